@@ -1,0 +1,47 @@
+#include <pybind11/stl.h>
+
+#include <cstdlib>
+
+#include "bindings/register.hpp"
+#include "contract.hpp"
+#include "cpu/dispatch.hpp"
+#include "cpu/parallel.hpp"
+
+namespace py = pybind11;
+
+namespace gdcore {
+
+void register_config(py::module_& m) {
+  const char* forced = std::getenv("GDCORE_ISA");
+  try {
+    choose_isa(forced ? forced : available_isas().back());
+  } catch (const std::invalid_argument& error) {
+    throw py::value_error(std::string("GDCORE_ISA: ") + error.what());
+  }
+  const ThreadLimit limit = thread_limit();
+  set_num_threads(limit.threads);
+
+  m.attr("VERSION") = GDCORE_VERSION;
+  m.attr("COMPILER") = GDCORE_COMPILER;
+  m.attr("DEFAULT_THREADS") = limit.threads;
+  m.attr("THREADS_REASON") = limit.reason;
+  py::dict chunk;
+  chunk["float32"] = L<float>;
+  chunk["float64"] = L<double>;
+  m.attr("CHUNK") = chunk;
+
+  m.def("built_isas", &built_isas);
+  m.def("available_isas", &available_isas);
+  m.def("get_isa", &chosen_isa);
+  m.def("set_isa", [](const std::string& name) {
+    try {
+      choose_isa(name);
+    } catch (const std::invalid_argument& error) {
+      throw py::value_error(error.what());
+    }
+  });
+  m.def("get_num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads);
+}
+
+}  // namespace gdcore

@@ -1,0 +1,323 @@
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <variant>
+
+#include "bindings/arrays.hpp"
+#include "bindings/register.hpp"
+#include "cpu/parallel.hpp"
+#include "fit/descent.hpp"
+#include "fit/exact.hpp"
+#include "fit/spectrum.hpp"
+
+namespace gdcore {
+namespace {
+
+template <class T>
+py::array_t<T> copy_of(const std::vector<T>& values) {
+  return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+template <class T>
+std::vector<T> vector_of(const py::handle& value) {
+  const auto a = py::array_t<T, py::array::c_style | py::array::forcecast>::ensure(value);
+  if (!a) throw py::error_already_set();
+  return std::vector<T>(a.data(), a.data() + a.size());
+}
+
+// A problem and the arrays it looks at. X (n,d), y (n,t), offset (n,t), sample_weight (n): one dtype, see prepare.
+class PyProblem {
+ public:
+  PyProblem(const py::array& X, const py::array& y, const std::optional<py::array>& offset,
+            const std::optional<py::array>& sample_weight, bool fit_intercept, const std::string& reduction)
+      : arrays_{X, y, offset.value_or(py::array()), sample_weight.value_or(py::array())} {
+    const bool single = X.itemsize() == 4;
+    const int64_t n = X.ndim() == 2 ? X.shape(0) : -1, t = y.ndim() == 2 ? y.shape(1) : -1;
+    const auto fits = [&](const py::array& a, const Shape& shape) {
+      return a.dtype().equal(X.dtype()) && shape_of(a) == shape;
+    };
+    if (n < 0 || t < 0 || X.dtype().kind() != 'f' || !fits(y, {n, t}) || (offset && !fits(*offset, {n, t})) ||
+        (sample_weight && !fits(*sample_weight, {n})))
+      throw py::value_error("Problem needs X (n,d), y (n,t), offset (n,t) and sample_weight (n) of one floating dtype.");
+    dispatch(single, [&](auto zero) {
+      using T = decltype(zero);
+      const auto matrix = [&](const py::array& a, bool present) -> Matrix<const T> {
+        if (!present) return {nullptr, 0, 0};
+        const Shape strides = strides_of<T>(a);
+        return {static_cast<const T*>(a.data()), strides[0], strides[1]};
+      };
+      Vector<const T> weight{nullptr, 0};
+      if (sample_weight) weight = {static_cast<const T*>(sample_weight->data()), strides_of<T>(*sample_weight)[0]};
+      problem_ = Problem<T>{n, X.shape(1), t, matrix(X, true), matrix(y, true), matrix(arrays_[2], offset.has_value()),
+                            weight, fit_intercept, reduction_of(reduction)};
+    });
+  }
+
+  bool single() const { return std::holds_alternative<Problem<float>>(problem_); }
+  template <class T>
+  const Problem<T>& as() const {
+    return std::get<Problem<T>>(problem_);
+  }
+  double largest_row() const {
+    return compute([&] { return std::visit([](const auto& p) { return gdcore::largest_row(p); }, problem_); });
+  }
+
+ private:
+  std::vector<py::array> arrays_;  // keeps the memory alive
+  std::variant<Problem<float>, Problem<double>> problem_;
+};
+
+template <class T>
+DescentState<T> state_from(const Problem<T>& problem, const py::dict& dict) {
+  DescentState<T> s;
+  s.params = vector_of<T>(dict["params"]);
+  s.velocity = vector_of<T>(dict["velocity"]);
+  s.epoch = dict["epoch"].cast<int64_t>();
+  s.step = dict["step"].cast<int64_t>();
+  s.first_norm = dict["first_norm"].cast<double>();
+  s.first_loss = dict["first_loss"].cast<T>();
+  s.last_loss = dict["last_loss"].cast<T>();
+  const auto sums = vector_of<double>(dict["epoch_sums"]);
+  s.epoch_sums.reset(problem.d, problem.t);
+  const size_t weights = s.epoch_sums.weights.size(), intercept = s.epoch_sums.intercept.size();
+  const auto size = static_cast<size_t>(problem.size());
+  if (s.params.size() != size || (!s.velocity.empty() && s.velocity.size() != size) || s.epoch < 0 || s.step < 0 ||
+      (!sums.empty() && sums.size() != 2 + weights + intercept))
+    throw py::value_error("the fit's state does not belong to this problem: its sizes differ.");
+  if (sums.empty()) return s;
+  s.epoch_sums.squares = sums[0];
+  s.epoch_sums.sample_weight = sums[1];
+  std::copy_n(sums.begin() + 2, weights, s.epoch_sums.weights.begin());
+  std::copy_n(sums.begin() + 2 + static_cast<std::ptrdiff_t>(weights), intercept, s.epoch_sums.intercept.begin());
+  return s;
+}
+
+template <class T>
+py::dict dict_from(const DescentState<T>& s) {
+  std::vector<double> sums{s.epoch_sums.squares, s.epoch_sums.sample_weight};
+  sums.insert(sums.end(), s.epoch_sums.weights.begin(), s.epoch_sums.weights.end());
+  sums.insert(sums.end(), s.epoch_sums.intercept.begin(), s.epoch_sums.intercept.end());
+  py::dict d;
+  d["params"] = copy_of(s.params);
+  d["velocity"] = copy_of(s.velocity);
+  d["epoch"] = s.epoch;
+  d["step"] = s.step;
+  d["first_norm"] = s.first_norm;
+  d["first_loss"] = static_cast<double>(s.first_loss);
+  d["last_loss"] = static_cast<double>(s.last_loss);
+  d["epoch_sums"] = copy_of(sums);
+  return d;
+}
+
+constexpr const char* outcome_names[] = {"running", "converged", "max_epochs", "diverged", "stalled"};
+
+class PyDescent {
+  template <class F>
+  auto visit(F&& f) {
+    return std::visit([&](auto& d) { return f(*d); }, descent_);
+  }
+
+ public:
+  PyDescent(const PyProblem& problem, const py::dict& state, int64_t target_epoch, double momentum, double dampening,
+            double weight_decay, bool nesterov, bool maximize, int64_t batch_size, bool shuffle, uint64_t seed,
+            double tol, bool stop_on_equal_loss, int64_t history, bool record_params)
+      : problem_(problem) {
+    DescentOptions o;
+    o.sgd = {momentum, dampening, weight_decay, nesterov, maximize};
+    o.batch_size = batch_size;
+    o.shuffle = shuffle;
+    o.seed = seed;
+    o.tol = tol;
+    o.stop_on_equal_loss = stop_on_equal_loss;
+    o.history = history;
+    o.record_params = record_params;
+    dispatch(problem.single(), [&](auto zero) {
+      using T = decltype(zero);
+      const auto& p = problem_.as<T>();
+      descent_ = std::make_unique<Descent<T>>(p, o, state_from<T>(p, state), target_epoch);
+    });
+  }
+
+  const char* advance(double seconds, int n_threads) {
+    ThreadScope scope(n_threads);
+    return outcome_names[static_cast<int>(visit([&](auto& d) { return compute([&] { return d.advance(seconds); }); }))];
+  }
+  void set_constant_lr(double lr) {
+    visit([&](auto& d) { d.set_constant_lr(lr); });
+  }
+  void set_schedule(int64_t first, const std::vector<double>& lrs) {
+    visit([&](auto& d) { d.set_schedule(first, lrs); });
+  }
+  py::dict state() {
+    return visit([](auto& d) { return dict_from(d.state()); });
+  }
+  // Epochs, losses and (if recorded) parameters of the history so far.
+  py::tuple history() {
+    return visit([](auto& d) -> py::tuple {
+      const auto& h = d.history();
+      return py::make_tuple(copy_of(h.epoch), copy_of(h.loss), copy_of(h.params));
+    });
+  }
+  double loss() {
+    return visit([](auto& d) { return static_cast<double>(d.loss()); });
+  }
+  double last_loss() {
+    return visit([](auto& d) { return static_cast<double>(d.state().last_loss); });
+  }
+  double lr() {
+    return visit([](auto& d) { return d.lr(); });
+  }
+  int64_t epoch() {
+    return visit([](auto& d) { return d.state().epoch; });
+  }
+
+ private:
+  PyProblem problem_;  // shares the arrays
+  std::variant<std::unique_ptr<Descent<float>>, std::unique_ptr<Descent<double>>> descent_;
+};
+
+class PySpectrum {
+ public:
+  explicit PySpectrum(const PyProblem& problem) : problem_(problem) {
+    dispatch(problem.single(), [&](auto zero) {
+      using T = decltype(zero);
+      spectrum_ = std::make_unique<Spectrum<T>>(problem_.as<T>());
+    });
+  }
+  bool advance(double seconds, int n_threads) {
+    ThreadScope scope(n_threads);
+    return std::visit([&](auto& s) { return compute([&] { return s->advance(seconds); }); }, spectrum_);
+  }
+  double largest() const {
+    return std::visit([](const auto& s) { return s->largest(); }, spectrum_);
+  }
+  double residual() const {
+    return std::visit([](const auto& s) { return s->residual(); }, spectrum_);
+  }
+
+ private:
+  PyProblem problem_;
+  std::variant<std::unique_ptr<Spectrum<float>>, std::unique_ptr<Spectrum<double>>> spectrum_;
+};
+
+class PyExact {
+ public:
+  PyExact(const PyProblem& problem, double weight_decay) : problem_(problem) {
+    dispatch(problem.single(), [&](auto zero) {
+      using T = decltype(zero);
+      exact_ = std::make_unique<Exact<T>>(problem_.as<T>(), weight_decay);
+    });
+  }
+  bool advance(double seconds) {
+    return std::visit([&](auto& e) { return compute([&] { return e->advance(seconds); }); }, exact_);
+  }
+  py::tuple solve() {
+    return std::visit(
+        [](auto& e) -> py::tuple {
+          const auto solution = compute([&] { return e->solve(); });
+          return py::make_tuple(copy_of(solution.params), solution.rank);
+        },
+        exact_);
+  }
+
+ private:
+  PyProblem problem_;
+  std::variant<std::unique_ptr<Exact<float>>, std::unique_ptr<Exact<double>>> exact_;
+};
+
+// The operands as arrays of one floating dtype, in order; None stays None.
+py::list prepare(const py::args& pairs) {
+  std::vector<Named> named;
+  std::vector<std::string> names;
+  names.reserve(pairs.size());
+  for (const auto& pair : pairs) names.push_back(pair.cast<py::tuple>()[0].cast<std::string>());
+  for (size_t i = 0; i < names.size(); ++i) named.push_back({names[i].c_str(), pairs[i].cast<py::tuple>()[1]});
+  const Operands in = as_floats(named);
+  py::list out;
+  for (size_t i = 0; i < named.size(); ++i) out.append(in.present[i] ? py::object(in.arrays[i]) : py::none());
+  return out;
+}
+
+// One step on arrays of the parameter's shape; param and velocity (None without momentum) are updated in place.
+void sgd_step(py::array param, const py::object& grad, const py::object& velocity, bool first, double lr,
+              double momentum, double dampening, double weight_decay, bool nesterov, bool maximize) {
+  const bool single = param.itemsize() == 4;
+  const SgdOptions options{momentum, dampening, weight_decay, nesterov, maximize};
+  dispatch(single, [&](auto zero) {
+    using T = decltype(zero);
+    using Dense = py::array_t<T, py::array::c_style | py::array::forcecast>;
+    const auto in_place = [](const py::array& a) {
+      return (a.flags() & py::array::c_style) && (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) &&
+             a.dtype().equal(py::dtype::of<T>());
+    };
+    const auto dense = [&](const py::array& a) -> py::array {
+      return in_place(a) ? a : py::reinterpret_steal<py::array>(a.attr("astype")(py::dtype::of<T>(), "C").release());
+    };
+    const py::array p = dense(param);
+    Dense g = Dense::ensure(grad);
+    if (!g) throw py::error_already_set();
+    py::array v, v_given;
+    if (!velocity.is_none()) {
+      v_given = velocity.cast<py::array>();
+      v = dense(v_given);
+    }
+    T* const p_data = static_cast<T*>(const_cast<void*>(p.data()));
+    T* const v_data = velocity.is_none() ? nullptr : static_cast<T*>(const_cast<void*>(v.data()));
+    const T* const g_data = g.data();
+    compute([&] { device<T>().sgd(p.size(), p_data, g_data, v_data, first, lr, options); });
+    if (!in_place(param)) param[py::ellipsis()] = p;
+    if (!velocity.is_none() && !in_place(v_given)) v_given[py::ellipsis()] = v;
+  });
+}
+
+}  // namespace
+
+void register_fit(py::module_& m) {
+  py::class_<PyProblem>(m, "Problem")
+      .def(py::init<const py::array&, const py::array&, const std::optional<py::array>&,
+                    const std::optional<py::array>&, bool, const std::string&>(),
+           py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"), py::arg("fit_intercept"),
+           py::arg("reduction"))
+      .def("largest_row", &PyProblem::largest_row);
+
+  py::class_<PyDescent>(m, "Descent")
+      .def(py::init<const PyProblem&, const py::dict&, int64_t, double, double, double, bool, bool, int64_t, bool,
+                    uint64_t, double, bool, int64_t, bool>(),
+           py::arg("problem"), py::arg("state"), py::arg("target_epoch"), py::kw_only(), py::arg("momentum"),
+           py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"),
+           py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"), py::arg("tol"), py::arg("stop_on_equal_loss"),
+           py::arg("history"), py::arg("record_params"))
+      .def("advance", &PyDescent::advance, py::arg("seconds"), py::arg("n_threads"))
+      .def("set_constant_lr", &PyDescent::set_constant_lr, py::arg("lr"))
+      .def("set_schedule", &PyDescent::set_schedule, py::arg("first"), py::arg("lrs"))
+      .def("state", &PyDescent::state)
+      .def("history", &PyDescent::history)
+      .def_property_readonly("loss", &PyDescent::loss)
+      .def_property_readonly("last_loss", &PyDescent::last_loss)
+      .def_property_readonly("lr", &PyDescent::lr)
+      .def_property_readonly("epoch", &PyDescent::epoch);
+
+  py::class_<PySpectrum>(m, "Spectrum")
+      .def(py::init<const PyProblem&>(), py::arg("problem"))
+      .def("advance", &PySpectrum::advance, py::arg("seconds"), py::arg("n_threads"))
+      .def_property_readonly("largest", &PySpectrum::largest)
+      .def_property_readonly("residual", &PySpectrum::residual);
+
+  py::class_<PyExact>(m, "Exact")
+      .def(py::init<const PyProblem&, double>(), py::arg("problem"), py::arg("weight_decay"))
+      .def("advance", &PyExact::advance, py::arg("seconds"))
+      .def("solve", &PyExact::solve);
+
+  m.def("prepare", &prepare);
+  m.def("sgd_step", &sgd_step, py::arg("param"), py::arg("grad"), py::arg("velocity"), py::arg("first"), py::arg("lr"),
+        py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"));
+  m.def("philox", &philox, py::arg("counter"), py::arg("key"));
+  m.def("permutation", [](int64_t n, uint64_t seed, uint64_t epoch) {
+    const Permutation order(n, seed, epoch);
+    py::array_t<int64_t> out(n);
+    for (int64_t i = 0; i < n; ++i) out.mutable_data()[i] = order(i);
+    return out;
+  }, py::arg("n"), py::arg("seed"), py::arg("epoch"));
+}
+
+}  // namespace gdcore

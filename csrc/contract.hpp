@@ -1,0 +1,41 @@
+// The constants and closing formulas of numerics v1 (docs/numerics.md), shared by every device.
+#pragma once
+
+#include <cstdint>
+
+namespace gdcore {
+
+using std::int64_t;
+
+// A sum over lanes has V of them, term i in lane i mod V.
+constexpr int V = 16;
+
+// L: a long sum is cut into chunks of L terms, each starting at +0. Also GEMM's KC.
+template <class T>
+constexpr int64_t L = sizeof(T) == 4 ? 512 : 256;
+
+constexpr int64_t chunks_of(int64_t terms, int64_t chunk) { return (terms + chunk - 1) / chunk; }
+
+// Lanes of a sum of k terms: 16, or for short sums the next power of two, so that rows can share a vector.
+constexpr int64_t lanes_of(int64_t k) { return k > 8 ? 16 : k > 4 ? 8 : k > 2 ? 4 : k > 1 ? 2 : 1; }
+
+enum class Reduction { mean, sum, half_mean, half_sum };
+
+// loss = T(sum of squares / divisor); gradient = T(gradient * sum of products): in double, rounded once.
+struct Scale {
+  double divisor;   // of the sum of squares
+  double gradient;  // of the sum of residual times input
+};
+
+// `count` is the number of elements, or the sum of their sample weights.
+inline Scale scale_of(Reduction reduction, double count) {
+  switch (reduction) {
+    case Reduction::mean: return {count, 2.0 / count};
+    case Reduction::half_mean: return {2.0 * count, 1.0 / count};
+    case Reduction::sum: return {1.0, 2.0};
+    case Reduction::half_sum: return {2.0, 1.0};
+  }
+  return {1.0, 1.0};
+}
+
+}  // namespace gdcore

@@ -1,0 +1,22 @@
+// Which instruction set runs: one table of kernels, chosen once at load.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cpu/isa/table.hpp"
+
+namespace gdcore {
+
+template <class T>
+const IsaTable<T>& isa();  // the chosen table
+
+std::vector<std::string> built_isas();
+std::vector<std::string> available_isas();  // built, and this CPU has them; best last
+
+// "reference" or one of available_isas(); throws std::invalid_argument that names the choices.
+void choose_isa(const std::string& name);
+std::string chosen_isa();
+bool reference_chosen();
+
+}  // namespace gdcore

@@ -1,0 +1,24 @@
+// Every kernel of one instruction set, compiled once for each by CMake. Freestanding: anonymous namespaces, no
+// templates of the standard library, no dynamic initialisers, so that no code built for a newer CPU is ever shared.
+#include "linear.hpp"
+#include "matmul.hpp"
+#include "mse.hpp"
+#include "sgd.hpp"
+#include "table.hpp"
+
+#define GDCORE_STRING_(x) #x
+#define GDCORE_STRING(x) GDCORE_STRING_(x)
+#define GDCORE_JOIN_(a, b) a##b
+#define GDCORE_JOIN(a, b) GDCORE_JOIN_(a, b)
+
+namespace gdcore {
+
+#define GDCORE_TABLE(suffix, T)                                                                              \
+  extern const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix);                               \
+  const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix){                                      \
+      GDCORE_STRING(GDCORE_ISA), MR, NV * W<T>, tile<T>, dot_rows<T>, residuals<T>, grad_rows<T>, mse_chunk<T>, sgd<T>};
+
+GDCORE_TABLE(_f32, float)
+GDCORE_TABLE(_f64, double)
+
+}  // namespace gdcore

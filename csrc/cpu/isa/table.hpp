@@ -1,0 +1,44 @@
+// What one instruction set provides: the inner loops, and the tile sizes the blocking above them reads.
+#pragma once
+
+#include <cstdint>
+
+namespace gdcore {
+
+// Rounding constants of one SGD step, already in T.
+template <class T>
+struct SgdStep {
+  T lr, momentum, damped, weight_decay;  // damped = 1 - dampening
+  bool nesterov, maximize, first;
+};
+
+template <class T>
+struct IsaTable {
+  const char* name;
+  int MR, NR;
+
+  // c (rows,cols) = or += a (rows,k) @ b (k,cols), rows <= MR, cols <= NR, k <= L: one chain an element.
+  // b's columns and c's columns are contiguous.
+  void (*tile)(int64_t k, const T* a, int64_t a_rs, int64_t a_cs, const T* b, int64_t b_rs, T* c, int64_t c_rs,
+               int rows, int cols, bool accumulate);
+
+  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. For k <= 8, X and w are padded with zeros to
+  // lanes_of(k) columns and ldx = lanes_of(k).
+  void (*dot_rows)(int64_t rows, int64_t k, const T* X, int64_t ldx, const T* w, T* out);
+
+  // r (n) -> r + intercept + offset - y, times sample_weight; adds squares to squares[16], residuals to sums[16].
+  void (*residuals)(int64_t n, T* r, const T* intercept, const T* offset, const T* y, const T* sample_weight,
+                    T* squares, T* sums);
+
+  // grad += X^T r over the rows. X as in dot_rows; for d <= 8, grad is 16 lanes, row i of every 16 / lanes_of(d) in
+  // lanes i * lanes_of(d) and on; rows is a multiple of that but in a chunk's last call. r has 16 readable elements
+  // past its end.
+  void (*grad_rows)(int64_t rows, int64_t d, const T* X, int64_t ldx, const T* r, T* grad);
+
+  // Sum of squares of pred - target for one chunk; gradient * residual goes to out unless it is null.
+  T (*mse_chunk)(int64_t n, const T* pred, const T* target, T* out, T gradient);
+
+  void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, const SgdStep<T>& step);
+};
+
+}  // namespace gdcore

@@ -1,0 +1,282 @@
+// Loss and gradient of a linear model over a range of row chunks: X is read once from memory.
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/dispatch.hpp"
+#include "cpu/operations.hpp"
+#include "cpu/parallel.hpp"
+#include "cpu/scratch.hpp"
+
+namespace gdcore::cpu {
+namespace {
+
+// What one chunk adds, in T: X^T r (d,t), 1^T r (t), squares of each L elements (t).
+template <class T>
+struct Partial {
+  T *weights, *intercept, *squares;
+  double sample_weight;
+};
+
+// How a chunk is read, and the memory that takes, the same for every chunk of a call.
+template <class T>
+struct Plan {
+  const LinearArgs<T>& args;
+  int64_t width;       // columns of X as the kernels see it: d, or lanes_of(d) when narrow
+  int64_t block;       // rows that stay in L1 between the forward and the backward pass
+  bool copy_X, copy_y, copy_offset, copy_weight;
+  int64_t size_X, size_y, size_weights, size_grad, size_packing;
+
+  explicit Plan(const LinearArgs<T>& a) : args(a) {
+    const int64_t rows = std::min(a.n, L<T>);
+    const bool narrow = a.t == 1 && a.d <= 8, lone = a.n == 1;
+    width = narrow ? lanes_of(a.d) : a.d;
+    block = rows;
+    if (a.t == 1 && !narrow) {
+      const int64_t fitting = static_cast<int64_t>(16384 / sizeof(T)) / std::max<int64_t>(width, 1);
+      block = std::clamp<int64_t>(fitting / 16 * 16, 16, L<T>);
+    }
+    const bool unit_rows = a.X.cs == 1 || a.d == 1;
+    const bool packed_rows = a.X.rs == width || lone;
+    copy_X = a.t == 1 ? a.order || !unit_rows || width != a.d || (narrow && !packed_rows) : a.order != nullptr;
+    const auto in_place = [&](const Matrix<const T>& m) {
+      return !a.order && (m.cs == 1 || a.t == 1) && (m.rs == a.t || lone);
+    };
+    copy_y = !in_place(a.y);
+    copy_offset = a.offset.data && !in_place(a.offset);
+    copy_weight = a.sample_weight.data && (a.order || a.t > 1 || !(a.sample_weight.stride == 1 || lone));
+    size_X = copy_X ? lines<T>((a.t == 1 ? block : rows) * width) : 0;
+    size_y = lines<T>(rows * a.t);
+    size_weights = a.t == 1 ? lines<T>(std::max<int64_t>(width, V)) : 0;
+    size_grad = lines<T>(std::max<int64_t>(a.d, V));
+    size_packing = a.t == 1 ? 0 : lines<T>(std::max(packing_size<T>(rows, a.t, a.d), packing_size<T>(a.d, a.t, rows)));
+  }
+
+  int64_t size() const {
+    const int copies = copy_y + copy_offset + copy_weight;
+    return size_X + size_y * (1 + copies) + 3 * 16 + size_weights + size_grad + size_packing +
+           (args.order ? L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T)) : 0);
+  }
+};
+
+template <class T>
+class Chunk {
+ public:
+  Chunk(const Plan<T>& plan, T* memory) : plan_(plan), args_(plan.args) {
+    const auto take = [&](int64_t size) {
+      T* at = memory;
+      memory += size;
+      return at;
+    };
+    if (args_.order) rows_ = reinterpret_cast<int64_t*>(take(L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T))));
+    r_ = take(plan.size_y + 16);
+    squares_ = take(16);
+    sums_ = take(16);
+    weights_ = take(plan.size_weights);
+    grad_ = take(plan.size_grad);
+    X_ = take(plan.size_X);
+    if (plan.copy_y) y_ = take(plan.size_y);
+    if (plan.copy_offset) offset_ = take(plan.size_y);
+    if (plan.copy_weight) weight_ = take(plan.size_y);
+    packing_ = take(plan.size_packing);
+  }
+
+  void run(int64_t begin, int64_t n, Partial<T>& out) {
+    begin_ = args_.first + begin;
+    n_ = n;
+    if (rows_)
+      for (int64_t i = 0; i < n; ++i) rows_[i] = (*args_.order)(begin_ + i);
+    const T* y = elements(args_.y, plan_.copy_y, y_);
+    const T* offset = args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
+    const T* weight = sample_weights(out.sample_weight);
+    if (args_.t == 1)
+      single_target(y, offset, weight, out);
+    else
+      several_targets(y, offset, weight, out);
+  }
+
+ private:
+  int64_t row(int64_t i) const { return rows_ ? rows_[i] : begin_ + i; }
+
+  // Rows [begin_, begin_ + n_) of a (n,t) matrix, contiguous.
+  const T* elements(const Matrix<const T>& m, bool copy, T* out) const {
+    if (!copy) return m.data + begin_ * m.rs;
+    for (int64_t i = 0; i < n_; ++i)
+      for (int64_t u = 0; u < args_.t; ++u) out[i * args_.t + u] = m.data[row(i) * m.rs + u * m.cs];
+    return out;
+  }
+
+  const T* sample_weights(double& total) const {
+    total = 0;
+    const Vector<const T>& s = args_.sample_weight;
+    if (!s.data) return nullptr;
+    for (int64_t i = 0; i < n_; ++i) total += s.data[row(i) * s.stride];
+    if (!plan_.copy_weight) return s.data + begin_ * s.stride;
+    for (int64_t i = 0; i < n_; ++i)
+      for (int64_t u = 0; u < args_.t; ++u) weight_[i * args_.t + u] = s.data[row(i) * s.stride];
+    return weight_;
+  }
+
+  // Rows [i0, i0 + rows) of the chunk, `plan_.width` columns, padded with zeros.
+  const T* X_rows(int64_t i0, int64_t rows, int64_t& ld) const {
+    if (!plan_.copy_X) {
+      ld = args_.X.rs;
+      return args_.X.data + (begin_ + i0) * args_.X.rs;
+    }
+    ld = plan_.width;
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* from = args_.X.data + row(i0 + i) * args_.X.rs;
+      T* to = X_ + i * ld;
+      if (args_.X.cs == 1)
+        std::copy_n(from, args_.d, to);
+      else
+        for (int64_t j = 0; j < args_.d; ++j) to[j] = from[j * args_.X.cs];
+      for (int64_t j = args_.d; j < ld; ++j) to[j] = T(0);
+    }
+    return X_;
+  }
+
+  void single_target(const T* y, const T* offset, const T* weight, Partial<T>& out) {
+    const auto& kernels = isa<T>();
+    const int64_t d = args_.d;
+    const T* w = column();
+    std::fill_n(squares_, 16, T(0));
+    std::fill_n(sums_, 16, T(0));
+    std::fill_n(grad_, std::max<int64_t>(d, 16), T(0));
+    for (int64_t i = 0; i < n_; i += plan_.block) {
+      const int64_t rows = std::min(plan_.block, n_ - i);
+      int64_t ld = 0;
+      const T* X = nullptr;
+      if (d > 0) {
+        X = X_rows(i, rows, ld);
+        kernels.dot_rows(rows, d, X, ld, w, r_);
+      } else {
+        std::fill_n(r_, rows, T(0));
+      }
+      kernels.residuals(rows, r_, args_.intercept.data, offset ? offset + i : nullptr, y + i,
+                        weight ? weight + i : nullptr, squares_, sums_);
+      if (d > 0) kernels.grad_rows(rows, d, X, ld, r_, grad_);
+    }
+    out.squares[0] = fold(squares_, 1);
+    out.intercept[0] = fold(sums_, 1);
+    if (d <= 8) fold(grad_, lanes_of(d));
+    std::copy_n(grad_, d, out.weights);
+  }
+
+  // The weights as dot_rows wants them: contiguous, narrow ones padded.
+  const T* column() const {
+    const Matrix<const T>& w = args_.weights;
+    if (w.rs == 1 && plan_.width == args_.d) return w.data;
+    for (int64_t j = 0; j < plan_.width; ++j) weights_[j] = j < args_.d ? w.data[j * w.rs] : T(0);
+    return weights_;
+  }
+
+  static T fold(T* lanes, int64_t keep) {
+    for (int64_t h = V / 2; h >= keep; h /= 2)
+      for (int64_t i = 0; i < h; ++i) lanes[i] += lanes[i + h];
+    return lanes[0];
+  }
+
+  void several_targets(const T* y, const T* offset, const T* weight, Partial<T>& out) {
+    const int64_t d = args_.d, t = args_.t;
+    Matrix<const T> X{nullptr, args_.X.rs, args_.X.cs};
+    if (plan_.copy_X) {
+      X.data = X_rows(0, n_, X.rs);
+      X.cs = 1;
+    } else if (d > 0) {
+      X.data = args_.X.data + begin_ * X.rs;
+    }
+    gemm<T>(n_, t, d, X, args_.weights, {r_, t, 1}, packing_);
+    if (args_.intercept.data)
+      for (int64_t i = 0; i < n_; ++i)
+        for (int64_t u = 0; u < t; ++u) r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
+    std::fill_n(sums_, 16, T(0));  // unused: each target has its own sum below
+    for (int64_t e = 0; e < n_ * t; e += L<T>) {
+      std::fill_n(squares_, 16, T(0));
+      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, nullptr, offset ? offset + e : nullptr, y + e,
+                         weight ? weight + e : nullptr, squares_, sums_);
+      out.squares[e / L<T>] = fold(squares_, 1);
+    }
+    std::fill_n(out.intercept, t, T(0));
+    for (int64_t i = 0; i < n_; ++i)
+      for (int64_t u = 0; u < t; ++u) out.intercept[u] += r_[i * t + u];
+    gemm<T>(d, t, n_, {X.data, X.cs, X.rs}, {r_, t, 1}, {out.weights, t, 1}, packing_);
+  }
+
+  const Plan<T>& plan_;
+  const LinearArgs<T>& args_;
+  int64_t begin_ = 0, n_ = 0;
+  int64_t* rows_ = nullptr;
+  T *r_, *squares_, *sums_, *weights_, *grad_, *X_, *packing_;
+  T *y_ = nullptr, *offset_ = nullptr, *weight_ = nullptr;
+};
+
+template <class T>
+void add(const LinearArgs<T>& args, int64_t rows, const Partial<T>& partial, LinearSums& sums) {
+  const int64_t entries = args.d * args.t, parts = chunks_of(rows * args.t, L<T>);
+  for (int64_t e = 0; e < parts; ++e) sums.squares += partial.squares[e];
+  sums.sample_weight += partial.sample_weight;
+  for (int64_t j = 0; j < entries; ++j) sums.weights[static_cast<size_t>(j)] += partial.weights[j];
+  for (int64_t u = 0; u < args.t; ++u) sums.intercept[static_cast<size_t>(u)] += partial.intercept[u];
+}
+
+constexpr size_t slots_bytes = size_t{4} << 20;  // partials waiting for their turn
+
+thread_local Scratch scratch;
+
+}  // namespace
+
+template <class T>
+void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
+  if (chunk0 >= chunk1) return;
+  const Plan<T> plan(args);
+  const auto rows_of = [&](int64_t c) { return std::min(L<T>, args.n - c * L<T>); };
+  const int64_t chunks = chunk1 - chunk0;
+  const int64_t work = 2 * (std::min(args.n, chunks * L<T>) * args.t) * (args.d + 4);
+  const int threads = threads_for(chunks, work);
+
+  const int64_t slot = lines<T>((args.d + 2) * args.t);
+  const int64_t fitting = static_cast<int64_t>(slots_bytes / sizeof(T)) / slot;
+  const int64_t slots = threads == 1 ? 1 : std::clamp<int64_t>(fitting, threads, chunks);
+  const int64_t memory = lines<T>(plan.size() + 16);
+  T* const space = reinterpret_cast<T*>(
+      scratch.reserve(static_cast<size_t>(memory * threads + slot * slots) * sizeof(T) +
+                      static_cast<size_t>(slots) * sizeof(Partial<T>)));
+  T* const values = space + memory * threads;
+  auto* const partials = reinterpret_cast<Partial<T>*>(values + slot * slots);
+  for (int64_t s = 0; s < slots; ++s) {
+    T* at = values + s * slot;
+    partials[s] = {at, at + args.d * args.t, at + (args.d + 1) * args.t, 0.0};
+  }
+
+  for (int64_t wave = chunk0; wave < chunk1; wave += slots) {
+    const int64_t count = std::min(slots, chunk1 - wave);
+    parallel_for(count, threads, [&](int64_t begin, int64_t end, int thread) {
+      Chunk<T> chunk(plan, space + memory * thread);
+      for (int64_t s = begin; s < end; ++s) chunk.run((wave + s) * L<T>, rows_of(wave + s), partials[s]);
+    });
+    for (int64_t s = 0; s < count; ++s) add(args, rows_of(wave + s), partials[s], sums);
+  }
+  scratch.trim();
+}
+
+template <class T>
+void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
+  int64_t work = 0;
+  for (int64_t i = 0; i < count; ++i) work += 2 * args[i].n * args[i].t * (args[i].d + 4);
+  // Many problems: whole ones to each thread. Few: threads inside each.
+  const int threads = count >= 2 * num_threads() ? threads_for(count, work) : 1;
+  parallel_for(count, threads, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      sums[i].reset(args[i].d, args[i].t);
+      linear(args[i], 0, chunks_of(args[i].n, L<T>), sums[i]);
+    }
+  });
+}
+
+#define GDCORE_INSTANTIATE(T)                                                      \
+  template void linear<T>(const LinearArgs<T>&, int64_t, int64_t, LinearSums&);    \
+  template void linear_each<T>(int64_t, const LinearArgs<T>*, LinearSums*);
+GDCORE_INSTANTIATE(float)
+GDCORE_INSTANTIATE(double)
+
+}  // namespace gdcore::cpu

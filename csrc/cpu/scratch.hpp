@@ -1,0 +1,52 @@
+// Aligned memory that a thread keeps between calls, so that small problems allocate nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+namespace gdcore {
+
+class Scratch {
+ public:
+  Scratch() = default;
+  ~Scratch() { release(); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  // At least `bytes`, aligned to 64; what was there is gone. Throws std::bad_alloc.
+  std::byte* reserve(size_t bytes) {
+    if (bytes > capacity_) {
+      release();
+      data_ = static_cast<std::byte*>(::operator new(bytes, alignment));
+      capacity_ = bytes;
+    }
+    return data_;
+  }
+
+  // Gives large memory back; small memory stays for the next call.
+  void trim() {
+    if (capacity_ > kept) release();
+  }
+
+ private:
+  static constexpr std::align_val_t alignment{64};
+  static constexpr size_t kept = size_t{16} << 20;
+
+  void release() {
+    ::operator delete(data_, alignment);
+    data_ = nullptr;
+    capacity_ = 0;
+  }
+  std::byte* data_ = nullptr;
+  size_t capacity_ = 0;
+};
+
+// Rounds a count of T up to whole cache lines.
+template <class T>
+constexpr int64_t lines(int64_t count) {
+  constexpr int64_t line = 64 / sizeof(T);
+  return (count + line - 1) / line * line;
+}
+
+}  // namespace gdcore

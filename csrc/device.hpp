@@ -1,0 +1,105 @@
+// The operations every device implements, and the views they work on. Strides are in elements; 0 broadcasts.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "contract.hpp"
+#include "fit/shuffle.hpp"
+
+namespace gdcore {
+
+template <class T>
+struct Matrix {  // (rows, cols), element (i, j) at data[i * rs + j * cs]
+  T* data;
+  int64_t rs, cs;
+};
+
+template <class T>
+struct Vector {  // element i at data[i * stride]; data may be null where a vector is optional
+  T* data;
+  int64_t stride;
+};
+
+// c (m,n) = a (m,k) @ b (k,n), for every index of the batch dimensions.
+template <class T>
+struct MatmulArgs {
+  int64_t m, n, k;
+  Matrix<const T> a, b;
+  Matrix<T> c;
+  std::vector<int64_t> batch, a_batch, b_batch, c_batch;  // shape and strides of the batch dimensions
+};
+
+// Elements in C order of an n-dimensional strided array.
+template <class T>
+struct Elements {
+  T* data;
+  std::vector<int64_t> shape, strides;
+};
+
+enum class MseOutput { none, gradient, squares };
+
+template <class T>
+struct MseArgs {
+  int64_t size;
+  Elements<const T> pred, target;
+  MseOutput output;
+  T* out;          // contiguous: gradient_factor * residual, or residual squared
+  T gradient;      // factor of the residual
+};
+
+// prediction (n,t) = X (n,d) @ weights (d,t) + intercept (t) + offset; residual = prediction - y.
+// Row `position` of the sum is row order(position) of the data.
+template <class T>
+struct LinearArgs {
+  int64_t n, d, t;
+  Matrix<const T> X, y, offset;      // offset.data may be null
+  Vector<const T> sample_weight;     // may be null
+  Matrix<const T> weights;
+  Vector<const T> intercept;         // may be null
+  const Permutation* order = nullptr;
+  int64_t first = 0;                 // positions [first, first + n) are summed
+};
+
+// What a pass over the rows adds up: chunk partials in T, added in chunk order in double.
+struct LinearSums {
+  double squares = 0.0;                    // sum of weight * residual^2
+  double sample_weight = 0.0;              // sum of weights
+  std::vector<double> weights, intercept;  // X^T residual (d,t), 1^T residual (t)
+
+  void reset(int64_t d, int64_t t) {
+    squares = sample_weight = 0.0;
+    weights.assign(static_cast<size_t>(d * t), 0.0);
+    intercept.assign(static_cast<size_t>(t), 0.0);
+  }
+};
+
+// torch.optim.SGD's options (maximize flips the gradient's sign before all else).
+struct SgdOptions {
+  double momentum = 0.0, dampening = 0.0, weight_decay = 0.0;
+  bool nesterov = false, maximize = false;
+};
+
+template <class T>
+struct Device {
+  void (*matmul)(const MatmulArgs<T>&);
+  // Sum of squared residuals, in double; writes args.out as asked.
+  double (*mse)(const MseArgs<T>&);
+  // Adds the row chunks [chunk0, chunk1) of args to sums.
+  void (*linear)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
+  // The whole of each of `count` independent problems; sums are reset first.
+  void (*linear_each)(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
+  // One step on n contiguous parameters; velocity is null without momentum; first: velocity is made, not read.
+  void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr, const SgdOptions&);
+};
+
+// The device in force: the CPU under the chosen ISA, or the reference loops.
+template <class T>
+const Device<T>& device();
+
+template <class T>
+const Device<T>& cpu_device();
+template <class T>
+const Device<T>& reference_device();
+
+}  // namespace gdcore

@@ -1,0 +1,202 @@
+#include "fit/descent.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "fp_env.hpp"
+
+namespace gdcore {
+namespace {
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
+void accumulate(const LinearSums& from, LinearSums& to) {
+  to.squares += from.squares;
+  to.sample_weight += from.sample_weight;
+  for (size_t j = 0; j < from.weights.size(); ++j) to.weights[j] += from.weights[j];
+  for (size_t u = 0; u < from.intercept.size(); ++u) to.intercept[u] += from.intercept[u];
+}
+
+}  // namespace
+
+template <class T>
+Descent<T>::Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state, int64_t target)
+    : problem_(problem), options_(options), state_(std::move(state)), target_(target) {
+  gradient_.resize(static_cast<size_t>(problem.size()));
+  previous_ = state_.params;
+  previous_velocity_ = state_.velocity;
+  if (state_.step == 0) state_.epoch_sums.reset(problem.d, problem.t);
+}
+
+template <class T>
+void Descent<T>::set_constant_lr(double lr) {
+  constant_lr_ = true;
+  lrs_ = {lr};
+}
+
+template <class T>
+void Descent<T>::set_schedule(int64_t first, std::vector<double> lrs) {
+  constant_lr_ = false;
+  first_lr_ = first;
+  lrs_ = std::move(lrs);
+}
+
+template <class T>
+bool Descent<T>::lr_known() const {
+  if (constant_lr_) return !lrs_.empty();
+  return state_.epoch >= first_lr_ && state_.epoch - first_lr_ < static_cast<int64_t>(lrs_.size());
+}
+
+template <class T>
+Outcome Descent<T>::advance(double seconds) {
+  FpEnv env;
+  Budget budget(seconds);
+  if (ending_ != Outcome::running) return evaluate(budget, ending_);
+  return options_.batch_size > 0 ? advance_batches(budget) : advance_full(budget);
+}
+
+template <class T>
+Outcome Descent<T>::advance_full(Budget& budget) {
+  while (true) {
+    const bool last = state_.epoch >= target_;
+    if (!last && !lr_known()) return Outcome::running;
+    if (!pass_.run(problem_.args(state_.params.data()), budget)) return Outcome::running;
+    const T loss = problem_.close(problem_.n, pass_.sums, gradient_.data());
+    const double norm = gradient_norm();
+    if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      loss_ = updated_ ? state_.last_loss : loss;
+      return diverge(true);
+    }
+    loss_ = loss;
+    if (reached_tol(norm, loss)) return Outcome::converged;
+    if (options_.stop_on_equal_loss && loss == state_.last_loss) return Outcome::converged;
+    if (last) return moved_ ? Outcome::max_epochs : Outcome::stalled;
+    update();
+    end_epoch(loss);
+    if (!moved_ && constant_lr_ && options_.tol >= 0) return Outcome::stalled;
+    if (budget.spent(0)) return Outcome::running;
+  }
+}
+
+template <class T>
+Outcome Descent<T>::advance_batches(Budget& budget) {
+  const int64_t n = problem_.n, batch = options_.batch_size;
+  while (true) {
+    if (state_.epoch >= target_) return evaluate(budget, moved_ ? Outcome::max_epochs : Outcome::stalled);
+    if (!lr_known()) return Outcome::running;
+    Permutation order;
+    if (options_.shuffle) order = Permutation(n, options_.seed, static_cast<uint64_t>(state_.epoch));
+    while (state_.step * batch < n) {
+      LinearArgs<T> args = problem_.args(state_.params.data());
+      args.first = state_.step * batch;
+      args.n = std::min(batch, n - args.first);
+      if (options_.shuffle) args.order = &order;
+      if (!pass_.run(args, budget)) return Outcome::running;
+      const T loss = problem_.close(args.n, pass_.sums, gradient_.data());
+      if (!std::isfinite(loss) || !std::isfinite(gradient_norm())) return diverge(false);
+      accumulate(pass_.sums, state_.epoch_sums);
+      update();
+      epoch_moved_ |= moved_;
+      ++state_.step;
+      if (budget.spent(0)) return Outcome::running;
+    }
+    const T loss = problem_.close(n, state_.epoch_sums, gradient_.data());
+    const bool equal = options_.stop_on_equal_loss && loss == state_.last_loss;
+    const bool converged = reached_tol(gradient_norm(), loss) || equal;
+    moved_ = epoch_moved_ || options_.shuffle;
+    end_epoch(loss);
+    if (converged) return evaluate(budget, Outcome::converged);
+    if (!moved_ && constant_lr_ && options_.tol >= 0) return evaluate(budget, Outcome::stalled);
+  }
+}
+
+// The loss at the final parameters over all rows.
+template <class T>
+Outcome Descent<T>::evaluate(Budget& budget, Outcome outcome) {
+  ending_ = outcome;
+  if (!pass_.run(problem_.args(state_.params.data()), budget)) return Outcome::running;
+  loss_ = problem_.close(problem_.n, pass_.sums, nullptr);
+  ending_ = Outcome::running;
+  if (std::isfinite(loss_) || outcome == Outcome::diverged || !updated_) return std::isfinite(loss_) ? outcome : Outcome::diverged;
+  return diverge(false);
+}
+
+// Falls back to the last parameters whose loss was finite; their loss may still have to be evaluated.
+template <class T>
+Outcome Descent<T>::diverge(bool evaluated) {
+  if (updated_) {
+    state_.params = previous_;
+    state_.velocity = previous_velocity_;
+  }
+  pass_.restart();
+  if (evaluated) return Outcome::diverged;
+  ending_ = Outcome::diverged;
+  return Outcome::running;
+}
+
+template <class T>
+void Descent<T>::update() {
+  const bool momentum = options_.sgd.momentum != 0;
+  const bool first = momentum && state_.velocity.empty();
+  previous_ = state_.params;
+  previous_velocity_ = state_.velocity;
+  if (first) state_.velocity.assign(state_.params.size(), T(0));
+  lr_ = constant_lr_ ? lrs_[0] : lrs_[static_cast<size_t>(state_.epoch - first_lr_)];
+  device<T>().sgd(static_cast<int64_t>(state_.params.size()), state_.params.data(), gradient_.data(),
+                  momentum ? state_.velocity.data() : nullptr, first, lr_, options_.sgd);
+  updated_ = true;
+  moved_ = !same_bits(previous_, state_.params) || !same_bits(previous_velocity_, state_.velocity);
+}
+
+template <class T>
+void Descent<T>::end_epoch(T loss) {
+  ++state_.epoch;
+  state_.step = 0;
+  state_.last_loss = loss;
+  if (options_.batch_size > 0) {
+    state_.epoch_sums.reset(problem_.d, problem_.t);
+    epoch_moved_ = false;
+  }
+  if (options_.history == 0 || state_.epoch % options_.history != 0) return;
+  history_.epoch.push_back(state_.epoch);
+  history_.loss.push_back(loss);
+  if (options_.record_params)
+    history_.params.insert(history_.params.end(), state_.params.begin(), state_.params.end());
+}
+
+// Of the objective's gradient, weight decay included.
+template <class T>
+double Descent<T>::gradient_norm() const {
+  const double decay = options_.sgd.weight_decay;
+  double squares = 0, largest = 0;
+  const auto entry = [&](size_t j) {
+    return static_cast<double>(gradient_[j]) + decay * static_cast<double>(state_.params[j]);
+  };
+  for (size_t j = 0; j < gradient_.size(); ++j) squares += entry(j) * entry(j);
+  if (std::isfinite(squares) && squares > 1e-200) return std::sqrt(squares);
+  for (size_t j = 0; j < gradient_.size(); ++j) {  // out of range: scale first
+    if (!std::isfinite(entry(j))) return entry(j);
+    largest = std::max(largest, std::fabs(entry(j)));
+  }
+  if (largest == 0) return 0;
+  squares = 0;
+  for (size_t j = 0; j < gradient_.size(); ++j) squares += (entry(j) / largest) * (entry(j) / largest);
+  return largest * std::sqrt(squares);
+}
+
+template <class T>
+bool Descent<T>::reached_tol(double norm, T loss) {
+  if (state_.first_norm < 0) {
+    state_.first_norm = norm;
+    state_.first_loss = loss;
+  }
+  return options_.tol >= 0 && norm <= options_.tol * state_.first_norm;
+}
+
+template class Descent<float>;
+template class Descent<double>;
+
+}  // namespace gdcore

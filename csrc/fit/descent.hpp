@@ -1,0 +1,89 @@
+// Gradient descent on one problem: a state that is a plain value, advanced by bounded amounts of work.
+#pragma once
+
+#include <limits>
+#include <vector>
+
+#include "fit/problem.hpp"
+
+namespace gdcore {
+
+enum class Outcome { running, converged, max_epochs, diverged, stalled };
+
+struct DescentOptions {
+  SgdOptions sgd;
+  int64_t batch_size = 0;  // 0: all rows at once
+  bool shuffle = true;
+  uint64_t seed = 0;
+  double tol = -1.0;  // below 0: run every epoch
+  bool stop_on_equal_loss = false;
+  int64_t history = 1;         // record every so many epochs; 0: nothing
+  bool record_params = true;
+};
+
+template <class T>
+struct DescentState {
+  std::vector<T> params, velocity;  // velocity is empty before the first step, and without momentum
+  int64_t epoch = 0;                // epochs done
+  int64_t step = 0;                 // mini-batches done in this epoch
+  double first_norm = -1.0;         // of the first gradient; below 0: not known yet
+  T first_loss = std::numeric_limits<T>::quiet_NaN();
+  T last_loss = std::numeric_limits<T>::quiet_NaN();  // measured during the last epoch
+  LinearSums epoch_sums;            // of this epoch's mini-batches so far
+};
+
+// What was measured: losses during the recorded epochs, parameters after them.
+template <class T>
+struct DescentHistory {
+  std::vector<int64_t> epoch;
+  std::vector<T> loss, params;
+};
+
+template <class T>
+class Descent {
+ public:
+  Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state, int64_t target_epoch);
+
+  // Learning rates of epochs first, first + 1, ...; a constant one holds for all.
+  void set_constant_lr(double lr);
+  void set_schedule(int64_t first, std::vector<double> lrs);
+
+  // Works for about `seconds`, less if it ends or needs the lr of an epoch it has not been told.
+  Outcome advance(double seconds);
+
+  const DescentState<T>& state() const { return state_; }
+  const DescentHistory<T>& history() const { return history_; }
+  T loss() const { return loss_; }  // at the parameters, once advance has ended
+  double lr() const { return lr_; } // last used
+
+ private:
+  Outcome advance_full(Budget& budget);
+  Outcome advance_batches(Budget& budget);
+  Outcome evaluate(Budget& budget, Outcome outcome);
+  bool lr_known() const;
+  void update();
+  void end_epoch(T loss);
+  bool reached_tol(double norm, T loss);
+  Outcome diverge(bool evaluated);
+  double gradient_norm() const;
+
+  Problem<T> problem_;
+  DescentOptions options_;
+  DescentState<T> state_;
+  DescentHistory<T> history_;
+  int64_t target_;
+  std::vector<double> lrs_;
+  int64_t first_lr_ = 0;
+  bool constant_lr_ = true;
+  double lr_ = std::numeric_limits<double>::quiet_NaN();
+
+  Pass<T> pass_;
+  std::vector<T> gradient_, previous_, previous_velocity_;
+  bool moved_ = true;        // the last update changed some bit
+  bool epoch_moved_ = false; // some update of this epoch did
+  bool updated_ = false;     // previous_ holds parameters of finite loss
+  Outcome ending_ = Outcome::running;  // known, its loss still to be evaluated
+  T loss_ = std::numeric_limits<T>::quiet_NaN();
+};
+
+}  // namespace gdcore

@@ -1,0 +1,37 @@
+// Least squares in closed form: an orthogonal factorisation that reads the rows once and never squares X.
+#pragma once
+
+#include <vector>
+
+#include "fit/problem.hpp"
+
+namespace gdcore {
+
+// minimises loss + weight_decay / 2 * |params|^2, the objective whose gradient SGD descends.
+template <class T>
+class Exact {
+ public:
+  Exact(const Problem<T>& problem, double weight_decay);
+
+  // True when every row is in; otherwise call again.
+  bool advance(double seconds);
+
+  struct Solution {
+    std::vector<T> params;  // of least norm where the columns are dependent
+    int64_t rank;
+  };
+  Solution solve();
+
+ private:
+  void absorb(std::vector<double>& block, int64_t rows);
+  void absorb_penalty();
+
+  Problem<T> problem_;
+  double weight_decay_;
+  int64_t p_, width_;              // columns, columns and targets
+  std::vector<double> factor_;     // (p, width): R and Q^T y
+  int64_t row_ = 0;
+  double weight_sum_ = 0;
+};
+
+}  // namespace gdcore

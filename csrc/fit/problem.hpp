@@ -1,0 +1,95 @@
+// One least-squares problem as the fitting algorithms see it, and a pass over its rows that can pause.
+#pragma once
+
+#include <chrono>
+#include <cmath>
+
+#include "device.hpp"
+
+namespace gdcore {
+
+// Parameters are one array: weights (d,t), then intercept (t) if there is one.
+template <class T>
+struct Problem {
+  int64_t n, d, t;
+  Matrix<const T> X, y, offset;   // offset.data may be null
+  Vector<const T> sample_weight;  // may be null
+  bool fit_intercept;
+  Reduction reduction;
+
+  int64_t size() const { return (d + (fit_intercept ? 1 : 0)) * t; }
+
+  LinearArgs<T> args(const T* params) const {
+    LinearArgs<T> a{n, d, t, X, y, offset, sample_weight, {params, t, 1}, {nullptr, 0}};
+    if (fit_intercept) a.intercept = {params + d * t, 1};
+    return a;
+  }
+
+  // Elements, or their weights, behind sums over `rows` rows.
+  double count(int64_t rows, const LinearSums& sums) const {
+    return (sample_weight.data ? sums.sample_weight : static_cast<double>(rows)) * static_cast<double>(t);
+  }
+
+  // Loss, and the gradient of all parameters if it is not null. Rows of no weight have neither.
+  T close(int64_t rows, const LinearSums& sums, T* gradient) const {
+    const double elements = count(rows, sums);
+    const Scale scale = elements == 0 ? Scale{1.0, 0.0} : scale_of(reduction, elements);
+    if (gradient) {
+      for (double sum : sums.weights) *gradient++ = static_cast<T>(scale.gradient * sum);
+      if (fit_intercept)
+        for (double sum : sums.intercept) *gradient++ = static_cast<T>(scale.gradient * sum);
+    }
+    return static_cast<T>(sums.squares / scale.divisor);
+  }
+};
+
+// Says when a bounded block of work is over; looks at the clock only now and then.
+class Budget {
+ public:
+  explicit Budget(double seconds)
+      : deadline_(Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds))) {}
+
+  bool spent(int64_t work) {
+    work_ += work;
+    if (work_ < unit) return false;
+    work_ = 0;
+    return Clock::now() >= deadline_;
+  }
+
+  static constexpr int64_t unit = 1 << 20;  // fma: well below a millisecond
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point deadline_;
+  int64_t work_ = 0;
+};
+
+// The sums of one set of rows, in slices, so that a pass over much data can stop and go on.
+template <class T>
+class Pass {
+ public:
+  LinearSums sums;
+
+  // True when all chunks are in `sums`; the next call then starts anew.
+  bool run(const LinearArgs<T>& args, Budget& budget) {
+    if (chunk_ == 0) sums.reset(args.d, args.t);
+    const int64_t chunks = chunks_of(args.n, L<T>), row_work = 2 * (args.d + 4) * args.t;
+    const int64_t slice = std::max<int64_t>(1, 16 * Budget::unit / (row_work * L<T>));
+    while (chunk_ < chunks) {
+      const int64_t end = std::min(chunks, chunk_ + slice);
+      device<T>().linear(args, chunk_, end, sums);
+      chunk_ = end;
+      const int64_t rows = std::min(args.n, slice * L<T>);
+      if (budget.spent(rows * row_work + 128) && chunk_ < chunks) return false;
+    }
+    chunk_ = 0;
+    return true;
+  }
+
+  void restart() { chunk_ = 0; }
+
+ private:
+  int64_t chunk_ = 0;
+};
+
+}  // namespace gdcore

@@ -1,0 +1,54 @@
+#include "fit/shuffle.hpp"
+
+namespace gdcore {
+
+std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t{0xD2511F53u} * c[0];
+    const uint64_t p1 = uint64_t{0xCD9E8D57u} * c[2];
+    c = {static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(p1),
+         static_cast<uint32_t>(p0 >> 32) ^ c[3] ^ k[1], static_cast<uint32_t>(p0)};
+    k = {k[0] + 0x9E3779B9u, k[1] + 0xBB67AE85u};
+  }
+  return c;
+}
+
+Permutation::Permutation(int64_t n, uint64_t seed, uint64_t epoch) : n_(static_cast<uint64_t>(n)) {
+  // Small domains make poor Feistel networks: at least 2^8, walking costs little there.
+  int bits = 8;
+  while ((uint64_t{1} << bits) < n_) ++bits;
+  left_bits_ = bits / 2;
+  right_bits_ = bits - left_bits_;
+  for (uint32_t block = 0; block < rounds / 4; ++block) {
+    const auto words = philox({block, 0, static_cast<uint32_t>(epoch), static_cast<uint32_t>(epoch >> 32)},
+                              {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+    for (uint32_t i = 0; i < 4; ++i) keys_[block * 4 + i] = words[i];
+  }
+}
+
+namespace {
+
+uint64_t mix(uint64_t half, uint32_t key) {
+  uint64_t h = (half ^ key) * 0x9E3779B97F4A7C15u;
+  h ^= h >> 32;
+  h *= 0xD6E8FEB86659FD93u;
+  return h >> 32;
+}
+
+}  // namespace
+
+int64_t Permutation::operator()(int64_t position) const {
+  if (n_ == 0) return position;
+  uint64_t x = static_cast<uint64_t>(position);
+  do {
+    uint64_t left = x >> right_bits_, right = x & ((uint64_t{1} << right_bits_) - 1);
+    for (int i = 0; i < rounds; i += 2) {
+      left ^= mix(right, keys_[i]) & ((uint64_t{1} << left_bits_) - 1);
+      right ^= mix(left, keys_[i + 1]) & ((uint64_t{1} << right_bits_) - 1);
+    }
+    x = left << right_bits_ | right;
+  } while (x >= n_);
+  return static_cast<int64_t>(x);
+}
+
+}  // namespace gdcore

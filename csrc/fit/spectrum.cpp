@@ -1,0 +1,150 @@
+#include "fit/spectrum.hpp"
+
+#include <algorithm>
+
+#include "fp_env.hpp"
+
+namespace gdcore {
+namespace {
+
+constexpr int64_t most_steps = 64;
+constexpr int64_t most_basis = int64_t{1} << 24;  // doubles
+constexpr double accuracy = 1e-6;                 // of the eigenvalue, relative
+
+double dot(const double* a, const double* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// Eigenvalues of the tridiagonal (alpha, beta) below x, by the signs of its pivots (Sturm).
+int64_t count_below(const std::vector<double>& alpha, const std::vector<double>& beta, double x) {
+  int64_t count = 0;
+  double pivot = 1;
+  for (size_t i = 0; i < alpha.size(); ++i) {
+    const double off = i == 0 ? 0 : beta[i - 1];
+    pivot = alpha[i] - x - (i == 0 ? 0 : off * off / pivot);
+    if (pivot == 0) pivot = -1e-300;
+    if (pivot < 0) ++count;
+  }
+  return count;
+}
+
+double largest_eigenvalue(const std::vector<double>& alpha, const std::vector<double>& beta) {
+  double high = 0;
+  for (size_t i = 0; i < alpha.size(); ++i)
+    high = std::max(high, std::fabs(alpha[i]) + (i ? beta[i - 1] : 0) + (i + 1 < alpha.size() ? beta[i] : 0));
+  double low = 0;
+  const auto size = static_cast<int64_t>(alpha.size());
+  for (int i = 0; i < 200 && low < high; ++i) {
+    const double middle = low + (high - low) / 2;
+    if (middle <= low || middle >= high) break;
+    (count_below(alpha, beta, middle) == size ? high : low) = middle;
+  }
+  return high;
+}
+
+// |last component| of the unit eigenvector of the eigenvalue, by its three-term recurrence.
+double last_component(const std::vector<double>& alpha, const std::vector<double>& beta, double value) {
+  double before = 0, now = 1, norm = 1;
+  for (size_t i = 0; i + 1 < alpha.size(); ++i) {
+    if (beta[i] == 0) return 0;
+    const double next = ((value - alpha[i]) * now - (i ? beta[i - 1] : 0) * before) / beta[i];
+    before = now;
+    now = next;
+    norm += now * now;
+    if (norm > 1e100) {
+      before *= 1e-50;
+      now *= 1e-50;
+      norm *= 1e-100;
+    }
+  }
+  return std::fabs(now) / std::sqrt(norm);
+}
+
+}  // namespace
+
+template <class T>
+Spectrum<T>::Spectrum(const Problem<T>& problem) : problem_(problem), targets_(problem.t) {
+  static constexpr T zero = 0;
+  problem_.t = 1;
+  problem_.y = {&zero, 0, 0};
+  problem_.offset = {nullptr, 0, 0};
+  p_ = problem_.size();
+  most_ = std::min({p_, most_steps, std::max<int64_t>(2, most_basis / std::max<int64_t>(p_, 1))});
+  done_ = p_ == 0;
+  basis_.resize(static_cast<size_t>(p_));
+  double norm = 0;
+  for (int64_t i = 0; i < p_; ++i) {  // no special direction: uniform in +-[1, 2)
+    const uint32_t word = philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), 0, 1}, {0, 0})[0];
+    basis_[i] = (1.0 + word * 0x1p-32) * (word & 1 ? 1 : -1);
+    norm += basis_[i] * basis_[i];
+  }
+  for (double& value : basis_) value /= std::sqrt(norm);
+  direction_.assign(basis_.begin(), basis_.end());
+}
+
+template <class T>
+bool Spectrum<T>::advance(double seconds) {
+  FpEnv env;
+  Budget budget(seconds);
+  while (!done_) {
+    if (!pass_.run(problem_.args(direction_.data()), budget)) return false;
+    step();
+    if (budget.spent(0)) break;
+  }
+  return done_;
+}
+
+template <class T>
+void Spectrum<T>::step() {
+  const auto k = static_cast<int64_t>(alpha_.size());
+  const double elements = problem_.count(problem_.n, pass_.sums) * static_cast<double>(targets_);
+  scale_ = scale_of(problem_.reduction, elements).gradient;
+  std::vector<double> image = pass_.sums.weights;
+  if (problem_.fit_intercept) image.push_back(pass_.sums.intercept[0]);
+  const double* q = basis_.data() + k * p_;
+  alpha_.push_back(dot(q, image.data(), p_));
+  for (int pass = 0; pass < 2; ++pass) {
+    for (int64_t row = 0; row <= k; ++row) {
+      const double* other = basis_.data() + row * p_;
+      const double along = dot(other, image.data(), p_);
+      for (int64_t i = 0; i < p_; ++i) image[i] -= along * other[i];
+    }
+  }
+  const double beta = std::sqrt(dot(image.data(), image.data(), p_));
+  largest_ = largest_eigenvalue(alpha_, beta_);
+  residual_ = beta * last_component(alpha_, beta_, largest_);
+  if (!std::isfinite(alpha_.back()) || !std::isfinite(beta)) {
+    largest_ = residual_ = std::numeric_limits<double>::infinity();
+    done_ = true;
+  }
+  if (k + 1 == most_ || residual_ <= accuracy * largest_) done_ = true;
+  if (done_) return;
+  beta_.push_back(beta);
+  for (int64_t i = 0; i < p_; ++i) basis_.push_back(image[i] / beta);
+  direction_.assign(basis_.end() - p_, basis_.end());
+}
+
+template class Spectrum<float>;
+template class Spectrum<double>;
+
+template <class T>
+double largest_row(const Problem<T>& problem) {
+  const bool sum = problem.reduction == Reduction::sum || problem.reduction == Reduction::half_sum;
+  double largest = 0;
+  for (int64_t i = 0; i < problem.n; ++i) {
+    double squares = problem.fit_intercept ? 1 : 0;
+    for (int64_t j = 0; j < problem.d; ++j) {
+      const double x = problem.X.data[i * problem.X.rs + j * problem.X.cs];
+      squares += x * x;
+    }
+    if (sum && problem.sample_weight.data) squares *= problem.sample_weight.data[i * problem.sample_weight.stride];
+    largest = std::max(largest, squares);
+  }
+  return scale_of(problem.reduction, static_cast<double>(problem.t)).gradient * largest;
+}
+template double largest_row<float>(const Problem<float>&);
+template double largest_row<double>(const Problem<double>&);
+
+}  // namespace gdcore

@@ -1,0 +1,39 @@
+// The largest eigenvalue of the loss's Hessian, which says which learning rates converge.
+#pragma once
+
+#include <vector>
+
+#include "fit/problem.hpp"
+
+namespace gdcore {
+
+// Lanczos with full reorthogonalisation on H = scale * [X 1]^T S [X 1], one pass over X a step.
+template <class T>
+class Spectrum {
+ public:
+  explicit Spectrum(const Problem<T>& problem);
+
+  // True when done; otherwise call again.
+  bool advance(double seconds);
+
+  double largest() const { return scale_ * largest_; }    // a Ritz value: never above the true one, but for rounding
+  double residual() const { return scale_ * residual_; }  // an eigenvalue lies within this of it
+
+ private:
+  void step();
+
+  Problem<T> problem_;
+  int64_t targets_, p_ = 0, most_ = 0;
+  Pass<T> pass_;
+  std::vector<T> direction_;
+  std::vector<double> basis_;  // (steps, p), orthonormal rows
+  std::vector<double> alpha_, beta_;
+  double scale_ = 0, largest_ = 0, residual_ = 0;
+  bool done_ = false;
+};
+
+// Curvature of the steepest single row: scale * max (|x|^2 + 1), times its weight if the reduction is a sum.
+template <class T>
+double largest_row(const Problem<T>& problem);
+
+}  // namespace gdcore

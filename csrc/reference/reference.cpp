@@ -1,0 +1,213 @@
+// The contract on bits ("numerics v1") as plain scalar loops. Every other device equals this file bit for bit.
+#include <cmath>
+
+#include "device.hpp"
+
+namespace gdcore {
+namespace {
+
+// acc[0..V) folded to its first `keep` lanes: lane i takes lane i + h for h = 8, 4, 2, 1.
+template <class T>
+void fold(T* acc, int64_t lanes, int64_t keep) {
+  for (int64_t h = lanes / 2; h >= keep; h /= 2)
+    for (int64_t i = 0; i < h; ++i) acc[i] += acc[i + h];
+}
+
+// x (k) . y (k), the order of every product that ends in one value a row.
+template <class T>
+T dot(int64_t k, Vector<const T> x, Vector<const T> y) {
+  const int64_t lanes = lanes_of(k);
+  T total = 0;
+  for (int64_t p0 = 0; p0 < k; p0 += L<T>) {
+    T acc[V] = {};
+    for (int64_t p = p0; p < k && p < p0 + L<T>; ++p) {
+      T& lane = acc[p % lanes];
+      lane = std::fma(x.data[p * x.stride], y.data[p * y.stride], lane);
+    }
+    fold(acc, lanes, 1);
+    total = p0 == 0 ? acc[0] : total + acc[0];
+  }
+  return total;
+}
+
+// The same for each element of a product with n >= 2 columns: one chain over k, cut into chunks.
+template <class T>
+T chain(int64_t k, Vector<const T> x, Vector<const T> y) {
+  T total = 0;
+  for (int64_t p0 = 0; p0 < k; p0 += L<T>) {
+    T acc = 0;
+    for (int64_t p = p0; p < k && p < p0 + L<T>; ++p) acc = std::fma(x.data[p * x.stride], y.data[p * y.stride], acc);
+    total = p0 == 0 ? acc : total + acc;
+  }
+  return total;
+}
+
+template <class T>
+T product(int64_t n, int64_t k, Vector<const T> x, Vector<const T> y) {
+  return n == 1 ? dot(k, x, y) : chain(k, x, y);
+}
+
+template <class T>
+void matmul(const MatmulArgs<T>& args) {
+  int64_t problems = 1;
+  for (int64_t size : args.batch) problems *= size;
+  for (int64_t problem = 0; problem < problems; ++problem) {
+    int64_t rest = problem, a = 0, b = 0, c = 0;
+    for (size_t dim = args.batch.size(); dim-- > 0;) {
+      const int64_t index = rest % args.batch[dim];
+      rest /= args.batch[dim];
+      a += index * args.a_batch[dim];
+      b += index * args.b_batch[dim];
+      c += index * args.c_batch[dim];
+    }
+    for (int64_t i = 0; i < args.m; ++i)
+      for (int64_t j = 0; j < args.n; ++j)
+        args.c.data[c + i * args.c.rs + j * args.c.cs] =
+            product<T>(args.n, args.k, {args.a.data + a + i * args.a.rs, args.a.cs},
+                       {args.b.data + b + j * args.b.cs, args.b.rs});
+  }
+}
+
+template <class T>
+T element(const Elements<const T>& x, int64_t index) {
+  int64_t at = 0;
+  for (size_t dim = x.shape.size(); dim-- > 0;) {
+    at += index % x.shape[dim] * x.strides[dim];
+    index /= x.shape[dim];
+  }
+  return x.data[at];
+}
+
+template <class T>
+double mse(const MseArgs<T>& args) {
+  double total = 0;
+  for (int64_t i0 = 0; i0 < args.size; i0 += L<T>) {
+    T acc[V] = {};
+    for (int64_t i = i0; i < args.size && i < i0 + L<T>; ++i) {
+      const T r = element(args.pred, i) - element(args.target, i);
+      acc[i % V] = std::fma(r, r, acc[i % V]);
+      if (args.output == MseOutput::gradient) args.out[i] = args.gradient * r;
+      if (args.output == MseOutput::squares) args.out[i] = r * r;
+    }
+    fold(acc, V, 1);
+    total += acc[0];
+  }
+  return total;
+}
+
+// One target: gradients of fewer than 9 features run 16 / lanes interleaved chains over the rows.
+template <class T>
+void add_single_target(const LinearArgs<T>& args, int64_t rows, const int64_t* row, const T* weighted, LinearSums& sums) {
+  const int64_t lanes = lanes_of(args.d), interleave = V / lanes;
+  for (int64_t j = 0; j < args.d; ++j) {
+    T acc[V] = {};
+    for (int64_t i = 0; i < rows; ++i) {
+      T& lane = acc[i % interleave];
+      lane = std::fma(weighted[i], args.X.data[row[i] * args.X.rs + j * args.X.cs], lane);
+    }
+    fold(acc, interleave, 1);
+    sums.weights[static_cast<size_t>(j)] += acc[0];
+  }
+  T acc[V] = {};
+  for (int64_t i = 0; i < rows; ++i) acc[i % V] += weighted[i];
+  fold(acc, V, 1);
+  sums.intercept[0] += acc[0];
+}
+
+// Several targets: one chain over the rows for each entry.
+template <class T>
+void add_several_targets(const LinearArgs<T>& args, int64_t rows, const int64_t* row, const T* weighted, LinearSums& sums) {
+  for (int64_t u = 0; u < args.t; ++u) {
+    for (int64_t j = 0; j < args.d; ++j) {
+      T acc = 0;
+      for (int64_t i = 0; i < rows; ++i)
+        acc = std::fma(args.X.data[row[i] * args.X.rs + j * args.X.cs], weighted[i * args.t + u], acc);
+      sums.weights[static_cast<size_t>(j * args.t + u)] += acc;
+    }
+    T acc = 0;
+    for (int64_t i = 0; i < rows; ++i) acc += weighted[i * args.t + u];
+    sums.intercept[static_cast<size_t>(u)] += acc;
+  }
+}
+
+template <class T>
+void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, LinearSums& sums) {
+  std::vector<int64_t> row(static_cast<size_t>(rows));
+  std::vector<T> weighted(static_cast<size_t>(rows * args.t));
+  std::vector<T> squares_of(static_cast<size_t>(rows * args.t));
+  double weight_sum = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t position = args.first + begin + i;
+    row[i] = args.order ? (*args.order)(position) : position;
+    const T* s = args.sample_weight.data ? args.sample_weight.data + row[i] * args.sample_weight.stride : nullptr;
+    if (s) weight_sum += *s;
+    for (int64_t u = 0; u < args.t; ++u) {
+      T r = product<T>(args.t, args.d, {args.X.data + row[i] * args.X.rs, args.X.cs},
+                       {args.weights.data + u * args.weights.cs, args.weights.rs});
+      if (args.intercept.data) r += args.intercept.data[u * args.intercept.stride];
+      if (args.offset.data) r += args.offset.data[row[i] * args.offset.rs + u * args.offset.cs];
+      r -= args.y.data[row[i] * args.y.rs + u * args.y.cs];
+      squares_of[i * args.t + u] = r;
+      weighted[i * args.t + u] = s ? *s * r : r;
+    }
+  }
+  // The squares in the order of mse over the residuals (rows, t), so that the two losses agree.
+  for (int64_t e0 = 0; e0 < rows * args.t; e0 += L<T>) {
+    T acc[V] = {};
+    for (int64_t e = e0; e < rows * args.t && e < e0 + L<T>; ++e)
+      acc[e % V] = std::fma(weighted[e], squares_of[e], acc[e % V]);
+    fold(acc, V, 1);
+    sums.squares += acc[0];
+  }
+  sums.sample_weight += weight_sum;
+  if (args.t == 1)
+    add_single_target(args, rows, row.data(), weighted.data(), sums);
+  else
+    add_several_targets(args, rows, row.data(), weighted.data(), sums);
+}
+
+template <class T>
+void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
+  for (int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
+    const int64_t begin = chunk * L<T>;
+    const int64_t rows = args.n - begin < L<T> ? args.n - begin : L<T>;
+    linear_chunk(args, begin, rows, sums);
+  }
+}
+
+template <class T>
+void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
+  for (int64_t i = 0; i < count; ++i) {
+    sums[i].reset(args[i].d, args[i].t);
+    linear(args[i], 0, chunks_of(args[i].n, L<T>), sums[i]);
+  }
+}
+
+template <class T>
+void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr, const SgdOptions& options) {
+  const T momentum = static_cast<T>(options.momentum);
+  const T damped = static_cast<T>(1.0 - options.dampening);
+  const T decay = static_cast<T>(options.weight_decay);
+  const T step = static_cast<T>(-lr);
+  for (int64_t i = 0; i < n; ++i) {
+    T g = options.maximize ? -grad[i] : grad[i];
+    if (options.weight_decay != 0) g = std::fma(decay, param[i], g);
+    if (velocity) {
+      velocity[i] = first ? g : std::fma(damped, g, momentum * velocity[i]);
+      g = options.nesterov ? std::fma(momentum, velocity[i], g) : velocity[i];
+    }
+    param[i] = std::fma(step, g, param[i]);
+  }
+}
+
+}  // namespace
+
+template <class T>
+const Device<T>& reference_device() {
+  static constexpr Device<T> table{matmul<T>, mse<T>, linear<T>, linear_each<T>, sgd<T>};
+  return table;
+}
+template const Device<float>& reference_device<float>();
+template const Device<double>& reference_device<double>();
+
+}  // namespace gdcore

@@ -1,0 +1,54 @@
+"""Linear models by gradient descent, with the same bits on every machine.
+
+The whole public API is here::
+
+    import gdcore as gd
+
+    fit = gd.fit(X, y)
+    fit.predict(X_new)
+
+Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fitting: `fit`, `SGD`,
+`load`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore`` (extra ``cli``).
+"""
+
+from gdcore import _core
+from gdcore.config import config, get_num_threads, set_num_threads, show_config
+from gdcore.fitting import fit
+from gdcore.kernels import (
+    LinearGrad,
+    linear_mse_value_and_grad,
+    matmul,
+    mse,
+    mse_value_and_grad,
+)
+from gdcore.result import Fit, History, load
+from gdcore.selftest import SelfTest, selftest
+from gdcore.sgd import SGD, SGDState
+from gdcore.status import FitInterrupted, FitWarning, LearningRateWarning, Status
+
+__version__: str = _core.VERSION
+
+__all__ = [
+    "SGD",
+    "Fit",
+    "FitInterrupted",
+    "FitWarning",
+    "History",
+    "LearningRateWarning",
+    "LinearGrad",
+    "SGDState",
+    "SelfTest",
+    "Status",
+    "__version__",
+    "config",
+    "fit",
+    "get_num_threads",
+    "linear_mse_value_and_grad",
+    "load",
+    "matmul",
+    "mse",
+    "mse_value_and_grad",
+    "selftest",
+    "set_num_threads",
+    "show_config",
+]

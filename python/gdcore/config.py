@@ -1,0 +1,102 @@
+"""What was built and what was chosen: instruction set, threads, OpenMP, CUDA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gdcore import _core
+
+
+def get_num_threads() -> int:
+    """Return how many threads gdcore uses.
+
+    At import: the least of the CPUs this process may run on, the control group's CPU quota,
+    OMP_NUM_THREADS and GDCORE_NUM_THREADS.
+
+    Returns
+    -------
+    int
+    """
+    return _core.get_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads gdcore uses from now on; results do not change by a bit.
+
+    Parameters
+    ----------
+    n : int
+        1 to 1024; small work stays on one thread whatever n is.
+
+    Raises
+    ------
+    ValueError
+        If n is out of range.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> before = gd.get_num_threads()
+    >>> gd.set_num_threads(2)
+    >>> gd.get_num_threads()
+    2
+    >>> gd.set_num_threads(before)
+    """
+    if not 1 <= n <= 1024:
+        raise ValueError(f"n is {n}; the number of threads must be from 1 to 1024.")
+    _core.set_num_threads(n)
+
+
+def config() -> dict[str, Any]:
+    """Return what was built and chosen.
+
+    Returns
+    -------
+    dict
+        ``version``; ``isa`` in use, ``isas_available`` here, ``isas_built``; ``threads`` and
+        ``threads_reason``, why that many; ``openmp``, the runtimes loaded in this process (more
+        than one can slow each other); ``compiler``; ``cuda``; ``chunk``, the terms of a chunk of
+        a long sum in each dtype.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> gd.config()["isa"] in gd.config()["isas_available"]
+    True
+    """
+    limited = _core.get_num_threads() == _core.DEFAULT_THREADS
+    return {
+        "version": _core.VERSION,
+        "isa": _core.get_isa(),
+        "isas_available": _core.available_isas(),
+        "isas_built": _core.built_isas(),
+        "threads": _core.get_num_threads(),
+        "threads_reason": _core.THREADS_REASON if limited else "set_num_threads",
+        "openmp": _openmp_runtimes(),
+        "compiler": _core.COMPILER,
+        "cuda": "not built",
+        "chunk": dict(_core.CHUNK),
+    }
+
+
+def show_config() -> None:
+    """Print `config()`, one line an entry."""
+    for name, value in config().items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(value) or "none"
+        print(f"{name:15} {value}")
+
+
+def _openmp_runtimes() -> list[str]:
+    """Paths of the OpenMP libraries mapped into this process."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    paths = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
+    return sorted(
+        p for p in paths if any(n in Path(p).name for n in ("libgomp", "libomp", "libiomp"))
+    )

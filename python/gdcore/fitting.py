@@ -1,0 +1,192 @@
+"""Fit a linear model by gradient descent."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gdcore import _core
+from gdcore.exact import solve_exact
+from gdcore.kernels import Reduction
+from gdcore.options import Options
+from gdcore.problem import Problem, make_problem
+from gdcore.result import Fit, history_of
+from gdcore.sgd import SGD
+from gdcore.status import FitWarning, Status
+from gdcore.storage import FitState
+from gdcore.stream import descend
+
+Method = Literal["auto", "stream", "exact"]
+
+
+def fit(
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    sgd: SGD | None = None,
+    *,
+    epochs: int = 1000,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    fit_intercept: bool = True,
+    init: Any = None,
+    offset: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    tol: float | None = 1e-6,
+    stop: Literal["gradient", "loss_equal"] = "gradient",
+    method: Method = "auto",
+    history: int = 1,
+    progress: bool | Callable[[int, int, float], None] = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    n_threads: int | None = None,
+) -> Fit:
+    """Fit a linear model to the squared error by gradient descent.
+
+    The same call gives the same bits on any thread count and instruction set.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    y : array_like, shape (n,) or (n, t)
+        One target, or several fitted side by side.
+    sgd : SGD, optional
+        Learning rate, momentum, weight decay; ``SGD()`` (lr="auto") by default.
+    epochs : int
+        Passes over the data, at most; on a warm start, further ones.
+    batch_size : int, optional
+        Rows of a mini-batch, 1 to n; None takes all rows at once. The last batch may be shorter.
+    shuffle : bool
+        Give mini-batches another order of rows every epoch, a function of `seed` and epoch alone.
+    seed : int, 0 to 2**64 - 1
+    fit_intercept : bool
+    init : Fit, array_like or (weights, intercept), optional
+        Start; zeros by default. A Fit goes on where it ended, velocity too.
+    offset : array_like, optional
+        Fixed term of the prediction, broadcast to y's shape.
+    sample_weight : array_like, shape (n,), optional
+        Weight of each row's squared error, 0 or larger.
+    reduction : {"mean", "sum", "half_mean", "half_sum"}
+    tol : float or None
+        Stop once the norm of the gradient (of mini-batches: its mean over the epoch) is at most
+        `tol` times its first value. None runs every epoch.
+    stop : {"gradient", "loss_equal"}
+        "loss_equal" also stops when an epoch's loss equals the last one's.
+    method : {"auto", "stream", "exact"}
+        "stream" descends, reading the data every epoch; "exact" solves in closed form.
+    history : int
+        Record every so many epochs; 0 records nothing.
+    progress : bool or callable
+        True shows a bar on stderr; a callable gets (epoch, epochs, loss) now and then.
+    checkpoint : path-like, optional
+        File that keeps the state while fitting. If it exists, the fit goes on from it, to the
+        same bits as if it had never stopped.
+    n_threads : int, optional
+        Threads to use; `get_num_threads()` by default.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, the data holds NaN or infinity, an option is out of range, or the
+        checkpoint is another problem's.
+    TypeError
+        If a dtype is not real.
+    FitInterrupted
+        On Ctrl-C, with the weights so far.
+
+    Warns
+    -----
+    LearningRateWarning
+        If lr is above the stability limit, before the first step.
+    FitWarning
+        If the fit diverged, stalled, is singular or empty.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> fit = gd.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0])
+    >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
+    CONVERGED [2.] 1.
+    """
+    sgd = SGD() if sgd is None else sgd
+    if not isinstance(sgd, SGD):
+        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+    problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
+    options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+    options.check(problem)
+    start = _start(init, problem, warm=options.method != "exact")
+    if problem.n == 0 or problem.weightless:
+        result = _empty(problem, start)
+    elif options.method == "exact":
+        result = solve_exact(problem, sgd, options)
+    else:
+        result = descend(problem, sgd, options, start, progress, checkpoint)
+    if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
+        warnings.warn(result.message, FitWarning, stacklevel=2)
+    return result
+
+
+def _start(init: Any, problem: Problem, *, warm: bool) -> FitState:
+    """Return the state to start from, its parameters checked against the problem's shapes."""
+    if isinstance(init, Fit):
+        if init.weights.shape != problem.weights_shape:
+            raise ValueError(
+                f"init is a fit with weights of shape {init.weights.shape}; this problem's have "
+                f"shape {problem.weights_shape}."
+            )
+        state = init.state
+        if warm and state is not None and state.fits(problem.size, problem.dtype):
+            return state
+        weights, intercept = init.weights, init.intercept
+    elif isinstance(init, tuple) and len(init) == 2:
+        weights, intercept = init
+    elif init is None:
+        weights, intercept = np.zeros(problem.weights_shape), 0.0
+    else:
+        weights, intercept = init, 0.0
+    (weights, intercept) = _core.prepare(("init weights", weights), ("init intercept", intercept))
+    if weights.shape != problem.weights_shape:
+        raise ValueError(
+            f"init has weights of shape {weights.shape}; "
+            f"they must have shape {problem.weights_shape}."
+        )
+    if intercept.shape not in ((), problem.weights_shape[1:]):
+        raise ValueError(
+            f"init has an intercept of shape {intercept.shape}; "
+            f"it must have shape {problem.weights_shape[1:]}."
+        )
+    if not (np.isfinite(weights).all() and np.isfinite(intercept).all()):
+        raise ValueError("init holds NaN or infinity; pass finite weights and intercept.")
+    if not problem.fit_intercept and np.any(intercept):
+        raise ValueError(
+            "init has an intercept but fit_intercept is False; pass it as offset to keep it fixed."
+        )
+    parts = [weights.ravel()]
+    if problem.fit_intercept:
+        parts.append(np.broadcast_to(intercept, (problem.t,)))
+    return FitState(params=np.concatenate(parts).astype(problem.dtype))
+
+
+def _empty(problem: Problem, start: FitState) -> Fit:
+    weights, intercept = problem.unpack(start.params)
+    return Fit(
+        weights=weights,
+        intercept=intercept,
+        loss=problem.dtype.type(math.nan),
+        epochs=start.epoch,
+        status=Status.EMPTY,
+        lr=math.nan,
+        history=history_of(problem),
+        method_reason="there is nothing to read.",
+        state=start,
+    )

@@ -1,0 +1,195 @@
+"""The kernels: matrix product, squared error and its gradient, linear model and its gradient.
+
+Every output bit is the same for any thread count, batch, stride and instruction set
+(docs/numerics.md). float32 in gives float32 out and float64 likewise; integers and bools become
+float64, float16 becomes float32, mixed floats become the wider; Python numbers follow the arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gdcore import _core
+
+Floats = npt.NDArray[np.floating[Any]]
+Reduction = Literal["mean", "sum", "half_mean", "half_sum"]
+
+
+class LinearGrad(NamedTuple):
+    """Gradient of a linear model's loss.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (..., d) or (..., d, t)
+        Derivative with respect to the weights.
+    intercept : ndarray, shape (...) or (..., t), or None
+        Derivative with respect to the intercept; None if there was none.
+    """
+
+    weights: Floats
+    intercept: Any
+
+
+def matmul(a: npt.ArrayLike, b: npt.ArrayLike, out: Floats | None = None) -> Any:
+    """Matrix product, with the shapes of `numpy.matmul`.
+
+    Row i of ``a @ b`` has the same bits whatever other rows and batches are there.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., m, k) or (k,)
+    b : array_like, shape (..., k, n) or (k,)
+        Batch dimensions broadcast; a broadcast operand is never copied.
+    out : ndarray, optional
+        Where to write: exactly the result's shape and dtype, any strides. It may overlap a or b.
+
+    Returns
+    -------
+    ndarray, shape (..., m, n)
+        Without the dimension of a one-dimensional operand; a scalar if both are.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or `out` is read-only or of another shape.
+    TypeError
+        If a dtype is not real, or `out` is of another dtype.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> gd.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, 10.0])
+    array([21., 43.])
+    """
+    return _core.matmul(a, b, out)
+
+
+def mse(
+    pred: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Reduction | Literal["none"] = "mean",
+) -> Any:
+    """Squared error between two arrays of one shape.
+
+    Parameters
+    ----------
+    pred, target : array_like, any shape, the same for both
+    reduction : {"mean", "sum", "half_mean", "half_sum", "none"}
+        What becomes of the squares; "half" multiplies by 1/2, "none" keeps them apart.
+
+    Returns
+    -------
+    scalar, or ndarray of the inputs' shape for "none"
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or for a mean over 0 elements.
+    TypeError
+        If a dtype is not real.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> print(gd.mse([1.0, 2.0, 3.0], [1.0, 2.0, 5.0], reduction="sum"))
+    4.0
+    """
+    return _core.mse(pred, target, reduction)
+
+
+def mse_value_and_grad(
+    pred: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    reduction: Reduction = "mean",
+    out: Floats | None = None,
+) -> tuple[Any, Floats]:
+    """Squared error and its derivative with respect to `pred`, in one pass.
+
+    Parameters
+    ----------
+    pred, target : array_like, any shape, the same for both
+    reduction : {"mean", "sum", "half_mean", "half_sum"}
+    out : ndarray, optional
+        Where to write the gradient: the inputs' shape and dtype, any strides; may overlap them.
+
+    Returns
+    -------
+    loss : scalar
+    grad : ndarray, the inputs' shape
+        ``2 / n * (pred - target)`` for "mean", the factor rounded once to the dtype.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, for a mean over 0 elements, or if `out` does not fit.
+    TypeError
+        If a dtype is not real, or `out` is of another dtype.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> loss, grad = gd.mse_value_and_grad([1.0, 2.0], [0.0, 4.0])
+    >>> print(loss, grad)
+    2.5 [ 1. -2.]
+    """
+    loss, grad = _core.mse_value_and_grad(pred, target, reduction, out)
+    return loss, grad
+
+
+def linear_mse_value_and_grad(
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    intercept: npt.ArrayLike | None = None,
+    *,
+    offset: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+) -> tuple[Any, LinearGrad]:
+    """Squared error of a linear model and its gradient; X is read once.
+
+    The prediction is ``X @ weights + intercept + offset``. Leading batch dimensions broadcast.
+    y has several targets if it has at least as many dimensions as X.
+
+    Parameters
+    ----------
+    X : array_like, shape (..., n, d)
+    y : array_like, shape (..., n) or (..., n, t)
+    weights : array_like, shape (..., d) or (..., d, t)
+    intercept : array_like, shape (...) or (..., t), optional
+    offset : array_like, optional
+        Fixed term of the prediction, broadcast to y's shape.
+    sample_weight : array_like, shape (..., n), optional
+        Weight of each row's squared error. "mean" divides by their sum (times t).
+    reduction : {"mean", "sum", "half_mean", "half_sum"}
+
+    Returns
+    -------
+    loss : scalar or ndarray, shape (...)
+        One for each problem of the batch.
+    grad : LinearGrad
+        For "mean" the gradient is ``2 / (n t) * X.T @ (prediction - y)``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or for a mean over no samples.
+    TypeError
+        If a dtype is not real.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> loss, grad = gd.linear_mse_value_and_grad([[1.0], [2.0]], [2.0, 4.0], [0.0], 0.0)
+    >>> print(loss, grad.weights, grad.intercept)
+    10.0 [-10.] -6.0
+    """
+    loss, grad, intercept_grad = _core.linear_mse_value_and_grad(
+        X, y, weights, intercept, offset, sample_weight, reduction
+    )
+    return loss, LinearGrad(grad, intercept_grad)

@@ -1,0 +1,78 @@
+"""Which learning rates converge, known before the first step: the loss is a quadratic."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+from gdcore import _core
+from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.problem import Problem, diagnose
+from gdcore.sgd import SGD, LearningRate, rate_at
+from gdcore.status import LearningRateWarning
+
+
+def curvature_of(problem: Problem, threads: int) -> tuple[float, float]:
+    """Return the largest eigenvalue of the loss's Hessian, from below, and its error's width."""
+    spectrum = _core.Spectrum(problem.core)
+    while not spectrum.advance(BLOCK_SECONDS, threads):
+        pass
+    if not math.isfinite(spectrum.largest):
+        diagnose(problem)
+        raise ValueError(
+            f"the squares of X overflow {problem.dtype}; "
+            "standardize the columns of X, or pass float64."
+        )
+    return spectrum.largest, spectrum.residual
+
+
+def stability_limit(sgd: SGD, problem: Problem, options: Options, curvature: float) -> float:
+    """Return the lr above which the fit must diverge.
+
+    For mini-batches it bounds the descent of their mean; noise may ask for less (see `auto_lr`).
+    """
+    return sgd.stability_limit(curvature * _step_share(problem, options))
+
+
+def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> float:
+    """Return 1 / lambda_max; for mini-batches their expected smoothness takes its place.
+
+    Gower, Loizou, Qian, Sailanbayev, Shulgin, Richtarik 2019, "SGD: general analysis and improved
+    rates", proposition 3.8 (sampling without replacement).
+    """
+    n, batch = problem.n, options.batch_size
+    curvature *= _step_share(problem, options)
+    if batch is not None and n > 1:
+        steepest = problem.core.largest_row() * (batch if problem.summed else 1)
+        curvature = (n * (batch - 1) * curvature + (n - batch) * steepest) / (batch * (n - 1))
+    total = curvature + sgd.weight_decay
+    return 1.0 / total if total > 0 else 1.0
+
+
+def _step_share(problem: Problem, options: Options) -> float:
+    """How much of the whole sum one step sees: a mean looks the same in every mini-batch."""
+    if options.batch_size is None or not problem.summed:
+        return 1.0
+    return options.batch_size / problem.n
+
+
+def warn_of_divergence(rate: LearningRate, epoch: int, limit: float, sgd: SGD) -> None:
+    """Warn, before the first step, of an lr that cannot converge."""
+    if isinstance(rate, str):
+        return
+    first = rate_at(rate, epoch)
+    if not first > limit:
+        return
+    if sgd.maximize:
+        text = (
+            "maximize=True climbs a loss that has no top, so the fit must diverge; "
+            "use maximize=False."
+        )
+    elif limit == 0:
+        text = "a momentum of 1 or more never settles; use one below 1, for example 0.9."
+    else:
+        text = (
+            f"lr={first:.6g} is above the stability limit {limit:.6g} of this data, so descent "
+            f"must diverge; use lr='auto' or lr={limit / 2:.3g}."
+        )
+    warnings.warn(text, LearningRateWarning, stacklevel=4)

@@ -1,0 +1,67 @@
+"""The options of a fit that are plain numbers and names, checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gdcore.problem import Problem
+
+BLOCK_SECONDS = 0.04  # of C++ between two looks at signals, progress and checkpoints
+
+
+@dataclass(frozen=True)
+class Options:
+    """See `gdcore.fit` for the meaning of each."""
+
+    epochs: int
+    batch_size: int | None
+    shuffle: bool
+    seed: int
+    tol: float | None
+    stop: str
+    method: str
+    history: int
+    n_threads: int | None
+
+    def check(self, problem: Problem) -> None:
+        """Raise ValueError for what is out of range or does not go together."""
+        for name, bits in (("epochs", 62), ("history", 62), ("seed", 64)):
+            value = getattr(self, name)
+            if not _is_int(value) or not 0 <= value < 2**bits:
+                raise ValueError(
+                    f"{name} is {value!r}; it must be a whole number from 0 to 2**{bits} - 1."
+                )
+        if self.batch_size is not None and not (
+            _is_int(self.batch_size) and 1 <= self.batch_size <= max(problem.n, 1)
+        ):
+            raise ValueError(
+                f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
+                f"{problem.n} rows of X, or None for all rows at once."
+            )
+        if self.tol is not None and not (math.isfinite(self.tol) and self.tol >= 0):
+            raise ValueError(
+                f"tol is {self.tol}; it must be 0 or larger, or None to run every epoch."
+            )
+        if self.n_threads is not None and not (_is_int(self.n_threads) and self.n_threads >= 1):
+            raise ValueError(
+                f"n_threads is {self.n_threads!r}; it must be a whole number, 1 or larger."
+            )
+        for name, choices in (
+            ("stop", ("gradient", "loss_equal")),
+            ("method", ("auto", "stream", "exact")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; "
+                    f"choose one of {', '.join(map(repr, choices))}."
+                )
+        if self.method == "exact" and self.batch_size is not None:
+            raise ValueError("method='exact' takes no batch_size; drop it, or use method='stream'.")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -1,0 +1,173 @@
+"""The data of a fit, checked and laid out for the core."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gdcore import _core
+from gdcore.kernels import Floats
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Arrays of one dtype: X (n, d), y (n, t); and offset (n, t), sample_weight (n,) or None."""
+
+    X: Floats
+    y: Floats
+    offset: Floats | None
+    sample_weight: Floats | None
+    fit_intercept: bool
+    reduction: str
+    several: bool  # y came with a dimension of targets
+    core: _core.Problem
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return int(self.X.shape[0])
+
+    @property
+    def d(self) -> int:
+        """Features."""
+        return int(self.X.shape[1])
+
+    @property
+    def t(self) -> int:
+        """Targets."""
+        return int(self.y.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.X.dtype
+
+    @property
+    def size(self) -> int:
+        """Parameters, intercepts included."""
+        return (self.d + self.fit_intercept) * self.t
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """(d,) or (d, t)."""
+        return (self.d, self.t) if self.several else (self.d,)
+
+    @property
+    def summed(self) -> bool:
+        """The loss is a sum, not a mean, over the rows."""
+        return self.reduction in ("sum", "half_sum")
+
+    @property
+    def weightless(self) -> bool:
+        """No row counts: every sample weight is 0."""
+        return self.sample_weight is not None and not self.sample_weight.any()
+
+    def unpack(self, params: Floats) -> tuple[Floats, Any]:
+        """Split the parameters into weights and intercept."""
+        split = self.d * self.t
+        weights = params[:split].reshape(self.weights_shape).copy()
+        if not self.fit_intercept:
+            return weights, np.zeros(self.t, self.dtype) if self.several else self.dtype.type(0)
+        return weights, params[split:].copy() if self.several else params[split]
+
+    def fingerprint(self) -> str:
+        """Digest of the data and of what is fitted to it."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(
+            repr(
+                (self.X.shape, self.y.shape, str(self.dtype), self.fit_intercept, self.reduction)
+            ).encode()
+        )
+        for array in (self.X, self.y, self.offset, self.sample_weight):
+            if array is None:
+                digest.update(b"none")
+                continue
+            for begin in range(0, len(array), 4096):
+                digest.update(np.ascontiguousarray(array[begin : begin + 4096]).data)
+        return digest.hexdigest()
+
+
+def make_problem(
+    X_given: npt.ArrayLike,
+    y_given: npt.ArrayLike,
+    offset: npt.ArrayLike | None,
+    sample_weight: npt.ArrayLike | None,
+    fit_intercept: bool,
+    reduction: str,
+) -> Problem:
+    """Check shapes and dtypes; ValueError and TypeError say what to change."""
+    X, y, fixed, weight = _core.prepare(
+        ("X", X_given), ("y", y_given), ("offset", offset), ("sample_weight", sample_weight)
+    )
+    if X.ndim != 2:
+        hint = " Reshape a single feature with X[:, None]." if X.ndim == 1 else ""
+        raise ValueError(f"X has shape {X.shape}; it must have two dimensions, (n, d).{hint}")
+    if y.ndim not in (1, 2) or len(y) != len(X):
+        raise ValueError(
+            f"y has shape {y.shape} and X {X.shape}; "
+            "with X (n, d), y must be (n,) or (n, t) with the same n."
+        )
+    several = y.ndim == 2
+    if several and y.shape[1] == 0:
+        raise ValueError(f"y has shape {y.shape}: there is no target to fit.")
+    if X.shape[1] == 0 and not fit_intercept:
+        raise ValueError(
+            f"X has shape {X.shape} and fit_intercept is False: there is nothing to fit."
+        )
+    if fixed is not None:
+        fixed = _broadcast_offset(fixed, y.shape)
+    if weight is not None:
+        weight = _checked_weights(weight, len(X))
+    if not several:
+        y = y[:, None]
+        fixed = None if fixed is None else fixed[:, None]
+    fields = (X, y, fixed, weight, bool(fit_intercept), reduction)
+    return Problem(*fields, several=several, core=_core.Problem(*fields))
+
+
+def _broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
+    try:
+        return np.broadcast_to(offset, shape)
+    except ValueError:
+        raise ValueError(
+            f"offset has shape {offset.shape}, which does not broadcast to y's {shape}."
+        ) from None
+
+
+def _checked_weights(sample_weight: Floats, n: int) -> Floats:
+    if sample_weight.shape not in ((), (n,)):
+        raise ValueError(
+            f"sample_weight has shape {sample_weight.shape}; "
+            f"it must be ({n},), one for each row of X."
+        )
+    sample_weight = np.broadcast_to(sample_weight, (n,))
+    bad = np.flatnonzero(~((sample_weight >= 0) & np.isfinite(sample_weight)))
+    if len(bad):
+        raise ValueError(
+            f"sample_weight[{bad[0]}] is {sample_weight[bad[0]]}; "
+            "weights must be finite, 0 or larger."
+        )
+    return sample_weight
+
+
+def diagnose(problem: Problem) -> None:
+    """Raise ValueError naming the first NaN or infinity of the data, if it holds one."""
+    for name, array in (("X", problem.X), ("y", problem.y), ("offset", problem.offset)):
+        if array is None:
+            continue
+        for begin in range(0, len(array), 4096):
+            bad = np.argwhere(~np.isfinite(array[begin : begin + 4096]))
+            if not len(bad):
+                continue
+            row, column = begin + int(bad[0][0]), int(bad[0][1])
+            where = f"row {row}" + (
+                f", column {column}" if array.shape[1] > 1 or name == "X" else ""
+            )
+            raise ValueError(
+                f"{name} holds {array[row, column]} at {where} (counted from 0); "
+                "drop or fill such rows before fitting."
+            )

@@ -1,0 +1,237 @@
+"""The options of stochastic gradient descent and its single step, as torch.optim.SGD has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gdcore import _core
+
+Floats = npt.NDArray[np.floating[Any]]
+Schedule = Callable[[int], float]
+LearningRate = float | Literal["auto"] | Schedule
+
+
+@dataclass
+class SGDState:
+    """What SGD remembers between steps.
+
+    Attributes
+    ----------
+    velocity : list of ndarray or None
+        One buffer for each parameter; None before the first step and without momentum.
+    step : int
+        Steps done.
+    """
+
+    velocity: list[Floats | None] = field(default_factory=list)
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Options of gradient descent, as in `torch.optim.SGD`.
+
+    A step with gradient g is: ``g = -g`` if maximize; ``g += weight_decay * w``; with momentum,
+    ``v = momentum * v + (1 - dampening) * g`` (the first v is g itself) and
+    ``g = g + momentum * v`` if nesterov, else ``g = v``; then ``w -= lr * g``.
+
+    Parameters
+    ----------
+    lr : float, "auto" or callable, default "auto"
+        Learning rate. "auto" is 1/lambda_max of the loss's Hessian, half the stability limit of
+        plain descent (`gdcore.fit` only). A callable maps the epoch, counted from 0, to a rate.
+    momentum : float, default 0.0
+    dampening : float, default 0.0
+    weight_decay : float, default 0.0
+        Adds ``weight_decay / 2 * |w|^2`` to the objective, intercept included.
+    nesterov : bool, default False
+        Needs a momentum and no dampening.
+    maximize : bool, default False
+        Climb instead of descend.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    TypeError
+        If lr is not a number, "auto" or a callable.
+
+    Examples
+    --------
+    >>> import numpy as np, gdcore as gd
+    >>> sgd = gd.SGD(lr=0.1)
+    >>> w = np.array([1.0, 2.0])
+    >>> state = sgd.init(w)
+    >>> sgd.step(w, np.array([1.0, -1.0]), state)
+    >>> w
+    array([0.9, 2.1])
+    """
+
+    lr: LearningRate = "auto"
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    maximize: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.lr, str):
+            if self.lr != "auto":
+                raise ValueError(
+                    f"lr is {self.lr!r}; pass a positive number, 'auto' or a schedule."
+                )
+        elif not callable(self.lr):
+            if isinstance(self.lr, bool) or not isinstance(self.lr, int | float | np.number):
+                raise TypeError(
+                    f"lr is {self.lr!r}; pass a positive number, 'auto' or a callable epoch -> lr."
+                )
+            if not (math.isfinite(self.lr) and self.lr > 0):
+                raise ValueError(f"lr is {self.lr}; it must be a positive, finite number.")
+        for name in ("momentum", "weight_decay"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value}; it must be a finite number, 0 or larger.")
+        if not math.isfinite(self.dampening):
+            raise ValueError(f"dampening is {self.dampening}; it must be a finite number.")
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening.")
+
+    def init(self, params: Floats | Sequence[Floats]) -> SGDState:
+        """Return the state before the first step.
+
+        Parameters
+        ----------
+        params : ndarray or sequence of ndarray
+            The parameters that `step` will update.
+
+        Returns
+        -------
+        SGDState
+        """
+        return SGDState([None] * len(_as_params(params)))
+
+    def step(
+        self, params: Floats | Sequence[Floats], grads: Any | Sequence[Any], state: SGDState
+    ) -> None:
+        """Update `params` and `state` in place by one step.
+
+        Parameters
+        ----------
+        params : ndarray or sequence of ndarray
+            float32 or float64, writable, any shape and strides.
+        grads : array_like or sequence of array_like
+            One gradient of the parameter's shape for each.
+        state : SGDState
+            From `init`. A schedule's epoch is ``state.step``.
+
+        Raises
+        ------
+        ValueError
+            If lr is "auto", shapes differ, a parameter is read-only, or the state is another's.
+        TypeError
+            If a parameter is not a float32 or float64 array.
+        """
+        if self.lr == "auto":
+            raise ValueError("lr='auto' needs the data: use gdcore.fit, or SGD(lr=a number).")
+        arrays = _as_params(params)
+        gradients = [grads] if isinstance(params, np.ndarray) else list(grads)
+        if len(gradients) != len(arrays) or len(state.velocity) != len(arrays):
+            raise ValueError(
+                f"{len(arrays)} parameters came with {len(gradients)} gradients and a state for "
+                f"{len(state.velocity)}; pass one gradient each, and the state from init(params)."
+            )
+        checked = [
+            _check(i, p, g, v)
+            for i, (p, g, v) in enumerate(zip(arrays, gradients, state.velocity, strict=True))
+        ]
+        lr = rate_at(self.lr, state.step)
+        for i, (param, grad) in enumerate(zip(arrays, checked, strict=True)):
+            velocity, first = state.velocity[i], state.velocity[i] is None
+            if self.momentum != 0 and first:
+                velocity = state.velocity[i] = np.zeros_like(param)
+            _core.sgd_step(param, grad, velocity, first, lr, **self.options)
+        state.step += 1
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All options but lr, as keyword arguments of the C++ core."""
+        return {
+            "momentum": self.momentum,
+            "dampening": self.dampening,
+            "weight_decay": self.weight_decay,
+            "nesterov": self.nesterov,
+            "maximize": self.maximize,
+        }
+
+    def stability_limit(self, curvature: float) -> float:
+        """Return the lr above which descent on a quadratic diverges.
+
+        Both roots of the iteration's characteristic polynomial lie in the unit circle up to it:
+        ``2 (1 + m) / ((1 - dampening) c)``, and for Nesterov ``2 (1 + m) / ((1 + 2 m) c)``, where
+        c is the largest eigenvalue of the Hessian plus weight_decay (Polyak 1964; O'Donoghue and
+        Candes 2015).
+
+        Parameters
+        ----------
+        curvature : float
+            Largest eigenvalue of the loss's Hessian, without weight decay.
+
+        Returns
+        -------
+        float
+            0 if maximize, or if momentum is 1 or more; infinite for a flat loss.
+        """
+        m = self.momentum
+        if self.maximize or m >= 1:
+            return 0.0
+        if m == 0:
+            slope = curvature + self.weight_decay
+        elif self.nesterov:
+            slope = (curvature + self.weight_decay) * (1 + 2 * m)
+        else:
+            slope = (curvature + self.weight_decay) * (1 - self.dampening)
+        return 2 * (1 + m) / slope if slope > 0 else math.inf if slope == 0 else 0.0
+
+
+def rate_at(lr: LearningRate, epoch: int) -> float:
+    """Return the learning rate of an epoch; ValueError if a schedule gives no usable number."""
+    if not callable(lr):
+        return float(lr)
+    value = float(lr(epoch))
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(
+            f"the lr schedule gave {value} for epoch {epoch}; it must be finite and not negative."
+        )
+    return value
+
+
+def _as_params(params: Floats | Sequence[Floats]) -> list[Floats]:
+    return [params] if isinstance(params, np.ndarray) else list(params)
+
+
+def _check(index: int, param: Any, grad: Any, velocity: Floats | None) -> Floats:
+    """Return the gradient as an array that fits the parameter, or say what does not."""
+    if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
+        kind = param.dtype if isinstance(param, np.ndarray) else type(param).__name__
+        raise TypeError(
+            f"parameter {index} is {kind}; step updates float32 and float64 NumPy arrays in place."
+        )
+    if not param.flags.writeable:
+        raise ValueError(f"parameter {index} is read-only; pass a writable array.")
+    gradient = np.asarray(grad)
+    if gradient.dtype.kind not in "fiub":
+        raise TypeError(f"gradient {index} has dtype {gradient.dtype}; pass real numbers.")
+    if gradient.shape != param.shape:
+        raise ValueError(
+            f"gradient {index} has shape {gradient.shape}, its parameter {param.shape}; "
+            "they must be equal."
+        )
+    if velocity is not None and (velocity.shape != param.shape or velocity.dtype != param.dtype):
+        raise ValueError(f"the state of parameter {index} is another's; call init(params) anew.")
+    return gradient

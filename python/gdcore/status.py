@@ -1,0 +1,100 @@
+"""How a fit ended, and the warnings and the interruption that say so."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gdcore.result import Fit
+
+
+class Status(IntEnum):
+    """How a fit ended.
+
+    Attributes
+    ----------
+    CONVERGED
+        The gradient's norm fell to `tol` times its first value, or another stopping rule held.
+    MAX_EPOCHS
+        All epochs ran; the fit could go on.
+    DIVERGED
+        The loss grew without bound; the weights are the last whose loss was finite.
+    STALLED
+        Steps became too small to change any weight in this dtype.
+    SINGULAR
+        The columns of X are linearly dependent; the weights are those of least norm.
+    EMPTY
+        There were no rows to learn from; the weights are the start.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> fit = gd.fit([[1.0], [2.0], [3.0]], [2.0, 4.0, 6.0])
+    >>> fit.status
+    <Status.CONVERGED: 0>
+    >>> print(fit.status)
+    CONVERGED
+    """
+
+    CONVERGED = 0
+    MAX_EPOCHS = 1
+    DIVERGED = 2
+    STALLED = 3
+    SINGULAR = 4
+    EMPTY = 5
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, in a sentence."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Status.CONVERGED: "Nothing to do.",
+    Status.MAX_EPOCHS: (
+        "Run more epochs, raise lr towards the stability limit, standardize the columns of X, "
+        "or loosen tol if the loss no longer matters."
+    ),
+    Status.DIVERGED: (
+        "Lower lr below the stability limit (lr='auto' does), or standardize the columns of X."
+    ),
+    Status.STALLED: (
+        "Steps no longer change a weight at this precision: use float64 or a larger lr, "
+        "or accept the result."
+    ),
+    Status.SINGULAR: (
+        "Drop or combine the dependent columns (a constant one duplicates the intercept), "
+        "or add weight_decay."
+    ),
+    Status.EMPTY: "Pass at least one row.",
+}
+
+
+class FitWarning(UserWarning):
+    """A fit ended in a way that deserves a look: diverged, stalled, singular or empty."""
+
+
+class LearningRateWarning(UserWarning):
+    """The learning rate is above the stability limit, so that descent must diverge."""
+
+
+class FitInterrupted(KeyboardInterrupt):
+    """Ctrl-C stopped a fit between two steps.
+
+    Parameters
+    ----------
+    fit : Fit
+        The weights so far; passing it as `init` goes on from there.
+
+    Attributes
+    ----------
+    fit : Fit
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        super().__init__(f"interrupted after {fit.epochs} epochs; the weights so far are in .fit")
+        self.fit = fit

@@ -1,0 +1,274 @@
+"""Fits and checkpoints on disk: versioned .npz files, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gdcore.kernels import Floats
+from gdcore.sgd import SGD
+from gdcore.status import Status
+
+if TYPE_CHECKING:
+    from gdcore import _core
+    from gdcore.problem import Problem
+    from gdcore.result import Fit
+
+FIT_FORMAT = "gdcore-fit"
+CHECKPOINT_FORMAT = "gdcore-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class FitState:
+    """Where gradient descent stands: all that the next step depends on.
+
+    Attributes
+    ----------
+    params : ndarray, shape (p,)
+        Weights, then intercepts.
+    velocity : ndarray, shape (p,) or (0,)
+        Empty before the first step and without momentum.
+    epoch, step : int
+        Epochs done, and mini-batches done in the one begun.
+    first_norm : float
+        Norm of the first gradient, negative if there was none yet.
+    first_loss, last_loss : float
+        Losses measured during the first and the last epoch.
+    epoch_sums : ndarray of float64
+        Sums over the mini-batches of the epoch begun.
+    """
+
+    params: Floats
+    velocity: Floats = field(default_factory=lambda: np.empty(0))
+    epoch: int = 0
+    step: int = 0
+    first_norm: float = -1.0
+    first_loss: float = float("nan")
+    last_loss: float = float("nan")
+    epoch_sums: Floats | None = None
+
+    def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
+        """Whether this is a state of a problem with that many parameters of that dtype."""
+        return self.params.shape == (size,) and self.params.dtype == dtype
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as the core takes them."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.epoch_sums is None:
+            fields["epoch_sums"] = np.zeros(0)
+        return fields
+
+
+def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
+    """Write a fit; OSError leaves what stood there before."""
+    meta = {
+        "format": FIT_FORMAT,
+        "version": VERSION,
+        "epochs": fit.epochs,
+        "status": fit.status.name,
+        "lr": fit.lr,
+        "method": fit.method,
+        "method_reason": fit.method_reason,
+        "stability_limit": fit.stability_limit,
+        "feature_names": fit.feature_names,
+        "target_name": fit.target_name,
+    }
+    arrays = {"weights": fit.weights, "intercept": fit.intercept, "loss": fit.loss}
+    arrays |= _present("history_", asdict(fit.history))
+    if fit.state is not None:
+        arrays |= _present("state_", fit.state.as_dict())
+    _write(path, meta, arrays)
+
+
+def load_fit(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of a Fit, and those of its History."""
+    with _read(path, FIT_FORMAT) as (meta, arrays):
+        state = _group("state_", arrays)
+        names = meta["feature_names"]
+        fields = {
+            "weights": arrays["weights"],
+            "intercept": arrays["intercept"][()],
+            "loss": arrays["loss"][()],
+            "epochs": int(meta["epochs"]),
+            "status": Status[meta["status"]],
+            "lr": float(meta["lr"]),
+            "method": str(meta["method"]),
+            "method_reason": str(meta["method_reason"]),
+            "stability_limit": float(meta["stability_limit"]),
+            "feature_names": None if names is None else tuple(names),
+            "target_name": meta["target_name"],
+            "state": _state(state) if state else None,
+        }
+        return fields, _group("history_", arrays)
+
+
+class Checkpoint:
+    """The file that keeps a fit's state and history, or nothing if none was asked for."""
+
+    seconds = 1.0  # between two writes, at least
+
+    def __init__(self, path: Path | None, meta: dict[str, Any]) -> None:
+        self.path, self.meta = path, meta
+        self.state: FitState | None = None
+        self.past: tuple[Any, Any, Any] | None = None  # history before this process
+        self._next = time.monotonic() + self.seconds
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None,
+        problem: Problem,
+        sgd: SGD,
+        options: Any,
+        start: FitState,
+    ) -> Checkpoint:
+        """Read the file if there is one; ValueError if it belongs to another fit."""
+        if path is None:
+            return cls(None, {})
+        settings = {
+            "sgd": sgd.options | {"lr": "a schedule" if callable(sgd.lr) else sgd.lr},
+            "batch_size": options.batch_size,
+            "shuffle": bool(options.shuffle),
+            "seed": int(options.seed),
+            "history": int(options.history),
+            "start": start.params.tobytes().hex()
+            if start.params.nbytes <= 256
+            else _digest(start.params),
+            "first_epoch": start.epoch,
+        }
+        meta = {
+            "format": CHECKPOINT_FORMAT,
+            "version": VERSION,
+            "data": problem.fingerprint(),
+            "settings": json.loads(json.dumps(settings)),
+        }
+        self = cls(Path(path), meta)
+        if not Path(path).exists():
+            with _replacing(path, keep=False):  # fails now if it cannot be written later
+                return self
+        with _read(path, CHECKPOINT_FORMAT) as (found, arrays):
+            if found["data"] != meta["data"]:
+                raise ValueError(
+                    f"the checkpoint {self.path} is of another problem (its data, shapes, dtype, "
+                    "intercept or reduction differ); give this fit another file, or delete that one."
+                )
+            differing = [k for k, v in meta["settings"].items() if found["settings"].get(k) != v]
+            if differing:
+                raise ValueError(
+                    f"the checkpoint {self.path} was made with another {', '.join(differing)}; "
+                    "use the same settings to go on, or give this fit another file."
+                )
+            self.state = _state(_group("state_", arrays))
+            self.past = (arrays["history_epoch"], arrays["history_loss"], arrays["history_params"])
+        return self
+
+    def history(self, descent: _core.Descent) -> tuple[Any, Any, Any]:
+        """Epochs, losses and parameters recorded, by earlier processes too."""
+        now = descent.history()
+        if self.past is None:
+            return now
+        epoch, loss, params = (np.concatenate(p) for p in zip(self.past, now, strict=True))
+        return epoch, loss, params
+
+    def save(self, descent: _core.Descent, *, force: bool) -> None:
+        """Write the file if it is time to, or if forced."""
+        if self.path is None or not (force or time.monotonic() >= self._next):
+            return
+        begin = time.monotonic()
+        epoch, loss, params = self.history(descent)
+        arrays = {"history_epoch": epoch, "history_loss": loss, "history_params": params}
+        _write(self.path, self.meta, arrays | _present("state_", descent.state()))
+        end = time.monotonic()
+        self._next = end + max(self.seconds, 20 * (end - begin))  # at most a twentieth of the time
+
+
+def _digest(array: Floats) -> str:
+    import hashlib
+
+    return hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
+
+
+def _present(prefix: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {prefix + name: value for name, value in fields.items() if value is not None}
+
+
+def _group(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def _state(arrays: dict[str, Any]) -> FitState:
+    return FitState(
+        params=arrays["params"],
+        velocity=arrays["velocity"],
+        epoch=int(arrays["epoch"]),
+        step=int(arrays["step"]),
+        first_norm=float(arrays["first_norm"]),
+        first_loss=float(arrays["first_loss"]),
+        last_loss=float(arrays["last_loss"]),
+        epoch_sums=arrays["epoch_sums"],
+    )
+
+
+@contextmanager
+def _replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Any]:
+    """Open a file that takes the path's place only once it is complete (and `keep`)."""
+    target = Path(path)
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            name = Path(file.name)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if keep:
+                    name.replace(target)
+            finally:
+                name.unlink(missing_ok=True)
+    except OSError as error:
+        raise type(error)(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _write(path: str | os.PathLike[str], meta: dict[str, Any], arrays: dict[str, Any]) -> None:
+    with _replacing(path) as file:
+        np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
+
+
+@contextmanager
+def _read(
+    path: str | os.PathLike[str], form: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Meta data and arrays of a file of this form; ValueError if it is none."""
+    what = "fit" if form == FIT_FORMAT else "checkpoint"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays.pop("meta")))
+        found = meta["format"], meta["version"]
+    except OSError:
+        raise
+    except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a whole gdcore {what} ({error}).") from None
+    if found[0] != form:
+        raise ValueError(f"{path} is a {found[0]} file, not a {form}.")
+    if found[1] != VERSION:
+        raise ValueError(
+            f"{path} has version {found[1]}; this gdcore reads version {VERSION}: "
+            "use the gdcore that wrote it."
+        )
+    try:
+        yield meta, arrays
+    except KeyError as error:
+        raise ValueError(f"{path} is not a whole gdcore {what}: {error} is missing.") from None

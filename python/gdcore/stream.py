@@ -1,0 +1,123 @@
+"""Gradient descent that reads the data every epoch: the loop around the C++ steps."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+
+from gdcore import _core
+from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
+from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.problem import Problem, diagnose
+from gdcore.progress import Progress
+from gdcore.result import Fit, history_of
+from gdcore.sgd import SGD, LearningRate, rate_at
+from gdcore.status import FitInterrupted, Status
+from gdcore.storage import Checkpoint, FitState
+
+SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
+RECORD_BYTES = 64 << 20  # the most that recorded weights may take
+
+_STATUS = {
+    "running": Status.MAX_EPOCHS,
+    "max_epochs": Status.MAX_EPOCHS,
+    "converged": Status.CONVERGED,
+    "diverged": Status.DIVERGED,
+    "stalled": Status.STALLED,
+}
+
+
+def descend(
+    problem: Problem,
+    sgd: SGD,
+    options: Options,
+    start: FitState,
+    progress: bool | Callable[[int, int, float], None],
+    checkpoint: str | os.PathLike[str] | None,
+) -> Fit:
+    """Fit by descent from `start`, in blocks between which Python looks after the rest."""
+    threads = options.n_threads or 0
+    curvature, error = curvature_of(problem, threads)
+    limit = stability_limit(sgd, problem, options, curvature)
+    rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
+    warn_of_divergence(rate, start.epoch, limit, sgd)
+    target = start.epoch + options.epochs
+    saved = Checkpoint.open(checkpoint, problem, sgd, options, start)
+    state = start if saved.state is None else saved.state
+    descent = _make_descent(problem, sgd, options, state, target)
+    if not callable(rate):
+        descent.set_constant_lr(rate)
+
+    outcome: _core.Outcome = "running"
+    try:
+        with Progress.make(progress, start.epoch, target) as bar:
+            while outcome == "running":
+                if callable(rate):
+                    epochs = range(descent.epoch, min(descent.epoch + SCHEDULE_BLOCK, target))
+                    descent.set_schedule(descent.epoch, [rate_at(rate, e) for e in epochs])
+                outcome = descent.advance(BLOCK_SECONDS, threads)
+                bar.update(descent.epoch, descent.last_loss)
+                saved.save(descent, force=outcome != "running")
+    except KeyboardInterrupt:
+        saved.save(descent, force=True)
+        fit = _result(problem, options, descent, saved, outcome, rate, limit)
+        raise FitInterrupted(fit) from None
+    if outcome == "diverged":
+        diagnose(problem)
+    return _result(problem, options, descent, saved, outcome, rate, limit)
+
+
+def _make_descent(
+    problem: Problem, sgd: SGD, options: Options, state: FitState, target: int
+) -> _core.Descent:
+    records = options.epochs // options.history if options.history else 0
+    return _core.Descent(
+        problem.core,
+        state.as_dict(),
+        target,
+        **sgd.options,
+        batch_size=options.batch_size or 0,
+        shuffle=options.shuffle,
+        seed=int(options.seed),
+        tol=-1.0 if options.tol is None else float(options.tol),
+        stop_on_equal_loss=options.stop == "loss_equal",
+        history=int(options.history),
+        record_params=records * problem.size * problem.dtype.itemsize <= RECORD_BYTES,
+    )
+
+
+def _result(
+    problem: Problem,
+    options: Options,
+    descent: _core.Descent,
+    saved: Checkpoint,
+    outcome: _core.Outcome,
+    rate: LearningRate,
+    limit: float,
+) -> Fit:
+    state = FitState(**descent.state())
+    status = _STATUS[outcome]
+    used = descent.lr
+    if math.isnan(used) and not callable(rate):  # no step was due
+        used = float(rate)
+    if outcome == "max_epochs" and used > limit and not descent.loss <= state.first_loss:
+        status = Status.DIVERGED  # on its way, though still finite
+    weights, intercept = problem.unpack(state.params)
+    return Fit(
+        weights=weights,
+        intercept=intercept,
+        loss=problem.dtype.type(descent.last_loss if outcome == "running" else descent.loss),
+        epochs=state.epoch,
+        status=status,
+        lr=used,
+        history=history_of(problem, saved.history(descent)),
+        method="stream",
+        method_reason=(
+            "method='stream' was asked for."
+            if options.method == "stream"
+            else "gradient descent, reading the data every epoch."
+        ),
+        stability_limit=limit,
+        state=state,
+    )

@@ -1,0 +1,222 @@
+"""How far a correct result may lie from the exact one, for every order of summation.
+
+Notation: u is half an ulp of 1, gamma(k) = k u / (1 - k u) the error of k roundings in a row, eta
+the smallest subnormal. A sum of k products, fused or not, in any order, is off by at most
+gamma(k) |x|.|y| + k eta (Higham, Accuracy and Stability of Numerical Algorithms, chapter 3). Every
+bound here counts the roundings on the longest path from an input to the result; none is fitted to
+what a kernel does. Each is evaluated in float64 and rounded up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+import gdcore as gd
+from problems import Array, Linear, scales
+
+Bound = NDArray[np.float64]
+
+
+def unit(dtype: DTypeLike) -> float:
+    """Return u: 2**-24 for float32, 2**-53 for float64."""
+    return float(np.finfo(np.dtype(dtype)).eps) / 2
+
+
+def eta(dtype: DTypeLike) -> float:
+    """Return the smallest subnormal, or for wider types than float64 float64's, which is larger."""
+    return max(float(np.finfo(np.dtype(dtype)).smallest_subnormal), 5e-324)
+
+
+def gamma(k: int, dtype: DTypeLike, chunk: int | None = None) -> float:
+    """Return k u / (1 - k u).
+
+    With `chunk`, the contract's long sums: at most `chunk` roundings in a row in `dtype`, then the
+    chunks' sums are added in float64: gamma(chunk) + gamma64(k), and their product.
+    """
+    if chunk is not None:
+        narrow, wide = gamma(min(k, chunk), dtype), gamma(k, np.float64)
+        return narrow + wide + narrow * wide
+    ku = k * unit(dtype)
+    assert ku < 0.5, "too many roundings for a bound"
+    return ku / (1 - ku)
+
+
+def up(bound: Any, terms: int) -> Bound:
+    """Round up what a float64 evaluation with `terms` roundings in a row gave."""
+    return np.asarray(np.asarray(bound, np.float64) * (1 + (terms + 16) * 2.0**-52))
+
+
+def magnitude(x: Any) -> Bound:
+    """Return |x| in float64."""
+    return np.abs(np.asarray(x, np.float64))
+
+
+def matmul(a: Array, b: Array, dtype: DTypeLike) -> Bound:
+    """Bound a @ b: gamma(k) |a| @ |b| + k eta."""
+    k = a.shape[-1]
+    return up(gamma(k, dtype) * (magnitude(a) @ magnitude(b)) + k * eta(dtype), k)
+
+
+class MseBound(NamedTuple):
+    """Bounds of the loss and of its gradient."""
+
+    loss: Bound
+    grad: Bound
+
+
+def mse(
+    pred: Array, target: Array, reduction: str, dtype: DTypeLike, chunk: int | None = None
+) -> MseBound:
+    """Bound loss = c sum(r^2) and gradient 2 c r with r = pred - target over N elements.
+
+    r is rounded once: delta = u |r|. The loss: the square, N - 1 sums, the factor c and the product
+    with it, and the last rounding to dtype make N + 3:
+        c sum(2 |r| delta + delta^2) + gamma(N + 3) c sum((|r| + delta)^2).
+    The gradient: r, 2 c, their product: gamma(3) |2 c r|.
+    A square below the normal numbers is off by eta, and so is the scaled result.
+    Reduction "none" is r^2 itself: gamma(3) r^2 + eta, returned as `loss`.
+    """
+    r = up(np.abs(np.asarray(pred, np.float64) - np.asarray(target, np.float64)), 1)
+    tiny = eta(dtype)
+    if reduction == "none":
+        return MseBound(up(gamma(3, dtype) * r**2 + tiny, 4), up(np.zeros(()), 0))
+    value, gradient = scales(reduction, max(r.size, 1))
+    delta = unit(dtype) * r
+    squares = np.sum(2 * r * delta + delta**2)
+    squares += gamma(r.size + 3, dtype, chunk and chunk + 3) * np.sum((r + delta) ** 2)
+    loss = value * (squares + r.size * tiny) + tiny
+    return MseBound(up(loss, r.size), up(gamma(3, dtype) * gradient * r + tiny, 4))
+
+
+class LinearBound(NamedTuple):
+    """Bounds of the loss and of its two gradients."""
+
+    loss: Bound
+    weights: Bound
+    intercept: Bound
+
+
+def linear(problem: Linear, dtype: DTypeLike, chunk: int | None = None) -> LinearBound:
+    """Bound the loss c sum(s r^2) and the gradient 2 c X^T (s r), r = X w + b + o - y.
+
+    With N = n t elements, delta = gamma(d + 3)(|X||w| + |b| + |o| + |y|) + (d + 3) eta bounds the
+    error of r: d products and sums, and one addition each for b, o and y. As in `mse`, the loss is
+    off by
+        c sum(s (2 |r| delta + delta^2)) + gamma(K) c sum(s (|r| + delta)^2)
+    and the gradient by
+        2 c [|X|^T (s delta) + gamma(K) |X|^T (s (|r| + delta))].
+    K counts the sum's products and additions (N of them, for the gradient n), the factor c, the
+    product with it and the rounding to dtype: N + 3 or n + 3. Sample weights add n + 3: their own
+    sum in c, its product with t, and the product s r.
+    |r| itself is only known to delta, so |r| + delta stands for it.
+    """
+    p = problem.full(np.float64)
+    n, d, t = *p.X.shape[-2:], p.w.shape[-1]
+    X, s, tiny = np.abs(p.X), np.abs(p.s), eta(dtype)
+    size = np.abs(p.X) @ np.abs(p.w) + np.abs(p.b) + np.abs(p.o) + np.abs(p.y)
+    delta = gamma(d + 3, dtype) * size + (d + 3) * tiny
+    r = np.abs(p.X @ p.w + p.b + p.o - p.y) + delta
+    weighted = 0 if problem.sample_weight is None else n + 3
+    count = np.maximum(s.sum((-2, -1)) * t, np.finfo(float).tiny)
+    value, gradient = scales(problem.reduction, count)
+
+    k = gamma(n * t + 3 + weighted, dtype, chunk and chunk + 3 + weighted)
+    loss = (s * (2 * r * delta + delta**2 + k * (r + delta) ** 2)).sum((-2, -1))
+    loss = value * (loss + n * t * (1 + s.max(initial=0)) * tiny) + tiny
+    k = gamma(n + 3 + weighted, dtype, chunk and chunk + 3 + weighted)
+    terms = s * (delta + k * (r + delta)) + tiny
+    scale = gradient[..., None, None]
+    weights = scale * (np.swapaxes(X, -1, -2) @ terms + n * tiny) + tiny
+    intercept = scale[..., 0] * (terms.sum(-2) + n * tiny) + tiny
+    rounded = (up(x, 2 * n * t + d) for x in (loss, weights, intercept))
+    return LinearBound(*problem.squeeze(*rounded))
+
+
+def sgd_step(sgd: gd.SGD, p: Array, g: Array, v: Array, first: bool, dtype: DTypeLike) -> Bound:
+    """Bound one SGD step from parameters p, gradients g and velocity v: stacked for p and for v.
+
+    A step is a sum of products of inputs and options, so its error is at most gamma(K) times the
+    same step with every term made positive. Roundings in a row: 3 for weight decay (the
+    coefficient, the product, the sum), 4 for momentum (1 - dampening is itself rounded), 3 for
+    Nesterov, 3 for the update: 7 to the velocity and 13 to the parameters. Each of those products
+    may lose eta.
+    """
+    assert isinstance(sgd.lr, float)
+    p, g, v = magnitude(p), magnitude(g), magnitude(v)
+    g = g + sgd.weight_decay * p
+    velocity = g if first else sgd.momentum * v + abs(1 - sgd.dampening) * g
+    if sgd.momentum:
+        g = g + sgd.momentum * velocity if sgd.nesterov else velocity
+    lost = 13 * eta(dtype) * (1 + sgd.lr) * (1 + sgd.momentum) ** 2 * (2 + abs(1 - sgd.dampening))
+    params = gamma(13, dtype) * (p + sgd.lr * g) + lost
+    return up(np.stack([params, gamma(7, dtype) * velocity + lost]), 16)
+
+
+def sgd_grad(sgd: gd.SGD, error: Bound, first: bool) -> Bound:
+    """Return how an error of the gradient reaches the parameters and the velocity in one step."""
+    velocity = error if first else abs(1 - sgd.dampening) * error
+    step = error
+    if sgd.momentum:
+        step = error + sgd.momentum * velocity if sgd.nesterov else velocity
+    return up(np.stack([sgd.lr * step, velocity]), 8)
+
+
+def sgd_matrix(sgd: gd.SGD, hessian: Array) -> Array:
+    """Return the matrix that one exact step applies to a difference of (parameters, velocities).
+
+    The gradient is affine with derivative `hessian` (zero where gradients do not depend on the
+    parameters); every step is then affine too.
+    """
+    eye = np.eye(len(hessian))
+    slope = (-hessian if sgd.maximize else hessian) + sgd.weight_decay * eye
+    velocity = np.hstack([(1 - sgd.dampening) * slope, sgd.momentum * eye])
+    step = np.hstack([slope, 0 * eye])
+    if sgd.momentum:
+        step = step + sgd.momentum * velocity if sgd.nesterov else velocity
+    return np.vstack([np.hstack([eye, 0 * eye]) - sgd.lr * step, velocity])
+
+
+def sgd_path(matrix: Array, steps: list[Bound]) -> Bound:
+    """Bound the error of (parameters, velocities) after each step by what each step adds.
+
+    The error obeys e <- M e + rho exactly (the first step, whose M differs, starts from e = 0), so
+    |e_t| <= sum over s < t of |M^(t - 1 - s)| rho_s. M^j as computed is off by at most
+    gamma(j m) |M|^j for an m by m matrix, which is added.
+    """
+    m, power, absolute = len(matrix), np.eye(len(matrix)), np.eye(len(matrix))
+    powers = []
+    for j in range(len(steps)):
+        powers.append(np.abs(power) + gamma((j + 1) * m, np.float64) * absolute)
+        power, absolute = matrix @ power, np.abs(matrix) @ absolute
+    rho = np.array(steps).reshape(len(steps), m)
+    path = [np.einsum("jab,jb->a", powers[:t], rho[:t][::-1]) for t in range(1, len(steps) + 1)]
+    return up(path, 2 * m * len(steps))
+
+
+def against(
+    bound: Any, *args: Any, dtype: DTypeLike, other: DTypeLike = np.float64, **kw: Any
+) -> Any:
+    """Bound the difference of a result in `dtype` from one computed in `other`: both may be off."""
+    ours, theirs = bound(*args, dtype, **kw), bound(*args, other)
+    if isinstance(ours, tuple):
+        return [a + b for a, b in zip(ours, theirs, strict=True)]
+    return ours + theirs
+
+
+def check(actual: Any, expected: Any, bound: Any) -> None:
+    """Assert |actual - expected| <= bound elementwise, so that a NaN fails, and equal shapes."""
+    actual, expected, bound = np.asarray(actual), np.asarray(expected), np.asarray(bound)
+    assert actual.shape == expected.shape
+    error = np.abs(actual.astype(np.longdouble) - expected)
+    within = error <= bound
+    if not np.all(within):
+        bad = np.argwhere(~within)
+        first = tuple(bad[0])
+        raise AssertionError(
+            f"{len(bad)} of {actual.size} outside the bound; first at {first}: {actual[first]} "
+            f"against {expected[first]}, off by {error[first]}, "
+            f"allowed {np.broadcast_to(bound, actual.shape)[first]}"
+        )

@@ -1,0 +1,61 @@
+"""Fixtures that force the instruction set, the thread count and the dtype, and put them back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import gdcore as gd
+
+ISAS = tuple(gd._core.available_isas())
+THREADS = (1, 2, 3, 7)
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@pytest.fixture(autouse=True)
+def _settings_restored() -> Iterator[None]:
+    isa, threads = gd._core.get_isa(), gd.get_num_threads()
+    yield
+    gd._core.set_isa(isa)
+    gd.set_num_threads(threads)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> str:
+    """Each instruction set of this machine in turn, forced."""
+    gd._core.set_isa(request.param)
+    return str(request.param)
+
+
+@pytest.fixture(params=THREADS, ids="threads{}".format)
+def threads(request: pytest.FixtureRequest) -> int:
+    """Each thread count of the contract in turn, forced."""
+    gd.set_num_threads(request.param)
+    return int(request.param)
+
+
+@pytest.fixture(params=DTYPES, ids=str)
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    """float32, then float64."""
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that differ from test to test and never from run to run."""
+    return np.random.default_rng(list(request.node.nodeid.rpartition("/")[2].encode()))
+
+
+@pytest.fixture(scope="session")
+def torch() -> ModuleType:
+    """Torch on one thread, full precision; imported only when a test asks for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip("torch")
+    module.set_num_threads(1)
+    module.set_float32_matmul_precision("highest")
+    return module

@@ -1,0 +1,419 @@
+"""One set of bits: every kernel equals the scalar loops of csrc/reference byte for byte.
+
+Whatever the instruction set, the thread count, the place in memory, the strides, the batch around a
+problem, the rows around a row and the floating-point modes of the caller.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gdcore as gd
+from conftest import ISAS, THREADS
+from problems import LAYOUTS, REDUCTIONS, Array, Linear, Shape, at_offset, canonical, edges, normal
+
+Bits = list[tuple[str, Shape, bytes]]
+Inputs = list[Array]
+
+
+class Operation:
+    """A kernel, how to draw its inputs for a tuple of sizes, and the sizes to try."""
+
+    def __init__(
+        self,
+        run: Callable[..., Any],
+        draw: Callable[..., Inputs],
+        cases: Callable[[Any], list[Shape]],
+    ) -> None:
+        self.run, self.draw, self.cases = run, draw, cases
+
+    def bits(self, inputs: Inputs) -> Bits:
+        """Return the bytes of everything the kernel returns."""
+        return canonical(*self.run(*inputs))
+
+
+def shapes(*patterns: str) -> Callable[..., Inputs]:
+    """Draw arrays whose axes are letters, each letter one of the sizes in order of the alphabet."""
+
+    def draw(rng: np.random.Generator, sizes: Shape, dtype: Any) -> Inputs:
+        named = dict(zip("abcdefg", sizes, strict=False))
+        return [normal(rng, tuple(named[c] for c in pattern), dtype) for pattern in patterns]
+
+    return draw
+
+
+def around(*base: int) -> Callable[[Any], list[Shape]]:
+    """List sizes: base with one entry after the other moved over all the edges."""
+    return lambda dtype: [
+        (*base[:i], size, *base[i + 1 :]) for i in range(len(base)) for size in edges(dtype) if size
+    ]
+
+
+def run_mse(pred: Array, target: Array) -> Inputs:
+    both = [gd.mse_value_and_grad(pred, target, reduction=r) for r in REDUCTIONS]
+    losses = [gd.mse(pred, target, reduction=r) for r in (*REDUCTIONS, "none")]
+    return [*losses, *(x for pair in both for x in pair)]
+
+
+def run_linear(X: Array, y: Array, w: Array) -> Inputs:
+    return Linear(X, y, w).outputs()
+
+
+def run_linear_full(X: Array, y: Array, w: Array, b: Array, o: Array, s: Array) -> Inputs:
+    return Linear(X, y, w, b, o, s, "half_sum").outputs() + Linear(X, y, w, b, o, s).outputs()
+
+
+def run_sgd(param: Array, grad: Array) -> Inputs:
+    result = []
+    for options in ({}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.9, "nesterov": True}):
+        for decay in (0.0, 0.1):
+            sgd, p = gd.SGD(lr=0.1, weight_decay=decay, **options), param.copy()  # type: ignore[arg-type]
+            state = sgd.init(p)
+            for _ in range(3):
+                sgd.step(p, grad, state)
+            result.append(p)
+    return result
+
+
+def run_matmul(a: Array, b: Array) -> Inputs:
+    return [gd.matmul(a, b)]
+
+
+def operation(run: Callable[..., Any], base: Shape, *patterns: str) -> Operation:
+    return Operation(run, shapes(*patterns), around(*base))
+
+
+LINEAR_FULL = "ab", "a", "b", "", "a", "a"
+TARGETS_FULL = "ab", "ac", "bc", "c", "ac", "a"
+OPERATIONS = {
+    "matmul": operation(run_matmul, (13, 19, 21), "ab", "bc"),
+    "matvec": operation(run_matmul, (13, 19), "ab", "b"),
+    "mse": operation(run_mse, (1,), "a", "a"),
+    "mse-2d": operation(run_mse, (5, 7), "ab", "ab"),
+    "linear": operation(run_linear, (21, 11), "ab", "a", "b"),
+    "linear-full": operation(run_linear_full, (21, 11), *LINEAR_FULL),
+    "linear-targets": operation(run_linear, (21, 11, 5), "ab", "ac", "bc"),
+    "linear-targets-full": operation(run_linear_full, (21, 11, 3), *TARGETS_FULL),
+    "sgd": operation(run_sgd, (1,), "a", "a"),
+}
+LARGE: dict[str, list[Shape]] = {
+    "matmul": [(301, 530, 257), (1100, 33, 70), (17, 3000, 40), (40, 9, 2100)],
+    "matvec": [(700, 1100), (5, 40000), (40000, 5)],
+    "mse": [(300_001,)],
+    "mse-2d": [(1100, 301)],
+    "linear": [(20_003, 19), (3000, 600), (60_001, 1)],
+    "linear-full": [(20_003, 19), (3000, 300), (60_001, 3)],
+    "linear-targets": [(5003, 19, 6), (3000, 150, 2)],
+    "linear-targets-full": [(5003, 19, 6), (900, 33, 20)],
+    "sgd": [(100_003,)],
+}
+
+
+@cache
+def inputs(name: str, sizes: Shape, dtype: Any) -> Inputs:
+    rng = np.random.default_rng([len(name), *sizes])
+    return OPERATIONS[name].draw(rng, sizes, dtype)
+
+
+@contextmanager
+def reference() -> Iterator[None]:
+    """Run on the scalar loops that define every bit."""
+    isa = gd._core.get_isa()
+    gd._core.set_isa("reference")
+    try:
+        yield
+    finally:
+        gd._core.set_isa(isa)
+
+
+@cache
+def expected(name: str, sizes: Shape, dtype: Any) -> Bits:
+    with reference():
+        return OPERATIONS[name].bits(inputs(name, sizes, dtype))
+
+
+operations = pytest.mark.parametrize("name", OPERATIONS)
+
+
+@operations
+def test_edges(isa: str, dtype: Any, name: str) -> None:
+    run = OPERATIONS[name]
+    for sizes in run.cases(dtype):
+        assert run.bits(inputs(name, sizes, dtype)) == expected(name, sizes, dtype), sizes
+
+
+@operations
+def test_threads(isa: str, threads: int, dtype: Any, name: str) -> None:
+    for sizes in LARGE[name]:
+        arrays = inputs(name, sizes, dtype)
+        assert OPERATIONS[name].bits(arrays) == expected(name, sizes, dtype), sizes
+
+
+def middle(name: str, dtype: Any) -> Shape:
+    """Return sizes with a tail at every level."""
+    return tuple([37, 41, 19][: len(OPERATIONS[name].cases(dtype)[0])])
+
+
+@operations
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(isa: str, dtype: Any, name: str, layout: str) -> None:
+    """Every input in the layout, then each input alone in it."""
+    sizes = middle(name, dtype)
+    arrays = inputs(name, sizes, dtype)
+    moved = [LAYOUTS[layout](x) for x in arrays]
+    mixtures = [[*arrays[:i], m, *arrays[i + 1 :]] for i, m in enumerate(moved)]
+    for mixture in (moved, *mixtures):
+        assert OPERATIONS[name].bits(mixture) == expected(name, sizes, dtype)
+
+
+@operations
+def test_every_byte_offset(isa: str, dtype: Any, name: str) -> None:
+    sizes = middle(name, dtype)
+    arrays = inputs(name, sizes, dtype)
+    for offset in range(64):
+        moved = [at_offset(x, offset * (i + 1) % 64) for i, x in enumerate(arrays)]
+        assert OPERATIONS[name].bits(moved) == expected(name, sizes, dtype), offset
+
+
+@operations
+def test_zero_strides(isa: str, dtype: Any, name: str) -> None:
+    arrays = [np.broadcast_to(x.flat[0], x.shape) for x in inputs(name, middle(name, dtype), dtype)]
+    with reference():
+        expected = OPERATIONS[name].bits([x.copy() for x in arrays])
+    assert OPERATIONS[name].bits(arrays) == expected
+
+
+@operations
+def test_overlapping_inputs(isa: str, dtype: Any, name: str) -> None:
+    """Inputs may share memory: windows of one array, each a few elements on."""
+    arrays = inputs(name, middle(name, dtype), dtype)
+    memory = normal(np.random.default_rng(5), (max(x.size for x in arrays) + 9,), dtype)
+    windows = [memory[i : i + x.size].reshape(x.shape) for i, x in enumerate(arrays)]
+    with reference():
+        expected = OPERATIONS[name].bits([x.copy() for x in windows])
+    assert OPERATIONS[name].bits(windows) == expected
+
+
+BATCHED = ("matmul", "linear", "linear-full", "linear-targets", "linear-targets-full")
+PICKS = {
+    "permuted": [3, 0, 4, 1, 2],
+    "sliced": [0, 2, 4],
+    "repeated": [1, 1, 1, 1, 1, 1, 1],
+    "padded": [4, 4, 0, 1, 2, 3, 4, 0, 0],
+    "single": [2],
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+@pytest.mark.parametrize(
+    "sizes", [(3, 2, 2), (9, 4, 3), (37, 41, 19), (600, 5, 3), (5, 600, 2)], ids=str
+)
+def test_batches(isa: str, dtype: Any, name: str, sizes: Shape) -> None:
+    """A problem's bits do not depend on the problems beside it, nor on being in a batch."""
+    kernel, rng = OPERATIONS[name], np.random.default_rng(7)
+    problems_ = [kernel.draw(rng, sizes, dtype) for _ in range(5)]
+    alone = [[np.asarray(x) for x in kernel.run(*p)] for p in problems_]
+    stack = [np.stack(x) for x in zip(*problems_, strict=True)]
+    for pick in PICKS.values():
+        want = canonical(*(np.stack([out[i] for i in pick]) for out in zip(*alone, strict=True)))
+        assert kernel.bits([x[pick] for x in stack]) == want
+    view = [x[::-2] for x in stack]
+    want = canonical(*(np.stack([out[i] for i in (4, 2, 0)]) for out in zip(*alone, strict=True)))
+    assert kernel.bits(view) == want
+
+
+@pytest.mark.parametrize("n", [1, 2, 16, 40])
+@pytest.mark.parametrize("k", [1, 3, 5, 9, 17, 40, 600])
+def test_rows_do_not_depend_on_other_rows(isa: str, dtype: Any, n: int, k: int) -> None:
+    rng = np.random.default_rng(11)
+    a, b = normal(rng, (130, k), dtype), normal(rng, (k, n), dtype)
+    whole = gd.matmul(a, b)
+    for rows in (
+        slice(0, 1),
+        slice(129, 130),
+        slice(0, 7),
+        slice(3, 70),
+        slice(None, None, -3),
+        [5, 5, 99],
+    ):
+        assert canonical(gd.matmul(a[rows], b)) == canonical(whole[rows])
+    assert canonical(gd.matmul(a[77], b)) == canonical(whole[77])
+    assert canonical(gd.matmul(a, b[:, 0])) == canonical(gd.matmul(a, b[:, :1])[:, 0])
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_elements_beside_zero_residuals(isa: str, dtype: Any, reduction: str) -> None:
+    """A prediction's gradient element is that element's alone."""
+    rng = np.random.default_rng(13)
+    pred, target = normal(rng, (600,), dtype), normal(rng, (600,), dtype)
+    _, whole = gd.mse_value_and_grad(pred, target, reduction=reduction)
+    changed = np.where(np.arange(600) % 5 == 0, pred, target)
+    _, some = gd.mse_value_and_grad(changed, target, reduction=reduction)
+    assert canonical(some[::5]) == canonical(whole[::5])
+
+
+def special_values(dtype: Any) -> dict[str, list[float]]:
+    info = np.finfo(dtype)
+    tiny, small, big = float(info.smallest_subnormal), float(info.tiny), float(info.max)
+    return {
+        "zeros": [0.0, -0.0],
+        "signed": [0.0, -0.0, 1.0, -1.0],
+        "subnormal": [tiny, -tiny, 3 * tiny, small - tiny, -small, 1.0, 0.5],
+        "underflow": [small, -small, small * 1.5, float(info.eps), 0.7, -0.3],
+        "inf": [np.inf, 1.0, -2.0, 0.5, 3.0],
+        "inf-and-zero": [np.inf, -np.inf, 0.0, -0.0, 1.0],
+        "nan": [np.nan, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        "overflow": [big, -big, big / 2, 1.0, -1.0],
+        "everything": [np.inf, -np.inf, np.nan, 0.0, -0.0, tiny, -tiny, big, -big, 1.0, 0.1],
+        "rounding": [1 + float(info.eps), (1 - float(info.eps)) * float(info.eps) / 2, 1 / 3, -1.0],
+    }
+
+
+@operations
+@pytest.mark.parametrize("kind", special_values(np.float32))
+def test_special_values(isa: str, dtype: Any, name: str, kind: str) -> None:
+    rng = np.random.default_rng(17)
+    values = np.array(special_values(dtype)[kind], dtype)
+    for sizes in ((1, 1, 1), (3, 2, 2), (5, 4, 3), (17, 9, 7), (37, 41, 19), (530, 17, 2)):
+        arrays = OPERATIONS[name].draw(rng, sizes, dtype)
+        arrays = [rng.choice(values, x.shape) for x in arrays]
+        with reference():
+            want = OPERATIONS[name].bits(arrays)
+        assert OPERATIONS[name].bits(arrays) == want, sizes
+
+
+def test_fma_is_not_emulated_in_double(isa: str) -> None:
+    """1 + 2^-23 plus (1 + 2^-23)((1 - 2^-23) 2^-24), rounded once, is 0x1.000002p+0."""
+    e = np.float32(2.0**-23)
+    a, b = (
+        np.array([[1, 1 + e]], np.float32),
+        np.array([1 + e, (1 - e) * np.float32(2.0**-24)], np.float32),
+    )
+    columns = np.stack([b] * 16, axis=1)
+    assert float(gd.matmul(a, columns)[0, 5]).hex() == "0x1.0000020000000p+0"
+
+
+# Floating-point modes that other code may leave behind in a thread.
+
+MODES = {
+    "x86_64": {"up": 0x800, "down": 0x400, "to-zero": 0xC00, "flush": "<28xI", "bits": 0x8040},
+    "aarch64": {
+        "up": 0x400000,
+        "down": 0x800000,
+        "to-zero": 0xC00000,
+        "flush": "<I",
+        "bits": 1 << 24,
+    },
+}.get(platform.machine(), {})
+libm = ctypes.CDLL(None)
+foreign = pytest.mark.skipif(
+    not MODES or platform.system() != "Linux", reason="the layout of fenv_t is known for Linux only"
+)
+
+
+def read_environment() -> Any:
+    environment = (ctypes.c_uint32 * 16)()
+    libm.fegetenv(environment)
+    return environment
+
+
+def control_word() -> int:
+    """Return MXCSR or FPCR without its sticky exception flags."""
+    return (
+        int(read_environment()[7]) & ~0x3F
+        if platform.machine() == "x86_64"
+        else int(read_environment()[0])
+    )
+
+
+@contextmanager
+def mode(name: str) -> Iterator[None]:
+    """Put the calling thread's floating point into a foreign mode."""
+    saved = read_environment()
+    try:
+        if name == "flush":
+            changed = read_environment()
+            changed[7 if platform.machine() == "x86_64" else 0] |= int(MODES["bits"])
+            libm.fesetenv(changed)
+        else:
+            assert libm.fesetround(MODES[name]) == 0
+        yield
+    finally:
+        libm.fesetenv(saved)
+
+
+def mode_inputs(name: str, sizes: Shape, dtype: Any) -> Inputs:
+    """Mix ordinary numbers with subnormal ones."""
+    arrays = [x.copy() for x in inputs(name, sizes, dtype)]
+    for x in arrays[:2]:
+        x.flat[::3] *= np.finfo(dtype).tiny
+    return arrays
+
+
+@foreign
+@operations
+@pytest.mark.parametrize("kind", ["up", "down", "to-zero", "flush"])
+def test_foreign_modes(isa: str, dtype: Any, name: str, kind: str) -> None:
+    """In a new thread, whose pool inherits the mode; the mode is found unchanged afterwards."""
+    sizes = LARGE[name][0]
+    arrays = mode_inputs(name, sizes, dtype)
+    want = OPERATIONS[name].bits(arrays)
+    got: dict[int, Inputs] = {}
+    modes = []
+
+    def work() -> None:
+        with mode(kind):
+            modes.append(control_word())
+            for threads in THREADS[:3]:
+                gd.set_num_threads(threads)
+                got[threads] = OPERATIONS[name].run(*arrays)
+            modes.append(control_word())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert modes[0] == modes[1] != control_word()
+    for threads, outputs in got.items():
+        assert canonical(*outputs) == want, threads
+
+
+@foreign
+def test_foreign_modes_are_really_set() -> None:
+    tiny = np.full(4, np.finfo(np.float64).tiny)
+    with mode("flush"):
+        flushed = tiny * np.float64(0.5)
+    assert (flushed == 0).all()
+    assert (tiny * 0.5 > 0).all()
+
+
+def test_every_instruction_set_was_forced() -> None:
+    assert "baseline" in ISAS
+    for name in ("reference", *ISAS):
+        gd._core.set_isa(name)
+        assert gd._core.get_isa() == name
+
+
+def test_threads_at_once(dtype: Any) -> None:
+    """Several Python threads call together; each gets the bits of a call alone."""
+    names = list(OPERATIONS)
+    want = {name: OPERATIONS[name].bits(inputs(name, LARGE[name][0], dtype)) for name in names}
+    got: dict[str, Bits] = {}
+
+    def work(name: str) -> None:
+        got[name] = OPERATIONS[name].bits(inputs(name, LARGE[name][0], dtype))
+
+    workers = [threading.Thread(target=partial(work, name)) for name in names]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert got == want
