@@ -69,8 +69,10 @@ struct LinearSums {
 
   void reset(int64_t d, int64_t t) {
     squares = sample_weight = 0.0;
-    weights.assign(static_cast<size_t>(d * t), 0.0);
-    intercept.assign(static_cast<size_t>(t), 0.0);
+    weights.resize(static_cast<size_t>(d * t));
+    intercept.resize(static_cast<size_t>(t));
+    for (double& sum : weights) sum = 0.0;
+    for (double& sum : intercept) sum = 0.0;
   }
 };
 

@@ -135,6 +135,12 @@ def linear(problem: Linear, dtype: DTypeLike, chunk: int | None = None) -> Linea
     return LinearBound(*problem.squeeze(*rounded))
 
 
+def rate(sgd: gd.SGD) -> float:
+    """Return a learning rate that is a plain number."""
+    assert isinstance(sgd.lr, float)
+    return sgd.lr
+
+
 def sgd_step(sgd: gd.SGD, p: Array, g: Array, v: Array, first: bool, dtype: DTypeLike) -> Bound:
     """Bound one SGD step from parameters p, gradients g and velocity v: stacked for p and for v.
 
@@ -144,14 +150,15 @@ def sgd_step(sgd: gd.SGD, p: Array, g: Array, v: Array, first: bool, dtype: DTyp
     Nesterov, 3 for the update: 7 to the velocity and 13 to the parameters. Each of those products
     may lose eta.
     """
-    assert isinstance(sgd.lr, float)
     p, g, v = magnitude(p), magnitude(g), magnitude(v)
     g = g + sgd.weight_decay * p
     velocity = g if first else sgd.momentum * v + abs(1 - sgd.dampening) * g
     if sgd.momentum:
         g = g + sgd.momentum * velocity if sgd.nesterov else velocity
-    lost = 13 * eta(dtype) * (1 + sgd.lr) * (1 + sgd.momentum) ** 2 * (2 + abs(1 - sgd.dampening))
-    params = gamma(13, dtype) * (p + sgd.lr * g) + lost
+    lost = (
+        13 * eta(dtype) * (1 + rate(sgd)) * (1 + sgd.momentum) ** 2 * (2 + abs(1 - sgd.dampening))
+    )
+    params = gamma(13, dtype) * (p + rate(sgd) * g) + lost
     return up(np.stack([params, gamma(7, dtype) * velocity + lost]), 16)
 
 
@@ -161,7 +168,7 @@ def sgd_grad(sgd: gd.SGD, error: Bound, first: bool) -> Bound:
     step = error
     if sgd.momentum:
         step = error + sgd.momentum * velocity if sgd.nesterov else velocity
-    return up(np.stack([sgd.lr * step, velocity]), 8)
+    return up(np.stack([rate(sgd) * step, velocity]), 8)
 
 
 def sgd_matrix(sgd: gd.SGD, hessian: Array) -> Array:
@@ -176,7 +183,7 @@ def sgd_matrix(sgd: gd.SGD, hessian: Array) -> Array:
     step = np.hstack([slope, 0 * eye])
     if sgd.momentum:
         step = step + sgd.momentum * velocity if sgd.nesterov else velocity
-    return np.vstack([np.hstack([eye, 0 * eye]) - sgd.lr * step, velocity])
+    return np.vstack([np.hstack([eye, 0 * eye]) - rate(sgd) * step, velocity])
 
 
 def sgd_path(matrix: Array, steps: list[Bound]) -> Bound:

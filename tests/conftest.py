@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ import gdcore as gd
 
 ISAS = tuple(gd._core.available_isas())
 THREADS = (1, 2, 3, 7)
-DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +37,8 @@ def threads(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-@pytest.fixture(params=DTYPES, ids=str)
-def dtype(request: pytest.FixtureRequest) -> np.dtype:
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Any:
     """float32, then float64."""
     return np.dtype(request.param)
 
@@ -51,7 +50,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 
 @pytest.fixture(scope="session")
-def torch() -> ModuleType:
+def torch() -> Any:
     """Torch on one thread, full precision; imported only when a test asks for it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import DTypeLike, NDArray
 
 import gdcore as gd
@@ -14,7 +15,7 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-REDUCTIONS = ("mean", "sum", "half_mean", "half_sum")
+REDUCTIONS: tuple[Any, ...] = ("mean", "sum", "half_mean", "half_sum")
 CHUNK: dict[str, int] = gd._core.CHUNK
 WIDE = np.dtype(np.longdouble)  # 64 bits of precision on x86, never fewer than float64's 53
 
@@ -28,7 +29,8 @@ def edges(dtype: DTypeLike) -> list[int]:
 
 def edge_cases(*, zero: bool = True) -> list[Any]:
     """Return (dtype, size) for every edge of every dtype."""
-    return [(dtype, size) for dtype in DTYPES for size in edges(dtype) if size or zero]
+    pairs = [(dtype, size) for dtype in DTYPES for size in edges(dtype) if size or zero]
+    return [pytest.param(*pair, id="{}-{}".format(*pair)) for pair in pairs]
 
 
 def normal(rng: np.random.Generator, shape: Shape, dtype: DTypeLike) -> Array:
@@ -75,7 +77,9 @@ def strided(x: Array, steps: Shape, order: Any = "C") -> Array:
     wide = np.full([size + 1 for size in sizes], np.nan, x.dtype, order)
     gaps = [slice(0, size, abs(step)) for size, step in zip(sizes, steps, strict=True)]
     signs = [slice(None, None, 1 if step > 0 else -1) for step in steps]
-    view: Array = wide[(*gaps, ...)][(*signs, ...)]
+    inside: Any = (*gaps, ...)
+    turned: Any = (*signs, ...)
+    view: Array = wide[inside][turned]
     view[...] = x
     return view
 
@@ -106,7 +110,7 @@ class Linear:
     intercept: Array | None = None
     offset: Array | None = None
     sample_weight: Array | None = None
-    reduction: str = "mean"
+    reduction: Any = "mean"
 
     def __call__(self) -> tuple[Any, Any]:
         """Return what the kernel says."""
@@ -128,7 +132,8 @@ class Linear:
     def map(self, change: Any) -> Linear:
         """Return the problem with every array replaced by change(array)."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "reduction"}
-        return replace(self, **{k: None if v is None else change(v) for k, v in arrays.items()})
+        changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in arrays.items()}
+        return replace(self, **changed)
 
     @property
     def several(self) -> bool:

@@ -42,11 +42,20 @@ class Operation:
 
 
 def shapes(*patterns: str) -> Callable[..., Inputs]:
-    """Draw arrays whose axes are letters, each letter one of the sizes in order of the alphabet."""
+    """Draw arrays whose axes are letters, each letter one of the sizes in order of the alphabet.
 
-    def draw(rng: np.random.Generator, sizes: Shape, dtype: Any) -> Inputs:
+    An array in capitals, sample weights, has no negative entries. `values`, if given, are the
+    numbers to choose from.
+    """
+
+    def draw(rng: np.random.Generator, sizes: Shape, dtype: Any, values: Any = None) -> Inputs:
         named = dict(zip("abcdefg", sizes, strict=False))
-        return [normal(rng, tuple(named[c] for c in pattern), dtype) for pattern in patterns]
+        result = []
+        for pattern in patterns:
+            shape = tuple(named[c] for c in pattern.lower())
+            x = normal(rng, shape, dtype) if values is None else rng.choice(values, shape)
+            result.append(np.abs(x) if pattern.isupper() else np.asarray(x))
+        return result
 
     return draw
 
@@ -69,7 +78,9 @@ def run_linear(X: Array, y: Array, w: Array) -> Inputs:
 
 
 def run_linear_full(X: Array, y: Array, w: Array, b: Array, o: Array, s: Array) -> Inputs:
-    return Linear(X, y, w, b, o, s, "half_sum").outputs() + Linear(X, y, w, b, o, s).outputs()
+    some = (s > 0).any(-1).all()  # the mean over samples of no weight is an error
+    kinds = ("half_sum", "mean") if some else ("half_sum",)
+    return [x for kind in kinds for x in Linear(X, y, w, b, o, s, kind).outputs()]
 
 
 def run_sgd(param: Array, grad: Array) -> Inputs:
@@ -92,8 +103,8 @@ def operation(run: Callable[..., Any], base: Shape, *patterns: str) -> Operation
     return Operation(run, shapes(*patterns), around(*base))
 
 
-LINEAR_FULL = "ab", "a", "b", "", "a", "a"
-TARGETS_FULL = "ab", "ac", "bc", "c", "ac", "a"
+LINEAR_FULL = "ab", "a", "b", "", "a", "A"
+TARGETS_FULL = "ab", "ac", "bc", "c", "ac", "A"
 OPERATIONS = {
     "matmul": operation(run_matmul, (13, 19, 21), "ab", "bc"),
     "matvec": operation(run_matmul, (13, 19), "ab", "b"),
@@ -106,15 +117,27 @@ OPERATIONS = {
     "sgd": operation(run_sgd, (1,), "a", "a"),
 }
 LARGE: dict[str, list[Shape]] = {
-    "matmul": [(301, 530, 257), (1100, 33, 70), (17, 3000, 40), (40, 9, 2100)],
-    "matvec": [(700, 1100), (5, 40000), (40000, 5)],
-    "mse": [(300_001,)],
-    "mse-2d": [(1100, 301)],
+    "matmul": [(101, 530, 133), (1100, 33, 70), (17, 1100, 40), (40, 9, 2100)],
+    "matvec": [(700, 1100), (5, 100_003), (100_003, 5)],
+    "mse": [(500_001,)],
+    "mse-2d": [(1100, 501)],
     "linear": [(20_003, 19), (3000, 600), (60_001, 1)],
     "linear-full": [(20_003, 19), (3000, 300), (60_001, 3)],
     "linear-targets": [(5003, 19, 6), (3000, 150, 2)],
     "linear-targets-full": [(5003, 19, 6), (900, 33, 20)],
     "sgd": [(100_003,)],
+}
+
+POOLED: dict[str, Shape] = {  # the least work that three threads share
+    "matmul": (40, 530, 20),
+    "matvec": (200, 1100),
+    "mse": (200_003,),
+    "mse-2d": (400, 501),
+    "linear": (5003, 19),
+    "linear-full": (5003, 19),
+    "linear-targets": (2003, 19, 6),
+    "linear-targets-full": (2003, 19, 6),
+    "sgd": (20_003,),
 }
 
 
@@ -231,6 +254,18 @@ def test_batches(isa: str, dtype: Any, name: str, sizes: Shape) -> None:
     assert kernel.bits(view) == want
 
 
+@pytest.mark.parametrize("name", BATCHED)
+def test_batches_over_threads(isa: str, threads: int, dtype: Any, name: str) -> None:
+    """Enough problems for each thread to take whole ones, and more than are taken at once."""
+    rng = np.random.default_rng(19)
+    problems_ = [OPERATIONS[name].draw(rng, (33, 7, 2), dtype) for _ in range(9)]
+    stack = [np.stack(x * 78) for x in zip(*problems_, strict=True)]
+    got = [x.reshape(78, -1) for x in OPERATIONS[name].run(*stack)]
+    with reference():
+        want = OPERATIONS[name].run(*(x[:9] for x in stack))
+    assert canonical(*got) == canonical(*(np.tile(x.reshape(1, -1), (78, 1)) for x in want))
+
+
 @pytest.mark.parametrize("n", [1, 2, 16, 40])
 @pytest.mark.parametrize("k", [1, 3, 5, 9, 17, 40, 600])
 def test_rows_do_not_depend_on_other_rows(isa: str, dtype: Any, n: int, k: int) -> None:
@@ -251,7 +286,7 @@ def test_rows_do_not_depend_on_other_rows(isa: str, dtype: Any, n: int, k: int) 
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_elements_beside_zero_residuals(isa: str, dtype: Any, reduction: str) -> None:
+def test_elements_beside_zero_residuals(isa: str, dtype: Any, reduction: Any) -> None:
     """A prediction's gradient element is that element's alone."""
     rng = np.random.default_rng(13)
     pred, target = normal(rng, (600,), dtype), normal(rng, (600,), dtype)
@@ -284,8 +319,7 @@ def test_special_values(isa: str, dtype: Any, name: str, kind: str) -> None:
     rng = np.random.default_rng(17)
     values = np.array(special_values(dtype)[kind], dtype)
     for sizes in ((1, 1, 1), (3, 2, 2), (5, 4, 3), (17, 9, 7), (37, 41, 19), (530, 17, 2)):
-        arrays = OPERATIONS[name].draw(rng, sizes, dtype)
-        arrays = [rng.choice(values, x.shape) for x in arrays]
+        arrays = OPERATIONS[name].draw(rng, sizes, dtype, values)
         with reference():
             want = OPERATIONS[name].bits(arrays)
         assert OPERATIONS[name].bits(arrays) == want, sizes
@@ -304,16 +338,12 @@ def test_fma_is_not_emulated_in_double(isa: str) -> None:
 
 # Floating-point modes that other code may leave behind in a thread.
 
-MODES = {
-    "x86_64": {"up": 0x800, "down": 0x400, "to-zero": 0xC00, "flush": "<28xI", "bits": 0x8040},
-    "aarch64": {
-        "up": 0x400000,
-        "down": 0x800000,
-        "to-zero": 0xC00000,
-        "flush": "<I",
-        "bits": 1 << 24,
-    },
+X86 = platform.machine() == "x86_64"
+MODES: dict[str, int] = {
+    "x86_64": {"up": 0x800, "down": 0x400, "to-zero": 0xC00, "flush": 0x8040},
+    "aarch64": {"up": 0x400000, "down": 0x800000, "to-zero": 0xC00000, "flush": 1 << 24},
 }.get(platform.machine(), {})
+CONTROL = 7 if X86 else 0  # the place of MXCSR or FPCR in glibc's fenv_t, in words
 libm = ctypes.CDLL(None)
 foreign = pytest.mark.skipif(
     not MODES or platform.system() != "Linux", reason="the layout of fenv_t is known for Linux only"
@@ -327,12 +357,8 @@ def read_environment() -> Any:
 
 
 def control_word() -> int:
-    """Return MXCSR or FPCR without its sticky exception flags."""
-    return (
-        int(read_environment()[7]) & ~0x3F
-        if platform.machine() == "x86_64"
-        else int(read_environment()[0])
-    )
+    """Return MXCSR or FPCR without the sticky exception flags."""
+    return int(read_environment()[CONTROL]) & ~0x3F
 
 
 @contextmanager
@@ -342,7 +368,7 @@ def mode(name: str) -> Iterator[None]:
     try:
         if name == "flush":
             changed = read_environment()
-            changed[7 if platform.machine() == "x86_64" else 0] |= int(MODES["bits"])
+            changed[CONTROL] |= MODES[name]
             libm.fesetenv(changed)
         else:
             assert libm.fesetround(MODES[name]) == 0
@@ -364,7 +390,7 @@ def mode_inputs(name: str, sizes: Shape, dtype: Any) -> Inputs:
 @pytest.mark.parametrize("kind", ["up", "down", "to-zero", "flush"])
 def test_foreign_modes(isa: str, dtype: Any, name: str, kind: str) -> None:
     """In a new thread, whose pool inherits the mode; the mode is found unchanged afterwards."""
-    sizes = LARGE[name][0]
+    sizes = POOLED[name]
     arrays = mode_inputs(name, sizes, dtype)
     want = OPERATIONS[name].bits(arrays)
     got: dict[int, Inputs] = {}
@@ -384,6 +410,20 @@ def test_foreign_modes(isa: str, dtype: Any, name: str, kind: str) -> None:
     assert modes[0] == modes[1] != control_word()
     for threads, outputs in got.items():
         assert canonical(*outputs) == want, threads
+
+
+@foreign
+@pytest.mark.parametrize("kind", ["up", "down", "to-zero", "flush"])
+@pytest.mark.parametrize("narrow", ["float16", "float32", "int64", "uint64"])
+def test_conversions_in_foreign_modes(kind: str, narrow: str) -> None:
+    """Inputs of other dtypes are converted to the same bits in every mode."""
+    numbers = {"float16": [6e-8, 1.5], "float32": [1e-45, 1.5]}.get(narrow, [2**53 + 1, 2**62 - 1])
+    wide = "float32" if narrow == "float16" else "float64"
+    a, b = np.array([numbers] * 9, narrow), np.full((2, 17), 1.0, wide)
+    want = canonical(gd.matmul(a, b), gd.mse(a, b[:, :9].T), *run_linear(a, b[0, :9], b[:, 0]))
+    with mode(kind):
+        outputs = [gd.matmul(a, b), gd.mse(a, b[:, :9].T), *run_linear(a, b[0, :9], b[:, 0])]
+    assert canonical(*outputs) == want
 
 
 @foreign

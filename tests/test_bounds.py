@@ -36,7 +36,7 @@ def naive_linear(p: Linear, order: Any) -> tuple[Any, Array, Any]:
     "order", [range(50), range(49, -1, -1), [*range(0, 50, 2), *range(1, 50, 2)]]
 )
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_naive_code_keeps_the_bounds(rng: Any, dtype: Any, reduction: str, order: Any) -> None:
+def test_naive_code_keeps_the_bounds(rng: Any, dtype: Any, reduction: Any, order: Any) -> None:
     p = problems.linear(rng, 50, 6, dtype=dtype, reduction=reduction, parts="b")
     allowed = bounds.against(bounds.linear, p, dtype=dtype, other=WIDE)
     for got, want, limit in zip(naive_linear(p, order), p.exact(), allowed, strict=True):
@@ -45,16 +45,17 @@ def test_naive_code_keeps_the_bounds(rng: Any, dtype: Any, reduction: str, order
 
 def test_the_wide_formulas_agree_with_fractions(rng: Any, dtype: Any) -> None:
     p = problems.linear(rng, 9, 3, dtype=dtype, reduction="sum", parts="bos")
-    X, y, w, o, s = ([Fraction(float(v)) for v in np.ravel(x)] for x in
-                     (p.X, p.y, p.weights, p.offset, p.sample_weight))  # fmt: skip
+    arrays: Any = (p.X, p.y, p.weights, p.offset, p.sample_weight)
+    X, y, w, o, s = ([Fraction(float(v)) for v in np.ravel(x)] for x in arrays)
     b = Fraction(float(np.asarray(p.intercept)))
     rows = [X[3 * i : 3 * i + 3] for i in range(9)]
     r = [sum(map(Fraction.__mul__, row, w)) + b + o[i] - y[i] for i, row in enumerate(rows)]
     loss = sum(s[i] * r[i] ** 2 for i in range(9))
     columns = [sum(2 * s[i] * r[i] * rows[i][j] for i in range(9)) for j in range(3)]
     exact = loss, columns, sum(2 * s[i] * r[i] for i in range(9))
-    for got, want, limit in zip(p.exact(), exact, bounds.linear(p, WIDE), strict=True):
-        for value, true, most in zip(*map(np.ravel, (got, want, limit)), strict=True):
+    outputs: Any = zip(p.exact(), exact, bounds.linear(p, WIDE), strict=True)
+    for got, want, limit in outputs:
+        for value, true, most in zip(*(np.ravel(x) for x in (got, want, limit)), strict=True):
             assert abs(Fraction(*value.as_integer_ratio()) - true) <= Fraction(float(most))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -48,9 +47,18 @@ WRONG: list[tuple[Shape, Shape]] = [
 ]
 
 
-def with_size(dim: int, size: int) -> tuple[Shape, Shape]:
-    m, k, n = (size if i == dim else base for i, base in enumerate(BASE))
-    return (m, k), (k, n)
+def with_size(dim: str, size: int) -> tuple[Shape, Shape]:
+    m, k, n = (size if name == dim else base for name, base in zip("mkn", BASE, strict=True))
+    return {
+        "matrix-vector": ((m, size), (size,)),
+        "vector-matrix": ((size,), (size, n)),
+        "vectors": ((size,), (size,)),
+    }.get(dim, ((m, k), (k, n)))
+
+
+every_dim = pytest.mark.parametrize(
+    "dim", ["m", "k", "n", "matrix-vector", "vector-matrix", "vectors"]
+)
 
 
 def exact_pair(rng: np.random.Generator, shapes: tuple[Shape, Shape], dtype: Any) -> list[Any]:
@@ -60,9 +68,9 @@ def exact_pair(rng: np.random.Generator, shapes: tuple[Shape, Shape], dtype: Any
     return [a, b]
 
 
-@pytest.mark.parametrize("dim", [0, 1, 2], ids=["m", "k", "n"])
+@every_dim
 @pytest.mark.parametrize(("dtype", "size"), edge_cases())
-def test_integers_are_exact(rng: Any, dtype: Any, size: int, dim: int) -> None:
+def test_integers_are_exact(rng: Any, dtype: Any, size: int, dim: str) -> None:
     a, b = exact_pair(rng, with_size(dim, size), dtype)
     got = gd.matmul(a, b)
     assert got.dtype == dtype
@@ -78,9 +86,9 @@ def test_small_integers_are_exact(rng: Any, dtype: Any, isa: str, m: int, k: int
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("dim", [0, 1, 2], ids=["m", "k", "n"])
+@every_dim
 @pytest.mark.parametrize(("dtype", "size"), edge_cases())
-def test_torch(torch: ModuleType, rng: Any, dtype: Any, size: int, dim: int) -> None:
+def test_torch(torch: Any, rng: Any, dtype: Any, size: int, dim: str) -> None:
     a, b = (normal(rng, shape, dtype) for shape in with_size(dim, size))
     expected = torch.matmul(torch.tensor(a.astype(float)), torch.tensor(b.astype(float)))
     bounds.check(
@@ -101,7 +109,7 @@ def test_shapes_follow_numpy(rng: Any, dtype: Any, shapes: tuple[Shape, Shape]) 
 @pytest.mark.parametrize("shapes", WRONG, ids=str)
 def test_wrong_shapes_follow_numpy(shapes: tuple[Shape, Shape]) -> None:
     a, b = (np.ones(shape) for shape in shapes)
-    with pytest.raises(ValueError, match="matmul"):
+    with pytest.raises(ValueError, match=r"matmul|broadcast"):
         np.matmul(a, b)
     with pytest.raises(ValueError) as error:  # noqa: PT011
         gd.matmul(a, b)

@@ -43,7 +43,8 @@ def placed(draw: st.DrawFn, shape: Shape, dtype: Any, batch: Shape = ()) -> Arra
         rng = np.random.default_rng(draw(st.integers(0, 2**32)))
         spread = draw(st.sampled_from([0, 1, 4]))
         x = (rng.standard_normal(shape) * 10.0 ** rng.uniform(-spread, spread, shape)).astype(dtype)
-    return np.asarray(draw(layouts)(x), dtype)
+    layout: Any = draw(layouts)
+    return np.asarray(layout(x), dtype)
 
 
 @stable
@@ -58,7 +59,7 @@ def test_matmul(data: Any, dtype: Any, m: int, k: int, n: int, batch: Shape) -> 
 
 @stable
 @given(st.data(), dtypes, hnp.array_shapes(max_dims=4, max_side=20), st.sampled_from(REDUCTIONS))
-def test_mse(data: Any, dtype: Any, shape: Shape, reduction: str) -> None:
+def test_mse(data: Any, dtype: Any, shape: Shape, reduction: Any) -> None:
     pred, target = data.draw(placed(shape, dtype)), data.draw(placed(shape, dtype))
     r = pred.astype(WIDE) - target
     scale = (0.5 if "half" in reduction else 1) / WIDE.type(r.size if "mean" in reduction else 1)
@@ -79,7 +80,7 @@ def test_mse(data: Any, dtype: Any, shape: Shape, reduction: str) -> None:
     st.sampled_from(REDUCTIONS),
 )
 def test_linear(
-    data: Any, dtype: Any, n: int, d: int, t: int | None, batch: Shape, reduction: str
+    data: Any, dtype: Any, n: int, d: int, t: int | None, batch: Shape, reduction: Any
 ) -> None:
     targets = () if t is None else (t,)
     # y decides between targets and problems by its axes, X's batch has them all.

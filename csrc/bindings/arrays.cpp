@@ -50,20 +50,21 @@ std::pair<const char*, const char*> extent(const py::array& a) {
   return {low, high};
 }
 
+py::dtype float_dtype(bool single) { return single ? py::dtype::of<float>() : py::dtype::of<double>(); }
+
+}  // namespace
+
 bool overlap(const py::array& a, const py::array& b) {
   const auto x = extent(a), y = extent(b);
   return x.first < y.second && y.first < x.second;
 }
 
-py::dtype float_dtype(bool single) { return single ? py::dtype::of<float>() : py::dtype::of<double>(); }
-
-}  // namespace
-
 Operands as_floats(const std::vector<Named>& named) {
   Operands result;
   int size = 0;
-  for (const auto& [name, value] : named) {
+  for (const auto& [name, value, optional] : named) {
     const bool present = !value.is_none();
+    if (!present && !optional) throw py::type_error(std::string(name) + " is None; pass an array of numbers.");
     result.present.push_back(present);
     if (!present) {
       result.arrays.emplace_back();
@@ -96,17 +97,16 @@ std::string text(const Shape& shape) {
   return out + (shape.size() == 1 ? ",)" : ")");
 }
 
-Shape broadcast(const std::vector<std::pair<const char*, Shape>>& shapes) {
+Shape broadcast(const std::string& call, const std::vector<Shape>& shapes) {
   Shape out;
-  for (const auto& [name, shape] : shapes) {
+  for (const Shape& shape : shapes) {
     if (shape.size() > out.size()) out.insert(out.begin(), shape.size() - out.size(), 1);
     for (size_t i = 0; i < shape.size(); ++i) {
       int64_t& size = out[out.size() - shape.size() + i];
       if (size == 1) size = shape[i];
       if (shape[i] == size || shape[i] == 1) continue;
-      std::string message = "the batch dimensions do not broadcast:";
-      for (const auto& [other, other_shape] : shapes) message += std::string(" ") + other + " " + text(other_shape);
-      throw py::value_error(message + "; each must be 1 or equal to the others', counted from the right.");
+      throw py::value_error(call + " the batch dimensions do not broadcast: counted from the right, each must be 1 or "
+                                   "equal to the others.");
     }
   }
   return out;
@@ -169,12 +169,15 @@ py::object scalar(double value, bool single) {
   return py::array_t<float>(std::vector<py::ssize_t>{}, &narrow)[py::tuple()];
 }
 
-Reduction reduction_of(const std::string& name, bool none_allowed) {
-  if (name == "mean") return Reduction::mean;
-  if (name == "sum") return Reduction::sum;
-  if (name == "half_mean") return Reduction::half_mean;
-  if (name == "half_sum") return Reduction::half_sum;
-  throw py::value_error("reduction is '" + name + "'; choose 'mean', 'sum', 'half_mean'" +
+Reduction reduction_of(const py::object& name, bool none_allowed) {
+  if (py::isinstance<py::str>(name)) {
+    const auto text = name.cast<std::string>();
+    if (text == "mean") return Reduction::mean;
+    if (text == "sum") return Reduction::sum;
+    if (text == "half_mean") return Reduction::half_mean;
+    if (text == "half_sum") return Reduction::half_sum;
+  }
+  throw py::value_error("reduction is " + py::repr(name).cast<std::string>() + "; choose 'mean', 'sum', 'half_mean'" +
                         (none_allowed ? ", 'half_sum' or 'none'." : " or 'half_sum'."));
 }
 

@@ -19,7 +19,8 @@ using Shape = std::vector<int64_t>;
 
 struct Named {
   const char* name;
-  py::object value;  // None stays empty
+  py::object value;
+  bool optional = false;  // may be None, and stays empty then
 };
 
 // The operands as arrays of one dtype, float32 or float64, aligned, native, strides whole elements. An operand that
@@ -42,8 +43,8 @@ Shape strides_of(const py::array& a) {
   return strides;
 }
 
-// NumPy's broadcast of batch shapes; ValueError names the operands.
-Shape broadcast(const std::vector<std::pair<const char*, Shape>>& shapes);
+// NumPy's broadcast of batch shapes; ValueError begins with `call`, which says what was passed.
+Shape broadcast(const std::string& call, const std::vector<Shape>& shapes);
 
 // Strides of an operand's leading dimensions (all but the last `core`), as seen by the broadcast batch.
 Shape batch_strides(const Shape& shape, const Shape& strides, size_t core, const Shape& batch);
@@ -67,13 +68,15 @@ class Destination {
 };
 
 py::object scalar(double value, bool single);
-Reduction reduction_of(const std::string& name, bool none_allowed = false);
+Reduction reduction_of(const py::object& name, bool none_allowed = false);
 
-// Runs f without the GIL, in the contract's floating-point mode.
+// Whether the two may share memory.
+bool overlap(const py::array& a, const py::array& b);
+
+// Runs f without the GIL. Whoever calls it holds an FpEnv, conversions being part of the contract too.
 template <class F>
 auto compute(F&& f) {
   py::gil_scoped_release release;
-  FpEnv env;
   return f();
 }
 

@@ -29,7 +29,7 @@ std::vector<T> vector_of(const py::handle& value) {
 class PyProblem {
  public:
   PyProblem(const py::array& X, const py::array& y, const std::optional<py::array>& offset,
-            const std::optional<py::array>& sample_weight, bool fit_intercept, const std::string& reduction)
+            const std::optional<py::array>& sample_weight, bool fit_intercept, const py::object& reduction)
       : arrays_{X, y, offset.value_or(py::array()), sample_weight.value_or(py::array())} {
     const bool single = X.itemsize() == 4;
     const int64_t n = X.ndim() == 2 ? X.shape(0) : -1, t = y.ndim() == 2 ? y.shape(1) : -1;
@@ -59,6 +59,7 @@ class PyProblem {
     return std::get<Problem<T>>(problem_);
   }
   double largest_row() const {
+    FpEnv env;
     return compute([&] { return std::visit([](const auto& p) { return gdcore::largest_row(p); }, problem_); });
   }
 
@@ -225,13 +226,17 @@ class PyExact {
   std::variant<std::unique_ptr<Exact<float>>, std::unique_ptr<Exact<double>>> exact_;
 };
 
-// The operands as arrays of one floating dtype, in order; None stays None.
+// Operands (name, value) or (name, value, optional) as arrays of one floating dtype, in order; None stays None.
 py::list prepare(const py::args& pairs) {
+  FpEnv env;
   std::vector<Named> named;
   std::vector<std::string> names;
   names.reserve(pairs.size());
   for (const auto& pair : pairs) names.push_back(pair.cast<py::tuple>()[0].cast<std::string>());
-  for (size_t i = 0; i < names.size(); ++i) named.push_back({names[i].c_str(), pairs[i].cast<py::tuple>()[1]});
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto pair = pairs[i].cast<py::tuple>();
+    named.push_back({names[i].c_str(), pair[1], pair.size() > 2 && pair[2].cast<bool>()});
+  }
   const Operands in = as_floats(named);
   py::list out;
   for (size_t i = 0; i < named.size(); ++i) out.append(in.present[i] ? py::object(in.arrays[i]) : py::none());
@@ -241,6 +246,7 @@ py::list prepare(const py::args& pairs) {
 // One step on arrays of the parameter's shape; param and velocity (None without momentum) are updated in place.
 void sgd_step(py::array param, const py::object& grad, const py::object& velocity, bool first, double lr,
               double momentum, double dampening, double weight_decay, bool nesterov, bool maximize) {
+  FpEnv env;
   const bool single = param.itemsize() == 4;
   const SgdOptions options{momentum, dampening, weight_decay, nesterov, maximize};
   dispatch(single, [&](auto zero) {
@@ -256,6 +262,7 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
     const py::array p = dense(param);
     Dense g = Dense::ensure(grad);
     if (!g) throw py::error_already_set();
+    if (overlap(p, g) && p.data() != g.data()) g = Dense::ensure(g.attr("copy")());
     py::array v, v_given;
     if (!velocity.is_none()) {
       v_given = velocity.cast<py::array>();
@@ -270,12 +277,24 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
   });
 }
 
+// A with-statement in the contract's floating-point mode, for the few sums that Python does.
+class PyFpEnv {
+ public:
+  void enter() { env_ = std::make_unique<FpEnv>(); }
+  void exit(const py::args&) { env_.reset(); }
+
+ private:
+  std::unique_ptr<FpEnv> env_;
+};
+
 }  // namespace
 
 void register_fit(py::module_& m) {
+  py::class_<PyFpEnv>(m, "FpEnv").def(py::init<>()).def("__enter__", &PyFpEnv::enter).def("__exit__", &PyFpEnv::exit);
+
   py::class_<PyProblem>(m, "Problem")
       .def(py::init<const py::array&, const py::array&, const std::optional<py::array>&,
-                    const std::optional<py::array>&, bool, const std::string&>(),
+                    const std::optional<py::array>&, bool, const py::object&>(),
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"), py::arg("fit_intercept"),
            py::arg("reduction"))
       .def("largest_row", &PyProblem::largest_row);

@@ -19,21 +19,20 @@ py::object matmul_as(const Operands& in, const py::object& out) {
   const py::array &a = in.arrays[0], &b = in.arrays[1];
   Shape a_shape = shape_of(a), b_shape = shape_of(b), a_strides = strides_of<T>(a), b_strides = strides_of<T>(b);
   const bool row = a.ndim() == 1, column = b.ndim() == 1;
-  const auto wrong = [&](const std::string& why) {
-    throw py::value_error("matmul: a has shape " + text(shape_of(a)) + " and b has shape " + text(shape_of(b)) + "; " +
-                          why + " The signature is (m,k),(k,n)->(m,n).");
-  };
-  if (a.ndim() == 0 || b.ndim() == 0) wrong("a scalar is no matrix, multiply with * instead.");
+  const std::string call = "matmul (m,k),(k,n)->(m,n): a has shape " + text(shape_of(a)) + " and b has shape " +
+                           text(shape_of(b)) + ";";
+  if (a.ndim() == 0 || b.ndim() == 0) throw py::value_error(call + " a scalar is no matrix, multiply with * instead.");
   if (row) a_shape.insert(a_shape.begin(), 1), a_strides.insert(a_strides.begin(), 0);
   if (column) b_shape.push_back(1), b_strides.push_back(0);
   const size_t an = a_shape.size(), bn = b_shape.size();
   const int64_t m = a_shape[an - 2], k = a_shape[an - 1], n = b_shape[bn - 1];
   if (b_shape[bn - 2] != k)
-    wrong("the columns of a (" + std::to_string(k) + ") must equal the rows of b (" + std::to_string(b_shape[bn - 2]) + ").");
+    throw py::value_error(call + " the columns of a (" + std::to_string(k) + ") must equal the rows of b (" +
+                          std::to_string(b_shape[bn - 2]) + ").");
 
   MatmulArgs<T> args{m, n, k, {data_of<T>(a), a_strides[an - 2], a_strides[an - 1]},
                      {data_of<T>(b), b_strides[bn - 2], b_strides[bn - 1]}, {nullptr, 0, 0}, {}, {}, {}, {}};
-  args.batch = broadcast({{"a", leading(a_shape, 2)}, {"b", leading(b_shape, 2)}});
+  args.batch = broadcast(call, {leading(a_shape, 2), leading(b_shape, 2)});
   args.a_batch = batch_strides(a_shape, a_strides, 2, args.batch);
   args.b_batch = batch_strides(b_shape, b_strides, 2, args.batch);
 
@@ -67,6 +66,7 @@ py::object matmul_as(const Operands& in, const py::object& out) {
 }
 
 py::object matmul(const py::object& a, const py::object& b, const py::object& out) {
+  FpEnv env;
   const Operands in = as_floats({{"a", a}, {"b", b}});
   return dispatch(in.single, [&](auto t) { return matmul_as<decltype(t)>(in, out); });
 }
@@ -93,9 +93,9 @@ Scale mse_scale(const char* function, int64_t size, Reduction reduction) {
 }
 
 template <class T>
-py::object mse_as(const Operands& in, const std::string& reduction) {
+py::object mse_as(const Operands& in, const py::object& reduction) {
   MseArgs<T> args = mse_args<T>("mse", in);
-  if (reduction == "none") {
+  if (py::isinstance<py::str>(reduction) && reduction.cast<std::string>() == "none") {
     Destination out("mse", py::none(), args.pred.shape, in.single, {}, true);
     args.output = MseOutput::squares;
     args.out = data_of<T>(out.array());
@@ -106,13 +106,14 @@ py::object mse_as(const Operands& in, const std::string& reduction) {
   return scalar(compute([&] { return device<T>().mse(args) / scale.divisor; }), in.single);
 }
 
-py::object mse(const py::object& pred, const py::object& target, const std::string& reduction) {
+py::object mse(const py::object& pred, const py::object& target, const py::object& reduction) {
+  FpEnv env;
   const Operands in = as_floats({{"pred", pred}, {"target", target}});
   return dispatch(in.single, [&](auto t) { return mse_as<decltype(t)>(in, reduction); });
 }
 
 template <class T>
-py::tuple mse_value_and_grad_as(const Operands& in, const std::string& reduction, const py::object& out) {
+py::tuple mse_value_and_grad_as(const Operands& in, const py::object& reduction, const py::object& out) {
   MseArgs<T> args = mse_args<T>("mse_value_and_grad", in);
   const Scale scale = mse_scale("mse_value_and_grad", args.size, reduction_of(reduction));
   Destination gradient("mse_value_and_grad", out, args.pred.shape, in.single, in.arrays, true);
@@ -123,8 +124,9 @@ py::tuple mse_value_and_grad_as(const Operands& in, const std::string& reduction
   return py::make_tuple(scalar(loss, in.single), gradient.finish());
 }
 
-py::tuple mse_value_and_grad(const py::object& pred, const py::object& target, const std::string& reduction,
+py::tuple mse_value_and_grad(const py::object& pred, const py::object& target, const py::object& reduction,
                              const py::object& out) {
+  FpEnv env;
   const Operands in = as_floats({{"pred", pred}, {"target", target}});
   return dispatch(in.single, [&](auto t) { return mse_value_and_grad_as<decltype(t)>(in, reduction, out); });
 }
@@ -184,14 +186,17 @@ LinearShapes linear_shapes(const Operands& in) {
   if (in.present[offset_]) check_core(offset_, in, rows, true);
   if (in.present[sample_weight_]) check_core(sample_weight_, in, {s.n}, true);
 
-  std::vector<std::pair<const char*, Shape>> batches;
+  std::string call = "linear_mse_value_and_grad:";
+  std::vector<Shape> batches;
   const size_t core[] = {2, several ? 2u : 1u, several ? 2u : 1u, several ? 1u : 0u, several ? 2u : 1u, 1};
   for (size_t i = 0; i < in.arrays.size(); ++i) {
     if (!in.present[i]) continue;
     const Shape shape = shape_of(in.arrays[i]);
-    batches.emplace_back(linear_names[i], leading(shape, std::min(core[i], shape.size())));
+    batches.push_back(leading(shape, std::min(core[i], shape.size())));
+    call += std::string(" ") + linear_names[i] + " " + text(shape) + ",";
   }
-  s.batch = broadcast(batches);
+  call.back() = ';';
+  s.batch = broadcast(call, batches);
   return s;
 }
 
@@ -213,7 +218,7 @@ Operand<const T> operand(const Operands& in, int which, const LinearShapes& s, b
 }
 
 template <class T>
-py::tuple linear_as(const Operands& in, const std::string& reduction_name) {
+py::tuple linear_as(const Operands& in, const py::object& reduction_name) {
   const Reduction reduction = reduction_of(reduction_name);
   const LinearShapes s = linear_shapes(in);
   const int64_t problems = product(s.batch);
@@ -272,9 +277,10 @@ py::tuple linear_as(const Operands& in, const std::string& reduction_name) {
 
 py::tuple linear_mse_value_and_grad(const py::object& X, const py::object& y, const py::object& weights,
                                     const py::object& intercept, const py::object& offset,
-                                    const py::object& sample_weight, const std::string& reduction) {
-  const Operands in = as_floats({{"X", X}, {"y", y}, {"weights", weights}, {"intercept", intercept},
-                                 {"offset", offset}, {"sample_weight", sample_weight}});
+                                    const py::object& sample_weight, const py::object& reduction) {
+  FpEnv env;
+  const Operands in = as_floats({{"X", X}, {"y", y}, {"weights", weights}, {"intercept", intercept, true},
+                                 {"offset", offset, true}, {"sample_weight", sample_weight, true}});
   return dispatch(in.single, [&](auto t) { return linear_as<decltype(t)>(in, reduction); });
 }
 

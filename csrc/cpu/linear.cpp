@@ -53,9 +53,9 @@ struct Plan {
 
   int64_t size() const {
     const int copies = copy_y + copy_offset + copy_weight;
-    return size_X + size_y * (1 + copies) + 3 * 16 + size_weights + size_grad + size_packing +
-           (args.order ? L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T)) : 0);
+    return size_order() + size_X + size_y * (1 + copies) + 3 * 16 + size_weights + size_grad + size_packing;
   }
+  int64_t size_order() const { return args.order ? L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T)) : 0; }
 };
 
 template <class T>
@@ -67,7 +67,7 @@ class Chunk {
       memory += size;
       return at;
     };
-    if (args_.order) rows_ = reinterpret_cast<int64_t*>(take(L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T))));
+    if (args_.order) rows_ = reinterpret_cast<int64_t*>(take(plan.size_order()));
     r_ = take(plan.size_y + 16);
     squares_ = take(16);
     sums_ = take(16);
@@ -139,11 +139,9 @@ class Chunk {
     const auto& kernels = isa<T>();
     const int64_t d = args_.d;
     const T* w = column();
-    std::fill_n(squares_, 16, T(0));
-    std::fill_n(sums_, 16, T(0));
-    std::fill_n(grad_, std::max<int64_t>(d, 16), T(0));
     for (int64_t i = 0; i < n_; i += plan_.block) {
       const int64_t rows = std::min(plan_.block, n_ - i);
+      const bool first = i == 0, last = i + rows == n_;
       int64_t ld = 0;
       const T* X = nullptr;
       if (d > 0) {
@@ -153,13 +151,12 @@ class Chunk {
         std::fill_n(r_, rows, T(0));
       }
       kernels.residuals(rows, r_, args_.intercept.data, offset ? offset + i : nullptr, y + i,
-                        weight ? weight + i : nullptr, squares_, sums_);
-      if (d > 0) kernels.grad_rows(rows, d, X, ld, r_, grad_);
+                        weight ? weight + i : nullptr, squares_, sums_, first, last);
+      if (d > 0) kernels.grad_rows(rows, d, X, ld, r_, grad_, first, last);
     }
-    out.squares[0] = fold(squares_, 1);
-    out.intercept[0] = fold(sums_, 1);
-    if (d <= 8) fold(grad_, lanes_of(d));
-    std::copy_n(grad_, d, out.weights);
+    out.squares[0] = squares_[0];
+    out.intercept[0] = sums_[0];
+    for (int64_t j = 0; j < d; ++j) out.weights[j] = grad_[j];
   }
 
   // The weights as dot_rows wants them: contiguous, narrow ones padded.
@@ -168,12 +165,6 @@ class Chunk {
     if (w.rs == 1 && plan_.width == args_.d) return w.data;
     for (int64_t j = 0; j < plan_.width; ++j) weights_[j] = j < args_.d ? w.data[j * w.rs] : T(0);
     return weights_;
-  }
-
-  static T fold(T* lanes, int64_t keep) {
-    for (int64_t h = V / 2; h >= keep; h /= 2)
-      for (int64_t i = 0; i < h; ++i) lanes[i] += lanes[i + h];
-    return lanes[0];
   }
 
   void several_targets(const T* y, const T* offset, const T* weight, Partial<T>& out) {
@@ -189,12 +180,10 @@ class Chunk {
     if (args_.intercept.data)
       for (int64_t i = 0; i < n_; ++i)
         for (int64_t u = 0; u < t; ++u) r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
-    std::fill_n(sums_, 16, T(0));  // unused: each target has its own sum below
     for (int64_t e = 0; e < n_ * t; e += L<T>) {
-      std::fill_n(squares_, 16, T(0));
       isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, nullptr, offset ? offset + e : nullptr, y + e,
-                         weight ? weight + e : nullptr, squares_, sums_);
-      out.squares[e / L<T>] = fold(squares_, 1);
+                         weight ? weight + e : nullptr, squares_, sums_, true, true);
+      out.squares[e / L<T>] = squares_[0];
     }
     std::fill_n(out.intercept, t, T(0));
     for (int64_t i = 0; i < n_; ++i)
@@ -223,39 +212,69 @@ constexpr size_t slots_bytes = size_t{4} << 20;  // partials waiting for their t
 
 thread_local Scratch scratch;
 
-}  // namespace
+template <class T>
+int64_t slot_size(const LinearArgs<T>& args) {
+  return lines<T>((args.d + 2) * args.t);
+}
 
 template <class T>
-void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
-  if (chunk0 >= chunk1) return;
-  const Plan<T> plan(args);
-  const auto rows_of = [&](int64_t c) { return std::min(L<T>, args.n - c * L<T>); };
-  const int64_t chunks = chunk1 - chunk0;
-  const int64_t work = 2 * (std::min(args.n, chunks * L<T>) * args.t) * (args.d + 4);
-  const int threads = threads_for(chunks, work);
+Partial<T> partial_at(const LinearArgs<T>& args, T* values) {
+  return {values, values + args.d * args.t, values + (args.d + 1) * args.t, 0.0};
+}
 
-  const int64_t slot = lines<T>((args.d + 2) * args.t);
-  const int64_t fitting = static_cast<int64_t>(slots_bytes / sizeof(T)) / slot;
-  const int64_t slots = threads == 1 ? 1 : std::clamp<int64_t>(fitting, threads, chunks);
-  const int64_t memory = lines<T>(plan.size() + 16);
-  T* const space = reinterpret_cast<T*>(
-      scratch.reserve(static_cast<size_t>(memory * threads + slot * slots) * sizeof(T) +
-                      static_cast<size_t>(slots) * sizeof(Partial<T>)));
-  T* const values = space + memory * threads;
-  auto* const partials = reinterpret_cast<Partial<T>*>(values + slot * slots);
-  for (int64_t s = 0; s < slots; ++s) {
-    T* at = values + s * slot;
-    partials[s] = {at, at + args.d * args.t, at + (args.d + 1) * args.t, 0.0};
+template <class T>
+int64_t rows_of(const LinearArgs<T>& args, int64_t chunk) {
+  return std::min(L<T>, args.n - chunk * L<T>);
+}
+
+// One chunk after the other, each added as soon as it is done.
+template <class T>
+void linear_serial(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
+  const Plan<T> plan(args);
+  T* const space = scratch.reserve_as<T>(slot_size(args) + plan.size());
+  Partial<T> partial = partial_at(args, space);
+  Chunk<T> chunk(plan, space + slot_size(args));
+  for (int64_t c = chunk0; c < chunk1; ++c) {
+    chunk.run(c * L<T>, rows_of(args, c), partial);
+    add(args, rows_of(args, c), partial, sums);
   }
+}
+
+// In waves: threads fill slots, then the slots are added in the order of the chunks.
+template <class T>
+void linear_parallel(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums, int threads) {
+  const Plan<T> plan(args);
+  const int64_t slot = slot_size(args), memory = lines<T>(plan.size());
+  const int64_t fitting = static_cast<int64_t>(slots_bytes / sizeof(T)) / slot;
+  const int64_t slots = std::clamp<int64_t>(fitting, threads, chunk1 - chunk0);
+  T* const values = scratch.reserve_as<T>(slot * slots + memory * threads);
+  T* const space = values + slot * slots;
+  std::vector<Partial<T>> partials;
+  for (int64_t s = 0; s < slots; ++s) partials.push_back(partial_at(args, values + s * slot));
 
   for (int64_t wave = chunk0; wave < chunk1; wave += slots) {
     const int64_t count = std::min(slots, chunk1 - wave);
     parallel_for(count, threads, [&](int64_t begin, int64_t end, int thread) {
       Chunk<T> chunk(plan, space + memory * thread);
-      for (int64_t s = begin; s < end; ++s) chunk.run((wave + s) * L<T>, rows_of(wave + s), partials[s]);
+      for (int64_t s = begin; s < end; ++s)
+        chunk.run((wave + s) * L<T>, rows_of(args, wave + s), partials[static_cast<size_t>(s)]);
     });
-    for (int64_t s = 0; s < count; ++s) add(args, rows_of(wave + s), partials[s], sums);
+    for (int64_t s = 0; s < count; ++s)
+      add(args, rows_of(args, wave + s), partials[static_cast<size_t>(s)], sums);
   }
+}
+
+}  // namespace
+
+template <class T>
+void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
+  const int64_t chunks = chunk1 - chunk0;
+  const int64_t work = 2 * (std::min(args.n, chunks * L<T>) * args.t) * (args.d + 4);
+  const int threads = threads_for(chunks, work);
+  if (threads == 1)
+    linear_serial(args, chunk0, chunk1, sums);
+  else
+    linear_parallel(args, chunk0, chunk1, sums, threads);
   scratch.trim();
 }
 

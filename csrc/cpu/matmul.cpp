@@ -207,7 +207,7 @@ void matmul(const MatmulArgs<T>& args) {
   const int threads = threads_for(std::max(problems, std::max(args.m, args.n)), total);
   const int64_t parts = problems >= 4 * threads ? 1 : threads;
   const int64_t per_thread = lines<T>(column ? matvec_packing<T>(args.k) : packing_size<T>(args.m, args.n, args.k));
-  T* packing = reinterpret_cast<T*>(scratch.reserve(static_cast<size_t>(per_thread * threads) * sizeof(T)));
+  T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {
       const Problem<T> whole = problem_at(args, task / parts);

@@ -26,7 +26,9 @@ constexpr int64_t work_per_thread = 1 << 16;
 constexpr int max_threads = 1024;
 
 std::atomic<int> process_threads{0};  // 0: not asked yet
-std::atomic<int> busy_threads{0};     // helpers running now, over all Python threads
+#if defined(_OPENMP)
+std::atomic<int> busy_threads{0};  // helpers running now, over all Python threads
+#endif
 std::atomic<bool> forked{false};
 thread_local int scope_threads = 0;
 

@@ -24,6 +24,11 @@ class Scratch {
     return data_;
   }
 
+  template <class T>
+  T* reserve_as(int64_t count) {
+    return reinterpret_cast<T*>(reserve(static_cast<size_t>(count) * sizeof(T)));
+  }
+
   // Gives large memory back; small memory stays for the next call.
   void trim() {
     if (capacity_ > kept) release();

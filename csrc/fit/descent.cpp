@@ -28,6 +28,7 @@ Descent<T>::Descent(const Problem<T>& problem, const DescentOptions& options, De
   gradient_.resize(static_cast<size_t>(problem.size()));
   previous_ = state_.params;
   previous_velocity_ = state_.velocity;
+  if (options.batch_size == 0) state_.step = 0;
   if (state_.step == 0) state_.epoch_sums.reset(problem.d, problem.t);
 }
 
@@ -67,7 +68,7 @@ Outcome Descent<T>::advance_full(Budget& budget) {
     const T loss = problem_.close(problem_.n, pass_.sums, gradient_.data());
     const double norm = gradient_norm();
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
-      loss_ = updated_ ? state_.last_loss : loss;
+      loss_ = updated_ ? state_.last_loss : loss;  // of the parameters before the last update
       return diverge(true);
     }
     loss_ = loss;
@@ -127,14 +128,28 @@ Outcome Descent<T>::evaluate(Budget& budget, Outcome outcome) {
 // Falls back to the last parameters whose loss was finite; their loss may still have to be evaluated.
 template <class T>
 Outcome Descent<T>::diverge(bool evaluated) {
-  if (updated_) {
-    state_.params = previous_;
-    state_.velocity = previous_velocity_;
-  }
+  if (updated_) take_back();
   pass_.restart();
   if (evaluated) return Outcome::diverged;
   ending_ = Outcome::diverged;
   return Outcome::running;
+}
+
+// Undoes the last update, and the record of it.
+template <class T>
+void Descent<T>::take_back() {
+  state_.params = previous_;
+  state_.velocity = previous_velocity_;
+  updated_ = false;
+  if (state_.step > 0) {
+    --state_.step;
+    return;
+  }
+  --state_.epoch;
+  if (history_.epoch.empty() || history_.epoch.back() <= state_.epoch) return;
+  history_.epoch.pop_back();
+  history_.loss.pop_back();
+  if (options_.record_params) history_.params.resize(history_.params.size() - state_.params.size());
 }
 
 template <class T>

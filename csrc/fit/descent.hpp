@@ -65,6 +65,7 @@ class Descent {
   void end_epoch(T loss);
   bool reached_tol(double norm, T loss);
   Outcome diverge(bool evaluated);
+  void take_back();
   double gradient_norm() const;
 
   Problem<T> problem_;

@@ -1,6 +1,7 @@
 // One least-squares problem as the fitting algorithms see it, and a pass over its rows that can pause.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -51,9 +52,11 @@ class Budget {
 
   bool spent(int64_t work) {
     work_ += work;
-    if (work_ < unit) return false;
-    work_ = 0;
-    return Clock::now() >= deadline_;
+    if (work_ >= unit) {
+      work_ = 0;
+      spent_ = Clock::now() >= deadline_;
+    }
+    return spent_;
   }
 
   static constexpr int64_t unit = 1 << 20;  // fma: well below a millisecond
@@ -62,6 +65,7 @@ class Budget {
   using Clock = std::chrono::steady_clock;
   Clock::time_point deadline_;
   int64_t work_ = 0;
+  bool spent_ = false;
 };
 
 // The sums of one set of rows, in slices, so that a pass over much data can stop and go on.
@@ -74,7 +78,7 @@ class Pass {
   bool run(const LinearArgs<T>& args, Budget& budget) {
     if (chunk_ == 0) sums.reset(args.d, args.t);
     const int64_t chunks = chunks_of(args.n, L<T>), row_work = 2 * (args.d + 4) * args.t;
-    const int64_t slice = std::max<int64_t>(1, 16 * Budget::unit / (row_work * L<T>));
+    const int64_t slice = chunks == 1 ? 1 : std::max<int64_t>(1, 16 * Budget::unit / (row_work * L<T>));
     while (chunk_ < chunks) {
       const int64_t end = std::min(chunks, chunk_ + slice);
       device<T>().linear(args, chunk_, end, sums);

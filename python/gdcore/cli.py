@@ -12,6 +12,12 @@ exit code   meaning
 3           the fit diverged; its last finite weights were printed and saved all the same
 130         interrupted by Ctrl-C; what was reached was printed and saved all the same
 ==========  =======================================================================
+
+``gdcore fit --json`` prints one object: the keys of `summary` for the model, and ``gdcore`` (the
+version), ``data`` (the file), ``normal_equation`` (the same keys for the closed form),
+``interrupted`` and ``notes`` (the warnings, also on standard error). ``gdcore predict --json``
+prints ``gdcore``, ``model``, ``data``, ``rows`` and ``predictions``. What is NaN or infinite is
+null, and keys are only ever added.
 """
 
 from __future__ import annotations
@@ -61,6 +67,7 @@ Array = NDArray[Any]
 Rows = tuple[Array, Array]  # X (n, d) and y (n,)
 
 _SHOWN = 40  # weights in the printed table; --json and --save have all of them
+_RECORDS = 1_000_000  # epochs whose loss is kept, about, however many there are
 _COLORS = {"CONVERGED": "bold green", "DIVERGED": "bold red"}
 
 
@@ -254,6 +261,7 @@ def fit(
                 seed=seed,
                 tol=tol or None,
                 method=method.value,
+                history=max(1, epochs // _RECORDS),
                 progress=sys.stderr.isatty() and not (as_json or no_progress),
                 checkpoint=checkpoint,
             )
@@ -283,6 +291,8 @@ def fit(
         _draw(model, train, test, plot)
     if animate:
         _film(model, train, test, animate)
+    if not as_json and (written := [str(path) for path in (plot, animate, save) if path]):
+        print(f"Wrote {', '.join(written)}.")
     if model.status is gd.Status.DIVERGED:
         raise typer.Exit(3)
 
@@ -500,11 +510,15 @@ class Scaling:
         Scaling
             Their scaling.
         """
-        constant = (X[0] == X).all(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = X.std(axis=0)
+        if not np.isfinite(scale).all():
+            raise ValueError("the squares of some columns overflow; divide these columns first.")
+        constant = (X[0] == X).all(axis=0) | (scale == 0)
         if constant.any():
             listed = ", ".join(np.asarray(names)[constant])
             warnings.warn(f"constant in the training rows, so of no use: {listed}.", stacklevel=2)
-        return cls(np.where(constant, X[0], X.mean(axis=0)), np.where(constant, 1.0, X.std(axis=0)))
+        return cls(np.where(constant, X[0], X.mean(axis=0)), np.where(constant, 1.0, scale))
 
     def apply(self, X: Array) -> Array:
         """Scale columns.
@@ -539,7 +553,7 @@ class Scaling:
             weights, intercept = self._undone(history.weights, history.intercept)
             history = replace(history, weights=weights, intercept=intercept)
         weights, intercept = self._undone(model.weights, model.intercept)
-        return replace(model, weights=weights, intercept=intercept[()], history=history)
+        return replace(model, weights=weights, intercept=intercept[()], history=history, state=None)
 
     def _undone(self, weights: Array, intercept: Any) -> tuple[Array, Array]:
         unscaled = weights / self.scale
@@ -605,7 +619,7 @@ def summary(model: gd.Fit, train: Rows, test: Rows) -> dict[str, Any]:
 def _score(model: gd.Fit, X: Array, y: Array) -> dict[str, float]:
     """Return the size, mean squared error and R2 of some rows; NaN where not defined."""
     mse = float(gd.mse(model.predict(X), y)) if len(y) else math.nan
-    variance = float(np.var(y)) if len(y) else math.nan
+    variance = float(gd.mse(np.full(len(y), y.mean()), y)) if len(y) else math.nan
     return {"rows": len(y), "mse": mse, "r2": 1 - mse / variance if variance else math.nan}
 
 
@@ -644,6 +658,7 @@ def _notes() -> Iterator[list[str]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("ignore", gd.FitWarning)  # the report has every fit's status
         warnings.showwarning = note
         yield notes
 
@@ -669,9 +684,10 @@ def _plain(value: Any) -> Any:
 
 def _print_report(report: Mapping[str, Any]) -> None:
     """Print a fit as a table, and its status in words."""
-    models = {"gradient descent": report, "normal equation": report["normal_equation"]}
+    exact = report["normal_equation"]
+    models = {"gradient descent": report, "normal equation": exact}
     if report["method"] == "exact":
-        del models["gradient descent"]
+        models = {"normal equation": report}
     grid = Grid(box=box.SIMPLE_HEAD)
     grid.add_column(Text(f"{report['target']} ="), overflow="fold")
     for name in models:
@@ -692,9 +708,8 @@ def _print_report(report: Mapping[str, Any]) -> None:
             if rows := report[part]["rows"]:
                 row(f"{score}, {rows} {part} rows", (m[part][key] for m in models.values()))
     Console().print(grid)
-    _say(
-        report["status"],
-        _COLORS.get(report["status"], "bold yellow"),
-        report["message"],
-        stderr=False,
-    )
+    for name, model in models.items():
+        status = model["status"]
+        if model is not exact or status != "CONVERGED":
+            label = f"{status} ({name})" if model is exact else status
+            _say(label, _COLORS.get(status, "bold yellow"), model["message"], stderr=False)

@@ -43,8 +43,8 @@ def set_num_threads(n: int) -> None:
     2
     >>> gd.set_num_threads(before)
     """
-    if not 1 <= n <= 1024:
-        raise ValueError(f"n is {n}; the number of threads must be from 1 to 1024.")
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 1024:
+        raise ValueError(f"n is {n!r}; the number of threads must be a whole number, 1 to 1024.")
     _core.set_num_threads(n)
 
 

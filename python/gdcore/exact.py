@@ -37,6 +37,7 @@ def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
         history=history_of(problem),
         method="exact",
         method_reason="method='exact' was asked for.",
+        fit_intercept=problem.fit_intercept,
     )
 
 

@@ -116,27 +116,28 @@ def fit(
     >>> import gdcore as gd
     >>> fit = gd.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0])
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
-    CONVERGED [2.] 1.
+    CONVERGED [2.] 1.0
     """
     sgd = SGD() if sgd is None else sgd
     if not isinstance(sgd, SGD):
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
-    problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-    options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-    options.check(problem)
-    start = _start(init, problem, warm=options.method != "exact")
-    if problem.n == 0 or problem.weightless:
-        result = _empty(problem, start)
-    elif options.method == "exact":
-        result = solve_exact(problem, sgd, options)
-    else:
-        result = descend(problem, sgd, options, start, progress, checkpoint)
+    with _core.FpEnv():
+        problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
+        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+        options.check(problem)
+        start = _start(init, problem)
+        if problem.n == 0 or problem.weightless:
+            result = _empty(problem, start)
+        elif options.method == "exact":
+            result = solve_exact(problem, sgd, options)
+        else:
+            result = descend(problem, sgd, options, start, progress, checkpoint)
     if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
         warnings.warn(result.message, FitWarning, stacklevel=2)
     return result
 
 
-def _start(init: Any, problem: Problem, *, warm: bool) -> FitState:
+def _start(init: Any, problem: Problem) -> FitState:
     """Return the state to start from, its parameters checked against the problem's shapes."""
     if isinstance(init, Fit):
         if init.weights.shape != problem.weights_shape:
@@ -145,7 +146,7 @@ def _start(init: Any, problem: Problem, *, warm: bool) -> FitState:
                 f"shape {problem.weights_shape}."
             )
         state = init.state
-        if warm and state is not None and state.fits(problem.size, problem.dtype):
+        if state is not None and state.fits(problem.size, problem.dtype):
             return state
         weights, intercept = init.weights, init.intercept
     elif isinstance(init, tuple) and len(init) == 2:
@@ -188,5 +189,7 @@ def _empty(problem: Problem, start: FitState) -> Fit:
         lr=math.nan,
         history=history_of(problem),
         method_reason="there is nothing to read.",
+        fit_intercept=problem.fit_intercept,
+        start=(weights, intercept),
         state=start,
     )

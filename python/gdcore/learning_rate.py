@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
+
 from gdcore import _core
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
@@ -19,9 +21,9 @@ def curvature_of(problem: Problem, threads: int) -> tuple[float, float]:
         pass
     if not math.isfinite(spectrum.largest):
         diagnose(problem)
+        wider = ", or pass float64" if problem.dtype == np.float32 else ""
         raise ValueError(
-            f"the squares of X overflow {problem.dtype}; "
-            "standardize the columns of X, or pass float64."
+            f"the squares of X overflow {problem.dtype}; standardize the columns of X{wider}."
         )
     return spectrum.largest, spectrum.residual
 

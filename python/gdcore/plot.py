@@ -22,10 +22,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from math import log
 from pathlib import Path
 from subprocess import CalledProcessError
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,7 +123,7 @@ class LossCurveDisplay(_Display):
     >>> display.epochs[[0, -1]], display.loss[[0, 1]].round(3)
     (array([ 0, 20]), array([30.   , 21.675]))
     >>> display.line_.get_label()
-    'stopped at epoch 20, loss 0.04513'
+    'stopped at epoch 20, loss 0.04507'
     """
 
     epochs: Array
@@ -147,7 +148,7 @@ class LossCurveDisplay(_Display):
         LossCurveDisplay
             The display, drawn.
         """
-        if len(fit.history.loss) == 0:
+        if _unrecorded(fit):
             raise ValueError(
                 f"this fit (method {fit.method!r}) recorded no losses: "
                 "fit again with method='stream' and history=1"
@@ -175,16 +176,24 @@ class LossCurveDisplay(_Display):
         """
         ax = self._draw_into(ax)
         mark, ending = self._ending()
-        label = ": ".join(filter(None, [name, ending]))
-        zero, beyond = self.loss == 0, ~(self.loss < _TALLEST)
-        style = {"marker": mark, "markevery": [-1], "ms": 8, "lw": 2, "label": label}
-        color = line.setdefault("color", _COLORS[len(ax.get_lines()) % len(_COLORS)])
-        drawn = np.where(zero | beyond, np.nan, self.loss)
+        loss = np.asarray(self.loss, float)
+        zero, beyond = loss == 0, ~(loss < _TALLEST)
+        style: dict[str, Any] = {
+            "color": _COLORS[len(ax.get_lines()) % len(_COLORS)],
+            "linewidth": 2,
+            "marker": mark,
+            "markersize": 8,
+            "markevery": [-1],
+            "label": ": ".join(filter(None, [name, ending])),
+        }
+        drawn = np.where(zero | beyond, np.nan, loss)
         (self.line_,) = ax.plot(self.epochs, drawn, **style | line)
+        color = self.line_.get_color()
         _mark_edge(ax, self.epochs[zero], 0, "v", color, "loss 0")
         _mark_edge(ax, self.epochs[beyond], 1, "^", color, f"loss NaN or above {_TALLEST:g}")
         ax.set(xlabel="Epochs completed", ylabel="Loss (log scale)", yscale="log")
-        _legend(ax, "upper right" if self.loss[-1] <= self.loss[0] else "lower right")
+        ax.locator_params(axis="x", integer=True)
+        _legend(ax)
         return self
 
     def _ending(self) -> tuple[str, str]:
@@ -273,8 +282,8 @@ class FittedLineDisplay(_Display):
         FittedLineDisplay
             The display, drawn.
         """
-        X, y = _matrix(X), _one_target(y, 1, target)
-        names = _feature_names(fit, X.shape[1])
+        X, y = _matrix(fit, X), _one_target(y, 1, target)
+        names = _feature_names(fit)
         column = _feature(X, names, feature)
         slopes, intercepts = _lines(
             X,
@@ -283,14 +292,14 @@ class FittedLineDisplay(_Display):
             _one_target(fit.intercept, 0, target)[None],
         )
         if test is not None:
-            test = _matrix(test[0])[:, column], _one_target(test[1], 1, target)
+            test = _matrix(fit, test[0])[:, column], _one_target(test[1], 1, target)
         return cls(
             X[:, column],
             y,
             float(slopes[0]),
             float(intercepts[0]),
             test,
-            names[column],
+            names[column] + (" (other features at their mean)" if feature is not None else ""),
             fit.target_name or "y",
         ).plot(ax)
 
@@ -308,7 +317,7 @@ class FittedLineDisplay(_Display):
             ends, self.slope * ends + self.intercept, color="black", lw=2, label=f"fit: {equation}"
         )
         ax.set(xlabel=self.feature_name, ylabel=self.target_name)
-        _legend(ax, "upper left" if self.slope >= 0 else "upper right")
+        _legend(ax)
         return self
 
 
@@ -383,7 +392,7 @@ class ResidualsDisplay(_Display):
         """
 
         def measured_and_predicted(X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-            predicted = fit.predict(_matrix(X))
+            predicted = fit.predict(_matrix(fit, X))
             return _one_target(y, 1, target), _one_target(predicted, 1, target)
 
         pair = None if test is None else measured_and_predicted(*test)
@@ -399,8 +408,7 @@ class ResidualsDisplay(_Display):
         self.line_ = ax.axhline(0, color="black", lw=2)
         ax.set_xlabel(f"Predicted {self.target_name}")
         ax.set_ylabel("Residual (actual \N{MINUS SIGN} predicted)")
-        ax.margins(y=0.15)  # headroom for the legend
-        _legend(ax, "upper right")
+        _legend(ax)
         return self
 
 
@@ -484,7 +492,7 @@ class LossContourDisplay(_Display):
         LossContourDisplay
             The display, drawn.
         """
-        X, y = _matrix(X), _one_target(y, 1, target)
+        X, y = _matrix(fit, X), _one_target(y, 1, target)
         epochs, weights, intercepts = _way(fit, init, target)
         path, names = _two_parameters(fit, weights, intercepts)
         first, second = _surroundings(path, resolution)
@@ -509,7 +517,7 @@ class LossContourDisplay(_Display):
             label = f"{word}, epoch {self.epochs[point]:,}"
             ax.plot(*self.path[point], mark, color="white", mec="black", ms=11, ls="", label=label)
         ax.set(xlabel=self.names[0].capitalize(), ylabel=self.names[1].capitalize())
-        _legend(ax, "upper left" if self.path[0, 0] > self.path[-1, 0] else "upper right")
+        _legend(ax)
         return self
 
 
@@ -542,7 +550,7 @@ def animate_line(
     test, feature, target
         As for `FittedLineDisplay.from_fit`.
     max_frames : int
-        At most so many frames, 2 or more.
+        At most so many frames, 3 or more.
     interval : float
         Milliseconds between frames.
     ax : Axes, optional
@@ -555,15 +563,16 @@ def animate_line(
 
     Examples
     --------
+    >>> from tempfile import TemporaryDirectory
     >>> import gdcore as gd
     >>> from gdcore.plot import animate_line, save_animation
     >>> X, y = [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]
-    >>> fit = gd.fit(X, y, epochs=20, tol=None)
-    >>> animation = animate_line(fit, X, y)
-    >>> save_animation(animation, getfixture("tmp_path") / "line.gif")
+    >>> animation = animate_line(gd.fit(X, y), X, y, max_frames=5)
+    >>> with TemporaryDirectory() as folder:
+    ...     save_animation(animation, f"{folder}/line.gif")
     """
-    if max_frames < 2:
-        raise ValueError(f"max_frames must be 2 or more, got {max_frames}")
+    if max_frames < 3:
+        raise ValueError(f"max_frames is {max_frames}; it must be 3 or larger")
     epochs, weights, intercepts = _way(fit, init, target)
     shown = _thin(len(epochs), max_frames)
     epochs, weights, intercepts = epochs[shown], weights[shown], intercepts[shown]
@@ -572,8 +581,8 @@ def animate_line(
     )
     from matplotlib.animation import FuncAnimation  # after the display has found matplotlib
 
-    X, y, line = _matrix(X), display.y, display.line_
-    column = _feature(X, _feature_names(fit, X.shape[1]), feature)
+    X, y, line = _matrix(fit, X), display.y, display.line_
+    column = _feature(X, _feature_names(fit), feature)
     slopes, starts = _lines(X, column, weights, intercepts)
     heights = slopes[:, None] * line.get_xdata() + starts[:, None]
     losses = _losses(X, y, weights, intercepts)
@@ -585,8 +594,9 @@ def animate_line(
 
     line.set_label("fit")
     _legend(display.ax_, "upper left" if slopes[-1] >= 0 else "upper right")
-    display.ax_.autoscale(False)
     draw(0)
+    display.ax_.relim()
+    display.ax_.autoscale_view()  # room for the points and the start
     if ax is None:  # lay the figure out once, not for every frame
         display.figure_.draw_without_rendering()
         display.figure_.set_layout_engine(None)
@@ -641,7 +651,10 @@ def _write_mp4(animation: FuncAnimation, path: Path) -> None:
 
 
 def _write_html(animation: FuncAnimation, path: Path) -> None:
-    path.write_text(animation.to_jshtml(), encoding="utf-8")
+    from matplotlib import rc_context
+
+    with rc_context({"animation.embed_limit": 1024}):  # MB; frames beyond it are dropped
+        path.write_text(animation.to_jshtml(), encoding="utf-8")
 
 
 _WRITERS: dict[str, Callable[[FuncAnimation, Path], object]] = {
@@ -674,7 +687,7 @@ def _mark_edge(ax: Axes, x: Array, height: float, mark: str, color: Any, label: 
         ax.plot(x, heights, mark, color=color, transform=edge, clip_on=False, label=label)
 
 
-def _legend(ax: Axes, place: str) -> None:
+def _legend(ax: Axes, place: Literal["best", "upper left", "upper right"] = "best") -> None:
     """Name what is drawn, if anything is named, with marks large enough to tell apart."""
     if ax.get_legend_handles_labels()[1]:
         for handle in ax.legend(loc=place).get_lines():
@@ -687,11 +700,11 @@ def _equation(slope: float, intercept: float) -> str:
     return f"{slope:.4g} x{constant}"
 
 
-def _matrix(X: ArrayLike) -> Array:
-    """X as an array (n, d), none of them zero."""
-    X = np.asarray(X)
-    if X.ndim != 2 or X.size == 0:
-        raise ValueError(f"X must have shape (n, d), with a row and a column at least: {X.shape}")
+def _matrix(fit: gd.Fit, X: ArrayLike) -> Array:
+    """X as an array (n, d): a row at least, and a column for each weight."""
+    X, d = np.asarray(X), len(fit.weights)
+    if X.ndim != 2 or X.size == 0 or X.shape[1] != d:
+        raise ValueError(f"X has shape {X.shape}; it must be (n, {d}), with a row at least")
     return X
 
 
@@ -705,7 +718,8 @@ def _one_target(values: ArrayLike, ndim: int, target: int | None) -> Array:
     return values[..., target or 0]
 
 
-def _feature_names(fit: gd.Fit, d: int) -> tuple[str, ...]:
+def _feature_names(fit: gd.Fit) -> tuple[str, ...]:
+    d = len(fit.weights)
     return fit.feature_names or (("x",) if d == 1 else tuple(f"x{i}" for i in range(d)))
 
 
@@ -736,21 +750,28 @@ def _lines(X: Array, column: int, weights: Array, intercepts: Array) -> tuple[Ar
 
 def _losses(X: Array, y: Array, weights: Array, intercepts: Array | None, **how: Any) -> Array:
     """Losses (k,) of weights (k, d) and intercepts (k,) on X (n, d) and y (n,)."""
-    return gd.linear_mse_value_and_grad(X[None], y[None], weights, intercepts, **how)[0]
+    losses: Array
+    losses, _ = gd.linear_mse_value_and_grad(X[None], y[None], weights, intercepts, **how)
+    return losses
+
+
+def _unrecorded(fit: gd.Fit, first: int = 0) -> bool:
+    """Whether a fit ran on from its first epoch and recorded nothing, or has no epochs at all."""
+    return fit.method == "exact" or (len(fit.history.epoch) == 0 and fit.epochs > first)
 
 
 def _way(fit: gd.Fit, init: Any, target: int | None) -> tuple[Array, Array, Array]:
     """Epochs (k,), weights (k, d), intercepts (k,): the start, what was recorded, the end."""
-    history = fit.history
-    if history.weights is None or history.intercept is None or len(history.epoch) == 0:
-        raise ValueError(
-            f"this fit (method {fit.method!r}) recorded no weights on its way: fit again with "
-            "method='stream' and history=1, or history=100 if the record is too large"
-        )
     if isinstance(init, gd.Fit):
         first, init = init.epochs, (init.weights, init.intercept)
     else:
         first, init = 0, init if isinstance(init, tuple) else (0.0 if init is None else init, 0.0)
+    history = fit.history
+    if history.weights is None or history.intercept is None or _unrecorded(fit, first):
+        raise ValueError(
+            f"this fit (method {fit.method!r}) recorded no weights on its way: fit again with "
+            "method='stream' and history=1, or history=100 if the record is too large"
+        )
     before = history.epoch < fit.epochs
 
     def along(start: ArrayLike, recorded: Array, end: Array) -> Array:
@@ -766,7 +787,7 @@ def _two_parameters(
     fit: gd.Fit, weights: Array, intercepts: Array
 ) -> tuple[Array, tuple[str, str]]:
     """Way (k, 2) through exactly two parameters, and their names."""
-    names = [f"weight of {name}" for name in _feature_names(fit, weights.shape[1])]
+    names = [f"weight of {name}" for name in _feature_names(fit)]
     if fit.state is not None and fit.state.params.size > fit.weights.size:
         names, weights = [*names, "intercept"], np.column_stack((weights, intercepts))
     if len(names) != 2:
@@ -786,7 +807,9 @@ def _surroundings(path: Array, resolution: int) -> tuple[Array, Array]:
 
 
 def _thin(k: int, most: int) -> Array:
-    """Choose indices of k records, at most so many, the first and the last among them."""
+    """Choose at most so many of k indices, close together at first, and the first and the last."""
     if k <= most:
         return np.arange(k)
-    return np.unique(np.geomspace(1, k, most).round().astype(int)) - 1
+    power = log(k - 1) / log(most - 1)  # 0, 1, ..., most - 1 becomes 0, 1, ..., k - 1
+    indices: Array = np.rint(np.arange(most) ** power)
+    return indices.astype(int)

@@ -101,7 +101,10 @@ def make_problem(
 ) -> Problem:
     """Check shapes and dtypes; ValueError and TypeError say what to change."""
     X, y, fixed, weight = _core.prepare(
-        ("X", X_given), ("y", y_given), ("offset", offset), ("sample_weight", sample_weight)
+        ("X", X_given),
+        ("y", y_given),
+        ("offset", offset, True),
+        ("sample_weight", sample_weight, True),
     )
     if X.ndim != 2:
         hint = " Reshape a single feature with X[:, None]." if X.ndim == 1 else ""
@@ -119,7 +122,7 @@ def make_problem(
             f"X has shape {X.shape} and fit_intercept is False: there is nothing to fit."
         )
     if fixed is not None:
-        fixed = _broadcast_offset(fixed, y.shape)
+        fixed = broadcast_offset(fixed, y.shape)
     if weight is not None:
         weight = _checked_weights(weight, len(X))
     if not several:
@@ -129,12 +132,13 @@ def make_problem(
     return Problem(*fields, several=several, core=_core.Problem(*fields))
 
 
-def _broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
+def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
+    """Stretch an offset to the shape of the predictions; ValueError if it does not fit."""
     try:
         return np.broadcast_to(offset, shape)
     except ValueError:
         raise ValueError(
-            f"offset has shape {offset.shape}, which does not broadcast to y's {shape}."
+            f"offset has shape {offset.shape}, which does not broadcast to y's shape {shape}."
         ) from None
 
 

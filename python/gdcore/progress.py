@@ -72,11 +72,11 @@ class _RichBar(Progress):
             rp.TextColumn("epoch"),
             rp.MofNCompleteColumn(),
             rp.BarColumn(),
-            rp.TextColumn("loss {task.fields[loss]:.6g}"),
+            rp.TextColumn("{task.fields[loss]}"),
             rp.TimeRemainingColumn(),
         ]
         self._bar = rp.Progress(*columns, console=rich.console.Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("fit", total=target, completed=first, loss=float("nan"))
+        self._task = self._bar.add_task("fit", total=target, completed=first, loss="")
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -86,4 +86,4 @@ class _RichBar(Progress):
         self._bar.stop()
 
     def update(self, epoch: int, loss: float) -> None:
-        self._bar.update(self._task, completed=epoch, loss=loss)
+        self._bar.update(self._task, completed=epoch, loss=f"loss {loss:.6g}")

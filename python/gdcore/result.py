@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.kernels import Floats, matmul
-from gdcore.problem import Problem
+from gdcore.problem import Problem, broadcast_offset
 from gdcore.status import Status
 from gdcore.storage import FitState, load_fit, save_fit
 
@@ -64,6 +64,10 @@ class Fit:
         Why this method.
     stability_limit : float
         The lr above which full-batch descent on this data must diverge.
+    fit_intercept : bool
+        Whether the intercept was fitted, or fixed at 0.
+    start : (ndarray, scalar or ndarray)
+        Weights and intercept before the first step; None for the closed form.
     state : FitState or None
         What a warm start goes on from: velocity, epoch, first gradient norm.
     feature_names : tuple of str, or None
@@ -80,6 +84,8 @@ class Fit:
     method: str = "stream"
     method_reason: str = field(default="", repr=False)
     stability_limit: float = math.nan
+    fit_intercept: bool = True
+    start: tuple[Floats, Any] | None = field(default=None, repr=False)
     state: FitState | None = field(default=None, repr=False)
     feature_names: tuple[str, ...] | None = None
     target_name: str | None = None
@@ -87,15 +93,16 @@ class Fit:
     @property
     def message(self) -> str:
         """How the fit ended and what to do about it, in words."""
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         what = {
-            Status.CONVERGED: f"Converged after {self.epochs} epochs.",
-            Status.MAX_EPOCHS: f"Not yet converged after {self.epochs} epochs.",
+            Status.CONVERGED: f"Converged after {epochs}.",
+            Status.MAX_EPOCHS: f"Not yet converged after {epochs}.",
             Status.DIVERGED: (
-                f"Diverged at epoch {self.epochs} with lr {self.lr:.4g} "
+                f"Diverged in epoch {self.epochs + 1} with lr {self.lr:.4g} "
                 f"(stability limit {self.stability_limit:.4g}); "
                 "the weights are the last finite ones."
             ),
-            Status.STALLED: f"Stalled after {self.epochs} epochs: no weight changes any more.",
+            Status.STALLED: f"Stalled after {epochs}: no weight changes any more.",
             Status.SINGULAR: "The columns of X are dependent; these weights have least norm.",
             Status.EMPTY: "No rows to learn from; the weights are the start.",
         }[self.status]
@@ -129,23 +136,17 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
-        (rows, fixed) = _core.prepare(("X", X), ("offset", offset))
+        rows, fixed = _core.prepare(("X", X), ("offset", offset, True))
         d = self.weights.shape[0]
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
                 f"X has shape {rows.shape}; this fit predicts from X of shape (m, {d})."
             )
-        prediction: Floats = matmul(rows, self.weights)
-        prediction += self.intercept
-        if fixed is None:
-            return prediction
-        try:
-            prediction += fixed
-        except ValueError:
-            raise ValueError(
-                f"offset has shape {fixed.shape}, which does not broadcast to the predictions' "
-                f"{prediction.shape}."
-            ) from None
+        with _core.FpEnv():
+            prediction: Floats = matmul(rows, self.weights)
+            prediction += self.intercept
+            if fixed is not None:
+                prediction += broadcast_offset(fixed, prediction.shape)
         return prediction
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -56,8 +56,8 @@ class Status(IntEnum):
 _ADVICE = {
     Status.CONVERGED: "Nothing to do.",
     Status.MAX_EPOCHS: (
-        "Run more epochs, raise lr towards the stability limit, standardize the columns of X, "
-        "or loosen tol if the loss no longer matters."
+        "Run more epochs, add momentum (0.9 often saves most of them), standardize columns of "
+        "very different sizes, or loosen tol."
     ),
     Status.DIVERGED: (
         "Lower lr below the stability limit (lr='auto' does), or standardize the columns of X."

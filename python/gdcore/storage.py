@@ -81,11 +81,14 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
         "method": fit.method,
         "method_reason": fit.method_reason,
         "stability_limit": fit.stability_limit,
+        "fit_intercept": fit.fit_intercept,
         "feature_names": fit.feature_names,
         "target_name": fit.target_name,
     }
     arrays = {"weights": fit.weights, "intercept": fit.intercept, "loss": fit.loss}
     arrays |= _present("history_", asdict(fit.history))
+    if fit.start is not None:
+        arrays |= {"start_weights": fit.start[0], "start_intercept": fit.start[1]}
     if fit.state is not None:
         arrays |= _present("state_", fit.state.as_dict())
     _write(path, meta, arrays)
@@ -94,7 +97,7 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
 def load_fit(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the fields of a Fit, and those of its History."""
     with _read(path, FIT_FORMAT) as (meta, arrays):
-        state = _group("state_", arrays)
+        state, start = _group("state_", arrays), _group("start_", arrays)
         names = meta["feature_names"]
         fields = {
             "weights": arrays["weights"],
@@ -106,6 +109,8 @@ def load_fit(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, An
             "method": str(meta["method"]),
             "method_reason": str(meta["method_reason"]),
             "stability_limit": float(meta["stability_limit"]),
+            "fit_intercept": bool(meta["fit_intercept"]),
+            "start": (start["weights"], start["intercept"][()]) if start else None,
             "feature_names": None if names is None else tuple(names),
             "target_name": meta["target_name"],
             "state": _state(state) if state else None,
@@ -161,7 +166,7 @@ class Checkpoint:
             if found["data"] != meta["data"]:
                 raise ValueError(
                     f"the checkpoint {self.path} is of another problem (its data, shapes, dtype, "
-                    "intercept or reduction differ); give this fit another file, or delete that one."
+                    "intercept or reduction differ); give this fit another file, or delete it."
                 )
             differing = [k for k, v in meta["settings"].items() if found["settings"].get(k) != v]
             if differing:
@@ -259,8 +264,8 @@ def _read(
         found = meta["format"], meta["version"]
     except OSError:
         raise
-    except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a whole gdcore {what} ({error}).") from None
+    except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile):
+        raise ValueError(f"{path} is no gdcore {what}, or only a part of one.") from None
     if found[0] != form:
         raise ValueError(f"{path} is a {found[0]} file, not a {form}.")
     if found[1] != VERSION:
@@ -271,4 +276,4 @@ def _read(
     try:
         yield meta, arrays
     except KeyError as error:
-        raise ValueError(f"{path} is not a whole gdcore {what}: {error} is missing.") from None
+        raise ValueError(f"{path} is only a part of a gdcore {what}: {error} is missing.") from None

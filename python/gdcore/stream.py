@@ -61,11 +61,11 @@ def descend(
                 saved.save(descent, force=outcome != "running")
     except KeyboardInterrupt:
         saved.save(descent, force=True)
-        fit = _result(problem, options, descent, saved, outcome, rate, limit)
+        fit = _result(problem, options, start, descent, saved, outcome, rate, limit)
         raise FitInterrupted(fit) from None
     if outcome == "diverged":
         diagnose(problem)
-    return _result(problem, options, descent, saved, outcome, rate, limit)
+    return _result(problem, options, start, descent, saved, outcome, rate, limit)
 
 
 def _make_descent(
@@ -90,6 +90,7 @@ def _make_descent(
 def _result(
     problem: Problem,
     options: Options,
+    start: FitState,
     descent: _core.Descent,
     saved: Checkpoint,
     outcome: _core.Outcome,
@@ -119,5 +120,7 @@ def _result(
             else "gradient descent, reading the data every epoch."
         ),
         stability_limit=limit,
+        fit_intercept=problem.fit_intercept,
+        start=problem.unpack(start.params),
         state=state,
     )

@@ -101,8 +101,9 @@ void dot_rows(index_t rows, index_t k, const T* X, index_t ldx, const T* w, T* o
 
 template <class T>
 void residuals(index_t n, T* r, const T* intercept, const T* offset, const T* y, const T* sample_weight, T* squares,
-               T* sums) {
-  Lanes16<T> sq = load16(squares), sum = load16(sums);
+               T* sums, bool first, bool last) {
+  Lanes16<T> sq = {}, sum = {};
+  if (!first) sq = load16(squares), sum = load16(sums);
   const vec<T> b = broadcast(intercept ? *intercept : T(0));
   for (index_t i = 0; i < n; i += 16) {
 #pragma GCC unroll 8
@@ -129,26 +130,31 @@ void residuals(index_t n, T* r, const T* intercept, const T* offset, const T* y,
       }
     }
   }
-  store16(squares, sq);
-  store16(sums, sum);
+  if (last) {
+    *squares = sum16(sq);
+    *sums = sum16(sum);
+  } else {
+    store16(squares, sq);
+    store16(sums, sum);
+  }
 }
 
 // R rows at once, d >= 9: each entry is one chain over the rows.
 template <class T, int R>
-inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad) {
+inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad, bool first) {
   vec<T> left[R];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) left[i] = broadcast(r[i]);
   index_t j = 0;
   for (; j + W<T> <= d; j += W<T>) {
-    vec<T> g = load(grad + j);
+    vec<T> g = first ? vec<T>{} : load(grad + j);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) g = fma(left[i], load(X + i * ldx + j), g);
     store(grad + j, g);
   }
   if (j < d) {
     const int lanes = static_cast<int>(d - j);
-    vec<T> g = load_first(grad + j, lanes);
+    vec<T> g = first ? vec<T>{} : load_first(grad + j, lanes);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) g = fma(left[i], load_first(X + i * ldx + j, lanes), g);
     store_first(grad + j, lanes, g);
@@ -157,9 +163,10 @@ inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad) {
 
 // d <= P <= 8: 16 / P interleaved chains, row i in lanes i mod (16 / P) * P and on.
 template <class T, int P>
-void grad_narrow(index_t rows, const T* X, const T* r, T* grad) {
+void grad_narrow(index_t rows, const T* X, const T* r, T* grad, bool first, bool last) {
   constexpr int H = Lanes16<T>::H, N = W<T>, together = 16 / P;
-  Lanes16<T> acc = load16(grad);
+  Lanes16<T> acc = {};
+  if (!first) acc = load16(grad);
   index_t i = 0;
   for (; i + together <= rows; i += together) {
 #pragma GCC unroll 8
@@ -168,24 +175,26 @@ void grad_narrow(index_t rows, const T* X, const T* r, T* grad) {
       acc.h[h] = fma(left, load(X + i * P + h * N), acc.h[h]);
     }
   }
-  T tail[16];
-  store16(tail, acc);
-  for (index_t q = 0; i + q < rows; ++q)
-    for (int j = 0; j < P; ++j)
-      tail[q * P + j] = sizeof(T) == 4 ? __builtin_fmaf(r[i + q], X[(i + q) * P + j], tail[q * P + j])
-                                       : __builtin_fma(r[i + q], X[(i + q) * P + j], tail[q * P + j]);
-  for (int lane = 0; lane < 16; ++lane) grad[lane] = tail[lane];
+  store16(grad, acc);
+  for (index_t lane = 0; lane < (rows - i) * P; ++lane) {
+    const T left = r[i + lane / P], right = X[i * P + lane];
+    grad[lane] = sizeof(T) == 4 ? __builtin_fmaf(left, right, grad[lane]) : __builtin_fma(left, right, grad[lane]);
+  }
+  if (!last) return;
+#pragma GCC unroll 4
+  for (int half = 8; half >= P; half /= 2)
+    for (int lane = 0; lane < half; ++lane) grad[lane] += grad[lane + half];
 }
 
 template <class T>
-void grad_rows(index_t rows, index_t d, const T* X, index_t ldx, const T* r, T* grad) {
-  if (d <= 1) return grad_narrow<T, 1>(rows, X, r, grad);
-  if (d <= 2) return grad_narrow<T, 2>(rows, X, r, grad);
-  if (d <= 4) return grad_narrow<T, 4>(rows, X, r, grad);
-  if (d <= 8) return grad_narrow<T, 8>(rows, X, r, grad);
+void grad_rows(index_t rows, index_t d, const T* X, index_t ldx, const T* r, T* grad, bool first, bool last) {
+  if (d <= 1) return grad_narrow<T, 1>(rows, X, r, grad, first, last);
+  if (d <= 2) return grad_narrow<T, 2>(rows, X, r, grad, first, last);
+  if (d <= 4) return grad_narrow<T, 4>(rows, X, r, grad, first, last);
+  if (d <= 8) return grad_narrow<T, 8>(rows, X, r, grad, first, last);
   index_t i = 0;
-  for (; i + 8 <= rows; i += 8) grad_wide<T, 8>(d, X + i * ldx, ldx, r + i, grad);
-  for (; i < rows; ++i) grad_wide<T, 1>(d, X + i * ldx, ldx, r + i, grad);
+  for (; i + 8 <= rows; i += 8) grad_wide<T, 8>(d, X + i * ldx, ldx, r + i, grad, first && i == 0);
+  for (; i < rows; ++i) grad_wide<T, 1>(d, X + i * ldx, ldx, r + i, grad, first && i == 0);
 }
 
 }  // namespace

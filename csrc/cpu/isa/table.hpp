@@ -26,14 +26,16 @@ struct IsaTable {
   // lanes_of(k) columns and ldx = lanes_of(k).
   void (*dot_rows)(int64_t rows, int64_t k, const T* X, int64_t ldx, const T* w, T* out);
 
-  // r (n) -> r + intercept + offset - y, times sample_weight; adds squares to squares[16], residuals to sums[16].
-  void (*residuals)(int64_t n, T* r, const T* intercept, const T* offset, const T* y, const T* sample_weight,
-                    T* squares, T* sums);
+  // A chunk's rows may come in several calls: `first` starts the sums, `last` folds them.
 
-  // grad += X^T r over the rows. X as in dot_rows; for d <= 8, grad is 16 lanes, row i of every 16 / lanes_of(d) in
-  // lanes i * lanes_of(d) and on; rows is a multiple of that but in a chunk's last call. r has 16 readable elements
-  // past its end.
-  void (*grad_rows)(int64_t rows, int64_t d, const T* X, int64_t ldx, const T* r, T* grad);
+  // r (n) -> (r + intercept + offset - y) * sample_weight; adds up weighted squares and weighted residuals in 16 lanes
+  // each. All calls but the last have n a multiple of 16; the last leaves the folded sums in squares[0], sums[0].
+  void (*residuals)(int64_t n, T* r, const T* intercept, const T* offset, const T* y, const T* sample_weight,
+                    T* squares, T* sums, bool first, bool last);
+
+  // grad (d) += X^T r. X as in dot_rows; grad has max(16, d) elements, r has 16 readable ones past its end. All calls
+  // but the last have rows a multiple of 16.
+  void (*grad_rows)(int64_t rows, int64_t d, const T* X, int64_t ldx, const T* r, T* grad, bool first, bool last);
 
   // Sum of squares of pred - target for one chunk; gradient * residual goes to out unless it is null.
   T (*mse_chunk)(int64_t n, const T* pred, const T* target, T* out, T gradient);

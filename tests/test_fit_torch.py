@@ -1,0 +1,278 @@
+"""gd.fit against a plain loop in torch: float64 autograd and torch.optim.SGD, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import product
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bounds
+import fits
+import gdcore as gd
+import problems
+from problems import REDUCTIONS, Array, Linear
+
+pytestmark = pytest.mark.torch
+
+EPOCHS = 8
+N, D, T = 39, 3, 2
+OPTIONS = [
+    {"momentum": m, "dampening": d, "nesterov": n, "weight_decay": w}
+    for m, d, n, w in product([0.0, 0.9], [0.0, 0.3], [False, True], [0.0, 0.1])
+    if not n or (m and not d)
+]
+BATCHES = [None, 7]  # of 39 rows: the last one has 4
+
+
+def ids(options: dict[str, Any]) -> str:
+    return "-".join(f"{k}={v}" for k, v in options.items() if v) or "plain"
+
+
+every_option = pytest.mark.parametrize("options", OPTIONS, ids=ids)
+every_batch = pytest.mark.parametrize("batch_size", BATCHES, ids="batch={}".format)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of torch: where it started, what it saw."""
+
+    problem: Linear  # the rows of the step, at the parameters before it
+    sgd: gd.SGD  # with the step's lr
+    loss: float
+    grad: Array
+    velocity: Array
+    params: Array  # after it
+
+
+@dataclass
+class TorchLoop:
+    """The training loop of a torch tutorial, kept step by step."""
+
+    torch: ModuleType
+    problem: Linear
+    sgd: gd.SGD
+    batch_size: int | None = None
+    shuffle: bool = True
+    seed: int = 0
+    rate: Callable[[int], float] | None = None
+    epochs: list[list[Step]] = field(default_factory=list)
+
+    def loss(self, p: Linear, leaves: list[Any]) -> Any:
+        """Write the reduction, weighted or not, out in torch."""
+        X, y = (self.torch.tensor(a, dtype=self.torch.float64) for a in (p.X, p.y))
+        prediction = X @ leaves[0]
+        if p.intercept is not None:
+            prediction = prediction + leaves[1]
+        if p.offset is not None:
+            prediction = prediction + self.torch.tensor(p.offset, dtype=self.torch.float64)
+        squares = (prediction - y) ** 2
+        count = squares.numel()
+        if p.sample_weight is not None:
+            s = self.torch.tensor(p.sample_weight, dtype=self.torch.float64)
+            assert s.sum() > 0
+            squares = squares * (s[:, None] if p.several else s)
+            count = s.sum() * (y.shape[1] if p.several else 1)
+        half = 0.5 if p.reduction.startswith("half") else 1.0
+        return half * squares.sum() / (count if p.reduction.endswith("mean") else 1.0)
+
+    def run(self, epochs: int) -> TorchLoop:
+        sgd, p = self.sgd, self.problem
+        starts = [p.weights] if p.intercept is None else [p.weights, p.intercept]
+        leaves = [
+            self.torch.nn.Parameter(self.torch.tensor(x, dtype=self.torch.float64)) for x in starts
+        ]
+        options = {
+            k: getattr(sgd, k)
+            for k in ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+        }
+        optimizer = self.torch.optim.SGD(leaves, **options)
+
+        def vector(tensors: list[Any]) -> Array:
+            parts = [np.zeros(x.shape) if t is None else t.detach().numpy() for t, x in tensors]
+            return np.concatenate([np.ravel(x).copy() for x in parts])
+
+        for epoch in range(epochs):
+            rate = sgd.lr if self.rate is None else self.rate(epoch)
+            optimizer.param_groups[0]["lr"] = rate
+            steps = []
+            for rows in fits.batches(len(p.X), self.batch_size, self.shuffle, self.seed, epoch):
+                part = fits.at(fits.rows_of(p, rows), vector([(x, x) for x in leaves]))
+                buffers = [(optimizer.state[x].get("momentum_buffer"), x) for x in leaves]
+                velocity = vector(buffers)
+                optimizer.zero_grad()
+                loss = self.loss(part, leaves)
+                loss.backward()
+                grad = vector([(x.grad, x) for x in leaves])
+                optimizer.step()
+                after = vector([(x, x) for x in leaves])
+                one = replace(sgd, lr=rate or 5e-324)  # for the bounds, which want an SGD
+                steps.append(Step(part, one, float(loss.detach()), grad, velocity, after))
+            self.epochs.append(steps)
+        return self
+
+    def final(self) -> tuple[Linear, float]:
+        """Return the whole problem at the last parameters, and its loss there."""
+        p = fits.at(self.problem, self.epochs[-1][-1].params)
+        leaves = [self.torch.tensor(x) for x in (p.weights, p.intercept) if x is not None]
+        return p, float(self.loss(p, leaves))
+
+
+def compare(result: gd.Fit, loop: TorchLoop) -> None:
+    """Assert that a fit followed torch: parameters after, loss during each epoch, and the end.
+
+    Both stay within the path bound of the exact run, each with its own roundings
+    (`fits.step_bound`, `fits.path_bound`), so within the sum of the two of each other. A loss
+    differs by its own rounding, in both, and by what the parameters' difference e makes of it:
+    |gradient| e + e |H| e / 2. A mini-batch epoch's loss is the mean (or sum) over its batches.
+    """
+    dtype, steps = result.weights.dtype, [s for epoch in loop.epochs for s in epoch]
+    local, matrices = [], []
+    for i, s in enumerate(steps):
+        args = s.sgd, s.problem, s.grad, s.velocity, i == 0
+        local.append(fits.step_bound(*args, dtype) + fits.step_bound(*args, np.float64))
+        matrices.append(bounds.sgd_matrix(s.sgd, fits.hessian(s.problem)))
+    path = fits.path_bound(matrices, local)
+    size = len(steps[0].params)
+    history = result.history
+    assert history.weights is not None
+    assert history.intercept is not None
+    assert history.epoch.tolist() == list(range(1, len(loop.epochs) + 1))
+
+    def loss_difference(p: Linear, e: Array) -> Any:
+        rounding = fits.loss_bound(p, dtype) + fits.loss_bound(p, np.float64)
+        return rounding + np.abs(fits.gradient(p)) @ e + e @ np.abs(fits.hessian(p)) @ e / 2
+
+    done = 0
+    for epoch, batch in enumerate(loop.epochs):
+        shares = [share(s.problem, loop.problem) for s in batch]
+        allowed = sum(
+            w * loss_difference(s.problem, path[done + i][:size])
+            for i, (w, s) in enumerate(zip(shares, batch, strict=True))
+        )
+        loss = sum(w * s.loss for w, s in zip(shares, batch, strict=True))
+        slack = bounds.gamma(len(batch) + 4, dtype) * loss
+        bounds.check(history.loss[epoch], loss, bounds.up(allowed + slack, 2 * len(batch)))
+        done += len(batch)
+        ours = fits.flat(history.weights[epoch], history.intercept[epoch], size)
+        bounds.check(ours, batch[-1].params, path[done][:size])
+    bounds.check(fits.parameters(result)[:size], steps[-1].params, path[done][:size])
+    at_end, loss = loop.final()
+    bounds.check(result.loss, loss, loss_difference(at_end, path[done][:size]))
+    assert result.epochs == len(loop.epochs)
+    assert result.lr == steps[-1].sgd.lr
+
+
+def share(part: Linear, whole: Linear) -> float:
+    """Return how much of the epoch's loss a batch makes."""
+    if whole.reduction.endswith("sum"):
+        return 1.0
+    if whole.sample_weight is None:
+        return len(part.X) / len(whole.X)
+    assert part.sample_weight is not None
+    return float(part.sample_weight.sum(dtype=float) / whole.sample_weight.sum(dtype=float))
+
+
+def draw(rng: np.random.Generator, t: int | None = None, **how: Any) -> Linear:
+    """Draw a problem; of its sample weights two are zero, fewer than the rows of a batch."""
+    problem = problems.linear(rng, N, D, t, **how)
+    if problem.sample_weight is None:
+        return problem
+    weight = rng.integers(1, 5, N).astype(problem.X.dtype)
+    weight[[3, 30]] = 0
+    return replace(problem, sample_weight=weight)
+
+
+def train(
+    torch: ModuleType, problem: Linear, options: dict[str, Any], **how: Any
+) -> tuple[gd.Fit, TorchLoop]:
+    """Run both, from the problem's own parameters, at an lr well below the limit."""
+    sgd = gd.SGD(lr=0.3 / fits.steepest(problem), **options)
+    result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **how)
+    return result, TorchLoop(torch, problem, sgd, **how).run(EPOCHS)
+
+
+@every_option
+@every_batch
+def test_options(
+    torch: ModuleType, rng: Any, dtype: Any, options: dict[str, Any], batch_size: int | None
+) -> None:
+    problem = draw(rng, T, dtype=dtype, parts="bos")
+    compare(*train(torch, problem, options, batch_size=batch_size))
+
+
+@every_batch
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("t", [None, T], ids="t={}".format)
+@pytest.mark.parametrize("parts", ["", "b", "bo", "bs", "bos", "os"], ids="parts={}".format)
+def test_problems(
+    torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str, batch_size: int | None
+) -> None:
+    problem = draw(rng, t, reduction=reduction, parts=parts)
+    compare(*train(torch, problem, {"momentum": 0.5}, batch_size=batch_size))
+
+
+@pytest.mark.parametrize("batch_size", [1, 13, 38, 39])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batch_sizes(torch: ModuleType, rng: Any, shuffle: bool, batch_size: int) -> None:
+    """One row at a time, batches that divide n, one row left over, all rows as one batch."""
+    problem = draw(rng, parts="b")
+    how = {"batch_size": batch_size, "shuffle": shuffle, "seed": 2**64 - 1}
+    compare(*train(torch, problem, {}, **how))
+
+
+def test_batches_beyond_a_chunk(torch: ModuleType, rng: Any, dtype: Any) -> None:
+    """More rows in a batch than terms in a chunk."""
+    problem = problems.linear(rng, 1500, D, dtype=dtype, parts="b")
+    compare(*train(torch, problem, {"momentum": 0.9, "nesterov": True}, batch_size=700))
+
+
+@every_batch
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}], ids=ids)
+def test_schedule(
+    torch: ModuleType, rng: Any, options: dict[str, Any], batch_size: int | None
+) -> None:
+    """An lr of its own for each epoch; one of them is zero."""
+    problem = draw(rng, parts="b")
+    top = 0.5 / fits.steepest(problem)
+
+    def rate(epoch: int) -> float:
+        return 0.0 if epoch == 5 else top / (1 + epoch)
+
+    sgd = gd.SGD(lr=rate, **options)
+    how = {"batch_size": batch_size}
+    result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **how)
+    loop = TorchLoop(torch, problem, replace(sgd, lr=top), rate=rate, **how).run(EPOCHS)
+    compare(result, loop)
+
+
+@every_batch
+def test_maximize(torch: ModuleType, rng: Any, batch_size: int | None) -> None:
+    """It climbs, and says that this has no end."""
+    problem = draw(rng, parts="b")
+    with (
+        pytest.warns(gd.LearningRateWarning, match="maximize"),
+        pytest.warns(gd.FitWarning, match=f"Diverged at epoch {EPOCHS} "),
+    ):
+        result, loop = train(torch, problem, {"maximize": True}, batch_size=batch_size)
+    assert result.status is gd.Status.DIVERGED
+    compare(result, loop)
+
+
+def test_the_comparison_can_fail(torch: ModuleType, rng: Any) -> None:
+    """The same run with one row left out, and one beside it by a thousandth of lr."""
+    problem = draw(rng, parts="b")
+    result, loop = train(torch, problem, {})
+    compare(result, loop)
+    short = fits.rows_of(problem, slice(1, None))
+    lr = loop.sgd.lr
+    for wrong in (
+        fits.fit(short, loop.sgd, epochs=EPOCHS, tol=None),
+        fits.fit(problem, gd.SGD(lr=lr * (1 + 1e-12)), epochs=EPOCHS, tol=None),  # type: ignore
+    ):
+        with pytest.raises(AssertionError):
+            compare(replace(wrong, lr=lr), loop)
