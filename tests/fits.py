@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -163,6 +164,19 @@ def batches(n: int, batch_size: int | None, shuffle: bool, seed: int, epoch: int
     """Return the rows of each step of an epoch (counted from 0)."""
     order = gd._core.permutation(n, seed, epoch) if shuffle and batch_size else np.arange(n)
     return [order[i : i + (batch_size or n)] for i in range(0, n, batch_size or n)]
+
+
+def solve(A: list[list[Fraction]], b: list[Fraction]) -> list[Fraction]:
+    """Solve A x = b by Gauss and Jordan, exactly."""
+    rows = [[*row, value] for row, value in zip(A, b, strict=True)]
+    for i in range(len(rows)):
+        pivot = next(k for k in range(i, len(rows)) if rows[k][i] != 0)
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        rows[i] = [x / rows[i][i] for x in rows[i]]
+        for k in range(len(rows)):
+            if k != i:
+                rows[k] = [x - rows[k][i] * p for x, p in zip(rows[k], rows[i], strict=True)]
+    return [row[-1] for row in rows]
 
 
 def falls(values: Any) -> bool:

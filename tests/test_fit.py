@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import FrozenInstanceError, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -25,7 +26,7 @@ from problems import Array, Linear, canonical
 
 SGDS = {
     "plain": gd.SGD(),
-    "momentum": gd.SGD(momentum=0.9),
+    "momentum": gd.SGD(lr=0.02, momentum=0.9),
     "dampened": gd.SGD(momentum=0.5, dampening=0.4),
     "nesterov": gd.SGD(momentum=0.8, nesterov=True),
     "decay": gd.SGD(momentum=0.5, weight_decay=0.1),
@@ -63,7 +64,7 @@ def closed_form(X: Array, y: Array, start: list[Fraction], epochs: int) -> list[
     targets = [Fraction(int(x)) for x in y]
     H = [[2 * sum(r[i] * r[j] for r in cells) / n for j in range(d)] for i in range(d)]
     c = [2 * sum(r[i] * v for r, v in zip(cells, targets, strict=True)) / n for i in range(d)]
-    optimum = solve(H, c)
+    optimum = fits.solve(H, c)
     shrink = [[(i == j) - RATE * H[i][j] for j in range(d)] for i in range(d)]
     away = [a - b for a, b in zip(start, optimum, strict=True)]
     path = [start]
@@ -71,19 +72,6 @@ def closed_form(X: Array, y: Array, start: list[Fraction], epochs: int) -> list[
         away = [sum((m * a for m, a in zip(row, away, strict=True)), Fraction()) for row in shrink]
         path.append([w + a for w, a in zip(optimum, away, strict=True)])
     return path
-
-
-def solve(A: list[list[Fraction]], b: list[Fraction]) -> list[Fraction]:
-    """Solve A x = b by Gauss and Jordan, exactly."""
-    rows = [[*row, value] for row, value in zip(A, b, strict=True)]
-    for i in range(len(rows)):
-        pivot = next(k for k in range(i, len(rows)) if rows[k][i] != 0)
-        rows[i], rows[pivot] = rows[pivot], rows[i]
-        rows[i] = [x / rows[i][i] for x in rows[i]]
-        for k in range(len(rows)):
-            if k != i:
-                rows[k] = [x - rows[k][i] * p for x, p in zip(rows[k], rows[i], strict=True)]
-    return [row[-1] for row in rows]
 
 
 @pytest.mark.parametrize("d", [1, 2, 4])
@@ -110,17 +98,13 @@ def test_closed_form(rng: Any, isa: str, dtype: Any, d: int) -> None:
 # Statuses.
 
 
-@every_sgd
-@every_batch
+@pytest.mark.parametrize("name", [name for name in SGDS if name != "schedule"])
 @every_target
-def test_converged(rng: Any, dtype: Any, sgd: gd.SGD, t: int | None, batch_size: int | None) -> None:
+def test_converged(rng: Any, dtype: Any, name: str, t: int | None) -> None:
     """The first epoch whose gradient is at most tol times the first gradient is the last one."""
-    tol = 1e-2
+    tol, sgd = 1e-3, SGDS[name]
     problem = draw(rng, t=t, dtype=dtype, parts="bos")
-    result = fits.fit(problem, sgd, tol=tol, batch_size=batch_size, epochs=5000)
-    if batch_size is not None:  # at a constant lr its noise may never end
-        assert result.status in (Status.CONVERGED, Status.MAX_EPOCHS)
-        return
+    result = fits.fit(problem, sgd, tol=tol)
     assert result.status is Status.CONVERGED
     steps = norms(problem, result, sgd.weight_decay)
     assert result.epochs == len(steps) - 1 > 0
@@ -199,15 +183,15 @@ def test_no_epochs(rng: Any, dtype: Any, batch_size: int | None) -> None:
 
 def diverging(problem: Linear, sgd: gd.SGD) -> tuple[Linear, int]:
     """Step by hand until the loss is not finite: the last finite parameters, the epoch after."""
-    p, epoch = problem.map(np.copy), 0
+    p, last, epoch = problem.map(np.copy), problem, 0
     params = [p.weights, p.intercept]
     state = sgd.init(params)
     while True:
         before = p.map(np.copy)
         loss, grad = p()
         if not np.isfinite(loss):
-            return last, epoch  # noqa: F821
-        last = before  # noqa: F841
+            return last, epoch
+        last = before
         sgd.step(params, [grad.weights, np.asarray(grad.intercept)], state)
         epoch += 1
 
@@ -223,8 +207,8 @@ def test_diverged(rng: Any, dtype: Any, t: int | None, options: Any) -> None:
     with pytest.warns(gd.LearningRateWarning), pytest.warns(gd.FitWarning, match="Diverged") as log:
         result = fits.fit(problem, sgd, epochs=5000)
     assert result.status is Status.DIVERGED
-    assert result.epochs == epoch
-    assert f"Diverged at epoch {epoch} " in result.message
+    assert result.epochs == len(result.history.epoch) == epoch - 1
+    assert f"Diverged in epoch {epoch} " in result.message
     assert Status.DIVERGED.advice in result.message
     assert canonical(result.weights, result.intercept) == canonical(last.weights, last.intercept)
     assert canonical(result.loss) == canonical(last()[0])
@@ -238,7 +222,7 @@ def test_diverged_in_the_first_epoch(rng: Any, dtype: Any, batch_size: int | Non
     """The weights are then the start."""
     problem = draw(rng, dtype=dtype)
     sgd = gd.SGD(lr=float(np.finfo(dtype).max) / 10)
-    with pytest.warns(gd.LearningRateWarning), pytest.warns(gd.FitWarning, match="epoch 1 "):
+    with pytest.warns(gd.LearningRateWarning), pytest.warns(gd.FitWarning, match="in epoch 1 "):
         result = fits.fit(problem, sgd, batch_size=batch_size)
     assert result.status is Status.DIVERGED
     assert canonical(result.weights) == canonical(problem.weights)
@@ -252,16 +236,17 @@ def test_diverged_mini_batches(rng: Any, dtype: Any) -> None:
     assert result.status is Status.DIVERGED
     assert result.epochs < 1000
     assert np.isfinite(result.weights).all()
-    assert np.isfinite(result.loss)
+    assert f"in epoch {result.epochs + 1} " in result.message
 
 
 def test_on_its_way_to_divergence(rng: Any) -> None:
     """All epochs are done before anything overflows, but the loss only grew."""
     problem = draw(rng)
     sgd = gd.SGD(lr=2.2 / fits.steepest(problem))
-    with pytest.warns(gd.LearningRateWarning), pytest.warns(gd.FitWarning, match="epoch 200 "):
+    with pytest.warns(gd.LearningRateWarning), pytest.warns(gd.FitWarning, match="iverg"):
         result = fits.fit(problem, sgd, epochs=200)
-    assert result.status is Status.DIVERGED
+    assert (result.status, result.epochs) == (Status.DIVERGED, 200)
+    assert "201" not in result.message, "only 200 epochs were run"
     assert result.loss > result.history.loss[0]
 
 
@@ -310,14 +295,10 @@ def test_stalled_mini_batches(shuffle: bool) -> None:
     """Without shuffling an epoch that changes nothing will not be followed by one that does."""
     X, y = np.ones((4, 1), "f4"), np.full(4, 3, "f4")
     how: dict[str, Any] = {"batch_size": 2, "shuffle": shuffle, "fit_intercept": False}
-    run = lambda: gd.fit(X, y, gd.SGD(lr=1e-5), epochs=10**6, history=0, **how)  # noqa: E731
-    if shuffle:
-        assert run().status is not Status.STALLED
-        return
-    with pytest.warns(gd.FitWarning, match="Stalled"):
-        result = run()
-    assert result.status is Status.STALLED
-    assert 2.9 < result.weights[0] < 3
+    with nullcontext() if shuffle else pytest.warns(gd.FitWarning, match="Stalled"):
+        result = gd.fit(X, y, gd.SGD(lr=1e-3), epochs=6000, history=0, **how)
+    assert result.status is (Status.MAX_EPOCHS if shuffle else Status.STALLED)
+    assert 2.999 < result.weights[0] < 3
 
 
 @pytest.mark.parametrize("method", ["auto", "stream", "exact"])
@@ -515,6 +496,10 @@ def test_no_intercept_is_zero(rng: Any, dtype: Any) -> None:
 # Warm starts.
 
 
+stalls = pytest.mark.filterwarnings("ignore::gdcore.FitWarning")  # for want of a tol
+
+
+@stalls
 @every_sgd
 @pytest.mark.parametrize("how", [
     {}, {"batch_size": 7}, {"batch_size": 7, "shuffle": False}, {"batch_size": 40, "seed": 9},
@@ -542,8 +527,7 @@ def test_a_warm_start_converges_at_the_same_epoch(rng: Any, batch_size: int | No
     sgd = gd.SGD(momentum=0.5)
     whole = fits.fit(problem, sgd, batch_size=batch_size)
     assert whole.status is Status.CONVERGED
-    assert whole.epochs > 20
-    first = fits.fit(problem, sgd, batch_size=batch_size, epochs=whole.epochs - 10)
+    first = fits.fit(problem, sgd, batch_size=batch_size, epochs=whole.epochs - 5)
     assert first.status is Status.MAX_EPOCHS
     second = fits.fit(problem, sgd, batch_size=batch_size, init=first)
     assert bits(fits.joined([first, second])) == bits(whole)
@@ -614,6 +598,7 @@ def test_weights_alone_start_with_an_intercept_of_zero(rng: Any, dtype: Any) -> 
     assert bits(with_zeros) == bits(none)
 
 
+@stalls
 def test_an_exact_fit_is_a_start(rng: Any) -> None:
     problem = draw(rng)
     exact = fits.fit(problem, method="exact")
@@ -633,7 +618,7 @@ def slow_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_progress_calls(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     slow_blocks(monkeypatch)
-    problem = draw(rng, n=4000, d=60)
+    problem = draw(rng, n=8000, d=64)
     calls: list[tuple[int, int, float]] = []
     result = fits.fit(problem, epochs=30, tol=None, progress=lambda *call: calls.append(call))
     assert len(calls) > 5
@@ -677,7 +662,7 @@ class Screen(io.StringIO):
 def shown(rng: Any, monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO) -> str:
     slow_blocks(monkeypatch)
     monkeypatch.setattr(sys, "stderr", stderr)
-    fits.fit(draw(rng, n=4000, d=60), epochs=30, tol=None, progress=True)
+    fits.fit(draw(rng, n=8000, d=64), epochs=30, tol=None, progress=True)
     return stderr.getvalue()
 
 
@@ -716,7 +701,7 @@ def test_interrupted(
 ) -> None:
     """The exception holds a whole step's weights, and a fit goes on from it to the same bits."""
     slow_blocks(monkeypatch)
-    problem, sgd = draw(rng, n=4000, d=60), gd.SGD(momentum=0.9)
+    problem, sgd = draw(rng, n=8000, d=64), gd.SGD(momentum=0.9)
     options: dict[str, Any] = {"batch_size": batch_size and 1000, "tol": None}
     looks = []
 

@@ -135,10 +135,11 @@ def test_every_file_that_a_command_names_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_gdcore_command_parses(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("typer")
-    from gdcore.cli import app
     from typer.main import get_command
 
-    group: Any = get_command(app)
+    from gdcore.cli import build_app
+
+    group: Any = get_command(build_app())
     monkeypatch.chdir(ROOT)
     for words in commands(page):
         arguments = gdcore_arguments(words)

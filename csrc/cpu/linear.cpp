@@ -227,6 +227,31 @@ int64_t rows_of(const LinearArgs<T>& args, int64_t chunk) {
   return std::min(L<T>, args.n - chunk * L<T>);
 }
 
+// One chunk of one target that lies as the kernels want it: nothing to plan, to copy or to allocate. False if it does
+// not. Small fits spend their time here.
+template <class T>
+bool linear_in_place(const LinearArgs<T>& args, LinearSums& sums) {
+  constexpr int64_t most_d = 64;
+  const int64_t n = args.n, d = args.d;
+  const auto unit = [&](int64_t stride) { return stride == 1 || n == 1; };
+  const bool X_fits = (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1) && (d > 8 || lanes_of(d) == d);
+  if (args.t != 1 || n > L<T> || d < 1 || d > most_d || args.order || !X_fits || args.weights.rs != 1 ||
+      !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) || args.sample_weight.data)
+    return false;
+  T r[L<T> + 16], grad[most_d], squares[16], sum[16];
+  const auto& kernels = isa<T>();
+  const T* const X = args.X.data + args.first * args.X.rs;
+  const T* const offset = args.offset.data ? args.offset.data + args.first * args.offset.rs : nullptr;
+  kernels.dot_rows(n, d, X, d, args.weights.data, r);
+  kernels.residuals(n, r, args.intercept.data, offset, args.y.data + args.first * args.y.rs, nullptr, squares, sum, true,
+                    true);
+  kernels.grad_rows(n, d, X, d, r, grad, true, true);
+  sums.squares += squares[0];
+  sums.intercept[0] += sum[0];
+  for (int64_t j = 0; j < d; ++j) sums.weights[static_cast<size_t>(j)] += grad[j];
+  return true;
+}
+
 // One chunk after the other, each added as soon as it is done.
 template <class T>
 void linear_serial(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
@@ -268,6 +293,7 @@ void linear_parallel(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
 
 template <class T>
 void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
+  if (linear_in_place(args, sums)) return;
   const int64_t chunks = chunk1 - chunk0;
   const int64_t work = 2 * (std::min(args.n, chunks * L<T>) * args.t) * (args.d + 4);
   const int threads = threads_for(chunks, work);

@@ -1,16 +1,25 @@
 #include "fit/descent.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "fp_env.hpp"
 
 namespace gdcore {
 namespace {
 
+// Plain loops here and below: small fits would spend more time in calls of memcpy than in steps.
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+  if (a.size() != b.size()) return false;
+  for (size_t j = 0; j < a.size(); ++j)
+    if (!(a[j] == b[j] && std::signbit(a[j]) == std::signbit(b[j]))) return false;
+  return true;
+}
+
+template <class T>
+void copy(const std::vector<T>& from, std::vector<T>& to) {
+  if (to.size() != from.size()) to.resize(from.size());
+  for (size_t j = 0; j < from.size(); ++j) to[j] = from[j];
 }
 
 void accumulate(const LinearSums& from, LinearSums& to) {
@@ -156,8 +165,8 @@ template <class T>
 void Descent<T>::update() {
   const bool momentum = options_.sgd.momentum != 0;
   const bool first = momentum && state_.velocity.empty();
-  previous_ = state_.params;
-  previous_velocity_ = state_.velocity;
+  copy(state_.params, previous_);
+  copy(state_.velocity, previous_velocity_);
   if (first) state_.velocity.assign(state_.params.size(), T(0));
   lr_ = constant_lr_ ? lrs_[0] : lrs_[static_cast<size_t>(state_.epoch - first_lr_)];
   device<T>().sgd(static_cast<int64_t>(state_.params.size()), state_.params.data(), gradient_.data(),

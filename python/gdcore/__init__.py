@@ -21,7 +21,7 @@ from gdcore.kernels import (
     mse,
     mse_value_and_grad,
 )
-from gdcore.result import Fit, History, load
+from gdcore.result import Fit, History, Start, load
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
 from gdcore.status import FitInterrupted, FitWarning, LearningRateWarning, Status
@@ -38,6 +38,7 @@ __all__ = [
     "LinearGrad",
     "SGDState",
     "SelfTest",
+    "Start",
     "Status",
     "__version__",
     "config",

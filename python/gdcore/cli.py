@@ -203,7 +203,7 @@ def fit(
         Method, _option("Training", "stream: gradient descent, exact: the normal equation.")
     ] = Method.AUTO,
     lr: Annotated[str, _option("Training", "Learning rate.", metavar="auto|<float>")] = "auto",
-    epochs: Annotated[int, _option("Training", "Passes over the rows, at most.")] = 1000,
+    epochs: Annotated[int, _option("Training", "Passes over the rows, at most.")] = 10_000,
     tol: Annotated[
         float, _option("Training", "Stop at this share of the first gradient; 0: never.")
     ] = 1e-6,

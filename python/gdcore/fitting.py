@@ -16,7 +16,7 @@ from gdcore.exact import solve_exact
 from gdcore.kernels import Reduction
 from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
-from gdcore.result import Fit, history_of
+from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD
 from gdcore.status import FitWarning, Status
 from gdcore.storage import FitState
@@ -190,6 +190,6 @@ def _empty(problem: Problem, start: FitState) -> Fit:
         history=history_of(problem),
         method_reason="there is nothing to read.",
         fit_intercept=problem.fit_intercept,
-        start=(weights, intercept),
+        start=Start(weights, intercept, start.epoch),
         state=start,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,22 @@ class History:
     intercept: Floats | None = None
 
 
+class Start(NamedTuple):
+    """Where a descent began.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (d,) or (d, t)
+    intercept : scalar or ndarray, shape (t,)
+    epoch : int
+        Epochs already behind them: 0, or those of the fit that a warm start went on from.
+    """
+
+    weights: Floats
+    intercept: Any
+    epoch: int
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted linear model: ``prediction = X @ weights + intercept + offset``.
@@ -66,8 +82,8 @@ class Fit:
         The lr above which full-batch descent on this data must diverge.
     fit_intercept : bool
         Whether the intercept was fitted, or fixed at 0.
-    start : (ndarray, scalar or ndarray)
-        Weights and intercept before the first step; None for the closed form.
+    start : Start or None
+        Where descent began; None for the closed form.
     state : FitState or None
         What a warm start goes on from: velocity, epoch, first gradient norm.
     feature_names : tuple of str, or None
@@ -85,7 +101,7 @@ class Fit:
     method_reason: str = field(default="", repr=False)
     stability_limit: float = math.nan
     fit_intercept: bool = True
-    start: tuple[Floats, Any] | None = field(default=None, repr=False)
+    start: Start | None = field(default=None, repr=False)
     state: FitState | None = field(default=None, repr=False)
     feature_names: tuple[str, ...] | None = None
     target_name: str | None = None
@@ -184,8 +200,8 @@ def load(path: str | os.PathLike[str]) -> Fit:
     ValueError
         If it is not a gdcore fit, is truncated, or has a version this gdcore does not know.
     """
-    fields, history = load_fit(path)
-    return Fit(history=History(**history), **fields)
+    fields, start, history = load_fit(path)
+    return Fit(start=Start(*start) if start else None, history=History(**history), **fields)
 
 
 def history_of(problem: Problem, record: Record | None = None) -> History:

@@ -88,14 +88,16 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
     arrays = {"weights": fit.weights, "intercept": fit.intercept, "loss": fit.loss}
     arrays |= _present("history_", asdict(fit.history))
     if fit.start is not None:
-        arrays |= {"start_weights": fit.start[0], "start_intercept": fit.start[1]}
+        arrays |= _present("start_", fit.start._asdict())
     if fit.state is not None:
         arrays |= _present("state_", fit.state.as_dict())
     _write(path, meta, arrays)
 
 
-def load_fit(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the fields of a Fit, and those of its History."""
+def load_fit(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], tuple[Floats, Any, int] | None, dict[str, Any]]:
+    """Return the fields of a Fit, those of its Start if it has one, and those of its History."""
     with _read(path, FIT_FORMAT) as (meta, arrays):
         state, start = _group("state_", arrays), _group("start_", arrays)
         names = meta["feature_names"]
@@ -110,12 +112,12 @@ def load_fit(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, An
             "method_reason": str(meta["method_reason"]),
             "stability_limit": float(meta["stability_limit"]),
             "fit_intercept": bool(meta["fit_intercept"]),
-            "start": (start["weights"], start["intercept"][()]) if start else None,
             "feature_names": None if names is None else tuple(names),
             "target_name": meta["target_name"],
             "state": _state(state) if state else None,
         }
-        return fields, _group("history_", arrays)
+        begin = (start["weights"], start["intercept"][()], int(start["epoch"])) if start else None
+        return fields, begin, _group("history_", arrays)
 
 
 class Checkpoint:

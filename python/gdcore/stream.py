@@ -11,7 +11,7 @@ from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 from gdcore.progress import Progress
-from gdcore.result import Fit, history_of
+from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD, LearningRate, rate_at
 from gdcore.status import FitInterrupted, Status
 from gdcore.storage import Checkpoint, FitState
@@ -121,6 +121,6 @@ def _result(
         ),
         stability_limit=limit,
         fit_intercept=problem.fit_intercept,
-        start=problem.unpack(start.params),
+        start=Start(*problem.unpack(start.params), start.epoch),
         state=state,
     )
