@@ -39,8 +39,8 @@ for epoch, loss in zip(fit.history.epoch[::10], fit.history.loss[::10], strict=T
 print(f"\nend: y = {fit.weights[0]:.3f} x + {fit.intercept:.3f}, loss = {fit.loss:.3f}")
 
 FittedLineDisplay.from_fit(fit, X, y).figure_.savefig(pictures / "seed_002_line.png")
-contour = LossContourDisplay.from_fit(fit, X, y, init=start)
+contour = LossContourDisplay.from_fit(fit, X, y)
 contour.figure_.savefig(pictures / "seed_002_contour.png")
 
-animation = animate_line(fit, X, y, init=start, max_frames=101, interval=20)
+animation = animate_line(fit, X, y, max_frames=101, interval=20)
 save_animation(animation, pictures / "seed_002_line.gif")

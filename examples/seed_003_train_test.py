@@ -49,5 +49,5 @@ for name, fit in {f"{sgd.epochs} steps": sgd, "normal equation": exact}.items():
 FittedLineDisplay.from_fit(sgd, *train, test=test).figure_.savefig(pictures / "seed_003_line.png")
 residuals = ResidualsDisplay.from_fit(sgd, *train, test=test)
 residuals.figure_.savefig(pictures / "seed_003_residuals.png")
-contour = LossContourDisplay.from_fit(sgd, *train, init=start)
+contour = LossContourDisplay.from_fit(sgd, *train)
 contour.figure_.savefig(pictures / "seed_003_contour.png")

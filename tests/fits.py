@@ -179,6 +179,22 @@ def solve(A: list[list[Fraction]], b: list[Fraction]) -> list[Fraction]:
     return [row[-1] for row in rows]
 
 
+class Cut(Exception):  # noqa: N818
+    """Ends a fit from its progress callable."""
+
+
+def cut_after(looks: int, error: BaseException | type[BaseException] = Cut) -> Any:
+    """Return a progress callable that raises at its look of that number; 0 never."""
+    left = [looks]
+
+    def look(*_: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise error
+
+    return look
+
+
 def falls(values: Any) -> bool:
     """Whether no value is above the one before."""
     return all(b <= a for a, b in pairwise(values))

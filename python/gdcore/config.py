@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 from gdcore import _core
@@ -93,10 +93,11 @@ def show_config() -> None:
 def _openmp_runtimes() -> list[str]:
     """Paths of the OpenMP libraries mapped into this process."""
     try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
+        with open("/proc/self/maps") as file:
+            lines = file.read().splitlines()
     except OSError:
         return []
     paths = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
     return sorted(
-        p for p in paths if any(n in Path(p).name for n in ("libgomp", "libomp", "libiomp"))
+        p for p in paths if any(n in os.path.basename(p) for n in ("libgomp", "libomp", "libiomp"))
     )

@@ -13,8 +13,8 @@ from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 from gdcore.result import Fit, history_of
 from gdcore.sgd import SGD
+from gdcore.state import FitState
 from gdcore.status import Status
-from gdcore.storage import FitState
 
 
 def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:

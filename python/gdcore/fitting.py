@@ -18,8 +18,8 @@ from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
 from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD
+from gdcore.state import FitState
 from gdcore.status import FitWarning, Status
-from gdcore.storage import FitState
 from gdcore.stream import descend
 
 Method = Literal["auto", "stream", "exact"]

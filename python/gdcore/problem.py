@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +75,8 @@ class Problem:
 
     def fingerprint(self) -> str:
         """Digest of the data and of what is fitted to it."""
+        import hashlib
+
         digest = hashlib.blake2b(digest_size=16)
         digest.update(
             repr(

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.kernels import Floats, matmul
 from gdcore.problem import Problem, broadcast_offset
+from gdcore.state import FitState
 from gdcore.status import Status
-from gdcore.storage import FitState, load_fit, save_fit
 
 Record = tuple[npt.NDArray[np.int64], Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
 
@@ -178,6 +178,8 @@ class Fit:
         OSError
             If the file cannot be written; what stood there before stays.
         """
+        from gdcore.storage import save_fit
+
         save_fit(self, path)
 
 
@@ -200,6 +202,8 @@ def load(path: str | os.PathLike[str]) -> Fit:
     ValueError
         If it is not a gdcore fit, is truncated, or has a version this gdcore does not know.
     """
+    from gdcore.storage import load_fit
+
     fields, start, history = load_fit(path)
     return Fit(start=Start(*start) if start else None, history=History(**history), **fields)
 

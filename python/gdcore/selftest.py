@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -90,6 +89,8 @@ def selftest() -> SelfTest:
 
 def _digest(results: Any) -> str:
     """SHA-256 of the bytes, every NaN made the same."""
+    import hashlib
+
     digest = hashlib.sha256()
     for result in results:
         array = np.array(result)

@@ -1,7 +1,11 @@
-"""Fits and checkpoints on disk: versioned .npz files, written whole or not at all."""
+"""Fits and checkpoints on disk: versioned .npz files, written whole or not at all.
+
+Imported when first used: what it needs would double the time of `import gdcore`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -9,7 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +21,7 @@ import numpy as np
 
 from gdcore.kernels import Floats
 from gdcore.sgd import SGD
+from gdcore.state import FitState, Unsaved
 from gdcore.status import Status
 
 if TYPE_CHECKING:
@@ -27,47 +32,6 @@ if TYPE_CHECKING:
 FIT_FORMAT = "gdcore-fit"
 CHECKPOINT_FORMAT = "gdcore-checkpoint"
 VERSION = 1
-
-
-@dataclass(frozen=True, eq=False)
-class FitState:
-    """Where gradient descent stands: all that the next step depends on.
-
-    Attributes
-    ----------
-    params : ndarray, shape (p,)
-        Weights, then intercepts.
-    velocity : ndarray, shape (p,) or (0,)
-        Empty before the first step and without momentum.
-    epoch, step : int
-        Epochs done, and mini-batches done in the one begun.
-    first_norm : float
-        Norm of the first gradient, negative if there was none yet.
-    first_loss, last_loss : float
-        Losses measured during the first and the last epoch.
-    epoch_sums : ndarray of float64
-        Sums over the mini-batches of the epoch begun.
-    """
-
-    params: Floats
-    velocity: Floats = field(default_factory=lambda: np.empty(0))
-    epoch: int = 0
-    step: int = 0
-    first_norm: float = -1.0
-    first_loss: float = float("nan")
-    last_loss: float = float("nan")
-    epoch_sums: Floats | None = None
-
-    def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
-        """Whether this is a state of a problem with that many parameters of that dtype."""
-        return self.params.shape == (size,) and self.params.dtype == dtype
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as the core takes them."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        if self.epoch_sums is None:
-            fields["epoch_sums"] = np.zeros(0)
-        return fields
 
 
 def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
@@ -120,38 +84,33 @@ def load_fit(
         return fields, begin, _group("history_", arrays)
 
 
-class Checkpoint:
-    """The file that keeps a fit's state and history, or nothing if none was asked for."""
+class Checkpoint(Unsaved):
+    """The file that keeps a fit's state and history."""
 
     seconds = 1.0  # between two writes, at least
 
-    def __init__(self, path: Path | None, meta: dict[str, Any]) -> None:
+    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
         self.path, self.meta = path, meta
-        self.state: FitState | None = None
         self.past: tuple[Any, Any, Any] | None = None  # history before this process
         self._next = time.monotonic() + self.seconds
 
     @classmethod
     def open(
         cls,
-        path: str | os.PathLike[str] | None,
+        path: str | os.PathLike[str],
         problem: Problem,
         sgd: SGD,
         options: Any,
         start: FitState,
     ) -> Checkpoint:
         """Read the file if there is one; ValueError if it belongs to another fit."""
-        if path is None:
-            return cls(None, {})
         settings = {
             "sgd": sgd.options | {"lr": "a schedule" if callable(sgd.lr) else sgd.lr},
             "batch_size": options.batch_size,
             "shuffle": bool(options.shuffle),
             "seed": int(options.seed),
             "history": int(options.history),
-            "start": start.params.tobytes().hex()
-            if start.params.nbytes <= 256
-            else _digest(start.params),
+            "start": _digest(start.params),
             "first_epoch": start.epoch,
         }
         meta = {
@@ -190,7 +149,7 @@ class Checkpoint:
 
     def save(self, descent: _core.Descent, *, force: bool) -> None:
         """Write the file if it is time to, or if forced."""
-        if self.path is None or not (force or time.monotonic() >= self._next):
+        if not (force or time.monotonic() >= self._next):
             return
         begin = time.monotonic()
         epoch, loss, params = self.history(descent)
@@ -201,8 +160,6 @@ class Checkpoint:
 
 
 def _digest(array: Floats) -> str:
-    import hashlib
-
     return hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
 
 

@@ -13,8 +13,8 @@ from gdcore.problem import Problem, diagnose
 from gdcore.progress import Progress
 from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD, LearningRate, rate_at
+from gdcore.state import FitState, Unsaved
 from gdcore.status import FitInterrupted, Status
-from gdcore.storage import Checkpoint, FitState
 
 SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
@@ -43,7 +43,7 @@ def descend(
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
     target = start.epoch + options.epochs
-    saved = Checkpoint.open(checkpoint, problem, sgd, options, start)
+    saved = _open_checkpoint(checkpoint, problem, sgd, options, start)
     state = start if saved.state is None else saved.state
     descent = _make_descent(problem, sgd, options, state, target)
     if not callable(rate):
@@ -66,6 +66,20 @@ def descend(
     if outcome == "diverged":
         diagnose(problem)
     return _result(problem, options, start, descent, saved, outcome, rate, limit)
+
+
+def _open_checkpoint(
+    path: str | os.PathLike[str] | None,
+    problem: Problem,
+    sgd: SGD,
+    options: Options,
+    start: FitState,
+) -> Unsaved:
+    if path is None:
+        return Unsaved()
+    from gdcore.storage import Checkpoint
+
+    return Checkpoint.open(path, problem, sgd, options, start)
 
 
 def _make_descent(
@@ -92,7 +106,7 @@ def _result(
     options: Options,
     start: FitState,
     descent: _core.Descent,
-    saved: Checkpoint,
+    saved: Unsaved,
     outcome: _core.Outcome,
     rate: LearningRate,
     limit: float,

@@ -1,0 +1,67 @@
+"""Where a descent stands, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gdcore.kernels import Floats
+
+if TYPE_CHECKING:
+    from gdcore import _core
+
+
+@dataclass(frozen=True, eq=False)
+class FitState:
+    """Where gradient descent stands: all that the next step depends on.
+
+    Attributes
+    ----------
+    params : ndarray, shape (p,)
+        Weights, then intercepts.
+    velocity : ndarray, shape (p,) or (0,)
+        Empty before the first step and without momentum.
+    epoch, step : int
+        Epochs done, and mini-batches done in the one begun.
+    first_norm : float
+        Norm of the first gradient, negative if there was none yet.
+    first_loss, last_loss : float
+        Losses measured during the first and the last epoch.
+    epoch_sums : ndarray of float64
+        Sums over the mini-batches of the epoch begun.
+    """
+
+    params: Floats
+    velocity: Floats = field(default_factory=lambda: np.empty(0))
+    epoch: int = 0
+    step: int = 0
+    first_norm: float = -1.0
+    first_loss: float = float("nan")
+    last_loss: float = float("nan")
+    epoch_sums: Floats | None = None
+
+    def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
+        """Whether this is a state of a problem with that many parameters of that dtype."""
+        return self.params.shape == (size,) and self.params.dtype == dtype
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as the core takes them."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.epoch_sums is None:
+            fields["epoch_sums"] = np.zeros(0)
+        return fields
+
+
+class Unsaved:
+    """What keeps the state of a fit that asked for no checkpoint: nothing."""
+
+    state: FitState | None = None  # where an earlier process stopped
+
+    def history(self, descent: _core.Descent) -> tuple[Any, Any, Any]:
+        """Epochs, losses and parameters recorded."""
+        return descent.history()
+
+    def save(self, descent: _core.Descent, *, force: bool) -> None:
+        """Keep the state, if it is time to or if forced."""
