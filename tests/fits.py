@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 
 import bounds
 import gdcore as gd
@@ -179,7 +181,23 @@ def solve(A: list[list[Fraction]], b: list[Fraction]) -> list[Fraction]:
     return [row[-1] for row in rows]
 
 
-class Cut(Exception):  # noqa: N818
+def refused(
+    call: Any, match: str, error: type[Exception] | tuple[type[Exception], ...] = ValueError
+) -> str:
+    """Assert that a call raises one sentence that matches, and return it.
+
+    What the call left open is collected now, so that a warning of it is this test's.
+    """
+    with pytest.raises(error, match=match) as caught:
+        call()
+    message = str(caught.value)
+    del caught
+    gc.collect(1)  # the young are enough
+    assert "\n" not in message
+    return message
+
+
+class Cut(Exception):
     """Ends a fit from its progress callable."""
 
 

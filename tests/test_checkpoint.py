@@ -20,7 +20,7 @@ import pytest
 import fits
 import gdcore as gd
 import problems
-from fits import Cut, bits, cut_after
+from fits import Cut, bits, cut_after, refused
 from gdcore import Status
 from problems import Linear
 
@@ -389,9 +389,9 @@ def test_a_checkpoint_of_another_problem(path: Path, kind: str) -> None:
     refit(path)
     before, problem = path.read_bytes(), small()
     problem.y[3] = 0.0
-    with pytest.raises(ValueError, match=r"checkpoint .* is of another problem.*file") as error:
-        refit(path, **DATA[kind](problem))
-    assert str(path) in str(error.value)
+    changes = DATA[kind](problem)
+    message = refused(lambda: refit(path, **changes), "is of another problem.*file")
+    assert str(path) in message
     assert path.read_bytes() == before
 
 
@@ -400,21 +400,18 @@ def test_a_checkpoint_of_other_settings(path: Path, kind: str) -> None:
     """The message says which."""
     refit(path)
     word = "sgd" if "sgd" in SETTINGS[kind] else "batch_size" if kind == "full batch" else kind
-    with pytest.raises(ValueError, match=f"was made with another {word};"):
-        refit(path, **SETTINGS[kind])
+    refused(lambda: refit(path, **SETTINGS[kind]), f"was made with another {word};")
 
 
 def test_a_checkpoint_of_another_version(path: Path) -> None:
     refit(path)
     rewrite(path, version=2)
-    with pytest.raises(ValueError, match="has version 2; this gdcore reads version 1"):
-        refit(path)
+    refused(lambda: refit(path), "has version 2; this gdcore reads version 1")
 
 
 def test_a_saved_fit_is_no_checkpoint(path: Path) -> None:
     gd.fit([[1.0]], [1.0]).save(path)
-    with pytest.raises(ValueError, match="is a gdcore-fit file, not a gdcore-checkpoint"):
-        refit(path)
+    refused(lambda: refit(path), "is a gdcore-fit file, not a gdcore-checkpoint")
 
 
 def other_files(whole: bytes) -> dict[str, bytes]:
@@ -433,10 +430,7 @@ def other_files(whole: bytes) -> dict[str, bytes]:
 def test_damaged_checkpoints(path: Path, kind: str) -> None:
     refit(path)
     path.write_bytes(other_files(path.read_bytes())[kind])
-    with pytest.raises(ValueError, match="no gdcore checkpoint") as error:
-        refit(path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
+    assert str(path) in refused(lambda: refit(path), "no gdcore checkpoint")
 
 
 @pytest.mark.parametrize(("name", "value"), [
@@ -447,8 +441,7 @@ def test_checkpoints_of_nonsense(path: Path, name: str, value: Any) -> None:
     """A whole file whose entries do not go together: a sentence, no crash."""
     refit(path)
     rewrite(path, **{name: value})
-    with pytest.raises(ValueError, match=r"checkpoint|state"):
-        refit(path, epochs=9)
+    refused(lambda: refit(path, epochs=9), "checkpoint|state")
 
 
 def test_no_byte_of_a_checkpoint_can_be_wrong_unseen(path: Path) -> None:

@@ -15,17 +15,21 @@ import pytest
 
 import gdcore as gd
 from gdcore import cli
-from gdcore.tables import read_table
 
-typer_testing = pytest.importorskip("typer.testing")
+pytest.importorskip("typer")
 pytest.importorskip("pyarrow")
+
+from typer.testing import CliRunner
+
+from gdcore.cli import app, training
+from gdcore.cli.reading import read_table
 
 DIABETES = Path(__file__).parent.parent / "examples" / "data" / "diabetes.csv"
 LINE = "x,y\n0,1\n1,3\n2,5\n3,7\n4,9\n5,11\n6,13\n7,15\n"
 
 
 def run(*args):
-    return typer_testing.CliRunner().invoke(cli.build_app(), [str(arg) for arg in args])
+    return CliRunner().invoke(cli.build_app(), [str(arg) for arg in args])
 
 
 def good(*args, code=0):
@@ -69,7 +73,7 @@ def model(line, tmp_path):
 def diabetes_split():
     table = read_table(DIABETES)
     X, y = table.numbers(table.names[:-1]), table.numbers(["progression"])[:, 0]
-    return cli.split_rows(X, y, test_size=0.25, seed=0)
+    return training.split_rows(X, y, test_size=0.25, seed=0)
 
 
 def least_squares(X, y):
@@ -128,7 +132,7 @@ class TestFit:
             *("R2, 331 train rows", "R2, 111 test rows"),
         ]
         assert "normal equation" in result.stdout
-        assert lines[-1].startswith("MAX_EPOCHS: ")
+        assert lines[-1].startswith("CONVERGED: ")
 
     def test_table_without_test_rows(self, line):
         text = good("fit", line, "--target", "y", "--test-size", 0).stdout
@@ -432,6 +436,12 @@ class TestPictures:
         good("fit", line, "--target", "y", "--epochs", 5, "--tol", 0, "--animate", path)
         assert path.read_bytes().startswith(b"GIF8")
 
+    def test_animate_standardized(self, tmp_path):
+        path = tmp_path / "fit.gif"
+        command = ("fit", DIABETES, "--target", "progression", "--features", "bmi")
+        good(*command, "--standardize", "--epochs", 2, "--animate", path)
+        assert path.read_bytes().startswith(b"GIF8")
+
 
 class TestPredict:
     def test_columns_by_name(self, model, write):
@@ -515,7 +525,7 @@ class TestInterrupt:
         def read_table(path):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "read_table", read_table)
+        monkeypatch.setattr(app, "read_table", read_table)
         result = good("fit", line, "--target", "y", code=130)
         assert result.output == ""
 
@@ -590,7 +600,7 @@ class TestScaling:
     def test_undo_keeps_predictions_and_history(self, rng):
         X = rng.normal(size=(40, 3)) * [1, 100, 0.01] + [5, -3, 1]
         y = X @ [1.0, 0.2, 30.0] + 4
-        scaling = cli.Scaling.of(X, ["a", "b", "c"])
+        scaling = training.Scaling.of(X, ["a", "b", "c"])
         Z = scaling.apply(X)
         np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-12)
         np.testing.assert_allclose(Z.std(axis=0), 1)
@@ -599,3 +609,13 @@ class TestScaling:
         np.testing.assert_allclose(model.predict(X), scaled.predict(Z), rtol=1e-10)
         np.testing.assert_allclose(model.history.weights[-1], model.weights, rtol=1e-12)
         np.testing.assert_allclose(model.history.intercept[-1], model.intercept, rtol=1e-12)
+
+    def test_undo_takes_the_start_along(self, rng):
+        X = rng.normal(size=(20, 2)) * [2, 5] + [7, -3]
+        scaling = training.Scaling.of(X, ["a", "b"])
+        Z, init = scaling.apply(X), (np.array([2.0, -1.0]), 0.5)
+        scaled = gd.fit(Z, X[:, 0], epochs=1, init=init)
+        start = scaling.undo(scaled).start
+        np.testing.assert_allclose(X @ start.weights + start.intercept, Z @ init[0] + init[1])
+        assert start.epoch == 0
+        assert scaling.undo(gd.fit(Z, X[:, 0], method="exact")).start is None

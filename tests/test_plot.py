@@ -125,6 +125,33 @@ def test_loss_curve_marks_the_end_by_its_status(status: gd.Status) -> None:
     render(display)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "loss", "scale"),
+    [
+        (np.arange(3001), 1 + np.exp(-np.arange(3001.0)), "symlog"),
+        (np.arange(3001), 0.99 ** np.arange(3001.0), "linear"),
+        (np.arange(101), 1 + np.exp(-np.arange(101.0)), "linear"),
+        (np.arange(1000, 4001), 1 + np.exp(-np.arange(3001.0)), "linear"),  # a warm start
+        (np.arange(3001), np.exp(0.1 * np.arange(3001.0)), "linear"),
+    ],
+)
+def test_loss_curve_that_falls_at_once_has_log_epochs(
+    epochs: Array, loss: Array, scale: str
+) -> None:
+    display = plot.LossCurveDisplay(epochs, loss, gd.Status.MAX_EPOCHS).plot()
+    log = " (log scale)" if scale == "symlog" else ""
+    assert display.ax_.get_xscale() == scale
+    assert display.ax_.get_xlabel() == f"Epochs completed{log}"
+    low, high = display.ax_.get_xlim()
+    assert epochs[0] - 0.06 * len(epochs) < low < epochs[0]
+    assert high > epochs[-1]
+    if log:
+        assert low > -1
+    another = plot.LossCurveDisplay(np.arange(3), np.ones(3)).plot(display.ax_)
+    assert another.ax_.get_xscale() == scale
+    render(display)
+
+
 def test_loss_curve_without_status_has_no_legend() -> None:
     display = plot.LossCurveDisplay(np.arange(2), np.array([2.0, 1.0])).plot()
     assert display.ax_.get_legend() is None
@@ -189,6 +216,14 @@ def test_no_record_is_a_sentence(options: dict[str, Any]) -> None:
     ):
         with pytest.raises(ValueError, match="fit again with method='stream' and history=1"):
             draw()
+
+
+def test_too_large_a_record_is_a_sentence() -> None:
+    fit = descend(X4, Y4)
+    fit = replace(fit, history=replace(fit.history, weights=None, intercept=None))
+    with pytest.raises(ValueError, match=r"too many to record: fit again with history=100"):
+        plot.animate_line(fit, X4, Y4)
+    plot.LossCurveDisplay.from_fit(fit)
 
 
 # The fitted line.
@@ -262,7 +297,7 @@ def test_line_of_a_single_point() -> None:
 )
 def test_line_in_words(slope: float, intercept: float, equation: str) -> None:
     display = plot.FittedLineDisplay(np.arange(2.0), np.ones(2), slope, intercept).plot()
-    assert legend(display.ax_) == ["train", f"fit: {equation}"]
+    assert legend(display.ax_) == ["data", f"fit: {equation}"]
     np.testing.assert_array_equal(data(display.line_), [[0, 1], [intercept, slope + intercept]])
 
 
@@ -350,7 +385,7 @@ def test_contour_over_weight_and_intercept(one: SimpleNamespace) -> None:
 
 
 def test_contour_covers_the_loss_and_the_way(two: SimpleNamespace) -> None:
-    display = plot.LossContourDisplay.from_fit(two.fit, two.X, two.y, init=two.init)
+    display = plot.LossContourDisplay.from_fit(two.fit, two.X, two.y)
     np.testing.assert_array_equal(display.path[0], two.init)
     np.testing.assert_array_equal(display.path[-1], two.fit.weights)
     low, high = display.path.min(axis=0), display.path.max(axis=0)
@@ -372,7 +407,7 @@ def test_contour_of_the_loss_that_was_fitted(one: SimpleNamespace) -> None:
 
 def test_contour_of_a_warm_start_and_a_thinned_record(one: SimpleNamespace) -> None:
     fit = descend(one.X, one.y, epochs=25, history=10, init=one.fit)
-    display = plot.LossContourDisplay.from_fit(fit, one.X, one.y, init=one.fit, resolution=5)
+    display = plot.LossContourDisplay.from_fit(fit, one.X, one.y, resolution=5)
     np.testing.assert_array_equal(display.epochs, [100, 110, 120, 125])
     np.testing.assert_array_equal(display.path[0], [one.fit.weights[0], one.fit.intercept])
     np.testing.assert_array_equal(display.path[-1], [fit.weights[0], fit.intercept])
@@ -381,7 +416,7 @@ def test_contour_of_a_warm_start_and_a_thinned_record(one: SimpleNamespace) -> N
 def test_contour_from_weights_and_intercept(one: SimpleNamespace) -> None:
     init = (np.array([-1.0]), 5.0)
     fit = descend(one.X, one.y, epochs=3, init=init)
-    display = plot.LossContourDisplay.from_fit(fit, one.X, one.y, init=init, resolution=5)
+    display = plot.LossContourDisplay.from_fit(fit, one.X, one.y, resolution=5)
     np.testing.assert_array_equal(display.path[0], [-1, 5])
 
 
@@ -450,7 +485,7 @@ def frames(animation: FuncAnimation, ax: Any) -> list[tuple[str, Array]]:
 
 def test_animation_shows_the_line_of_every_epoch(two: SimpleNamespace) -> None:
     ax = small_axes()
-    animation = plot.animate_line(two.fit, two.X, two.y, init=two.init, max_frames=101, ax=ax)
+    animation = plot.animate_line(two.fit, two.X, two.y, max_frames=101, ax=ax)
     shown = frames(animation, ax)
     assert len(shown) == 101
     x = np.array([two.X[:, 0].min(), two.X[:, 0].max()])
@@ -460,7 +495,7 @@ def test_animation_shows_the_line_of_every_epoch(two: SimpleNamespace) -> None:
         np.testing.assert_allclose(heights, slope * x + constant, rtol=1e-12, atol=1e-12)
         loss = np.mean((two.X @ way[epoch] - two.y) ** 2)
         assert title == f"epoch {epoch}, MSE {loss:.4g}"
-    assert legend(ax) == ["train", "fit"]
+    assert legend(ax) == ["data", "fit"]
 
 
 def test_animation_keeps_its_limits(one: SimpleNamespace) -> None:
@@ -517,6 +552,8 @@ def test_gif_has_the_frames(animation: FuncAnimation, tmp_path: Path) -> None:
             image.seek(frame)
             assert image.info["duration"] == 40
             pictures.append(np.array(image.convert("RGB")))
+            assert np.median(pictures[-1]) == 255  # white stays white
+            assert pictures[-1].min() < 60
     assert all((a != b).any() for a, b in pairwise(pictures))
     assert [path.name for path in tmp_path.iterdir()] == ["line.gif"]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdcore import tables
-from gdcore.tables import Table, TableError, check_writable, read_table, write_table
+from gdcore.cli.reading import _READERS, read_table
+from gdcore.cli.table import Table, TableError
+from gdcore.cli.writing import _WRITERS, check_writable, write_table
 
 DIABETES = Path(__file__).parent.parent / "examples" / "data" / "diabetes.csv"
 
@@ -201,11 +202,11 @@ class TestDamage:
         (tmp_path / "t.csv").mkdir()
         assert "Is a directory" in message(read_table, tmp_path / "t.csv")
 
-    @pytest.mark.parametrize("suffix", tables._READERS)
+    @pytest.mark.parametrize("suffix", _READERS)
     def test_empty(self, write, suffix):
         assert "is an empty file" in message(read_table, write(f"t{suffix}", ""))
 
-    @pytest.mark.parametrize("suffix", [s for s in tables._READERS if s not in (".csv", ".tsv")])
+    @pytest.mark.parametrize("suffix", [s for s in _READERS if s not in (".csv", ".tsv")])
     @pytest.mark.parametrize(
         "content", [b"PK\x03\x04 nonsense", b"PAR1", b"\x93NUMPY", b"a,b\n1,2"]
     )
@@ -284,7 +285,7 @@ class TestDamage:
 
 class TestWriting:
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-    @pytest.mark.parametrize("suffix", tables.OUTPUT_SUFFIXES)
+    @pytest.mark.parametrize("suffix", _WRITERS)
     def test_round_trip(self, tmp_path, suffix, dtype):
         path = tmp_path / f"t{suffix}"
         values = np.array([0.1, 1 / 3, -1e-30, 1e30], dtype)
@@ -308,7 +309,7 @@ class TestWriting:
         check_writable(path, [".csv"])
         assert path.read_text() == "kept"
         assert "suffix must be .csv, .parquet or .npy" in message(
-            check_writable, tmp_path / "t.txt", tables.OUTPUT_SUFFIXES
+            check_writable, tmp_path / "t.txt", tuple(_WRITERS)
         )
         assert "No such file or directory" in message(check_writable, tmp_path / "no" / "t.csv")
         assert "Is a directory" in message(check_writable, tmp_path)

@@ -94,30 +94,27 @@ void matvec(int64_t m, int64_t k, Matrix<const T> a, Vector<const T> b, Vector<T
   const bool b_in_place = b.stride == 1 && width == k;
   const bool a_in_place = a.cs == 1 && width == k && (k > 8 || a.rs == k);
   T* out = packing;
-  T* packed_b = out + dot_rows_at_once;
+  T* packed_b = out + dot_rows_at_once + 16;
   T* packed_a = packed_b + lines<T>(width);
   if (!b_in_place)
     for (int64_t p = 0; p < width; ++p) packed_b[p] = p < k ? b.data[p * b.stride] : T(0);
-  const int64_t step = c.stride == 1 && a_in_place ? m : dot_rows_at_once;
-  for (int64_t i0 = 0; i0 < m; i0 += step) {
-    const int64_t rows = std::min(step, m - i0);
+  for (int64_t i0 = 0; i0 < m; i0 += dot_rows_at_once) {
+    const int64_t rows = std::min(dot_rows_at_once, m - i0);
     const T* x = a.data + i0 * a.rs;
     if (!a_in_place) {
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t p = 0; p < width; ++p) packed_a[i * width + p] = p < k ? x[i * a.rs + p * a.cs] : T(0);
     }
-    T* sums = c.stride == 1 ? c.data + i0 : out;
     isa<T>().dot_rows(rows, k, a_in_place ? x : packed_a, a_in_place ? a.rs : width, b_in_place ? b.data : packed_b,
-                      sums);
-    if (sums == out)
-      for (int64_t i = 0; i < rows; ++i) c.data[(i0 + i) * c.stride] = out[i];
+                      out);
+    for (int64_t i = 0; i < rows; ++i) c.data[(i0 + i) * c.stride] = out[i];
   }
 }
 
 template <class T>
 int64_t matvec_packing(int64_t k) {
   const int64_t width = k <= 8 ? lanes_of(k) : k;
-  return dot_rows_at_once + lines<T>(width) + dot_rows_at_once * width;
+  return dot_rows_at_once + 16 + lines<T>(width) + dot_rows_at_once * width;
 }
 
 template <class T>

@@ -70,10 +70,11 @@ Outcome Descent<T>::advance(double seconds) {
 
 template <class T>
 Outcome Descent<T>::advance_full(Budget& budget) {
+  const LinearArgs<T> args = problem_.args(state_.params.data());
   while (true) {
     const bool last = state_.epoch >= target_;
     if (!last && !lr_known()) return Outcome::running;
-    if (!pass_.run(problem_.args(state_.params.data()), budget)) return Outcome::running;
+    if (!pass_.run(args, budget)) return Outcome::running;
     const T loss = problem_.close(problem_.n, pass_.sums, gradient_.data());
     const double norm = gradient_norm();
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
@@ -147,8 +148,8 @@ Outcome Descent<T>::diverge(bool evaluated) {
 // Undoes the last update, and the record of it.
 template <class T>
 void Descent<T>::take_back() {
-  state_.params = previous_;
-  state_.velocity = previous_velocity_;
+  copy(previous_, state_.params);
+  copy(previous_velocity_, state_.velocity);
   updated_ = false;
   if (state_.step > 0) {
     --state_.step;

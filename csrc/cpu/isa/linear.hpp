@@ -62,9 +62,8 @@ template <class T, int P>
 void dot_narrow(index_t rows, const T* X, const T* w, T* out) {
   constexpr int N = W<T>;
   if constexpr (P <= N) {
-    T pattern[N];
-    for (int i = 0; i < N; ++i) pattern[i] = w[i % P];
-    const vec<T> right = load(pattern);
+    vec<T> right = {};
+    for (int i = 0; i < N; ++i) right[i] = w[i % P];
     index_t i = 0;
     for (; i + N / P <= rows; i += N / P) {
       const vec<T> dots = dot_vector<T, P>(load(X + i * P), right);
@@ -72,7 +71,7 @@ void dot_narrow(index_t rows, const T* X, const T* w, T* out) {
     }
     if (i < rows) {
       const int left = static_cast<int>(rows - i);
-      store_first(out + i, left, dot_vector<T, P>(load_first(X + i * P, left * P), right));
+      store(out + i, dot_vector<T, P>(load_first(X + i * P, left * P), right));
     }
   } else {
     constexpr int parts = P / N;  // vectors of one row
@@ -112,22 +111,16 @@ void residuals(index_t n, T* r, const T* intercept, const T* offset, const T* y,
       if (left <= 0) break;
       const int lanes = left < W<T> ? static_cast<int>(left) : W<T>;
       const bool whole = lanes == W<T>;
-      auto get = [&](const T* p) { return whole ? load(p + at) : load_first(p + at, lanes); };
-      vec<T> v = get(r);
+      const auto get = [&](const T* p) { return whole ? load(p + at) : load_first(p + at, lanes); };
+      vec<T> v = load(r + at);
       if (intercept) v += b;
       if (offset) v += get(offset);
       v -= get(y);
       const vec<T> weighted = sample_weight ? get(sample_weight) * v : v;
+      store(r + at, weighted);
       const vec<T> next_sq = fma(weighted, v, sq.h[h]), next_sum = sum.h[h] + weighted;
-      if (whole) {
-        store(r + at, weighted);
-        sq.h[h] = next_sq;
-        sum.h[h] = next_sum;
-      } else {
-        store_first(r + at, lanes, weighted);
-        sq.h[h] = keep_first(lanes, next_sq, sq.h[h]);
-        sum.h[h] = keep_first(lanes, next_sum, sum.h[h]);
-      }
+      sq.h[h] = whole ? next_sq : keep_first(lanes, next_sq, sq.h[h]);
+      sum.h[h] = whole ? next_sum : keep_first(lanes, next_sum, sum.h[h]);
     }
   }
   if (last) {
@@ -167,23 +160,26 @@ void grad_narrow(index_t rows, const T* X, const T* r, T* grad, bool first, bool
   constexpr int H = Lanes16<T>::H, N = W<T>, together = 16 / P;
   Lanes16<T> acc = {};
   if (!first) acc = load16(grad);
+  const auto residual_lanes = [&](index_t row) {  // r from `row` on, each P times
+    if constexpr (P <= N) return spread<T, P>(load(r + row));
+    return broadcast(r[row]);
+  };
   index_t i = 0;
   for (; i + together <= rows; i += together) {
 #pragma GCC unroll 8
-    for (int h = 0; h < H; ++h) {
-      const vec<T> left = P <= N ? spread<T, (P <= N ? P : 1)>(load(r + i + h * N / P)) : broadcast(r[i + h * N / P]);
-      acc.h[h] = fma(left, load(X + i * P + h * N), acc.h[h]);
-    }
+    for (int h = 0; h < H; ++h)
+      acc.h[h] = fma(residual_lanes(i + h * N / P), load(X + i * P + h * N), acc.h[h]);
   }
+#pragma GCC unroll 8
+  for (int h = 0; h < H; ++h) {
+    const index_t left = (rows - i) * P - h * N;
+    if (left <= 0) break;
+    const int lanes = left < N ? static_cast<int>(left) : N;
+    const vec<T> next = fma(residual_lanes(i + h * N / P), load_first(X + i * P + h * N, lanes), acc.h[h]);
+    acc.h[h] = keep_first(lanes, next, acc.h[h]);
+  }
+  if (last) fold_to<P>(acc);
   store16(grad, acc);
-  for (index_t lane = 0; lane < (rows - i) * P; ++lane) {
-    const T left = r[i + lane / P], right = X[i * P + lane];
-    grad[lane] = sizeof(T) == 4 ? __builtin_fmaf(left, right, grad[lane]) : __builtin_fma(left, right, grad[lane]);
-  }
-  if (!last) return;
-#pragma GCC unroll 4
-  for (int half = 8; half >= P; half /= 2)
-    for (int lane = 0; lane < half; ++lane) grad[lane] += grad[lane + half];
 }
 
 template <class T>

@@ -169,17 +169,21 @@ inline void store16(T* p, const Lanes16<T>& v) {
   for (int h = 0; h < Lanes16<T>::H; ++h) store(p + h * W<T>, v.h[h]);
 }
 
-// Lanes folded 8, 4, 2, 1 in the contract's order.
+// Lanes folded 8, 4, ... in the contract's order, until the first P hold the sums.
+template <int P, class T>
+inline void fold_to(Lanes16<T>& v) {
+  for (int half = Lanes16<T>::H / 2; half >= 1 && half * W<T> >= P; half /= 2)
+    for (int h = 0; h < half; ++h) v.h[h] += v.h[h + half];
+  if constexpr (W<T> > 8 && P <= 8) v.h[0] = add_distant<T, 8>(v.h[0]);
+  if constexpr (W<T> > 4 && P <= 4) v.h[0] = add_distant<T, 4>(v.h[0]);
+  if constexpr (W<T> > 2 && P <= 2) v.h[0] = add_distant<T, 2>(v.h[0]);
+  if constexpr (P <= 1) v.h[0] = add_distant<T, 1>(v.h[0]);
+}
+
 template <class T>
 inline T sum16(Lanes16<T> v) {
-#pragma GCC unroll 4
-  for (int half = Lanes16<T>::H / 2; half >= 1; half /= 2)
-    for (int h = 0; h < half; ++h) v.h[h] += v.h[h + half];
-  vec<T> s = v.h[0];
-  if constexpr (W<T> > 8) s = add_distant<T, 8>(s);
-  if constexpr (W<T> > 4) s = add_distant<T, 4>(s);
-  if constexpr (W<T> > 2) s = add_distant<T, 2>(s);
-  return add_distant<T, 1>(s)[0];
+  fold_to<1>(v);
+  return v.h[0][0];
 }
 
 }  // namespace

@@ -23,13 +23,14 @@ struct IsaTable {
                int rows, int cols, bool accumulate);
 
   // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. For k <= 8, X and w are padded with zeros to
-  // lanes_of(k) columns and ldx = lanes_of(k).
+  // lanes_of(k) columns and ldx = lanes_of(k). out has 16 writable elements past its end.
   void (*dot_rows)(int64_t rows, int64_t k, const T* X, int64_t ldx, const T* w, T* out);
 
   // A chunk's rows may come in several calls: `first` starts the sums, `last` folds them.
 
   // r (n) -> (r + intercept + offset - y) * sample_weight; adds up weighted squares and weighted residuals in 16 lanes
-  // each. All calls but the last have n a multiple of 16; the last leaves the folded sums in squares[0], sums[0].
+  // each. All calls but the last have n a multiple of 16; the last leaves the folded sums in squares[0], sums[0]. r has
+  // 16 writable elements past its end.
   void (*residuals)(int64_t n, T* r, const T* intercept, const T* offset, const T* y, const T* sample_weight,
                     T* squares, T* sums, bool first, bool last);
 

@@ -97,15 +97,16 @@ class FittedLineDisplay(Display):
         X, y = matrix(fit, X), one_target(y, 1, target)
         names = feature_names(fit)
         column = column_along(X, names, feature)
-        weights, intercept = one_target(fit.weights, 1, target), one_target(fit.intercept, 0, target)
-        slopes, intercepts = lines_along(X, column, weights[None], intercept[None])
+        weights = one_target(fit.weights, 1, target)[None]
+        intercept = one_target(fit.intercept, 0, target)[None]
+        (slope,), (intercept,) = lines_along(X, column, weights, intercept)
         if test is not None:
             test = matrix(fit, test[0])[:, column], one_target(test[1], 1, target)
         return cls(
             X[:, column],
             y,
-            float(slopes[0]),
-            float(intercepts[0]),
+            float(slope),
+            float(intercept),
             test,
             names[column] + (" (other features at their mean)" if feature is not None else ""),
             fit.target_name or "y",

@@ -142,6 +142,7 @@ class LossCurveDisplay(Display):
         ax.set(xlabel="Epochs completed", ylabel="Loss (log scale)", yscale="log")
         if _falls_at_once(self.epochs, loss):
             ax.set_xscale("symlog", linthresh=1)  # which has a place for epoch 0
+            ax.autoscale_view()
         if ax.get_xscale() == "linear":
             ax.locator_params(axis="x", integer=True)
         else:

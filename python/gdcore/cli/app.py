@@ -1,0 +1,244 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import gdcore as gd
+from gdcore.cli.pictures import draw, film
+from gdcore.cli.reading import read_table
+from gdcore.cli.report import collect_notes, one_sentence, print_json, print_report, summary
+from gdcore.cli.training import choose_features, learn, model_columns, parse_lr, split_rows
+from gdcore.cli.writing import check_outputs, print_csv, write_table
+
+_RECORDS = 1_000_000  # epochs whose loss is kept, about, however many there are
+
+
+class Method(StrEnum):
+    """How to fit; see `gdcore.fit`."""
+
+    AUTO = "auto"
+    STREAM = "stream"
+    EXACT = "exact"
+
+
+class Dtype(StrEnum):
+    """The numbers to compute with."""
+
+    FLOAT64 = "float64"
+    FLOAT32 = "float32"
+
+
+def build_app() -> typer.Typer:
+    """Return the command line as a typer application: a command for each function named here."""
+    app = typer.Typer(
+        name="gdcore",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(top)
+    for command in (fit, predict, config, selftest):
+        app.command()(command)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gdcore {gd.__version__}")
+        raise typer.Exit
+
+
+def top(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Fit linear models by gradient descent, and see how good they are."""
+
+
+def _option(part: str, text: str, *names: str, **settings: Any) -> Any:
+    """Return the settings of an option, told of in a part of the help."""
+    return typer.Option(*names, help=text, rich_help_panel=part, **settings)
+
+
+def _file(text: str) -> Any:
+    """Return the settings of an option that names a file to write."""
+    return _option("Output", text, metavar="FILE")
+
+
+@one_sentence()
+def fit(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="A .csv, .tsv, .parquet, .feather, .npy or .npz file."),
+    ],
+    target: Annotated[
+        str, _option("Data", "Column to predict; in an .npy file, its index.", metavar="NAME")
+    ],
+    features: Annotated[
+        str | None,
+        _option(
+            "Data", "Columns to predict it from.", metavar="A,B,...", show_default="all others"
+        ),
+    ] = None,
+    test_size: Annotated[
+        float, _option("Data", "Share of the rows, drawn at random, to test on.")
+    ] = 0.25,
+    seed: Annotated[
+        int, _option("Data", "Which draw of test rows and batches.", min=0, metavar="<int>")
+    ] = 0,
+    standardize: Annotated[
+        bool,
+        _option(
+            "Data",
+            "Train on columns of mean 0 and deviation 1: far fewer epochs. "
+            "The weights shown are those for the columns as they are.",
+            "--standardize",
+        ),
+    ] = False,
+    dtype: Annotated[Dtype, _option("Data", "Numbers to compute with.")] = Dtype.FLOAT64,
+    method: Annotated[
+        Method, _option("Training", "stream: gradient descent, exact: the normal equation.")
+    ] = Method.AUTO,
+    lr: Annotated[str, _option("Training", "Learning rate.", metavar="auto|<float>")] = "auto",
+    epochs: Annotated[int, _option("Training", "Passes over the rows, at most.")] = 10_000,
+    tol: Annotated[
+        float, _option("Training", "Stop at this share of the first gradient; 0: never.")
+    ] = 1e-6,
+    batch_size: Annotated[
+        int | None, _option("Training", "Rows in a step.", show_default="all")
+    ] = None,
+    momentum: Annotated[float, _option("Training", "Share of the last step to add.")] = 0.0,
+    dampening: Annotated[float, _option("Training", "Share of the gradient to drop.")] = 0.0,
+    nesterov: Annotated[bool, _option("Training", "Nesterov momentum.", "--nesterov")] = False,
+    weight_decay: Annotated[float, _option("Training", "L2 penalty on the weights.")] = 0.0,
+    checkpoint: Annotated[
+        Path | None, _file("Keep the state of training, and resume from it.")
+    ] = None,
+    plot: Annotated[Path | None, _file("Draw training and fit: .png, .svg, .pdf.")] = None,
+    animate: Annotated[
+        Path | None, _file("Film the line of one feature: .gif, .mp4, .html.")
+    ] = None,
+    save: Annotated[Path | None, _file("Save the model for gdcore predict: .npz.")] = None,
+    as_json: Annotated[bool, _option("Output", "Print one JSON object only.", "--json")] = False,
+    no_progress: Annotated[bool, _option("Output", "Show no bar.", "--no-progress")] = False,
+) -> None:
+    """Fit a linear model to a table, and set it beside the normal equation's."""
+    check_outputs(
+        [data],
+        {"--plot": plot, "--animate": animate, "--save": save, "--checkpoint": checkpoint},
+    )
+    table = read_table(data)
+    target = table.find(target)
+    names = choose_features(table, target, features)
+    if animate and (len(names) > 1 or method is Method.EXACT):
+        raise ValueError(
+            "--animate films gradient descent on one feature: choose it with --features, "
+            "and leave out --method exact."
+        )
+    train, test = split_rows(
+        table.numbers(names), table.numbers([target])[:, 0], test_size=test_size, seed=seed
+    )
+    with collect_notes() as notes:
+        model, exact, interrupted = learn(
+            train,
+            names,
+            target,
+            gd.SGD(parse_lr(lr), momentum, dampening, weight_decay, nesterov),
+            standardize=standardize,
+            dtype=dtype.value,
+            save=save,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            tol=tol or None,
+            method=method.value,
+            history=max(1, epochs // _RECORDS),
+            progress=sys.stderr.isatty() and not (as_json or no_progress),
+            checkpoint=checkpoint,
+        )
+    report = {
+        "gdcore": gd.__version__,
+        "data": str(data),
+        **summary(model, train, test),
+        "normal_equation": summary(exact, train, test),
+        "interrupted": interrupted,
+        "notes": notes,
+    }
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report)
+    if interrupted:
+        raise typer.Exit(130)
+    tested = test if len(test[1]) else None
+    if plot:
+        draw(model, train, tested, plot)
+    if animate:
+        film(model, train, tested, animate)
+    if not as_json and (written := [str(path) for path in (plot, animate, save) if path]):
+        print(f"Wrote {', '.join(written)}.")
+    if model.status is gd.Status.DIVERGED:
+        raise typer.Exit(3)
+
+
+@one_sentence()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="What gdcore fit --save wrote.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A table with the model's features.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write them to a file: .csv, .parquet or .npy."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
+) -> None:
+    """Predict the target for the rows of a table, its columns matched by name."""
+    check_outputs([data, model], {"--out": out})
+    fitted = gd.load(model)
+    table = read_table(data)
+    values = fitted.predict(table.numbers(model_columns(fitted, table)))
+    if values.ndim == 1:
+        columns = {"prediction": values}
+    else:
+        columns = {f"prediction{j}": values[:, j] for j in range(values.shape[1])}
+    if out:
+        write_table(out, columns)
+    if as_json:
+        print_json(
+            {
+                "gdcore": gd.__version__,
+                "model": str(model),
+                "data": str(data),
+                "rows": len(values),
+                "predictions": values.tolist(),
+            }
+        )
+    elif out:
+        print(f"{len(values)} predictions in {out}")
+    else:
+        print_csv(sys.stdout, columns)
+
+
+def config() -> None:
+    """Show what was built and what this machine runs."""
+    gd.show_config()
+
+
+def selftest() -> None:
+    """Prove that on this machine every result has the bits it should have."""
+    report = gd.selftest()
+    print(report)
+    if not report:
+        raise typer.Exit(1)

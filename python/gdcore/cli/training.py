@@ -1,0 +1,213 @@
+"""From a table to a model: choose columns, split rows, standardize, fit, and back."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shlex
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import gdcore as gd
+from gdcore.cli.table import Table
+
+Array = NDArray[Any]
+Rows = tuple[Array, Array]  # X (n, d) and y (n,)
+
+
+class Learned(NamedTuple):
+    """What came of the rows: the model asked for, and the closed form beside it."""
+
+    model: gd.Fit
+    exact: gd.Fit
+    interrupted: bool
+
+
+def learn(
+    rows: Rows,
+    names: tuple[str, ...],
+    target: str,
+    sgd: gd.SGD,
+    *,
+    standardize: bool,
+    dtype: str,
+    save: Path | None,
+    **settings: Any,
+) -> Learned:
+    """Fit rows, with the settings of `gdcore.fit`, to models of the columns as they are.
+
+    The model is saved as soon as it is there: Ctrl-C during the closed form cannot lose it.
+    """
+    X, y = rows
+    scaling = Scaling.of(X, names) if standardize else None
+    X, y = _in_dtype(scaling.apply(X) if scaling else X, y, dtype)
+
+    def named(model: gd.Fit) -> gd.Fit:
+        model = scaling.undo(model) if scaling else model
+        return replace(model, feature_names=names, target_name=target)
+
+    interrupted = False
+    try:
+        model = gd.fit(X, y, sgd, **settings)
+    except gd.FitInterrupted as stopped:
+        model, interrupted = stopped.fit, True
+        warnings.warn(f"interrupted after {model.epochs} epochs.", stacklevel=1)
+    model = named(model)
+    if save:
+        model.save(save)
+    return Learned(model, named(gd.fit(X, y, sgd, method="exact")), interrupted)
+
+
+def choose_features(table: Table, target: str, wanted: str | None) -> tuple[str, ...]:
+    """Return the columns to predict from.
+
+    Parameters
+    ----------
+    wanted : str, optional
+        Names separated by commas, quoted as in a CSV file where a name holds one; by default,
+        all columns but the target.
+
+    Examples
+    --------
+    >>> table = Table(Path("cars.npz"), {name: np.ones(1) for name in ("mass", "hp", "mpg")})
+    >>> choose_features(table, "mpg", None)
+    ('mass', 'hp')
+    >>> choose_features(table, "mpg", "hp")
+    ('hp',)
+    """
+    if wanted is None:
+        names = [name for name in table.names if name != target]
+    else:
+        names = [name.strip() for name in next(csv.reader([wanted], skipinitialspace=True), [])]
+        table.require(names)
+    if not names:
+        raise ValueError(f"there is no column of {table.path} to predict {target!r} from.")
+    if target in names or len(set(names)) < len(names):
+        raise ValueError("--features must name each column once, and never the target.")
+    usable = [name for name in table.numeric if name and name != target]
+    if unusable := [name for name in names if name not in usable]:
+        advice = f"; choose others: --features {shlex.quote(','.join(usable))}" if usable else ""
+        reason = "has a column without a name" if "" in unusable else table.not_numeric(unusable)
+        raise ValueError(f"{reason}{advice}.")
+    return tuple(names)
+
+
+def model_columns(model: gd.Fit, table: Table) -> tuple[str, ...]:
+    """Return the columns of a table that a model predicts from: by name, if it has any."""
+    d = len(model.weights)
+    if model.feature_names is None and len(table.names) != d:
+        raise ValueError(
+            f"the model has no names for its {d} features, so {table.path} must have exactly "
+            f"{d} columns in the same order, not {len(table.names)}."
+        )
+    return model.feature_names or table.names
+
+
+def parse_lr(text: str) -> float | Literal["auto"]:
+    """Return the learning rate that a word means."""
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--lr must be auto or a number, not {text!r}.") from None
+
+
+def split_rows(X: Array, y: Array, *, test_size: float, seed: int) -> tuple[Rows, Rows]:
+    """Draw rows to test on; the others, in their order, are for training.
+
+    Parameters
+    ----------
+    test_size : float
+        Share of the rows to test on, rounded up to a whole number of them.
+    seed : int
+        Which draw: the first of ``numpy.random.default_rng(seed).permutation(n)``.
+
+    Examples
+    --------
+    >>> X, y = np.arange(4.0)[:, None], np.arange(4.0)
+    >>> train, test = split_rows(X, y, test_size=0.25, seed=0)
+    >>> train[1], test[1]
+    (array([0., 1., 3.]), array([2.]))
+    """
+    if not 0 <= test_size < 1:
+        raise ValueError(f"--test-size must be at least 0 and below 1, not {test_size:g}.")
+    n = len(y)
+    n_test = math.ceil(n * test_size)
+    if n_test == n:
+        raise ValueError(
+            f"with {n} row{'s' if n > 1 else ''} and --test-size {test_size:g} none is left to "
+            "train on; use --test-size 0."
+        )
+    testing = np.zeros(n, bool)
+    testing[np.random.default_rng(seed).permutation(n)[:n_test]] = True
+    return (X[~testing], y[~testing]), (X[testing], y[testing])
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Shift and scale of columns to mean 0 and standard deviation 1, and back.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of shape (d,)
+        A scaled column is ``(column - mean) / scale``.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 5.0], [3.0, 9.0]])
+    >>> Scaling.of(X, ["a", "b"]).apply(X)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    """
+
+    mean: Array
+    scale: Array
+
+    @classmethod
+    def of(cls, X: Array, names: Sequence[str]) -> Self:
+        """Measure columns; a constant one becomes 0, with a warning that names it."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = X.std(axis=0)
+        if not np.isfinite(scale).all():
+            raise ValueError("the squares of some columns overflow; divide these columns first.")
+        constant = (X[0] == X).all(axis=0) | (scale == 0)
+        if constant.any():
+            listed = ", ".join(np.asarray(names)[constant])
+            warnings.warn(f"constant in the training rows, so of no use: {listed}.", stacklevel=2)
+        return cls(np.where(constant, X[0], X.mean(axis=0)), np.where(constant, 1.0, scale))
+
+    def apply(self, X: Array) -> Array:
+        """Scale columns."""
+        return (X - self.mean) / self.scale
+
+    def undo(self, model: gd.Fit) -> gd.Fit:
+        """Return a model of scaled columns, one target, as one of the columns themselves."""
+        history, start = model.history, model.start
+        if history.weights is not None:
+            history = replace(history, **self._undone(history.weights, history.intercept))
+        if start is not None:
+            start = start._replace(**self._undone(start.weights, start.intercept))
+        undone = self._undone(model.weights, model.intercept)
+        return replace(model, **undone, history=history, start=start, state=None)
+
+    def _undone(self, weights: Array, intercept: Any) -> dict[str, Any]:
+        unscaled = weights / self.scale
+        shifted = np.asarray(intercept - unscaled @ self.mean)
+        dtype = weights.dtype
+        return {"weights": unscaled.astype(dtype), "intercept": shifted.astype(dtype)[()]}
+
+
+def _in_dtype(X: Array, y: Array, dtype: str) -> Rows:
+    """Return data in the dtype to compute with, none of its numbers overflown."""
+    with np.errstate(over="ignore"):
+        X, y = X.astype(dtype), y.astype(dtype)
+    if not (np.isfinite(X).all() and np.isfinite(y).all()):
+        raise ValueError(f"the data holds numbers that {dtype} does not; use --dtype float64.")
+    return X, y

@@ -1,0 +1,151 @@
+"""What was built and chosen: gd.config, gd.show_config, gd.selftest, thread counts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fits
+import gdcore as gd
+
+KEYS = [
+    "version", "isa", "isas_available", "isas_built", "threads", "threads_reason", "openmp",
+    "compiler", "cuda", "chunk",
+]  # fmt: skip
+BUILT = {"x86_64": ["baseline", "avx2", "avx512"], "aarch64": ["baseline", "neon"]}
+PROJECT = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+TELL = "import gdcore as gd; c = gd.config(); print(c['threads'], c['threads_reason'], sep='|')"
+
+
+def test_config() -> None:
+    config = gd.config()
+    assert list(config) == KEYS
+    assert config["version"] == gd.__version__ == PROJECT["version"]
+    assert config["isa"] in config["isas_available"]
+    assert "baseline" in config["isas_available"]
+    assert set(config["isas_available"]) <= set(config["isas_built"])
+    assert "reference" not in config["isas_built"]
+    assert re.fullmatch(r"\w+ \d+\.\d+.*", config["compiler"])
+    assert config["cuda"] == "not built"
+    assert config["chunk"] == {"float32": 512, "float64": 256}
+    assert 1 <= config["threads"] <= 1024
+    assert config["threads_reason"]
+
+
+@pytest.mark.skipif(platform.machine() not in BUILT, reason="no list for this machine")
+def test_every_instruction_set_of_the_machine_was_built() -> None:
+    assert gd.config()["isas_built"] == BUILT[platform.machine()]
+
+
+def test_config_is_a_copy() -> None:
+    gd.config()["chunk"]["float32"] = 3
+    gd.config()["isas_available"].clear()
+    assert gd.config()["chunk"]["float32"] == 512
+    assert gd.config()["isas_available"]
+
+
+def test_config_follows_the_choice(isa: str, threads: int) -> None:
+    config = gd.config()
+    assert (config["isa"], config["threads"]) == (isa, threads)
+
+
+def test_the_openmp_runtime_is_named() -> None:
+    paths = gd.config()["openmp"]
+    if gd.config()["threads_reason"] == "built without OpenMP":
+        pytest.skip("built without OpenMP")
+    assert any(re.search(r"lib(gomp|omp|iomp)", p) for p in paths)
+    assert all(os.path.isfile(p) for p in paths)
+    assert paths == sorted(set(paths))
+
+
+def test_show_config(capsys: Any) -> None:
+    assert gd.show_config() is None
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == KEYS
+    assert all(len(line.split()) > 1 for line in lines)
+    assert "chunk           float32 512, float64 256" in lines
+
+
+def test_selftest() -> None:
+    before = gd._core.get_isa(), gd.get_num_threads()
+    report = gd.selftest()
+    assert report
+    assert report.ok
+    assert report.failures == ()
+    assert report.cases > 100
+    assert list(report.isas) == gd.config()["isas_available"]
+    assert (gd._core.get_isa(), gd.get_num_threads()) == before
+    assert re.fullmatch(r"\d+ results on .*: same bits everywhere", str(report))
+
+
+def test_selftest_sees_a_wrong_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One instruction set that adds an ulp to one product."""
+    right = gd._core.matmul
+
+    def wrong(a: Any, b: Any, out: Any = None) -> Any:
+        product = right(a, b, out)
+        if gd._core.get_isa() == "baseline":
+            product[0, 0] *= 1 + 2.0**-20
+        return product
+
+    monkeypatch.setattr(gd._core, "matmul", wrong)
+    report = gd.selftest()
+    assert not report
+    assert report.failures
+    assert all("matmul" in f and "baseline" in f for f in report.failures)
+    assert re.search(r"\d+ differ\n", str(report))
+
+
+def test_set_num_threads() -> None:
+    for n in (1, 5, 1024):
+        assert gd.set_num_threads(n) is None
+        assert gd.get_num_threads() == n
+        assert gd.config()["threads_reason"] == "set_num_threads" or n == gd._core.DEFAULT_THREADS
+
+
+@pytest.mark.parametrize("n", [0, -1, 1025, 10**12])
+def test_thread_counts_out_of_range(n: int) -> None:
+    before = gd.get_num_threads()
+    with pytest.raises(ValueError, match=r"1 to 1024"):
+        gd.set_num_threads(n)
+    assert gd.get_num_threads() == before
+
+
+# Threads at import: the least of several limits, and the reason is told.
+
+
+def told(**environment: str) -> tuple[int, str]:
+    for name in ("OMP_NUM_THREADS", "GDCORE_NUM_THREADS"):
+        environment.setdefault(name, "")
+    script = "import os\n" + "\n".join(
+        f"os.environ.pop({k!r})" for k, v in environment.items() if not v
+    )
+    threads, reason = fits.python(f"{script}\n{TELL}", **environment).stdout.strip().split("|")
+    return int(threads), reason
+
+
+def test_threads_of_the_machine() -> None:
+    threads, reason = told()
+    assert 1 <= threads <= len(os.sched_getaffinity(0))
+    assert "CPU" in reason
+
+
+def test_threads_of_the_environment() -> None:
+    assert told(GDCORE_NUM_THREADS="1") == (1, "GDCORE_NUM_THREADS") or told()[0] == 1
+    assert told(OMP_NUM_THREADS="1") == (1, "OMP_NUM_THREADS") or told()[0] == 1
+    assert told(OMP_NUM_THREADS="1,4")[0] == 1
+    most = told()
+    assert told(GDCORE_NUM_THREADS="1000") == most  # asks for no more than there are
+    assert told(GDCORE_NUM_THREADS="1000", OMP_NUM_THREADS="1")[0] == 1
+
+
+def test_threads_of_the_affinity_mask() -> None:
+    script = f"import os\nos.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n{TELL}"
+    environment = {"OMP_NUM_THREADS": "64"}
+    assert fits.python(script, **environment).stdout == "1|CPUs this process may run on\n"
