@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
 SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".cpp", ".hpp", ".h"))
-COMPILER = shutil.which("c++")
 ARCHITECTURES = {"x86_64": "x86_64|AMD64|amd64", "aarch64": "aarch64|arm64"}
 
 
@@ -67,20 +66,25 @@ def common_flags() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def compiler() -> str:
+    path = shutil.which("c++")
+    if path is None or shutil.which("nm") is None:
+        pytest.skip("needs c++ and nm")
+    return path
+
+
+@pytest.fixture(scope="module")
+def objects(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Compile the kernels for each instruction set.
 
     Without optimisation: what would be inlined and so disappear is then a symbol that can be seen.
     """
-    if COMPILER is None or shutil.which("nm") is None:
-        pytest.skip("needs c++ and nm")
     folder, made = tmp_path_factory.mktemp("objects"), {}
     for name, flags in isa_flags().items():
         made[name] = folder / f"{name}.o"
-        command = [COMPILER, *common_flags(), *flags, "-O0", f"-I{CSRC}", "-c", "-o"]
-        subprocess.run(
-            [*command, made[name], CSRC / "cpu/isa/kernels.cpp"], check=True, capture_output=True
-        )
+        source, out = str(CSRC / "cpu/isa/kernels.cpp"), str(made[name])
+        command = [compiler, *common_flags(), *flags, "-O0", f"-I{CSRC}", "-c", source, "-o", out]
+        subprocess.run(command, check=True, capture_output=True)
     return made
 
 
@@ -119,7 +123,7 @@ def test_nothing_runs_at_load(objects: dict[str, Path]) -> None:
         assert not [s for s in names if "GLOBAL__sub_I" in s or "static_init" in s], name
         assert not [s for s in names if "cxa_atexit" in s or "cxa_guard" in s], name
         if shutil.which("objdump"):
-            listed = ["objdump", "-h", path]
+            listed = ["objdump", "-h", str(path)]
             headers = subprocess.run(listed, check=True, capture_output=True, text=True).stdout
             assert not re.search(r"\.(init_array|ctors|preinit_array)", headers), name
 
@@ -132,10 +136,8 @@ def test_kernels_are_freestanding(objects: dict[str, Path]) -> None:
         assert called <= ({"fma", "fmaf"} if name == "baseline" else set()), name
 
 
-def test_nm_would_see_it(tmp_path: Path) -> None:
+def test_nm_would_see_it(compiler: str, tmp_path: Path) -> None:
     """The same check on a source that breaks each rule."""
-    if COMPILER is None or shutil.which("nm") is None:
-        pytest.skip("needs c++ and nm")
     source, made = tmp_path / "bad.cpp", tmp_path / "bad.o"
     source.write_text(
         "#include <algorithm>\n"
@@ -143,7 +145,7 @@ def test_nm_would_see_it(tmp_path: Path) -> None:
         "template <class T> T twice(T x) { return x + x; }\n"
         "int use(int x) { return twice(std::max(x, start)); }\n"
     )
-    subprocess.run([COMPILER, "-O0", "-c", "-o", made, source], check=True)
+    subprocess.run([compiler, "-O0", "-c", "-o", made, source], check=True)
     kinds = dict((s, kind) for kind, s in symbols(made))
     assert kinds["_Z5twiceIiET_S0_"] in "Wu"
     assert any("GLOBAL__sub_I" in s for s in kinds)

@@ -241,7 +241,7 @@ def test_one_row(batch_size: int | None) -> None:
 
 def test_no_columns() -> None:
     """The intercept is then the mean."""
-    for how in ({}, {"method": "exact"}):
+    for how in METHODS["stream"], METHODS["exact"]:
         result = gd.fit(np.empty((6, 0)), Y, **how)
         assert result.status is Status.CONVERGED
         np.testing.assert_allclose(result.intercept, Y.mean())
@@ -350,7 +350,7 @@ def test_names_of_options_are_checked() -> None:
     with pytest.raises(TypeError, match="learning_rate"):
         gd.fit(GOOD, Y, learning_rate=0.1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="positional"):
-        gd.fit(GOOD, Y, gd.SGD(), 100)  # type: ignore[misc]
+        gd.fit(GOOD, Y, gd.SGD(), 100)  # type: ignore[call-arg]
 
 
 # Prediction.
@@ -365,7 +365,7 @@ def test_predictions() -> None:
     refused(lambda: fit.predict(ones(4, 2), offset=ones(3, 4)), r"offset .*\(3, 4\).*\(4,\)")
     refused(lambda: several.predict(ones(4, 2), offset=ones(4)), r"offset .*\(4,\).*\(4, 2\)")
     refused(lambda: fit.predict(ones(4, 2).astype(complex)), "complex", TypeError)
-    refused(lambda: fit.predict(None), "X", TypeError)
+    refused(lambda: fit.predict(None), "X", TypeError)  # type: ignore[arg-type]
     bad = ones(3, 2)
     bad[1, 1] = np.nan
     assert np.isnan(fit.predict(bad)).tolist() == [False, True, False]

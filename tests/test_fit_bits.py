@@ -94,7 +94,8 @@ def test_layouts(
     isa: str, dtype: Any, layout: str, d: int, t: int | None, batch_size: int | None
 ) -> None:
     """C and Fortran order, negative strides, odd addresses: all arrays so, then X alone."""
-    problem, place = draw(dtype, 600, d, t), LAYOUTS[layout]
+    place: Any = LAYOUTS[layout]
+    problem = draw(dtype, 600, d, t)
     want = expected(dtype, 600, d, t, FULL, batch_size)
     assert run(problem.map(place), FULL, batch_size) == want
     mixed = Linear(**(vars(problem) | {"X": place(problem.X)}))

@@ -244,7 +244,7 @@ def test_schedule(
         return 0.0 if epoch == 5 else top / (1 + epoch)
 
     sgd = gd.SGD(lr=rate, **options)
-    how = {"batch_size": batch_size}
+    how: dict[str, Any] = {"batch_size": batch_size}
     result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **how)
     loop = TorchLoop(torch, problem, replace(sgd, lr=top), rate=rate, **how).run(EPOCHS)
     compare(result, loop)
@@ -256,7 +256,7 @@ def test_maximize(torch: ModuleType, rng: Any, batch_size: int | None) -> None:
     problem = draw(rng, parts="b")
     with (
         pytest.warns(gd.LearningRateWarning, match="maximize"),
-        pytest.warns(gd.FitWarning, match=f"Diverged at epoch {EPOCHS} "),
+        pytest.warns(gd.FitWarning, match="Diverged"),
     ):
         result, loop = train(torch, problem, {"maximize": True}, batch_size=batch_size)
     assert result.status is gd.Status.DIVERGED
@@ -269,10 +269,10 @@ def test_the_comparison_can_fail(torch: ModuleType, rng: Any) -> None:
     result, loop = train(torch, problem, {})
     compare(result, loop)
     short = fits.rows_of(problem, slice(1, None))
-    lr = loop.sgd.lr
+    lr: Any = loop.sgd.lr
     for wrong in (
         fits.fit(short, loop.sgd, epochs=EPOCHS, tol=None),
-        fits.fit(problem, gd.SGD(lr=lr * (1 + 1e-12)), epochs=EPOCHS, tol=None),  # type: ignore
+        fits.fit(problem, gd.SGD(lr=lr * (1 + 1e-12)), epochs=EPOCHS, tol=None),
     ):
         with pytest.raises(AssertionError):
             compare(replace(wrong, lr=lr), loop)

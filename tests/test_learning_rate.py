@@ -20,7 +20,7 @@ import problems
 from gdcore import Status
 from problems import CHUNK, REDUCTIONS, Array, Linear
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "momentum": {"momentum": 0.9},
     "little momentum": {"momentum": 0.1},
@@ -121,7 +121,7 @@ def test_float32(rng: Any, n: int, d: int) -> None:
     roundings = d + 4 + min(n, CHUNK["float32"])
     X = np.abs(np.hstack([problem.X.astype(float), np.ones((n, 1))]))
     spread = np.linalg.norm(X, 2) ** 2 / (fits.steepest(problem) * n / 2)
-    rel = 1e-6 + bounds.gamma(2 * roundings, np.float32) * spread
+    rel = float(1e-6 + bounds.gamma(2 * roundings, np.float32) * spread)
     assert limit_of(problem) == pytest.approx(2 / fits.steepest(problem), rel=rel)
     if n == 40:
         assert rel < 1e-4
@@ -142,7 +142,7 @@ def test_limits_by_the_iteration_itself(rng: Any, kind: str) -> None:
     limit, hessian = limit_of(problem, **options), fits.hessian(problem)
 
     def radius(lr: float) -> float:
-        matrix = bounds.sgd_matrix(gd.SGD(lr=lr, **options), hessian)  # type: ignore[arg-type]
+        matrix = bounds.sgd_matrix(gd.SGD(lr=lr, **options), hessian)
         if "momentum" not in options:
             matrix = matrix[:5, :5]
         return float(np.abs(np.linalg.eigvals(matrix)).max())
@@ -300,7 +300,7 @@ def solvable(draw: st.DrawFn) -> tuple[Linear, Array]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     n, d = draw(st.integers(1, 30)), draw(st.integers(1, 8))
     t = draw(st.none() | st.integers(1, 3))
-    dtype = draw(st.sampled_from(problems.DTYPES))
+    dtype: Any = draw(st.sampled_from(problems.DTYPES))
     parts = draw(st.sampled_from(["", "b", "s", "bs"]))
     reduction = draw(st.sampled_from(REDUCTIONS))
     problem = problems.linear(rng, n, d, t, dtype=dtype, reduction=reduction, parts=parts)
@@ -342,7 +342,7 @@ def check_auto(problem: Linear, truth: Array, options: Any, **how: Any) -> None:
 @repeatable
 @given(solvable(), st.sampled_from(STEADY))
 def test_auto_never_diverges(problem: Any, options: Any) -> None:
-    check_auto(*problem, options)
+    check_auto(problem[0], problem[1], options)
 
 
 @repeatable
@@ -351,7 +351,7 @@ def test_auto_never_diverges_in_mini_batches(
     problem: Any, data: Any, shuffle: bool, seed: int
 ) -> None:
     batch_size = data.draw(st.integers(1, len(problem[0].X)))
-    check_auto(*problem, {}, batch_size=batch_size, shuffle=shuffle, seed=seed)
+    check_auto(problem[0], problem[1], {}, batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 
 @pytest.mark.parametrize("options", STEADY, ids=str)

@@ -48,10 +48,10 @@ def permutation_of_the_definition(n: int, seed: int, epoch: int) -> list[int]:
     def mixed(half: int, word: int, width: int) -> int:
         h = (half ^ word) * 0x9E3779B97F4A7C15 % 2**64
         h = (h ^ h >> 32) * 0xD6E8FEB86659FD93 % 2**64
-        return (h >> 32) % 2**width
+        return (h >> 32) & ((1 << width) - 1)
 
     def once(x: int) -> int:
-        left, right = divmod(x, 2**right_bits)
+        left, right = divmod(x, 1 << right_bits)
         for even, odd in zip(words[::2], words[1::2], strict=True):
             left ^= mixed(right, even, left_bits)
             right ^= mixed(left, odd, right_bits)

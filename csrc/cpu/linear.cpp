@@ -123,16 +123,29 @@ class Chunk {
       return args_.X.data + (begin_ + i0) * args_.X.rs;
     }
     ld = plan_.width;
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* from = args_.X.data + row(i0 + i) * args_.X.rs;
-      T* to = X_ + i * ld;
-      if (args_.X.cs == 1)
-        std::copy_n(from, args_.d, to);
-      else
-        for (int64_t j = 0; j < args_.d; ++j) to[j] = from[j * args_.X.cs];
-      for (int64_t j = args_.d; j < ld; ++j) to[j] = T(0);
+    switch (args_.t == 1 ? ld : 0) {
+      case 2: copy_rows<2>(i0, rows); break;
+      case 4: copy_rows<4>(i0, rows); break;
+      case 8: copy_rows<8>(i0, rows); break;
+      default: copy_rows<0>(i0, rows);
     }
     return X_;
+  }
+
+  // Rows of X to X_, padded with zeros to `Width` columns (0: as wide as they are).
+  template <int Width>
+  void copy_rows(int64_t i0, int64_t rows) const {
+    const int64_t d = args_.d, cs = args_.X.cs;
+    T* to = X_;
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* const from = args_.X.data + row(i0 + i) * args_.X.rs;
+      if constexpr (Width == 0) {
+        for (int64_t j = 0; j < d; ++j) *to++ = from[j * cs];
+      } else {
+#pragma GCC unroll 8
+        for (int j = 0; j < Width; ++j) *to++ = j < d ? from[j * cs] : T(0);
+      }
+    }
   }
 
   void single_target(const T* y, const T* offset, const T* weight, Partial<T>& out) {

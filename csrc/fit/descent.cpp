@@ -131,8 +131,8 @@ Outcome Descent<T>::evaluate(Budget& budget, Outcome outcome) {
   if (!pass_.run(problem_.args(state_.params.data()), budget)) return Outcome::running;
   loss_ = problem_.close(problem_.n, pass_.sums, nullptr);
   ending_ = Outcome::running;
-  if (std::isfinite(loss_) || outcome == Outcome::diverged || !updated_) return std::isfinite(loss_) ? outcome : Outcome::diverged;
-  return diverge(false);
+  if (!std::isfinite(loss_) && outcome != Outcome::diverged && updated_) return diverge(false);
+  return std::isfinite(loss_) ? outcome : Outcome::diverged;
 }
 
 // Falls back to the last parameters whose loss was finite; their loss may still have to be evaluated.

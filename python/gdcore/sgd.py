@@ -45,7 +45,8 @@ class SGD:
     ----------
     lr : float, "auto" or callable, default "auto"
         Learning rate. "auto" is 1/lambda_max of the loss's Hessian, half the stability limit of
-        plain descent (`gdcore.fit` only). A callable maps the epoch, counted from 0, to a rate.
+        plain descent (`gdcore.fit` only). A callable maps the epoch, counted from 0, to a rate;
+        it is asked ahead of time, and may be asked twice for an epoch.
     momentum : float, default 0.0
     dampening : float, default 0.0
     weight_decay : float, default 0.0

@@ -159,14 +159,15 @@ def _write_gif(animation: FuncAnimation, path: Path) -> None:
             shot = BytesIO()
             self.fig.savefig(shot, **options, format="rgba", dpi=self.dpi)
             frame = Image.frombytes("RGBA", self.frame_size, shot.getvalue()).convert("RGB")
-            if self.frames:
-                frame = frame.quantize(palette=self.frames[0], dither=Image.Dither.NONE)
-            else:  # colours so far apart that none but white is taken for white
-                frame = frame.quantize(64, method=Image.Quantize.MAXCOVERAGE)
-            self.frames.append(frame)
+            frame = frame.point(lambda level: level & 252)  # as finely as Pillow tells them apart
+            palette = self.frames[0] if self.frames else None
+            self.frames.append(frame.quantize(palette=palette, dither=Image.Dither.NONE))
 
         def finish(self) -> None:
             first, *others = self.frames
+            colors = [level * 255 // 252 for level in first.getpalette() or ()]  # white is 255
+            for frame in self.frames:
+                frame.putpalette(colors)
             ms = round(1000 / self.fps)
             first.save(path, save_all=True, append_images=others, duration=ms, loop=0)
 
