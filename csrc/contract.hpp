@@ -16,12 +16,14 @@ constexpr int64_t L = sizeof(T) == 4 ? 512 : 256;
 
 constexpr int64_t chunks_of(int64_t terms, int64_t chunk) { return (terms + chunk - 1) / chunk; }
 
-// Lanes of a sum of k terms: 16, or for short sums the next power of two, so that rows can share a vector.
+// Lanes of a sum of k terms: 16, or for short sums the next power of two, so that rows can share a
+// vector.
 constexpr int64_t lanes_of(int64_t k) { return k > 8 ? 16 : k > 4 ? 8 : k > 2 ? 4 : k > 1 ? 2 : 1; }
 
 enum class Reduction { mean, sum, half_mean, half_sum };
 
-// loss = T(sum of squares / divisor); gradient = T(gradient * sum of products): in double, rounded once.
+// loss = T(sum of squares / divisor); gradient = T(gradient * sum of products): in double, rounded
+// once.
 struct Scale {
   double divisor;   // of the sum of squares
   double gradient;  // of the sum of residual times input

@@ -1,11 +1,12 @@
-// The operations every device implements, and the views they work on. Strides are in elements; 0 broadcasts.
+// The operations every device implements, and the views they work on. Strides are in elements; 0
+// broadcasts.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
 #include "contract.hpp"
-#include "fit/shuffle.hpp"
+#include "shuffle.hpp"
 
 namespace gdcore {
 
@@ -27,7 +28,8 @@ struct MatmulArgs {
   int64_t m, n, k;
   Matrix<const T> a, b;
   Matrix<T> c;
-  std::vector<int64_t> batch, a_batch, b_batch, c_batch;  // shape and strides of the batch dimensions
+  std::vector<int64_t> batch, a_batch, b_batch,
+      c_batch;  // shape and strides of the batch dimensions
 };
 
 // Elements in C order of an n-dimensional strided array.
@@ -44,8 +46,8 @@ struct MseArgs {
   int64_t size;
   Elements<const T> pred, target;
   MseOutput output;
-  T* out;          // contiguous: gradient_factor * residual, or residual squared
-  T gradient;      // factor of the residual
+  T* out;      // contiguous: gradient_factor * residual, or residual squared
+  T gradient;  // factor of the residual
 };
 
 // prediction (n,t) = X (n,d) @ weights (d,t) + intercept (t) + offset; residual = prediction - y.
@@ -53,12 +55,12 @@ struct MseArgs {
 template <class T>
 struct LinearArgs {
   int64_t n, d, t;
-  Matrix<const T> X, y, offset;      // offset.data may be null
-  Vector<const T> sample_weight;     // may be null
+  Matrix<const T> X, y, offset;   // offset.data may be null
+  Vector<const T> sample_weight;  // may be null
   Matrix<const T> weights;
-  Vector<const T> intercept;         // may be null
+  Vector<const T> intercept;  // may be null
   const Permutation* order = nullptr;
-  int64_t first = 0;                 // positions [first, first + n) are summed
+  int64_t first = 0;  // positions [first, first + n) are summed
 };
 
 // What a pass over the rows adds up: chunk partials in T, added in chunk order in double.
@@ -91,8 +93,10 @@ struct Device {
   void (*linear)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
   // The whole of each of `count` independent problems; sums are reset first.
   void (*linear_each)(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
-  // One step on n contiguous parameters; velocity is null without momentum; first: velocity is made, not read.
-  void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr, const SgdOptions&);
+  // One step on n contiguous parameters; velocity is null without momentum; first: velocity is
+  // made, not read.
+  void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
+              const SgdOptions&);
 };
 
 // The device in force: the CPU under the chosen ISA, or the reference loops.

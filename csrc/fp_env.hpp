@@ -1,4 +1,5 @@
-// The floating-point mode of the contract: round to nearest, subnormals kept. Restored on the way out.
+// The floating-point mode of the contract: round to nearest, subnormals kept. Restored on the way
+// out.
 #pragma once
 
 #include <cstdint>

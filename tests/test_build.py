@@ -225,6 +225,8 @@ def layer_of(name: str) -> str:
     single = {
         "device.hpp": "device",
         "contract.hpp": "numerics",
+        "shuffle.hpp": "numerics",
+        "shuffle.cpp": "numerics",
         "fp_env.hpp": "numerics",
         "cpu/isa/table.hpp": "table",
         "cpu/dispatch.hpp": "dispatch",

@@ -388,19 +388,21 @@ def test_tol_is_relative_to_the_first_gradient(rng: Any) -> None:
     assert canonical(2.0**40 * small.weights) == canonical(large.weights)
 
 
-@every_batch
+@pytest.mark.parametrize(("batch_size", "momentum"), [(None, 0.0), (None, 0.9), (7, 0.0)])
 @pytest.mark.parametrize("tol", [None, 0.0])
-def test_loss_equal(rng: Any, batch_size: int | None, tol: float | None) -> None:
-    """It stops at the first epoch whose loss is that of the epoch before."""
+def test_loss_equal(rng: Any, batch_size: int | None, tol: float | None, momentum: float) -> None:
+    """It stops at the first epoch whose loss is that of the epoch before, not when it rises."""
     X = problems.normal(rng, (40, 2), np.float32)
     y = (X @ np.array([3, -2], "f4")) + (0 if batch_size else problems.normal(rng, (40,), "f4"))
     how: dict[str, Any] = {"stop": "loss_equal", "epochs": 10**5, "tol": tol}
-    result = gd.fit(X, y, gd.SGD(lr=0.1), batch_size=batch_size, shuffle=False, **how)
+    sgd = gd.SGD(lr=0.05, momentum=momentum)
+    result = gd.fit(X, y, sgd, batch_size=batch_size, shuffle=False, **how)
     assert result.status is Status.CONVERGED
     losses = result.history.loss.tolist()
     if batch_size is None:  # the last loss was measured after the last update
         losses.append(float(result.loss))
     assert result.epochs == len(result.history.loss) < 10**5
+    assert not (momentum and fits.falls(losses))
     repeats = [a == b for a, b in pairwise(losses)]
     assert repeats[-1]
     assert not any(repeats[:-1])

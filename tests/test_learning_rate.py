@@ -368,7 +368,7 @@ def test_auto_never_diverges_in_mini_batches_with_momentum(options: Any) -> None
 def test_auto_never_diverges_on_a_few_heavy_rows(reduction: str) -> None:
     """Batches with several of them are far steeper than the mean over all rows."""
     truth = np.ones(2)
-    for seed in range(60):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((60, 2))
         X[:4] = [[300.0, 100.0]]

@@ -7,7 +7,31 @@ namespace gdcore {
 namespace {
 
 bool is_number(const py::object& value) {
-  return PyFloat_CheckExact(value.ptr()) || PyLong_CheckExact(value.ptr()) || PyBool_Check(value.ptr());
+  return PyFloat_CheckExact(value.ptr()) || PyLong_CheckExact(value.ptr()) ||
+         PyBool_Check(value.ptr());
+}
+
+std::string type_name(const py::object& value) {
+  return py::type::of(value).attr("__name__").cast<std::string>();
+}
+
+py::array as_array(const char* name, const py::object& value) {
+  if (py::isinstance<py::array>(value)) {
+    const bool plain = Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+    if (!plain && py::hasattr(value, "mask"))
+      throw py::type_error(std::string(name) +
+                           " is a masked array, whose mask would be lost; drop or fill the masked "
+                           "entries first, for example with " +
+                           name + ".filled(0).");
+    return py::reinterpret_borrow<py::array>(value);
+  }
+  try {
+    return py::module_::import("numpy").attr("asarray")(value).cast<py::array>();
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError)) throw;
+    throw py::type_error(std::string(name) + " is not an array of numbers (" + type_name(value) +
+                         "); pass a NumPy array or nested lists of equal lengths.");
+  }
 }
 
 // 4 or 8: bytes of the floating type that holds this dtype's values; TypeError if there is none.
@@ -23,19 +47,10 @@ int float_size(const char* name, const py::array& a) {
     case 'b': return 8;
     default: break;
   }
-  throw py::type_error(std::string(name) + " has dtype " + py::str(dtype).cast<std::string>() +
-                       "; gdcore computes in float32 and float64: convert it first, for example with " + name +
-                       ".astype(numpy.float64).");
-}
-
-bool usable(const py::array& a, bool single) {
-  const py::dtype dtype = a.dtype();
-  const py::ssize_t size = single ? 4 : 8;
-  if (dtype.kind() != 'f' || dtype.itemsize() != size || dtype.byteorder() == '>' || dtype.byteorder() == '!') return false;
-  if (!(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) return false;
-  for (py::ssize_t i = 0; i < a.ndim(); ++i)
-    if (a.strides(i) % size != 0) return false;
-  return true;
+  throw py::type_error(
+      std::string(name) + " has dtype " + py::str(dtype).cast<std::string>() +
+      "; gdcore computes in float32 and float64: convert it first, for example with " + name +
+      ".astype(numpy.float64).");
 }
 
 // Smallest and one-past-largest byte address an array touches.
@@ -50,9 +65,23 @@ std::pair<const char*, const char*> extent(const py::array& a) {
   return {low, high};
 }
 
-py::dtype float_dtype(bool single) { return single ? py::dtype::of<float>() : py::dtype::of<double>(); }
+py::dtype float_dtype(bool single) {
+  return single ? py::dtype::of<float>() : py::dtype::of<double>();
+}
 
 }  // namespace
+
+bool usable(const py::array& a, bool single) {
+  const py::dtype dtype = a.dtype();
+  const py::ssize_t size = single ? 4 : 8;
+  if (dtype.kind() != 'f' || dtype.itemsize() != size || dtype.byteorder() == '>' ||
+      dtype.byteorder() == '!')
+    return false;
+  if (!(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) return false;
+  for (py::ssize_t i = 0; i < a.ndim(); ++i)
+    if (a.strides(i) % size != 0) return false;
+  return true;
+}
 
 bool overlap(const py::array& a, const py::array& b) {
   const auto x = extent(a), y = extent(b);
@@ -64,19 +93,14 @@ Operands as_floats(const std::vector<Named>& named) {
   int size = 0;
   for (const auto& [name, value, optional] : named) {
     const bool present = !value.is_none();
-    if (!present && !optional) throw py::type_error(std::string(name) + " is None; pass an array of numbers.");
+    if (!present && !optional)
+      throw py::type_error(std::string(name) + " is None; pass an array of numbers.");
     result.present.push_back(present);
     if (!present) {
       result.arrays.emplace_back();
       continue;
     }
-    py::array a = py::array::ensure(value);
-    if (!a) {
-      PyErr_Clear();
-      throw py::type_error(std::string(name) + " is not an array of numbers (" +
-                           py::str(py::type::of(value).attr("__name__")).cast<std::string>() +
-                           "); pass a NumPy array or nested lists of equal lengths.");
-    }
+    py::array a = as_array(name, value);
     const int own = float_size(name, a);
     if (!is_number(value)) size = std::max(size, own);
     result.arrays.push_back(std::move(a));
@@ -105,8 +129,10 @@ Shape broadcast(const std::string& call, const std::vector<Shape>& shapes) {
       int64_t& size = out[out.size() - shape.size() + i];
       if (size == 1) size = shape[i];
       if (shape[i] == size || shape[i] == 1) continue;
-      throw py::value_error(call + " the batch dimensions do not broadcast: counted from the right, each must be 1 or "
-                                   "equal to the others.");
+      throw py::value_error(
+          call +
+          " the batch dimensions do not broadcast: counted from the right, each must be 1 or "
+          "equal to the others.");
     }
   }
   return out;
@@ -132,29 +158,36 @@ int64_t batch_offset(const Shape& batch, const Shape& strides, int64_t index) {
 int64_t product(const Shape& shape) {
   int64_t size = 1;
   for (int64_t n : shape)
-    if (__builtin_mul_overflow(size, n, &size)) throw py::value_error("the result of shape " + text(shape) + " is too large.");
+    if (__builtin_mul_overflow(size, n, &size))
+      throw py::value_error("the result of shape " + text(shape) + " is too large.");
   return size;
 }
 
-Destination::Destination(const char* function, const py::object& out, const Shape& shape, bool single,
-                         const std::vector<py::array>& inputs, bool need_contiguous) {
+Destination::Destination(const char* function, const py::object& out, const Shape& shape,
+                         bool single, const std::vector<py::array>& inputs, bool need_contiguous) {
   const py::dtype dtype = float_dtype(single);
   const std::string name = std::string(function) + ": out";
   if (!out.is_none()) {
-    if (!py::isinstance<py::array>(out)) throw py::type_error(name + " must be a NumPy array, or None.");
+    if (!py::isinstance<py::array>(out))
+      throw py::type_error(name + " must be a NumPy array, or None.");
     out_ = py::reinterpret_borrow<py::array>(out);
     if (!out_.dtype().equal(dtype))
-      throw py::type_error(name + " has dtype " + py::str(out_.dtype()).cast<std::string>() + ", but the result is " +
-                           py::str(dtype).cast<std::string>() + "; give an array of that dtype.");
+      throw py::type_error(name + " has dtype " + py::str(out_.dtype()).cast<std::string>() +
+                           ", but the result is " + py::str(dtype).cast<std::string>() +
+                           "; give an array of that dtype.");
     if (shape_of(out_) != shape)
-      throw py::value_error(name + " has shape " + text(shape_of(out_)) + ", but the result has shape " + text(shape) + ".");
+      throw py::value_error(name + " has shape " + text(shape_of(out_)) +
+                            ", but the result has shape " + text(shape) + ".");
     if (!out_.writeable()) throw py::value_error(name + " is read-only; give a writable array.");
     given_ = true;
     copy_back_ = !usable(out_, single) || (need_contiguous && !(out_.flags() & py::array::c_style));
-    for (const py::array& input : inputs) copy_back_ = copy_back_ || (input && overlap(out_, input));
+    for (const py::array& input : inputs)
+      copy_back_ = copy_back_ || (input && overlap(out_, input));
   }
   product(shape);
-  array_ = given_ && !copy_back_ ? out_ : py::array(dtype, std::vector<py::ssize_t>(shape.begin(), shape.end()));
+  array_ = given_ && !copy_back_
+               ? out_
+               : py::array(dtype, std::vector<py::ssize_t>(shape.begin(), shape.end()));
 }
 
 py::object Destination::finish() {
@@ -177,7 +210,8 @@ Reduction reduction_of(const py::object& name, bool none_allowed) {
     if (text == "half_mean") return Reduction::half_mean;
     if (text == "half_sum") return Reduction::half_sum;
   }
-  throw py::value_error("reduction is " + py::repr(name).cast<std::string>() + "; choose 'mean', 'sum', 'half_mean'" +
+  throw py::value_error("reduction is " + py::repr(name).cast<std::string>() +
+                        "; choose 'mean', 'sum', 'half_mean'" +
                         (none_allowed ? ", 'half_sum' or 'none'." : " or 'half_sum'."));
 }
 

@@ -13,11 +13,7 @@ namespace gdcore {
 
 void register_config(py::module_& m) {
   const char* forced = std::getenv("GDCORE_ISA");
-  try {
-    choose_isa(forced ? forced : available_isas().back());
-  } catch (const std::invalid_argument& error) {
-    throw py::value_error(std::string("GDCORE_ISA: ") + error.what());
-  }
+  choose_isa(forced ? forced : available_isas().back());
   const ThreadLimit limit = thread_limit();
   set_num_threads(limit.threads);
 
@@ -33,13 +29,7 @@ void register_config(py::module_& m) {
   m.def("built_isas", &built_isas);
   m.def("available_isas", &available_isas);
   m.def("get_isa", &chosen_isa);
-  m.def("set_isa", [](const std::string& name) {
-    try {
-      choose_isa(name);
-    } catch (const std::invalid_argument& error) {
-      throw py::value_error(error.what());
-    }
-  });
+  m.def("set_isa", &choose_isa);
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
 }

@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <mutex>
 #include <optional>
 #include <variant>
 
@@ -25,20 +26,24 @@ std::vector<T> vector_of(const py::handle& value) {
   return std::vector<T>(a.data(), a.data() + a.size());
 }
 
-// A problem and the arrays it looks at. X (n,d), y (n,t), offset (n,t), sample_weight (n): one dtype, see prepare.
+// A problem and the arrays it looks at. X (n,d), y (n,t), offset (n,t), sample_weight (n): one
+// dtype, see prepare.
 class PyProblem {
  public:
   PyProblem(const py::array& X, const py::array& y, const std::optional<py::array>& offset,
-            const std::optional<py::array>& sample_weight, bool fit_intercept, const py::object& reduction)
+            const std::optional<py::array>& sample_weight, bool fit_intercept,
+            const py::object& reduction)
       : arrays_{X, y, offset.value_or(py::array()), sample_weight.value_or(py::array())} {
     const bool single = X.itemsize() == 4;
     const int64_t n = X.ndim() == 2 ? X.shape(0) : -1, t = y.ndim() == 2 ? y.shape(1) : -1;
     const auto fits = [&](const py::array& a, const Shape& shape) {
       return a.dtype().equal(X.dtype()) && shape_of(a) == shape;
     };
-    if (n < 0 || t < 0 || X.dtype().kind() != 'f' || !fits(y, {n, t}) || (offset && !fits(*offset, {n, t})) ||
-        (sample_weight && !fits(*sample_weight, {n})))
-      throw py::value_error("Problem needs X (n,d), y (n,t), offset (n,t) and sample_weight (n) of one floating dtype.");
+    if (n < 0 || t < 0 || !(usable(X, true) || usable(X, false)) || !fits(y, {n, t}) ||
+        (offset && !fits(*offset, {n, t})) || (sample_weight && !fits(*sample_weight, {n})))
+      throw py::value_error(
+          "Problem needs X (n,d), y (n,t), offset (n,t) and sample_weight (n) of one floating "
+          "dtype.");
     dispatch(single, [&](auto zero) {
       using T = decltype(zero);
       const auto matrix = [&](const py::array& a, bool present) -> Matrix<const T> {
@@ -47,9 +52,17 @@ class PyProblem {
         return {static_cast<const T*>(a.data()), strides[0], strides[1]};
       };
       Vector<const T> weight{nullptr, 0};
-      if (sample_weight) weight = {static_cast<const T*>(sample_weight->data()), strides_of<T>(*sample_weight)[0]};
-      problem_ = Problem<T>{n, X.shape(1), t, matrix(X, true), matrix(y, true), matrix(arrays_[2], offset.has_value()),
-                            weight, fit_intercept, reduction_of(reduction)};
+      if (sample_weight)
+        weight = {static_cast<const T*>(sample_weight->data()), strides_of<T>(*sample_weight)[0]};
+      problem_ = Problem<T>{n,
+                            X.shape(1),
+                            t,
+                            matrix(X, true),
+                            matrix(y, true),
+                            matrix(arrays_[2], offset.has_value()),
+                            weight,
+                            fit_intercept,
+                            reduction_of(reduction)};
     });
   }
 
@@ -60,7 +73,8 @@ class PyProblem {
   }
   double largest_row() const {
     FpEnv env;
-    return compute([&] { return std::visit([](const auto& p) { return gdcore::largest_row(p); }, problem_); });
+    return compute(
+        [&] { return std::visit([](const auto& p) { return gdcore::largest_row(p); }, problem_); });
   }
 
  private:
@@ -82,14 +96,15 @@ DescentState<T> state_from(const Problem<T>& problem, const py::dict& dict) {
   s.epoch_sums.reset(problem.d, problem.t);
   const size_t weights = s.epoch_sums.weights.size(), intercept = s.epoch_sums.intercept.size();
   const auto size = static_cast<size_t>(problem.size());
-  if (s.params.size() != size || (!s.velocity.empty() && s.velocity.size() != size) || s.epoch < 0 || s.step < 0 ||
-      (!sums.empty() && sums.size() != 2 + weights + intercept))
+  if (s.params.size() != size || (!s.velocity.empty() && s.velocity.size() != size) ||
+      s.epoch < 0 || s.step < 0 || (!sums.empty() && sums.size() != 2 + weights + intercept))
     throw py::value_error("the fit's state does not belong to this problem: its sizes differ.");
   if (sums.empty()) return s;
   s.epoch_sums.squares = sums[0];
   s.epoch_sums.sample_weight = sums[1];
   std::copy_n(sums.begin() + 2, weights, s.epoch_sums.weights.begin());
-  std::copy_n(sums.begin() + 2 + static_cast<std::ptrdiff_t>(weights), intercept, s.epoch_sums.intercept.begin());
+  std::copy_n(sums.begin() + 2 + static_cast<std::ptrdiff_t>(weights), intercept,
+              s.epoch_sums.intercept.begin());
   return s;
 }
 
@@ -110,18 +125,30 @@ py::dict dict_from(const DescentState<T>& s) {
   return d;
 }
 
-constexpr const char* outcome_names[] = {"running", "converged", "max_epochs", "diverged", "stalled"};
+constexpr const char* outcome_names[] = {"running", "converged", "max_epochs", "diverged",
+                                         "stalled"};
 
 class PyDescent {
   template <class F>
   auto visit(F&& f) {
     return std::visit([&](auto& d) { return f(*d); }, descent_);
   }
+  // Also keeps other threads out while `advance` runs without the GIL.
+  template <class F>
+  auto locked(F&& f) {
+    std::unique_lock lock(*mutex_, std::defer_lock);
+    {
+      py::gil_scoped_release release;
+      lock.lock();
+    }
+    return visit(f);
+  }
 
  public:
-  PyDescent(const PyProblem& problem, const py::dict& state, int64_t target_epoch, double momentum, double dampening,
-            double weight_decay, bool nesterov, bool maximize, int64_t batch_size, bool shuffle, uint64_t seed,
-            double tol, bool stop_on_equal_loss, int64_t history, bool record_params)
+  PyDescent(const PyProblem& problem, const py::dict& state, int64_t target_epoch, double momentum,
+            double dampening, double weight_decay, bool nesterov, bool maximize, int64_t batch_size,
+            bool shuffle, uint64_t seed, double tol, bool stop_on_equal_loss, int64_t history,
+            bool record_params)
       : problem_(problem) {
     DescentOptions o;
     o.sgd = {momentum, dampening, weight_decay, nesterov, maximize};
@@ -141,7 +168,8 @@ class PyDescent {
 
   const char* advance(double seconds, int n_threads) {
     ThreadScope scope(n_threads);
-    return outcome_names[static_cast<int>(visit([&](auto& d) { return compute([&] { return d.advance(seconds); }); }))];
+    return outcome_names[static_cast<int>(
+        locked([&](auto& d) { return compute([&] { return d.advance(seconds); }); }))];
   }
   void set_constant_lr(double lr) {
     visit([&](auto& d) { d.set_constant_lr(lr); });
@@ -150,11 +178,11 @@ class PyDescent {
     visit([&](auto& d) { d.set_schedule(first, lrs); });
   }
   py::dict state() {
-    return visit([](auto& d) { return dict_from(d.state()); });
+    return locked([](auto& d) { return dict_from(d.state()); });
   }
   // Epochs, losses and (if recorded) parameters of the history so far.
   py::tuple history() {
-    return visit([](auto& d) -> py::tuple {
+    return locked([](auto& d) -> py::tuple {
       const auto& h = d.history();
       return py::make_tuple(copy_of(h.epoch), copy_of(h.loss), copy_of(h.params));
     });
@@ -174,6 +202,7 @@ class PyDescent {
 
  private:
   PyProblem problem_;  // shares the arrays
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
   std::variant<std::unique_ptr<Descent<float>>, std::unique_ptr<Descent<double>>> descent_;
 };
 
@@ -187,7 +216,8 @@ class PySpectrum {
   }
   bool advance(double seconds, int n_threads) {
     ThreadScope scope(n_threads);
-    return std::visit([&](auto& s) { return compute([&] { return s->advance(seconds); }); }, spectrum_);
+    return std::visit([&](auto& s) { return compute([&] { return s->advance(seconds); }); },
+                      spectrum_);
   }
   double largest() const {
     return std::visit([](const auto& s) { return s->largest(); }, spectrum_);
@@ -210,7 +240,8 @@ class PyExact {
     });
   }
   bool advance(double seconds) {
-    return std::visit([&](auto& e) { return compute([&] { return e->advance(seconds); }); }, exact_);
+    return std::visit([&](auto& e) { return compute([&] { return e->advance(seconds); }); },
+                      exact_);
   }
   py::tuple solve() {
     return std::visit(
@@ -226,7 +257,8 @@ class PyExact {
   std::variant<std::unique_ptr<Exact<float>>, std::unique_ptr<Exact<double>>> exact_;
 };
 
-// Operands (name, value) or (name, value, optional) as arrays of one floating dtype, in order; None stays None.
+// Operands (name, value) or (name, value, optional) as arrays of one floating dtype, in order; None
+// stays None.
 py::list prepare(const py::args& pairs) {
   FpEnv env;
   std::vector<Named> named;
@@ -239,13 +271,16 @@ py::list prepare(const py::args& pairs) {
   }
   const Operands in = as_floats(named);
   py::list out;
-  for (size_t i = 0; i < named.size(); ++i) out.append(in.present[i] ? py::object(in.arrays[i]) : py::none());
+  for (size_t i = 0; i < named.size(); ++i)
+    out.append(in.present[i] ? py::object(in.arrays[i]) : py::none());
   return out;
 }
 
-// One step on arrays of the parameter's shape; param and velocity (None without momentum) are updated in place.
-void sgd_step(py::array param, const py::object& grad, const py::object& velocity, bool first, double lr,
-              double momentum, double dampening, double weight_decay, bool nesterov, bool maximize) {
+// One step on arrays of the parameter's shape; param and velocity (None without momentum) are
+// updated in place.
+void sgd_step(py::array param, const py::object& grad, const py::object& velocity, bool first,
+              double lr, double momentum, double dampening, double weight_decay, bool nesterov,
+              bool maximize) {
   FpEnv env;
   const bool single = param.itemsize() == 4;
   const SgdOptions options{momentum, dampening, weight_decay, nesterov, maximize};
@@ -253,21 +288,27 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
     using T = decltype(zero);
     using Dense = py::array_t<T, py::array::c_style | py::array::forcecast>;
     const auto in_place = [](const py::array& a) {
-      return (a.flags() & py::array::c_style) && (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) &&
+      return (a.flags() & py::array::c_style) &&
+             (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) &&
              a.dtype().equal(py::dtype::of<T>());
     };
     const auto dense = [&](const py::array& a) -> py::array {
-      return in_place(a) ? a : py::reinterpret_steal<py::array>(a.attr("astype")(py::dtype::of<T>(), "C").release());
+      return in_place(a) ? a
+                         : py::reinterpret_steal<py::array>(
+                               a.attr("astype")(py::dtype::of<T>(), "C").release());
     };
     const py::array p = dense(param);
     Dense g = Dense::ensure(grad);
     if (!g) throw py::error_already_set();
-    if (overlap(p, g) && p.data() != g.data()) g = Dense::ensure(g.attr("copy")());
     py::array v, v_given;
     if (!velocity.is_none()) {
       v_given = velocity.cast<py::array>();
       v = dense(v_given);
     }
+    if ((overlap(p, g) && p.data() != g.data()) || (v && overlap(v, g)))
+      g = Dense::ensure(g.attr("copy")());
+    if (v && overlap(p, v))
+      throw py::value_error("a velocity shares memory with its parameter; call init(params) anew.");
     T* const p_data = static_cast<T*>(const_cast<void*>(p.data()));
     T* const v_data = velocity.is_none() ? nullptr : static_cast<T*>(const_cast<void*>(v.data()));
     const T* const g_data = g.data();
@@ -290,22 +331,26 @@ class PyFpEnv {
 }  // namespace
 
 void register_fit(py::module_& m) {
-  py::class_<PyFpEnv>(m, "FpEnv").def(py::init<>()).def("__enter__", &PyFpEnv::enter).def("__exit__", &PyFpEnv::exit);
+  py::class_<PyFpEnv>(m, "FpEnv")
+      .def(py::init<>())
+      .def("__enter__", &PyFpEnv::enter)
+      .def("__exit__", &PyFpEnv::exit);
 
   py::class_<PyProblem>(m, "Problem")
       .def(py::init<const py::array&, const py::array&, const std::optional<py::array>&,
                     const std::optional<py::array>&, bool, const py::object&>(),
-           py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"), py::arg("fit_intercept"),
-           py::arg("reduction"))
+           py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
+           py::arg("fit_intercept"), py::arg("reduction"))
       .def("largest_row", &PyProblem::largest_row);
 
   py::class_<PyDescent>(m, "Descent")
-      .def(py::init<const PyProblem&, const py::dict&, int64_t, double, double, double, bool, bool, int64_t, bool,
-                    uint64_t, double, bool, int64_t, bool>(),
-           py::arg("problem"), py::arg("state"), py::arg("target_epoch"), py::kw_only(), py::arg("momentum"),
-           py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"),
-           py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"), py::arg("tol"), py::arg("stop_on_equal_loss"),
-           py::arg("history"), py::arg("record_params"))
+      .def(py::init<const PyProblem&, const py::dict&, int64_t, double, double, double, bool, bool,
+                    int64_t, bool, uint64_t, double, bool, int64_t, bool>(),
+           py::arg("problem"), py::arg("state"), py::arg("target_epoch"), py::kw_only(),
+           py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"),
+           py::arg("maximize"), py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"),
+           py::arg("tol"), py::arg("stop_on_equal_loss"), py::arg("history"),
+           py::arg("record_params"))
       .def("advance", &PyDescent::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("set_constant_lr", &PyDescent::set_constant_lr, py::arg("lr"))
       .def("set_schedule", &PyDescent::set_schedule, py::arg("first"), py::arg("lrs"))
@@ -328,15 +373,20 @@ void register_fit(py::module_& m) {
       .def("solve", &PyExact::solve);
 
   m.def("prepare", &prepare);
-  m.def("sgd_step", &sgd_step, py::arg("param"), py::arg("grad"), py::arg("velocity"), py::arg("first"), py::arg("lr"),
-        py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"));
+  m.def("sgd_step", &sgd_step, py::arg("param"), py::arg("grad"), py::arg("velocity"),
+        py::arg("first"), py::arg("lr"), py::arg("momentum"), py::arg("dampening"),
+        py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"));
   m.def("philox", &philox, py::arg("counter"), py::arg("key"));
-  m.def("permutation", [](int64_t n, uint64_t seed, uint64_t epoch) {
-    const Permutation order(n, seed, epoch);
-    py::array_t<int64_t> out(n);
-    for (int64_t i = 0; i < n; ++i) out.mutable_data()[i] = order(i);
-    return out;
-  }, py::arg("n"), py::arg("seed"), py::arg("epoch"));
+  m.def(
+      "permutation",
+      [](int64_t n, uint64_t seed, uint64_t epoch) {
+        if (n < 0) throw py::value_error("n is " + std::to_string(n) + "; it must be 0 or larger.");
+        const Permutation order(n, seed, epoch);
+        py::array_t<int64_t> out(n);
+        for (int64_t i = 0; i < n; ++i) out.mutable_data()[i] = order(i);
+        return out;
+      },
+      py::arg("n"), py::arg("seed"), py::arg("epoch"));
 }
 
 }  // namespace gdcore

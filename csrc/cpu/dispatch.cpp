@@ -1,11 +1,12 @@
 #include "cpu/dispatch.hpp"
 
+#include <atomic>
 #include <stdexcept>
 
 namespace gdcore {
 
-#define GDCORE_DECLARE(name)                \
-  extern const IsaTable<float> name##_f32;  \
+#define GDCORE_DECLARE(name)               \
+  extern const IsaTable<float> name##_f32; \
   extern const IsaTable<double> name##_f64;
 GDCORE_DECLARE(isa_baseline)
 #if defined(GDCORE_HAS_AVX2)
@@ -32,13 +33,15 @@ bool always() { return true; }
 const Row rows[] = {
     {&isa_baseline_f32, &isa_baseline_f64, always},
 #if defined(GDCORE_HAS_AVX2)
-    {&isa_avx2_f32, &isa_avx2_f64, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {&isa_avx2_f32, &isa_avx2_f64,
+     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
 #endif
 #if defined(GDCORE_HAS_AVX512)
     {&isa_avx512_f32, &isa_avx512_f64,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma");
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("fma");
      }},
 #endif
 #if defined(GDCORE_HAS_NEON)
@@ -46,8 +49,8 @@ const Row rows[] = {
 #endif
 };
 
-const Row* chosen = rows;
-bool reference = false;
+std::atomic<const Row*> chosen{rows};
+std::atomic<bool> reference{false};
 
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
@@ -59,11 +62,11 @@ std::string joined(const std::vector<std::string>& names) {
 
 template <>
 const IsaTable<float>& isa<float>() {
-  return *chosen->f32;
+  return *chosen.load(std::memory_order_relaxed)->f32;
 }
 template <>
 const IsaTable<double>& isa<double>() {
-  return *chosen->f64;
+  return *chosen.load(std::memory_order_relaxed)->f64;
 }
 
 std::vector<std::string> built_isas() {
@@ -91,11 +94,13 @@ void choose_isa(const std::string& name) {
       return;
     }
   }
-  throw std::invalid_argument("'" + name + "' is not an instruction set this machine and build can run; choose one of " +
-                              joined(available_isas()) + ".");
+  throw std::invalid_argument(
+      "GDCORE_ISA: '" + name +
+      "' is not an instruction set this machine and build can run; choose one of " +
+      joined(available_isas()) + ".");
 }
 
-std::string chosen_isa() { return reference ? "reference" : chosen->f32->name; }
-bool reference_chosen() { return reference; }
+std::string chosen_isa() { return reference ? "reference" : chosen.load()->f32->name; }
+bool reference_chosen() { return reference.load(std::memory_order_relaxed); }
 
 }  // namespace gdcore

@@ -1,6 +1,5 @@
 // Loss and gradient of a linear model over a range of row chunks: X is read once from memory.
 #include <algorithm>
-#include <cstring>
 
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
@@ -21,8 +20,8 @@ struct Partial {
 template <class T>
 struct Plan {
   const LinearArgs<T>& args;
-  int64_t width;       // columns of X as the kernels see it: d, or lanes_of(d) when narrow
-  int64_t block;       // rows that stay in L1 between the forward and the backward pass
+  int64_t width;  // columns of X as the kernels see it: d, or lanes_of(d) when narrow
+  int64_t block;  // rows that stay in L1 between the forward and the backward pass
   bool copy_X, copy_y, copy_offset, copy_weight;
   int64_t size_X, size_y, size_weights, size_grad, size_packing;
 
@@ -37,25 +36,33 @@ struct Plan {
     }
     const bool unit_rows = a.X.cs == 1 || a.d == 1;
     const bool packed_rows = a.X.rs == width || lone;
-    copy_X = a.t == 1 ? a.order || !unit_rows || width != a.d || (narrow && !packed_rows) : a.order != nullptr;
+    copy_X = a.t == 1 ? a.order || !unit_rows || width != a.d || (narrow && !packed_rows)
+                      : a.order != nullptr;
     const auto in_place = [&](const Matrix<const T>& m) {
       return !a.order && (m.cs == 1 || a.t == 1) && (m.rs == a.t || lone);
     };
     copy_y = !in_place(a.y);
     copy_offset = a.offset.data && !in_place(a.offset);
-    copy_weight = a.sample_weight.data && (a.order || a.t > 1 || !(a.sample_weight.stride == 1 || lone));
+    copy_weight =
+        a.sample_weight.data && (a.order || a.t > 1 || !(a.sample_weight.stride == 1 || lone));
     size_X = copy_X ? lines<T>((a.t == 1 ? block : rows) * width) : 0;
     size_y = lines<T>(rows * a.t);
     size_weights = a.t == 1 ? lines<T>(std::max<int64_t>(width, V)) : 0;
     size_grad = lines<T>(std::max<int64_t>(a.d, V));
-    size_packing = a.t == 1 ? 0 : lines<T>(std::max(packing_size<T>(rows, a.t, a.d), packing_size<T>(a.d, a.t, rows)));
+    size_packing =
+        a.t == 1
+            ? 0
+            : lines<T>(std::max(packing_size<T>(rows, a.t, a.d), packing_size<T>(a.d, a.t, rows)));
   }
 
   int64_t size() const {
     const int copies = copy_y + copy_offset + copy_weight;
-    return size_order() + size_X + size_y * (1 + copies) + 3 * 16 + size_weights + size_grad + size_packing;
+    return size_order() + size_X + size_y * (1 + copies) + 3 * 16 + size_weights + size_grad +
+           size_packing;
   }
-  int64_t size_order() const { return args.order ? L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T)) : 0; }
+  int64_t size_order() const {
+    return args.order ? L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T)) : 0;
+  }
 };
 
 template <class T>
@@ -86,7 +93,8 @@ class Chunk {
     if (rows_)
       for (int64_t i = 0; i < n; ++i) rows_[i] = (*args_.order)(begin_ + i);
     const T* y = elements(args_.y, plan_.copy_y, y_);
-    const T* offset = args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
+    const T* offset =
+        args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
     const T* weight = sample_weights(out.sample_weight);
     if (args_.t == 1)
       single_target(y, offset, weight, out);
@@ -159,7 +167,7 @@ class Chunk {
       const T* X = nullptr;
       if (d > 0) {
         X = X_rows(i, rows, ld);
-        kernels.dot_rows(rows, d, X, ld, w, r_);
+        kernels.dot_rows(rows, d, d <= 8, X, ld, w, r_);
       } else {
         std::fill_n(r_, rows, T(0));
       }
@@ -192,10 +200,11 @@ class Chunk {
     gemm<T>(n_, t, d, X, args_.weights, {r_, t, 1}, packing_);
     if (args_.intercept.data)
       for (int64_t i = 0; i < n_; ++i)
-        for (int64_t u = 0; u < t; ++u) r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
+        for (int64_t u = 0; u < t; ++u)
+          r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
     for (int64_t e = 0; e < n_ * t; e += L<T>) {
-      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, nullptr, offset ? offset + e : nullptr, y + e,
-                         weight ? weight + e : nullptr, squares_, sums_, true, true);
+      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, nullptr, offset ? offset + e : nullptr,
+                         y + e, weight ? weight + e : nullptr, squares_, sums_, true, true);
       out.squares[e / L<T>] = squares_[0];
     }
     std::fill_n(out.intercept, t, T(0));
@@ -218,7 +227,8 @@ void add(const LinearArgs<T>& args, int64_t rows, const Partial<T>& partial, Lin
   for (int64_t e = 0; e < parts; ++e) sums.squares += partial.squares[e];
   sums.sample_weight += partial.sample_weight;
   for (int64_t j = 0; j < entries; ++j) sums.weights[static_cast<size_t>(j)] += partial.weights[j];
-  for (int64_t u = 0; u < args.t; ++u) sums.intercept[static_cast<size_t>(u)] += partial.intercept[u];
+  for (int64_t u = 0; u < args.t; ++u)
+    sums.intercept[static_cast<size_t>(u)] += partial.intercept[u];
 }
 
 constexpr size_t slots_bytes = size_t{4} << 20;  // partials waiting for their turn
@@ -240,24 +250,27 @@ int64_t rows_of(const LinearArgs<T>& args, int64_t chunk) {
   return std::min(L<T>, args.n - chunk * L<T>);
 }
 
-// One chunk of one target that lies as the kernels want it: nothing to plan, to copy or to allocate. False if it does
-// not. Small fits spend their time here.
+// One chunk of one target that lies as the kernels want it: nothing to plan, to copy or to
+// allocate. False if it does not. Small fits spend their time here.
 template <class T>
 bool linear_in_place(const LinearArgs<T>& args, LinearSums& sums) {
   constexpr int64_t most_d = 64;
   const int64_t n = args.n, d = args.d;
   const auto unit = [&](int64_t stride) { return stride == 1 || n == 1; };
-  const bool X_fits = (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1) && (d > 8 || lanes_of(d) == d);
-  if (args.t != 1 || n > L<T> || d < 1 || d > most_d || args.order || !X_fits || args.weights.rs != 1 ||
-      !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) || args.sample_weight.data)
+  const bool X_fits =
+      (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1) && (d > 8 || lanes_of(d) == d);
+  if (args.t != 1 || n > L<T> || d < 1 || d > most_d || args.order || !X_fits ||
+      args.weights.rs != 1 || !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) ||
+      args.sample_weight.data)
     return false;
   T r[L<T> + 16], grad[most_d], squares[16], sum[16];
   const auto& kernels = isa<T>();
   const T* const X = args.X.data + args.first * args.X.rs;
-  const T* const offset = args.offset.data ? args.offset.data + args.first * args.offset.rs : nullptr;
-  kernels.dot_rows(n, d, X, d, args.weights.data, r);
-  kernels.residuals(n, r, args.intercept.data, offset, args.y.data + args.first * args.y.rs, nullptr, squares, sum, true,
-                    true);
+  const T* const offset =
+      args.offset.data ? args.offset.data + args.first * args.offset.rs : nullptr;
+  kernels.dot_rows(n, d, d <= 8, X, d, args.weights.data, r);
+  kernels.residuals(n, r, args.intercept.data, offset, args.y.data + args.first * args.y.rs,
+                    nullptr, squares, sum, true, true);
   kernels.grad_rows(n, d, X, d, r, grad, true, true);
   sums.squares += squares[0];
   sums.intercept[0] += sum[0];
@@ -280,7 +293,8 @@ void linear_serial(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Li
 
 // In waves: threads fill slots, then the slots are added in the order of the chunks.
 template <class T>
-void linear_parallel(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums, int threads) {
+void linear_parallel(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums,
+                     int threads) {
   const Plan<T> plan(args);
   const int64_t slot = slot_size(args), memory = lines<T>(plan.size());
   const int64_t fitting = static_cast<int64_t>(slots_bytes / sizeof(T)) / slot;
@@ -331,8 +345,8 @@ void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
   });
 }
 
-#define GDCORE_INSTANTIATE(T)                                                      \
-  template void linear<T>(const LinearArgs<T>&, int64_t, int64_t, LinearSums&);    \
+#define GDCORE_INSTANTIATE(T)                                                   \
+  template void linear<T>(const LinearArgs<T>&, int64_t, int64_t, LinearSums&); \
   template void linear_each<T>(int64_t, const LinearArgs<T>*, LinearSums*);
 GDCORE_INSTANTIATE(float)
 GDCORE_INSTANTIATE(double)

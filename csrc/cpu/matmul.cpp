@@ -5,7 +5,8 @@
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
 
-// The five loops of Goto and van de Geijn (2008), with KC = L so that a block of k is a chunk of the contract.
+// The five loops of Goto and van de Geijn (2008), with KC = L so that a block of k is a chunk of
+// the contract.
 namespace gdcore::cpu {
 namespace {
 
@@ -44,21 +45,24 @@ void pack_b(Matrix<const T> b, int64_t k, int64_t cols, int NR, T* out) {
 
 // Few rows: a and b are read where they lie, b's rows being contiguous.
 template <class T>
-void gemm_direct(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c) {
+void gemm_direct(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
+                 Matrix<T> c) {
   const auto& table = isa<T>();
   for (int64_t p = 0; p < k; p += L<T>) {
     const int64_t kc = std::min(L<T>, k - p);
     for (int64_t j = 0; j < n; j += table.NR) {
       const int cols = static_cast<int>(std::min<int64_t>(table.NR, n - j));
       for (int64_t i = 0; i < m; i += table.MR)
-        table.tile(kc, a.data + i * a.rs + p * a.cs, a.rs, a.cs, b.data + p * b.rs + j, b.rs, c.data + i * c.rs + j,
-                   c.rs, static_cast<int>(std::min<int64_t>(table.MR, m - i)), cols, p > 0);
+        table.tile(kc, a.data + i * a.rs + p * a.cs, a.rs, a.cs, b.data + p * b.rs + j, b.rs,
+                   c.data + i * c.rs + j, c.rs,
+                   static_cast<int>(std::min<int64_t>(table.MR, m - i)), cols, p > 0);
     }
   }
 }
 
 template <class T>
-void gemm_packed(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, T* packing) {
+void gemm_packed(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
+                 T* packing) {
   const auto& table = isa<T>();
   const int MR = table.MR, NR = table.NR;
   T* packed_a = packing;
@@ -73,7 +77,8 @@ void gemm_packed(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<cons
         pack_a<T>({a.data + ic * a.rs + pc * a.cs, a.rs, a.cs}, mc, kc, MR, packed_a);
         for (int64_t jr = 0; jr < nc; jr += NR)
           for (int64_t ir = 0; ir < mc; ir += MR)
-            table.tile(kc, packed_a + ir * kc, 1, MR, packed_b + jr * kc, NR, c.data + (ic + ir) * c.rs + jc + jr, c.rs,
+            table.tile(kc, packed_a + ir * kc, 1, MR, packed_b + jr * kc, NR,
+                       c.data + (ic + ir) * c.rs + jc + jr, c.rs,
                        static_cast<int>(std::min<int64_t>(MR, mc - ir)),
                        static_cast<int>(std::min<int64_t>(NR, nc - jr)), pc > 0);
       }
@@ -87,34 +92,42 @@ void zero(int64_t m, int64_t n, Matrix<T> c) {
     for (int64_t j = 0; j < n; ++j) c.data[i * c.rs + j * c.cs] = T(0);
 }
 
-// n = 1: a dot product a row. Rows and b that do not lie as the kernel wants them are copied, a few rows at a time.
+// n = 1: a dot product a row, chunk by chunk of k. What does not lie as the kernel wants it is
+// copied, a few rows of one chunk at a time.
 template <class T>
 void matvec(int64_t m, int64_t k, Matrix<const T> a, Vector<const T> b, Vector<T> c, T* packing) {
-  const int64_t lanes = lanes_of(k), width = k <= 8 ? lanes : k;
-  const bool b_in_place = b.stride == 1 && width == k;
-  const bool a_in_place = a.cs == 1 && width == k && (k > 8 || a.rs == k);
-  T* out = packing;
-  T* packed_b = out + dot_rows_at_once + 16;
-  T* packed_a = packed_b + lines<T>(width);
-  if (!b_in_place)
-    for (int64_t p = 0; p < width; ++p) packed_b[p] = p < k ? b.data[p * b.stride] : T(0);
-  for (int64_t i0 = 0; i0 < m; i0 += dot_rows_at_once) {
-    const int64_t rows = std::min(dot_rows_at_once, m - i0);
-    const T* x = a.data + i0 * a.rs;
-    if (!a_in_place) {
-      for (int64_t i = 0; i < rows; ++i)
-        for (int64_t p = 0; p < width; ++p) packed_a[i * width + p] = p < k ? x[i * a.rs + p * a.cs] : T(0);
+  const bool narrow = k <= 8;
+  const int64_t width = narrow ? lanes_of(k) : L<T>;
+  const bool b_in_place = b.stride == 1 && (!narrow || width == k);
+  const bool a_in_place = a.cs == 1 && (!narrow || (width == k && a.rs == k));
+  T* const sums = packing;
+  T* const packed_b = sums + dot_rows_at_once + 16;
+  T* const packed_a = packed_b + lines<T>(width);
+  const auto copy = [&](const T* from, int64_t stride, int64_t terms, int64_t wide, T* to) {
+    for (int64_t p = 0; p < wide; ++p) to[p] = p < terms ? from[p * stride] : T(0);
+  };
+  for (int64_t p0 = 0; p0 < std::max<int64_t>(k, 1); p0 += L<T>) {
+    const int64_t terms = std::min(L<T>, k - p0), wide = narrow ? width : terms;
+    if (!b_in_place) copy(b.data + p0 * b.stride, b.stride, terms, wide, packed_b);
+    for (int64_t i0 = 0; i0 < m; i0 += dot_rows_at_once) {
+      const int64_t rows = std::min(dot_rows_at_once, m - i0);
+      const T* const x = a.data + i0 * a.rs + p0 * a.cs;
+      if (!a_in_place)
+        for (int64_t i = 0; i < rows; ++i)
+          copy(x + i * a.rs, a.cs, terms, wide, packed_a + i * wide);
+      isa<T>().dot_rows(rows, terms, narrow, a_in_place ? x : packed_a, a_in_place ? a.rs : wide,
+                        b_in_place ? b.data + p0 : packed_b, sums);
+      for (int64_t i = 0; i < rows; ++i) {
+        T& out = c.data[(i0 + i) * c.stride];
+        out = p0 == 0 ? sums[i] : out + sums[i];
+      }
     }
-    isa<T>().dot_rows(rows, k, a_in_place ? x : packed_a, a_in_place ? a.rs : width, b_in_place ? b.data : packed_b,
-                      out);
-    for (int64_t i = 0; i < rows; ++i) c.data[(i0 + i) * c.stride] = out[i];
   }
 }
 
 template <class T>
-int64_t matvec_packing(int64_t k) {
-  const int64_t width = k <= 8 ? lanes_of(k) : k;
-  return dot_rows_at_once + 16 + lines<T>(width) + dot_rows_at_once * width;
+int64_t matvec_packing() {
+  return dot_rows_at_once + 16 + (1 + dot_rows_at_once) * L<T>;
 }
 
 template <class T>
@@ -174,7 +187,8 @@ int64_t packing_size(int64_t m, int64_t n, int64_t k) {
 }
 
 template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, T* packing) {
+void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
+          T* packing) {
   if (m == 0 || n == 0) return;
   if (k == 0) return zero(m, n, c);
   if (c.cs != 1 && c.rs == 1) {  // c^T = b^T a^T: an element's chain is the same
@@ -197,26 +211,30 @@ void matmul(const MatmulArgs<T>& args) {
   for (int64_t size : args.batch) problems *= size;
   if (problems == 0 || args.m == 0 || args.n == 0) return;
   const bool column = args.n == 1;
-  const int64_t work = std::max<int64_t>(1, args.m * args.n * args.k);
-  const int64_t total = work > (int64_t{1} << 62) / problems ? int64_t{1} << 62 : work * problems;
+  const double work =
+      static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
+  const auto total = static_cast<int64_t>(std::min(work * static_cast<double>(problems), 0x1p62));
 
   // Many problems: whole ones to each thread. Few: each is cut along its longer side.
   const int threads = threads_for(std::max(problems, std::max(args.m, args.n)), total);
   const int64_t parts = problems >= 4 * threads ? 1 : threads;
-  const int64_t per_thread = lines<T>(column ? matvec_packing<T>(args.k) : packing_size<T>(args.m, args.n, args.k));
+  const int64_t per_thread =
+      lines<T>(column ? matvec_packing<T>() : packing_size<T>(args.m, args.n, args.k));
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {
       const Problem<T> whole = problem_at(args, task / parts);
-      solve(parts == 1 ? whole : whole.part(task % parts, parts), column, packing + thread * per_thread);
+      solve(parts == 1 ? whole : whole.part(task % parts, parts), column,
+            packing + thread * per_thread);
     }
   });
   scratch.trim();
 }
 
-#define GDCORE_INSTANTIATE(T)                                                                                  \
-  template int64_t packing_size<T>(int64_t, int64_t, int64_t);                                                                       \
-  template void gemm<T>(int64_t, int64_t, int64_t, Matrix<const T>, Matrix<const T>, Matrix<T>, T*);           \
+#define GDCORE_INSTANTIATE(T)                                                                   \
+  template int64_t packing_size<T>(int64_t, int64_t, int64_t);                                  \
+  template void gemm<T>(int64_t, int64_t, int64_t, Matrix<const T>, Matrix<const T>, Matrix<T>, \
+                        T*);                                                                    \
   template void matmul<T>(const MatmulArgs<T>&);
 GDCORE_INSTANTIATE(float)
 GDCORE_INSTANTIATE(double)

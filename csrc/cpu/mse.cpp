@@ -1,5 +1,3 @@
-#include <cstring>
-
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
@@ -18,7 +16,8 @@ bool contiguous(const std::vector<int64_t>& shape, const std::vector<int64_t>& s
 
 // Elements [begin, begin + n) in C order, copied to `out` unless they lie together already.
 template <class T>
-const T* chunk_of(const Elements<const T>& x, bool is_contiguous, int64_t begin, int64_t n, T* out) {
+const T* chunk_of(const Elements<const T>& x, bool is_contiguous, int64_t begin, int64_t n,
+                  T* out) {
   if (is_contiguous) return x.data + begin;
   const size_t dims = x.shape.size();
   std::vector<int64_t> index(dims);
@@ -41,7 +40,8 @@ const T* chunk_of(const Elements<const T>& x, bool is_contiguous, int64_t begin,
 }
 
 template <class T>
-T chunk(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin, int64_t n) {
+T chunk(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin,
+        int64_t n) {
   T pred_copy[L<T>], target_copy[L<T>];
   const T* pred = chunk_of(args.pred, pred_contiguous, begin, n, pred_copy);
   const T* target = chunk_of(args.target, target_contiguous, begin, n, target_copy);

@@ -14,13 +14,15 @@ void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSum
 template <class T>
 void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
 template <class T>
-void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr, const SgdOptions& options);
+void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
+         const SgdOptions& options);
 
-// c (m,n) = a (m,k) @ b (k,n) on the calling thread, each element one chain over k whatever n is. c has a unit stride.
-// `packing` has packing_size<T>(m, n, k) elements.
+// c (m,n) = a (m,k) @ b (k,n) on the calling thread, each element one chain over k whatever n is. c
+// has a unit stride. `packing` has packing_size<T>(m, n, k) elements.
 template <class T>
 int64_t packing_size(int64_t m, int64_t n, int64_t k);
 template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c, T* packing);
+void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
+          T* packing);
 
 }  // namespace gdcore::cpu

@@ -28,6 +28,20 @@ constexpr int max_threads = 1024;
 std::atomic<int> process_threads{0};  // 0: not asked yet
 #if defined(_OPENMP)
 std::atomic<int> busy_threads{0};  // helpers running now, over all Python threads
+
+// As many of the wanted helpers as other Python threads leave free, all of them if nobody else is
+// at work.
+struct Helpers {
+  explicit Helpers(int wanted) {
+    const int before = busy_threads.fetch_add(wanted);
+    granted = before == 0 ? wanted : std::clamp(num_threads() - 1 - before, 0, wanted);
+    busy_threads.fetch_sub(wanted - granted);
+  }
+  ~Helpers() { busy_threads.fetch_sub(granted); }
+  Helpers(const Helpers&) = delete;
+  Helpers& operator=(const Helpers&) = delete;
+  int granted;
+};
 #endif
 std::atomic<bool> forked{false};
 thread_local int scope_threads = 0;
@@ -36,7 +50,7 @@ thread_local int scope_threads = 0;
 int cgroup_quota() {
   int quota = 0;
   const auto take = [&](double period_share) {
-    const int cpus = std::max(1, static_cast<int>(period_share));
+    const int cpus = static_cast<int>(std::clamp(period_share, 1.0, double{max_threads}));
     if (quota == 0 || cpus < quota) quota = cpus;
   };
   std::ifstream groups("/proc/self/cgroup");
@@ -46,14 +60,15 @@ int cgroup_quota() {
     const std::string controllers = line.substr(first + 1, second - first - 1);
     std::string path = line.substr(second + 1);
     const bool unified = controllers.empty();
-    if (!unified && controllers.find("cpu") == std::string::npos) continue;
+    if (!unified && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
     const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
     while (true) {
       if (unified) {
         std::ifstream file(root + path + "/cpu.max");
         std::string limit;
         double period = 0;
-        if (file >> limit >> period && limit != "max" && period > 0) take(std::atof(limit.c_str()) / period);
+        if (file >> limit >> period && limit != "max" && period > 0)
+          take(std::atof(limit.c_str()) / period);
       } else {
         double limit = -1, period = 0;
         std::ifstream(root + path + "/cpu.cfs_quota_us") >> limit;
@@ -79,7 +94,8 @@ int affinity() {
 int positive(const char* text) {
   char* end = nullptr;
   const long value = std::strtol(text, &end, 10);
-  return end != text && *end == '\0' && value >= 1 && value <= max_threads ? static_cast<int>(value) : 0;
+  return end != text && *end == '\0' && value >= 1 && value <= max_threads ? static_cast<int>(value)
+                                                                           : 0;
 }
 
 }  // namespace
@@ -133,7 +149,8 @@ ThreadScope::~ThreadScope() { scope_threads = saved_; }
 int threads_for(int64_t tasks, int64_t work) {
   const int wanted = num_threads();
   if (wanted == 1) return 1;
-  return static_cast<int>(std::max<int64_t>(1, std::min({int64_t{wanted}, tasks, work / work_per_thread})));
+  return static_cast<int>(
+      std::max<int64_t>(1, std::min({int64_t{wanted}, tasks, work / work_per_thread})));
 }
 
 void run_region(int threads, Region region, void* context) {
@@ -143,18 +160,16 @@ void run_region(int threads, Region region, void* context) {
   };
   if (threads <= 1) return serial();
 #if defined(_OPENMP)
-  // libgomp hangs in a child forked after its pool was made, and each Python thread would get a pool of its own.
+  // libgomp hangs in a child forked after its pool was made, and each Python thread would get a
+  // pool of its own.
   if (forked.load(std::memory_order_relaxed) || omp_in_parallel()) return serial();
-  const int helpers = threads - 1, before = busy_threads.fetch_add(helpers);
-  if (before > 0 && before + helpers >= num_threads()) {
-    busy_threads.fetch_sub(helpers);
-    return serial();
-  }
   std::vector<std::exception_ptr> errors(static_cast<size_t>(threads));
-#pragma omp parallel num_threads(threads)
+  const Helpers helpers(threads - 1);
+  if (helpers.granted == 0) return serial();
+#pragma omp parallel num_threads(1 + helpers.granted)
   {
     FpEnv env;
-    // Should the runtime grant fewer threads than asked for, the rest of the parts are still done.
+    // With fewer threads than parts, the rest of the parts are still done.
     for (int t = omp_get_thread_num(); t < threads; t += omp_get_num_threads()) {
       try {
         region(context, t, threads);
@@ -163,7 +178,6 @@ void run_region(int threads, Region region, void* context) {
       }
     }
   }
-  busy_threads.fetch_sub(helpers);
   for (const auto& error : errors)
     if (error) std::rethrow_exception(error);
 #else

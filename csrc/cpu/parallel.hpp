@@ -18,8 +18,8 @@ struct ThreadLimit {
 // Throws std::invalid_argument if GDCORE_NUM_THREADS is not a positive integer.
 ThreadLimit thread_limit();
 
-int num_threads();           // of the calling thread's next region
-void set_num_threads(int n); // for the process; n >= 1
+int num_threads();            // of the calling thread's next region
+void set_num_threads(int n);  // for the process; n >= 1
 
 // Overrides num_threads() in this thread while alive; 0 leaves it as it is.
 class ThreadScope {
@@ -37,8 +37,9 @@ class ThreadScope {
 int threads_for(int64_t tasks, int64_t work);
 
 using Region = void (*)(void* context, int thread, int threads);
-// Runs region(context, t, threads) for each t < threads, in the contract's floating-point mode, and rethrows what one
-// of them threw. After a fork, in a nested call and without OpenMP the parts run one by one.
+// Runs region(context, t, threads) for each t < threads, in the contract's floating-point mode, and
+// rethrows what one of them threw. After a fork, in a nested call and without OpenMP the parts run
+// one by one.
 void run_region(int threads, Region region, void* context);
 
 // body(begin, end, thread) over a split of [0, n) into `threads` ranges.
@@ -52,7 +53,7 @@ void parallel_for(int64_t n, int threads, Body&& body) {
       threads,
       [](void* raw, int thread, int count) {
         auto& c = *static_cast<Context*>(raw);
-        (*c.body)(c.n * thread / count, c.n * (thread + 1) / count, thread);
+        (*c.body)(c.n* thread / count, c.n * (thread + 1) / count, thread);
       },
       &context);
 }

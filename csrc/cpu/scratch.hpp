@@ -26,7 +26,10 @@ class Scratch {
 
   template <class T>
   T* reserve_as(int64_t count) {
-    return reinterpret_cast<T*>(reserve(static_cast<size_t>(count) * sizeof(T)));
+    size_t bytes = 0;
+    if (count < 0 || __builtin_mul_overflow(static_cast<size_t>(count), sizeof(T), &bytes))
+      throw std::bad_alloc();
+    return reinterpret_cast<T*>(reserve(bytes));
   }
 
   // Gives large memory back; small memory stays for the next call.

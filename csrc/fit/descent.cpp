@@ -32,7 +32,8 @@ void accumulate(const LinearSums& from, LinearSums& to) {
 }  // namespace
 
 template <class T>
-Descent<T>::Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state, int64_t target)
+Descent<T>::Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state,
+                    int64_t target)
     : problem_(problem), options_(options), state_(std::move(state)), target_(target) {
   gradient_.resize(static_cast<size_t>(problem.size()));
   previous_ = state_.params;
@@ -96,10 +97,12 @@ template <class T>
 Outcome Descent<T>::advance_batches(Budget& budget) {
   const int64_t n = problem_.n, batch = options_.batch_size;
   while (true) {
-    if (state_.epoch >= target_) return evaluate(budget, moved_ ? Outcome::max_epochs : Outcome::stalled);
+    if (state_.epoch >= target_)
+      return evaluate(budget, moved_ ? Outcome::max_epochs : Outcome::stalled);
     if (!lr_known()) return Outcome::running;
     Permutation order;
-    if (options_.shuffle) order = Permutation(n, options_.seed, static_cast<uint64_t>(state_.epoch));
+    if (options_.shuffle)
+      order = Permutation(n, options_.seed, static_cast<uint64_t>(state_.epoch));
     while (state_.step * batch < n) {
       LinearArgs<T> args = problem_.args(state_.params.data());
       args.first = state_.step * batch;
@@ -135,7 +138,8 @@ Outcome Descent<T>::evaluate(Budget& budget, Outcome outcome) {
   return std::isfinite(loss_) ? outcome : Outcome::diverged;
 }
 
-// Falls back to the last parameters whose loss was finite; their loss may still have to be evaluated.
+// Falls back to the last parameters whose loss was finite; their loss may still have to be
+// evaluated.
 template <class T>
 Outcome Descent<T>::diverge(bool evaluated) {
   if (updated_) take_back();
@@ -146,13 +150,18 @@ Outcome Descent<T>::diverge(bool evaluated) {
 }
 
 // Undoes the last update, and the record of it.
+// Nothing can go on from a diverged fit but its parameters, so the rest of the state is that of a
+// start.
 template <class T>
 void Descent<T>::take_back() {
   copy(previous_, state_.params);
-  copy(previous_velocity_, state_.velocity);
+  state_.velocity.clear();
+  state_.last_loss = std::numeric_limits<T>::quiet_NaN();
+  state_.first_norm = -1.0;
   updated_ = false;
-  if (state_.step > 0) {
-    --state_.step;
+  if (options_.batch_size > 0) {
+    state_.step = 0;
+    state_.epoch_sums.reset(problem_.d, problem_.t);
     return;
   }
   --state_.epoch;
@@ -170,8 +179,9 @@ void Descent<T>::update() {
   copy(state_.velocity, previous_velocity_);
   if (first) state_.velocity.assign(state_.params.size(), T(0));
   lr_ = constant_lr_ ? lrs_[0] : lrs_[static_cast<size_t>(state_.epoch - first_lr_)];
-  device<T>().sgd(static_cast<int64_t>(state_.params.size()), state_.params.data(), gradient_.data(),
-                  momentum ? state_.velocity.data() : nullptr, first, lr_, options_.sgd);
+  device<T>().sgd(static_cast<int64_t>(state_.params.size()), state_.params.data(),
+                  gradient_.data(), momentum ? state_.velocity.data() : nullptr, first, lr_,
+                  options_.sgd);
   updated_ = true;
   moved_ = !same_bits(previous_, state_.params) || !same_bits(previous_velocity_, state_.velocity);
 }
@@ -195,10 +205,10 @@ void Descent<T>::end_epoch(T loss) {
 // Of the objective's gradient, weight decay included.
 template <class T>
 double Descent<T>::gradient_norm() const {
-  const double decay = options_.sgd.weight_decay;
+  const double decay = options_.sgd.weight_decay, sign = options_.sgd.maximize ? -1 : 1;
   double squares = 0, largest = 0;
   const auto entry = [&](size_t j) {
-    return static_cast<double>(gradient_[j]) + decay * static_cast<double>(state_.params[j]);
+    return sign * static_cast<double>(gradient_[j]) + decay * static_cast<double>(state_.params[j]);
   };
   for (size_t j = 0; j < gradient_.size(); ++j) squares += entry(j) * entry(j);
   if (std::isfinite(squares) && squares > 1e-200) return std::sqrt(squares);
@@ -208,7 +218,8 @@ double Descent<T>::gradient_norm() const {
   }
   if (largest == 0) return 0;
   squares = 0;
-  for (size_t j = 0; j < gradient_.size(); ++j) squares += (entry(j) / largest) * (entry(j) / largest);
+  for (size_t j = 0; j < gradient_.size(); ++j)
+    squares += (entry(j) / largest) * (entry(j) / largest);
   return largest * std::sqrt(squares);
 }
 

@@ -1,4 +1,5 @@
-// Gradient descent on one problem: a state that is a plain value, advanced by bounded amounts of work.
+// Gradient descent on one problem: a state that is a plain value, advanced by bounded amounts of
+// work.
 #pragma once
 
 #include <limits>
@@ -17,7 +18,7 @@ struct DescentOptions {
   uint64_t seed = 0;
   double tol = -1.0;  // below 0: run every epoch
   bool stop_on_equal_loss = false;
-  int64_t history = 1;         // record every so many epochs; 0: nothing
+  int64_t history = 1;  // record every so many epochs; 0: nothing
   bool record_params = true;
 };
 
@@ -29,7 +30,7 @@ struct DescentState {
   double first_norm = -1.0;         // of the first gradient; below 0: not known yet
   T first_loss = std::numeric_limits<T>::quiet_NaN();
   T last_loss = std::numeric_limits<T>::quiet_NaN();  // measured during the last epoch
-  LinearSums epoch_sums;            // of this epoch's mini-batches so far
+  LinearSums epoch_sums;                              // of this epoch's mini-batches so far
 };
 
 // What was measured: losses during the recorded epochs, parameters after them.
@@ -42,7 +43,8 @@ struct DescentHistory {
 template <class T>
 class Descent {
  public:
-  Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state, int64_t target_epoch);
+  Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state,
+          int64_t target_epoch);
 
   // Learning rates of epochs first, first + 1, ...; a constant one holds for all.
   void set_constant_lr(double lr);
@@ -53,8 +55,8 @@ class Descent {
 
   const DescentState<T>& state() const { return state_; }
   const DescentHistory<T>& history() const { return history_; }
-  T loss() const { return loss_; }  // at the parameters, once advance has ended
-  double lr() const { return lr_; } // last used
+  T loss() const { return loss_; }   // at the parameters, once advance has ended
+  double lr() const { return lr_; }  // last used
 
  private:
   Outcome advance_full(Budget& budget);
@@ -80,9 +82,9 @@ class Descent {
 
   Pass<T> pass_;
   std::vector<T> gradient_, previous_, previous_velocity_;
-  bool moved_ = true;        // the last update changed some bit
-  bool epoch_moved_ = false; // some update of this epoch did
-  bool updated_ = false;     // previous_ holds parameters of finite loss
+  bool moved_ = true;                  // the last update changed some bit
+  bool epoch_moved_ = false;           // some update of this epoch did
+  bool updated_ = false;               // previous_ holds parameters of finite loss
   Outcome ending_ = Outcome::running;  // known, its loss still to be evaluated
   T loss_ = std::numeric_limits<T>::quiet_NaN();
 };

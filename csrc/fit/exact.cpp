@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t block_rows = 64;
 
-// The reflection that sends (head, tail) to (norm, 0): I - beta v v^T with v = (1, tail / v0) (Golub, Van Loan, 5.1).
+// The reflection that sends (head, tail) to (norm, 0): I - beta v v^T with v = (1, tail / v0)
+// (Golub, Van Loan, 5.1).
 struct Reflection {
   double norm, beta, scale;  // scale: 1 / v0
 };
@@ -30,7 +31,8 @@ double inverse_power(double x) {
   return x > 0 ? std::ldexp(1.0, -exponent) : 1.0;
 }
 
-// R (p,p) and right sides (p,t), row-major with `width` columns, factorised again with column pivoting.
+// R (p,p) and right sides (p,t), row-major with `width` columns, factorised again with column
+// pivoting.
 struct Pivoted {
   int64_t p, width, rank;
   std::vector<double> a;
@@ -38,35 +40,44 @@ struct Pivoted {
   std::vector<double> scale;    // of each column of X
 };
 
-Pivoted pivot(std::vector<double> a, int64_t p, int64_t width, double tolerance) {
-  Pivoted f{p, width, 0, std::move(a), std::vector<int64_t>(static_cast<size_t>(p)),
+// The columns come scaled by 2^-exponent.
+Pivoted pivot(std::vector<double> a, const std::vector<int>& exponent, int64_t p, int64_t width,
+              double tolerance) {
+  Pivoted f{p,
+            width,
+            0,
+            std::move(a),
+            std::vector<int64_t>(static_cast<size_t>(p)),
             std::vector<double>(static_cast<size_t>(p))};
   std::iota(f.column.begin(), f.column.end(), 0);
   const auto at = [&](int64_t i, int64_t j) -> double& { return f.a[i * width + j]; };
-  const auto below = [&](int64_t row, int64_t j) {
-    double sum = 0;
-    for (int64_t i = row; i < p; ++i) sum += at(i, j) * at(i, j);
-    return sum;
+  // Squares of each column from `row` on, rows in order: recomputed, as differences would cancel.
+  std::vector<double> squares(static_cast<size_t>(p));
+  const auto sum_squares = [&](int64_t row) {
+    std::fill(squares.begin(), squares.end(), 0.0);
+    for (int64_t i = row; i < p; ++i)
+      for (int64_t j = row; j < p; ++j) squares[j] += at(i, j) * at(i, j);
   };
+  sum_squares(0);
   for (int64_t j = 0; j < p; ++j) {
-    f.scale[j] = inverse_power(std::sqrt(below(0, j)));
-    for (int64_t i = 0; i < p; ++i) at(i, j) *= f.scale[j];
+    const double power = inverse_power(std::sqrt(squares[j]));
+    for (int64_t i = 0; i < p; ++i) at(i, j) *= power;
+    f.scale[j] = std::ldexp(power, -exponent[j]);
   }
   double first = 0;
   for (int64_t k = 0; k < p; ++k) {
-    int64_t best = k;
-    double most = -1;
-    for (int64_t j = k; j < p; ++j) {
-      const double squares = below(k, j);
-      if (squares > most) most = squares, best = j;
-    }
-    if (k == 0) first = std::sqrt(most);
-    if (!(std::sqrt(most) > tolerance * first)) break;
+    sum_squares(k);
+    const int64_t best = std::max_element(squares.begin() + k, squares.end()) - squares.begin();
+    const double norm = std::sqrt(squares[best]);
+    if (k == 0) first = norm;
+    if (!(norm > tolerance * first)) break;
     if (best != k) {
       for (int64_t i = 0; i < p; ++i) std::swap(at(i, k), at(i, best));
       std::swap(f.column[k], f.column[best]);
     }
-    const Reflection h = reflection(at(k, k), below(k + 1, k));
+    double tail = 0;
+    for (int64_t i = k + 1; i < p; ++i) tail += at(i, k) * at(i, k);
+    const Reflection h = reflection(at(k, k), tail);
     std::vector<double> along(static_cast<size_t>(width), 0.0);
     for (int64_t j = k + 1; j < width; ++j) along[j] = at(k, j);
     for (int64_t i = k + 1; i < p; ++i)
@@ -83,44 +94,59 @@ Pivoted pivot(std::vector<double> a, int64_t p, int64_t width, double tolerance)
   return f;
 }
 
-// Solves R11 z = rhs (column `source` of a) for the first `rank` unknowns, into x (p) in X's columns and scale.
-void back_substitute(const Pivoted& f, int64_t source, double sign, std::vector<double>& x) {
-  std::vector<double> z(static_cast<size_t>(f.rank));
-  for (int64_t i = f.rank; i-- > 0;) {
-    double sum = sign * f.a[i * f.width + source];
-    for (int64_t j = i + 1; j < f.rank; ++j) sum -= f.a[i * f.width + j] * z[j];
+// Solves R z = rhs (column `source` of a), all columns counting; in the order and scale of X's
+// columns.
+std::vector<double> back_substitute(const Pivoted& f, int64_t source) {
+  std::vector<double> x(static_cast<size_t>(f.p)), z(static_cast<size_t>(f.p));
+  for (int64_t i = f.p; i-- > 0;) {
+    double sum = f.a[i * f.width + source];
+    for (int64_t j = i + 1; j < f.p; ++j) sum -= f.a[i * f.width + j] * z[j];
     z[i] = sum / f.a[i * f.width + i];
+    x[f.column[i]] = z[i] * f.scale[f.column[i]];
   }
-  for (int64_t i = 0; i < f.rank; ++i) x[f.column[i]] = z[i] * f.scale[f.column[i]];
+  return x;
 }
 
-// Orthonormal basis of the null space of X, in X's columns: modified Gram-Schmidt, twice.
-std::vector<std::vector<double>> null_space(const Pivoted& f) {
-  std::vector<std::vector<double>> basis;
-  for (int64_t k = f.rank; k < f.p; ++k) {
-    std::vector<double> v(static_cast<size_t>(f.p), 0.0);
-    back_substitute(f, k, -1.0, v);
-    v[f.column[k]] = f.scale[f.column[k]];
+// Where fewer rows than columns count, the solution of least norm: it lies in the span of the rows,
+// made orthonormal by modified Gram-Schmidt, twice. R = lower @ basis, and lower z = rhs gives the
+// solution's coordinates z.
+std::vector<double> least_norm(const Pivoted& f, int64_t source) {
+  const size_t r = static_cast<size_t>(f.rank), p = static_cast<size_t>(f.p);
+  std::vector<double> basis(r * p, 0.0), z(r), x(p, 0.0), lower(r * r, 0.0);
+  for (size_t i = 0; i < r; ++i) {
+    double* const row = basis.data() + i * p;
+    for (size_t j = i; j < p; ++j)
+      row[f.column[j]] =
+          f.a[i * static_cast<size_t>(f.width) + j] / f.scale[static_cast<size_t>(f.column[j])];
     for (int pass = 0; pass < 2; ++pass) {
-      for (const auto& q : basis) {
-        const double along = std::inner_product(v.begin(), v.end(), q.begin(), 0.0);
-        for (size_t i = 0; i < v.size(); ++i) v[i] -= along * q[i];
+      for (size_t k = 0; k < i; ++k) {
+        const double* const q = basis.data() + k * p;
+        const double along = std::inner_product(q, q + p, row, 0.0);
+        lower[i * r + k] += along;
+        for (size_t j = 0; j < p; ++j) row[j] -= along * q[j];
       }
-      const double norm = std::sqrt(std::inner_product(v.begin(), v.end(), v.begin(), 0.0));
-      for (double& value : v) value /= norm;
     }
-    basis.push_back(std::move(v));
+    const double norm = std::sqrt(std::inner_product(row, row + p, row, 0.0));
+    lower[i * r + i] = norm;
+    for (size_t j = 0; j < p; ++j) row[j] /= norm;
+    z[i] = f.a[i * static_cast<size_t>(f.width) + static_cast<size_t>(source)];
+    for (size_t k = 0; k < i; ++k) z[i] -= lower[i * r + k] * z[k];
+    z[i] /= norm;
   }
-  return basis;
+  for (size_t i = 0; i < r; ++i)
+    for (size_t j = 0; j < p; ++j) x[j] += z[i] * basis[i * p + j];
+  return x;
 }
 
 }  // namespace
 
 template <class T>
-Exact<T>::Exact(const Problem<T>& problem, double weight_decay) : problem_(problem), weight_decay_(weight_decay) {
+Exact<T>::Exact(const Problem<T>& problem, double weight_decay)
+    : problem_(problem), weight_decay_(weight_decay) {
   p_ = problem.d + (problem.fit_intercept ? 1 : 0);
   width_ = p_ + problem.t;
   factor_.assign(static_cast<size_t>(p_ * width_), 0.0);
+  exponent_.assign(static_cast<size_t>(p_), std::numeric_limits<int>::min());
 }
 
 template <class T>
@@ -144,20 +170,49 @@ bool Exact<T>::advance(double seconds) {
       if (problem_.fit_intercept) *out++ = root;
       for (int64_t u = 0; u < problem_.t; ++u) {
         double value = problem_.y.data[row * problem_.y.rs + u * problem_.y.cs];
-        if (problem_.offset.data) value -= problem_.offset.data[row * problem_.offset.rs + u * problem_.offset.cs];
+        if (problem_.offset.data)
+          value -= problem_.offset.data[row * problem_.offset.rs + u * problem_.offset.cs];
         *out++ = root * value;
       }
     }
     absorb(block, rows);
     row_ += rows;
-    if (budget.spent(4 * rows * p_ * width_) && row_ < problem_.n) return false;
+    if (row_ == problem_.n)
+      absorb_penalty();
+    else if (budget.spent(4 * rows * p_ * width_))
+      return false;
   }
+  for (int& exponent : exponent_) exponent = std::max(exponent, -1000);  // columns of zeros
   return true;
+}
+
+// Scales the block's columns by powers of two, so that no square over- or underflows; exact, so
+// normal data keeps its bits. A column that grows takes its part of the factor along.
+template <class T>
+void Exact<T>::scale(std::vector<double>& block, int64_t rows) {
+  constexpr int unset = std::numeric_limits<int>::min(), smallest = -1000;
+  for (int64_t j = 0; j < p_; ++j) {
+    double largest = 0;
+    for (int64_t i = 0; i < rows; ++i)
+      largest = std::max(largest, std::fabs(block[i * width_ + j]));
+    int& exponent = exponent_[static_cast<size_t>(j)];
+    if (std::isfinite(largest) && largest > 0) {
+      const int wanted = std::max(std::ilogb(largest), smallest);
+      if (exponent != unset && wanted > exponent)
+        for (int64_t i = 0; i <= j; ++i)
+          factor_[i * width_ + j] = std::ldexp(factor_[i * width_ + j], exponent - wanted);
+      exponent = std::max(exponent, wanted);
+    }
+    if (exponent == unset) continue;
+    const double power = std::ldexp(1.0, -exponent);
+    for (int64_t i = 0; i < rows; ++i) block[i * width_ + j] *= power;
+  }
 }
 
 // factor_ becomes the factor of itself stacked on the rows of the block, which is destroyed.
 template <class T>
 void Exact<T>::absorb(std::vector<double>& block, int64_t rows) {
+  scale(block, rows);
   std::vector<double> along(static_cast<size_t>(width_));
   for (int64_t j = 0; j < p_; ++j) {
     double* const top = factor_.data() + j * width_;
@@ -186,7 +241,8 @@ template <class T>
 void Exact<T>::absorb_penalty() {
   if (weight_decay_ == 0) return;
   const double elements =
-      (problem_.sample_weight.data ? weight_sum_ : static_cast<double>(problem_.n)) * static_cast<double>(problem_.t);
+      (problem_.sample_weight.data ? weight_sum_ : static_cast<double>(problem_.n)) *
+      static_cast<double>(problem_.t);
   const double root = std::sqrt(weight_decay_ * scale_of(problem_.reduction, elements).divisor / 2);
   for (int64_t j = 0; j < p_; ++j) {
     std::vector<double> row(static_cast<size_t>(width_), 0.0);
@@ -198,20 +254,18 @@ void Exact<T>::absorb_penalty() {
 template <class T>
 typename Exact<T>::Solution Exact<T>::solve() {
   FpEnv env;
-  absorb_penalty();
-  const double tolerance = static_cast<double>(std::max<int64_t>(p_, 1)) * std::numeric_limits<T>::epsilon();
-  const Pivoted f = pivot(factor_, p_, width_, tolerance);
-  const auto basis = null_space(f);
-  Solution solution{std::vector<T>(static_cast<size_t>(p_ * problem_.t)), f.rank};
+  Solution solution{
+      std::vector<T>(static_cast<size_t>(p_ * problem_.t), std::numeric_limits<T>::quiet_NaN()), 0};
+  for (double value : factor_)
+    if (!std::isfinite(value)) return solution;
+  const double tolerance =
+      static_cast<double>(std::max<int64_t>(p_, 1)) * std::numeric_limits<T>::epsilon();
+  const Pivoted f = pivot(factor_, exponent_, p_, width_, tolerance);
   for (int64_t u = 0; u < problem_.t; ++u) {
-    std::vector<double> x(static_cast<size_t>(p_), 0.0);
-    back_substitute(f, p_ + u, 1.0, x);
-    for (const auto& q : basis) {
-      const double along = std::inner_product(x.begin(), x.end(), q.begin(), 0.0);
-      for (size_t i = 0; i < x.size(); ++i) x[i] -= along * q[i];
-    }
+    const std::vector<double> x = f.rank == p_ ? back_substitute(f, p_ + u) : least_norm(f, p_ + u);
     for (int64_t j = 0; j < p_; ++j) solution.params[j * problem_.t + u] = static_cast<T>(x[j]);
   }
+  solution.rank = f.rank;
   return solution;
 }
 

@@ -1,4 +1,5 @@
-// Least squares in closed form: an orthogonal factorisation that reads the rows once and never squares X.
+// Least squares in closed form: an orthogonal factorisation that reads the rows once and never
+// squares X.
 #pragma once
 
 #include <vector>
@@ -13,7 +14,7 @@ class Exact {
  public:
   Exact(const Problem<T>& problem, double weight_decay);
 
-  // True when every row is in; otherwise call again.
+  // True when every row is in; otherwise call again. There must be a row.
   bool advance(double seconds);
 
   struct Solution {
@@ -23,13 +24,15 @@ class Exact {
   Solution solve();
 
  private:
+  void scale(std::vector<double>& block, int64_t rows);
   void absorb(std::vector<double>& block, int64_t rows);
   void absorb_penalty();
 
   Problem<T> problem_;
   double weight_decay_;
-  int64_t p_, width_;              // columns, columns and targets
-  std::vector<double> factor_;     // (p, width): R and Q^T y
+  int64_t p_, width_;           // columns, columns and targets
+  std::vector<double> factor_;  // (p, width): R and Q^T y
+  std::vector<int> exponent_;   // column j of R is that of X times 2^-exponent
   int64_t row_ = 0;
   double weight_sum_ = 0;
 };

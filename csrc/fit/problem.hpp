@@ -1,4 +1,5 @@
-// One least-squares problem as the fitting algorithms see it, and a pass over its rows that can pause.
+// One least-squares problem as the fitting algorithms see it, and a pass over its rows that can
+// pause.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +29,8 @@ struct Problem {
 
   // Elements, or their weights, behind sums over `rows` rows.
   double count(int64_t rows, const LinearSums& sums) const {
-    return (sample_weight.data ? sums.sample_weight : static_cast<double>(rows)) * static_cast<double>(t);
+    return (sample_weight.data ? sums.sample_weight : static_cast<double>(rows)) *
+           static_cast<double>(t);
   }
 
   // Loss, and the gradient of all parameters if it is not null. Rows of no weight have neither.
@@ -48,7 +50,8 @@ struct Problem {
 class Budget {
  public:
   explicit Budget(double seconds)
-      : deadline_(Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds))) {}
+      : deadline_(Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                     std::chrono::duration<double>(seconds))) {}
 
   bool spent(int64_t work) {
     work_ += work;
@@ -78,7 +81,8 @@ class Pass {
   bool run(const LinearArgs<T>& args, Budget& budget) {
     if (chunk_ == 0) sums.reset(args.d, args.t);
     const int64_t chunks = chunks_of(args.n, L<T>), row_work = 2 * (args.d + 4) * args.t;
-    const int64_t slice = chunks == 1 ? 1 : std::max<int64_t>(1, 16 * Budget::unit / (row_work * L<T>));
+    const int64_t slice =
+        chunks == 1 ? 1 : std::max<int64_t>(1, 16 * Budget::unit / (row_work * L<T>));
     while (chunk_ < chunks) {
       const int64_t end = std::min(chunks, chunk_ + slice);
       device<T>().linear(args, chunk_, end, sums);

@@ -24,7 +24,7 @@ int64_t count_below(const std::vector<double>& alpha, const std::vector<double>&
   for (size_t i = 0; i < alpha.size(); ++i) {
     const double off = i == 0 ? 0 : beta[i - 1];
     pivot = alpha[i] - x - (i == 0 ? 0 : off * off / pivot);
-    if (pivot == 0) pivot = -1e-300;
+    if (pivot == 0) pivot = -1e-300;  // below any entry of a matrix scaled to about 1
     if (pivot < 0) ++count;
   }
   return count;
@@ -33,7 +33,8 @@ int64_t count_below(const std::vector<double>& alpha, const std::vector<double>&
 double largest_eigenvalue(const std::vector<double>& alpha, const std::vector<double>& beta) {
   double high = 0;
   for (size_t i = 0; i < alpha.size(); ++i)
-    high = std::max(high, std::fabs(alpha[i]) + (i ? beta[i - 1] : 0) + (i + 1 < alpha.size() ? beta[i] : 0));
+    high = std::max(
+        high, std::fabs(alpha[i]) + (i ? beta[i - 1] : 0) + (i + 1 < alpha.size() ? beta[i] : 0));
   double low = 0;
   const auto size = static_cast<int64_t>(alpha.size());
   for (int i = 0; i < 200 && low < high; ++i) {
@@ -45,7 +46,8 @@ double largest_eigenvalue(const std::vector<double>& alpha, const std::vector<do
 }
 
 // |last component| of the unit eigenvector of the eigenvalue, by its three-term recurrence.
-double last_component(const std::vector<double>& alpha, const std::vector<double>& beta, double value) {
+double last_component(const std::vector<double>& alpha, const std::vector<double>& beta,
+                      double value) {
   double before = 0, now = 1, norm = 1;
   for (size_t i = 0; i + 1 < alpha.size(); ++i) {
     if (beta[i] == 0) return 0;
@@ -76,7 +78,8 @@ Spectrum<T>::Spectrum(const Problem<T>& problem) : problem_(problem), targets_(p
   basis_.resize(static_cast<size_t>(p_));
   double norm = 0;
   for (int64_t i = 0; i < p_; ++i) {  // no special direction: uniform in +-[1, 2)
-    const uint32_t word = philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), 0, 1}, {0, 0})[0];
+    const uint32_t word =
+        philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), 0, 1}, {0, 0})[0];
     basis_[i] = (1.0 + word * 0x1p-32) * (word & 1 ? 1 : -1);
     norm += basis_[i] * basis_[i];
   }
@@ -103,6 +106,13 @@ void Spectrum<T>::step() {
   scale_ = scale_of(problem_.reduction, elements).gradient;
   std::vector<double> image = pass_.sums.weights;
   if (problem_.fit_intercept) image.push_back(pass_.sums.intercept[0]);
+  if (k == 0) {
+    double largest = 0;
+    for (double value : image) largest = std::max(largest, std::fabs(value));
+    if (std::isfinite(largest) && largest > 0) exponent_ = std::max(std::ilogb(largest), -1000);
+  }
+  for (double& value : image)
+    value *= std::ldexp(1.0, -exponent_);  // exact: keeps its square in range
   const double* q = basis_.data() + k * p_;
   alpha_.push_back(dot(q, image.data(), p_));
   for (int pass = 0; pass < 2; ++pass) {
@@ -139,7 +149,8 @@ double largest_row(const Problem<T>& problem) {
       const double x = problem.X.data[i * problem.X.rs + j * problem.X.cs];
       squares += x * x;
     }
-    if (sum && problem.sample_weight.data) squares *= problem.sample_weight.data[i * problem.sample_weight.stride];
+    if (sum && problem.sample_weight.data)
+      squares *= problem.sample_weight.data[i * problem.sample_weight.stride];
     largest = std::max(largest, squares);
   }
   return scale_of(problem.reduction, static_cast<double>(problem.t)).gradient * largest;

@@ -16,8 +16,12 @@ class Spectrum {
   // True when done; otherwise call again.
   bool advance(double seconds);
 
-  double largest() const { return scale_ * largest_; }    // a Ritz value: never above the true one, but for rounding
-  double residual() const { return scale_ * residual_; }  // an eigenvalue lies within this of it
+  double largest() const {
+    return scale_ * std::ldexp(largest_, exponent_);
+  }  // a Ritz value: never above the true one, but for rounding
+  double residual() const {
+    return scale_ * std::ldexp(residual_, exponent_);
+  }  // an eigenvalue lies within this of it
 
  private:
   void step();
@@ -28,11 +32,13 @@ class Spectrum {
   std::vector<T> direction_;
   std::vector<double> basis_;  // (steps, p), orthonormal rows
   std::vector<double> alpha_, beta_;
+  int exponent_ = 0;  // alpha_, beta_ and what follows from them are scaled by 2^-exponent
   double scale_ = 0, largest_ = 0, residual_ = 0;
   bool done_ = false;
 };
 
-// Curvature of the steepest single row: scale * max (|x|^2 + 1), times its weight if the reduction is a sum.
+// Curvature of the steepest single row: scale * max (|x|^2 + 1), times its weight if the reduction
+// is a sum.
 template <class T>
 double largest_row(const Problem<T>& problem);
 

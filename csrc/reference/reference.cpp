@@ -1,4 +1,5 @@
-// The contract on bits ("numerics v1") as plain scalar loops. Every other device equals this file bit for bit.
+// The contract on bits ("numerics v1") as plain scalar loops. Every other device equals this file
+// bit for bit.
 #include <cmath>
 
 #include "device.hpp"
@@ -36,7 +37,8 @@ T chain(int64_t k, Vector<const T> x, Vector<const T> y) {
   T total = 0;
   for (int64_t p0 = 0; p0 < k; p0 += L<T>) {
     T acc = 0;
-    for (int64_t p = p0; p < k && p < p0 + L<T>; ++p) acc = std::fma(x.data[p * x.stride], y.data[p * y.stride], acc);
+    for (int64_t p = p0; p < k && p < p0 + L<T>; ++p)
+      acc = std::fma(x.data[p * x.stride], y.data[p * y.stride], acc);
     total = p0 == 0 ? acc : total + acc;
   }
   return total;
@@ -97,7 +99,8 @@ double mse(const MseArgs<T>& args) {
 
 // One target: gradients of fewer than 9 features run 16 / lanes interleaved chains over the rows.
 template <class T>
-void add_single_target(const LinearArgs<T>& args, int64_t rows, const int64_t* row, const T* weighted, LinearSums& sums) {
+void add_single_target(const LinearArgs<T>& args, int64_t rows, const int64_t* row,
+                       const T* weighted, LinearSums& sums) {
   const int64_t lanes = lanes_of(args.d), interleave = V / lanes;
   for (int64_t j = 0; j < args.d; ++j) {
     T acc[V] = {};
@@ -116,12 +119,14 @@ void add_single_target(const LinearArgs<T>& args, int64_t rows, const int64_t* r
 
 // Several targets: one chain over the rows for each entry.
 template <class T>
-void add_several_targets(const LinearArgs<T>& args, int64_t rows, const int64_t* row, const T* weighted, LinearSums& sums) {
+void add_several_targets(const LinearArgs<T>& args, int64_t rows, const int64_t* row,
+                         const T* weighted, LinearSums& sums) {
   for (int64_t u = 0; u < args.t; ++u) {
     for (int64_t j = 0; j < args.d; ++j) {
       T acc = 0;
       for (int64_t i = 0; i < rows; ++i)
-        acc = std::fma(args.X.data[row[i] * args.X.rs + j * args.X.cs], weighted[i * args.t + u], acc);
+        acc = std::fma(args.X.data[row[i] * args.X.rs + j * args.X.cs], weighted[i * args.t + u],
+                       acc);
       sums.weights[static_cast<size_t>(j * args.t + u)] += acc;
     }
     T acc = 0;
@@ -139,7 +144,9 @@ void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Linear
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t position = args.first + begin + i;
     row[i] = args.order ? (*args.order)(position) : position;
-    const T* s = args.sample_weight.data ? args.sample_weight.data + row[i] * args.sample_weight.stride : nullptr;
+    const T* s = args.sample_weight.data
+                     ? args.sample_weight.data + row[i] * args.sample_weight.stride
+                     : nullptr;
     if (s) weight_sum += *s;
     for (int64_t u = 0; u < args.t; ++u) {
       T r = product<T>(args.t, args.d, {args.X.data + row[i] * args.X.rs, args.X.cs},
@@ -184,7 +191,8 @@ void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
 }
 
 template <class T>
-void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr, const SgdOptions& options) {
+void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
+         const SgdOptions& options) {
   const T momentum = static_cast<T>(options.momentum);
   const T damped = static_cast<T>(1.0 - options.dampening);
   const T decay = static_cast<T>(options.weight_decay);

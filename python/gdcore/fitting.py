@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -121,11 +122,13 @@ def fit(
     sgd = SGD() if sgd is None else sgd
     if not isinstance(sgd, SGD):
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+    if sgd.maximize and method == "exact":
+        raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
     with _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         options.check(problem)
-        start = _start(init, problem)
+        start = _start(init, problem, batch_size)
         if problem.n == 0 or problem.weightless:
             result = _empty(problem, start)
         elif options.method == "exact":
@@ -137,9 +140,11 @@ def fit(
     return result
 
 
-def _start(init: Any, problem: Problem) -> FitState:
+def _start(init: Any, problem: Problem, batch_size: int | None) -> FitState:
     """Return the state to start from, its parameters checked against the problem's shapes."""
+    epoch = 0
     if isinstance(init, Fit):
+        epoch = init.epochs
         if init.weights.shape != problem.weights_shape:
             raise ValueError(
                 f"init is a fit with weights of shape {init.weights.shape}; this problem's have "
@@ -147,7 +152,9 @@ def _start(init: Any, problem: Problem) -> FitState:
             )
         state = init.state
         if state is not None and state.fits(problem.size, problem.dtype):
-            return state
+            if (state.rows, state.batch_size) == (problem.n, batch_size or 0):
+                return state
+            return replace(state, step=0, epoch_sums=None)  # an epoch broken off begins anew
         weights, intercept = init.weights, init.intercept
     elif isinstance(init, tuple) and len(init) == 2:
         weights, intercept = init
@@ -175,7 +182,7 @@ def _start(init: Any, problem: Problem) -> FitState:
     parts = [weights.ravel()]
     if problem.fit_intercept:
         parts.append(np.broadcast_to(intercept, (problem.t,)))
-    return FitState(params=np.concatenate(parts).astype(problem.dtype))
+    return FitState(params=np.concatenate(parts).astype(problem.dtype), epoch=epoch)
 
 
 def _empty(problem: Problem, start: FitState) -> Fit:

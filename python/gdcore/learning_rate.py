@@ -37,18 +37,29 @@ def stability_limit(sgd: SGD, problem: Problem, options: Options, curvature: flo
 
 
 def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> float:
-    """Return 1 / lambda_max; for mini-batches their expected smoothness takes its place.
+    """Return 1 / lambda_max, or half the stability limit where momentum lowers that.
 
+    For mini-batches their expected smoothness takes the eigenvalue's place, and the rate is
+    divided by the factor by which momentum lengthens the sum of a gradient's steps.
     Gower, Loizou, Qian, Sailanbayev, Shulgin, Richtarik 2019, "SGD: general analysis and improved
     rates", proposition 3.8 (sampling without replacement).
     """
     n, batch = problem.n, options.batch_size
     curvature *= _step_share(problem, options)
+    gain = 1.0
     if batch is not None and n > 1:
         steepest = problem.core.largest_row() * (batch if problem.summed else 1)
         curvature = (n * (batch - 1) * curvature + (n - batch) * steepest) / (batch * (n - 1))
+        gain = max(1.0, (1 - sgd.dampening) / (1 - sgd.momentum)) if 0 < sgd.momentum < 1 else 1.0
     total = curvature + sgd.weight_decay
-    return 1.0 / total if total > 0 else 1.0
+    if total == 0 and not problem.X.any():
+        return 1.0
+    if not total > 1 / float(np.finfo(problem.dtype).max):
+        raise ValueError(
+            f"the squares of X underflow {problem.dtype}; standardize the columns of X."
+        )
+    limit = sgd.stability_limit(curvature)
+    return min(1.0 / (total * gain), limit / 2 if limit > 0 else math.inf)
 
 
 def _step_share(problem: Problem, options: Options) -> float:

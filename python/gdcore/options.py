@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gdcore.problem import Problem
+from gdcore.sgd import is_finite
 
 BLOCK_SECONDS = 0.04  # of C++ between two looks at signals, progress and checkpoints
 
@@ -42,13 +42,15 @@ class Options:
                 f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
                 f"{problem.n} rows of X, or None for all rows at once."
             )
-        if self.tol is not None and not (math.isfinite(self.tol) and self.tol >= 0):
+        if self.tol is not None and not (is_finite(self.tol) and self.tol >= 0):
             raise ValueError(
-                f"tol is {self.tol}; it must be 0 or larger, or None to run every epoch."
+                f"tol is {self.tol!r}; it must be 0 or larger, or None to run every epoch."
             )
-        if self.n_threads is not None and not (_is_int(self.n_threads) and self.n_threads >= 1):
+        if self.n_threads is not None and not (
+            _is_int(self.n_threads) and 1 <= self.n_threads <= 1024
+        ):
             raise ValueError(
-                f"n_threads is {self.n_threads!r}; it must be a whole number, 1 or larger."
+                f"n_threads is {self.n_threads!r}; it must be a whole number from 1 to 1024."
             )
         for name, choices in (
             ("stop", ("gradient", "loss_equal")),

@@ -114,9 +114,8 @@ class Fit:
             Status.CONVERGED: f"Converged after {epochs}.",
             Status.MAX_EPOCHS: f"Not yet converged after {epochs}.",
             Status.DIVERGED: (
-                f"Diverged in epoch {self.epochs + 1} with lr {self.lr:.4g} "
-                f"(stability limit {self.stability_limit:.4g}); "
-                "the weights are the last finite ones."
+                f"Diverged {self._when} with lr {self.lr:.4g} "
+                f"(stability limit {self.stability_limit:.4g})."
             ),
             Status.STALLED: f"Stalled after {epochs}: no weight changes any more.",
             Status.SINGULAR: "The columns of X are dependent; these weights have least norm.",
@@ -126,6 +125,12 @@ class Fit:
             what = "Solved in closed form."
         advice = "" if self.status is Status.CONVERGED else " " + self.status.advice
         return what + advice
+
+    @property
+    def _when(self) -> str:
+        if self.state is None or math.isnan(self.state.last_loss):  # a step was taken back
+            return f"in epoch {self.epochs + 1}: the weights are the last finite ones,"
+        return f"within {self.epochs} epochs: the loss is larger than at the start,"
 
     def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Floats:
         """Return predictions for new rows.

@@ -92,14 +92,14 @@ class SGD:
                 raise TypeError(
                     f"lr is {self.lr!r}; pass a positive number, 'auto' or a callable epoch -> lr."
                 )
-            if not (math.isfinite(self.lr) and self.lr > 0):
+            if not (is_finite(self.lr) and self.lr > 0):
                 raise ValueError(f"lr is {self.lr}; it must be a positive, finite number.")
         for name in ("momentum", "weight_decay"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value}; it must be a finite number, 0 or larger.")
-        if not math.isfinite(self.dampening):
-            raise ValueError(f"dampening is {self.dampening}; it must be a finite number.")
+            if not (is_finite(value) and value >= 0):
+                raise ValueError(f"{name} is {value!r}; it must be a finite number, 0 or larger.")
+        if not is_finite(self.dampening):
+            raise ValueError(f"dampening is {self.dampening!r}; it must be a finite number.")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening.")
 
@@ -200,11 +200,22 @@ class SGD:
         return 2 * (1 + m) / slope if slope > 0 else math.inf if slope == 0 else 0.0
 
 
+def is_finite(value: Any) -> bool:
+    """Whether this is a number, and neither NaN nor infinite."""
+    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
+
+
 def rate_at(lr: LearningRate, epoch: int) -> float:
     """Return the learning rate of an epoch; ValueError if a schedule gives no usable number."""
     if not callable(lr):
         return float(lr)
-    value = float(lr(epoch))
+    given = lr(epoch)
+    try:
+        value = float(given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"the lr schedule gave {given!r} for epoch {epoch}; it must be a number."
+        ) from None
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
             f"the lr schedule gave {value} for epoch {epoch}; it must be finite and not negative."

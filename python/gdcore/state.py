@@ -31,6 +31,8 @@ class FitState:
         Losses measured during the first and the last epoch.
     epoch_sums : ndarray of float64
         Sums over the mini-batches of the epoch begun.
+    rows, batch_size : int
+        Those of the fit that `step` counts in.
     """
 
     params: Floats
@@ -41,6 +43,8 @@ class FitState:
     first_loss: float = float("nan")
     last_loss: float = float("nan")
     epoch_sums: Floats | None = None
+    rows: int = 0
+    batch_size: int = 0
 
     def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
         """Whether this is a state of a problem with that many parameters of that dtype."""

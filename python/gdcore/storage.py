@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -81,7 +80,9 @@ def load_fit(
             "state": _state(state) if state else None,
         }
         begin = (start["weights"], start["intercept"][()], int(start["epoch"])) if start else None
-        return fields, begin, _group("history_", arrays)
+        history = _group("history_", arrays)
+        history["epoch"], history["loss"]  # the two that every fit has
+        return fields, begin, history
 
 
 class Checkpoint(Unsaved):
@@ -181,6 +182,8 @@ def _state(arrays: dict[str, Any]) -> FitState:
         first_loss=float(arrays["first_loss"]),
         last_loss=float(arrays["last_loss"]),
         epoch_sums=arrays["epoch_sums"],
+        rows=int(arrays.get("rows", 0)),
+        batch_size=int(arrays.get("batch_size", 0)),
     )
 
 
@@ -188,19 +191,17 @@ def _state(arrays: dict[str, Any]) -> FitState:
 def _replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Any]:
     """Open a file that takes the path's place only once it is complete (and `keep`)."""
     target = Path(path)
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            name = Path(file.name)
-            try:
+        try:
+            with open(unfinished, "xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if keep:
-                    name.replace(target)
-            finally:
-                name.unlink(missing_ok=True)
+            if keep:
+                unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise type(error)(f"cannot write {target}: {error.strerror or error}") from error
 
@@ -217,13 +218,13 @@ def _read(
     """Meta data and arrays of a file of this form; ValueError if it is none."""
     what = "fit" if form == FIT_FORMAT else "checkpoint"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
         found = meta["format"], meta["version"]
     except OSError:
         raise
-    except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile):
+    except Exception:  # whatever a damaged archive makes of NumPy, zipfile, zlib and json
         raise ValueError(f"{path} is no gdcore {what}, or only a part of one.") from None
     if found[0] != form:
         raise ValueError(f"{path} is a {found[0]} file, not a {form}.")

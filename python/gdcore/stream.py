@@ -65,6 +65,11 @@ def descend(
         raise FitInterrupted(fit) from None
     if outcome == "diverged":
         diagnose(problem)
+        if math.isnan(descent.lr):  # before any step
+            raise ValueError(
+                f"the squared errors at the start overflow {problem.dtype}; "
+                "scale y, or start from smaller weights."
+            )
     return _result(problem, options, start, descent, saved, outcome, rate, limit)
 
 
@@ -111,7 +116,7 @@ def _result(
     rate: LearningRate,
     limit: float,
 ) -> Fit:
-    state = FitState(**descent.state())
+    state = FitState(**descent.state(), rows=problem.n, batch_size=options.batch_size or 0)
     status = _STATUS[outcome]
     used = descent.lr
     if math.isnan(used) and not callable(rate):  # no step was due

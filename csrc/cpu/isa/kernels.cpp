@@ -1,5 +1,6 @@
-// Every kernel of one instruction set, compiled once for each by CMake. Freestanding: anonymous namespaces, no
-// templates of the standard library, no dynamic initialisers, so that no code built for a newer CPU is ever shared.
+// Every kernel of one instruction set, compiled once for each by CMake. Freestanding: anonymous
+// namespaces, no templates of the standard library, no dynamic initialisers, so that no code built
+// for a newer CPU is ever shared.
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "mse.hpp"
@@ -13,10 +14,17 @@
 
 namespace gdcore {
 
-#define GDCORE_TABLE(suffix, T)                                                                              \
-  extern const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix);                               \
-  const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix){                                      \
-      GDCORE_STRING(GDCORE_ISA), MR, NV * W<T>, tile<T>, dot_rows<T>, residuals<T>, grad_rows<T>, mse_chunk<T>, sgd<T>};
+#define GDCORE_TABLE(suffix, T)                                                                   \
+  extern const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix);                    \
+  const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix){GDCORE_STRING(GDCORE_ISA), \
+                                                                       MR,                        \
+                                                                       NV * W<T>,                 \
+                                                                       tile<T>,                   \
+                                                                       dot_rows<T>,               \
+                                                                       residuals<T>,              \
+                                                                       grad_rows<T>,              \
+                                                                       mse_chunk<T>,              \
+                                                                       sgd<T>};
 
 GDCORE_TABLE(_f32, float)
 GDCORE_TABLE(_f64, double)

@@ -18,12 +18,14 @@ inline void fma_first(index_t n, const T* x, const T* w, Lanes16<T>& acc) {
       acc.h[h] = fma(load(x + h * W<T>), load(w + h * W<T>), acc.h[h]);
     } else if (left > 0) {
       const int lanes = static_cast<int>(left);
-      acc.h[h] = keep_first(lanes, fma(load_first(x + h * W<T>, lanes), load_first(w + h * W<T>, lanes), acc.h[h]), acc.h[h]);
+      acc.h[h] = keep_first(
+          lanes, fma(load_first(x + h * W<T>, lanes), load_first(w + h * W<T>, lanes), acc.h[h]),
+          acc.h[h]);
     }
   }
 }
 
-// R rows at once, k >= 9: lanes over the features.
+// R rows at once: 16 lanes over the features.
 template <class T, int R>
 inline void dot_wide(index_t k, const T* X, index_t ldx, const T* w, T* out) {
   constexpr int H = Lanes16<T>::H;
@@ -36,7 +38,8 @@ inline void dot_wide(index_t k, const T* X, index_t ldx, const T* w, T* out) {
       for (int h = 0; h < H; ++h) {
         const vec<T> right = load(w + p0 + p + h * W<T>);
 #pragma GCC unroll 8
-        for (int i = 0; i < R; ++i) acc[i].h[h] = fma(load(X + i * ldx + p0 + p + h * W<T>), right, acc[i].h[h]);
+        for (int i = 0; i < R; ++i)
+          acc[i].h[h] = fma(load(X + i * ldx + p0 + p + h * W<T>), right, acc[i].h[h]);
       }
     }
 #pragma GCC unroll 8
@@ -77,7 +80,8 @@ void dot_narrow(index_t rows, const T* X, const T* w, T* out) {
     constexpr int parts = P / N;  // vectors of one row
     for (index_t i = 0; i < rows; ++i) {
       vec<T> v[parts];
-      for (int q = 0; q < parts; ++q) v[q] = fma(load(X + i * P + q * N), load(w + q * N), vec<T>{});
+      for (int q = 0; q < parts; ++q)
+        v[q] = fma(load(X + i * P + q * N), load(w + q * N), vec<T>{});
       for (int half = parts / 2; half >= 1; half /= 2)
         for (int q = 0; q < half; ++q) v[q] += v[q + half];
       if constexpr (N > 2) v[0] = add_distant<T, 2>(v[0]);
@@ -87,11 +91,13 @@ void dot_narrow(index_t rows, const T* X, const T* w, T* out) {
 }
 
 template <class T>
-void dot_rows(index_t rows, index_t k, const T* X, index_t ldx, const T* w, T* out) {
-  if (k <= 1) return dot_narrow<T, 1>(rows, X, w, out);
-  if (k <= 2) return dot_narrow<T, 2>(rows, X, w, out);
-  if (k <= 4) return dot_narrow<T, 4>(rows, X, w, out);
-  if (k <= 8) return dot_narrow<T, 8>(rows, X, w, out);
+void dot_rows(index_t rows, index_t k, bool narrow, const T* X, index_t ldx, const T* w, T* out) {
+  if (narrow) {
+    if (k <= 1) return dot_narrow<T, 1>(rows, X, w, out);
+    if (k <= 2) return dot_narrow<T, 2>(rows, X, w, out);
+    if (k <= 4) return dot_narrow<T, 4>(rows, X, w, out);
+    return dot_narrow<T, 8>(rows, X, w, out);
+  }
   constexpr int R = Lanes16<T>::H >= 8 ? 1 : 8 / Lanes16<T>::H;
   index_t i = 0;
   for (; i + R <= rows; i += R) dot_wide<T, R>(k, X + i * ldx, ldx, w, out + i);
@@ -99,8 +105,8 @@ void dot_rows(index_t rows, index_t k, const T* X, index_t ldx, const T* w, T* o
 }
 
 template <class T>
-void residuals(index_t n, T* r, const T* intercept, const T* offset, const T* y, const T* sample_weight, T* squares,
-               T* sums, bool first, bool last) {
+void residuals(index_t n, T* r, const T* intercept, const T* offset, const T* y,
+               const T* sample_weight, T* squares, T* sums, bool first, bool last) {
   Lanes16<T> sq = {}, sum = {};
   if (!first) sq = load16(squares), sum = load16(sums);
   const vec<T> b = broadcast(intercept ? *intercept : T(0));
@@ -175,7 +181,8 @@ void grad_narrow(index_t rows, const T* X, const T* r, T* grad, bool first, bool
     const index_t left = (rows - i) * P - h * N;
     if (left <= 0) break;
     const int lanes = left < N ? static_cast<int>(left) : N;
-    const vec<T> next = fma(residual_lanes(i + h * N / P), load_first(X + i * P + h * N, lanes), acc.h[h]);
+    const vec<T> next =
+        fma(residual_lanes(i + h * N / P), load_first(X + i * P + h * N, lanes), acc.h[h]);
     acc.h[h] = keep_first(lanes, next, acc.h[h]);
   }
   if (last) fold_to<P>(acc);
@@ -183,7 +190,8 @@ void grad_narrow(index_t rows, const T* X, const T* r, T* grad, bool first, bool
 }
 
 template <class T>
-void grad_rows(index_t rows, index_t d, const T* X, index_t ldx, const T* r, T* grad, bool first, bool last) {
+void grad_rows(index_t rows, index_t d, const T* X, index_t ldx, const T* r, T* grad, bool first,
+               bool last) {
   if (d <= 1) return grad_narrow<T, 1>(rows, X, r, grad, first, last);
   if (d <= 2) return grad_narrow<T, 2>(rows, X, r, grad, first, last);
   if (d <= 4) return grad_narrow<T, 4>(rows, X, r, grad, first, last);

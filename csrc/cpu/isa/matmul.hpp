@@ -18,13 +18,14 @@ constexpr int MR = 4, NV = 2;
 
 // R rows of N vectors, the last of them `last` lanes wide (W: whole).
 template <class T, int R, int N, bool Whole>
-void tile_of(index_t k, const T* a, index_t a_rs, index_t a_cs, const T* b, index_t b_rs, T* c, index_t c_rs, int last,
-             bool accumulate) {
+void tile_of(index_t k, const T* a, index_t a_rs, index_t a_cs, const T* b, index_t b_rs, T* c,
+             index_t c_rs, int last, bool accumulate) {
   vec<T> acc[R][N] = {};
   for (index_t p = 0; p < k; ++p) {
     vec<T> row[N];
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) row[j] = Whole || j < N - 1 ? load(b + j * W<T>) : load_first(b + j * W<T>, last);
+    for (int j = 0; j < N; ++j)
+      row[j] = Whole || j < N - 1 ? load(b + j * W<T>) : load_first(b + j * W<T>, last);
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
       const vec<T> left = broadcast(a[i * a_rs]);
@@ -48,7 +49,8 @@ void tile_of(index_t k, const T* a, index_t a_rs, index_t a_cs, const T* b, inde
 }
 
 template <class T>
-using TileFn = void (*)(index_t, const T*, index_t, index_t, const T*, index_t, T*, index_t, int, bool);
+using TileFn = void (*)(index_t, const T*, index_t, index_t, const T*, index_t, T*, index_t, int,
+                        bool);
 
 template <class T, int R>
 struct TileRow {
@@ -73,10 +75,11 @@ template <class T>
 constexpr TileTable<T> tiles{};
 
 template <class T>
-void tile(index_t k, const T* a, index_t a_rs, index_t a_cs, const T* b, index_t b_rs, T* c, index_t c_rs, int rows,
-          int cols, bool accumulate) {
+void tile(index_t k, const T* a, index_t a_rs, index_t a_cs, const T* b, index_t b_rs, T* c,
+          index_t c_rs, int rows, int cols, bool accumulate) {
   const int vectors = (cols + W<T> - 1) / W<T>, last = cols - (vectors - 1) * W<T>;
-  tiles<T>.entry[rows - 1][vectors - 1][last == W<T>](k, a, a_rs, a_cs, b, b_rs, c, c_rs, last, accumulate);
+  tiles<T>.entry[rows - 1][vectors - 1][last == W<T>](k, a, a_rs, a_cs, b, b_rs, c, c_rs, last,
+                                                      accumulate);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// vec<T>: GDCORE_VECTOR_BYTES of T as one GCC/Clang vector, and the few operations the language has no sign for.
+// vec<T>: GDCORE_VECTOR_BYTES of T as one GCC/Clang vector, and the few operations the language has
+// no sign for.
 #pragma once
 
 #if defined(__FAST_MATH__)
@@ -7,7 +8,7 @@
 
 #include <stdint.h>
 
-#if defined(__AVX2__)
+#if GDCORE_VECTOR_BYTES >= 32
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
@@ -37,30 +38,66 @@ inline void store(T* p, vec<T> v) {
 }
 
 // a * b + c rounded once; broadcast; the first n lanes (the others read as +0 and are not written).
-#if defined(__AVX512F__)
-inline vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return (vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-inline vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return (vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+#if GDCORE_VECTOR_BYTES == 64
+inline vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {
+  return (vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline vec<double> fma(vec<double> a, vec<double> b, vec<double> c) {
+  return (vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
 inline vec<float> broadcast(float x) { return (vec<float>)_mm512_set1_ps(x); }
 inline vec<double> broadcast(double x) { return (vec<double>)_mm512_set1_pd(x); }
-inline vec<float> load_first(const float* p, int n) { return (vec<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
-inline vec<double> load_first(const double* p, int n) { return (vec<double>)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p); }
-inline void store_first(float* p, int n, vec<float> v) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
-inline void store_first(double* p, int n, vec<double> v) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v); }
-inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) { return (vec<float>)_mm512_mask_mov_ps((__m512)no, (__mmask16)((1u << n) - 1), (__m512)yes); }
-inline vec<double> keep_first(int n, vec<double> yes, vec<double> no) { return (vec<double>)_mm512_mask_mov_pd((__m512d)no, (__mmask8)((1u << n) - 1), (__m512d)yes); }
-#elif defined(__AVX2__)
-inline vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return (vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
-inline vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return (vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+inline vec<float> load_first(const float* p, int n) {
+  return (vec<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+inline vec<double> load_first(const double* p, int n) {
+  return (vec<double>)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
+inline void store_first(float* p, int n, vec<float> v) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+inline void store_first(double* p, int n, vec<double> v) {
+  _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
+inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) {
+  return (vec<float>)_mm512_mask_mov_ps((__m512)no, (__mmask16)((1u << n) - 1), (__m512)yes);
+}
+inline vec<double> keep_first(int n, vec<double> yes, vec<double> no) {
+  return (vec<double>)_mm512_mask_mov_pd((__m512d)no, (__mmask8)((1u << n) - 1), (__m512d)yes);
+}
+#elif GDCORE_VECTOR_BYTES == 32
+inline vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {
+  return (vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline vec<double> fma(vec<double> a, vec<double> b, vec<double> c) {
+  return (vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
 inline vec<float> broadcast(float x) { return (vec<float>)_mm256_set1_ps(x); }
 inline vec<double> broadcast(double x) { return (vec<double>)_mm256_set1_pd(x); }
-inline __m256i mask_first(float, int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
-inline __m256i mask_first(double, int n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
-inline vec<float> load_first(const float* p, int n) { return (vec<float>)_mm256_maskload_ps(p, mask_first(0.0f, n)); }
-inline vec<double> load_first(const double* p, int n) { return (vec<double>)_mm256_maskload_pd(p, mask_first(0.0, n)); }
-inline void store_first(float* p, int n, vec<float> v) { _mm256_maskstore_ps(p, mask_first(0.0f, n), (__m256)v); }
-inline void store_first(double* p, int n, vec<double> v) { _mm256_maskstore_pd(p, mask_first(0.0, n), (__m256d)v); }
-inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) { return (vec<float>)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask_first(0.0f, n)); }
-inline vec<double> keep_first(int n, vec<double> yes, vec<double> no) { return (vec<double>)_mm256_blendv_pd((__m256d)no, (__m256d)yes, (__m256d)mask_first(0.0, n)); }
+inline __m256i mask_first(float, int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline __m256i mask_first(double, int n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+inline vec<float> load_first(const float* p, int n) {
+  return (vec<float>)_mm256_maskload_ps(p, mask_first(0.0f, n));
+}
+inline vec<double> load_first(const double* p, int n) {
+  return (vec<double>)_mm256_maskload_pd(p, mask_first(0.0, n));
+}
+inline void store_first(float* p, int n, vec<float> v) {
+  _mm256_maskstore_ps(p, mask_first(0.0f, n), (__m256)v);
+}
+inline void store_first(double* p, int n, vec<double> v) {
+  _mm256_maskstore_pd(p, mask_first(0.0, n), (__m256d)v);
+}
+inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) {
+  return (vec<float>)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask_first(0.0f, n));
+}
+inline vec<double> keep_first(int n, vec<double> yes, vec<double> no) {
+  return (vec<double>)_mm256_blendv_pd((__m256d)no, (__m256d)yes, (__m256d)mask_first(0.0, n));
+}
 #else
 #if defined(__ARM_NEON)
 inline vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return vfmaq_f32(c, a, b); }
@@ -123,7 +160,8 @@ inline vec<T> shuffle(vec<T> v, Lanes<I...>) {
 #endif
 }
 
-// Lane i takes lane i + H too, in every group of 2 H lanes (a butterfly: all lanes end with the group's sum).
+// Lane i takes lane i + H too, in every group of 2 H lanes (a butterfly: all lanes end with the
+// group's sum).
 template <class T, int H, int... I>
 inline vec<T> add_distant(vec<T> v, Lanes<I...>) {
   return v + shuffle<T>(v, Lanes<(I ^ H)...>());
@@ -133,7 +171,8 @@ inline vec<T> add_distant(vec<T> v) {
   return add_distant<T, H>(v, typename CountLanes<W<T>>::type());
 }
 
-// Lane i takes lane i / P, or lane i * P: spreads a row's value over its P lanes, and gathers it back.
+// Lane i takes lane i / P, or lane i * P: spreads a row's value over its P lanes, and gathers it
+// back.
 template <class T, int P, int... I>
 inline vec<T> spread(vec<T> v, Lanes<I...>) {
   return shuffle<T>(v, Lanes<(I / P)...>());

@@ -1,4 +1,5 @@
-// What one instruction set provides: the inner loops, and the tile sizes the blocking above them reads.
+// What one instruction set provides: the inner loops, and the tile sizes the blocking above them
+// reads.
 #pragma once
 
 #include <cstdint>
@@ -17,28 +18,32 @@ struct IsaTable {
   const char* name;
   int MR, NR;
 
-  // c (rows,cols) = or += a (rows,k) @ b (k,cols), rows <= MR, cols <= NR, k <= L: one chain an element.
-  // b's columns and c's columns are contiguous.
-  void (*tile)(int64_t k, const T* a, int64_t a_rs, int64_t a_cs, const T* b, int64_t b_rs, T* c, int64_t c_rs,
-               int rows, int cols, bool accumulate);
+  // c (rows,cols) = or += a (rows,k) @ b (k,cols), rows <= MR, cols <= NR, k <= L: one chain an
+  // element. b's columns and c's columns are contiguous.
+  void (*tile)(int64_t k, const T* a, int64_t a_rs, int64_t a_cs, const T* b, int64_t b_rs, T* c,
+               int64_t c_rs, int rows, int cols, bool accumulate);
 
-  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. For k <= 8, X and w are padded with zeros to
-  // lanes_of(k) columns and ldx = lanes_of(k). out has 16 writable elements past its end.
-  void (*dot_rows)(int64_t rows, int64_t k, const T* X, int64_t ldx, const T* w, T* out);
+  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 8 is all of the
+  // sum; X and w are padded with zeros to lanes_of(k) columns and ldx = lanes_of(k). out has 16
+  // writable elements past its end.
+  void (*dot_rows)(int64_t rows, int64_t k, bool narrow, const T* X, int64_t ldx, const T* w,
+                   T* out);
 
   // A chunk's rows may come in several calls: `first` starts the sums, `last` folds them.
 
-  // r (n) -> (r + intercept + offset - y) * sample_weight; adds up weighted squares and weighted residuals in 16 lanes
-  // each. All calls but the last have n a multiple of 16; the last leaves the folded sums in squares[0], sums[0]. r has
-  // 16 writable elements past its end.
-  void (*residuals)(int64_t n, T* r, const T* intercept, const T* offset, const T* y, const T* sample_weight,
-                    T* squares, T* sums, bool first, bool last);
+  // r (n) -> (r + intercept + offset - y) * sample_weight; adds up weighted squares and weighted
+  // residuals in 16 lanes each. All calls but the last have n a multiple of 16; the last leaves the
+  // folded sums in squares[0], sums[0]. r has 16 writable elements past its end.
+  void (*residuals)(int64_t n, T* r, const T* intercept, const T* offset, const T* y,
+                    const T* sample_weight, T* squares, T* sums, bool first, bool last);
 
-  // grad (d) += X^T r. X as in dot_rows; grad has max(16, d) elements, r has 16 readable ones past its end. All calls
-  // but the last have rows a multiple of 16.
-  void (*grad_rows)(int64_t rows, int64_t d, const T* X, int64_t ldx, const T* r, T* grad, bool first, bool last);
+  // grad (d) += X^T r. X as in dot_rows; grad has max(16, d) elements, r has 16 readable ones past
+  // its end. All calls but the last have rows a multiple of 16.
+  void (*grad_rows)(int64_t rows, int64_t d, const T* X, int64_t ldx, const T* r, T* grad,
+                    bool first, bool last);
 
-  // Sum of squares of pred - target for one chunk; gradient * residual goes to out unless it is null.
+  // Sum of squares of pred - target for one chunk; gradient * residual goes to out unless it is
+  // null.
   T (*mse_chunk)(int64_t n, const T* pred, const T* target, T* out, T gradient);
 
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, const SgdStep<T>& step);

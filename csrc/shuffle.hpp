@@ -1,4 +1,5 @@
-// Which row comes at which position of a shuffled epoch: a keyed bijection on [0, n), no index array.
+// Which row comes at which position of a shuffled epoch: a keyed bijection on [0, n), no index
+// array.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-#include "fit/shuffle.hpp"
+#include "shuffle.hpp"
 
 namespace gdcore {
 
@@ -20,8 +20,9 @@ Permutation::Permutation(int64_t n, uint64_t seed, uint64_t epoch) : n_(static_c
   left_bits_ = bits / 2;
   right_bits_ = bits - left_bits_;
   for (uint32_t block = 0; block < rounds / 4; ++block) {
-    const auto words = philox({block, 0, static_cast<uint32_t>(epoch), static_cast<uint32_t>(epoch >> 32)},
-                              {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+    const auto words =
+        philox({block, 0, static_cast<uint32_t>(epoch), static_cast<uint32_t>(epoch >> 32)},
+               {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
     for (uint32_t i = 0; i < 4; ++i) keys_[block * 4 + i] = words[i];
   }
 }
