@@ -113,10 +113,7 @@ class Fit:
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
             Status.MAX_EPOCHS: f"Not yet converged after {epochs}.",
-            Status.DIVERGED: (
-                f"Diverged {self._when} with lr {self.lr:.4g} "
-                f"(stability limit {self.stability_limit:.4g})."
-            ),
+            Status.DIVERGED: self._divergence,
             Status.STALLED: f"Stalled after {epochs}: no weight changes any more.",
             Status.SINGULAR: "The columns of X are dependent; these weights have least norm.",
             Status.EMPTY: "No rows to learn from; the weights are the start.",
@@ -127,10 +124,12 @@ class Fit:
         return what + advice
 
     @property
-    def _when(self) -> str:
-        if self.state is None or math.isnan(self.state.last_loss):  # a step was taken back
-            return f"in epoch {self.epochs + 1}: the weights are the last finite ones,"
-        return f"within {self.epochs} epochs: the loss is larger than at the start,"
+    def _divergence(self) -> str:
+        rates = f"with lr {self.lr:.4g} (stability limit {self.stability_limit:.4g})"
+        taken_back = self.state is None or math.isnan(self.state.last_loss)
+        if taken_back:
+            return f"Diverged in epoch {self.epochs + 1} {rates}; the weights are the last finite."
+        return f"Diverged {rates}: after {self.epochs} epochs the loss is above the start's."
 
     def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Floats:
         """Return predictions for new rows.
