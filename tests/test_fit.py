@@ -388,26 +388,39 @@ def test_tol_is_relative_to_the_first_gradient(rng: Any) -> None:
     assert canonical(2.0**40 * small.weights) == canonical(large.weights)
 
 
-@pytest.mark.parametrize(("batch_size", "momentum"), [(None, 0.0), (None, 0.9), (7, 0.0)])
-@pytest.mark.parametrize("tol", [None, 0.0])
-def test_loss_equal(rng: Any, batch_size: int | None, tol: float | None, momentum: float) -> None:
-    """It stops at the first epoch whose loss is that of the epoch before, not when it rises."""
-    if batch_size:  # some data end in a cycle of two losses, whose epochs never repeat one
-        rng = np.random.default_rng(0)
-    X = problems.normal(rng, (40, 2), np.float32)
-    y = (X @ np.array([3, -2], "f4")) + (0 if batch_size else problems.normal(rng, (40,), "f4"))
-    how: dict[str, Any] = {"stop": "loss_equal", "epochs": 10**5, "tol": tol}
-    sgd = gd.SGD(lr=0.05 if momentum else 0.1, momentum=momentum)
-    result = gd.fit(X, y, sgd, batch_size=batch_size, shuffle=False, **how)
-    assert result.status is Status.CONVERGED
-    losses = result.history.loss.tolist()
-    if batch_size is None:  # the last loss was measured after the last update
-        losses.append(float(result.loss))
-    assert result.epochs == len(result.history.loss) < 10**5
-    assert not (momentum and fits.falls(losses))
+def check_equal_losses(losses: list[float]) -> None:
+    """Assert that the last loss is that of the epoch before, and the first that is."""
     repeats = [a == b for a, b in pairwise(losses)]
     assert repeats[-1]
     assert not any(repeats[:-1])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("tol", [None, 0.0])
+def test_loss_equal(rng: Any, tol: float | None, momentum: float) -> None:
+    """It stops at equal losses, not when the loss rises, as with momentum it does."""
+    X = problems.normal(rng, (40, 2), np.float32)
+    y = X @ np.array([3, -2], "f4") + problems.normal(rng, (40,), "f4")
+    sgd = gd.SGD(lr=0.05, momentum=momentum)
+    result = gd.fit(X, y, sgd, stop="loss_equal", epochs=10**5, tol=tol)
+    assert result.status is Status.CONVERGED
+    assert result.epochs == len(result.history.loss)
+    losses = [*result.history.loss.tolist(), float(result.loss)]  # that after the last update too
+    assert fits.falls(losses) == (momentum == 0)
+    check_equal_losses(losses)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_loss_equal_in_mini_batches(dtype: Any, shuffle: bool) -> None:
+    """Each step halves the error, until the losses of two epochs are zero."""
+    X = np.where(np.arange(40) % 3, 1, -1).astype(dtype)[:, None]
+    how: dict[str, Any] = {"batch_size": 7, "shuffle": shuffle, "fit_intercept": False}
+    result = gd.fit(X, 3 * X[:, 0], gd.SGD(lr=0.25), stop="loss_equal", tol=None, **how)
+    assert result.status is Status.CONVERGED
+    assert result.weights == 3
+    assert result.epochs == len(result.history.loss)
+    assert result.history.loss[-1] == 0
+    check_equal_losses(result.history.loss.tolist())
 
 
 # What is recorded.

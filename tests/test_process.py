@@ -97,9 +97,9 @@ def test_ctrl_c(n: int, d: int, batch_size: int) -> None:
 EXACT = """
 import sys, time
 import numpy as np, gdcore as gd
-X, y = np.ones((2_000_000, 40), "f4"), np.ones(2_000_000, "f4")
-print("ready", flush=True)
+X, y = np.ones((1_000_000, 40), "f4"), np.ones(1_000_000, "f4")
 try:
+    print("ready", flush=True)
     gd.fit(X, y, method=sys.argv[1])
 except KeyboardInterrupt:
     print(time.monotonic())

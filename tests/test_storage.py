@@ -134,7 +134,7 @@ def test_files_are_plain_npz(path: Path) -> None:
     fit.save(path)
     entries = stored(path)
     np.testing.assert_array_equal(entries["weights"], fit.weights)
-    assert all(a.dtype.kind in "fiuU" for a in entries.values())
+    assert all(a.dtype.kind in "fiuUb" for a in entries.values())
     meta = json.loads(str(entries["meta"]))
     assert (meta["format"], meta["version"]) == ("gdcore-fit", 1)
 

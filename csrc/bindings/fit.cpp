@@ -22,7 +22,10 @@ py::array_t<T> copy_of(const std::vector<T>& values) {
 template <class T>
 std::vector<T> vector_of(const py::handle& value) {
   const auto a = py::array_t<T, py::array::c_style | py::array::forcecast>::ensure(value);
-  if (!a) throw py::error_already_set();
+  if (!a) {
+    PyErr_Clear();
+    throw py::value_error("the fit's state holds something that is no array of numbers.");
+  }
   return std::vector<T>(a.data(), a.data() + a.size());
 }
 
@@ -90,6 +93,11 @@ DescentState<T> state_from(const Problem<T>& problem, const py::dict& dict) {
   s.epoch = dict["epoch"].cast<int64_t>();
   s.step = dict["step"].cast<int64_t>();
   s.first_norm = dict["first_norm"].cast<double>();
+  s.last_norm = dict["last_norm"].cast<double>();
+  s.lr = dict["lr"].cast<double>();
+  s.previous = vector_of<T>(dict["previous"]);
+  s.moved = dict["moved"].cast<bool>();
+  s.epoch_moved = dict["epoch_moved"].cast<bool>();
   s.first_loss = dict["first_loss"].cast<T>();
   s.last_loss = dict["last_loss"].cast<T>();
   const auto sums = vector_of<double>(dict["epoch_sums"]);
@@ -97,7 +105,8 @@ DescentState<T> state_from(const Problem<T>& problem, const py::dict& dict) {
   const size_t weights = s.epoch_sums.weights.size(), intercept = s.epoch_sums.intercept.size();
   const auto size = static_cast<size_t>(problem.size());
   if (s.params.size() != size || (!s.velocity.empty() && s.velocity.size() != size) ||
-      s.epoch < 0 || s.step < 0 || (!sums.empty() && sums.size() != 2 + weights + intercept))
+      (!s.previous.empty() && s.previous.size() != size) || s.epoch < 0 || s.step < 0 ||
+      (!sums.empty() && sums.size() != 2 + weights + intercept))
     throw py::value_error("the fit's state does not belong to this problem: its sizes differ.");
   if (sums.empty()) return s;
   s.epoch_sums.squares = sums[0];
@@ -119,6 +128,11 @@ py::dict dict_from(const DescentState<T>& s) {
   d["epoch"] = s.epoch;
   d["step"] = s.step;
   d["first_norm"] = s.first_norm;
+  d["last_norm"] = s.last_norm;
+  d["lr"] = s.lr;
+  d["previous"] = copy_of(s.previous);
+  d["moved"] = s.moved;
+  d["epoch_moved"] = s.epoch_moved;
   d["first_loss"] = static_cast<double>(s.first_loss);
   d["last_loss"] = static_cast<double>(s.last_loss);
   d["epoch_sums"] = copy_of(sums);
@@ -299,7 +313,7 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
     };
     const py::array p = dense(param);
     Dense g = Dense::ensure(grad);
-    if (!g) throw py::error_already_set();
+    if (!g) throw py::type_error("the gradient is not an array of numbers.");
     py::array v, v_given;
     if (!velocity.is_none()) {
       v_given = velocity.cast<py::array>();

@@ -36,8 +36,6 @@ Descent<T>::Descent(const Problem<T>& problem, const DescentOptions& options, De
                     int64_t target)
     : problem_(problem), options_(options), state_(std::move(state)), target_(target) {
   gradient_.resize(static_cast<size_t>(problem.size()));
-  previous_ = state_.params;
-  previous_velocity_ = state_.velocity;
   if (options.batch_size == 0) state_.step = 0;
   if (state_.step == 0) state_.epoch_sums.reset(problem.d, problem.t);
 }
@@ -79,16 +77,16 @@ Outcome Descent<T>::advance_full(Budget& budget) {
     const T loss = problem_.close(problem_.n, pass_.sums, gradient_.data());
     const double norm = gradient_norm();
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
-      loss_ = updated_ ? state_.last_loss : loss;  // of the parameters before the last update
+      loss_ = state_.previous.empty() ? loss : state_.last_loss;
       return diverge(true);
     }
     loss_ = loss;
     if (reached_tol(norm, loss)) return Outcome::converged;
     if (options_.stop_on_equal_loss && loss == state_.last_loss) return Outcome::converged;
-    if (last) return moved_ ? Outcome::max_epochs : Outcome::stalled;
+    if (last) return state_.moved ? Outcome::max_epochs : Outcome::stalled;
+    if (stuck()) return Outcome::stalled;
     update();
     end_epoch(loss);
-    if (!moved_ && constant_lr_ && options_.tol >= 0) return Outcome::stalled;
     if (budget.spent(0)) return Outcome::running;
   }
 }
@@ -97,8 +95,12 @@ template <class T>
 Outcome Descent<T>::advance_batches(Budget& budget) {
   const int64_t n = problem_.n, batch = options_.batch_size;
   while (true) {
+    if (state_.step == 0 && state_.last_norm >= 0 &&
+        reached_tol(state_.last_norm, state_.last_loss))
+      return evaluate(budget, Outcome::converged);
+    if (state_.step == 0 && stuck()) return evaluate(budget, Outcome::stalled);
     if (state_.epoch >= target_)
-      return evaluate(budget, moved_ ? Outcome::max_epochs : Outcome::stalled);
+      return evaluate(budget, state_.moved ? Outcome::max_epochs : Outcome::stalled);
     if (!lr_known()) return Outcome::running;
     Permutation order;
     if (options_.shuffle)
@@ -113,17 +115,17 @@ Outcome Descent<T>::advance_batches(Budget& budget) {
       if (!std::isfinite(loss) || !std::isfinite(gradient_norm())) return diverge(false);
       accumulate(pass_.sums, state_.epoch_sums);
       update();
-      epoch_moved_ |= moved_;
+      state_.epoch_moved |= state_.moved;
       ++state_.step;
       if (budget.spent(0)) return Outcome::running;
     }
     const T loss = problem_.close(n, state_.epoch_sums, gradient_.data());
     const bool equal = options_.stop_on_equal_loss && loss == state_.last_loss;
-    const bool converged = reached_tol(gradient_norm(), loss) || equal;
-    moved_ = epoch_moved_ || options_.shuffle;
+    state_.last_norm = gradient_norm();
+    reached_tol(state_.last_norm, loss);
+    state_.moved = state_.epoch_moved || options_.shuffle;
     end_epoch(loss);
-    if (converged) return evaluate(budget, Outcome::converged);
-    if (!moved_ && constant_lr_ && options_.tol >= 0) return evaluate(budget, Outcome::stalled);
+    if (equal) return evaluate(budget, Outcome::converged);
   }
 }
 
@@ -134,7 +136,8 @@ Outcome Descent<T>::evaluate(Budget& budget, Outcome outcome) {
   if (!pass_.run(problem_.args(state_.params.data()), budget)) return Outcome::running;
   loss_ = problem_.close(problem_.n, pass_.sums, nullptr);
   ending_ = Outcome::running;
-  if (!std::isfinite(loss_) && outcome != Outcome::diverged && updated_) return diverge(false);
+  if (!std::isfinite(loss_) && outcome != Outcome::diverged && !state_.previous.empty())
+    return diverge(false);
   return std::isfinite(loss_) ? outcome : Outcome::diverged;
 }
 
@@ -142,7 +145,7 @@ Outcome Descent<T>::evaluate(Budget& budget, Outcome outcome) {
 // evaluated.
 template <class T>
 Outcome Descent<T>::diverge(bool evaluated) {
-  if (updated_) take_back();
+  if (!state_.previous.empty()) take_back();
   pass_.restart();
   if (evaluated) return Outcome::diverged;
   ending_ = Outcome::diverged;
@@ -154,11 +157,11 @@ Outcome Descent<T>::diverge(bool evaluated) {
 // start.
 template <class T>
 void Descent<T>::take_back() {
-  copy(previous_, state_.params);
+  state_.params = std::move(state_.previous);
+  state_.previous.clear();
   state_.velocity.clear();
   state_.last_loss = std::numeric_limits<T>::quiet_NaN();
-  state_.first_norm = -1.0;
-  updated_ = false;
+  state_.first_norm = state_.last_norm = -1.0;
   if (options_.batch_size > 0) {
     state_.step = 0;
     state_.epoch_sums.reset(problem_.d, problem_.t);
@@ -175,15 +178,15 @@ template <class T>
 void Descent<T>::update() {
   const bool momentum = options_.sgd.momentum != 0;
   const bool first = momentum && state_.velocity.empty();
-  copy(state_.params, previous_);
+  copy(state_.params, state_.previous);
   copy(state_.velocity, previous_velocity_);
   if (first) state_.velocity.assign(state_.params.size(), T(0));
-  lr_ = constant_lr_ ? lrs_[0] : lrs_[static_cast<size_t>(state_.epoch - first_lr_)];
+  state_.lr = constant_lr_ ? lrs_[0] : lrs_[static_cast<size_t>(state_.epoch - first_lr_)];
   device<T>().sgd(static_cast<int64_t>(state_.params.size()), state_.params.data(),
-                  gradient_.data(), momentum ? state_.velocity.data() : nullptr, first, lr_,
+                  gradient_.data(), momentum ? state_.velocity.data() : nullptr, first, state_.lr,
                   options_.sgd);
-  updated_ = true;
-  moved_ = !same_bits(previous_, state_.params) || !same_bits(previous_velocity_, state_.velocity);
+  state_.moved =
+      !same_bits(state_.previous, state_.params) || !same_bits(previous_velocity_, state_.velocity);
 }
 
 template <class T>
@@ -193,7 +196,7 @@ void Descent<T>::end_epoch(T loss) {
   state_.last_loss = loss;
   if (options_.batch_size > 0) {
     state_.epoch_sums.reset(problem_.d, problem_.t);
-    epoch_moved_ = false;
+    state_.epoch_moved = false;
   }
   if (options_.history == 0 || state_.epoch % options_.history != 0) return;
   history_.epoch.push_back(state_.epoch);
@@ -221,6 +224,12 @@ double Descent<T>::gradient_norm() const {
   for (size_t j = 0; j < gradient_.size(); ++j)
     squares += (entry(j) / largest) * (entry(j) / largest);
   return largest * std::sqrt(squares);
+}
+
+// No further epoch would change a bit, the steps being the same ones.
+template <class T>
+bool Descent<T>::stuck() const {
+  return !state_.moved && constant_lr_ && options_.tol >= 0;
 }
 
 template <class T>

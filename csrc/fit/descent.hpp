@@ -31,6 +31,11 @@ struct DescentState {
   T first_loss = std::numeric_limits<T>::quiet_NaN();
   T last_loss = std::numeric_limits<T>::quiet_NaN();  // measured during the last epoch
   LinearSums epoch_sums;                              // of this epoch's mini-batches so far
+  double last_norm = -1.0;  // of the last epoch of mini-batches; below 0: none yet
+  double lr = std::numeric_limits<double>::quiet_NaN();  // last used
+  std::vector<T> previous;   // params before the last update, whose loss was finite; empty: none
+  bool moved = true;         // the last update (of mini-batches: epoch) changed some bit
+  bool epoch_moved = false;  // some update of this epoch did
 };
 
 // What was measured: losses during the recorded epochs, parameters after them.
@@ -55,8 +60,8 @@ class Descent {
 
   const DescentState<T>& state() const { return state_; }
   const DescentHistory<T>& history() const { return history_; }
-  T loss() const { return loss_; }   // at the parameters, once advance has ended
-  double lr() const { return lr_; }  // last used
+  T loss() const { return loss_; }         // at the parameters, once advance has ended
+  double lr() const { return state_.lr; }  // last used
 
  private:
   Outcome advance_full(Budget& budget);
@@ -69,6 +74,7 @@ class Descent {
   Outcome diverge(bool evaluated);
   void take_back();
   double gradient_norm() const;
+  bool stuck() const;
 
   Problem<T> problem_;
   DescentOptions options_;
@@ -78,13 +84,9 @@ class Descent {
   std::vector<double> lrs_;
   int64_t first_lr_ = 0;
   bool constant_lr_ = true;
-  double lr_ = std::numeric_limits<double>::quiet_NaN();
 
   Pass<T> pass_;
-  std::vector<T> gradient_, previous_, previous_velocity_;
-  bool moved_ = true;                  // the last update changed some bit
-  bool epoch_moved_ = false;           // some update of this epoch did
-  bool updated_ = false;               // previous_ holds parameters of finite loss
+  std::vector<T> gradient_, previous_velocity_;
   Outcome ending_ = Outcome::running;  // known, its loss still to be evaluated
   T loss_ = std::numeric_limits<T>::quiet_NaN();
 };

@@ -153,8 +153,10 @@ def _start(init: Any, problem: Problem, batch_size: int | None) -> FitState:
         state = init.state
         if state is not None and state.fits(problem.size, problem.dtype):
             if (state.rows, state.batch_size) == (problem.n, batch_size or 0):
-                return state
-            return replace(state, step=0, epoch_sums=None)  # an epoch broken off begins anew
+                return state.elsewhere()
+            return replace(
+                state.elsewhere(), step=0, epoch_sums=None
+            )  # an epoch broken off begins anew
         weights, intercept = init.weights, init.intercept
     elif isinstance(init, tuple) and len(init) == 2:
         weights, intercept = init

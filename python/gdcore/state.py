@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,14 @@ class FitState:
         Losses measured during the first and the last epoch.
     epoch_sums : ndarray of float64
         Sums over the mini-batches of the epoch begun.
+    last_norm : float
+        Gradient norm of the last epoch of mini-batches, negative if there was none.
+    lr : float
+        Last learning rate used.
+    previous : ndarray, shape (p,) or (0,)
+        Parameters before the last update.
+    moved, epoch_moved : bool
+        Whether the last update, and any of the epoch begun, changed a bit.
     rows, batch_size : int
         Those of the fit that `step` counts in.
     """
@@ -43,12 +51,21 @@ class FitState:
     first_loss: float = float("nan")
     last_loss: float = float("nan")
     epoch_sums: Floats | None = None
+    last_norm: float = -1.0
+    lr: float = float("nan")
+    previous: Floats = field(default_factory=lambda: np.empty(0))
+    moved: bool = True
+    epoch_moved: bool = False
     rows: int = 0
     batch_size: int = 0
 
     def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
         """Whether this is a state of a problem with that many parameters of that dtype."""
         return self.params.shape == (size,) and self.params.dtype == dtype
+
+    def elsewhere(self) -> FitState:
+        """Return the state for another call of fit: what its last step did counts no more."""
+        return replace(self, last_norm=-1.0, lr=float("nan"), previous=np.empty(0), moved=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as the core takes them."""

@@ -182,6 +182,11 @@ def _state(arrays: dict[str, Any]) -> FitState:
         first_loss=float(arrays["first_loss"]),
         last_loss=float(arrays["last_loss"]),
         epoch_sums=arrays["epoch_sums"],
+        last_norm=float(arrays["last_norm"]),
+        lr=float(arrays["lr"]),
+        previous=arrays["previous"],
+        moved=bool(arrays["moved"]),
+        epoch_moved=bool(arrays["epoch_moved"]),
         rows=int(arrays.get("rows", 0)),
         batch_size=int(arrays.get("batch_size", 0)),
     )
