@@ -145,7 +145,11 @@ class Checkpoint(Unsaved):
         now = descent.history()
         if self.past is None:
             return now
-        epoch, loss, params = (np.concatenate(p) for p in zip(self.past, now, strict=True))
+        # A step that was taken back takes its record along.
+        kept = int(np.count_nonzero(self.past[0] <= descent.epoch))
+        records = max(len(self.past[0]), 1)
+        past = (a[: kept * (len(a) // records)] for a in self.past)
+        epoch, loss, params = (np.concatenate(pair) for pair in zip(past, now, strict=True))
         return epoch, loss, params
 
     def save(self, descent: _core.Descent, *, force: bool) -> None:
