@@ -14,6 +14,10 @@
 namespace gdcore {
 namespace {
 
+// Contiguous, cast, and at an address that T may have.
+constexpr int aligned_dense =
+    py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+
 template <class T>
 py::array_t<T> copy_of(const std::vector<T>& values) {
   return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
@@ -21,7 +25,7 @@ py::array_t<T> copy_of(const std::vector<T>& values) {
 
 template <class T>
 std::vector<T> vector_of(const py::handle& value) {
-  const auto a = py::array_t<T, py::array::c_style | py::array::forcecast>::ensure(value);
+  const auto a = py::array_t<T, aligned_dense>::ensure(value);
   if (!a) {
     PyErr_Clear();
     throw py::value_error("the fit's state holds something that is no array of numbers.");
@@ -300,7 +304,7 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
   const SgdOptions options{momentum, dampening, weight_decay, nesterov, maximize};
   dispatch(single, [&](auto zero) {
     using T = decltype(zero);
-    using Dense = py::array_t<T, py::array::c_style | py::array::forcecast>;
+    using Dense = py::array_t<T, aligned_dense>;
     const auto in_place = [](const py::array& a) {
       return (a.flags() & py::array::c_style) &&
              (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) &&
