@@ -88,7 +88,8 @@ class FitInterrupted(KeyboardInterrupt):
     Parameters
     ----------
     fit : Fit
-        The weights so far; passing it as `init` goes on from there.
+        The weights so far; passing it as `init` goes on from there. Its loss is the one measured
+        during the last epoch: evaluating another would keep Ctrl-C waiting.
 
     Attributes
     ----------
