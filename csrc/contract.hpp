@@ -12,7 +12,7 @@ constexpr int V = 16;
 
 // L: a long sum is cut into chunks of L terms, each starting at +0. Also GEMM's KC.
 template <class T>
-constexpr int64_t L = sizeof(T) == 4 ? 512 : 256;
+constexpr int64_t L = 512;
 
 constexpr int64_t chunks_of(int64_t terms, int64_t chunk) { return (terms + chunk - 1) / chunk; }
 

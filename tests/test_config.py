@@ -33,7 +33,7 @@ def test_config() -> None:
     assert "reference" not in config["isas_built"]
     assert re.fullmatch(r"\w+ \d+\.\d+.*", config["compiler"])
     assert config["cuda"] == "not built"
-    assert config["chunk"] == {"float32": 512, "float64": 256}
+    assert config["chunk"] == {"float32": 512, "float64": 512}
     assert 1 <= config["threads"] <= 1024
     assert config["threads_reason"]
 
@@ -69,7 +69,7 @@ def test_show_config(capsys: Any) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == KEYS
     assert all(len(line.split()) > 1 for line in lines)
-    assert "chunk           float32 512, float64 256" in lines
+    assert "chunk           float32 512, float64 512" in lines
 
 
 def test_selftest() -> None:

@@ -6,84 +6,82 @@
 #include "cpu/scratch.hpp"
 
 // The five loops of Goto and van de Geijn (2008), with KC = L so that a block of k is a chunk of
-// the contract.
+// the contract. Operands are packed only where that pays; the tiles read any rows and columns of a.
 namespace gdcore::cpu {
 namespace {
 
-constexpr int64_t MC = 168;   // rows of a packed block of a: a multiple of every MR up to 14
-constexpr int64_t NC = 2048;  // columns of a packed block of b
-constexpr int64_t widest_MR = 16, widest_NR = 64;
+constexpr int64_t MC = 168;           // rows of a packed block of a
+constexpr int64_t NC = 2048;          // columns of a packed block of b
+constexpr int64_t packed_from = 100;  // below that, reading in place is as fast
+constexpr int64_t widest_NR = 128;
+constexpr int64_t small_bytes = 32768;  // of problems that are multiplied tile by tile together
 constexpr int64_t dot_rows_at_once = 64;
 
-template <class T>
-int64_t packed_a_size(int64_t m, int64_t k) {
-  return lines<T>((std::min(m, MC) + widest_MR) * std::min(k, L<T>));
-}
+// Rows [0, m) in tiles of nearly equal height: the first `taller` of them have height + 1 rows.
+struct RowTiles {
+  int64_t count, height, taller;
+  RowTiles(int64_t m, int MR) : count((m + MR - 1) / MR), height(m / count), taller(m % count) {}
 
-// Panels of MR rows, k-major; the last one is padded with zero rows, which no result reads.
+  // body(first row, number of tiles, their height)
+  template <class Body>
+  void each_height(Body&& body) const {
+    if (taller > 0) body(int64_t{0}, taller, static_cast<int>(height + 1));
+    body(taller * (height + 1), count - taller, static_cast<int>(height));
+  }
+};
+
+// A block of an operand as the tiles read it. Packed, a panel's rows (of b) or columns (of a) lie
+// side by side, and the panels one after the other.
 template <class T>
-void pack_a(Matrix<const T> a, int64_t rows, int64_t k, int MR, T* out) {
-  for (int64_t i0 = 0; i0 < rows; i0 += MR) {
-    const int64_t n = std::min<int64_t>(MR, rows - i0);
-    for (int64_t p = 0; p < k; ++p, out += MR)
-      for (int64_t i = 0; i < MR; ++i) out[i] = i < n ? a.data[(i0 + i) * a.rs + p * a.cs] : T(0);
+struct Block {
+  const T* data;
+  int64_t rs, cs;
+  bool packed;
+};
+
+// c (m,n) = or += a (m,k) @ b (k,n), k <= L: panels of b outside, tiles of rows inside.
+template <class T>
+void multiply_block(int64_t m, int64_t n, int64_t k, TileShape shape, Block<T> a, Block<T> b,
+                    Matrix<T> c, bool accumulate) {
+  TileRun<T> run{};
+  run.k = k;
+  run.b_rs = b.rs;
+  run.c_rs = c.rs;
+  run.accumulate = accumulate;
+  for (int64_t j = 0; j < n; j += shape.cols) {
+    run.cols = static_cast<int>(std::min<int64_t>(shape.cols, n - j));
+    run.b = b.data + (b.packed ? j * k : j);
+    RowTiles(m, shape.rows).each_height([&](int64_t i, int64_t count, int height) {
+      run.count = count;
+      run.rows = height;
+      run.a = a.data + i * (a.packed ? k : a.rs);
+      run.a_rs = a.packed ? 1 : a.rs;
+      run.a_cs = a.packed ? height : a.cs;
+      run.a_step = height * (a.packed ? k : a.rs);
+      run.c = c.data + i * c.rs + j;
+      run.c_step = height * c.rs;
+      isa<T>().tiles(run);
+    });
   }
 }
 
-// Panels of NR columns, k-major, padded likewise.
+// A block (m,k) of a, the columns of each tile's rows side by side.
 template <class T>
-void pack_b(Matrix<const T> b, int64_t k, int64_t cols, int NR, T* out) {
-  for (int64_t j0 = 0; j0 < cols; j0 += NR) {
-    const int64_t n = std::min<int64_t>(NR, cols - j0);
-    for (int64_t p = 0; p < k; ++p, out += NR) {
-      const T* row = b.data + p * b.rs + j0 * b.cs;
-      for (int64_t j = 0; j < n; ++j) out[j] = row[j * b.cs];
-      for (int64_t j = n; j < NR; ++j) out[j] = T(0);
-    }
-  }
+Block<T> pack_a(Matrix<const T> a, int64_t m, int64_t k, int MR, T* out) {
+  RowTiles(m, MR).each_height([&](int64_t i, int64_t count, int height) {
+    for (; count > 0; --count, i += height)
+      isa<T>().pack(k, height, height, a.data + i * a.rs, a.cs, a.rs, out + i * k);
+  });
+  return {out, 1, 0, true};
 }
 
-// Few rows: a and b are read where they lie, b's rows being contiguous.
+// A block (k,n) of b, the rows of each panel one after the other.
 template <class T>
-void gemm_direct(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
-                 Matrix<T> c) {
-  const auto& table = isa<T>();
-  for (int64_t p = 0; p < k; p += L<T>) {
-    const int64_t kc = std::min(L<T>, k - p);
-    for (int64_t j = 0; j < n; j += table.NR) {
-      const int cols = static_cast<int>(std::min<int64_t>(table.NR, n - j));
-      for (int64_t i = 0; i < m; i += table.MR)
-        table.tile(kc, a.data + i * a.rs + p * a.cs, a.rs, a.cs, b.data + p * b.rs + j, b.rs,
-                   c.data + i * c.rs + j, c.rs,
-                   static_cast<int>(std::min<int64_t>(table.MR, m - i)), cols, p > 0);
-    }
-  }
-}
-
-template <class T>
-void gemm_packed(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
-                 T* packing) {
-  const auto& table = isa<T>();
-  const int MR = table.MR, NR = table.NR;
-  T* packed_a = packing;
-  T* packed_b = packing + packed_a_size<T>(m, k);
-  for (int64_t jc = 0; jc < n; jc += NC) {
-    const int64_t nc = std::min(NC, n - jc);
-    for (int64_t pc = 0; pc < k; pc += L<T>) {
-      const int64_t kc = std::min(L<T>, k - pc);
-      pack_b<T>({b.data + pc * b.rs + jc * b.cs, b.rs, b.cs}, kc, nc, NR, packed_b);
-      for (int64_t ic = 0; ic < m; ic += MC) {
-        const int64_t mc = std::min(MC, m - ic);
-        pack_a<T>({a.data + ic * a.rs + pc * a.cs, a.rs, a.cs}, mc, kc, MR, packed_a);
-        for (int64_t jr = 0; jr < nc; jr += NR)
-          for (int64_t ir = 0; ir < mc; ir += MR)
-            table.tile(kc, packed_a + ir * kc, 1, MR, packed_b + jr * kc, NR,
-                       c.data + (ic + ir) * c.rs + jc + jr, c.rs,
-                       static_cast<int>(std::min<int64_t>(MR, mc - ir)),
-                       static_cast<int>(std::min<int64_t>(NR, nc - jr)), pc > 0);
-      }
-    }
-  }
+Block<T> pack_b(Matrix<const T> b, int64_t k, int64_t n, int NR, T* out) {
+  for (int64_t j = 0; j < n; j += NR)
+    isa<T>().pack(k, static_cast<int>(std::min<int64_t>(NR, n - j)), NR, b.data + j * b.cs, b.rs,
+                  b.cs, out + j * k);
+  return {out, NR, 1, true};
 }
 
 template <class T>
@@ -136,6 +134,8 @@ struct Problem {
   Matrix<const T> a, b;
   Matrix<T> c;
 
+  int64_t bytes() const { return (m * k + k * n + m * n) * static_cast<int64_t>(sizeof(T)); }
+
   // One part of `parts`, along the longer side of c.
   Problem part(int64_t index, int64_t parts) const {
     Problem p = *this;
@@ -154,26 +154,139 @@ struct Problem {
   }
 };
 
+// `count` problems, a step apart.
 template <class T>
-void solve(const Problem<T>& p, bool column, T* packing) {
-  if (column)
-    matvec<T>(p.m, p.k, p.a, {p.b.data, p.b.rs}, {p.c.data, p.c.rs}, packing);
-  else
-    gemm<T>(p.m, p.n, p.k, p.a, p.b, p.c, packing);
+struct Run {
+  int64_t count;
+  Problem<T> problem;
+  int64_t a_step, b_step, c_step;
+
+  Problem<T> operator[](int64_t i) const {
+    Problem<T> p = problem;
+    p.a.data += i * a_step;
+    p.b.data += i * b_step;
+    p.c.data += i * c_step;
+    return p;
+  }
+  // Problems whose operands stay in L1 together.
+  int64_t at_once() const {
+    return std::clamp<int64_t>(small_bytes / std::max<int64_t>(problem.bytes(), 1), 1, count);
+  }
+};
+
+// Small problems, k > 0: each tile of the first, then the same tile of the others.
+template <class T>
+void gemm_small(const Run<T>& run, T* packing) {
+  const auto& table = isa<T>();
+  const Problem<T>& p = run.problem;
+  const int64_t at_once = run.at_once();
+  const TileShape shape = table.tile_shape(p.m, p.n);
+  const RowTiles rows(p.m, shape.rows);
+  const bool packs_b = p.b.cs != 1 && p.n > 1;
+  TileRun<T> tiles{};
+  tiles.a_rs = p.a.rs;
+  tiles.a_cs = p.a.cs;
+  tiles.a_step = run.a_step;
+  tiles.b_rs = packs_b ? p.n : p.b.rs;
+  tiles.b_step = packs_b ? p.k * p.n : run.b_step;
+  tiles.c_rs = p.c.rs;
+  tiles.c_step = run.c_step;
+  for (int64_t first = 0; first < run.count; first += at_once) {
+    tiles.count = std::min(at_once, run.count - first);
+    const Problem<T> block = run[first];
+    const T* b = block.b.data;
+    if (packs_b) {
+      for (int64_t i = 0; i < tiles.count; ++i)
+        table.pack(p.k, static_cast<int>(p.n), static_cast<int>(p.n), run[first + i].b.data, p.b.rs,
+                   p.b.cs, packing + i * p.k * p.n);
+      b = packing;
+    }
+    for (int64_t pc = 0; pc < p.k; pc += L<T>) {
+      tiles.k = std::min(L<T>, p.k - pc);
+      tiles.accumulate = pc > 0;
+      for (int64_t j = 0; j < p.n; j += shape.cols) {
+        tiles.cols = static_cast<int>(std::min<int64_t>(shape.cols, p.n - j));
+        tiles.b = b + pc * tiles.b_rs + j;
+        for (int64_t tile = 0, i = 0; tile < rows.count; ++tile) {
+          tiles.rows = static_cast<int>(rows.height + (tile < rows.taller));
+          tiles.a = block.a.data + i * p.a.rs + pc * p.a.cs;
+          tiles.c = block.c.data + i * p.c.rs + j;
+          table.tiles(tiles);
+          i += tiles.rows;
+        }
+      }
+    }
+  }
 }
 
-// Problem `index` of the batch.
 template <class T>
-Problem<T> problem_at(const MatmulArgs<T>& args, int64_t index) {
-  Problem<T> p{args.m, args.n, args.k, args.a, args.b, args.c};
-  for (size_t dim = args.batch.size(); dim-- > 0;) {
-    const int64_t at = index % args.batch[dim];
-    index /= args.batch[dim];
-    p.a.data += at * args.a_batch[dim];
-    p.b.data += at * args.b_batch[dim];
-    p.c.data += at * args.c_batch[dim];
+void multiply(const Run<T>& run, bool column, T* packing) {
+  const Problem<T>& p = run.problem;
+  if (!column && p.k > 0 && run.at_once() > 1) return gemm_small(run, packing);
+  for (int64_t i = 0; i < run.count; ++i) {
+    const Problem<T> one = run[i];
+    if (column)
+      matvec<T>(p.m, p.k, one.a, {one.b.data, p.b.rs}, {one.c.data, p.c.rs}, packing);
+    else
+      gemm<T>(p.m, p.n, p.k, one.a, one.b, one.c, packing);
   }
-  return p;
+}
+
+// The batch with as few dimensions as its strides allow, the last of them the longest run.
+template <class T>
+struct Batch {
+  int64_t problems = 1;
+  std::vector<int64_t> shape, a, b, c;
+
+  explicit Batch(const MatmulArgs<T>& args) {
+    for (size_t dim = 0; dim < args.batch.size(); ++dim) {
+      const int64_t size = args.batch[dim];
+      problems *= size;
+      if (size == 1) continue;
+      const auto continues = [&](const std::vector<int64_t>& mine, int64_t step) {
+        return mine.back() == size * step;
+      };
+      if (!shape.empty() && continues(a, args.a_batch[dim]) && continues(b, args.b_batch[dim]) &&
+          continues(c, args.c_batch[dim])) {
+        shape.back() *= size;
+        a.back() = args.a_batch[dim];
+        b.back() = args.b_batch[dim];
+        c.back() = args.c_batch[dim];
+      } else {
+        shape.push_back(size);
+        a.push_back(args.a_batch[dim]);
+        b.push_back(args.b_batch[dim]);
+        c.push_back(args.c_batch[dim]);
+      }
+    }
+    if (shape.empty()) shape = {1}, a = b = c = {0};
+  }
+
+  // The problems from `begin` on that lie a step apart, at most up to `end`.
+  Run<T> run(const Problem<T>& first, int64_t begin, int64_t end) const {
+    Run<T> r{0, first, a.back(), b.back(), c.back()};
+    int64_t index = begin;
+    for (size_t dim = shape.size(); dim-- > 0;) {
+      const int64_t at = index % shape[dim];
+      index /= shape[dim];
+      r.problem.a.data += at * a[dim];
+      r.problem.b.data += at * b[dim];
+      r.problem.c.data += at * c[dim];
+    }
+    r.count = std::min(end - begin, shape.back() - begin % shape.back());
+    return r;
+  }
+};
+
+// Where c is stored by columns, c^T = b^T a^T: an element's chain is the same.
+template <class T>
+void transpose(MatmulArgs<T>& args) {
+  std::swap(args.m, args.n);
+  std::swap(args.a, args.b);
+  std::swap(args.a_batch, args.b_batch);
+  std::swap(args.a.rs, args.a.cs);
+  std::swap(args.b.rs, args.b.cs);
+  std::swap(args.c.rs, args.c.cs);
 }
 
 thread_local Scratch scratch;
@@ -182,8 +295,10 @@ thread_local Scratch scratch;
 
 template <class T>
 int64_t packing_size(int64_t m, int64_t n, int64_t k) {
-  const int64_t side = std::max(m, n);  // either may become the rows
-  return packed_a_size<T>(side, k) + (std::min(side, NC) + widest_NR) * std::min(k, L<T>);
+  const int64_t kc = std::min(k, L<T>);
+  return lines<T>(std::min(m, MC) * kc) +
+         std::max<int64_t>((std::min(n, NC) + widest_NR) * kc,
+                           small_bytes / static_cast<int64_t>(sizeof(T)));
 }
 
 template <class T>
@@ -191,41 +306,66 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
           T* packing) {
   if (m == 0 || n == 0) return;
   if (k == 0) return zero(m, n, c);
-  if (c.cs != 1 && c.rs == 1) {  // c^T = b^T a^T: an element's chain is the same
-    std::swap(m, n);
-    std::swap(a, b);
-    std::swap(a.rs, a.cs);
-    std::swap(b.rs, b.cs);
-    std::swap(c.rs, c.cs);
+  const TileShape shape = isa<T>().tile_shape(m, n);
+  const bool packs_a = n > packed_from, packs_b = (b.cs != 1 && n > 1) || m > packed_from;
+  const int64_t rows = packs_a ? (m + chunks_of(m, MC) - 1) / chunks_of(m, MC) : m;
+  const int64_t cols = packs_b ? NC : n;
+  T* const packed_a = packing;
+  T* const packed_b = packing + lines<T>(std::min(m, MC) * std::min(k, L<T>));
+  for (int64_t jc = 0; jc < n; jc += cols) {
+    const int64_t nc = std::min(cols, n - jc);
+    for (int64_t pc = 0; pc < k; pc += L<T>) {
+      const int64_t kc = std::min(L<T>, k - pc);
+      const Matrix<const T> b_block{b.data + pc * b.rs + jc * b.cs, b.rs, b.cs};
+      const Block<T> right = packs_b ? pack_b(b_block, kc, nc, shape.cols, packed_b)
+                                     : Block<T>{b_block.data, b.rs, 1, false};
+      for (int64_t ic = 0; ic < m; ic += rows) {
+        const int64_t mc = std::min(rows, m - ic);
+        const Matrix<const T> a_block{a.data + ic * a.rs + pc * a.cs, a.rs, a.cs};
+        const Block<T> left = packs_a ? pack_a(a_block, mc, kc, shape.rows, packed_a)
+                                      : Block<T>{a_block.data, a.rs, a.cs, false};
+        multiply_block(mc, nc, kc, shape, left, right, {c.data + ic * c.rs + jc, c.rs, 1}, pc > 0);
+      }
+    }
   }
-  const bool direct = b.cs == 1 && (m <= isa<T>().MR || m * n * k <= 32 * 32 * 64);
-  if (direct)
-    gemm_direct(m, n, k, a, b, c);
-  else
-    gemm_packed(m, n, k, a, b, c, packing);
 }
 
 template <class T>
-void matmul(const MatmulArgs<T>& args) {
-  int64_t problems = 1;
-  for (int64_t size : args.batch) problems *= size;
-  if (problems == 0 || args.m == 0 || args.n == 0) return;
+void matmul(const MatmulArgs<T>& given) {
+  MatmulArgs<T> args = given;
   const bool column = args.n == 1;
+  if (!column && args.c.cs != 1 && args.c.rs == 1) transpose(args);
+  const Batch<T> batch(args);
+  int64_t problems = batch.problems;
+  if (problems == 0 || args.m == 0 || args.n == 0) return;
+  Problem<T> first{args.m, args.n, args.k, args.a, args.b, args.c};
+  if (batch.shape.size() == 1 && batch.b[0] == 0 && batch.a[0] == args.m * args.a.rs &&
+      batch.c[0] == args.m * args.c.rs) {  // one b for all: their rows are those of one problem
+    first.m *= problems;
+    problems = 1;
+  }
   const double work =
-      static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
+      static_cast<double>(first.m) * static_cast<double>(first.n) * static_cast<double>(first.k);
   const auto total = static_cast<int64_t>(std::min(work * static_cast<double>(problems), 0x1p62));
 
   // Many problems: whole ones to each thread. Few: each is cut along its longer side.
-  const int threads = threads_for(std::max(problems, std::max(args.m, args.n)), total);
-  const int64_t parts = problems >= 4 * threads ? 1 : threads;
+  const int threads = threads_for(std::max(problems, std::max(first.m, first.n)), total);
+  const int64_t parts = problems >= 4 * threads || problems % threads == 0 ? 1 : threads;
   const int64_t per_thread =
-      lines<T>(column ? matvec_packing<T>() : packing_size<T>(args.m, args.n, args.k));
+      lines<T>(column ? matvec_packing<T>() : packing_size<T>(first.m, first.n, first.k));
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t task = begin; task < end; ++task) {
-      const Problem<T> whole = problem_at(args, task / parts);
-      solve(parts == 1 ? whole : whole.part(task % parts, parts), column,
-            packing + thread * per_thread);
+    T* const own = packing + thread * per_thread;
+    while (begin < end) {
+      if (parts > 1) {
+        const Run<T> whole = batch.run(first, begin / parts, begin / parts + 1);
+        multiply<T>({1, whole.problem.part(begin % parts, parts), 0, 0, 0}, column, own);
+        ++begin;
+      } else {
+        const Run<T> run = batch.run(first, begin, end);
+        multiply(run, column, own);
+        begin += run.count;
+      }
     }
   });
   scratch.trim();

@@ -4,6 +4,7 @@
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "mse.hpp"
+#include "pack.hpp"
 #include "sgd.hpp"
 #include "table.hpp"
 
@@ -17,9 +18,9 @@ namespace gdcore {
 #define GDCORE_TABLE(suffix, T)                                                                   \
   extern const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix);                    \
   const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix){GDCORE_STRING(GDCORE_ISA), \
-                                                                       MR,                        \
-                                                                       NV * W<T>,                 \
-                                                                       tile<T>,                   \
+                                                                       tile_shape<T>,             \
+                                                                       run_tiles<T>,              \
+                                                                       pack<T>,                   \
                                                                        dot_rows<T>,               \
                                                                        residuals<T>,              \
                                                                        grad_rows<T>,              \

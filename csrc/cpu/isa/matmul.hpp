@@ -1,85 +1,172 @@
-// The register tile of matmul.
+// The register tiles of matmul.
 #pragma once
 
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace {
 
-// MR rows of NV vectors, MR * NV accumulators: as many as the registers hold beside one row of b.
-#if GDCORE_VECTOR_BYTES == 64
-constexpr int MR = 14, NV = 2;
-#elif GDCORE_VECTOR_BYTES == 32
-constexpr int MR = 6, NV = 2;
-#elif defined(__ARM_NEON)
-constexpr int MR = 8, NV = 3;
+#if GDCORE_VECTOR_BYTES == 64 || defined(__ARM_NEON)
+constexpr int registers = 32, NV = 4;
 #else
-constexpr int MR = 4, NV = 2;
+constexpr int registers = 16, NV = 2;
 #endif
 
-// R rows of N vectors, the last of them `last` lanes wide (W: whole).
-template <class T, int R, int N, bool Whole>
-void tile_of(index_t k, const T* a, index_t a_rs, index_t a_cs, const T* b, index_t b_rs, T* c,
-             index_t c_rs, int last, bool accumulate) {
-  vec<T> acc[R][N] = {};
-  for (index_t p = 0; p < k; ++p) {
-    vec<T> row[N];
+// A tile is R rows of N vectors: R * N accumulators beside N vectors of b and one value of a. Many
+// rows take NV vectors each, few take more, so that enough chains run to hide an fma's latency.
+constexpr int most_rows = 16, most_vectors = 8;
+constexpr int rows_of(int N) {
+  const int rows = (registers - 1 - N) / N;
+  return rows < 1 ? 1 : rows < most_rows ? rows : most_rows;
+}
+constexpr int vectors_of(index_t rows) {
+  int N = most_vectors;
+  while (N > 1 && rows_of(N) < rows) --N;
+  return rows < rows_of(NV) ? N : NV;
+}
+
+// Rows of a in groups of four: [base + stride * {0, 1, 2, 3}] needs one pointer a group and two
+// strides.
+template <class T, int R>
+struct Rows {
+  static constexpr int groups = (R + 3) / 4;
+  const T* group[groups];
+  index_t rs, rs3;
+
+  Rows() {}
+  Rows(const T* a, index_t stride) : rs(stride), rs3(3 * stride) {
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j)
-      row[j] = Whole || j < N - 1 ? load(b + j * W<T>) : load_first(b + j * W<T>, last);
+    for (int g = 0; g < groups; ++g) group[g] = a + 4 * g * stride;
+    hide();
+  }
+  // Or the compiler keeps fourteen offsets, most of them on the stack.
+  void hide() {
+    asm("" : "+r"(rs3));
+#pragma GCC unroll 8
+    for (int g = 0; g < groups; ++g) asm("" : "+r"(group[g]));
+  }
+  T operator[](int i) const {
+    const T* const base = group[i / 4];
+    return i % 4 == 3 ? base[rs3] : base[i % 4 * rs];
+  }
+  void next(index_t cs) {
+#pragma GCC unroll 8
+    for (int g = 0; g < groups; ++g) group[g] += cs;
+  }
+};
+
+// The tiles of G problems: R rows of N vectors each, the last of them `last` lanes wide (W: whole).
+template <class T, int R, int N, int G, bool Whole>
+[[gnu::always_inline]] inline void tile(const gdcore::TileRun<T>& run, const T* a, const T* b, T* c,
+                                        int last) {
+  vec<T> acc[G][R][N] = {};
+  Rows<T, R> rows[G];
+  const T* panel[G];
+#pragma GCC unroll 4
+  for (int g = 0; g < G; ++g) {
+    rows[g] = Rows<T, R>(a + g * run.a_step, run.a_rs);
+    panel[g] = b + g * run.b_step;
+  }
+  for (index_t p = 0; p < run.k; ++p) {
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) {
+      vec<T> right[N];
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j)
+        right[j] =
+            Whole || j < N - 1 ? load(panel[g] + j * W<T>) : load_first(panel[g] + j * W<T>, last);
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) {
+        const vec<T> left = broadcast(rows[g][i]);
+#pragma GCC unroll 8
+        for (int j = 0; j < N; ++j) acc[g][i][j] = fma(left, right[j], acc[g][i][j]);
+      }
+      rows[g].next(run.a_cs);
+      panel[g] += run.b_rs;
+    }
+  }
+#pragma GCC unroll 4
+  for (int g = 0; g < G; ++g) {
+    T* row = c + g * run.c_step;
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
-      const vec<T> left = broadcast(a[i * a_rs]);
 #pragma GCC unroll 8
-      for (int j = 0; j < N; ++j) acc[i][j] = fma(left, row[j], acc[i][j]);
-    }
-    a += a_cs;
-    b += b_rs;
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) {
-      T* out = c + i * c_rs + j * W<T>;
-      if (Whole || j < N - 1)
-        store(out, accumulate ? load(out) + acc[i][j] : acc[i][j]);
-      else
-        store_first(out, last, accumulate ? load_first(out, last) + acc[i][j] : acc[i][j]);
+      for (int j = 0; j < N; ++j) {
+        T* const out = row + j * W<T>;
+        const vec<T> sum = acc[g][i][j];
+        if (Whole || j < N - 1)
+          store(out, run.accumulate ? load(out) + sum : sum);
+        else
+          store_first(out, last, run.accumulate ? load_first(out, last) + sum : sum);
+      }
+      row += run.c_rs;
+      asm("" : "+r"(row));  // one pointer for all rows, or the compiler spills one for each
     }
   }
 }
 
-template <class T>
-using TileFn = void (*)(index_t, const T*, index_t, index_t, const T*, index_t, T*, index_t, int,
-                        bool);
+// Small tiles go several problems at a time: more chains to hide an fma's latency, and fewer loads
+// that wait because a store just before them has the same address modulo 4096.
+constexpr int problems_of(int R, int N) {
+  const int G = registers / 2 / (R * N);
+  return N > 1 || G < 1 ? 1 : G < 4 ? G : 4;
+}
 
-template <class T, int R>
-struct TileRow {
-  static constexpr void fill(TileFn<T> (*table)[NV][2]) {
-    set<1>(table[R - 1]);
-    if constexpr (R > 1) TileRow<T, R - 1>::fill(table);
+template <class T, int R, int N, bool Whole>
+void tile_run(const gdcore::TileRun<T>& run, int last) {
+  constexpr int G = problems_of(R, N);
+  const T *a = run.a, *b = run.b;
+  T* c = run.c;
+  index_t i = 0;
+  for (; i + G <= run.count; i += G) {
+    tile<T, R, N, G, Whole>(run, a, b, c, last);
+    a += G * run.a_step;
+    b += G * run.b_step;
+    c += G * run.c_step;
   }
-  template <int N>
-  static constexpr void set(TileFn<T> (*row)[2]) {
-    row[N - 1][0] = tile_of<T, R, N, false>;
-    row[N - 1][1] = tile_of<T, R, N, true>;
-    if constexpr (N < NV) set<N + 1>(row);
-  }
-};
+  if constexpr (G > 1)
+    for (; i < run.count; ++i) {
+      tile<T, R, N, 1, Whole>(run, a, b, c, last);
+      a += run.a_step;
+      b += run.b_step;
+      c += run.c_step;
+    }
+}
+
+template <class T>
+using TileFn = void (*)(const gdcore::TileRun<T>&, int last);
 
 template <class T>
 struct TileTable {
-  TileFn<T> entry[MR][NV][2];
-  constexpr TileTable() : entry() { TileRow<T, MR>::fill(entry); }
+  TileFn<T> entry[most_rows][most_vectors][2];
+  constexpr TileTable() : entry() { fill<1, 1>(); }
+
+  template <int R, int N>
+  constexpr void fill() {
+    entry[R - 1][N - 1][0] = tile_run<T, R, N, false>;
+    entry[R - 1][N - 1][1] = tile_run<T, R, N, true>;
+    if constexpr (N < most_vectors && R <= rows_of(N + 1))
+      fill<R, N + 1>();
+    else if constexpr (R < most_rows)
+      fill<R + 1, 1>();
+  }
 };
 template <class T>
 constexpr TileTable<T> tiles{};
 
 template <class T>
-void tile(index_t k, const T* a, index_t a_rs, index_t a_cs, const T* b, index_t b_rs, T* c,
-          index_t c_rs, int rows, int cols, bool accumulate) {
-  const int vectors = (cols + W<T> - 1) / W<T>, last = cols - (vectors - 1) * W<T>;
-  tiles<T>.entry[rows - 1][vectors - 1][last == W<T>](k, a, a_rs, a_cs, b, b_rs, c, c_rs, last,
-                                                      accumulate);
+void run_tiles(const gdcore::TileRun<T>& run) {
+  const int vectors = (run.cols + W<T> - 1) / W<T>, last = run.cols - (vectors - 1) * W<T>;
+  tiles<T>.entry[run.rows - 1][vectors - 1][last == W<T>](run, last);
+}
+
+// Panels of equal width, then as many rows as fit.
+template <class T>
+gdcore::TileShape tile_shape(index_t m, index_t n) {
+  const index_t vectors = (n + W<T> - 1) / W<T>, most = vectors_of(m);
+  const index_t panels = (vectors + most - 1) / most;
+  const int N = static_cast<int>((vectors + panels - 1) / panels);
+  return {rows_of(N), N * W<T>};
 }
 
 }  // namespace

@@ -13,15 +13,35 @@ struct SgdStep {
   bool nesterov, maximize, first;
 };
 
+// `count` products c (rows,cols) = or += a (rows,k) @ b (k,cols), a step apart: one chain an
+// element. The columns of b and c are contiguous.
+template <class T>
+struct TileRun {
+  int64_t count, k;  // k <= L
+  const T* a;
+  int64_t a_rs, a_cs, a_step;
+  const T* b;
+  int64_t b_rs, b_step;
+  T* c;
+  int64_t c_rs, c_step;
+  int rows, cols;
+  bool accumulate;
+};
+
+// MR and NR: the most rows and columns that tiles of one product may have.
+struct TileShape {
+  int rows, cols;
+};
+
 template <class T>
 struct IsaTable {
   const char* name;
-  int MR, NR;
 
-  // c (rows,cols) = or += a (rows,k) @ b (k,cols), rows <= MR, cols <= NR, k <= L: one chain an
-  // element. b's columns and c's columns are contiguous.
-  void (*tile)(int64_t k, const T* a, int64_t a_rs, int64_t a_cs, const T* b, int64_t b_rs, T* c,
-               int64_t c_rs, int rows, int cols, bool accumulate);
+  TileShape (*tile_shape)(int64_t m, int64_t n);  // m, n >= 1
+  void (*tiles)(const TileRun<T>& run);
+
+  // A panel for tiles: out[p * width + j] = x[p * ks + j * js] for j < n, zero for n <= j < width.
+  void (*pack)(int64_t k, int n, int width, const T* x, int64_t ks, int64_t js, T* out);
 
   // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 8 is all of the
   // sum; X and w are padded with zeros to lanes_of(k) columns and ldx = lanes_of(k). out has 16

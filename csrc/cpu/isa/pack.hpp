@@ -1,0 +1,86 @@
+// Panels for matmul: `width` neighbours of each k side by side, so that the tile reads one stream.
+#pragma once
+
+#include "simd.hpp"
+
+namespace {
+
+// Lanes of the pair (a, b): lane i of the result is lane I of a, or lane I - W of b.
+template <class T, int... I>
+inline vec<T> shuffle(vec<T> a, vec<T> b, Lanes<I...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+  return __builtin_shufflevector(a, b, I...);
+#else
+  typedef decltype(a < b) Index;
+  return __builtin_shuffle(a, b, Index{I...});
+#endif
+}
+
+// Swaps the off-diagonal H x H blocks of every 2 H x 2 H block of rows a (upper) and b (lower).
+template <class T, int H, int... I>
+inline void swap_blocks(vec<T>& a, vec<T>& b, Lanes<I...>) {
+  const vec<T> upper = shuffle<T>(a, b, Lanes<((I & H) ? I - H + W<T> : I)...>());
+  const vec<T> lower = shuffle<T>(a, b, Lanes<((I & H) ? I + W<T> : I + H)...>());
+  a = upper;
+  b = lower;
+}
+
+template <class T, int H>
+inline void transpose_step(vec<T>* rows) {
+  if constexpr (H < W<T>) {
+#pragma GCC unroll 16
+    for (int i = 0; i < W<T>; ++i)
+      if (!(i & H)) swap_blocks<T, H>(rows[i], rows[i + H], typename CountLanes<W<T>>::type());
+    transpose_step<T, 2 * H>(rows);
+  }
+}
+
+// out (k,W), rows ld_out apart = the transpose of x (n,k), rows ld apart, n <= W; columns from n on
+// are zero. Writes whole vectors unless that would pass `width` columns.
+template <class T>
+inline void transpose_columns(index_t k, int n, int width, const T* x, index_t ld, T* out,
+                              index_t ld_out) {
+  for (index_t p = 0; p < k; p += W<T>) {
+    const int terms = k - p < W<T> ? static_cast<int>(k - p) : W<T>;
+    vec<T> rows[W<T>] = {};
+#pragma GCC unroll 16
+    for (int i = 0; i < W<T>; ++i)
+      if (i < n) rows[i] = terms == W<T> ? load(x + i * ld + p) : load_first(x + i * ld + p, terms);
+    transpose_step<T, 1>(rows);
+#pragma GCC unroll 16
+    for (int q = 0; q < W<T>; ++q) {
+      if (q >= terms) break;
+      T* const to = out + (p + q) * ld_out;
+      if (width >= W<T>)
+        store(to, rows[q]);
+      else
+        store_first(to, width, rows[q]);
+    }
+  }
+}
+
+// One panel: out[p * width + j] = x[p * ks + j * js] for j < n, zero for n <= j < width.
+template <class T>
+void pack(index_t k, int n, int width, const T* x, index_t ks, index_t js, T* out) {
+  if (ks == 1 && k >= W<T> / 2) {
+    for (int j = 0; j < width; j += W<T>) {
+      const int left = n - j < 0 ? 0 : n - j < W<T> ? n - j : W<T>;
+      transpose_columns<T>(k, left, width - j, x + j * js, js, out + j, width);
+    }
+    return;
+  }
+  for (index_t p = 0; p < k; ++p, x += ks, out += width) {
+    int j = 0;
+    if (js == 1) {
+      for (; j + W<T> <= n; j += W<T>) store(out + j, load(x + j));
+      if (j < n && j + W<T> <= width) {
+        store(out + j, load_first(x + j, n - j));
+        j += W<T>;
+      }
+    }
+    for (; j < n; ++j) out[j] = x[j * js];
+    for (; j < width; ++j) out[j] = T(0);
+  }
+}
+
+}  // namespace
