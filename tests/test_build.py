@@ -226,6 +226,7 @@ def layer_of(name: str) -> str:
     single = {
         "device.hpp": "device",
         "contract.hpp": "numerics",
+        "dims.hpp": "numerics",
         "shuffle.hpp": "numerics",
         "shuffle.cpp": "numerics",
         "fp_env.hpp": "numerics",
