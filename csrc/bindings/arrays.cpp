@@ -183,8 +183,8 @@ py::object scalar(double value, bool single) {
   return single ? scalar_of(static_cast<float>(value)) : scalar_of(value);
 }
 
-Destination::Destination(const char* function, const py::object& out, const Dims& shape,
-                         bool single, const py::array* inputs, size_t count, bool need_contiguous) {
+Destination::Destination(const char* function, py::handle out, const Dims& shape, bool single,
+                         const py::array* inputs, size_t count, bool need_contiguous) {
   if (out.is_none()) {
     array_ = empty(shape, single);
     return;
@@ -213,7 +213,7 @@ py::object Destination::finish() {
   return out_ ? py::object(out_) : as_result(array_);
 }
 
-Reduction reduction_of(const py::object& name, bool none_allowed) {
+Reduction reduction_of(py::handle name, bool none_allowed) {
   const auto is = [&](const char* choice) {
     return PyUnicode_Check(name.ptr()) && PyUnicode_CompareWithASCIIString(name.ptr(), choice) == 0;
   };

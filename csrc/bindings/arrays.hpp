@@ -92,21 +92,21 @@ class Destination {
  public:
   // ValueError or TypeError unless `out` is None or a writable array of this shape and dtype.
   template <size_t N>
-  Destination(const char* function, const py::object& out, const Dims& shape,
-              const Operands<N>& inputs, bool need_contiguous)
+  Destination(const char* function, py::handle out, const Dims& shape, const Operands<N>& inputs,
+              bool need_contiguous)
       : Destination(function, out, shape, inputs.single, inputs.arrays.data(), N, need_contiguous) {
   }
   py::array& array() { return array_; }
   py::object finish();  // after the computation; 0-d results become NumPy scalars
 
  private:
-  Destination(const char* function, const py::object& out, const Dims& shape, bool single,
+  Destination(const char* function, py::handle out, const Dims& shape, bool single,
               const py::array* inputs, size_t count, bool need_contiguous);
   py::array array_ = no_array(), out_ = no_array();
   bool copy_back_ = false;
 };
 
-Reduction reduction_of(const py::object& name, bool none_allowed = false);
+Reduction reduction_of(py::handle name, bool none_allowed = false);
 bool is_mean(Reduction reduction);
 
 // Whether the kernels can read it as it is: float32 or float64, native, aligned, strides whole

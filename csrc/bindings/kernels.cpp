@@ -1,4 +1,5 @@
 #include "bindings/arrays.hpp"
+#include "bindings/fastcall.hpp"
 #include "bindings/register.hpp"
 #include "device.hpp"
 
@@ -78,7 +79,7 @@ Stack<T> result_stack(const py::array& array, const MatmulShapes& s) {
 }
 
 template <class T>
-py::object matmul_as(const Operands<2>& in, const py::object& out) {
+py::object matmul_as(const Operands<2>& in, py::handle out) {
   const MatmulShapes s = matmul_shapes(in.arrays[0], in.arrays[1]);
   Destination destination("matmul", out, s.result(), in, false);
   const auto c = result_stack<T>(destination.array(), s);
@@ -92,7 +93,7 @@ py::object matmul_as(const Operands<2>& in, const py::object& out) {
   return destination.finish();
 }
 
-py::object matmul(const py::object& a, const py::object& b, const py::object& out) {
+py::object matmul(py::handle a, py::handle b, py::handle out) {
   FpEnv env;
   const auto in = as_floats({{"a", a}, {"b", b}});
   return dispatch(in.single, [&](auto t) { return matmul_as<decltype(t)>(in, out); });
@@ -126,13 +127,13 @@ Scale mse_scale(const char* function, int64_t size, Reduction reduction) {
 }
 
 // "none": every square by itself.
-bool is_none(const py::object& reduction) {
+bool is_none(py::handle reduction) {
   return PyUnicode_Check(reduction.ptr()) &&
          PyUnicode_CompareWithASCIIString(reduction.ptr(), "none") == 0;
 }
 
 template <class T>
-py::object mse_as(const Operands<2>& in, const py::object& reduction) {
+py::object mse_as(const Operands<2>& in, py::handle reduction) {
   MseArgs<T> args = mse_args<T>("mse", in);
   const auto work = static_cast<double>(args.size);
   if (is_none(reduction)) {
@@ -146,15 +147,14 @@ py::object mse_as(const Operands<2>& in, const py::object& reduction) {
   return scalar(compute(work, [&] { return device<T>().mse(args) / scale.divisor; }), in.single);
 }
 
-py::object mse(const py::object& pred, const py::object& target, const py::object& reduction) {
+py::object mse(py::handle pred, py::handle target, py::handle reduction) {
   FpEnv env;
   const auto in = as_floats({{"pred", pred}, {"target", target}});
   return dispatch(in.single, [&](auto t) { return mse_as<decltype(t)>(in, reduction); });
 }
 
 template <class T>
-py::tuple mse_value_and_grad_as(const Operands<2>& in, const py::object& reduction,
-                                const py::object& out) {
+py::tuple mse_value_and_grad_as(const Operands<2>& in, py::handle reduction, py::handle out) {
   MseArgs<T> args = mse_args<T>("mse_value_and_grad", in);
   const Scale scale = mse_scale("mse_value_and_grad", args.size, reduction_of(reduction));
   Destination gradient("mse_value_and_grad", out, args.pred.shape, in, true);
@@ -166,8 +166,8 @@ py::tuple mse_value_and_grad_as(const Operands<2>& in, const py::object& reducti
   return py::make_tuple(scalar(loss, in.single), gradient.finish());
 }
 
-py::tuple mse_value_and_grad(const py::object& pred, const py::object& target,
-                             const py::object& reduction, const py::object& out) {
+py::tuple mse_value_and_grad(py::handle pred, py::handle target, py::handle reduction,
+                             py::handle out) {
   FpEnv env;
   const auto in = as_floats({{"pred", pred}, {"target", target}});
   return dispatch(in.single,
@@ -353,7 +353,7 @@ bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearRes
 }
 
 template <class T>
-py::tuple linear_as(const LinearOperands& in, const py::object& reduction_name) {
+py::tuple linear_as(const LinearOperands& in, py::handle reduction_name) {
   const Reduction reduction = reduction_of(reduction_name);
   const LinearShapes s = linear_shapes(in);
   const LinearViews<T> views(in, s);
@@ -368,10 +368,9 @@ py::tuple linear_as(const LinearOperands& in, const py::object& reduction_name) 
   return result.finish();
 }
 
-py::tuple linear_mse_value_and_grad(const py::object& X, const py::object& y,
-                                    const py::object& weights, const py::object& intercept,
-                                    const py::object& offset, const py::object& sample_weight,
-                                    const py::object& reduction) {
+py::tuple linear_mse_value_and_grad(py::handle X, py::handle y, py::handle weights,
+                                    py::handle intercept, py::handle offset,
+                                    py::handle sample_weight, py::handle reduction) {
   FpEnv env;
   const auto in = as_floats({{"X", X},
                              {"y", y},
@@ -385,13 +384,14 @@ py::tuple linear_mse_value_and_grad(const py::object& X, const py::object& y,
 }  // namespace
 
 void register_kernels(py::module_& m) {
-  m.def("matmul", &matmul, py::arg("a"), py::arg("b"), py::arg("out") = py::none());
-  m.def("mse", &mse, py::arg("pred"), py::arg("target"), py::arg("reduction"));
-  m.def("mse_value_and_grad", &mse_value_and_grad, py::arg("pred"), py::arg("target"),
-        py::arg("reduction"), py::arg("out"));
-  m.def("linear_mse_value_and_grad", &linear_mse_value_and_grad, py::arg("X"), py::arg("y"),
-        py::arg("weights"), py::arg("intercept"), py::arg("offset"), py::arg("sample_weight"),
-        py::arg("reduction"));
+  static PyMethodDef methods[] = {
+      fast_method<matmul>("matmul"),
+      fast_method<mse>("mse"),
+      fast_method<mse_value_and_grad>("mse_value_and_grad"),
+      fast_method<linear_mse_value_and_grad>(linear),
+      {},
+  };
+  if (PyModule_AddFunctions(m.ptr(), methods) != 0) throw py::error_already_set();
 }
 
 }  // namespace gdcore
