@@ -70,6 +70,20 @@ py::dtype float_dtype(bool single) {
   return single ? py::dtype::of<float>() : py::dtype::of<double>();
 }
 
+// A copy of that dtype. What a broadcast repeats is copied once and broadcast again.
+py::array converted(const py::array& a, const py::dtype& dtype) {
+  bool repeats = false;
+  py::tuple once(a.ndim());
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    const bool repeated = a.strides(i) == 0 && a.shape(i) > 1;
+    once[static_cast<size_t>(i)] = py::slice(0, repeated ? 1 : a.shape(i), 1);
+    repeats = repeats || repeated;
+  }
+  if (!repeats) return a.attr("astype")(dtype);
+  const auto broadcast_to = py::module_::import("numpy").attr("broadcast_to");
+  return broadcast_to(a[once].attr("astype")(dtype), a.attr("shape"));
+}
+
 template <class T>
 py::object scalar_of(T value) {
   const py::dtype dtype = py::dtype::of<T>();
@@ -113,8 +127,7 @@ bool as_floats(const Named* named, size_t count, py::array* arrays) {
   const bool single = size == 4;
   for (size_t i = 0; i < count; ++i)
     if (arrays[i] && !usable(arrays[i], single))
-      arrays[i] =
-          py::reinterpret_steal<py::array>(arrays[i].attr("astype")(float_dtype(single)).release());
+      arrays[i] = converted(arrays[i], float_dtype(single));
   return single;
 }
 
