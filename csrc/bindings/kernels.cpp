@@ -127,7 +127,7 @@ Scale mse_scale(const char* function, int64_t size, Reduction reduction) {
 }
 
 // "none": every square by itself.
-bool is_none(py::handle reduction) {
+bool wants_squares(py::handle reduction) {
   return PyUnicode_Check(reduction.ptr()) &&
          PyUnicode_CompareWithASCIIString(reduction.ptr(), "none") == 0;
 }
@@ -136,7 +136,7 @@ template <class T>
 py::object mse_as(const Operands<2>& in, py::handle reduction) {
   MseArgs<T> args = mse_args<T>("mse", in);
   const auto work = static_cast<double>(args.size);
-  if (is_none(reduction)) {
+  if (wants_squares(reduction)) {
     const py::array squares = empty(args.pred.shape, in.single);
     args.output = MseOutput::squares;
     args.out = data_of<T>(squares);
