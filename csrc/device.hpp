@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "contract.hpp"
+#include "dims.hpp"
 #include "shuffle.hpp"
 
 namespace gdcore {
@@ -28,15 +29,14 @@ struct MatmulArgs {
   int64_t m, n, k;
   Matrix<const T> a, b;
   Matrix<T> c;
-  std::vector<int64_t> batch, a_batch, b_batch,
-      c_batch;  // shape and strides of the batch dimensions
+  Dims batch, a_batch, b_batch, c_batch;  // shape and strides of the batch dimensions
 };
 
 // Elements in C order of an n-dimensional strided array.
 template <class T>
 struct Elements {
   T* data;
-  std::vector<int64_t> shape, strides;
+  Dims shape, strides;
 };
 
 enum class MseOutput { none, gradient, squares };

@@ -55,6 +55,14 @@ def test_the_linear_kernel_wants_a_matrix(shapes: Any) -> None:
         LINEAR(*map(ONES, shapes))
 
 
+def test_as_many_dimensions_as_numpy_has() -> None:
+    a = ONES((1,) * 62 + (2, 2))
+    assert gd.matmul(a, a).shape == a.shape
+    assert gd.matmul(ONES(2), a).shape == a.shape[:-1]
+    with pytest.raises(ValueError, match="more than 64 dimensions"):
+        LINEAR(ONES((2, 2)), ONES(2), ONES(2), ONES((1,) * 64))
+
+
 WRONG_DTYPES: dict[str, Any] = {
     "complex": ONES(3, complex),
     "object": np.array([1, 2, None], object),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,17 @@ def test_dtypes(rng: Any, a: str, b: str, result: str) -> None:
     assert got.dtype == result
     assert got.dtype.isnative
     np.testing.assert_array_equal(got, x.astype(int) @ y.astype(int))
+
+
+def test_a_broadcast_is_converted_once(rng: Any) -> None:
+    column = rng.integers(-9, 9, (3, 1, 5))
+    repeated = np.broadcast_to(column, (3, 4000, 5))
+    tracemalloc.start()
+    product = gd.matmul(repeated, np.ones(5))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(product, np.broadcast_to(column.sum(-1), (3, 4000)))
+    assert peak < 1.5 * product.nbytes
 
 
 def test_lists_and_read_only_inputs() -> None:

@@ -6,16 +6,16 @@
 namespace gdcore {
 namespace {
 
-bool is_number(const py::object& value) {
+bool is_number(py::handle value) {
   return PyFloat_CheckExact(value.ptr()) || PyLong_CheckExact(value.ptr()) ||
          PyBool_Check(value.ptr());
 }
 
-std::string type_name(const py::object& value) {
+std::string type_name(py::handle value) {
   return py::type::of(value).attr("__name__").cast<std::string>();
 }
 
-py::array as_array(const char* name, const py::object& value) {
+py::array as_array(const char* name, py::handle value) {
   if (py::isinstance<py::array>(value)) {
     const bool plain = Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_;
     if (!plain && py::hasattr(value, "mask"))
@@ -25,13 +25,14 @@ py::array as_array(const char* name, const py::object& value) {
                            name + ".filled(0).");
     return py::reinterpret_borrow<py::array>(value);
   }
-  try {
-    return py::module_::import("numpy").attr("asarray")(value).cast<py::array>();
-  } catch (py::error_already_set& error) {
-    if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError)) throw;
-    throw py::type_error(std::string(name) + " is not an array of numbers (" + type_name(value) +
-                         "); pass a NumPy array or nested lists of equal lengths.");
-  }
+  const auto& api = py::detail::npy_api::get();
+  PyObject* const a = api.PyArray_FromAny_(value.ptr(), nullptr, 0, 0,
+                                           py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_, nullptr);
+  if (a) return py::reinterpret_steal<py::array>(a);
+  py::error_already_set error;
+  if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError)) throw error;
+  throw py::type_error(std::string(name) + " is not an array of numbers (" + type_name(value) +
+                       "); pass a NumPy array or nested lists of equal lengths.");
 }
 
 // 4 or 8: bytes of the floating type that holds this dtype's values; TypeError if there is none.
@@ -69,6 +70,28 @@ py::dtype float_dtype(bool single) {
   return single ? py::dtype::of<float>() : py::dtype::of<double>();
 }
 
+// A copy of that dtype. What a broadcast repeats is copied once and broadcast again.
+py::array converted(const py::array& a, const py::dtype& dtype) {
+  bool repeats = false;
+  py::tuple once(a.ndim());
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    const bool repeated = a.strides(i) == 0 && a.shape(i) > 1;
+    once[static_cast<size_t>(i)] = py::slice(0, repeated ? 1 : a.shape(i), 1);
+    repeats = repeats || repeated;
+  }
+  if (!repeats) return a.attr("astype")(dtype);
+  const auto broadcast_to = py::module_::import("numpy").attr("broadcast_to");
+  return broadcast_to(a[once].attr("astype")(dtype), a.attr("shape"));
+}
+
+template <class T>
+py::object scalar_of(T value) {
+  const py::dtype dtype = py::dtype::of<T>();
+  PyObject* const x = py::detail::npy_api::get().PyArray_Scalar_(&value, dtype.ptr(), nullptr);
+  if (!x) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(x);
+}
+
 }  // namespace
 
 bool usable(const py::array& a, bool single) {
@@ -88,65 +111,56 @@ bool overlap(const py::array& a, const py::array& b) {
   return x.first < y.second && y.first < x.second;
 }
 
-Operands as_floats(const std::vector<Named>& named) {
-  Operands result;
+bool as_floats(const Named* named, size_t count, py::array* arrays) {
   int size = 0;
-  for (const auto& [name, value, optional] : named) {
-    const bool present = !value.is_none();
-    if (!present && !optional)
-      throw py::type_error(std::string(name) + " is None; pass an array of numbers.");
-    result.present.push_back(present);
-    if (!present) {
-      result.arrays.emplace_back();
+  for (size_t i = 0; i < count; ++i) {
+    const auto& [name, value, optional] = named[i];
+    if (value.is_none()) {
+      if (!optional)
+        throw py::type_error(std::string(name) + " is None; pass an array of numbers.");
       continue;
     }
-    py::array a = as_array(name, value);
-    const int own = float_size(name, a);
+    arrays[i] = as_array(name, value);
+    const int own = float_size(name, arrays[i]);
     if (!is_number(value)) size = std::max(size, own);
-    result.arrays.push_back(std::move(a));
   }
-  result.single = size == 4;
-  for (size_t i = 0; i < named.size(); ++i)
-    if (result.present[i] && !usable(result.arrays[i], result.single))
-      result.arrays[i] = py::reinterpret_steal<py::array>(
-          result.arrays[i].attr("astype")(float_dtype(result.single)).release());
-  return result;
+  const bool single = size == 4;
+  for (size_t i = 0; i < count; ++i)
+    if (arrays[i] && !usable(arrays[i], single))
+      arrays[i] = converted(arrays[i], float_dtype(single));
+  return single;
 }
 
-Shape shape_of(const py::array& a) { return Shape(a.shape(), a.shape() + a.ndim()); }
+Dims shape_of(const py::array& a) { return Dims(a.shape(), a.shape() + a.ndim()); }
 
-std::string text(const Shape& shape) {
+std::string text(const Dims& shape) {
   std::string out = "(";
   for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
   return out + (shape.size() == 1 ? ",)" : ")");
 }
 
-Shape broadcast(const std::string& call, const std::vector<Shape>& shapes) {
-  Shape out;
-  for (const Shape& shape : shapes) {
-    if (shape.size() > out.size()) out.insert(out.begin(), shape.size() - out.size(), 1);
-    for (size_t i = 0; i < shape.size(); ++i) {
-      int64_t& size = out[out.size() - shape.size() + i];
-      if (size == 1) size = shape[i];
-      if (shape[i] == size || shape[i] == 1) continue;
-      throw py::value_error(
-          call +
-          " the batch dimensions do not broadcast: counted from the right, each must be 1 or "
-          "equal to the others.");
-    }
+bool broadcast(Dims& batch, const Dims& shape) {
+  const size_t missing = shape.size() - std::min(shape.size(), batch.size());
+  Dims out(shape.begin(), shape.begin() + missing);
+  for (int64_t size : batch) out.push_back(size);
+  for (size_t i = 0; i < shape.size(); ++i) {
+    int64_t& size = out[out.size() - shape.size() + i];
+    if (size == 1) size = shape[i];
+    if (shape[i] != size && shape[i] != 1) return false;
   }
-  return out;
+  batch = out;
+  return true;
 }
 
-Shape batch_strides(const Shape& shape, const Shape& strides, size_t core, const Shape& batch) {
-  Shape out(batch.size(), 0);
+Dims batch_strides(const Dims& shape, const Dims& strides, size_t core, const Dims& batch) {
   const size_t own = shape.size() - std::min(core, shape.size());
-  for (size_t i = 0; i < own; ++i)
-    if (shape[i] != 1) out[batch.size() - own + i] = strides[i];
+  Dims out;
+  for (size_t i = own; i < batch.size(); ++i) out.push_back(0);
+  for (size_t i = 0; i < own; ++i) out.push_back(shape[i] != 1 ? strides[i] : 0);
   return out;
 }
 
-int64_t batch_offset(const Shape& batch, const Shape& strides, int64_t index) {
+int64_t batch_offset(const Dims& batch, const Dims& strides, int64_t index) {
   int64_t offset = 0;
   for (size_t dim = batch.size(); dim-- > 0;) {
     offset += index % batch[dim] * strides[dim];
@@ -155,7 +169,7 @@ int64_t batch_offset(const Shape& batch, const Shape& strides, int64_t index) {
   return offset;
 }
 
-int64_t product(const Shape& shape) {
+int64_t product(const Dims& shape) {
   int64_t size = 1;
   for (int64_t n : shape)
     if (__builtin_mul_overflow(size, n, &size))
@@ -163,56 +177,70 @@ int64_t product(const Shape& shape) {
   return size;
 }
 
-Destination::Destination(const char* function, const py::object& out, const Shape& shape,
-                         bool single, const std::vector<py::array>& inputs, bool need_contiguous) {
+py::array empty(const Dims& shape, bool single) {
+  product(shape);
+  const auto& api = py::detail::npy_api::get();
+  PyObject* const a = api.PyArray_NewFromDescr_(
+      api.PyArray_Type_, float_dtype(single).release().ptr(), static_cast<int>(shape.size()),
+      shape.begin(), nullptr, nullptr, 0, nullptr);
+  if (!a) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(a);
+}
+
+py::object as_result(const py::array& a) {
+  if (a.ndim() > 0) return a;
+  return a.itemsize() == 4 ? scalar_of(*data_of<float>(a)) : scalar_of(*data_of<double>(a));
+}
+
+py::object scalar(double value, bool single) {
+  return single ? scalar_of(static_cast<float>(value)) : scalar_of(value);
+}
+
+Destination::Destination(const char* function, py::handle out, const Dims& shape, bool single,
+                         const py::array* inputs, size_t count, bool need_contiguous) {
+  if (out.is_none()) {
+    array_ = empty(shape, single);
+    return;
+  }
   const py::dtype dtype = float_dtype(single);
   const std::string name = std::string(function) + ": out";
-  if (!out.is_none()) {
-    if (!py::isinstance<py::array>(out))
-      throw py::type_error(name + " must be a NumPy array, or None.");
-    out_ = py::reinterpret_borrow<py::array>(out);
-    if (!out_.dtype().equal(dtype))
-      throw py::type_error(name + " has dtype " + py::str(out_.dtype()).cast<std::string>() +
-                           ", but the result is " + py::str(dtype).cast<std::string>() +
-                           "; give an array of that dtype.");
-    if (shape_of(out_) != shape)
-      throw py::value_error(name + " has shape " + text(shape_of(out_)) +
-                            ", but the result has shape " + text(shape) + ".");
-    if (!out_.writeable()) throw py::value_error(name + " is read-only; give a writable array.");
-    given_ = true;
-    copy_back_ = !usable(out_, single) || (need_contiguous && !(out_.flags() & py::array::c_style));
-    for (const py::array& input : inputs)
-      copy_back_ = copy_back_ || (input && overlap(out_, input));
-  }
-  product(shape);
-  array_ = given_ && !copy_back_
-               ? out_
-               : py::array(dtype, std::vector<py::ssize_t>(shape.begin(), shape.end()));
+  if (!py::isinstance<py::array>(out))
+    throw py::type_error(name + " must be a NumPy array, or None.");
+  out_ = py::reinterpret_borrow<py::array>(out);
+  if (!out_.dtype().equal(dtype))
+    throw py::type_error(name + " has dtype " + py::str(out_.dtype()).cast<std::string>() +
+                         ", but the result is " + py::str(dtype).cast<std::string>() +
+                         "; give an array of that dtype.");
+  if (shape_of(out_) != shape)
+    throw py::value_error(name + " has shape " + text(shape_of(out_)) +
+                          ", but the result has shape " + text(shape) + ".");
+  if (!out_.writeable()) throw py::value_error(name + " is read-only; give a writable array.");
+  copy_back_ = !usable(out_, single) || (need_contiguous && !(out_.flags() & py::array::c_style));
+  for (size_t i = 0; i < count; ++i)
+    copy_back_ = copy_back_ || (inputs[i] && overlap(out_, inputs[i]));
+  array_ = copy_back_ ? empty(shape, single) : out_;
 }
 
 py::object Destination::finish() {
   if (copy_back_) out_[py::ellipsis()] = array_;
-  if (given_) return out_;
-  return array_.ndim() == 0 ? py::object(array_[py::tuple()]) : py::object(array_);
+  return out_ ? py::object(out_) : as_result(array_);
 }
 
-py::object scalar(double value, bool single) {
-  if (!single) return py::array_t<double>(std::vector<py::ssize_t>{}, &value)[py::tuple()];
-  const float narrow = static_cast<float>(value);
-  return py::array_t<float>(std::vector<py::ssize_t>{}, &narrow)[py::tuple()];
-}
-
-Reduction reduction_of(const py::object& name, bool none_allowed) {
-  if (py::isinstance<py::str>(name)) {
-    const auto text = name.cast<std::string>();
-    if (text == "mean") return Reduction::mean;
-    if (text == "sum") return Reduction::sum;
-    if (text == "half_mean") return Reduction::half_mean;
-    if (text == "half_sum") return Reduction::half_sum;
-  }
+Reduction reduction_of(py::handle name, bool none_allowed) {
+  const auto is = [&](const char* choice) {
+    return PyUnicode_Check(name.ptr()) && PyUnicode_CompareWithASCIIString(name.ptr(), choice) == 0;
+  };
+  if (is("mean")) return Reduction::mean;
+  if (is("sum")) return Reduction::sum;
+  if (is("half_mean")) return Reduction::half_mean;
+  if (is("half_sum")) return Reduction::half_sum;
   throw py::value_error("reduction is " + py::repr(name).cast<std::string>() +
                         "; choose 'mean', 'sum', 'half_mean'" +
                         (none_allowed ? ", 'half_sum' or 'none'." : " or 'half_sum'."));
+}
+
+bool is_mean(Reduction reduction) {
+  return reduction == Reduction::mean || reduction == Reduction::half_mean;
 }
 
 }  // namespace gdcore

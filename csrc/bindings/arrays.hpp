@@ -1,78 +1,113 @@
 // NumPy arrays in and out: dtypes, shapes and strides are checked here, once, and nowhere below.
+// What a good call passes through allocates nothing but its result, and error messages are put
+// together where they are thrown: on small arrays that is most of the time a call takes.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "contract.hpp"
+#include "dims.hpp"
 #include "fp_env.hpp"
 
 namespace py = pybind11;
 
 namespace gdcore {
 
-using Shape = std::vector<int64_t>;
+// No array at all; py::array() makes one of no elements.
+inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
 struct Named {
   const char* name;
-  py::object value;
-  bool optional = false;  // may be None, and stays empty then
+  py::handle value;
+  bool optional = false;  // may be None, and stays absent then
 };
 
-// The operands as arrays of one dtype, float32 or float64, aligned, native, strides whole elements.
-// An operand that is so already is not copied. Python numbers take the dtype of the rest. TypeError
-// for what has no floating value.
+// `count` operands as arrays of one dtype, float32 (returns true) or float64, aligned, native,
+// strides whole elements. An operand that is so already is not copied; an absent one is no array.
+// Python numbers take the dtype of the rest. TypeError for what has no floating value.
+bool as_floats(const Named* named, size_t count, py::array* arrays);
+
+template <size_t N>
 struct Operands {
-  bool single = false;  // float32
-  std::vector<py::array> arrays;
-  std::vector<bool> present;
-};
-Operands as_floats(const std::vector<Named>& named);
+  std::array<py::array, N> arrays;
+  bool single;  // float32
 
-Shape shape_of(const py::array& a);
-std::string text(const Shape& shape);  // "(2, 3)"
+  bool present(size_t i) const { return static_cast<bool>(arrays[i]); }
+};
+
+template <size_t N, size_t... I>
+std::array<py::array, N> no_arrays(std::index_sequence<I...>) {
+  return {((void)I, no_array())...};
+}
+template <size_t N>
+Operands<N> as_floats(const Named (&named)[N]) {
+  Operands<N> in{no_arrays<N>(std::make_index_sequence<N>()), false};
+  in.single = as_floats(named, N, in.arrays.data());
+  return in;
+}
+
+Dims shape_of(const py::array& a);
+std::string text(const Dims& shape);  // "(2, 3)"
 
 // Strides in elements.
 template <class T>
-Shape strides_of(const py::array& a) {
-  Shape strides(static_cast<size_t>(a.ndim()));
+Dims strides_of(const py::array& a) {
+  Dims strides;
   for (py::ssize_t i = 0; i < a.ndim(); ++i)
-    strides[static_cast<size_t>(i)] = a.strides(i) / static_cast<py::ssize_t>(sizeof(T));
+    strides.push_back(a.strides()[i] / static_cast<py::ssize_t>(sizeof(T)));
   return strides;
 }
 
-// NumPy's broadcast of batch shapes; ValueError begins with `call`, which says what was passed.
-Shape broadcast(const std::string& call, const std::vector<Shape>& shapes);
+template <class T>
+T* data_of(const py::array& a) {
+  return static_cast<T*>(const_cast<void*>(a.data()));
+}
+
+// Makes `batch` the shape that both broadcast to, by NumPy's rule; false if there is none.
+bool broadcast(Dims& batch, const Dims& shape);
+constexpr const char* broadcast_rule =
+    " the batch dimensions do not broadcast: counted from the right, each must be 1 or equal to "
+    "the others.";
 
 // Strides of an operand's leading dimensions (all but the last `core`), as seen by the broadcast
 // batch.
-Shape batch_strides(const Shape& shape, const Shape& strides, size_t core, const Shape& batch);
+Dims batch_strides(const Dims& shape, const Dims& strides, size_t core, const Dims& batch);
 
 // Offset of flat batch index `index`.
-int64_t batch_offset(const Shape& batch, const Shape& strides, int64_t index);
-int64_t product(const Shape& shape);
+int64_t batch_offset(const Dims& batch, const Dims& strides, int64_t index);
+int64_t product(const Dims& shape);
+
+py::array empty(const Dims& shape, bool single);  // C-contiguous, not filled
+py::object as_result(const py::array& a);         // 0-d arrays become NumPy scalars
+py::object scalar(double value, bool single);
 
 // Where a result goes: `out` itself, or an array to be copied into it once everything has been
 // read.
 class Destination {
  public:
   // ValueError or TypeError unless `out` is None or a writable array of this shape and dtype.
-  Destination(const char* function, const py::object& out, const Shape& shape, bool single,
-              const std::vector<py::array>& inputs, bool need_contiguous);
+  template <size_t N>
+  Destination(const char* function, py::handle out, const Dims& shape, const Operands<N>& inputs,
+              bool need_contiguous)
+      : Destination(function, out, shape, inputs.single, inputs.arrays.data(), N, need_contiguous) {
+  }
   py::array& array() { return array_; }
   py::object finish();  // after the computation; 0-d results become NumPy scalars
 
  private:
-  py::array array_, out_;
-  bool copy_back_ = false, given_ = false;
+  Destination(const char* function, py::handle out, const Dims& shape, bool single,
+              const py::array* inputs, size_t count, bool need_contiguous);
+  py::array array_ = no_array(), out_ = no_array();
+  bool copy_back_ = false;
 };
 
-py::object scalar(double value, bool single);
-Reduction reduction_of(const py::object& name, bool none_allowed = false);
+Reduction reduction_of(py::handle name, bool none_allowed = false);
+bool is_mean(Reduction reduction);
 
 // Whether the kernels can read it as it is: float32 or float64, native, aligned, strides whole
 // elements.
@@ -87,6 +122,14 @@ template <class F>
 auto compute(F&& f) {
   py::gil_scoped_release release;
   return f();
+}
+
+// The same for about `work` fma or elements; a little work is done before another thread could take
+// the GIL.
+template <class F>
+auto compute(double work, F&& f) {
+  constexpr double worth_release = 1 << 13;
+  return work < worth_release ? f() : compute(f);
 }
 
 // Calls f with a float or a double to say which.

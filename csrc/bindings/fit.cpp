@@ -43,7 +43,7 @@ class PyProblem {
       : arrays_{X, y, offset.value_or(py::array()), sample_weight.value_or(py::array())} {
     const bool single = X.itemsize() == 4;
     const int64_t n = X.ndim() == 2 ? X.shape(0) : -1, t = y.ndim() == 2 ? y.shape(1) : -1;
-    const auto fits = [&](const py::array& a, const Shape& shape) {
+    const auto fits = [&](const py::array& a, const Dims& shape) {
       return a.dtype().equal(X.dtype()) && shape_of(a) == shape;
     };
     if (n < 0 || t < 0 || !(usable(X, true) || usable(X, false)) || !fits(y, {n, t}) ||
@@ -55,7 +55,7 @@ class PyProblem {
       using T = decltype(zero);
       const auto matrix = [&](const py::array& a, bool present) -> Matrix<const T> {
         if (!present) return {nullptr, 0, 0};
-        const Shape strides = strides_of<T>(a);
+        const Dims strides = strides_of<T>(a);
         return {static_cast<const T*>(a.data()), strides[0], strides[1]};
       };
       Vector<const T> weight{nullptr, 0};
@@ -287,10 +287,10 @@ py::list prepare(const py::args& pairs) {
     const auto pair = pairs[i].cast<py::tuple>();
     named.push_back({names[i].c_str(), pair[1], pair.size() > 2 && pair[2].cast<bool>()});
   }
-  const Operands in = as_floats(named);
+  std::vector<py::array> arrays(named.size(), no_array());
+  as_floats(named.data(), named.size(), arrays.data());
   py::list out;
-  for (size_t i = 0; i < named.size(); ++i)
-    out.append(in.present[i] ? py::object(in.arrays[i]) : py::none());
+  for (const py::array& a : arrays) out.append(a ? py::object(a) : py::none());
   return out;
 }
 

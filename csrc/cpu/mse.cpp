@@ -5,7 +5,7 @@
 namespace gdcore::cpu {
 namespace {
 
-bool contiguous(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides) {
+bool contiguous(const Dims& shape, const Dims& strides) {
   int64_t next = 1;
   for (size_t dim = shape.size(); dim-- > 0;) {
     if (shape[dim] != 1 && strides[dim] != next) return false;

@@ -5,6 +5,7 @@
 #include "matmul.hpp"
 #include "mse.hpp"
 #include "pack.hpp"
+#include "probe.hpp"
 #include "sgd.hpp"
 #include "table.hpp"
 
@@ -25,7 +26,12 @@ namespace gdcore {
                                                                        residuals<T>,              \
                                                                        grad_rows<T>,              \
                                                                        mse_chunk<T>,              \
-                                                                       sgd<T>};
+                                                                       sgd<T>,                    \
+                                                                       CHAINS * W<T>,             \
+                                                                       probe_fma<T>,              \
+                                                                       probe_read<T>,             \
+                                                                       probe_write<T>,            \
+                                                                       probe_copy<T>};
 
 GDCORE_TABLE(_f32, float)
 GDCORE_TABLE(_f64, double)

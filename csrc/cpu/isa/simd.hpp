@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#if GDCORE_VECTOR_BYTES >= 32
+#if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>

@@ -1,0 +1,55 @@
+// Sizes or strides of an array's dimensions, kept in place: a call allocates nothing for them.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <stdexcept>
+
+namespace gdcore {
+
+class Dims {
+ public:
+  static constexpr size_t most = 64;  // as many as NumPy's arrays have
+
+  Dims() {}  // = default would fill the values with zeros wherever it is written {}
+  Dims(const int64_t* first, const int64_t* last) {
+    for (; first != last; ++first) push_back(*first);
+  }
+  Dims(std::initializer_list<int64_t> values) : Dims(values.begin(), values.end()) {}
+  Dims(const Dims& other) : Dims(other.begin(), other.end()) {}  // not what is past the end
+  Dims& operator=(const Dims& other) {
+    size_ = other.size_;
+    std::copy(other.begin(), other.end(), values_);
+    return *this;
+  }
+
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  const int64_t* begin() const { return values_; }
+  const int64_t* end() const { return values_ + size_; }
+  int64_t operator[](size_t i) const { return values_[i]; }
+  int64_t& operator[](size_t i) { return values_[i]; }
+  int64_t back() const { return values_[size_ - 1]; }
+
+  void push_back(int64_t value) {
+    if (size_ == most)
+      throw std::length_error(
+          "the result would have more than 64 dimensions, which NumPy's arrays have at most.");
+    values_[size_++] = value;
+  }
+  // All but the last `count`, or none if there are fewer.
+  Dims without_last(size_t count) const { return Dims(begin(), end() - std::min(count, size_)); }
+
+  friend bool operator==(const Dims& a, const Dims& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  }
+  friend bool operator!=(const Dims& a, const Dims& b) { return !(a == b); }
+
+ private:
+  size_t size_ = 0;
+  int64_t values_[most];
+};
+
+}  // namespace gdcore
