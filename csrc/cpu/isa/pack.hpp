@@ -25,50 +25,64 @@ inline void swap_blocks(vec<T>& a, vec<T>& b, Lanes<I...>) {
   b = lower;
 }
 
-template <class T, int H>
-inline void transpose_step(vec<T>* rows) {
-  if constexpr (H < W<T>) {
+// Transposes the S x S block in the first S lanes of S rows.
+template <class T, int S, int H = 1>
+inline void transpose(vec<T>* rows) {
+  if constexpr (H < S) {
 #pragma GCC unroll 16
-    for (int i = 0; i < W<T>; ++i)
+    for (int i = 0; i < S; ++i)
       if (!(i & H)) swap_blocks<T, H>(rows[i], rows[i + H], typename CountLanes<W<T>>::type());
-    transpose_step<T, 2 * H>(rows);
+    transpose<T, S, 2 * H>(rows);
   }
 }
 
-// out (k,W), rows ld_out apart = the transpose of x (n,k), rows ld apart, n <= W; columns from n on
-// are zero. Writes whole vectors unless that would pass `width` columns.
-template <class T>
+// out (k,S), rows ld_out apart = the transpose of x (n,k), rows ld apart, n <= S <= W; columns from
+// n on are zero. Writes S columns, or `width` if that is less.
+template <class T, int S>
 inline void transpose_columns(index_t k, int n, int width, const T* x, index_t ld, T* out,
                               index_t ld_out) {
-  for (index_t p = 0; p < k; p += W<T>) {
-    const int terms = k - p < W<T> ? static_cast<int>(k - p) : W<T>;
-    vec<T> rows[W<T>] = {};
+  const int lanes = width < S ? width : S;
+  for (index_t p = 0; p < k; p += S) {
+    const int terms = k - p < S ? static_cast<int>(k - p) : S;
+    vec<T> rows[S] = {};
 #pragma GCC unroll 16
-    for (int i = 0; i < W<T>; ++i)
+    for (int i = 0; i < S; ++i)
       if (i < n) rows[i] = terms == W<T> ? load(x + i * ld + p) : load_first(x + i * ld + p, terms);
-    transpose_step<T, 1>(rows);
+    transpose<T, S>(rows);
 #pragma GCC unroll 16
-    for (int q = 0; q < W<T>; ++q) {
+    for (int q = 0; q < S; ++q) {
       if (q >= terms) break;
       T* const to = out + (p + q) * ld_out;
-      if (width >= W<T>)
+      if (lanes == W<T>)
         store(to, rows[q]);
       else
-        store_first(to, width, rows[q]);
+        store_first(to, lanes, rows[q]);
     }
+  }
+}
+
+template <class T>
+inline void pack_transposed(index_t k, int n, int width, const T* x, index_t ld, T* out) {
+  for (int j = 0; j < width; j += W<T>) {
+    const int columns = n - j < 0 ? 0 : n - j < W<T> ? n - j : W<T>;
+    if constexpr (W<T> > 4)
+      if (width - j <= 4) {
+        transpose_columns<T, 4>(k, columns, width - j, x + j * ld, ld, out + j, width);
+        continue;
+      }
+    if constexpr (W<T> > 8)
+      if (width - j <= 8) {
+        transpose_columns<T, 8>(k, columns, width - j, x + j * ld, ld, out + j, width);
+        continue;
+      }
+    transpose_columns<T, W<T>>(k, columns, width - j, x + j * ld, ld, out + j, width);
   }
 }
 
 // One panel: out[p * width + j] = x[p * ks + j * js] for j < n, zero for n <= j < width.
 template <class T>
 void pack(index_t k, int n, int width, const T* x, index_t ks, index_t js, T* out) {
-  if (ks == 1 && k >= W<T> / 2) {
-    for (int j = 0; j < width; j += W<T>) {
-      const int left = n - j < 0 ? 0 : n - j < W<T> ? n - j : W<T>;
-      transpose_columns<T>(k, left, width - j, x + j * js, js, out + j, width);
-    }
-    return;
-  }
+  if (ks == 1 && js != 1 && k > 1) return pack_transposed(k, n, width, x, js, out);
   for (index_t p = 0; p < k; ++p, x += ks, out += width) {
     int j = 0;
     if (js == 1) {
