@@ -1,4 +1,4 @@
-"""The command line: ``gdcore fit``, ``gdcore predict``, ``gdcore config``, ``gdcore selftest``.
+"""The command line: ``gdcore fit``, ``predict``, ``bench``, ``config`` and ``selftest``.
 
 A command reads its files, calls plain functions, and prints. To add one, write it beside the
 others in `gdcore.cli.app`. It needs typer and rich (``gdcore[cli]``).
