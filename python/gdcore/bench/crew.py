@@ -6,12 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 _START = "import sys; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
 
@@ -105,25 +103,6 @@ class Member:
             self._process.kill()
         self._process.wait()
         self._errors.close()
-
-
-class Crew:
-    """Members, all of them ended when the block is left."""
-
-    def __init__(self, members: Sequence[Member]) -> None:
-        self.members = members
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for member in self.members:
-            member.close()
 
 
 def _environment(threads: int) -> dict[str, str]:

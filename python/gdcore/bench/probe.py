@@ -15,7 +15,7 @@ from gdcore.bench import machine
 from gdcore.bench.case import Work
 
 _FALLBACK = 2**28  # bytes, where the size of the last cache is not known
-_TURNS = 5  # the best of so many probes, spread over time: other processes can only slow them
+_TURNS = 3  # the best of so many probes, spread over time: other processes can only slow them
 
 
 @dataclass(frozen=True)

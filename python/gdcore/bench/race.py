@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from gdcore.bench import machine, suites
 from gdcore.bench.case import Array, Case, Expected
 from gdcore.bench.check import find_fault
-from gdcore.bench.crew import Crew, Member, Refusal, usable_cpus
+from gdcore.bench.crew import Member, Refusal, usable_cpus
 from gdcore.bench.libraries import BUILT_IN, find_peers
 from gdcore.bench.report import Report, Row
 from gdcore.bench.verdict import judge
@@ -90,20 +90,22 @@ def run(
     _check_choices("suite", names, (*suites.NAMES, "all"))
     files = find_peers(Path(peers) if peers else None)
     known = [name for name in (*BUILT_IN, *files) if name != BASELINE]
-    chosen = [name for name in against or known if name != BASELINE]
+    wanted = known if against is None else against
+    chosen = [name for name in wanted if name != BASELINE]
     _check_choices("peer", chosen, known)
     _check_choices("dtype", dtypes, DTYPES)
     counts = threads or sorted({1, len(usable_cpus())})
     _check_threads(counts)
     contest = _Contest(QUICK if quick else FULL, progress or (lambda text: None), tuple(dtypes))
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
         members = [
-            Member(name, files.get(name), count) for count in counts for name in (BASELINE, *chosen)
+            stack.enter_context(closing(Member(name, files.get(name), count)))
+            for count in counts
+            for name in (BASELINE, *chosen)
         ]
-        with Crew(members):
-            contest.open(members)
-            for case in [case for name in names for case in suites.cases(name, quick=quick)]:
-                contest.hold(case)
+        contest.open(members)
+        for case in [case for name in names for case in suites.cases(name, quick=quick)]:
+            contest.hold(case)
         contest.report.partial = False
     contest.report.environment["load_after"] = os.getloadavg()
     return contest.report

@@ -209,9 +209,9 @@ class Report:
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return one HTML page that needs no other file, and write it if a path is given."""
-        from gdcore.bench.html import page
+        from gdcore.bench.page import render
 
-        text = page(self)
+        text = render(self)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text

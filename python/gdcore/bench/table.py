@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from gdcore.bench import suites
 from gdcore.bench.report import Key, Report, Row
 
 _UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
@@ -45,13 +46,26 @@ def digits(value: float) -> str:
 
     Examples
     --------
-    >>> digits(0.0123456), digits(12.3456), digits(12345.6)
-    ('0.012', '12.3', '12346')
+    >>> digits(0.0123456), digits(12.3456), digits(12345.6), digits(1e-6)
+    ('0.012', '12.3', '12346', '<0.001')
     """
     if math.isnan(value):
         return ""
-    decimals = 2 - math.floor(math.log10(value)) if value > 0 else 2
+    if value < 0.001:
+        return "<0.001"
+    decimals = 2 - math.floor(math.log10(value))
     return f"{value:.{min(max(decimals, 0), 3)}f}"
+
+
+def percent(value: float) -> str:
+    """Return a percentage, with a decimal if it is small.
+
+    Examples
+    --------
+    >>> percent(61.8), percent(1.23)
+    ('62 %', '1.2 %')
+    """
+    return "" if math.isnan(value) else f"{value:.{0 if value >= 9.95 else 1}f} %"
 
 
 def heading(key: Key) -> str:
@@ -71,7 +85,7 @@ def _table(report: Report, races: Sequence[tuple[Key, list[Row]]]) -> Iterator[s
     for key, rows in races:
         shown = [row for row in rows if row.status != "unsupported"]
         cells += [(key.case if i == 0 else "", *_cells(row)) for i, row in enumerate(shown)]
-    heads = ("case", *_HEADS)
+    heads = (suites.sizes(races[0][0].suite) or "case", *_HEADS)
     timed = [row for row in cells if len(row) == len(heads)]
     widths = [max(map(len, column)) for column in zip(heads, *timed, strict=True)]
     widths[0] = max(len(row[0]) for row in [heads, *cells])
@@ -90,7 +104,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     """Return the cells of a row after its case; two of them if it was not timed."""
     if row.status != "timed":
         return row.library, f"{row.status.upper()}: {row.note}"
-    limit = "" if math.isnan(row.percent) else f"{row.percent:.0f} %"
     times = ("", "", "")
     if ratio := row.ratio:
         times = (
@@ -99,7 +112,7 @@ def _cells(row: Row) -> tuple[str, ...]:
             ratio.verdict,
         )
     speed = (digits(row.gflops), digits(row.gbs))
-    return row.library, duration(row.seconds), *speed, limit, *times
+    return row.library, duration(row.seconds), *speed, percent(row.percent), *times
 
 
 def _title(report: Report, key: Key) -> str:

@@ -19,6 +19,10 @@ from gdcore.bench.check import as_arrays
 from gdcore.bench.libraries import Run, Unsupported, open_library
 
 
+class Misbehaved(Exception):
+    """A library did what no kernel may do."""
+
+
 class Worker:
     """One library on so many threads, and the case it has loaded."""
 
@@ -42,7 +46,7 @@ class Worker:
         run = make(case, *inputs)
         outputs = as_arrays(run(1))
         if _digest(inputs) != before:
-            raise ValueError("it changed its inputs")
+            raise Misbehaved("it changed its inputs")
         self.run = run
         return [np.array(output) for output in outputs]
 
@@ -97,6 +101,8 @@ def serve(pipe: Connection, name: str, path: Path | None, threads: int) -> None:
             reply = ("done", answer(*request))
         except Unsupported as error:
             reply = ("unsupported", str(error))
+        except Misbehaved as error:
+            reply = ("failed", str(error))
         except ModuleNotFoundError as error:
             reply = ("missing", f"{error.name} is not installed")
         except Exception as error:

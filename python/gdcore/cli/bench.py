@@ -26,7 +26,7 @@ _STYLES = {
 
 
 def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    return [word.strip() for word in text.split(",")]
 
 
 def _file(text: str) -> Any:
@@ -66,7 +66,7 @@ def bench(
 
     check_outputs([], {"--json": json, "--html": html})
     if html:
-        from gdcore.bench.html import require_matplotlib
+        from gdcore.bench.page import require_matplotlib
 
         require_matplotlib()
     with _progress() as progress:

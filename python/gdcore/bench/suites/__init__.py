@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gdcore.bench.case import Case
 from gdcore.bench.suites import fit, gradient, matmul, mse
 
-__all__ = ["NAMES", "cases"]
+__all__ = ["NAMES", "cases", "sizes"]
 
 _FULL: dict[str, Sequence[Case]] = {
     "matmul": matmul.FULL,
@@ -33,3 +33,14 @@ def cases(suite: str, *, quick: bool = False) -> Sequence[Case]:
     ['10', '1,000', '100,000']
     """
     return (_QUICK if quick else _FULL)[suite]
+
+
+def sizes(suite: str) -> str:
+    """Return what the numbers in the names of a suite's cases are, or nothing if not known.
+
+    Examples
+    --------
+    >>> sizes("matmul")
+    'batch m n k'
+    """
+    return _FULL[suite][0].sizes if suite in _FULL else ""

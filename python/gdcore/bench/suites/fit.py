@@ -42,8 +42,10 @@ class FullBatch(Case):
         return min(1 / (2 * (self.d + 1)), 1 / self.epochs)
 
     def inputs(self, dtype: str) -> tuple[Array, ...]:
-        """Return X and y."""
-        return self.uniform(dtype, (self.n, self.d), (self.n,))
+        """Return X and y: a linear model's, and some noise."""
+        X, noise = self.uniform(dtype, (self.n, self.d), (self.n,))
+        w, b = _model(self.d)
+        return X, (X.astype(np.float64) @ w + b + noise / 4).astype(dtype)
 
     def work(self, dtype: str) -> Work:
         """Count two products and the intercept's in each epoch, which reads X and y once."""
@@ -104,13 +106,10 @@ class MiniBatch(Case):
         """The sizes in words."""
         return f"{self.n:,} {self.d}, batches of {self.batch_size}"
 
-    def _model(self) -> tuple[Array, float]:
-        return np.linspace(-1, 1, self.d), 0.5
-
     def inputs(self, dtype: str) -> tuple[Array, ...]:
         """Return X and the y that the model gives it."""
         (X,) = self.uniform(dtype, (self.n, self.d))
-        w, b = self._model()
+        w, b = _model(self.d)
         return X, (X.astype(np.float64) @ w + b).astype(dtype)
 
     def work(self, dtype: str) -> Work:
@@ -122,17 +121,22 @@ class MiniBatch(Case):
         """Return weights and intercept of the model.
 
         A fit comes to rest where what a step adds (lr times its gradient's rounding errors, and
-        its own) is what a step takes away: the lr times the curvature of the distance.
+        its own) is what a step takes away: lr times the curvature times the distance. The residual
+        is nothing but its d + 3 roundings by then, the target's among them.
         """
         X, _ = inputs
-        w, b = self._model()
+        w, b = _model(self.d)
         dtype, model = X.dtype, np.abs(np.append(w, b))
-        reach = float(2 * np.max(_times(X, 2 * model)))
-        rounds = bounds.gamma(self.d + self.batch_size + 8, dtype)
-        added = 2 * np.sqrt(self.d + 1) * rounds * reach
-        added += 3 * bounds.unit(dtype) * 2 * np.linalg.norm(model) / self.lr_of_rows
+        reach = float(2 * np.max(_times(X, model)))
+        added = 2 * np.sqrt(self.d + 1) * bounds.gamma(self.d + 8, dtype) * reach
+        added += 3 * bounds.unit(dtype) * np.linalg.norm(model) / self.lr_of_rows
         bound = bounds.up(added / _CURVATURE, self.n)
         return [Expected("weights", w, bound), Expected("intercept", np.asarray(b), bound)]
+
+
+def _model(d: int) -> tuple[Array, float]:
+    """Return the weights and the intercept that the targets are made of."""
+    return np.linspace(1, -1, d), 0.5
 
 
 def _times(X: Array, size: Array) -> Array:
@@ -152,4 +156,4 @@ FULL = (
     FullBatch(1_000_000, 64, 10),
     MiniBatch(100_000, 16, 64),
 )
-QUICK = (FullBatch(1, 1, 500), FullBatch(7500, 2, 50), MiniBatch(10_000, 16, 64))
+QUICK = (FullBatch(1, 1, 500), FullBatch(7500, 2, 50), MiniBatch(20_000, 16, 64))

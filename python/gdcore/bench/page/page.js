@@ -44,7 +44,7 @@ for (const row of body.rows) {
   const point = document.getElementById("p" + row.id.slice(1));
   if (!point) continue;
   const text = [...row.cells].map((cell) => cell.textContent).filter(Boolean).join("  ");
-  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  const title = document.createElementNS(point.namespaceURI, "title");
   title.textContent = text;
   point.prepend(title);
   row.addEventListener("mouseenter", () => point.classList.add("hot"));

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import math
 import re
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
-from gdcore.bench import html
+from gdcore.bench import page, suites
 from gdcore.bench.probe import Limits
 from gdcore.bench.report import Report, Row
 from gdcore.bench.table import digits
@@ -21,7 +23,6 @@ _NAMES = {_INK: "ink", _FAINT: "faint", _GRID: "grid"}
 _MARKERS = "osD^vPX*<>"
 _STYLE: Any = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "gdcore",
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": _INK,
@@ -69,8 +70,9 @@ def bars(report: Report) -> str:
     return "".join(
         _framed(
             _bars(report, rows),
-            html.block(rows[0]),
+            page.block(rows[0]),
             f"{suite}: time of each library over {report.baseline}'s",
+            f"{escape(suite)} <small>{escape(suites.sizes(suite))}</small>",
         )
         for (suite, _, _), rows in groups.items()
     )
@@ -97,7 +99,6 @@ def _roofline(report: Report, indices: list[int], limits: Limits | None) -> str:
                     color=_FAINT,
                     lw=1,
                 )
-            _label_roofs(axes, limits, left)
             axes.plot([peak / limits.levels[0].read, right], [high, high], color=_INK, lw=1.4)
             axes.annotate(
                 f"peak {high:.0f} GFLOP/s", (right, high), (0, 4), textcoords="offset points",
@@ -105,7 +106,7 @@ def _roofline(report: Report, indices: list[int], limits: Limits | None) -> str:
             )  # fmt: skip
         for index, x in zip(indices, xs, strict=True):
             row = report.rows[index]
-            number = html.color(report, row.library)
+            number = page.color(report, row.library)
             ours = number == 0
             axes.plot(
                 [x],
@@ -121,20 +122,26 @@ def _roofline(report: Report, indices: list[int], limits: Limits | None) -> str:
         _legend(report, axes, rows)
         axes.set(xlim=(left, right), xlabel="operations per byte", ylabel="GFLOP/s")
         axes.set_ylim(bottom=low)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.grid(True)
-        return _svg(figure)
+        if limits and peak:
+            _label_roofs(axes, limits, left, right)
+        return _svg(figure, f"roofline {rows[0].key}")
 
 
-def _label_roofs(axes: Any, limits: Limits, left: float) -> None:
-    """Name each level at the left end of its line, in one column, without overlaps."""
-    last = math.inf
-    for level in limits.levels:
-        place = min(left * level.read / 1e9, last / 1.9)
-        last = place
-        axes.annotate(
-            f"{level.name} {level.read / 1e9:.0f} GB/s", (left, place), (4, 3),
-            textcoords="offset points", fontsize=8.5, color=_FAINT, va="bottom",
+def _label_roofs(axes: Any, limits: Limits, left: float, right: float) -> None:
+    """Name each level along its line, each further right than the last."""
+    for place, level in enumerate(limits.levels):
+        x = left * (right / left) ** (0.01 + 0.11 * place)
+        slope = level.read / 1e9
+        label = axes.text(
+            x, x * slope * 1.06, f"{level.name} {slope:.0f} GB/s", fontsize=8.5, color=_FAINT,
+            rotation=math.degrees(math.atan(slope)), rotation_mode="anchor",
+            transform_rotates_text=True, clip_on=True,
         )  # fmt: skip
+        label.set_in_layout(False)
 
 
 def _bars(report: Report, rows: list[Row]) -> str:
@@ -148,7 +155,7 @@ def _bars(report: Report, rows: list[Row]) -> str:
         axes = figure.subplots()
         axes.set_xscale("log")
         for i, library in enumerate(libraries):
-            number = html.color(report, library)
+            number = page.color(report, library)
             for place, case in enumerate(cases):
                 ratio = found.get((case, library))
                 if ratio is None:
@@ -169,20 +176,22 @@ def _bars(report: Report, rows: list[Row]) -> str:
         axes.set_xlim(min(0.5, min(values) / 1.5), max(2, max(values) * 1.6))
         axes.set_ylim(len(cases) - 0.5, -0.5)
         axes.set_yticks(range(len(cases)), cases, color=_INK)
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} x")
         axes.xaxis.set_minor_formatter("")
         axes.set_xlabel(f"time over {report.baseline}'s; right of 1, {report.baseline} is faster")
         axes.grid(True, axis="x")
         axes.set_axisbelow(True)
         _legend(report, axes, rows)
-        return _svg(figure)
+        return _svg(figure, f"bars {rows[0].key}")
 
 
 def _legend(report: Report, axes: Any, rows: list[Row]) -> None:
-    libraries = sorted({row.library for row in rows}, key=lambda name: html.color(report, name))
+    libraries = sorted({row.library for row in rows}, key=lambda name: page.color(report, name))
     handles = []
     for name in libraries:
-        number = html.color(report, name)
+        number = page.color(report, name)
         marker = _MARKERS[number % len(_MARKERS)]
         handles += axes.plot([], [], marker, color=_color(number), label=name, mew=0)
     axes.figure.legend(
@@ -195,16 +204,22 @@ def _color(number: int) -> str:
     return f"#ab00{number % 10:02d}"
 
 
-def _framed(svg: str, attributes: str, label: str) -> str:
-    return f'<figure {attributes} role="img" aria-label="{label}">{svg}</figure>'
+def _framed(svg: str, attributes: str, label: str, caption: str = "") -> str:
+    text = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure {attributes} role="img" aria-label="{escape(label)}">{text}{svg}</figure>'
 
 
-def _svg(figure: Figure) -> str:
-    """Return a figure as SVG to be put into a page, its colours turned into variables."""
+def _svg(figure: Figure, salt: str) -> str:
+    """Return a figure as SVG to be put into a page, its colours turned into variables.
+
+    Its ids differ from those of figures with another `salt`.
+    """
     file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
+    with mpl.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
+    svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--font)", svg)

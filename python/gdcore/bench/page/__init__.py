@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from string import Template
 
 from gdcore.bench.report import Report, Row
-from gdcore.bench.table import digits, duration
+from gdcore.bench.table import digits, duration, percent
 
-__all__ = ["page", "require_matplotlib"]
+__all__ = ["block", "color", "render", "require_matplotlib"]
 
 _VERDICTS = ("FAST", "SAME", "AMBG", "SLOW")
 
@@ -25,10 +25,10 @@ def require_matplotlib() -> None:
         raise ImportError("the HTML page needs matplotlib; run: pip install 'gdcore[bench]'.")
 
 
-def page(report: Report) -> str:
+def render(report: Report) -> str:
     """Return a report as HTML: scores, roofline, bars of ratio, sortable table, environment."""
     require_matplotlib()
-    from gdcore.bench.html.figures import bars, roofline
+    from gdcore.bench.page.figures import bars, roofline
 
     about = report.environment
     return Template(_asset("page.html")).substitute(
@@ -155,7 +155,7 @@ def _measured(row: Row) -> str:
         (duration(row.seconds), row.seconds),
         (digits(row.gflops), row.gflops),
         (digits(row.gbs), row.gbs),
-        ("" if math.isnan(row.percent) else f"{row.percent:.0f} %", row.percent),
+        (percent(row.percent), row.percent),
         (f"{digits(ratio.value)} &times;" if ratio else "", ratio.value if ratio else math.nan),
     )
     cells = [_number(text, value) for text, value in numbers]
