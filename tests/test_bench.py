@@ -377,6 +377,11 @@ class TestLibraries:
         assert list(find_peers(peers)) == ["absent", "bad"]
         assert find_peers(None) == {}
 
+    def test_a_peer_never_takes_the_name_of_a_library(self, tmp_path):
+        for name in ("libgdcore_peer_gdcore.so", "libgdcore_peer_x.so", "gdcore_peer_x.py"):
+            (tmp_path / name).touch()
+        assert list(find_peers(tmp_path)) == ["gdcore-c++", "x", "x-python"]
+
     def test_shared_library(self, tmp_path):
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler is None:

@@ -25,7 +25,7 @@ BUILT_IN = {
     "jax": "Jax",
     "sklearn": "Sklearn",
 }
-_PREFIXES = {"libgdcore_peer_": ".so", "gdcore_peer_": ".py"}
+_KINDS = {"c++": ("libgdcore_peer_", ".so"), "python": ("gdcore_peer_", ".py")}
 
 
 class Library(Protocol):
@@ -60,17 +60,19 @@ def find_peers(folder: Path | None) -> Mapping[str, Path]:
     """Return the peers in a folder by name.
 
     ``libgdcore_peer_NAME.so`` is a shared library (`gdcore.bench.libraries.shared`),
-    ``gdcore_peer_NAME.py`` a file of Python functions (`gdcore.bench.libraries.functions`).
+    ``gdcore_peer_NAME.py`` a file of Python functions (`gdcore.bench.libraries.functions`). One
+    with the name of a built-in library gets its kind along: ``gdcore-c++``.
     """
     if folder is None:
         return {}
     if not folder.is_dir():
         raise ValueError(f"the folder of peers, {folder}, does not exist.")
-    return {
-        path.name[len(prefix) : -len(suffix)]: path
-        for prefix, suffix in _PREFIXES.items()
-        for path in sorted(folder.glob(f"{prefix}*{suffix}"))
-    }
+    peers = {}
+    for kind, (prefix, suffix) in _KINDS.items():
+        for path in sorted(folder.glob(f"{prefix}*{suffix}")):
+            name = path.name[len(prefix) : -len(suffix)]
+            peers[f"{name}-{kind}" if name in BUILT_IN or name in peers else name] = path
+    return peers
 
 
 def open_library(name: str, path: Path | None, threads: int) -> Library:
