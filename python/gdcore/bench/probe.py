@@ -38,6 +38,11 @@ class Level:
     write: float
     copy: float
 
+    def best(self, other: Level) -> Level:
+        """Return the better of two measurements."""
+        rates = (max(getattr(self, k), getattr(other, k)) for k in ("read", "write", "copy"))
+        return Level(self.name, self.capacity, *rates)
+
     def seconds(self, work: Work) -> float:
         """Return the time that moving the bytes of a call takes: a copy, and what is left over."""
         both = min(work.read, work.written)
@@ -64,6 +69,12 @@ class Limits:
     threads: int
     peak: dict[str, float]
     levels: tuple[Level, ...]
+
+    def best(self, other: Limits) -> Limits:
+        """Return the better of two measurements, one after the other on one machine."""
+        peak = {dtype: max(rate, other.peak[dtype]) for dtype, rate in self.peak.items()}
+        pairs = zip(self.levels, other.levels, strict=True)
+        return Limits(self.threads, peak, tuple(a.best(b) for a, b in pairs))
 
     def level(self, resident: float) -> Level:
         """Return the level that holds so many bytes."""

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gdcore.bench import machine, suites
-from gdcore.bench.case import Array, Case, Expected
+from gdcore.bench.case import Array, Case, Expected, Work
 from gdcore.bench.check import find_fault
 from gdcore.bench.crew import Member, Refusal, usable_cpus
 from gdcore.bench.libraries import BUILT_IN, find_peers
-from gdcore.bench.report import Report, Row
+from gdcore.bench.probe import Limits
+from gdcore.bench.report import Key, Report, Row
 from gdcore.bench.verdict import judge
 
 DTYPES = ("float32", "float64")
@@ -104,11 +105,12 @@ def run(
             for name in (BASELINE, *chosen)
         ]
         contest.open(members)
+        contest.probe()
         for case in [case for name in names for case in suites.cases(name, quick=quick)]:
             contest.hold(case)
+        contest.probe()
         contest.report.partial = False
-    contest.report.environment["load_after"] = os.getloadavg()
-    return contest.report
+    return contest.finish()
 
 
 @dataclass
@@ -119,7 +121,9 @@ class _Contest:
     progress: Callable[[str], None]
     dtypes: tuple[str, ...]
     members: list[Member] = field(default_factory=list)
+    limits: dict[int, Limits] = field(default_factory=dict)
     suites: dict[Member, Sequence[str]] = field(default_factory=dict)
+    work: dict[Key, Work] = field(default_factory=dict)
     report: Report = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,7 +131,7 @@ class _Contest:
         self.report = Report(BASELINE, environment, partial=True)
 
     def open(self, members: Iterable[Member]) -> None:
-        """Wait for the libraries, and measure the machine's limits."""
+        """Wait for the libraries."""
         self.progress("starting the libraries")
         libraries = self.report.environment["libraries"]
         for member in members:
@@ -143,36 +147,38 @@ class _Contest:
             self.suites[member] = about.pop("suites")
             libraries.setdefault(member.library, {})[str(member.threads)] = about
             self.members.append(member)
+
+    def probe(self) -> None:
+        """Measure the machine's limits, and keep the best so far: a busy machine hides them."""
         for member in self.members:
             if member.library == BASELINE:
                 self.progress(f"probing the machine, threads: {member.threads}")
-                limits = member.ask("limits", self.dtypes, self.effort.probe)
-                self.report.limits.append(limits)
+                found = member.ask("limits", self.dtypes, self.effort.probe)
+                before = self.limits.get(member.threads, found)
+                self.limits[member.threads] = found.best(before)
+
+    def finish(self) -> Report:
+        """Return the report, each row with its limit."""
+        report = self.report
+        report.environment["load_after"] = os.getloadavg()
+        report.limits = list(self.limits.values())
+        for i, row in enumerate(report.rows):
+            if row.suite:
+                floor, roof = self.limits[row.threads].floor(self.work[row.key], row.dtype)
+                report.rows[i] = replace(row, floor=floor, roof=roof)
+        return report
 
     def hold(self, case: Case) -> None:
         """Race all libraries on a case, in each dtype and thread count."""
         for dtype in self.dtypes:
-            expected: list[Expected] | None = None
-            for limits in self.report.limits:
-                self.progress(f"{case.suite} {case.name}, {dtype}, threads: {limits.threads}")
-                if expected is None:
-                    expected = case.expected(case.inputs(dtype))
-                running = [
-                    member
-                    for member in self.members
-                    if member.threads == limits.threads and case.suite in self.suites[member]
-                ]
-                work = case.work(dtype)
-                floor, roof = limits.floor(work, dtype)
-                blank = Row(
-                    *(case.suite, case.name, dtype, limits.threads, ""),
-                    status="timed",
-                    flops=work.flops,
-                    bytes=work.bytes,
-                    floor=floor,
-                    roof=roof,
-                )
-                race = _Race(blank, running)
+            self.progress(f"{case.suite} {case.name}, {dtype}")
+            work, expected = case.work(dtype), case.expected(case.inputs(dtype))
+            for threads in self.limits:
+                key = Key(case.suite, case.name, dtype, threads)
+                self.work[key] = work
+                blank = Row(*key, "", "timed", flops=work.flops, bytes=work.bytes)
+                runners = (each for each in self.members if each.threads == threads)
+                race = _Race(blank, [each for each in runners if case.suite in self.suites[each]])
                 try:
                     race.check(case, expected)
                     race.start(self.effort)

@@ -40,6 +40,7 @@ class Worker:
 
     def load(self, case: Case, dtype: str) -> list[Array]:
         """Prepare a case and return the outputs of its first call."""
+        self.run = None
         make: Callable[..., Run] = getattr(self.library, case.suite)
         inputs = case.inputs(dtype)
         before = _digest(inputs)
