@@ -109,7 +109,8 @@ def example():
     """A report made by hand: names that are no markup, statuses of every kind."""
     ratio = Ratio(2.0, 1.9, 2.1, Verdict.FAST)
     levels = (probe.Level("L1", 2**15, 9e10, 8e10, 7e10), probe.Level("memory", np.inf, 9, 8, 7))
-    environment = {"cpu": "A <fine> CPU", "gdcore": gd.config(), "git": None, "date": "2026-01-01"}
+    environment = {"cpu": "A <fine> CPU", "gdcore": gd.config(), "git": None}
+    environment |= {"date": "2026-01-01T10:00:00", "load_before": (0.1, 0, 0), "cpus_usable": 2}
     limits = [probe.Limits(n, {"float32": 1e11, "float64": 5e10}, levels) for n in (1, 2)]
     found = [
         Row("", "", "", 0, "jax", "missing", "jax is not installed"),
@@ -322,6 +323,11 @@ class TestRun:
         with pytest.raises(ValueError, match="schema"):
             Report.from_json('{"schema": 0}')
 
+    def test_a_busy_machine_is_told(self, example):
+        assert not [note for note in example.notes if "load" in note]
+        example.environment["load_before"] = (4.0, 0.0, 0.0)
+        assert "The load was 4.0 on 2 CPUs before the run began" in str(example)
+
     def test_interrupted_between_cases(self, tiny):
         def progress(text):
             if text.startswith("mse"):
@@ -334,6 +340,7 @@ class TestRun:
         assert {row.suite for row in report.rows} == {"matmul"}
         assert len(report.rows) == 2 * len(TINY["matmul"])
         assert str(report).endswith("Interrupted: these are the rows measured until then.")
+        assert all(row.percent > 0 for row in report.rows)
         assert json.loads(report.to_json())["partial"] is True
 
     def test_interrupted_within_a_case(self, tiny, monkeypatch):

@@ -140,8 +140,8 @@ class _Contest:
             except Refusal as refusal:
                 if member.library == BASELINE:
                     raise RuntimeError(f"{BASELINE} does not start: {refusal}.") from None
-                if all(row.library != member.library for row in self.report.absent):
-                    absent = Row("", "", "", 0, member.library, refusal.status, str(refusal))
+                absent = Row("", "", "", 0, member.library, refusal.status, str(refusal))
+                if absent not in self.report.rows:
                     self.report.rows.append(absent)
                 continue
             self.suites[member] = about.pop("suites")

@@ -16,6 +16,7 @@ from gdcore.bench.probe import Level, Limits
 from gdcore.bench.verdict import Ratio, Verdict
 
 SCHEMA = 1
+_QUIET = 0.5  # load for each CPU
 
 
 class Key(NamedTuple):
@@ -150,9 +151,18 @@ class Report:
         yield from ((key, rows) for key, rows in races.items() if key.suite)
 
     @property
-    def absent(self) -> list[Row]:
-        """The rows of libraries that took no part at all."""
-        return [row for row in self.rows if not row.suite]
+    def notes(self) -> list[str]:
+        """What to know before reading on: who is missing, what was in the way."""
+        notes = [f"{row.library}: {row.note}." for row in self.rows if not row.suite]
+        load, cpus = self.environment["load_before"][0], self.environment["cpus_usable"]
+        if load > _QUIET * cpus:
+            notes.append(
+                f"The load was {load:.1f} on {cpus} CPUs before the run began: other processes "
+                "were in the way, of several threads most of all."
+            )
+        if self.partial:
+            notes.append("Interrupted: these are the rows measured until then.")
+        return notes
 
     def scores(self) -> list[Score]:
         """Return for each suite and library the geometric mean of the ratios, and the verdicts."""

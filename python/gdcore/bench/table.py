@@ -20,10 +20,7 @@ def render(report: Report) -> str:
     lines: list[str] = []
     for block in blocks.values():
         lines += [*_table(report, block), ""]
-    lines += [f"{row.library}: {row.note}." for row in report.absent]
-    lines += _summary(report)
-    if report.partial:
-        lines.append("Interrupted: these are the rows measured until then.")
+    lines += [*_summary(report), *report.notes]
     return "\n".join(lines).rstrip()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 _WAKING = 0.02  # seconds; a longer call does not notice that threads and caches had to warm up
 _PATIENCE = 0.5  # seconds to wait for idle threads to stop spinning
+_QUIET = 3  # milliseconds in a row without work: on a busy machine a thread may just have to wait
 
 
 def calibrate(run: Callable[[int], Any], seconds: float) -> int:
@@ -42,12 +43,11 @@ def timed_round(run: Callable[[int], Any], repeats: int, expected: float) -> flo
 
 def settle() -> None:
     """Wait until the threads of this process sleep: idle OpenMP pools spin for a while."""
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < _PATIENCE:
+    begin, quiet = time.perf_counter(), 0
+    while quiet < _QUIET and time.perf_counter() - begin < _PATIENCE:
         used = time.process_time()
         time.sleep(0.001)
-        if time.process_time() - used < 0.0002:
-            return
+        quiet = quiet + 1 if time.process_time() - used < 0.0002 else 0
 
 
 def _elapsed(run: Callable[[int], Any], repeats: int) -> float:

@@ -58,15 +58,19 @@ class Worker:
         begin = time.perf_counter()
         self.run(repeats)
         self.expected = (time.perf_counter() - begin) / repeats
-        timing.settle()
+        self._settle()
         return repeats, self.expected
 
     def round(self, repeats: int) -> float:
         """Return the seconds a repeat took."""
         assert self.run is not None
         seconds = timing.timed_round(self.run, repeats, self.expected)
-        timing.settle()
+        self._settle()
         return seconds
+
+    def _settle(self) -> None:
+        if self.threads > 1:
+            timing.settle()
 
     def unload(self) -> None:
         """Forget the case."""

@@ -35,10 +35,7 @@ def render(report: Report) -> str:
         style=_asset("page.css"),
         script=_asset("page.js"),
         subtitle=escape(_subtitle(report)),
-        partial="" if not report.partial else _PARTIAL,
-        absent="".join(
-            f"<p class=note>{escape(row.library)}: {escape(row.note)}.</p>" for row in report.absent
-        ),
+        notes="".join(f"<p class=note>{escape(note)}</p>" for note in report.notes),
         scores=_scores(report),
         filters=_filters(report),
         roofline=roofline(report),
@@ -47,9 +44,6 @@ def render(report: Report) -> str:
         rows="\n".join(_rows(report)),
         environment=escape(json.dumps(about, indent=2, default=str)),
     )
-
-
-_PARTIAL = "<p class=note>Interrupted: these are the rows measured until then.</p>"
 
 
 def color(report: Report, library: str) -> int:
