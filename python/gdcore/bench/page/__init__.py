@@ -11,7 +11,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from string import Template
 
-from gdcore.bench.report import Report, Row
+from gdcore.bench.report import Report, Row, Score
 from gdcore.bench.table import digits, duration, percent
 
 __all__ = ["block", "color", "render", "require_matplotlib"]
@@ -81,30 +81,26 @@ def _scores(report: Report) -> str:
         f'<th><i class=dot style="--dot:var(--c{color(report, name)})"></i>{escape(name)}</th>'
         for name in libraries
     )
-    lines = []
-    for suite in suites:
-        cells = []
-        for library in libraries:
-            score = scores.get((suite, library))
-            if score is None:
-                cells.append("<td class=none>&ndash;</td>")
-                continue
-            parts = "".join(
-                f'<i class={verdict} style="flex:{count}" title="{count} {verdict}"></i>'
-                for verdict in _VERDICTS
-                if (count := score.verdicts.get(verdict))
-            )
-            counts = ", ".join(
-                f"{score.verdicts[verdict]} {verdict}"
-                for verdict in _VERDICTS
-                if verdict in score.verdicts
-            )
-            cells.append(
-                f"<td><b>{digits(score.mean)}<small>&times;</small></b>"
-                f"<span class=bar>{parts}</span><small>{counts}</small></td>"
-            )
-        lines.append(f"<tr><th>{escape(suite)}</th>{''.join(cells)}</tr>")
+    lines = (
+        f"<tr><th>{escape(suite)}</th>"
+        + "".join(_score(scores.get((suite, library))) for library in libraries)
+        + "</tr>"
+        for suite in suites
+    )
     return f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+
+
+def _score(score: Score | None) -> str:
+    """Return a mean, and below it a bar of the verdicts with their numbers."""
+    if score is None:
+        return "<td class=none>&ndash;</td>"
+    parts = "".join(
+        f'<i class={name} style="flex:{count}" title="{count} {name}">{count}</i>'
+        for name in _VERDICTS
+        if (count := score.verdicts.get(name))
+    )
+    mean = f"<b>{digits(score.mean)}<small>&times;</small></b>"
+    return f"<td>{mean}<span class=bar>{parts}</span></td>"
 
 
 def _filters(report: Report) -> str:
