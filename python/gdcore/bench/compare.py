@@ -225,8 +225,7 @@ def _time(
     runs = {name: repeating(partial(function, *args)) for name, function in running.items()}
     lasts = {}
     for name, run in runs.items():
-        repeats = timing.calibrate(run, _ROUND)
-        lasts[name] = timing.timed_round(run, repeats, 0.0)
+        repeats, lasts[name] = timing.calibrate(run, _ROUND)
         rows[name] = replace(rows[name], repeats=repeats)
     total = sum(rows[name].repeats * last for name, last in lasts.items())
     rounds = min(max(round(seconds / total), _FEWEST), _MOST) if total else 0

@@ -158,7 +158,7 @@ class Report:
         if load > _QUIET * cpus:
             notes.append(
                 f"The load was {load:.1f} on {cpus} CPUs before the run began: other processes "
-                "were in the way, of several threads most of all."
+                "were in the way, above all where threads wait for each other."
             )
         if self.partial:
             notes.append("Interrupted: these are the rows measured until then.")

@@ -12,13 +12,14 @@ _PATIENCE = 0.5  # seconds to wait for idle threads to stop spinning
 _QUIET = 3  # milliseconds in a row without work: on a busy machine a thread may just have to wait
 
 
-def calibrate(run: Callable[[int], Any], seconds: float) -> int:
-    """Return how many repeats last about so many seconds, at least one."""
+def calibrate(run: Callable[[int], Any], seconds: float) -> tuple[int, float]:
+    """Return how many repeats last about so many seconds, at least one, and how long one takes."""
     repeats = 1
     while True:
         elapsed = _elapsed(run, repeats)
         if elapsed >= seconds / 2 or repeats >= 2**30:
-            return max(1, round(repeats * seconds / max(elapsed, 1e-9)))
+            last = max(elapsed, 1e-9) / repeats
+            return max(1, round(seconds / last)), last
         repeats *= 2 if elapsed > seconds / 20 else 10
 
 

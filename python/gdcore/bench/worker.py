@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -54,10 +53,7 @@ class Worker:
     def calibrate(self, seconds: float) -> tuple[int, float]:
         """Return how many repeats make a round of so many seconds, and how long one takes."""
         assert self.run is not None
-        repeats = timing.calibrate(self.run, seconds)
-        begin = time.perf_counter()
-        self.run(repeats)
-        self.expected = (time.perf_counter() - begin) / repeats
+        repeats, self.expected = timing.calibrate(self.run, seconds)
         self._settle()
         return repeats, self.expected
 
