@@ -247,6 +247,9 @@ class TestCases:
         )
         assert limits.floor(Work(1, 100, 0, 100), "float32") == (1e-10, "L1")
         assert limits.floor(Work(1e12, 100, 0, 101), "float32") == (10, "FMA peak")
+        half = 100 / 1e12 + 100 / 10e9
+        assert limits.floor(Work(1, 200, 0, 200), "float32") == (pytest.approx(half), "memory")
+        assert limits.floor(Work(1, 401, 0, 401), "float32") == (401 / 10e9, "memory")
 
 
 class TestRun:

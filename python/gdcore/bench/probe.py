@@ -1,8 +1,10 @@
 """What this machine can do: peak of fused multiply-adds, bandwidth of each level of memory.
 
 A kernel's limit is the larger of two times: its operations at the peak, and its bytes at the
-bandwidth of the level that holds what it goes over (the roofline model of Williams, Waterman and
-Patterson, 2009).
+bandwidth of the levels that hold what it goes over (the roofline model of Williams, Waterman and
+Patterson, 2009). A level holds what it can of that, and the next one the rest; of what is more than
+a few times its capacity, it holds nothing: the last bytes have driven out the first before they are
+wanted again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from gdcore.bench import machine
 from gdcore.bench.case import Work
 
 _FALLBACK = 2**28  # bytes, where the size of the last cache is not known
+_REACH = 4  # times its capacity, of which a level still holds a part
 _TURNS = 3  # the best of so many probes, spread over time: other processes can only slow them
 
 
@@ -76,9 +79,17 @@ class Limits:
         pairs = zip(self.levels, other.levels, strict=True)
         return Limits(self.threads, peak, tuple(a.best(b) for a, b in pairs))
 
-    def level(self, resident: float) -> Level:
-        """Return the level that holds so many bytes."""
-        return next((each for each in self.levels if resident <= each.capacity), self.levels[-1])
+    def moving(self, work: Work) -> tuple[float, str]:
+        """Return the time that moving a call's bytes takes, and the furthest level they are in."""
+        seconds, rest = 0.0, 1.0
+        for level in self.levels:
+            if work.resident <= _REACH * level.capacity:
+                share = min(rest, level.capacity / work.resident if work.resident else 1.0)
+                seconds += share * level.seconds(work)
+                rest -= share
+            if not rest:
+                break
+        return seconds, level.name
 
     def floor(self, work: Work, dtype: str) -> tuple[float, str]:
         """Return the least seconds a call can take, and what limits it.
@@ -92,9 +103,8 @@ class Limits:
         >>> limits.floor(Work(flops=1e12, read=1e9, written=0, resident=1e9), "float32")
         (10.0, 'FMA peak')
         """
-        level = self.level(work.resident)
-        computing, moving = work.flops / self.peak[dtype], level.seconds(work)
-        return (computing, "FMA peak") if computing >= moving else (moving, level.name)
+        computing, (moving, name) = work.flops / self.peak[dtype], self.moving(work)
+        return (computing, "FMA peak") if computing >= moving else (moving, name)
 
 
 def measure(threads: int, dtypes: tuple[str, ...], seconds: float) -> Limits:
