@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from gdcore import _core
 from gdcore.bench import machine
 from gdcore.bench.case import Work
 
+_TRAFFIC: tuple[Literal["read", "write", "copy"], ...] = ("read", "write", "copy")
 _FALLBACK = 2**28  # bytes, where the size of the last cache is not known
 _REACH = 4  # times its capacity, of which a level still holds a part
 _TURNS = 3  # the best of so many probes, spread over time: other processes can only slow them
@@ -43,7 +45,7 @@ class Level:
 
     def best(self, other: Level) -> Level:
         """Return the better of two measurements."""
-        rates = (max(getattr(self, k), getattr(other, k)) for k in ("read", "write", "copy"))
+        rates = (max(getattr(self, k), getattr(other, k)) for k in _TRAFFIC)
         return Level(self.name, self.capacity, *rates)
 
     def seconds(self, work: Work) -> float:
@@ -111,7 +113,7 @@ def measure(threads: int, dtypes: tuple[str, ...], seconds: float) -> Limits:
     """Probe the peak of each dtype and each level's bandwidths, about so many seconds for each."""
     places = _places(threads)
     peak = dict.fromkeys(dtypes, 0.0)
-    speeds = {(name, kind): 0.0 for name in places for kind in ("read", "write", "copy")}
+    speeds = {(name, kind): 0.0 for name in places for kind in _TRAFFIC}
     for _ in range(_TURNS):
         for dtype in dtypes:
             rate = _core.probe_fma(dtype == "float32", threads, seconds / _TURNS)
@@ -121,7 +123,7 @@ def measure(threads: int, dtypes: tuple[str, ...], seconds: float) -> Limits:
             rate = _core.probe_bandwidth(kind, size, threads, seconds / _TURNS)
             speeds[name, kind] = max(speeds[name, kind], rate)
     levels = (
-        Level(name, capacity, *(speeds[name, kind] for kind in ("read", "write", "copy")))
+        Level(name, capacity, *(speeds[name, kind] for kind in _TRAFFIC))
         for name, (capacity, _) in places.items()
     )
     return Limits(threads, peak, tuple(levels))

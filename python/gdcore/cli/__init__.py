@@ -20,9 +20,9 @@ from io import TextIOWrapper
 try:
     from gdcore.cli.app import build_app
 except ModuleNotFoundError as error:
-    _missing = error.name
+    _missing = (error.name or "").partition(".")[0]
 else:
-    _missing = None
+    _missing = ""
 
 __all__ = ["build_app", "main"]
 
