@@ -56,6 +56,7 @@ def roofline(report: Report) -> str:
             _roofline(report, indices, report.limits_of(threads)),
             f'data-dtype="{dtype}" data-threads="{threads}"',
             f"Roofline of {dtype} on {threads} threads",
+            _where(dtype, threads),
         )
         for (dtype, threads), indices in groups.items()
     )
@@ -72,9 +73,9 @@ def bars(report: Report) -> str:
             _bars(report, rows),
             page.block(rows[0]),
             f"{suite}: time of each library over {report.baseline}'s",
-            f"{escape(suite)} <small>{escape(suites.sizes(suite))}</small>",
+            f"{escape(suite)} <small>{suites.sizes(suite)}</small> {_where(dtype, threads)}",
         )
-        for (suite, _, _), rows in groups.items()
+        for (suite, dtype, threads), rows in groups.items()
     )
 
 
@@ -202,6 +203,10 @@ def _legend(report: Report, axes: Any, rows: list[Row]) -> None:
 
 def _color(number: int) -> str:
     return f"#ab00{number % 10:02d}"
+
+
+def _where(dtype: str, threads: int) -> str:
+    return f"<small>{escape(dtype)}, {threads} thread{'s' * (threads != 1)}</small>"
 
 
 def _framed(svg: str, attributes: str, label: str, caption: str = "") -> str:
