@@ -9,6 +9,7 @@ The whole public API is here::
 
 Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fitting: `fit`, `SGD`,
 `load`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore`` (extra ``cli``).
+Measurements: `gdcore.bench` (extra ``bench``).
 """
 
 from gdcore import _core

@@ -1,4 +1,4 @@
-"""The command line: ``gdcore fit``, ``gdcore predict``, ``gdcore config``, ``gdcore selftest``.
+"""The command line: ``gdcore fit``, ``predict``, ``bench``, ``config`` and ``selftest``.
 
 A command reads its files, calls plain functions, and prints. To add one, write it beside the
 others in `gdcore.cli.app`. It needs typer and rich (``gdcore[cli]``).
@@ -20,9 +20,9 @@ from io import TextIOWrapper
 try:
     from gdcore.cli.app import build_app
 except ModuleNotFoundError as error:
-    _missing = error.name
+    _missing = (error.name or "").partition(".")[0]
 else:
-    _missing = None
+    _missing = ""
 
 __all__ = ["build_app", "main"]
 

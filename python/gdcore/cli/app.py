@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import gdcore as gd
+from gdcore.cli.bench import bench
 from gdcore.cli.pictures import draw, film
 from gdcore.cli.reading import read_table
 from gdcore.cli.report import collect_notes, one_sentence, print_json, print_report, summary
@@ -44,7 +45,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(top)
-    for command in (fit, predict, config, selftest):
+    for command in (fit, predict, bench, config, selftest):
         app.command()(command)
     return app
 

@@ -1,0 +1,83 @@
+"""A case: one computation at one size, which every library does on the same numbers."""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Work(NamedTuple):
+    """What a call has to do at the least.
+
+    Attributes
+    ----------
+    flops : float
+        Additions and multiplications; a fused pair counts as two.
+    read, written : float
+        Bytes that have to be moved, each operand once.
+    resident : float
+        Bytes the call goes over: what decides which memory they come from.
+    """
+
+    flops: float
+    read: float
+    written: float
+    resident: float
+
+    @property
+    def bytes(self) -> float:
+        """Bytes read and written."""
+        return self.read + self.written
+
+
+class Expected(NamedTuple):
+    """What an output has to be, and how far it may lie from that, element by element."""
+
+    name: str
+    value: Array
+    bound: Array
+
+
+@dataclass(frozen=True)
+class Case(ABC):
+    """One computation at one size.
+
+    To add a suite, write its cases beside the others in `gdcore.bench.suites`; a library takes
+    part in it with a method of the suite's name (`gdcore.bench.libraries`).
+    """
+
+    suite: ClassVar[str]
+    sizes: ClassVar[str]  # what the numbers in `name` are
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The sizes in words."""
+
+    @abstractmethod
+    def inputs(self, dtype: str) -> tuple[Array, ...]:
+        """Return the inputs: the same numbers in every process."""
+
+    @abstractmethod
+    def work(self, dtype: str) -> Work:
+        """Return what a call has to do."""
+
+    @abstractmethod
+    def expected(self, inputs: tuple[Array, ...]) -> list[Expected]:
+        """Return each output as computed in the next wider type, and its bound."""
+
+    def uniform(self, dtype: str, *shapes: tuple[int, ...]) -> tuple[Array, ...]:
+        """Return arrays of numbers between -1 and 1 that depend on the case alone."""
+        rng = np.random.default_rng(zlib.crc32(f"{self.suite} {self.name}".encode()))
+        arrays = tuple(rng.random(shape, np.dtype(dtype).type) for shape in shapes)
+        for array in arrays:
+            array *= 2
+            array -= 1
+        return arrays

@@ -1,0 +1,61 @@
+"""Whether what a contestant returned is right: asked before it is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdcore.bench.case import Expected
+
+Array = NDArray[Any]
+
+
+def as_arrays(result: Any) -> list[Array]:
+    """Return the outputs of a call, one array or a tuple of them, as NumPy arrays."""
+    outputs = result if isinstance(result, tuple | list) else (result,)
+    return [np.asarray(output) for output in outputs]
+
+
+def find_fault(outputs: Sequence[Array], expected: Sequence[Expected]) -> str | None:
+    """Return what is wrong with outputs in one sentence, or None.
+
+    Examples
+    --------
+    >>> expected = [Expected("sum", np.float64([1, 2]), np.float64(1e-6))]
+    >>> find_fault([np.float32([1, 2])], expected)
+    >>> print(find_fault([np.float32([1, 3])], expected))  # doctest: +ELLIPSIS
+    1 of 2 elements of the sum outside the bound; first at [1]: 3 instead of 2, off by 1 ...
+    >>> print(find_fault([np.float32([1])], expected))
+    the sum has shape (1,) instead of (2,)
+    """
+    if len(outputs) != len(expected):
+        names = ", ".join(each.name for each in expected)
+        return f"{len(outputs)} outputs instead of {len(expected)} ({names})"
+    faults = (_fault(output, each) for output, each in zip(outputs, expected, strict=True))
+    return next((fault for fault in faults if fault), None)
+
+
+def _fault(output: Array, expected: Expected) -> str | None:
+    name, value, bound = expected
+    if output.shape != value.shape:
+        return f"the {name} has shape {output.shape} instead of {value.shape}"
+    if output.dtype.kind not in "biuf":
+        return f"the {name} is of dtype {output.dtype} instead of real numbers"
+    if bad := int((np.isnan(output) & ~np.isnan(value)).sum()):
+        return f"{bad} of {output.size} elements of the {name} are NaN"
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(output - value)
+        outside = ~((error <= bound) | (output == value) | (np.isnan(output) & np.isnan(value)))
+    if not outside.any():
+        return None
+    first = tuple(int(i) for i in np.argwhere(outside)[0])
+    place = f"; first at {list(first)}" if first else ""
+    allowed = np.broadcast_to(bound, value.shape)[first]
+    return (
+        f"{outside.sum()} of {output.size} elements of the {name} outside the bound{place}: "
+        f"{output[first]:.9g} instead of {value[first]:.9g}, "
+        f"off by {error[first]:.2g} where {allowed:.2g} is allowed"
+    )

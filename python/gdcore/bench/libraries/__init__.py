@@ -1,0 +1,89 @@
+"""The contestants: how each library does the computation of each suite.
+
+A library is a class that is made with a number of threads. It has a method for each suite it takes
+part in, which gets the case and its inputs, does whatever a user of it would do once (tensors,
+compiled functions, room for the result), and returns a function ``run(repeats)``: this one is
+timed, and returns the outputs of its last repeat. A library that is not installed raises
+ImportError when made; one that does not do a size raises `Unsupported`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["BUILT_IN", "Library", "Run", "Unsupported", "find_peers", "open_library", "repeating"]
+
+Run = Callable[[int], Any]
+
+BUILT_IN = {
+    "gdcore": "Gdcore",
+    "numpy": "Numpy",
+    "torch": "Torch",
+    "jax": "Jax",
+    "sklearn": "Sklearn",
+}
+_KINDS = {"c++": ("libgdcore_peer_", ".so"), "python": ("gdcore_peer_", ".py")}
+
+
+class Library(Protocol):
+    """What every contestant has, beside a method for each suite it does."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the version, and whatever else decides how fast it is."""
+
+
+class Unsupported(Exception):
+    """A library does not do some case."""
+
+
+def repeating(call: Callable[[], Any]) -> Run:
+    """Return a function that calls `call` so many times.
+
+    Examples
+    --------
+    >>> repeating(lambda: 7)(3)
+    7
+    """
+
+    def run(repeats: int) -> Any:
+        for _ in range(repeats - 1):
+            call()
+        return call()
+
+    return run
+
+
+def find_peers(folder: Path | None) -> Mapping[str, Path]:
+    """Return the peers in a folder by name.
+
+    ``libgdcore_peer_NAME.so`` is a shared library (`gdcore.bench.libraries.shared`),
+    ``gdcore_peer_NAME.py`` a file of Python functions (`gdcore.bench.libraries.functions`). One
+    with the name of a built-in library gets its kind along: ``gdcore-c++``.
+    """
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise ValueError(f"the folder of peers, {folder}, does not exist.")
+    peers = {}
+    for kind, (prefix, suffix) in _KINDS.items():
+        for path in sorted(folder.glob(f"{prefix}*{suffix}")):
+            name = path.name[len(prefix) : -len(suffix)]
+            peers[f"{name}-{kind}" if name in BUILT_IN or name in peers else name] = path
+    return peers
+
+
+def open_library(name: str, path: Path | None, threads: int) -> Library:
+    """Return a library ready to work: a built-in one by its name, a peer from its file."""
+    if path is None:
+        module, kind = name, BUILT_IN[name]
+        return getattr(import_module(f"gdcore.bench.libraries.{module}"), kind)(threads)  # type: ignore[no-any-return]
+    if path.suffix == ".py":
+        from gdcore.bench.libraries.functions import Functions
+
+        return Functions(path)
+    from gdcore.bench.libraries.shared import Shared
+
+    return Shared(path, threads)

@@ -1,0 +1,63 @@
+"""gdcore, through its public API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import gdcore as gd
+from gdcore.bench.case import Array
+from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.suites.fit import FullBatch, MiniBatch
+from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.matmul import Matmul
+from gdcore.bench.suites.mse import Mse
+
+
+class Gdcore:
+    """`gdcore` with everything as it comes."""
+
+    def __init__(self, threads: int) -> None:
+        gd.set_num_threads(threads)
+
+    def describe(self) -> dict[str, Any]:
+        """Return version and configuration."""
+        return {"version": gd.__version__, "config": gd.config()}
+
+    def matmul(self, case: Matmul, a: Array, b: Array) -> Run:
+        """`gdcore.matmul` into an array that is there already."""
+        out = np.empty((*a.shape[:-1], case.n), a.dtype)
+        return repeating(lambda: gd.matmul(a, b, out))
+
+    def mse(self, case: Mse, pred: Array, target: Array) -> Run:
+        """`gdcore.mse_value_and_grad` into an array that is there already."""
+        out = np.empty_like(pred)
+        return repeating(lambda: gd.mse_value_and_grad(pred, target, out=out))
+
+    def gradient(self, case: Gradient, X: Array, y: Array, w: Array) -> Run:
+        """`gdcore.linear_mse_value_and_grad`."""
+
+        def call() -> tuple[Any, Array]:
+            loss, grad = gd.linear_mse_value_and_grad(X, y, w)
+            return loss, grad.weights
+
+        return repeating(call)
+
+    def fit(self, case: FullBatch | MiniBatch, X: Array, y: Array) -> Run:
+        """`gdcore.fit`: the whole call, its checks and its look at the curvature too."""
+        sgd = gd.SGD(case.lr)
+
+        def call() -> tuple[Array, Any]:
+            fit = gd.fit(
+                X,
+                y,
+                sgd,
+                epochs=case.epochs,
+                batch_size=case.batch_size,
+                tol=None,
+                method="stream",
+            )
+            return fit.weights, fit.intercept
+
+        return repeating(call)

@@ -1,0 +1,47 @@
+"""JAX: compiled functions on the CPU. float64 and threads are set by the environment."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from gdcore.bench.case import Array
+from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.matmul import Matmul
+from gdcore.bench.suites.mse import Mse
+
+
+class Jax:
+    """`jax`, in full precision; the compilation is not timed."""
+
+    def __init__(self, threads: int) -> None:
+        self.jax: Any = import_module("jax")
+        self.jnp: Any = import_module("jax.numpy")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the versions."""
+        return {"version": self.jax.__version__, "jaxlib": import_module("jaxlib").__version__}
+
+    def matmul(self, case: Matmul, a: Array, b: Array) -> Run:
+        """`jax.numpy.matmul`."""
+        return self._compiled(lambda x, y: self.jnp.matmul(x, y, precision="highest"), a, b)
+
+    def mse(self, case: Mse, pred: Array, target: Array) -> Run:
+        """`jax.value_and_grad` of the mean of the squares."""
+        loss = self.jax.value_and_grad(lambda p, t: self.jnp.mean((p - t) ** 2))
+        return self._compiled(loss, pred, target)
+
+    def gradient(self, case: Gradient, X: Array, y: Array, w: Array) -> Run:
+        """`jax.value_and_grad` of the mean of the squares."""
+
+        def loss(weights: Any, features: Any, target: Any) -> Any:
+            product = self.jnp.matmul(features, weights, precision="highest")
+            return self.jnp.mean((product - target) ** 2)
+
+        return self._compiled(self.jax.value_and_grad(loss), w, X, y)
+
+    def _compiled(self, function: Any, *inputs: Array) -> Run:
+        arrays = [self.jnp.asarray(each) for each in inputs]
+        compiled = self.jax.jit(function).lower(*arrays).compile()
+        return repeating(lambda: self.jax.block_until_ready(compiled(*arrays)))

@@ -1,0 +1,78 @@
+"""NumPy, with every result written into room that is there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gdcore.bench.case import Array
+from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.suites.fit import FullBatch, MiniBatch
+from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.matmul import Matmul
+from gdcore.bench.suites.mse import Mse
+
+
+class Numpy:
+    """`numpy`; its threads are those of its BLAS, which the environment sets."""
+
+    def __init__(self, threads: int) -> None:
+        pass
+
+    def describe(self) -> dict[str, Any]:
+        """Return version and BLAS."""
+        built = np.show_config(mode="dicts")
+        blas = built["Build Dependencies"]["blas"] if built else None
+        return {"version": np.__version__, "blas": blas}
+
+    def matmul(self, case: Matmul, a: Array, b: Array) -> Run:
+        """`numpy.matmul`."""
+        out = np.empty((*a.shape[:-1], case.n), a.dtype)
+        return repeating(lambda: np.matmul(a, b, out=out))
+
+    def mse(self, case: Mse, pred: Array, target: Array) -> Run:
+        """Difference, dot product, product."""
+        grad, scale = np.empty_like(pred), pred.dtype.type(2 / case.n)
+
+        def call() -> tuple[Any, Array]:
+            np.subtract(pred, target, out=grad)
+            loss = np.dot(grad, grad) / pred.dtype.type(case.n)
+            return loss, np.multiply(grad, scale, out=grad)
+
+        return repeating(call)
+
+    def gradient(self, case: Gradient, X: Array, y: Array, w: Array) -> Run:
+        """Two products with X."""
+        n, r, grad = y.dtype.type(len(y)), np.empty_like(y), np.empty_like(w)
+
+        def call() -> tuple[Any, Array]:
+            np.matmul(X, w, out=r)
+            np.subtract(r, y, out=r)
+            np.matmul(r, X, out=grad)
+            return np.dot(r, r) / n, np.multiply(grad, 2 / n, out=grad)
+
+        return repeating(call)
+
+    def fit(self, case: FullBatch | MiniBatch, X: Array, y: Array) -> Run:
+        """Descend in the loop that anyone would write."""
+        rng = np.random.default_rng(0)
+        n, scalar = len(y), y.dtype.type
+        lr, batch = scalar(case.lr), case.batch_size or n
+
+        def call() -> tuple[Array, Any]:
+            w, b = np.zeros(X.shape[1], X.dtype), scalar(0)
+            for _ in range(case.epochs):
+                order = rng.permutation(n) if batch < n else None
+                for first in range(0, n, batch):
+                    A, target = X, y
+                    if order is not None:
+                        rows = order[first : first + batch]
+                        A, target = X[rows], y[rows]
+                    r = A @ w + b - target
+                    step = lr * scalar(2 / len(target))
+                    w -= step * (r @ A)
+                    b -= step * r.sum()
+            return w, b
+
+        return repeating(call)

@@ -1,0 +1,172 @@
+"""A report as one page that needs no other file and no network."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from importlib.util import find_spec
+from string import Template
+
+from gdcore.bench.report import Report, Row, Score
+from gdcore.bench.table import digits, duration, percent
+
+__all__ = ["block", "color", "render", "require_matplotlib"]
+
+_VERDICTS = ("FAST", "SAME", "AMBG", "SLOW")
+
+
+def require_matplotlib() -> None:
+    """Raise ImportError, with advice, unless pictures can be drawn."""
+    if find_spec("matplotlib") is None:
+        raise ImportError("the HTML page needs matplotlib; run: pip install 'gdcore[bench]'.")
+
+
+def render(report: Report) -> str:
+    """Return a report as HTML: scores, roofline, bars of ratio, sortable table, environment."""
+    require_matplotlib()
+    from gdcore.bench.page.figures import bars, roofline
+
+    about = report.environment
+    return Template(_asset("page.html")).substitute(
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        subtitle=escape(_subtitle(report)),
+        notes="".join(f"<p class=note>{escape(note)}</p>" for note in report.notes),
+        scores=_scores(report),
+        filters=_filters(report),
+        roofline=roofline(report),
+        bars=bars(report),
+        baseline=escape(report.baseline),
+        rows="\n".join(_rows(report)),
+        environment=escape(json.dumps(about, indent=2, default=str)),
+    )
+
+
+def color(report: Report, library: str) -> int:
+    """Return the number of a library's colour: 0 for the baseline."""
+    names = dict.fromkeys([report.baseline, *(row.library for row in report.rows)])
+    return list(names).index(library)
+
+
+def block(row: Row) -> str:
+    """Return the attributes by which the page filters."""
+    return f'data-suite="{escape(row.suite)}" data-dtype="{row.dtype}" data-threads="{row.threads}"'
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _subtitle(report: Report) -> str:
+    about = report.environment
+    parts = [
+        about.get("cpu"),
+        f"gdcore {about['gdcore']['version']}, {about['gdcore']['isa']}",
+        about.get("git") and f"revision {about['git'][:10]}{'+' * about['git'].endswith('+')}",
+        str(about.get("date", "")).replace("T", " ")[:16] + " UTC",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _scores(report: Report) -> str:
+    """Return a table of geometric means: a row for each suite, a column for each library."""
+    scores = {(each.suite, each.library): each for each in report.scores()}
+    suites = list(dict.fromkeys(suite for suite, _ in scores))
+    libraries = list(dict.fromkeys(library for _, library in scores))
+    heads = "".join(
+        f'<th><i class=dot style="--dot:var(--c{color(report, name)})"></i>{escape(name)}</th>'
+        for name in libraries
+    )
+    lines = (
+        f"<tr><th>{escape(suite)}</th>"
+        + "".join(_score(scores.get((suite, library))) for library in libraries)
+        + "</tr>"
+        for suite in suites
+    )
+    return f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+
+
+def _score(score: Score | None) -> str:
+    """Return a mean, and below it a bar of the verdicts with their numbers."""
+    if score is None:
+        return "<td class=none>&ndash;</td>"
+    parts = "".join(
+        f'<i class={name} style="flex:{count}" title="{count} {name}">{count}</i>'
+        for name in _VERDICTS
+        if (count := score.verdicts.get(name))
+    )
+    mean = f"<b>{digits(score.mean)}<small>&times;</small></b>"
+    return f"<td>{mean}<span class=bar>{parts}</span></td>"
+
+
+def _filters(report: Report) -> str:
+    """Return a group of buttons for each part of the key that takes several values."""
+    keys = [key for key, _ in report.races()]
+    groups = {
+        "suite": ["", *dict.fromkeys(key.suite for key in keys)],
+        "dtype": list(dict.fromkeys(key.dtype for key in keys)),
+        "threads": [str(each) for each in dict.fromkeys(key.threads for key in keys)],
+    }
+    return "".join(
+        f'<fieldset data-filter="{name}"><legend>{name}</legend>'
+        + "".join(
+            f'<button type=button value="{escape(value)}">{escape(value) or "all"}</button>'
+            for value in values
+        )
+        + "</fieldset>"
+        for name, values in groups.items()
+        if len(values) > (2 if name == "suite" else 1)
+    )
+
+
+def _rows(report: Report) -> Iterator[str]:
+    for index, row in enumerate(report.rows):
+        if not row.suite:
+            continue
+        dot = f'<i class=dot style="--dot:var(--c{color(report, row.library)})"></i>'
+        name = f"{dot}{escape(row.library)}"
+        yield (
+            f"<tr id=r{index} {block(row)}>{_cell(row.suite)}"
+            f"{_cell(row.case, _natural(row.case))}{_cell(row.dtype)}{_cell(row.threads)}"
+            f'<td data-key="{escape(row.library)}">{name}</td>{_measured(row)}</tr>'
+        )
+
+
+def _measured(row: Row) -> str:
+    if row.status != "timed":
+        kind = escape(row.status)
+        return f"<td colspan=6 class=untimed><b class={kind}>{kind}</b> {escape(row.note)}</td>"
+    ratio = row.ratio
+    numbers: Sequence[tuple[str, float]] = (
+        (duration(row.seconds), row.seconds),
+        (digits(row.gflops), row.gflops),
+        (digits(row.gbs), row.gbs),
+        (percent(row.percent), row.percent),
+        (f"{digits(ratio.value)} &times;" if ratio else "", ratio.value if ratio else math.nan),
+    )
+    cells = [_number(text, value) for text, value in numbers]
+    cells[3] = cells[3].replace("<td", f'<td title="limit: {escape(row.roof)}"')
+    if not ratio:
+        return "".join(cells) + "<td data-key=''></td>"
+    interval = f"95 % confidence: {digits(ratio.low)} to {digits(ratio.high)}"
+    cells[4] = cells[4].replace("<td", f'<td title="{interval}"')
+    verdict = ratio.verdict
+    return "".join(cells) + f'<td data-key="{verdict}"><b class={verdict}>{verdict}</b></td>'
+
+
+def _cell(value: object, key: str | None = None) -> str:
+    text = escape(str(value))
+    return f'<td data-key="{escape(key or text)}">{text}</td>'
+
+
+def _number(text: str, value: float) -> str:
+    return f'<td class=number data-key="{"" if math.isnan(value) else repr(value)}">{text}</td>'
+
+
+def _natural(text: str) -> str:
+    """Return a key that sorts numbers in a text by their size."""
+    return re.sub(r"\d+", lambda number: number[0].zfill(12), text.replace(",", ""))

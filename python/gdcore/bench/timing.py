@@ -1,0 +1,57 @@
+"""One timed round: how many repeats it takes, and when the machine is quiet again."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+_WAKING = 0.02  # seconds; a longer call does not notice that threads and caches had to warm up
+_PATIENCE = 0.5  # seconds to wait for idle threads to stop spinning
+_QUIET = 3  # milliseconds in a row without work: on a busy machine a thread may just have to wait
+
+
+def calibrate(run: Callable[[int], Any], seconds: float) -> tuple[int, float]:
+    """Return how many repeats last about so many seconds, at least one, and how long one takes."""
+    repeats = 1
+    while True:
+        elapsed = _elapsed(run, repeats)
+        if elapsed >= seconds / 2 or repeats >= 2**30:
+            last = max(elapsed, 1e-9) / repeats
+            return max(1, round(seconds / last)), last
+        repeats *= 2 if elapsed > seconds / 20 else 10
+
+
+def timed_round(run: Callable[[int], Any], repeats: int, expected: float) -> float:
+    """Return the seconds a repeat takes.
+
+    Parameters
+    ----------
+    expected : float
+        About how long a repeat takes; a short one is run once before, to wake threads and caches.
+    """
+    if expected < _WAKING:
+        run(1)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _elapsed(run, repeats) / repeats
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def settle() -> None:
+    """Wait until the threads of this process sleep: idle OpenMP pools spin for a while."""
+    begin, quiet = time.perf_counter(), 0
+    while quiet < _QUIET and time.perf_counter() - begin < _PATIENCE:
+        used = time.process_time()
+        time.sleep(0.001)
+        quiet = quiet + 1 if time.process_time() - used < 0.0002 else 0
+
+
+def _elapsed(run: Callable[[int], Any], repeats: int) -> float:
+    begin = time.perf_counter()
+    run(repeats)
+    return time.perf_counter() - begin

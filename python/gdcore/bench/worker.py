@@ -1,0 +1,121 @@
+"""The process that one library works in: it serves one request at a time, and else sleeps."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import zlib
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gdcore.bench import machine, probe, suites, timing
+from gdcore.bench.case import Array, Case
+from gdcore.bench.check import as_arrays
+from gdcore.bench.libraries import Run, Unsupported, open_library
+
+
+class Misbehaved(Exception):
+    """A library did what no kernel may do."""
+
+
+class Worker:
+    """One library on so many threads, and the case it has loaded."""
+
+    def __init__(self, name: str, path: Path | None, threads: int) -> None:
+        self.library = open_library(name, path, threads)
+        self.threads = threads
+        self.run: Run | None = None
+        self.expected = 0.0
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the library says of itself, its suites, and its OpenMP runtimes."""
+        taken = [name for name in suites.NAMES if hasattr(self.library, name)]
+        about = {"suites": taken, "openmp": machine.openmp_runtimes()}
+        return self.library.describe() | about
+
+    def load(self, case: Case, dtype: str) -> list[Array]:
+        """Prepare a case and return the outputs of its first call."""
+        self.run = None
+        make: Callable[..., Run] = getattr(self.library, case.suite)
+        inputs = case.inputs(dtype)
+        before = _digest(inputs)
+        run = make(case, *inputs)
+        outputs = as_arrays(run(1))
+        if _digest(inputs) != before:
+            raise Misbehaved("it changed its inputs")
+        self.run = run
+        return [np.array(output) for output in outputs]
+
+    def calibrate(self, seconds: float) -> tuple[int, float]:
+        """Return how many repeats make a round of so many seconds, and how long one takes."""
+        assert self.run is not None
+        repeats, self.expected = timing.calibrate(self.run, seconds)
+        self._settle()
+        return repeats, self.expected
+
+    def round(self, repeats: int) -> float:
+        """Return the seconds a repeat took."""
+        assert self.run is not None
+        seconds = timing.timed_round(self.run, repeats, self.expected)
+        self._settle()
+        return seconds
+
+    def _settle(self) -> None:
+        if self.threads > 1:
+            timing.settle()
+
+    def unload(self) -> None:
+        """Forget the case."""
+        self.run = None
+
+    def limits(self, dtypes: tuple[str, ...], seconds: float) -> probe.Limits:
+        """Measure what this machine can do."""
+        return probe.measure(self.threads, dtypes, seconds)
+
+
+def _digest(arrays: tuple[Array, ...]) -> list[int]:
+    return [zlib.crc32(array.data) for array in arrays]
+
+
+def serve(pipe: Connection, name: str, path: Path | None, threads: int) -> None:
+    """Answer requests ``(method, *arguments)`` with ``(kind, value)`` until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    worker: Worker | None = None
+
+    def answer(method: str, *arguments: Any) -> Any:
+        nonlocal worker
+        if method == "open":
+            worker = Worker(name, path, threads)
+            return worker.describe()
+        return getattr(worker, method)(*arguments)
+
+    while True:
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return
+        try:
+            reply = ("done", answer(*request))
+        except Unsupported as error:
+            reply = ("unsupported", str(error))
+        except Misbehaved as error:
+            reply = ("failed", str(error))
+        except ModuleNotFoundError as error:
+            reply = ("missing", f"{error.name} is not installed")
+        except Exception as error:
+            reply = ("failed", f"{type(error).__name__}: {error}".splitlines()[0])
+        pipe.send(reply)
+
+
+def main() -> None:
+    """Serve the pipe whose file descriptor is the first argument."""
+    descriptor, name, path, threads = sys.argv[1:]
+    serve(Connection(int(descriptor)), name, Path(path) if path else None, int(threads))
+
+
+if __name__ == "__main__":
+    main()
