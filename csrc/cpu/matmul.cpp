@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t MC = 168;           // rows of a packed block of a
 constexpr int64_t NC = 2048;          // columns of a packed block of b
-constexpr int64_t packed_from = 100;  // below that, reading in place is as fast
+constexpr int64_t packed_from = 200;  // below that, reading in place is as fast
 constexpr int64_t widest_NR = 128;
 constexpr int64_t small_bytes = 32768;  // of problems that are multiplied tile by tile together
 constexpr int64_t dot_rows_at_once = 64;

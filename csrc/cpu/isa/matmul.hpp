@@ -7,22 +7,25 @@
 namespace {
 
 #if GDCORE_VECTOR_BYTES == 64 || defined(__ARM_NEON)
-constexpr int registers = 32, NV = 4;
+constexpr int registers = 32, NV = 4, few_rows = 9;
 #else
-constexpr int registers = 16, NV = 2;
+constexpr int registers = 16, NV = 2, few_rows = 6;
 #endif
 
-// A tile is R rows of N vectors: R * N accumulators beside N vectors of b and one value of a. Many
-// rows take NV vectors each, few take more, so that enough chains run to hide an fma's latency.
+// A tile is R rows of N vectors: R * N accumulators beside N vectors of b and one value of a.
 constexpr int most_rows = 16, most_vectors = 8;
 constexpr int rows_of(int N) {
   const int rows = (registers - 1 - N) / N;
   return rows < 1 ? 1 : rows < most_rows ? rows : most_rows;
 }
+
+// Many rows take NV vectors each. A few are one tile of as many vectors as fit, so that b is read
+// once and enough chains run to hide an fma's latency.
 constexpr int vectors_of(index_t rows) {
+  if (rows > few_rows) return NV;
   int N = most_vectors;
   while (N > 1 && rows_of(N) < rows) --N;
-  return rows < rows_of(NV) ? N : NV;
+  return N;
 }
 
 // Rows of a in groups of four: [base + stride * {0, 1, 2, 3}] needs one pointer a group and two
@@ -163,7 +166,7 @@ void run_tiles(const gdcore::TileRun<T>& run) {
 // Panels of equal width, then as many rows as fit.
 template <class T>
 gdcore::TileShape tile_shape(index_t m, index_t n) {
-  const index_t vectors = (n + W<T> - 1) / W<T>, most = vectors_of(m);
+  const index_t vectors = (n + W<T> - 1) / W<T>, most = vectors <= NV ? NV : vectors_of(m);
   const index_t panels = (vectors + most - 1) / most;
   const int N = static_cast<int>((vectors + panels - 1) / panels);
   return {rows_of(N), N * W<T>};
