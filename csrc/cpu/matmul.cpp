@@ -10,7 +10,7 @@
 namespace gdcore::cpu {
 namespace {
 
-constexpr int64_t MC = 168;           // rows of a packed block of a
+constexpr int64_t MC = 512;           // rows of a packed block of a
 constexpr int64_t NC = 2048;          // columns of a packed block of b
 constexpr int64_t packed_from = 200;  // below that, reading in place is as fast
 constexpr int64_t widest_NR = 128;

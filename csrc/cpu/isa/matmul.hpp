@@ -70,6 +70,12 @@ template <class T, int R, int N, int G, bool Whole>
     rows[g] = Rows<T, R>(a + g * run.a_step, run.a_rs);
     panel[g] = b + g * run.b_step;
   }
+  if (G == 1 && run.k >= 128) {  // time enough for c's lines to arrive
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j) __builtin_prefetch(c + i * run.c_rs + j * W<T>, 1);
+  }
   for (index_t p = 0; p < run.k; ++p) {
 #pragma GCC unroll 4
     for (int g = 0; g < G; ++g) {
