@@ -9,6 +9,8 @@
 namespace gdcore::cpu {
 namespace {
 
+constexpr size_t copied_bytes = 16384;  // of X, to be read again while they are in L1
+
 // What one chunk adds, in T: X^T r (d,t), 1^T r (t), squares of each L elements (t).
 template <class T>
 struct Partial {
@@ -20,24 +22,20 @@ struct Partial {
 template <class T>
 struct Plan {
   const LinearArgs<T>& args;
-  int64_t width;  // columns of X as the kernels see it: d, or lanes_of(d) when narrow
-  int64_t block;  // rows that stay in L1 between the forward and the backward pass
+  int64_t block;  // rows of X that are copied at once
   bool copy_X, copy_y, copy_offset, copy_weight;
-  int64_t size_X, size_y, size_weights, size_grad, size_packing;
+  int64_t size_X, size_y, size_weights, size_packing;
 
   explicit Plan(const LinearArgs<T>& a) : args(a) {
     const int64_t rows = std::min(a.n, L<T>);
-    const bool narrow = a.t == 1 && a.d <= 8, lone = a.n == 1;
-    width = narrow ? lanes_of(a.d) : a.d;
+    const bool narrow = a.d <= 8, lone = a.n == 1;
     block = rows;
     if (a.t == 1 && !narrow) {
-      const int64_t fitting = static_cast<int64_t>(16384 / sizeof(T)) / std::max<int64_t>(width, 1);
+      const int64_t fitting = static_cast<int64_t>(copied_bytes / sizeof(T)) / a.d;
       block = std::clamp<int64_t>(fitting / 16 * 16, 16, L<T>);
     }
-    const bool unit_rows = a.X.cs == 1 || a.d == 1;
-    const bool packed_rows = a.X.rs == width || lone;
-    copy_X = a.t == 1 ? a.order || !unit_rows || width != a.d || (narrow && !packed_rows)
-                      : a.order != nullptr;
+    const bool unit_rows = a.X.cs == 1 || a.d == 1, packed_rows = a.X.rs == a.d || lone;
+    copy_X = a.order || (a.t == 1 && (!unit_rows || (narrow && !packed_rows)));
     const auto in_place = [&](const Matrix<const T>& m) {
       return !a.order && (m.cs == 1 || a.t == 1) && (m.rs == a.t || lone);
     };
@@ -45,10 +43,9 @@ struct Plan {
     copy_offset = a.offset.data && !in_place(a.offset);
     copy_weight =
         a.sample_weight.data && (a.order || a.t > 1 || !(a.sample_weight.stride == 1 || lone));
-    size_X = copy_X ? lines<T>((a.t == 1 ? block : rows) * width) : 0;
+    size_X = copy_X ? lines<T>(block * a.d) : 0;
     size_y = lines<T>(rows * a.t);
-    size_weights = a.t == 1 ? lines<T>(std::max<int64_t>(width, V)) : 0;
-    size_grad = lines<T>(std::max<int64_t>(a.d, V));
+    size_weights = a.t == 1 && a.weights.rs != 1 ? lines<T>(a.d) : 0;
     size_packing =
         a.t == 1
             ? 0
@@ -57,8 +54,7 @@ struct Plan {
 
   int64_t size() const {
     const int copies = copy_y + copy_offset + copy_weight;
-    return size_order() + size_X + size_y * (1 + copies) + 3 * 16 + size_weights + size_grad +
-           size_packing;
+    return size_order() + size_X + size_y * (copies + (args.t > 1)) + size_weights + size_packing;
   }
   int64_t size_order() const {
     return args.order ? L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T)) : 0;
@@ -75,11 +71,8 @@ class Chunk {
       return at;
     };
     if (args_.order) rows_ = reinterpret_cast<int64_t*>(take(plan.size_order()));
-    r_ = take(plan.size_y + 16);
-    squares_ = take(16);
-    sums_ = take(16);
+    if (args_.t > 1) r_ = take(plan.size_y);
     weights_ = take(plan.size_weights);
-    grad_ = take(plan.size_grad);
     X_ = take(plan.size_X);
     if (plan.copy_y) y_ = take(plan.size_y);
     if (plan.copy_offset) offset_ = take(plan.size_y);
@@ -124,67 +117,39 @@ class Chunk {
     return weight_;
   }
 
-  // Rows [i0, i0 + rows) of the chunk, `plan_.width` columns, padded with zeros.
+  // Rows [i0, i0 + rows) of the chunk, their elements together.
   const T* X_rows(int64_t i0, int64_t rows, int64_t& ld) const {
-    if (!plan_.copy_X) {
-      ld = args_.X.rs;
-      return args_.X.data + (begin_ + i0) * args_.X.rs;
-    }
-    ld = plan_.width;
-    switch (args_.t == 1 ? ld : 0) {
-      case 2: copy_rows<2>(i0, rows); break;
-      case 4: copy_rows<4>(i0, rows); break;
-      case 8: copy_rows<8>(i0, rows); break;
-      default: copy_rows<0>(i0, rows);
+    ld = plan_.copy_X ? args_.d : args_.X.rs;
+    if (!plan_.copy_X) return args_.X.data + (begin_ + i0) * args_.X.rs;
+    const int64_t d = args_.d, cs = args_.X.cs;
+    T* to = X_;
+    for (int64_t i = i0; i < i0 + rows; ++i) {
+      const T* from = args_.X.data + row(i) * args_.X.rs;
+      for (int64_t j = 0; j < d; ++j) *to++ = from[j * cs];
     }
     return X_;
   }
 
-  // Rows of X to X_, padded with zeros to `Width` columns (0: as wide as they are).
-  template <int Width>
-  void copy_rows(int64_t i0, int64_t rows) const {
-    const int64_t d = args_.d, cs = args_.X.cs;
-    T* to = X_;
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* const from = args_.X.data + row(i0 + i) * args_.X.rs;
-      if constexpr (Width == 0) {
-        for (int64_t j = 0; j < d; ++j) *to++ = from[j * cs];
-      } else {
-#pragma GCC unroll 8
-        for (int j = 0; j < Width; ++j) *to++ = j < d ? from[j * cs] : T(0);
-      }
-    }
-  }
-
   void single_target(const T* y, const T* offset, const T* weight, Partial<T>& out) {
-    const auto& kernels = isa<T>();
-    const int64_t d = args_.d;
-    const T* w = column();
-    for (int64_t i = 0; i < n_; i += plan_.block) {
-      const int64_t rows = std::min(plan_.block, n_ - i);
-      const bool first = i == 0, last = i + rows == n_;
-      int64_t ld = 0;
-      const T* X = nullptr;
-      if (d > 0) {
-        X = X_rows(i, rows, ld);
-        kernels.dot_rows(rows, d, d <= 8, X, ld, w, r_);
-      } else {
-        std::fill_n(r_, rows, T(0));
-      }
-      kernels.residuals(rows, r_, args_.intercept.data, offset ? offset + i : nullptr, y + i,
-                        weight ? weight + i : nullptr, squares_, sums_, first, last);
-      if (d > 0) kernels.grad_rows(rows, d, X, ld, r_, grad_, first, last);
+    LinearRows<T> x{n_, args_.d, nullptr, 0, weights(), args_.intercept.data, offset, y, weight};
+    const int64_t block = plan_.copy_X ? plan_.block : n_;
+    alignas(64) T squares[V], sums[V];
+    for (int64_t i = 0; i < n_; i += block) {
+      x.rows = std::min(block, n_ - i);
+      x.X = args_.d > 0 ? X_rows(i, x.rows, x.ldx) : nullptr;
+      x.y = y + i;
+      if (offset) x.offset = offset + i;
+      if (weight) x.sample_weight = weight + i;
+      isa<T>().linear_rows(x, out.weights, squares, sums, i == 0, i + x.rows == n_);
     }
-    out.squares[0] = squares_[0];
-    out.intercept[0] = sums_[0];
-    for (int64_t j = 0; j < d; ++j) out.weights[j] = grad_[j];
+    out.squares[0] = squares[0];
+    out.intercept[0] = sums[0];
   }
 
-  // The weights as dot_rows wants them: contiguous, narrow ones padded.
-  const T* column() const {
+  const T* weights() const {
     const Matrix<const T>& w = args_.weights;
-    if (w.rs == 1 && plan_.width == args_.d) return w.data;
-    for (int64_t j = 0; j < plan_.width; ++j) weights_[j] = j < args_.d ? w.data[j * w.rs] : T(0);
+    if (w.rs == 1) return w.data;
+    for (int64_t j = 0; j < args_.d; ++j) weights_[j] = w.data[j * w.rs];
     return weights_;
   }
 
@@ -203,9 +168,8 @@ class Chunk {
         for (int64_t u = 0; u < t; ++u)
           r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
     for (int64_t e = 0; e < n_ * t; e += L<T>) {
-      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, nullptr, offset ? offset + e : nullptr,
-                         y + e, weight ? weight + e : nullptr, squares_, sums_, true, true);
-      out.squares[e / L<T>] = squares_[0];
+      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, offset ? offset + e : nullptr, y + e,
+                         weight ? weight + e : nullptr, out.squares + e / L<T>);
     }
     std::fill_n(out.intercept, t, T(0));
     for (int64_t i = 0; i < n_; ++i)
@@ -217,8 +181,8 @@ class Chunk {
   const LinearArgs<T>& args_;
   int64_t begin_ = 0, n_ = 0;
   int64_t* rows_ = nullptr;
-  T *r_, *squares_, *sums_, *weights_, *grad_, *X_, *packing_;
-  T *y_ = nullptr, *offset_ = nullptr, *weight_ = nullptr;
+  T *weights_, *X_, *packing_;
+  T *r_ = nullptr, *y_ = nullptr, *offset_ = nullptr, *weight_ = nullptr;
 };
 
 template <class T>
@@ -257,21 +221,17 @@ bool linear_in_place(const LinearArgs<T>& args, LinearSums& sums) {
   constexpr int64_t most_d = 64;
   const int64_t n = args.n, d = args.d;
   const auto unit = [&](int64_t stride) { return stride == 1 || n == 1; };
-  const bool X_fits =
-      (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1) && (d > 8 || lanes_of(d) == d);
+  const bool X_fits = (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1);
   if (args.t != 1 || n > L<T> || d < 1 || d > most_d || args.order || !X_fits ||
       args.weights.rs != 1 || !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) ||
       args.sample_weight.data)
     return false;
-  T r[L<T> + 16], grad[most_d], squares[16], sum[16];
-  const auto& kernels = isa<T>();
-  const T* const X = args.X.data + args.first * args.X.rs;
+  alignas(64) T grad[most_d], squares[V], sum[V];
   const T* const offset =
       args.offset.data ? args.offset.data + args.first * args.offset.rs : nullptr;
-  kernels.dot_rows(n, d, d <= 8, X, d, args.weights.data, r);
-  kernels.residuals(n, r, args.intercept.data, offset, args.y.data + args.first * args.y.rs,
-                    nullptr, squares, sum, true, true);
-  kernels.grad_rows(n, d, X, d, r, grad, true, true);
+  isa<T>().linear_rows({n, d, args.X.data + args.first * args.X.rs, d, args.weights.data,
+                        args.intercept.data, offset, args.y.data + args.first * args.y.rs, nullptr},
+                       grad, squares, sum, true, true);
   sums.squares += squares[0];
   sums.intercept[0] += sum[0];
   for (int64_t j = 0; j < d; ++j) sums.weights[static_cast<size_t>(j)] += grad[j];

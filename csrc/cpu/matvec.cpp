@@ -15,25 +15,27 @@ constexpr int64_t dot_rows_at_once = 64;
 template <class T>
 void column(int64_t m, int64_t k, Matrix<const T> a, Vector<const T> b, Vector<T> c, T* packing) {
   const bool narrow = k <= 8;
-  const int64_t width = narrow ? lanes_of(k) : L<T>;
-  const bool b_in_place = b.stride == 1 && (!narrow || width == k);
-  const bool a_in_place = a.cs == 1 && (!narrow || (width == k && a.rs == k));
+  const bool b_in_place = b.stride == 1;
+  const bool a_in_place = (a.cs == 1 || k == 1) && (!narrow || a.rs == k);
   T* const sums = packing;
-  T* const packed_b = sums + dot_rows_at_once + 16;
-  T* const packed_a = packed_b + lines<T>(width);
-  const auto copy = [&](const T* from, int64_t stride, int64_t terms, int64_t wide, T* to) {
-    for (int64_t p = 0; p < wide; ++p) to[p] = p < terms ? from[p * stride] : T(0);
+  T* const packed_b = sums + dot_rows_at_once;
+  T* const packed_a = packed_b + L<T>;
+  const auto copy = [&](const T* from, int64_t stride, int64_t terms, T* to) {
+    for (int64_t p = 0; p < terms; ++p) to[p] = from[p * stride];
   };
-  for (int64_t p0 = 0; p0 < std::max<int64_t>(k, 1); p0 += L<T>) {
-    const int64_t terms = std::min(L<T>, k - p0), wide = narrow ? width : terms;
-    if (!b_in_place) copy(b.data + p0 * b.stride, b.stride, terms, wide, packed_b);
+  if (k == 0) {
+    for (int64_t i = 0; i < m; ++i) c.data[i * c.stride] = T(0);
+    return;
+  }
+  for (int64_t p0 = 0; p0 < k; p0 += L<T>) {
+    const int64_t terms = std::min(L<T>, k - p0);
+    if (!b_in_place) copy(b.data + p0 * b.stride, b.stride, terms, packed_b);
     for (int64_t i0 = 0; i0 < m; i0 += dot_rows_at_once) {
       const int64_t rows = std::min(dot_rows_at_once, m - i0);
       const T* const x = a.data + i0 * a.rs + p0 * a.cs;
       if (!a_in_place)
-        for (int64_t i = 0; i < rows; ++i)
-          copy(x + i * a.rs, a.cs, terms, wide, packed_a + i * wide);
-      isa<T>().dot_rows(rows, terms, narrow, a_in_place ? x : packed_a, a_in_place ? a.rs : wide,
+        for (int64_t i = 0; i < rows; ++i) copy(x + i * a.rs, a.cs, terms, packed_a + i * terms);
+      isa<T>().dot_rows(rows, terms, narrow, a_in_place ? x : packed_a, a_in_place ? a.rs : terms,
                         b_in_place ? b.data + p0 : packed_b, sums);
       for (int64_t i = 0; i < rows; ++i) {
         T& out = c.data[(i0 + i) * c.stride];
@@ -45,7 +47,7 @@ void column(int64_t m, int64_t k, Matrix<const T> a, Vector<const T> b, Vector<T
 
 template <class T>
 int64_t matvec_packing() {
-  return dot_rows_at_once + 16 + (1 + dot_rows_at_once) * L<T>;
+  return dot_rows_at_once + (1 + dot_rows_at_once) * L<T>;
 }
 
 thread_local Scratch scratch;

@@ -23,8 +23,8 @@ namespace gdcore {
                                                                        run_tiles<T>,              \
                                                                        pack<T>,                   \
                                                                        dot_rows<T>,               \
+                                                                       linear_rows<T>,            \
                                                                        residuals<T>,              \
-                                                                       grad_rows<T>,              \
                                                                        mse_chunk<T>,              \
                                                                        sgd<T>,                    \
                                                                        CHAINS * W<T>,             \

@@ -140,7 +140,8 @@ inline V keep_first(int n, V yes, V no) {
 }
 #endif
 
-// Lane i of the result is lane source(i) of v, for a constant permutation.
+// Lane i of the result is lane source(i) of v, or of u and v side by side, for a constant
+// permutation.
 template <int... I>
 struct Lanes {};
 template <int N, int... I>
@@ -151,13 +152,31 @@ struct CountLanes<0, I...> {
 };
 
 template <class T, int... I>
-inline vec<T> shuffle(vec<T> v, Lanes<I...>) {
+inline vec<T> shuffle(vec<T> u, vec<T> v, Lanes<I...>) {
 #if defined(__clang__) || __GNUC__ >= 12
-  return __builtin_shufflevector(v, v, I...);
+  return __builtin_shufflevector(u, v, I...);
 #else
   typedef decltype(v < v) Index;
-  return __builtin_shuffle(v, Index{I...});
+  return __builtin_shuffle(u, v, Index{I...});
 #endif
+}
+template <class T, int... I>
+inline vec<T> shuffle(vec<T> v, Lanes<I...> lanes) {
+  return shuffle<T>(v, v, lanes);
+}
+
+// f(Int<0>), f(Int<1>), ... f(Int<N - 1>): a loop whose counter is a constant.
+template <int I>
+struct Int {
+  static constexpr int value = I;
+};
+template <class F, int... I>
+inline __attribute__((always_inline)) void unroll(F&& f, Lanes<I...>) {
+  (f(Int<I>()), ...);
+}
+template <int N, class F>
+inline __attribute__((always_inline)) void unroll(F&& f) {
+  unroll(f, typename CountLanes<N>::type());
 }
 
 // Lane i takes lane i + H too, in every group of 2 H lanes (a butterfly: all lanes end with the
@@ -171,23 +190,51 @@ inline vec<T> add_distant(vec<T> v) {
   return add_distant<T, H>(v, typename CountLanes<W<T>>::type());
 }
 
-// Lane i takes lane i / P, or lane i * P: spreads a row's value over its P lanes, and gathers it
-// back.
+// The same for two vectors at once: the sums of u stay in the lower H lanes of every group, those
+// of v in the upper ones.
+template <class T, int H, int... I>
+inline vec<T> add_distant(vec<T> u, vec<T> v, Lanes<I...>) {
+  constexpr int N = W<T>;
+  return shuffle<T>(u, v, Lanes<(I & H ? N + I : I)...>()) +
+         shuffle<T>(u, v, Lanes<(I & H ? N : 0) + (I ^ H)...>());
+}
+
+// v[s] holds W / P rows of P lanes each: every row's lanes folded P/2, ..., 1, rows in order.
+template <class T, int P, int H>
+inline void fold_rows(vec<T>* v) {
+  if constexpr (H >= 1) {
+#pragma GCC unroll 16
+    for (int s = 0; s < H; ++s)
+      v[s] = add_distant<T, H>(v[s], v[s + H], typename CountLanes<W<T>>::type());
+    fold_rows<T, P, H / 2>(v);
+  }
+}
 template <class T, int P, int... I>
+inline vec<T> order_rows(vec<T> v, Lanes<I...>) {
+  constexpr int rows = W<T> / P;  // of each vector
+  return shuffle<T>(v, Lanes<I % rows * P + I / rows...>());
+}
+template <class T, int P>
+inline vec<T> row_sums(vec<T>* v) {
+  fold_rows<T, P, P / 2>(v);
+  if constexpr (P == 1 || P == W<T>) return v[0];
+  return order_rows<T, P>(v[0], typename CountLanes<W<T>>::type());
+}
+
+// The rows of v[s] above, each value P times: lane i takes lane s W / P + i / P.
+template <class T, int P, int S, int... I>
 inline vec<T> spread(vec<T> v, Lanes<I...>) {
-  return shuffle<T>(v, Lanes<(I / P)...>());
+  return shuffle<T>(v, Lanes<S*(W<T> / P) + I / P...>());
 }
-template <class T, int P, int... I>
-inline vec<T> gather(vec<T> v, Lanes<I...>) {
-  return shuffle<T>(v, Lanes<(I * P % W<T>)...>());
-}
-template <class T, int P>
+template <class T, int P, int S>
 inline vec<T> spread(vec<T> v) {
-  return spread<T, P>(v, typename CountLanes<W<T>>::type());
+  return spread<T, P, S>(v, typename CountLanes<W<T>>::type());
 }
-template <class T, int P>
-inline vec<T> gather(vec<T> v) {
-  return gather<T, P>(v, typename CountLanes<W<T>>::type());
+
+// Rows of D elements that lie together, moved apart to P lanes each, +0 between them.
+template <class T, int D, int P, int... I>
+inline vec<T> pad_rows(vec<T> v, Lanes<I...>) {
+  return shuffle<T>(v, vec<T>{}, Lanes < I % P<D ? I / P * D + I % P : W<T>...>());
 }
 
 // The 16 lanes of the contract, as H vectors.
@@ -208,15 +255,22 @@ inline void store16(T* p, const Lanes16<T>& v) {
   for (int h = 0; h < Lanes16<T>::H; ++h) store(p + h * W<T>, v.h[h]);
 }
 
-// Lanes folded 8, 4, ... in the contract's order, until the first P hold the sums.
+// Lanes folded in the contract's order, W / 2 or 8 first, until the first P hold the sums.
+template <class T, int P>
+inline vec<T> fold(vec<T> v) {
+  if constexpr (W<T> > 8 && P <= 8) v = add_distant<T, 8>(v);
+  if constexpr (W<T> > 4 && P <= 4) v = add_distant<T, 4>(v);
+  if constexpr (W<T> > 2 && P <= 2) v = add_distant<T, 2>(v);
+  if constexpr (P <= 1) v = add_distant<T, 1>(v);
+  return v;
+}
 template <int P, class T>
 inline void fold_to(Lanes16<T>& v) {
+#pragma GCC unroll 4
   for (int half = Lanes16<T>::H / 2; half >= 1 && half * W<T> >= P; half /= 2)
+#pragma GCC unroll 4
     for (int h = 0; h < half; ++h) v.h[h] += v.h[h + half];
-  if constexpr (W<T> > 8 && P <= 8) v.h[0] = add_distant<T, 8>(v.h[0]);
-  if constexpr (W<T> > 4 && P <= 4) v.h[0] = add_distant<T, 4>(v.h[0]);
-  if constexpr (W<T> > 2 && P <= 2) v.h[0] = add_distant<T, 2>(v.h[0]);
-  if constexpr (P <= 1) v.h[0] = add_distant<T, 1>(v.h[0]);
+  v.h[0] = fold<T, P>(v.h[0]);
 }
 
 template <class T>

@@ -33,6 +33,15 @@ struct TileShape {
   int rows, cols;
 };
 
+// Rows of a linear model with one target, all of them contiguous in memory.
+template <class T>
+struct LinearRows {
+  int64_t rows, d;
+  const T* X;
+  int64_t ldx;                                                // from row to row; d if d <= 8
+  const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null: not weights, not y
+};
+
 template <class T>
 struct IsaTable {
   const char* name;
@@ -44,23 +53,18 @@ struct IsaTable {
   void (*pack)(int64_t k, int n, int width, const T* x, int64_t ks, int64_t js, T* out);
 
   // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 8 is all of the
-  // sum; X and w are padded with zeros to lanes_of(k) columns and ldx = lanes_of(k). out has 16
-  // writable elements past its end.
+  // sum, and ldx = k.
   void (*dot_rows)(int64_t rows, int64_t k, bool narrow, const T* X, int64_t ldx, const T* w,
                    T* out);
 
-  // A chunk's rows may come in several calls: `first` starts the sums, `last` folds them.
+  // Loss and gradient of some rows of a chunk; grad has d elements, squares and sums have 16. A
+  // chunk's rows may come in several calls if d >= 9, all but the last with rows a multiple of 16:
+  // `first` starts the sums, `last` folds them to squares[0], sums[0].
+  void (*linear_rows)(const LinearRows<T>& x, T* grad, T* squares, T* sums, bool first, bool last);
 
-  // r (n) -> (r + intercept + offset - y) * sample_weight; adds up weighted squares and weighted
-  // residuals in 16 lanes each. All calls but the last have n a multiple of 16; the last leaves the
-  // folded sums in squares[0], sums[0]. r has 16 writable elements past its end.
-  void (*residuals)(int64_t n, T* r, const T* intercept, const T* offset, const T* y,
-                    const T* sample_weight, T* squares, T* sums, bool first, bool last);
-
-  // grad (d) += X^T r. X as in dot_rows; grad has max(16, d) elements, r has 16 readable ones past
-  // its end. All calls but the last have rows a multiple of 16.
-  void (*grad_rows)(int64_t rows, int64_t d, const T* X, int64_t ldx, const T* r, T* grad,
-                    bool first, bool last);
+  // r (n) -> (r + offset - y) * sample_weight for one chunk; the sum of weighted squares.
+  void (*residuals)(int64_t n, T* r, const T* offset, const T* y, const T* sample_weight,
+                    T* squares);
 
   // Sum of squares of pred - target for one chunk; gradient * residual goes to out unless it is
   // null.
