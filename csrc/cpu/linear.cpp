@@ -11,12 +11,27 @@ namespace {
 
 constexpr size_t copied_bytes = 16384;  // of X, to be read again while they are in L1
 
-// What one chunk adds, in T: X^T r (d,t), 1^T r (t), squares of each L elements (t).
+// What one chunk adds, in T: X^T r (d,t), 1^T r (t), squares of each L elements (t), one after the
+// other. The sum of its sample weights is kept apart, in double.
 template <class T>
 struct Partial {
   T *weights, *intercept, *squares;
-  double sample_weight;
 };
+
+template <class T>
+int64_t slot_size(const LinearArgs<T>& args) {
+  return lines<T>((args.d + 2) * args.t);
+}
+
+template <class T>
+Partial<T> partial_at(const LinearArgs<T>& args, T* slot) {
+  return {slot, slot + args.d * args.t, slot + (args.d + 1) * args.t};
+}
+
+template <class T>
+int64_t rows_of(const LinearArgs<T>& args, int64_t chunk) {
+  return std::min(L<T>, args.n - chunk * L<T>);
+}
 
 // How a chunk is read, and the memory that takes, the same for every chunk of a call.
 template <class T>
@@ -28,7 +43,7 @@ struct Plan {
 
   explicit Plan(const LinearArgs<T>& a) : args(a) {
     const int64_t rows = std::min(a.n, L<T>);
-    const bool narrow = a.d <= 8, lone = a.n == 1;
+    const bool narrow = a.d <= 16, lone = a.n == 1;
     block = rows;
     if (a.t == 1 && !narrow) {
       const int64_t fitting = static_cast<int64_t>(copied_bytes / sizeof(T)) / a.d;
@@ -56,6 +71,8 @@ struct Plan {
     const int copies = copy_y + copy_offset + copy_weight;
     return size_order() + size_X + size_y * (copies + (args.t > 1)) + size_weights + size_packing;
   }
+  bool in_place() const { return !copy_X && !copy_y && !copy_offset && !copy_weight; }
+
   int64_t size_order() const {
     return args.order ? L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T)) : 0;
   }
@@ -80,22 +97,36 @@ class Chunk {
     packing_ = take(plan.size_packing);
   }
 
-  void run(int64_t begin, int64_t n, Partial<T>& out) {
+  // Chunks [chunk0, chunk1), each into its slot; totals: the sums of their sample weights, if any.
+  void run(int64_t chunk0, int64_t chunk1, T* slots, double* totals) {
+    const int64_t slot = slot_size(args_);
+    const bool together = args_.t == 1 && args_.d > 0 && plan_.in_place();
+    if (together) {
+      locate(chunk0 * L<T>, std::min(args_.n, chunk1 * L<T>) - chunk0 * L<T>);
+      isa<T>().linear_rows(rows(), slots, slot);
+    }
+    for (int64_t c = chunk0; c < chunk1; ++c) {
+      locate(c * L<T>, rows_of(args_, c));
+      if (args_.sample_weight.data) totals[c - chunk0] = sum_of_weights();
+      if (!together) run_one(slots + (c - chunk0) * slot);
+    }
+  }
+
+ private:
+  void locate(int64_t begin, int64_t n) {
     begin_ = args_.first + begin;
     n_ = n;
     if (rows_)
       for (int64_t i = 0; i < n; ++i) rows_[i] = (*args_.order)(begin_ + i);
-    const T* y = elements(args_.y, plan_.copy_y, y_);
-    const T* offset =
-        args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
-    const T* weight = sample_weights(out.sample_weight);
-    if (args_.t == 1)
-      single_target(y, offset, weight, out);
-    else
-      several_targets(y, offset, weight, out);
   }
 
- private:
+  void run_one(T* slot) {
+    if (args_.t == 1)
+      single_target(slot);
+    else
+      several_targets(partial_at(args_, slot));
+  }
+
   int64_t row(int64_t i) const { return rows_ ? rows_[i] : begin_ + i; }
 
   // Rows [begin_, begin_ + n_) of a (n,t) matrix, contiguous.
@@ -106,11 +137,20 @@ class Chunk {
     return out;
   }
 
-  const T* sample_weights(double& total) const {
-    total = 0;
+  const T* offsets() const {
+    return args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
+  }
+
+  double sum_of_weights() const {
+    double total = 0;
+    for (int64_t i = 0; i < n_; ++i)
+      total += args_.sample_weight.data[row(i) * args_.sample_weight.stride];
+    return total;
+  }
+
+  const T* sample_weights() const {
     const Vector<const T>& s = args_.sample_weight;
     if (!s.data) return nullptr;
-    for (int64_t i = 0; i < n_; ++i) total += s.data[row(i) * s.stride];
     if (!plan_.copy_weight) return s.data + begin_ * s.stride;
     for (int64_t i = 0; i < n_; ++i)
       for (int64_t u = 0; u < args_.t; ++u) weight_[i * args_.t + u] = s.data[row(i) * s.stride];
@@ -130,20 +170,33 @@ class Chunk {
     return X_;
   }
 
-  void single_target(const T* y, const T* offset, const T* weight, Partial<T>& out) {
-    LinearRows<T> x{n_, args_.d, nullptr, 0, weights(), args_.intercept.data, offset, y, weight};
-    const int64_t block = plan_.copy_X ? plan_.block : n_;
-    alignas(64) T squares[V], sums[V];
-    for (int64_t i = 0; i < n_; i += block) {
-      x.rows = std::min(block, n_ - i);
-      x.X = args_.d > 0 ? X_rows(i, x.rows, x.ldx) : nullptr;
-      x.y = y + i;
-      if (offset) x.offset = offset + i;
-      if (weight) x.sample_weight = weight + i;
-      isa<T>().linear_rows(x, out.weights, squares, sums, i == 0, i + x.rows == n_);
+  // All rows as the kernels want them, but for X where it has to be copied.
+  LinearRows<T> rows() const {
+    return {n_,
+            args_.d,
+            args_.X.data ? args_.X.data + begin_ * args_.X.rs : nullptr,
+            args_.X.rs,
+            weights(),
+            args_.intercept.data,
+            offsets(),
+            elements(args_.y, plan_.copy_y, y_),
+            sample_weights()};
+  }
+
+  void single_target(T* slot) const {
+    const LinearRows<T> all = rows();
+    LinearRows<T> x = all;
+    if (plan_.copy_X && plan_.block >= n_) x.X = X_rows(0, n_, x.ldx);
+    if (!plan_.copy_X || plan_.block >= n_) return isa<T>().linear_rows(x, slot, 0);
+    alignas(64) T lanes[2 * V];
+    for (int64_t i = 0; i < n_; i += plan_.block) {
+      x.rows = std::min(plan_.block, n_ - i);
+      x.X = X_rows(i, x.rows, x.ldx);
+      x.y = all.y + i;
+      if (all.offset) x.offset = all.offset + i;
+      if (all.sample_weight) x.sample_weight = all.sample_weight + i;
+      isa<T>().linear_block(x, slot, lanes, i == 0, i + x.rows == n_);
     }
-    out.squares[0] = squares[0];
-    out.intercept[0] = sums[0];
   }
 
   const T* weights() const {
@@ -153,8 +206,10 @@ class Chunk {
     return weights_;
   }
 
-  void several_targets(const T* y, const T* offset, const T* weight, Partial<T>& out) {
+  void several_targets(const Partial<T>& out) {
     const int64_t d = args_.d, t = args_.t;
+    const T *y = elements(args_.y, plan_.copy_y, y_), *offset = offsets(),
+            *weight = sample_weights();
     Matrix<const T> X{nullptr, args_.X.rs, args_.X.cs};
     if (plan_.copy_X) {
       X.data = X_rows(0, n_, X.rs);
@@ -185,94 +240,82 @@ class Chunk {
   T *r_ = nullptr, *y_ = nullptr, *offset_ = nullptr, *weight_ = nullptr;
 };
 
+// Adds the slots of chunks [chunk0, chunk1), in their order.
 template <class T>
-void add(const LinearArgs<T>& args, int64_t rows, const Partial<T>& partial, LinearSums& sums) {
-  const int64_t entries = args.d * args.t, parts = chunks_of(rows * args.t, L<T>);
-  for (int64_t e = 0; e < parts; ++e) sums.squares += partial.squares[e];
-  sums.sample_weight += partial.sample_weight;
-  for (int64_t j = 0; j < entries; ++j) sums.weights[static_cast<size_t>(j)] += partial.weights[j];
-  for (int64_t u = 0; u < args.t; ++u)
-    sums.intercept[static_cast<size_t>(u)] += partial.intercept[u];
+void add(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, T* slots, const double* totals,
+         LinearSums& sums) {
+  const auto add_to = [](std::vector<double>& to, const T* from) {
+    for (double& sum : to) sum += *from++;
+  };
+  for (int64_t c = chunk0; c < chunk1; ++c, slots += slot_size(args)) {
+    const Partial<T> partial = partial_at(args, slots);
+    const int64_t parts = chunks_of(rows_of(args, c) * args.t, L<T>);
+    for (int64_t e = 0; e < parts; ++e) sums.squares += partial.squares[e];
+    if (args.sample_weight.data) sums.sample_weight += totals[c - chunk0];
+    add_to(sums.weights, partial.weights);
+    add_to(sums.intercept, partial.intercept);
+  }
 }
 
-constexpr size_t slots_bytes = size_t{4} << 20;  // partials waiting for their turn
+constexpr int64_t slots_bytes = 4 << 20;  // partials waiting for their turn
+constexpr int64_t slots_bytes_serial = 16 << 10;
+constexpr int64_t chunks_in_turn = 16;
 
 thread_local Scratch scratch;
 
-template <class T>
-int64_t slot_size(const LinearArgs<T>& args) {
-  return lines<T>((args.d + 2) * args.t);
-}
-
-template <class T>
-Partial<T> partial_at(const LinearArgs<T>& args, T* values) {
-  return {values, values + args.d * args.t, values + (args.d + 1) * args.t, 0.0};
-}
-
-template <class T>
-int64_t rows_of(const LinearArgs<T>& args, int64_t chunk) {
-  return std::min(L<T>, args.n - chunk * L<T>);
-}
-
-// One chunk of one target that lies as the kernels want it: nothing to plan, to copy or to
+// One target that lies as the kernels want it, few features: nothing to plan, to copy or to
 // allocate. False if it does not. Small fits spend their time here.
 template <class T>
-bool linear_in_place(const LinearArgs<T>& args, LinearSums& sums) {
-  constexpr int64_t most_d = 64;
+bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
+  constexpr int64_t most_d = 62;
   const int64_t n = args.n, d = args.d;
   const auto unit = [&](int64_t stride) { return stride == 1 || n == 1; };
   const bool X_fits = (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1);
-  if (args.t != 1 || n > L<T> || d < 1 || d > most_d || args.order || !X_fits ||
-      args.weights.rs != 1 || !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) ||
-      args.sample_weight.data)
+  if (args.t != 1 || d < 1 || d > most_d || args.order || !X_fits || args.weights.rs != 1 ||
+      !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) || args.sample_weight.data)
     return false;
-  alignas(64) T grad[most_d], squares[V], sum[V];
-  const T* const offset =
-      args.offset.data ? args.offset.data + args.first * args.offset.rs : nullptr;
-  isa<T>().linear_rows({n, d, args.X.data + args.first * args.X.rs, d, args.weights.data,
-                        args.intercept.data, offset, args.y.data + args.first * args.y.rs, nullptr},
-                       grad, squares, sum, true, true);
-  sums.squares += squares[0];
-  sums.intercept[0] += sum[0];
-  for (int64_t j = 0; j < d; ++j) sums.weights[static_cast<size_t>(j)] += grad[j];
-  return true;
-}
-
-// One chunk after the other, each added as soon as it is done.
-template <class T>
-void linear_serial(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
-  const Plan<T> plan(args);
-  T* const space = scratch.reserve_as<T>(slot_size(args) + plan.size());
-  Partial<T> partial = partial_at(args, space);
-  Chunk<T> chunk(plan, space + slot_size(args));
-  for (int64_t c = chunk0; c < chunk1; ++c) {
-    chunk.run(c * L<T>, rows_of(args, c), partial);
-    add(args, rows_of(args, c), partial, sums);
+  alignas(64) T slots[chunks_in_turn * (most_d + 2)];
+  for (int64_t c = chunk0; c < chunk1; c += chunks_in_turn) {
+    const int64_t end = std::min(chunk1, c + chunks_in_turn), first = args.first + c * L<T>;
+    const LinearRows<T> x{std::min(n, end * L<T>) - c * L<T>,
+                          d,
+                          args.X.data + first * args.X.rs,
+                          d,
+                          args.weights.data,
+                          args.intercept.data,
+                          args.offset.data ? args.offset.data + first * args.offset.rs : nullptr,
+                          args.y.data + first * args.y.rs,
+                          nullptr};
+    isa<T>().linear_rows(x, slots, slot_size(args));
+    add(args, c, end, slots, nullptr, sums);
   }
+  return true;
 }
 
 // In waves: threads fill slots, then the slots are added in the order of the chunks.
 template <class T>
-void linear_parallel(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums,
-                     int threads) {
+void linear_planned(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums,
+                    int threads) {
   const Plan<T> plan(args);
   const int64_t slot = slot_size(args), memory = lines<T>(plan.size());
-  const int64_t fitting = static_cast<int64_t>(slots_bytes / sizeof(T)) / slot;
-  const int64_t slots = std::clamp<int64_t>(fitting, threads, chunk1 - chunk0);
+  const int64_t bytes = threads == 1 ? slots_bytes_serial : slots_bytes;
+  const int64_t fitting = bytes / static_cast<int64_t>(sizeof(T)) / slot;
+  const int64_t slots =
+      std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, chunk1 - chunk0));
   T* const values = scratch.reserve_as<T>(slot * slots + memory * threads);
   T* const space = values + slot * slots;
-  std::vector<Partial<T>> partials;
-  for (int64_t s = 0; s < slots; ++s) partials.push_back(partial_at(args, values + s * slot));
+  std::vector<double> totals(static_cast<size_t>(args.sample_weight.data ? slots : 0));
+  const auto total = [&](int64_t s) {
+    return totals.empty() ? nullptr : &totals[static_cast<size_t>(s)];
+  };
 
   for (int64_t wave = chunk0; wave < chunk1; wave += slots) {
     const int64_t count = std::min(slots, chunk1 - wave);
     parallel_for(count, threads, [&](int64_t begin, int64_t end, int thread) {
       Chunk<T> chunk(plan, space + memory * thread);
-      for (int64_t s = begin; s < end; ++s)
-        chunk.run((wave + s) * L<T>, rows_of(args, wave + s), partials[static_cast<size_t>(s)]);
+      chunk.run(wave + begin, wave + end, values + begin * slot, total(begin));
     });
-    for (int64_t s = 0; s < count; ++s)
-      add(args, rows_of(args, wave + s), partials[static_cast<size_t>(s)], sums);
+    add(args, wave, wave + count, values, total(0), sums);
   }
 }
 
@@ -280,14 +323,11 @@ void linear_parallel(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
 
 template <class T>
 void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
-  if (linear_in_place(args, sums)) return;
   const int64_t chunks = chunk1 - chunk0;
   const int64_t work = 2 * (std::min(args.n, chunks * L<T>) * args.t) * (args.d + 4);
   const int threads = threads_for(chunks, work);
-  if (threads == 1)
-    linear_serial(args, chunk0, chunk1, sums);
-  else
-    linear_parallel(args, chunk0, chunk1, sums, threads);
+  if (threads == 1 && linear_in_place(args, chunk0, chunk1, sums)) return;
+  linear_planned(args, chunk0, chunk1, sums, threads);
   scratch.trim();
 }
 

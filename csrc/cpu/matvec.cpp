@@ -14,7 +14,7 @@ constexpr int64_t dot_rows_at_once = 64;
 // copied, a few rows of one chunk at a time.
 template <class T>
 void column(int64_t m, int64_t k, Matrix<const T> a, Vector<const T> b, Vector<T> c, T* packing) {
-  const bool narrow = k <= 8;
+  const bool narrow = k <= 16 && (k <= 8 || a.rs == k);
   const bool b_in_place = b.stride == 1;
   const bool a_in_place = (a.cs == 1 || k == 1) && (!narrow || a.rs == k);
   T* const sums = packing;

@@ -24,8 +24,9 @@ namespace gdcore {
                                                                        pack<T>,                   \
                                                                        dot_rows<T>,               \
                                                                        linear_rows<T>,            \
+                                                                       linear_block<T>,           \
                                                                        residuals<T>,              \
-                                                                       mse_chunk<T>,              \
+                                                                       mse<T>,                    \
                                                                        sgd<T>,                    \
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \

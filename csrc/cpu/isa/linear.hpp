@@ -19,7 +19,15 @@ inline void prefetch(const T* p, index_t ahead) {
   __builtin_prefetch(reinterpret_cast<const char*>(p) + ahead);
 }
 
-inline int at_most(int most, index_t n) {
+// The lines 4 KiB after 16 rows.
+template <class T, int D>
+inline void prefetch_rows(const T* x) {
+#pragma GCC unroll 32
+  for (int at = 0; at < 16 * D; at += 64 / static_cast<int>(sizeof(T)))
+    prefetch(x + at, prefetch_bytes);
+}
+
+constexpr int at_most(int most, index_t n) {
   return n < 0 ? 0 : n < most ? static_cast<int>(n) : most;
 }
 
@@ -31,11 +39,12 @@ struct Residuals {
   vec<T> b;
   Lanes16<T> squares = {}, sums = {};
 
-  explicit Residuals(const LinearRows<T>& x)
+  // Of the rows from `first` on.
+  Residuals(const LinearRows<T>& x, index_t first)
       : intercept(x.intercept),
-        offset(x.offset),
-        y(x.y),
-        sample_weight(x.sample_weight),
+        offset(x.offset ? x.offset + first : nullptr),
+        y(x.y + first),
+        sample_weight(x.sample_weight ? x.sample_weight + first : nullptr),
         b(broadcast(x.intercept ? *x.intercept : T(0))) {}
 
   // v: products of rows at + h W and on. Returns weighted residuals; `lanes` of them are rows.
@@ -52,185 +61,294 @@ struct Residuals {
     sums.h[h] = Whole ? sum : keep_first(lanes, sum, sums.h[h]);
     return weighted;
   }
+
+  // The sum of residuals, then that of squares.
+  inline void finish(T* out) const {
+    out[0] = sum16(sums);
+    out[1] = sum16(squares);
+  }
 };
 
-// ---- Up to 8 features: rows share a vector ----
+// ---- Up to 4 features: one vector a column ----
 
-// P lanes a row: one vector holds `rows` rows, or one row lies in `parts` vectors.
 template <class T, int D>
-struct Narrow {
-  static constexpr int N = W<T>, P = static_cast<int>(gdcore::lanes_of(D));
-  static constexpr int lanes = P < N ? P : N;  // of a row in one vector
-  static constexpr int rows = N / lanes, parts = P / lanes;
+struct Columns {
+  static constexpr int N = W<T>;
 
-  // Part q of the rows at x, of which there are at least `rows`.
-  template <int Q>
-  static inline vec<T> whole(const T* x) {
-    constexpr int left = D - Q * N;
-    if constexpr (D == P || left >= N)
-      return load(x + Q * N);
-    else if constexpr (parts > 1 || rows == 1)
-      return load_first(x + Q * N, left > 0 ? left : 0);
-    else
-      return pad(load_first(x, rows * D));
-  }
-  // The same where only `left` rows are there.
-  template <int Q>
-  static inline vec<T> some(const T* x, index_t left) {
-    if constexpr (parts > 1 || rows == 1)
-      return load_first(x + Q * N, left > 0 ? at_most(N, D - Q * N) : 0);
-    else
-      return pad(load_first(x, at_most(rows, left) * D));
-  }
-  static inline vec<T> pad(vec<T> v) {
-    if constexpr (D == P)
-      return v;
-    else
-      return pad_rows<T, D, P>(v, typename CountLanes<N>::type());
+  vec<T> weights[D];
+  Columns(const T* w, index_t) {
+    for (int j = 0; j < D; ++j) weights[j] = broadcast(w[j]);
   }
 
-  vec<T> weights[parts];
-  explicit Narrow(const T* w) {
-    for (int q = 0; q < parts; ++q) {
-      T lane[N];
-      for (int i = 0; i < N; ++i) lane[i] = q * N + i % P < D ? w[q * N + i % P] : T(0);
-      weights[q] = load(lane);
+  // Columns of N rows at x, `left` of them there.
+  template <bool Whole>
+  static inline void read(const T* x, index_t left, vec<T>* column) {
+#pragma GCC unroll 4
+    for (int j = 0; j < D; ++j)
+      column[j] = Whole ? load(x + j * N) : load_first(x + j * N, at_most(N, left * D - j * N));
+    columns<T, D>(column, typename CountLanes<N>::type());
+  }
+
+  static constexpr index_t d() { return D; }
+
+  template <bool Whole>
+  inline vec<T> dots(const T* x, index_t left) const {
+    vec<T> column[D];
+    read<Whole>(x, left, column);
+    return products(column);
+  }
+
+  // With the weights: 1, 2 or 4 lanes, folded.
+  inline vec<T> products(const vec<T>* column) const {
+    constexpr int lanes = static_cast<int>(gdcore::lanes_of(D));
+    vec<T> v[lanes] = {};
+#pragma GCC unroll 4
+    for (int j = 0; j < D; ++j) v[j] = fma(column[j], weights[j], vec<T>{});
+#pragma GCC unroll 2
+    for (int half = lanes / 2; half >= 1; half /= 2)
+#pragma GCC unroll 2
+      for (int j = 0; j < half; ++j) v[j] += v[j + half];
+    return v[0];
+  }
+
+  template <bool Whole>
+  inline void rows(const T* X, index_t i, index_t n, Residuals<T>& residuals,
+                   Lanes16<T>* acc) const {
+#pragma GCC unroll 8
+    for (int h = 0; h < Lanes16<T>::H; ++h) {
+      const index_t row = i + h * N, left = n - row;
+      if (!Whole && left <= 0) break;
+      const int lanes = at_most(N, left);
+      vec<T> column[D];
+      read<Whole>(X + row * D, left, column);
+      const vec<T> r = residuals.template take<Whole>(products(column), i, h, lanes);
+#pragma GCC unroll 4
+      for (int j = 0; j < D; ++j) {
+        const vec<T> sum = fma(r, column[j], acc[j].h[h]);
+        acc[j].h[h] = Whole ? sum : keep_first(lanes, sum, acc[j].h[h]);
+      }
     }
   }
 
-  // Products of N rows, `left` of them there.
+  inline void chunk(const T* X, index_t n, Residuals<T>& residuals, T* grad) const {
+    Lanes16<T> acc[D] = {};
+    index_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+      prefetch_rows<T, D>(X + i * D);
+      rows<true>(X, i, n, residuals, acc);
+    }
+    if (i < n) rows<false>(X, i, n, residuals, acc);
+#pragma GCC unroll 4
+    for (int j = 0; j < D; ++j) grad[j] = sum16(acc[j]);
+  }
+};
+
+// ---- Up to 16: 8 or 16 lanes a row ----
+
+constexpr int any_wide = 15;  // stands for 9 to 15 features, told at run time
+
+// One vector holds `rows_each` rows, or one row lies in `parts` vectors. Every gradient entry is
+// two chains over the rows, even and odd ones.
+template <class T, int D>
+struct RowLanes {
+  static constexpr int N = W<T>, P = static_cast<int>(gdcore::lanes_of(D));
+  static constexpr int lanes = P < N ? P : N;  // of a row in one vector
+  static constexpr int rows_each = N / lanes, parts = P / lanes, sums = 2 * P / N;
+
+  index_t features;
+  vec<T> weights[parts];
+  First<T> used[parts];  // lanes
+  RowLanes(const T* w, index_t d) : features(d) {
+    T lane[16] = {};
+    for (int i = 0; i < 16; ++i) lane[i] = i % P < d ? w[i % P] : T(0);
+    for (int q = 0; q < parts; ++q) {
+      weights[q] = load(lane + q * N);
+      used[q] = first_lanes<T>(at_most(N, d - q * N));
+    }
+  }
+
+  inline index_t d() const { return D == any_wide ? features : D; }
+
+  // Part Q of the rows at x, `left` of them there.
+  template <bool Whole, int Q>
+  inline vec<T> read(const T* x, index_t left) const {
+    if constexpr (Whole && D == P) return load(x + Q * N);
+    if constexpr (rows_each == 1) {
+      const int width = at_most(N, d() - Q * N);  // of a row in this part
+      if (Whole && D != any_wide && width == N) return load(x + Q * N);
+      if (Whole && D == any_wide) return load(x + Q * N, used[Q]);
+      return load_first(x + Q * N, Whole || left > 0 ? width : 0);
+    }
+    return pad_rows<T, D, P>(load_first(x, (Whole ? rows_each : at_most(rows_each, left)) * D),
+                             typename CountLanes<N>::type());
+  }
+
+  // Products of N rows.
   template <bool Whole>
   inline vec<T> dots(const T* x, index_t left) const {
     vec<T> v[lanes];
     unroll<lanes>([&](auto s) {
-      constexpr int row = s.value * rows;
+      constexpr int row = s.value * rows_each;
       vec<T> part[parts];
       unroll<parts>([&](auto q) {
         part[q.value] =
-            fma(Whole ? whole<q.value>(x + row * D) : some<q.value>(x + row * D, left - row),
-                weights[q.value], vec<T>{});
+            fma(read<Whole, q.value>(x + row * d(), left - row), weights[q.value], vec<T>{});
       });
+#pragma GCC unroll 3
       for (int half = parts / 2; half >= 1; half /= 2)
+#pragma GCC unroll 4
         for (int q = 0; q < half; ++q) part[q] += part[q + half];
       v[s.value] = part[0];
     });
     return row_sums<T, lanes>(v);
   }
 
-  // acc += residuals times N rows, the rows h N and on of 16.
+  // acc += residuals times N rows.
   template <bool Whole>
-  static inline void add(const T* x, vec<T> residuals, int h, index_t left, Lanes16<T>& acc) {
+  inline void add(const T* x, vec<T> residuals, index_t left, vec<T>* acc) const {
     T r[N];
-    if constexpr (rows == 1) store(r, residuals);
+    if constexpr (rows_each == 1) store(r, residuals);
     unroll<lanes>([&](auto s) {
-      constexpr int row = s.value * rows;
+      constexpr int row = s.value * rows_each;
       vec<T> factor;
-      if constexpr (rows == 1)
+      if constexpr (rows_each == 1)
         factor = broadcast(r[row]);
       else
         factor = spread<T, lanes, s.value>(residuals);
       unroll<parts>([&](auto q) {
-        vec<T>& sum = acc.h[((h * lanes + s.value) * parts + q.value) % Lanes16<T>::H];
-        if constexpr (Whole) {
-          sum = fma(factor, whole<q.value>(x + row * D), sum);
-        } else {
-          const vec<T> next = fma(factor, some<q.value>(x + row * D, left - row), sum);
-          sum = keep_first(at_most(N, (left - row) * P - q.value * N), next, sum);
-        }
+        vec<T>& sum = acc[(s.value * parts + q.value) % sums];
+        const vec<T> next = fma(factor, read<Whole, q.value>(x + row * d(), left - row), sum);
+        sum = Whole ? next : keep_first(at_most(N, (left - row) * P - q.value * N), next, sum);
       });
     });
   }
+
+  template <bool Whole>
+  inline void rows(const T* X, index_t i, index_t n, Residuals<T>& residuals, vec<T>* acc) const {
+#pragma GCC unroll 8
+    for (int h = 0; h < Lanes16<T>::H; ++h) {
+      const index_t row = i + h * N, left = n - row;
+      if (!Whole && left <= 0) break;
+      const T* const x = X + row * d();
+      const vec<T> r = residuals.template take<Whole>(dots<Whole>(x, left), i, h, at_most(N, left));
+      asm("" ::: "memory");  // rows are read again: there are too many to stay in registers
+      add<Whole>(x, r, left, acc);
+    }
+  }
+
+  inline void chunk(const T* X, index_t n, Residuals<T>& residuals, T* grad) const {
+    vec<T> acc[sums] = {};
+    index_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+      prefetch_rows<T, D>(X + i * d());
+      rows<true>(X, i, n, residuals, acc);
+    }
+    if (i < n) rows<false>(X, i, n, residuals, acc);
+    T sum[16];
+    if constexpr (P < N) acc[0] = fold<T, P>(acc[0]);
+#pragma GCC unroll 8
+    for (int q = 0; q < parts; ++q) store(sum + q * N, P < N ? acc[q] : acc[q] + acc[q + parts]);
+    for (index_t j = 0; j < d(); ++j) grad[j] = sum[j];
+  }
 };
 
-template <class T, int D, bool Whole>
-inline void rows_narrow(const Narrow<T, D>& model, const T* X, index_t i, index_t rows,
-                        Residuals<T>& residuals, Lanes16<T>& acc) {
-#pragma GCC unroll 8
-  for (int h = 0; h < Lanes16<T>::H; ++h) {
-    const index_t row = i + h * W<T>, left = rows - row;
-    if (!Whole && left <= 0) break;
-    const T* const x = X + row * D;
-    const vec<T> r = residuals.template take<Whole>(model.template dots<Whole>(x, left), i, h,
-                                                    at_most(W<T>, left));
-    Narrow<T, D>::template add<Whole>(x, r, h, left, acc);
-  }
-}
+template <class T, int D, bool Few = D <= 4>
+struct NarrowOf {
+  typedef Columns<T, D> type;
+};
+template <class T, int D>
+struct NarrowOf<T, D, false> {
+  typedef RowLanes<T, D> type;
+};
+template <class T, int D>
+using Narrow = typename NarrowOf<T, D>::type;
 
 template <class T, int D>
-void linear_narrow(const LinearRows<T>& x, Residuals<T>& residuals, T* grad) {
-  const Narrow<T, D> model(x.weights);
-  Lanes16<T> acc = {};
-  Residuals<T> local = residuals;
-  index_t i = 0;
-  for (; i + 16 <= x.rows; i += 16) {
-#pragma GCC unroll 16
-    for (int line = 0; line < static_cast<int>(D * sizeof(T) / 4); ++line)
-      prefetch(x.X + i * D, prefetch_bytes + line * 64);
-    rows_narrow<T, D, true>(model, x.X, i, x.rows, local, acc);
-  }
-  if (i < x.rows) rows_narrow<T, D, false>(model, x.X, i, x.rows, local, acc);
-  residuals = local;
-  fold_to<Narrow<T, D>::P>(acc);
-  T sums[16];
-  store16(sums, acc);
-  for (int j = 0; j < D; ++j) grad[j] = sums[j];
-}
-
-template <class T, int D>
-void dot_narrow(index_t rows, const T* X, const T* w, T* out) {
-  const Narrow<T, D> model(w);
+void dot_narrow(index_t rows, index_t k, const T* X, const T* w, T* out) {
+  const Narrow<T, D> model(w, k);
   index_t i = 0;
   for (; i + W<T> <= rows; i += W<T>)
-    store(out + i, model.template dots<true>(X + i * D, rows - i));
+    store(out + i, model.template dots<true>(X + i * model.d(), rows - i));
   if (i < rows)
     store_first(out + i, static_cast<int>(rows - i),
-                model.template dots<false>(X + i * D, rows - i));
+                model.template dots<false>(X + i * model.d(), rows - i));
+}
+
+// Whole chunks of rows, the partial sums of each `stride` after the last one's.
+template <class T, int D>
+void linear_narrow(const LinearRows<T>& x, T* partial, index_t stride) {
+  const Narrow<T, D> model(x.weights, x.d);
+  for (index_t i = 0; i < x.rows; i += L<T>, partial += stride) {
+    Residuals<T> residuals(x, i);
+    model.chunk(x.X + i * x.d, x.rows - i < L<T> ? x.rows - i : L<T>, residuals, partial);
+    residuals.finish(partial + x.d);
+  }
 }
 
 // ---- More: 16 lanes over the features ----
 
-// acc[h] = fma(x, w, acc[h]) over the first n < 16 lanes.
-template <class T>
-inline void fma_first(index_t n, const T* x, const T* w, Lanes16<T>& acc) {
-#pragma GCC unroll 8
-  for (int h = 0; h < Lanes16<T>::H; ++h) {
-    const index_t left = n - h * W<T>;
-    if (left >= W<T>) {
-      acc.h[h] = fma(load(x + h * W<T>), load(w + h * W<T>), acc.h[h]);
-    } else if (left > 0) {
-      const int lanes = static_cast<int>(left);
-      acc.h[h] = keep_first(
-          lanes, fma(load_first(x + h * W<T>, lanes), load_first(w + h * W<T>, lanes), acc.h[h]),
-          acc.h[h]);
+// Addresses of R rows from as few registers as the addressing modes allow: a pointer for every
+// four. Left to itself the compiler keeps one a row, most of them in memory.
+template <class T, int R>
+struct RowPointers {
+  static constexpr int groups = (R + 3) / 4;
+  const T* group[groups];
+  index_t ld, ld3;
+
+  RowPointers(const T* x, index_t ldx) : ld(ldx), ld3(3 * ldx) {
+#pragma GCC unroll 4
+    for (int g = 0; g < groups; ++g) {
+      group[g] = x + 4 * g * ldx;
+      asm("" : "+r"(group[g]));
+    }
+    asm("" : "+r"(ld), "+r"(ld3));
+  }
+  inline const T* row(int i) const {
+    const T* const x = group[i / 4];
+    return i % 4 == 0 ? x : i % 4 == 1 ? x + ld : i % 4 == 2 ? x + 2 * ld : x + ld3;
+  }
+  inline void move(index_t columns) {
+#pragma GCC unroll 4
+    for (int g = 0; g < groups; ++g) {
+      group[g] += columns;
+      asm("" : "+r"(group[g]));
     }
   }
-}
+};
 
-// R rows of at most L columns: lanes 8, 4, ... folded until one vector a row is left.
+// R rows of at most L columns: lanes 8, 4, ... folded until one vector a row is left. Meanwhile the
+// lines from `next` on are asked for, as many as are read.
 template <class T, int R>
-inline void lanes_of_rows(index_t k, const T* X, index_t ldx, const T* w, index_t ahead,
+inline void lanes_of_rows(index_t k, const T* X, index_t ldx, const T* w, const T*& next,
                           vec<T>* out) {
-  constexpr int H = Lanes16<T>::H;
+  constexpr int H = Lanes16<T>::H, line = 64 / static_cast<int>(sizeof(T));
+  RowPointers<T, R> x(X, ldx);
   Lanes16<T> acc[R] = {};
   index_t p = 0;
-  for (; p + 16 <= k; p += 16) {
+  for (; p + 16 <= k; p += 16, x.move(16), next += 16 * R) {
+#pragma GCC unroll 32
+    for (int at = 0; at < 16 * R; at += line) prefetch(next + at, 0);
 #pragma GCC unroll 8
     for (int h = 0; h < H; ++h) {
       const vec<T> right = load(w + p + h * W<T>);
 #pragma GCC unroll 16
-      for (int i = 0; i < R; ++i) {
-        const T* const x = X + i * ldx + p + h * W<T>;
-        if (h * W<T> * sizeof(T) % 64 == 0) prefetch(x, ahead);
-        acc[i].h[h] = fma(load(x), right, acc[i].h[h]);
-      }
+      for (int i = 0; i < R; ++i) acc[i].h[h] = fma(load(x.row(i) + h * W<T>), right, acc[i].h[h]);
     }
   }
   if (p < k) {
+#pragma GCC unroll 32
+    for (int at = 0; at < 16 * R; at += line) prefetch(next + at, 0);
+    next += (k - p) * R;
+#pragma GCC unroll 8
+    for (int h = 0; h < H; ++h) {
+      const index_t left = k - p - h * W<T>;
+      if (left <= 0) break;
+      const int lanes = at_most(W<T>, left);
+      const vec<T> right = load_first(w + p + h * W<T>, lanes);
 #pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      const T* const x = X + i * ldx + p;
-      prefetch(x, ahead);
-      fma_first(k - p, x, w + p, acc[i]);
+      for (int i = 0; i < R; ++i)
+        acc[i].h[h] = keep_first(
+            lanes, fma(load_first(x.row(i) + h * W<T>, lanes), right, acc[i].h[h]), acc[i].h[h]);
     }
   }
 #pragma GCC unroll 16
@@ -248,13 +366,14 @@ constexpr int rows_at_once = (GDCORE_VECTOR_BYTES == 64 ? 16 : 8) / Lanes16<T>::
 template <class T>
 inline vec<T> dots_wide(index_t k, const T* X, index_t ldx, const T* w, index_t ahead) {
   constexpr int N = W<T>, R = rows_at_once<T> < N ? rows_at_once<T> : N;
+  const T* next = X + ahead;
   vec<T> total = {};
   for (index_t p = 0; p < k; p += L<T>) {
     const index_t len = k - p < L<T> ? k - p : L<T>;
     vec<T> v[N];
 #pragma GCC unroll 16
     for (int i = 0; i < N; i += R)
-      lanes_of_rows<T, R>(len, X + i * ldx + p, ldx, w + p, ahead, v + i);
+      lanes_of_rows<T, R>(len, X + i * ldx + p, ldx, w + p, next, v + i);
     const vec<T> sums = row_sums<T, N>(v);
     total = p == 0 ? sums : total + sums;
   }
@@ -263,56 +382,83 @@ inline vec<T> dots_wide(index_t k, const T* X, index_t ldx, const T* w, index_t 
 
 template <class T>
 inline T dot_wide(index_t k, const T* x, const T* w) {
+  const T* next = x + prefetch_bytes / static_cast<index_t>(sizeof(T));
   T total = 0;
   for (index_t p = 0; p < k; p += L<T>) {
     vec<T> v[1];
-    lanes_of_rows<T, 1>(k - p < L<T> ? k - p : L<T>, x + p, 0, w + p, prefetch_bytes, v);
+    lanes_of_rows<T, 1>(k - p < L<T> ? k - p : L<T>, x + p, 0, w + p, next, v);
     const T sum = fold<T, 1>(v[0])[0];
     total = p == 0 ? sum : total + sum;
   }
   return total;
 }
 
-// R rows at once, d >= 9: each entry is one chain over the rows.
+// How far ahead of `rows` rows to ask for more: the next ones, and no less than the least.
+template <class T>
+inline index_t lead_of(index_t rows, index_t ldx) {
+  constexpr index_t least = prefetch_bytes / static_cast<index_t>(sizeof(T));
+  const index_t block = rows * ldx;
+  return block > least ? block : least;
+}
+
+// R rows at once, d > 16: each entry is one chain over the rows. C vectors of them from j on, the
+// last one perhaps only partly of X. The gradient itself is read and written in whole vectors: a
+// masked store would hold up the next load.
+template <class T, int R, int C, bool Whole>
+inline void grad_columns(const vec<T>* left, RowPointers<T, R> x, index_t j, First<T> last, T* grad,
+                         bool first) {
+  x.move(j);
+  vec<T> g[C] = {};
+  if (!first)
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) g[c] = load(grad + j + c * W<T>);
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      const T* const at = x.row(i) + c * W<T>;
+      g[c] = fma(left[i], Whole || c < C - 1 ? load(at) : load(at, last), g[c]);
+    }
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) store(grad + j + c * W<T>, g[c]);
+}
+
 template <class T, int R>
 inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad, bool first) {
+  constexpr int N = W<T>;
+  const RowPointers<T, R> x(X, ldx);
   vec<T> left[R];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) left[i] = broadcast(r[i]);
+  const First<T> all = first_lanes<T>(N);
   index_t j = 0;
-  for (; j + 2 * W<T> <= d; j += 2 * W<T>) {
-    vec<T> g = first ? vec<T>{} : load(grad + j), h = first ? vec<T>{} : load(grad + j + W<T>);
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      g = fma(left[i], load(X + i * ldx + j), g);
-      h = fma(left[i], load(X + i * ldx + j + W<T>), h);
-    }
-    store(grad + j, g);
-    store(grad + j + W<T>, h);
-  }
-  for (; j < d; j += W<T>) {
-    const int lanes = at_most(W<T>, d - j);
-    vec<T> g = first ? vec<T>{} : load_first(grad + j, lanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) g = fma(left[i], load_first(X + i * ldx + j, lanes), g);
-    store_first(grad + j, lanes, g);
+  for (; j + 4 * N <= d; j += 4 * N) grad_columns<T, R, 4, true>(left, x, j, all, grad, first);
+  const index_t vectors = (d - j + N - 1) / N;
+  if (vectors == 0) return;
+  const First<T> last = first_lanes<T>(static_cast<int>(d - j - (vectors - 1) * N));
+  switch (vectors) {
+    case 1: return grad_columns<T, R, 1, false>(left, x, j, last, grad, first);
+    case 2: return grad_columns<T, R, 2, false>(left, x, j, last, grad, first);
+    case 3: return grad_columns<T, R, 3, false>(left, x, j, last, grad, first);
+    default: return grad_columns<T, R, 4, false>(left, x, j, last, grad, first);
   }
 }
 
+// Rows of a chunk from `first` on. Blocks of 16 rows are still in L1 when they are read again.
 template <class T>
-void linear_wide(const LinearRows<T>& x, Residuals<T>& residuals, T* grad, bool first) {
+void rows_wide(const LinearRows<T>& x, Residuals<T>& residuals, T* grad, bool first) {
   constexpr int R = GDCORE_VECTOR_BYTES == 64 ? 16 : 8;
-  const index_t block = static_cast<index_t>(sizeof(T)) * 16 * x.ldx;
-  const index_t ahead = block > prefetch_bytes ? block : prefetch_bytes;
+  const index_t ahead = lead_of<T>(16, x.ldx);
   index_t i = 0;
   for (; i + 16 <= x.rows; i += 16) {
     T r[16];
 #pragma GCC unroll 8
     for (int h = 0; h < Lanes16<T>::H; ++h) {
       const T* const X = x.X + (i + h * W<T>)*x.ldx;
-      store(r + h * W<T>, residuals.template take<true>(
-                              dots_wide<T>(x.d, X, x.ldx, x.weights, ahead), i, h, W<T>));
+      const vec<T> dots = dots_wide<T>(x.d, X, x.ldx, x.weights, ahead);
+      store(r + h * W<T>, residuals.template take<true>(dots, i, h, W<T>));
     }
+#pragma GCC unroll 2
     for (int s = 0; s < 16; s += R)
       grad_wide<T, R>(x.d, x.X + (i + s) * x.ldx, x.ldx, r + s, grad, first && i + s == 0);
   }
@@ -326,24 +472,45 @@ void linear_wide(const LinearRows<T>& x, Residuals<T>& residuals, T* grad, bool 
     grad_wide<T, 1>(x.d, x.X + (i + s) * x.ldx, x.ldx, r + s, grad, first && i + s == 0);
 }
 
+template <class T>
+inline LinearRows<T> some_rows(LinearRows<T> x, index_t first, index_t most) {
+  x.rows = x.rows - first < most ? x.rows - first : most;
+  x.X += first * x.ldx;
+  return x;
+}
+
+template <class T>
+void linear_wide(const LinearRows<T>& x, T* partial, index_t stride) {
+  for (index_t i = 0; i < x.rows; i += L<T>, partial += stride) {
+    Residuals<T> residuals(x, i);
+    rows_wide(some_rows(x, i, L<T>), residuals, partial, true);
+    residuals.finish(partial + x.d);
+  }
+}
+
 // ---- Entries of the table ----
+
+// f(Int<D>) for the kernel made for d <= 16 features.
+template <class F>
+inline void narrow_of(index_t d, F&& f) {
+  switch (d) {
+    case 1: return f(Int<1>());
+    case 2: return f(Int<2>());
+    case 3: return f(Int<3>());
+    case 4: return f(Int<4>());
+    case 5: return f(Int<5>());
+    case 6: return f(Int<6>());
+    case 7: return f(Int<7>());
+    case 8: return f(Int<8>());
+    case 16: return f(Int<16>());
+    default: return f(Int<any_wide>());
+  }
+}
 
 template <class T>
 void dot_rows(index_t rows, index_t k, bool narrow, const T* X, index_t ldx, const T* w, T* out) {
-  if (narrow) {
-    switch (k) {
-      case 1: return dot_narrow<T, 1>(rows, X, w, out);
-      case 2: return dot_narrow<T, 2>(rows, X, w, out);
-      case 3: return dot_narrow<T, 3>(rows, X, w, out);
-      case 4: return dot_narrow<T, 4>(rows, X, w, out);
-      case 5: return dot_narrow<T, 5>(rows, X, w, out);
-      case 6: return dot_narrow<T, 6>(rows, X, w, out);
-      case 7: return dot_narrow<T, 7>(rows, X, w, out);
-      default: return dot_narrow<T, 8>(rows, X, w, out);
-    }
-  }
-  const index_t block = static_cast<index_t>(sizeof(T)) * W<T> * ldx;
-  const index_t ahead = block > prefetch_bytes ? block : prefetch_bytes;
+  if (narrow) return narrow_of(k, [&](auto d) { dot_narrow<T, d.value>(rows, k, X, w, out); });
+  const index_t ahead = lead_of<T>(W<T>, ldx);
   index_t i = 0;
   for (; i + W<T> <= rows; i += W<T>) store(out + i, dots_wide<T>(k, X + i * ldx, ldx, w, ahead));
   for (; i < rows; ++i) out[i] = dot_wide(k, X + i * ldx, w);
@@ -355,7 +522,7 @@ void residuals(index_t n, T* r, const T* offset, const T* y, const T* sample_wei
   x.offset = offset;
   x.y = y;
   x.sample_weight = sample_weight;
-  Residuals<T> sums(x);
+  Residuals<T> sums(x, 0);
   for (index_t i = 0; i < n; i += 16) {
 #pragma GCC unroll 8
     for (int h = 0; h < Lanes16<T>::H; ++h) {
@@ -372,23 +539,19 @@ void residuals(index_t n, T* r, const T* offset, const T* y, const T* sample_wei
 }
 
 template <class T>
-void linear_rows(const LinearRows<T>& x, T* grad, T* squares, T* sums, bool first, bool last) {
-  Residuals<T> residuals(x);
-  if (!first) residuals.squares = load16(squares), residuals.sums = load16(sums);
-  switch (x.d) {
-    case 1: linear_narrow<T, 1>(x, residuals, grad); break;
-    case 2: linear_narrow<T, 2>(x, residuals, grad); break;
-    case 3: linear_narrow<T, 3>(x, residuals, grad); break;
-    case 4: linear_narrow<T, 4>(x, residuals, grad); break;
-    case 5: linear_narrow<T, 5>(x, residuals, grad); break;
-    case 6: linear_narrow<T, 6>(x, residuals, grad); break;
-    case 7: linear_narrow<T, 7>(x, residuals, grad); break;
-    case 8: linear_narrow<T, 8>(x, residuals, grad); break;
-    default: linear_wide<T>(x, residuals, grad, first);
-  }
-  if (last) fold_to<1>(residuals.squares), fold_to<1>(residuals.sums);
-  store16(squares, residuals.squares);
-  store16(sums, residuals.sums);
+void linear_rows(const LinearRows<T>& x, T* partial, index_t stride) {
+  if (x.d < 1 || x.d > 16) return linear_wide<T>(x, partial, stride);
+  narrow_of(x.d, [&](auto d) { linear_narrow<T, d.value>(x, partial, stride); });
+}
+
+template <class T>
+void linear_block(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last) {
+  Residuals<T> residuals(x, 0);
+  if (!first) residuals.sums = load16(lanes), residuals.squares = load16(lanes + 16);
+  rows_wide(x, residuals, partial, first);
+  if (last) return residuals.finish(partial + x.d);
+  store16(lanes, residuals.sums);
+  store16(lanes + 16, residuals.squares);
 }
 
 }  // namespace

@@ -65,6 +65,13 @@ inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) {
 inline vec<double> keep_first(int n, vec<double> yes, vec<double> no) {
   return (vec<double>)_mm512_mask_mov_pd((__m512d)no, (__mmask8)((1u << n) - 1), (__m512d)yes);
 }
+// Lane i of v where bit i of the mask is set, else of u.
+inline vec<float> blend(unsigned mask, vec<float> u, vec<float> v) {
+  return (vec<float>)_mm512_mask_blend_ps((__mmask16)mask, (__m512)u, (__m512)v);
+}
+inline vec<double> blend(unsigned mask, vec<double> u, vec<double> v) {
+  return (vec<double>)_mm512_mask_blend_pd((__mmask8)mask, (__m512d)u, (__m512d)v);
+}
 #elif GDCORE_VECTOR_BYTES == 32
 inline vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {
   return (vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -140,6 +147,68 @@ inline V keep_first(int n, V yes, V no) {
 }
 #endif
 
+// Stores past the caches; p is aligned to a vector. stream_end comes after the last one.
+#if GDCORE_VECTOR_BYTES == 64
+inline void stream(float* p, vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
+inline void stream(double* p, vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
+#elif GDCORE_VECTOR_BYTES == 32
+inline void stream(float* p, vec<float> v) { _mm256_stream_ps(p, (__m256)v); }
+inline void stream(double* p, vec<double> v) { _mm256_stream_pd(p, (__m256d)v); }
+#elif defined(__SSE2__)
+inline void stream(float* p, vec<float> v) { _mm_stream_ps(p, (__m128)v); }
+inline void stream(double* p, vec<double> v) { _mm_stream_pd(p, (__m128d)v); }
+#else
+template <class T>
+inline void stream(T* p, vec<T> v) {
+  store(p, v);
+}
+#endif
+inline void stream_end() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+// The first n lanes, told once for many loads.
+#if GDCORE_VECTOR_BYTES == 64
+template <class T>
+using First = unsigned;
+template <class T>
+inline First<T> first_lanes(int n) {
+  return (1u << n) - 1;
+}
+inline vec<float> load(const float* p, First<float> mask) {
+  return (vec<float>)_mm512_maskz_loadu_ps((__mmask16)mask, p);
+}
+inline vec<double> load(const double* p, First<double> mask) {
+  return (vec<double>)_mm512_maskz_loadu_pd((__mmask8)mask, p);
+}
+#elif GDCORE_VECTOR_BYTES == 32
+template <class T>
+using First = __m256i;
+template <class T>
+inline First<T> first_lanes(int n) {
+  return mask_first(T(0), n);
+}
+inline vec<float> load(const float* p, First<float> mask) {
+  return (vec<float>)_mm256_maskload_ps(p, mask);
+}
+inline vec<double> load(const double* p, First<double> mask) {
+  return (vec<double>)_mm256_maskload_pd(p, mask);
+}
+#else
+template <class T>
+using First = int;
+template <class T>
+inline First<T> first_lanes(int n) {
+  return n;
+}
+template <class T>
+inline vec<T> load(const T* p, First<T> n) {
+  return load_first(p, n);
+}
+#endif
+
 // Lane i of the result is lane source(i) of v, or of u and v side by side, for a constant
 // permutation.
 template <int... I>
@@ -195,8 +264,12 @@ inline vec<T> add_distant(vec<T> v) {
 template <class T, int H, int... I>
 inline vec<T> add_distant(vec<T> u, vec<T> v, Lanes<I...>) {
   constexpr int N = W<T>;
-  return shuffle<T>(u, v, Lanes<(I & H ? N + I : I)...>()) +
-         shuffle<T>(u, v, Lanes<(I & H ? N : 0) + (I ^ H)...>());
+#if GDCORE_VECTOR_BYTES == 64  // gcc takes a shuffle where a blend leaves the shuffling port free
+  const vec<T> own = blend(((I & H ? 1u << I : 0u) | ...), u, v);
+#else
+  const vec<T> own = shuffle<T>(u, v, Lanes<(I & H ? N + I : I)...>());
+#endif
+  return own + shuffle<T>(u, v, Lanes<(I & H ? N : 0) + (I ^ H)...>());
 }
 
 // v[s] holds W / P rows of P lanes each: every row's lanes folded P/2, ..., 1, rows in order.
@@ -217,8 +290,10 @@ inline vec<T> order_rows(vec<T> v, Lanes<I...>) {
 template <class T, int P>
 inline vec<T> row_sums(vec<T>* v) {
   fold_rows<T, P, P / 2>(v);
-  if constexpr (P == 1 || P == W<T>) return v[0];
-  return order_rows<T, P>(v[0], typename CountLanes<W<T>>::type());
+  if constexpr (P == 1 || P == W<T>)
+    return v[0];
+  else
+    return order_rows<T, P>(v[0], typename CountLanes<W<T>>::type());
 }
 
 // The rows of v[s] above, each value P times: lane i takes lane s W / P + i / P.
@@ -235,6 +310,36 @@ inline vec<T> spread(vec<T> v) {
 template <class T, int D, int P, int... I>
 inline vec<T> pad_rows(vec<T> v, Lanes<I...>) {
   return shuffle<T>(v, vec<T>{}, Lanes < I % P<D ? I / P * D + I % P : W<T>...>());
+}
+
+// W rows of D <= 4 elements that lie together in v[0] to v[D - 1], turned to D columns.
+template <class T, int D, int... I>
+inline void columns(vec<T>* v, Lanes<I...>) {
+  constexpr int N = W<T>;
+  if constexpr (D == 2) {
+    const vec<T> even = shuffle<T>(v[0], v[1], Lanes<2 * I...>());
+    v[1] = shuffle<T>(v[0], v[1], Lanes<2 * I + 1 ...>());
+    v[0] = even;
+  } else if constexpr (D == 3) {
+    vec<T> c[3];
+    unroll<3>([&](auto j) {
+      constexpr int J = j.value;
+      const vec<T> head = shuffle<T>(v[0], v[1], Lanes<(3 * I + J) % (2 * N)...>());
+      c[J] = shuffle<T>(head, v[2], Lanes<(3 * I + J < 2 * N ? I : 3 * I + J - N)...>());
+    });
+    v[0] = c[0], v[1] = c[1], v[2] = c[2];
+  } else if constexpr (D == 4) {
+    // Two columns of half the rows in each vector, then whole columns.
+    vec<T> c[4];
+    unroll<2>([&](auto j) {
+      constexpr int J = 2 * j.value;
+      typedef Lanes<(I < N / 2 ? 4 * I + J : 4 * (I - N / 2) + J + 1)...> Pair;
+      const vec<T> low = shuffle<T>(v[0], v[1], Pair()), high = shuffle<T>(v[2], v[3], Pair());
+      c[J] = shuffle<T>(low, high, Lanes<(I < N / 2 ? I : I + N / 2)...>());
+      c[J + 1] = shuffle<T>(low, high, Lanes<(I < N / 2 ? I + N / 2 : I + N)...>());
+    });
+    v[0] = c[0], v[1] = c[1], v[2] = c[2], v[3] = c[3];
+  }
 }
 
 // The 16 lanes of the contract, as H vectors.
@@ -266,9 +371,7 @@ inline vec<T> fold(vec<T> v) {
 }
 template <int P, class T>
 inline void fold_to(Lanes16<T>& v) {
-#pragma GCC unroll 4
   for (int half = Lanes16<T>::H / 2; half >= 1 && half * W<T> >= P; half /= 2)
-#pragma GCC unroll 4
     for (int h = 0; h < half; ++h) v.h[h] += v.h[h + half];
   v.h[0] = fold<T, P>(v.h[0]);
 }

@@ -38,7 +38,7 @@ template <class T>
 struct LinearRows {
   int64_t rows, d;
   const T* X;
-  int64_t ldx;                                                // from row to row; d if d <= 8
+  int64_t ldx;                                                // from row to row; d if d <= 16
   const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null: not weights, not y
 };
 
@@ -52,23 +52,26 @@ struct IsaTable {
   // A panel for tiles: out[p * width + j] = x[p * ks + j * js] for j < n, zero for n <= j < width.
   void (*pack)(int64_t k, int n, int width, const T* x, int64_t ks, int64_t js, T* out);
 
-  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 8 is all of the
+  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 16 is all of the
   // sum, and ldx = k.
   void (*dot_rows)(int64_t rows, int64_t k, bool narrow, const T* X, int64_t ldx, const T* w,
                    T* out);
 
-  // Loss and gradient of some rows of a chunk; grad has d elements, squares and sums have 16. A
-  // chunk's rows may come in several calls if d >= 9, all but the last with rows a multiple of 16:
-  // `first` starts the sums, `last` folds them to squares[0], sums[0].
-  void (*linear_rows)(const LinearRows<T>& x, T* grad, T* squares, T* sums, bool first, bool last);
+  // Loss and gradient of whole chunks of rows. A chunk's sums, X^T r (d), 1^T r and squares, go to
+  // partial, those of the next one to partial + stride; as many whole cache lines are written.
+  void (*linear_rows)(const LinearRows<T>& x, T* partial, int64_t stride);
+
+  // The same for one chunk of d > 16 whose rows come in several calls, all but the last with a
+  // multiple of 16. lanes has 32 elements, kept between the calls.
+  void (*linear_block)(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last);
 
   // r (n) -> (r + offset - y) * sample_weight for one chunk; the sum of weighted squares.
   void (*residuals)(int64_t n, T* r, const T* offset, const T* y, const T* sample_weight,
                     T* squares);
 
-  // Sum of squares of pred - target for one chunk; gradient * residual goes to out unless it is
-  // null.
-  T (*mse_chunk)(int64_t n, const T* pred, const T* target, T* out, T gradient);
+  // Sums of squares of pred - target, one for each chunk of n. gradient * residual goes to out
+  // unless it is null; `streams`: past the caches.
+  void (*mse)(int64_t n, const T* pred, const T* target, T* out, T gradient, bool streams, T* sums);
 
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, const SgdStep<T>& step);
 
