@@ -1,5 +1,6 @@
 // Loss and gradient of a linear model over a range of row chunks: X is read once from memory.
 #include <algorithm>
+#include <cstring>
 
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
@@ -116,8 +117,15 @@ class Chunk {
   void locate(int64_t begin, int64_t n) {
     begin_ = args_.first + begin;
     n_ = n;
-    if (rows_)
-      for (int64_t i = 0; i < n; ++i) rows_[i] = (*args_.order)(begin_ + i);
+    if (!rows_) return;
+    args_.order->rows(begin_, n, rows_);
+    constexpr int64_t line = 64 / sizeof(T), most_lines = 4;
+    for (int64_t i = 0; i < n; ++i) {  // all of them at once: each is somewhere else
+      const T* const x = args_.X.data + rows_[i] * args_.X.rs;
+      for (int64_t j = 0; j < std::min(args_.d, most_lines * line); j += line)
+        __builtin_prefetch(x + j * args_.X.cs);
+      __builtin_prefetch(args_.y.data + rows_[i] * args_.y.rs);
+    }
   }
 
   void run_one(T* slot) {
@@ -165,7 +173,11 @@ class Chunk {
     T* to = X_;
     for (int64_t i = i0; i < i0 + rows; ++i) {
       const T* from = args_.X.data + row(i) * args_.X.rs;
-      for (int64_t j = 0; j < d; ++j) *to++ = from[j * cs];
+      if (cs == 1)
+        std::memcpy(to, from, static_cast<size_t>(d) * sizeof(T));
+      else
+        for (int64_t j = 0; j < d; ++j) to[j] = from[j * cs];
+      to += d;
     }
     return X_;
   }

@@ -23,6 +23,7 @@ namespace gdcore {
                                                                        run_tiles<T>,              \
                                                                        pack<T>,                   \
                                                                        dot_rows<T>,               \
+                                                                       dot_columns<T>,            \
                                                                        linear_rows<T>,            \
                                                                        linear_block<T>,           \
                                                                        residuals<T>,              \

@@ -516,6 +516,43 @@ void dot_rows(index_t rows, index_t k, bool narrow, const T* X, index_t ldx, con
   for (; i < rows; ++i) out[i] = dot_wide(k, X + i * ldx, w);
 }
 
+// P lanes of the columns, one vector of rows each.
+template <class T, int P>
+void dot_columns(index_t rows, index_t k, const T* X, index_t ldx, const T* w, T* out) {
+  for (index_t i = 0; i < rows; i += W<T>) {
+    const int lanes = at_most(W<T>, rows - i);
+    const First<T> mask = first_lanes<T>(lanes);
+    const T* x = X + i;
+    vec<T> acc[P] = {};
+    index_t p = 0;
+    for (; p + P <= k; p += P) {
+#pragma GCC unroll 16
+      for (int s = 0; s < P; ++s, x += ldx)
+        acc[s] = fma(load(x, mask), broadcast(w[p + s]), acc[s]);
+    }
+#pragma GCC unroll 16
+    for (int s = 0; s < P; ++s)
+      if (p + s < k) acc[s] = fma(load(x + s * ldx, mask), broadcast(w[p + s]), acc[s]);
+#pragma GCC unroll 4
+    for (int half = P / 2; half >= 1; half /= 2)
+#pragma GCC unroll 8
+      for (int s = 0; s < half; ++s) acc[s] += acc[s + half];
+    store_first(out + i, lanes, acc[0]);
+  }
+}
+
+template <class T>
+void dot_columns(index_t rows, index_t k, index_t lanes, const T* X, index_t ldx, const T* w,
+                 T* out) {
+  switch (lanes) {
+    case 1: return dot_columns<T, 1>(rows, k, X, ldx, w, out);
+    case 2: return dot_columns<T, 2>(rows, k, X, ldx, w, out);
+    case 4: return dot_columns<T, 4>(rows, k, X, ldx, w, out);
+    case 8: return dot_columns<T, 8>(rows, k, X, ldx, w, out);
+    default: return dot_columns<T, 16>(rows, k, X, ldx, w, out);
+  }
+}
+
 template <class T>
 void residuals(index_t n, T* r, const T* offset, const T* y, const T* sample_weight, T* squares) {
   LinearRows<T> x{};

@@ -154,7 +154,7 @@ inline void stream(double* p, vec<double> v) { _mm512_stream_pd(p, (__m512d)v); 
 #elif GDCORE_VECTOR_BYTES == 32
 inline void stream(float* p, vec<float> v) { _mm256_stream_ps(p, (__m256)v); }
 inline void stream(double* p, vec<double> v) { _mm256_stream_pd(p, (__m256d)v); }
-#elif defined(__SSE2__)
+#elif defined(__x86_64__)
 inline void stream(float* p, vec<float> v) { _mm_stream_ps(p, (__m128)v); }
 inline void stream(double* p, vec<double> v) { _mm_stream_pd(p, (__m128d)v); }
 #else
@@ -164,7 +164,7 @@ inline void stream(T* p, vec<T> v) {
 }
 #endif
 inline void stream_end() {
-#if defined(__SSE2__)
+#if defined(__x86_64__)
   _mm_sfence();
 #endif
 }

@@ -57,6 +57,10 @@ struct IsaTable {
   void (*dot_rows)(int64_t rows, int64_t k, bool narrow, const T* X, int64_t ldx, const T* w,
                    T* out);
 
+  // The same for X whose columns are contiguous, ldx apart, and sums in so many lanes.
+  void (*dot_columns)(int64_t rows, int64_t k, int64_t lanes, const T* X, int64_t ldx, const T* w,
+                      T* out);
+
   // Loss and gradient of whole chunks of rows. A chunk's sums, X^T r (d), 1^T r and squares, go to
   // partial, those of the next one to partial + stride; as many whole cache lines are written.
   void (*linear_rows)(const LinearRows<T>& x, T* partial, int64_t stride);
