@@ -380,17 +380,19 @@ inline vec<T> dots_wide(index_t k, const T* X, index_t ldx, const T* w, index_t 
   return total;
 }
 
-template <class T>
-inline T dot_wide(index_t k, const T* x, const T* w) {
-  const T* next = x + prefetch_bytes / static_cast<index_t>(sizeof(T));
-  T total = 0;
+// The same for R < W rows.
+template <class T, int R>
+inline void dots_few(index_t k, const T* X, index_t ldx, const T* w, T* out) {
+  const T* next = X + prefetch_bytes / static_cast<index_t>(sizeof(T));
   for (index_t p = 0; p < k; p += L<T>) {
-    vec<T> v[1];
-    lanes_of_rows<T, 1>(k - p < L<T> ? k - p : L<T>, x + p, 0, w + p, next, v);
-    const T sum = fold<T, 1>(v[0])[0];
-    total = p == 0 ? sum : total + sum;
+    vec<T> v[R];
+    lanes_of_rows<T, R>(k - p < L<T> ? k - p : L<T>, X + p, ldx, w + p, next, v);
+#pragma GCC unroll 4
+    for (int i = 0; i < R; ++i) {
+      const T sum = fold<T, 1>(v[i])[0];
+      out[i] = p == 0 ? sum : out[i] + sum;
+    }
   }
-  return total;
 }
 
 // How far ahead of `rows` rows to ask for more: the next ones, and no less than the least.
@@ -464,7 +466,8 @@ void rows_wide(const LinearRows<T>& x, Residuals<T>& residuals, T* grad, bool fi
   }
   if (i == x.rows) return;
   T r[16] = {};
-  for (index_t s = 0; i + s < x.rows; ++s) r[s] = dot_wide(x.d, x.X + (i + s) * x.ldx, x.weights);
+  for (index_t s = 0; i + s < x.rows; ++s)
+    dots_few<T, 1>(x.d, x.X + (i + s) * x.ldx, 0, x.weights, r + s);
   for (int h = 0; h < Lanes16<T>::H && i + h * W<T> < x.rows; ++h)
     store(r + h * W<T>, residuals.template take<false>(load(r + h * W<T>), i, h,
                                                        at_most(W<T>, x.rows - i - h * W<T>)));
@@ -511,9 +514,11 @@ template <class T>
 void dot_rows(index_t rows, index_t k, bool narrow, const T* X, index_t ldx, const T* w, T* out) {
   if (narrow) return narrow_of(k, [&](auto d) { dot_narrow<T, d.value>(rows, k, X, w, out); });
   const index_t ahead = lead_of<T>(W<T>, ldx);
+  constexpr int few = rows_at_once<T> < 4 ? rows_at_once<T> : 4;
   index_t i = 0;
   for (; i + W<T> <= rows; i += W<T>) store(out + i, dots_wide<T>(k, X + i * ldx, ldx, w, ahead));
-  for (; i < rows; ++i) out[i] = dot_wide(k, X + i * ldx, w);
+  for (; i + few <= rows; i += few) dots_few<T, few>(k, X + i * ldx, ldx, w, out + i);
+  for (; i < rows; ++i) dots_few<T, 1>(k, X + i * ldx, ldx, w, out + i);
 }
 
 // P lanes of the columns, one vector of rows each.
@@ -527,8 +532,10 @@ void dot_columns(index_t rows, index_t k, const T* X, index_t ldx, const T* w, T
     index_t p = 0;
     for (; p + P <= k; p += P) {
 #pragma GCC unroll 16
-      for (int s = 0; s < P; ++s, x += ldx)
+      for (int s = 0; s < P; ++s, x += ldx) {
+        prefetch(x, prefetch_bytes);
         acc[s] = fma(load(x, mask), broadcast(w[p + s]), acc[s]);
+      }
     }
 #pragma GCC unroll 16
     for (int s = 0; s < P; ++s)
