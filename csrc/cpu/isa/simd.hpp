@@ -147,22 +147,19 @@ inline V keep_first(int n, V yes, V no) {
 }
 #endif
 
-// Stores past the caches; p is aligned to a vector. stream_end comes after the last one.
-#if GDCORE_VECTOR_BYTES == 64
-inline void stream(float* p, vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
-inline void stream(double* p, vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
-#elif GDCORE_VECTOR_BYTES == 32
-inline void stream(float* p, vec<float> v) { _mm256_stream_ps(p, (__m256)v); }
-inline void stream(double* p, vec<double> v) { _mm256_stream_pd(p, (__m256d)v); }
-#elif defined(__x86_64__)
-inline void stream(float* p, vec<float> v) { _mm_stream_ps(p, (__m128)v); }
-inline void stream(double* p, vec<double> v) { _mm_stream_pd(p, (__m128d)v); }
-#else
+// Past the caches, so that a line is not read before it is written. p is aligned to a vector.
 template <class T>
 inline void stream(T* p, vec<T> v) {
+#if GDCORE_VECTOR_BYTES == 64
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif GDCORE_VECTOR_BYTES == 32
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#elif defined(__x86_64__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#else
   store(p, v);
-}
 #endif
+}
 inline void stream_end() {
 #if defined(__x86_64__)
   _mm_sfence();
