@@ -20,6 +20,9 @@ constexpr int64_t chunks_of(int64_t terms, int64_t chunk) { return (terms + chun
 // vector.
 constexpr int64_t lanes_of(int64_t k) { return k > 8 ? 16 : k > 4 ? 8 : k > 2 ? 4 : k > 1 ? 2 : 1; }
 
+// Chains of a gradient entry of one target, row i in chain i mod chains_of(d).
+constexpr int64_t chains_of(int64_t d) { return d > 16 ? 1 : d > 4 ? 2 : V; }
+
 enum class Reduction { mean, sum, half_mean, half_sum };
 
 // loss = T(sum of squares / divisor); gradient = T(gradient * sum of products): in double, rounded

@@ -38,18 +38,35 @@ uint64_t mix(uint64_t half, uint32_t key) {
 
 }  // namespace
 
+uint64_t Permutation::shuffled(uint64_t x) const {
+  const uint64_t left_mask = (uint64_t{1} << left_bits_) - 1;
+  const uint64_t right_mask = (uint64_t{1} << right_bits_) - 1;
+  uint64_t left = x >> right_bits_, right = x & right_mask;
+  for (int i = 0; i < rounds; i += 2) {
+    left ^= mix(right, keys_[i]) & left_mask;
+    right ^= mix(left, keys_[i + 1]) & right_mask;
+  }
+  return left << right_bits_ | right;
+}
+
 int64_t Permutation::operator()(int64_t position) const {
-  if (n_ == 0) return position;
-  uint64_t x = static_cast<uint64_t>(position);
-  do {
-    uint64_t left = x >> right_bits_, right = x & ((uint64_t{1} << right_bits_) - 1);
-    for (int i = 0; i < rounds; i += 2) {
-      left ^= mix(right, keys_[i]) & ((uint64_t{1} << left_bits_) - 1);
-      right ^= mix(left, keys_[i + 1]) & ((uint64_t{1} << right_bits_) - 1);
-    }
-    x = left << right_bits_ | right;
-  } while (x >= n_);
-  return static_cast<int64_t>(x);
+  int64_t row = 0;
+  rows(position, 1, &row);
+  return row;
+}
+
+void Permutation::rows(int64_t first, int64_t count, int64_t* out) const {
+  if (n_ == 0) {
+    for (int64_t i = 0; i < count; ++i) out[i] = first + i;
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i)
+    out[i] = static_cast<int64_t>(shuffled(static_cast<uint64_t>(first + i)));
+  for (int64_t i = 0; i < count; ++i) {
+    auto x = static_cast<uint64_t>(out[i]);
+    while (x >= n_) x = shuffled(x);
+    out[i] = static_cast<int64_t>(x);
+  }
 }
 
 }  // namespace gdcore

@@ -17,8 +17,12 @@ class Permutation {
   Permutation(int64_t n, uint64_t seed, uint64_t epoch);
 
   int64_t operator()(int64_t position) const;
+  // Of positions first, first + 1, ...: several at once, since each is a long chain of products.
+  void rows(int64_t first, int64_t count, int64_t* out) const;
 
  private:
+  uint64_t shuffled(uint64_t x) const;  // within the power of two
+
   static constexpr int rounds = 8;
   uint64_t n_ = 0;
   int left_bits_ = 0, right_bits_ = 0;

@@ -19,7 +19,18 @@ import pytest
 
 import gdcore as gd
 from conftest import ISAS, THREADS
-from problems import LAYOUTS, REDUCTIONS, Array, Linear, Shape, at_offset, canonical, edges, normal
+from problems import (
+    CHUNK,
+    LAYOUTS,
+    REDUCTIONS,
+    Array,
+    Linear,
+    Shape,
+    at_offset,
+    canonical,
+    edges,
+    normal,
+)
 
 Bits = list[tuple[str, Shape, bytes]]
 Inputs = list[Array]
@@ -119,7 +130,7 @@ OPERATIONS = {
 LARGE: dict[str, list[Shape]] = {
     "matmul": [(101, 530, 133), (1100, 33, 70), (17, 1100, 40), (40, 9, 2100)],
     "matvec": [(700, 1100), (5, 100_003), (100_003, 5)],
-    "mse": [(500_001,)],
+    "mse": [(500_001,), (2**22 + 3,)],
     "mse-2d": [(1100, 501)],
     "linear": [(20_003, 19), (3000, 600), (60_001, 1)],
     "linear-full": [(20_003, 19), (3000, 300), (60_001, 3)],
@@ -179,6 +190,36 @@ def test_threads(isa: str, threads: int, dtype: Any, name: str) -> None:
     for sizes in LARGE[name]:
         arrays = inputs(name, sizes, dtype)
         assert OPERATIONS[name].bits(arrays) == expected(name, sizes, dtype), sizes
+
+
+@pytest.mark.parametrize("features", [*range(1, 21), 31, 48])
+def test_every_number_of_features(isa: str, dtype: Any, features: int) -> None:
+    """Narrow models have kernels of their own; rows in tails, one chunk and many."""
+    for rows in (1, 15, 16, 37, CHUNK[np.dtype(dtype).name] + 5, 20_003):
+        sizes = rows, features
+        for name in ("linear", "matvec"):
+            got = OPERATIONS[name].bits(inputs(name, sizes, dtype))
+            assert got == expected(name, sizes, dtype), (name, sizes)
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3, 5, 8, 9, 17, 600])
+def test_matrix_by_columns(isa: str, dtype: Any, terms: int) -> None:
+    for rows in (1, 3, 8, 16, 37, 130):
+        a, b = inputs("matvec", (rows, terms), dtype)
+        want = expected("matvec", (rows, terms), dtype)
+        assert OPERATIONS["matvec"].bits([np.array(a, order="F"), b]) == want, rows
+        stack = np.stack([np.array(a.T), np.array(a.T)]).transpose(0, 2, 1)
+        assert canonical(gd.matmul(stack, b)[1]) == want, rows
+
+
+def test_streamed_gradient_at_every_alignment(isa: str, dtype: Any) -> None:
+    """Large gradients go past the caches, in whole aligned vectors."""
+    pred, target = inputs("mse", (2**22 + 3,), dtype)
+    want = canonical(gd.mse_value_and_grad(pred, target)[1])
+    for offset in (1, 16, 61):
+        out = at_offset(np.zeros(pred.shape, dtype), offset)
+        gd.mse_value_and_grad(pred, target, out=out)
+        assert canonical(out) == want
 
 
 def middle(name: str, dtype: Any) -> Shape:

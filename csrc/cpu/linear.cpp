@@ -1,5 +1,6 @@
 // Loss and gradient of a linear model over a range of row chunks: X is read once from memory.
 #include <algorithm>
+#include <cstring>
 
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
@@ -9,35 +10,48 @@
 namespace gdcore::cpu {
 namespace {
 
-// What one chunk adds, in T: X^T r (d,t), 1^T r (t), squares of each L elements (t).
+constexpr size_t copied_bytes = 16384;  // of X, to be read again while they are in L1
+
+// What one chunk adds, in T: X^T r (d,t), 1^T r (t), squares of each L elements (t), one after the
+// other. The sum of its sample weights is kept apart, in double.
 template <class T>
 struct Partial {
   T *weights, *intercept, *squares;
-  double sample_weight;
 };
+
+template <class T>
+int64_t slot_size(const LinearArgs<T>& args) {
+  return lines<T>((args.d + 2) * args.t);
+}
+
+template <class T>
+Partial<T> partial_at(const LinearArgs<T>& args, T* slot) {
+  return {slot, slot + args.d * args.t, slot + (args.d + 1) * args.t};
+}
+
+template <class T>
+int64_t rows_of(const LinearArgs<T>& args, int64_t chunk) {
+  return std::min(L<T>, args.n - chunk * L<T>);
+}
 
 // How a chunk is read, and the memory that takes, the same for every chunk of a call.
 template <class T>
 struct Plan {
   const LinearArgs<T>& args;
-  int64_t width;  // columns of X as the kernels see it: d, or lanes_of(d) when narrow
-  int64_t block;  // rows that stay in L1 between the forward and the backward pass
+  int64_t block;  // rows of X that are copied at once
   bool copy_X, copy_y, copy_offset, copy_weight;
-  int64_t size_X, size_y, size_weights, size_grad, size_packing;
+  int64_t size_X, size_y, size_weights, size_packing;
 
   explicit Plan(const LinearArgs<T>& a) : args(a) {
     const int64_t rows = std::min(a.n, L<T>);
-    const bool narrow = a.t == 1 && a.d <= 8, lone = a.n == 1;
-    width = narrow ? lanes_of(a.d) : a.d;
+    const bool narrow = a.d <= 16, lone = a.n == 1;
     block = rows;
     if (a.t == 1 && !narrow) {
-      const int64_t fitting = static_cast<int64_t>(16384 / sizeof(T)) / std::max<int64_t>(width, 1);
+      const int64_t fitting = static_cast<int64_t>(copied_bytes / sizeof(T)) / a.d;
       block = std::clamp<int64_t>(fitting / 16 * 16, 16, L<T>);
     }
-    const bool unit_rows = a.X.cs == 1 || a.d == 1;
-    const bool packed_rows = a.X.rs == width || lone;
-    copy_X = a.t == 1 ? a.order || !unit_rows || width != a.d || (narrow && !packed_rows)
-                      : a.order != nullptr;
+    const bool unit_rows = a.X.cs == 1 || a.d == 1, packed_rows = a.X.rs == a.d || lone;
+    copy_X = a.order || (a.t == 1 && (!unit_rows || (narrow && !packed_rows)));
     const auto in_place = [&](const Matrix<const T>& m) {
       return !a.order && (m.cs == 1 || a.t == 1) && (m.rs == a.t || lone);
     };
@@ -45,10 +59,9 @@ struct Plan {
     copy_offset = a.offset.data && !in_place(a.offset);
     copy_weight =
         a.sample_weight.data && (a.order || a.t > 1 || !(a.sample_weight.stride == 1 || lone));
-    size_X = copy_X ? lines<T>((a.t == 1 ? block : rows) * width) : 0;
+    size_X = copy_X ? lines<T>(block * a.d) : 0;
     size_y = lines<T>(rows * a.t);
-    size_weights = a.t == 1 ? lines<T>(std::max<int64_t>(width, V)) : 0;
-    size_grad = lines<T>(std::max<int64_t>(a.d, V));
+    size_weights = a.t == 1 && a.weights.rs != 1 ? lines<T>(a.d) : 0;
     size_packing =
         a.t == 1
             ? 0
@@ -57,9 +70,10 @@ struct Plan {
 
   int64_t size() const {
     const int copies = copy_y + copy_offset + copy_weight;
-    return size_order() + size_X + size_y * (1 + copies) + 3 * 16 + size_weights + size_grad +
-           size_packing;
+    return size_order() + size_X + size_y * (copies + (args.t > 1)) + size_weights + size_packing;
   }
+  bool in_place() const { return !copy_X && !copy_y && !copy_offset && !copy_weight; }
+
   int64_t size_order() const {
     return args.order ? L<T> * static_cast<int64_t>(sizeof(int64_t) / sizeof(T)) : 0;
   }
@@ -75,11 +89,8 @@ class Chunk {
       return at;
     };
     if (args_.order) rows_ = reinterpret_cast<int64_t*>(take(plan.size_order()));
-    r_ = take(plan.size_y + 16);
-    squares_ = take(16);
-    sums_ = take(16);
+    if (args_.t > 1) r_ = take(plan.size_y);
     weights_ = take(plan.size_weights);
-    grad_ = take(plan.size_grad);
     X_ = take(plan.size_X);
     if (plan.copy_y) y_ = take(plan.size_y);
     if (plan.copy_offset) offset_ = take(plan.size_y);
@@ -87,22 +98,43 @@ class Chunk {
     packing_ = take(plan.size_packing);
   }
 
-  void run(int64_t begin, int64_t n, Partial<T>& out) {
-    begin_ = args_.first + begin;
-    n_ = n;
-    if (rows_)
-      for (int64_t i = 0; i < n; ++i) rows_[i] = (*args_.order)(begin_ + i);
-    const T* y = elements(args_.y, plan_.copy_y, y_);
-    const T* offset =
-        args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
-    const T* weight = sample_weights(out.sample_weight);
-    if (args_.t == 1)
-      single_target(y, offset, weight, out);
-    else
-      several_targets(y, offset, weight, out);
+  // Chunks [chunk0, chunk1), each into its slot; totals: the sums of their sample weights, if any.
+  void run(int64_t chunk0, int64_t chunk1, T* slots, double* totals) {
+    const int64_t slot = slot_size(args_);
+    const bool together = args_.t == 1 && args_.d > 0 && plan_.in_place();
+    if (together) {
+      locate(chunk0 * L<T>, std::min(args_.n, chunk1 * L<T>) - chunk0 * L<T>);
+      isa<T>().linear_rows(rows(), slots, slot);
+    }
+    for (int64_t c = chunk0; c < chunk1; ++c) {
+      locate(c * L<T>, rows_of(args_, c));
+      if (args_.sample_weight.data) totals[c - chunk0] = sum_of_weights();
+      if (!together) run_one(slots + (c - chunk0) * slot);
+    }
   }
 
  private:
+  void locate(int64_t begin, int64_t n) {
+    begin_ = args_.first + begin;
+    n_ = n;
+    if (!rows_) return;
+    args_.order->rows(begin_, n, rows_);
+    constexpr int64_t line = 64 / sizeof(T), most_lines = 4;
+    for (int64_t i = 0; i < n; ++i) {  // all of them at once: each is somewhere else
+      const T* const x = args_.X.data + rows_[i] * args_.X.rs;
+      for (int64_t j = 0; j < std::min(args_.d, most_lines * line); j += line)
+        __builtin_prefetch(x + j * args_.X.cs);
+      __builtin_prefetch(args_.y.data + rows_[i] * args_.y.rs);
+    }
+  }
+
+  void run_one(T* slot) {
+    if (args_.t == 1)
+      single_target(slot);
+    else
+      several_targets(partial_at(args_, slot));
+  }
+
   int64_t row(int64_t i) const { return rows_ ? rows_[i] : begin_ + i; }
 
   // Rows [begin_, begin_ + n_) of a (n,t) matrix, contiguous.
@@ -113,83 +145,83 @@ class Chunk {
     return out;
   }
 
-  const T* sample_weights(double& total) const {
-    total = 0;
+  const T* offsets() const {
+    return args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
+  }
+
+  double sum_of_weights() const {
+    double total = 0;
+    for (int64_t i = 0; i < n_; ++i)
+      total += args_.sample_weight.data[row(i) * args_.sample_weight.stride];
+    return total;
+  }
+
+  const T* sample_weights() const {
     const Vector<const T>& s = args_.sample_weight;
     if (!s.data) return nullptr;
-    for (int64_t i = 0; i < n_; ++i) total += s.data[row(i) * s.stride];
     if (!plan_.copy_weight) return s.data + begin_ * s.stride;
     for (int64_t i = 0; i < n_; ++i)
       for (int64_t u = 0; u < args_.t; ++u) weight_[i * args_.t + u] = s.data[row(i) * s.stride];
     return weight_;
   }
 
-  // Rows [i0, i0 + rows) of the chunk, `plan_.width` columns, padded with zeros.
+  // Rows [i0, i0 + rows) of the chunk, their elements together.
   const T* X_rows(int64_t i0, int64_t rows, int64_t& ld) const {
-    if (!plan_.copy_X) {
-      ld = args_.X.rs;
-      return args_.X.data + (begin_ + i0) * args_.X.rs;
-    }
-    ld = plan_.width;
-    switch (args_.t == 1 ? ld : 0) {
-      case 2: copy_rows<2>(i0, rows); break;
-      case 4: copy_rows<4>(i0, rows); break;
-      case 8: copy_rows<8>(i0, rows); break;
-      default: copy_rows<0>(i0, rows);
+    ld = plan_.copy_X ? args_.d : args_.X.rs;
+    if (!plan_.copy_X) return args_.X.data + (begin_ + i0) * args_.X.rs;
+    const int64_t d = args_.d, cs = args_.X.cs;
+    T* to = X_;
+    for (int64_t i = i0; i < i0 + rows; ++i) {
+      const T* from = args_.X.data + row(i) * args_.X.rs;
+      if (cs == 1)
+        std::memcpy(to, from, static_cast<size_t>(d) * sizeof(T));
+      else
+        for (int64_t j = 0; j < d; ++j) to[j] = from[j * cs];
+      to += d;
     }
     return X_;
   }
 
-  // Rows of X to X_, padded with zeros to `Width` columns (0: as wide as they are).
-  template <int Width>
-  void copy_rows(int64_t i0, int64_t rows) const {
-    const int64_t d = args_.d, cs = args_.X.cs;
-    T* to = X_;
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* const from = args_.X.data + row(i0 + i) * args_.X.rs;
-      if constexpr (Width == 0) {
-        for (int64_t j = 0; j < d; ++j) *to++ = from[j * cs];
-      } else {
-#pragma GCC unroll 8
-        for (int j = 0; j < Width; ++j) *to++ = j < d ? from[j * cs] : T(0);
-      }
-    }
+  // All rows as the kernels want them, but for X where it has to be copied.
+  LinearRows<T> rows() const {
+    return {n_,
+            args_.d,
+            args_.X.data ? args_.X.data + begin_ * args_.X.rs : nullptr,
+            args_.X.rs,
+            weights(),
+            args_.intercept.data,
+            offsets(),
+            elements(args_.y, plan_.copy_y, y_),
+            sample_weights()};
   }
 
-  void single_target(const T* y, const T* offset, const T* weight, Partial<T>& out) {
-    const auto& kernels = isa<T>();
-    const int64_t d = args_.d;
-    const T* w = column();
+  void single_target(T* slot) const {
+    const LinearRows<T> all = rows();
+    LinearRows<T> x = all;
+    if (plan_.copy_X && plan_.block >= n_) x.X = X_rows(0, n_, x.ldx);
+    if (!plan_.copy_X || plan_.block >= n_) return isa<T>().linear_rows(x, slot, 0);
+    alignas(64) T lanes[2 * V];
     for (int64_t i = 0; i < n_; i += plan_.block) {
-      const int64_t rows = std::min(plan_.block, n_ - i);
-      const bool first = i == 0, last = i + rows == n_;
-      int64_t ld = 0;
-      const T* X = nullptr;
-      if (d > 0) {
-        X = X_rows(i, rows, ld);
-        kernels.dot_rows(rows, d, d <= 8, X, ld, w, r_);
-      } else {
-        std::fill_n(r_, rows, T(0));
-      }
-      kernels.residuals(rows, r_, args_.intercept.data, offset ? offset + i : nullptr, y + i,
-                        weight ? weight + i : nullptr, squares_, sums_, first, last);
-      if (d > 0) kernels.grad_rows(rows, d, X, ld, r_, grad_, first, last);
+      x.rows = std::min(plan_.block, n_ - i);
+      x.X = X_rows(i, x.rows, x.ldx);
+      x.y = all.y + i;
+      if (all.offset) x.offset = all.offset + i;
+      if (all.sample_weight) x.sample_weight = all.sample_weight + i;
+      isa<T>().linear_block(x, slot, lanes, i == 0, i + x.rows == n_);
     }
-    out.squares[0] = squares_[0];
-    out.intercept[0] = sums_[0];
-    for (int64_t j = 0; j < d; ++j) out.weights[j] = grad_[j];
   }
 
-  // The weights as dot_rows wants them: contiguous, narrow ones padded.
-  const T* column() const {
+  const T* weights() const {
     const Matrix<const T>& w = args_.weights;
-    if (w.rs == 1 && plan_.width == args_.d) return w.data;
-    for (int64_t j = 0; j < plan_.width; ++j) weights_[j] = j < args_.d ? w.data[j * w.rs] : T(0);
+    if (w.rs == 1) return w.data;
+    for (int64_t j = 0; j < args_.d; ++j) weights_[j] = w.data[j * w.rs];
     return weights_;
   }
 
-  void several_targets(const T* y, const T* offset, const T* weight, Partial<T>& out) {
+  void several_targets(const Partial<T>& out) {
     const int64_t d = args_.d, t = args_.t;
+    const T *y = elements(args_.y, plan_.copy_y, y_), *offset = offsets(),
+            *weight = sample_weights();
     Matrix<const T> X{nullptr, args_.X.rs, args_.X.cs};
     if (plan_.copy_X) {
       X.data = X_rows(0, n_, X.rs);
@@ -203,9 +235,8 @@ class Chunk {
         for (int64_t u = 0; u < t; ++u)
           r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
     for (int64_t e = 0; e < n_ * t; e += L<T>) {
-      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, nullptr, offset ? offset + e : nullptr,
-                         y + e, weight ? weight + e : nullptr, squares_, sums_, true, true);
-      out.squares[e / L<T>] = squares_[0];
+      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, offset ? offset + e : nullptr, y + e,
+                         weight ? weight + e : nullptr, out.squares + e / L<T>);
     }
     std::fill_n(out.intercept, t, T(0));
     for (int64_t i = 0; i < n_; ++i)
@@ -217,102 +248,86 @@ class Chunk {
   const LinearArgs<T>& args_;
   int64_t begin_ = 0, n_ = 0;
   int64_t* rows_ = nullptr;
-  T *r_, *squares_, *sums_, *weights_, *grad_, *X_, *packing_;
-  T *y_ = nullptr, *offset_ = nullptr, *weight_ = nullptr;
+  T *weights_, *X_, *packing_;
+  T *r_ = nullptr, *y_ = nullptr, *offset_ = nullptr, *weight_ = nullptr;
 };
 
+// Adds the slots of chunks [chunk0, chunk1), in their order.
 template <class T>
-void add(const LinearArgs<T>& args, int64_t rows, const Partial<T>& partial, LinearSums& sums) {
-  const int64_t entries = args.d * args.t, parts = chunks_of(rows * args.t, L<T>);
-  for (int64_t e = 0; e < parts; ++e) sums.squares += partial.squares[e];
-  sums.sample_weight += partial.sample_weight;
-  for (int64_t j = 0; j < entries; ++j) sums.weights[static_cast<size_t>(j)] += partial.weights[j];
-  for (int64_t u = 0; u < args.t; ++u)
-    sums.intercept[static_cast<size_t>(u)] += partial.intercept[u];
+void add(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, T* slots, const double* totals,
+         LinearSums& sums) {
+  const auto add_to = [](std::vector<double>& to, const T* from) {
+    for (double& sum : to) sum += *from++;
+  };
+  for (int64_t c = chunk0; c < chunk1; ++c, slots += slot_size(args)) {
+    const Partial<T> partial = partial_at(args, slots);
+    const int64_t parts = chunks_of(rows_of(args, c) * args.t, L<T>);
+    for (int64_t e = 0; e < parts; ++e) sums.squares += partial.squares[e];
+    if (args.sample_weight.data) sums.sample_weight += totals[c - chunk0];
+    add_to(sums.weights, partial.weights);
+    add_to(sums.intercept, partial.intercept);
+  }
 }
 
-constexpr size_t slots_bytes = size_t{4} << 20;  // partials waiting for their turn
+constexpr int64_t slots_bytes = 4 << 20;  // partials waiting for their turn
+constexpr int64_t slots_bytes_serial = 16 << 10;
+constexpr int64_t chunks_in_turn = 16;
 
 thread_local Scratch scratch;
 
-template <class T>
-int64_t slot_size(const LinearArgs<T>& args) {
-  return lines<T>((args.d + 2) * args.t);
-}
-
-template <class T>
-Partial<T> partial_at(const LinearArgs<T>& args, T* values) {
-  return {values, values + args.d * args.t, values + (args.d + 1) * args.t, 0.0};
-}
-
-template <class T>
-int64_t rows_of(const LinearArgs<T>& args, int64_t chunk) {
-  return std::min(L<T>, args.n - chunk * L<T>);
-}
-
-// One chunk of one target that lies as the kernels want it: nothing to plan, to copy or to
+// One target that lies as the kernels want it, few features: nothing to plan, to copy or to
 // allocate. False if it does not. Small fits spend their time here.
 template <class T>
-bool linear_in_place(const LinearArgs<T>& args, LinearSums& sums) {
-  constexpr int64_t most_d = 64;
+bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
+  constexpr int64_t most_d = 62;
   const int64_t n = args.n, d = args.d;
   const auto unit = [&](int64_t stride) { return stride == 1 || n == 1; };
-  const bool X_fits =
-      (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1) && (d > 8 || lanes_of(d) == d);
-  if (args.t != 1 || n > L<T> || d < 1 || d > most_d || args.order || !X_fits ||
-      args.weights.rs != 1 || !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) ||
-      args.sample_weight.data)
+  const bool X_fits = (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1);
+  if (args.t != 1 || d < 1 || d > most_d || args.order || !X_fits || args.weights.rs != 1 ||
+      !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) || args.sample_weight.data)
     return false;
-  T r[L<T> + 16], grad[most_d], squares[16], sum[16];
-  const auto& kernels = isa<T>();
-  const T* const X = args.X.data + args.first * args.X.rs;
-  const T* const offset =
-      args.offset.data ? args.offset.data + args.first * args.offset.rs : nullptr;
-  kernels.dot_rows(n, d, d <= 8, X, d, args.weights.data, r);
-  kernels.residuals(n, r, args.intercept.data, offset, args.y.data + args.first * args.y.rs,
-                    nullptr, squares, sum, true, true);
-  kernels.grad_rows(n, d, X, d, r, grad, true, true);
-  sums.squares += squares[0];
-  sums.intercept[0] += sum[0];
-  for (int64_t j = 0; j < d; ++j) sums.weights[static_cast<size_t>(j)] += grad[j];
-  return true;
-}
-
-// One chunk after the other, each added as soon as it is done.
-template <class T>
-void linear_serial(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
-  const Plan<T> plan(args);
-  T* const space = scratch.reserve_as<T>(slot_size(args) + plan.size());
-  Partial<T> partial = partial_at(args, space);
-  Chunk<T> chunk(plan, space + slot_size(args));
-  for (int64_t c = chunk0; c < chunk1; ++c) {
-    chunk.run(c * L<T>, rows_of(args, c), partial);
-    add(args, rows_of(args, c), partial, sums);
+  alignas(64) T slots[chunks_in_turn * (most_d + 2)];
+  for (int64_t c = chunk0; c < chunk1; c += chunks_in_turn) {
+    const int64_t end = std::min(chunk1, c + chunks_in_turn), first = args.first + c * L<T>;
+    const LinearRows<T> x{std::min(n, end * L<T>) - c * L<T>,
+                          d,
+                          args.X.data + first * args.X.rs,
+                          d,
+                          args.weights.data,
+                          args.intercept.data,
+                          args.offset.data ? args.offset.data + first * args.offset.rs : nullptr,
+                          args.y.data + first * args.y.rs,
+                          nullptr};
+    isa<T>().linear_rows(x, slots, slot_size(args));
+    add(args, c, end, slots, nullptr, sums);
   }
+  return true;
 }
 
 // In waves: threads fill slots, then the slots are added in the order of the chunks.
 template <class T>
-void linear_parallel(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums,
-                     int threads) {
+void linear_planned(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums,
+                    int threads) {
   const Plan<T> plan(args);
   const int64_t slot = slot_size(args), memory = lines<T>(plan.size());
-  const int64_t fitting = static_cast<int64_t>(slots_bytes / sizeof(T)) / slot;
-  const int64_t slots = std::clamp<int64_t>(fitting, threads, chunk1 - chunk0);
+  const int64_t bytes = threads == 1 ? slots_bytes_serial : slots_bytes;
+  const int64_t fitting = bytes / static_cast<int64_t>(sizeof(T)) / slot;
+  const int64_t slots =
+      std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, chunk1 - chunk0));
   T* const values = scratch.reserve_as<T>(slot * slots + memory * threads);
   T* const space = values + slot * slots;
-  std::vector<Partial<T>> partials;
-  for (int64_t s = 0; s < slots; ++s) partials.push_back(partial_at(args, values + s * slot));
+  std::vector<double> totals(static_cast<size_t>(args.sample_weight.data ? slots : 0));
+  const auto total = [&](int64_t s) {
+    return totals.empty() ? nullptr : &totals[static_cast<size_t>(s)];
+  };
 
   for (int64_t wave = chunk0; wave < chunk1; wave += slots) {
     const int64_t count = std::min(slots, chunk1 - wave);
     parallel_for(count, threads, [&](int64_t begin, int64_t end, int thread) {
       Chunk<T> chunk(plan, space + memory * thread);
-      for (int64_t s = begin; s < end; ++s)
-        chunk.run((wave + s) * L<T>, rows_of(args, wave + s), partials[static_cast<size_t>(s)]);
+      chunk.run(wave + begin, wave + end, values + begin * slot, total(begin));
     });
-    for (int64_t s = 0; s < count; ++s)
-      add(args, rows_of(args, wave + s), partials[static_cast<size_t>(s)], sums);
+    add(args, wave, wave + count, values, total(0), sums);
   }
 }
 
@@ -320,14 +335,11 @@ void linear_parallel(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
 
 template <class T>
 void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
-  if (linear_in_place(args, sums)) return;
   const int64_t chunks = chunk1 - chunk0;
   const int64_t work = 2 * (std::min(args.n, chunks * L<T>) * args.t) * (args.d + 4);
   const int threads = threads_for(chunks, work);
-  if (threads == 1)
-    linear_serial(args, chunk0, chunk1, sums);
-  else
-    linear_parallel(args, chunk0, chunk1, sums, threads);
+  if (threads == 1 && linear_in_place(args, chunk0, chunk1, sums)) return;
+  linear_planned(args, chunk0, chunk1, sums, threads);
   scratch.trim();
 }
 

@@ -15,7 +15,6 @@ constexpr int64_t NC = 2048;          // columns of a packed block of b
 constexpr int64_t packed_from = 200;  // below that, reading in place is as fast
 constexpr int64_t widest_NR = 128;
 constexpr int64_t small_bytes = 32768;  // of problems that are multiplied tile by tile together
-constexpr int64_t dot_rows_at_once = 64;
 
 // Rows [0, m) in tiles of nearly equal height: the first `taller` of them have height + 1 rows.
 struct RowTiles {
@@ -88,44 +87,6 @@ template <class T>
 void zero(int64_t m, int64_t n, Matrix<T> c) {
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) c.data[i * c.rs + j * c.cs] = T(0);
-}
-
-// n = 1: a dot product a row, chunk by chunk of k. What does not lie as the kernel wants it is
-// copied, a few rows of one chunk at a time.
-template <class T>
-void matvec(int64_t m, int64_t k, Matrix<const T> a, Vector<const T> b, Vector<T> c, T* packing) {
-  const bool narrow = k <= 8;
-  const int64_t width = narrow ? lanes_of(k) : L<T>;
-  const bool b_in_place = b.stride == 1 && (!narrow || width == k);
-  const bool a_in_place = a.cs == 1 && (!narrow || (width == k && a.rs == k));
-  T* const sums = packing;
-  T* const packed_b = sums + dot_rows_at_once + 16;
-  T* const packed_a = packed_b + lines<T>(width);
-  const auto copy = [&](const T* from, int64_t stride, int64_t terms, int64_t wide, T* to) {
-    for (int64_t p = 0; p < wide; ++p) to[p] = p < terms ? from[p * stride] : T(0);
-  };
-  for (int64_t p0 = 0; p0 < std::max<int64_t>(k, 1); p0 += L<T>) {
-    const int64_t terms = std::min(L<T>, k - p0), wide = narrow ? width : terms;
-    if (!b_in_place) copy(b.data + p0 * b.stride, b.stride, terms, wide, packed_b);
-    for (int64_t i0 = 0; i0 < m; i0 += dot_rows_at_once) {
-      const int64_t rows = std::min(dot_rows_at_once, m - i0);
-      const T* const x = a.data + i0 * a.rs + p0 * a.cs;
-      if (!a_in_place)
-        for (int64_t i = 0; i < rows; ++i)
-          copy(x + i * a.rs, a.cs, terms, wide, packed_a + i * wide);
-      isa<T>().dot_rows(rows, terms, narrow, a_in_place ? x : packed_a, a_in_place ? a.rs : wide,
-                        b_in_place ? b.data + p0 : packed_b, sums);
-      for (int64_t i = 0; i < rows; ++i) {
-        T& out = c.data[(i0 + i) * c.stride];
-        out = p0 == 0 ? sums[i] : out + sums[i];
-      }
-    }
-  }
-}
-
-template <class T>
-int64_t matvec_packing() {
-  return dot_rows_at_once + 16 + (1 + dot_rows_at_once) * L<T>;
 }
 
 template <class T>
@@ -220,15 +181,12 @@ void gemm_small(const Run<T>& run, T* packing) {
 }
 
 template <class T>
-void multiply(const Run<T>& run, bool column, T* packing) {
+void multiply(const Run<T>& run, T* packing) {
   const Problem<T>& p = run.problem;
-  if (!column && p.k > 0 && run.at_once() > 1) return gemm_small(run, packing);
+  if (p.k > 0 && run.at_once() > 1) return gemm_small(run, packing);
   for (int64_t i = 0; i < run.count; ++i) {
     const Problem<T> one = run[i];
-    if (column)
-      matvec<T>(p.m, p.k, one.a, {one.b.data, p.b.rs}, {one.c.data, p.c.rs}, packing);
-    else
-      gemm<T>(p.m, p.n, p.k, one.a, one.b, one.c, packing);
+    gemm<T>(p.m, p.n, p.k, one.a, one.b, one.c, packing);
   }
 }
 
@@ -332,9 +290,9 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
 
 template <class T>
 void matmul(const MatmulArgs<T>& given) {
+  if (given.n == 1) return matvec(given);
   MatmulArgs<T> args = given;
-  const bool column = args.n == 1;
-  if (!column && args.c.cs != 1 && args.c.rs == 1) transpose(args);
+  if (args.c.cs != 1 && args.c.rs == 1) transpose(args);
   const Batch<T> batch(args);
   int64_t problems = batch.problems;
   if (problems == 0 || args.m == 0 || args.n == 0) return;
@@ -351,19 +309,18 @@ void matmul(const MatmulArgs<T>& given) {
   // Many problems: whole ones to each thread. Few: each is cut along its longer side.
   const int threads = threads_for(std::max(problems, std::max(first.m, first.n)), total);
   const int64_t parts = problems >= 4 * threads || problems % threads == 0 ? 1 : threads;
-  const int64_t per_thread =
-      lines<T>(column ? matvec_packing<T>() : packing_size<T>(first.m, first.n, first.k));
+  const int64_t per_thread = lines<T>(packing_size<T>(first.m, first.n, first.k));
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     T* const own = packing + thread * per_thread;
     while (begin < end) {
       if (parts > 1) {
         const Run<T> whole = batch.run(first, begin / parts, begin / parts + 1);
-        multiply<T>({1, whole.problem.part(begin % parts, parts), 0, 0, 0}, column, own);
+        multiply<T>({1, whole.problem.part(begin % parts, parts), 0, 0, 0}, own);
         ++begin;
       } else {
         const Run<T> run = batch.run(first, begin, end);
-        multiply(run, column, own);
+        multiply(run, own);
         begin += run.count;
       }
     }

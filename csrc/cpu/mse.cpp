@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
@@ -39,38 +41,68 @@ const T* chunk_of(const Elements<const T>& x, bool is_contiguous, int64_t begin,
   return out;
 }
 
+// A gradient of this many bytes and its inputs would not stay in the caches anyway.
+constexpr int64_t streamed_bytes = 16 << 20;
+
+// Chunks [begin, end) of arrays that do not both lie in one piece, or whose squares are asked for.
 template <class T>
-T chunk(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin,
-        int64_t n) {
+void by_chunk(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin,
+              int64_t end, T* sums) {
   T pred_copy[L<T>], target_copy[L<T>];
-  const T* pred = chunk_of(args.pred, pred_contiguous, begin, n, pred_copy);
-  const T* target = chunk_of(args.target, target_contiguous, begin, n, target_copy);
-  if (args.output == MseOutput::squares) {
-    for (int64_t i = 0; i < n; ++i) {
-      const T r = pred[i] - target[i];
-      args.out[begin + i] = r * r;
+  for (int64_t c = begin; c < end; ++c) {
+    const int64_t first = c * L<T>, n = std::min(L<T>, args.size - first);
+    const T* pred = chunk_of(args.pred, pred_contiguous, first, n, pred_copy);
+    const T* target = chunk_of(args.target, target_contiguous, first, n, target_copy);
+    if (args.output == MseOutput::squares) {
+      for (int64_t i = 0; i < n; ++i) {
+        const T r = pred[i] - target[i];
+        args.out[first + i] = r * r;
+      }
     }
+    T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
+    isa<T>().mse(n, pred, target, gradient, args.gradient, false, sums + c);
   }
-  T* gradient = args.output == MseOutput::gradient ? args.out + begin : nullptr;
-  return isa<T>().mse_chunk(n, pred, target, gradient, args.gradient);
+}
+
+// Chunks [begin, end), their sums of squares to sums[begin] and on.
+template <class T>
+void chunks(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin,
+            int64_t end, T* sums) {
+  if (!pred_contiguous || !target_contiguous || args.output == MseOutput::squares)
+    return by_chunk(args, pred_contiguous, target_contiguous, begin, end, sums);
+  const int64_t first = begin * L<T>, n = std::min(end * L<T>, args.size) - first;
+  T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
+  const bool aligned = reinterpret_cast<uintptr_t>(args.out) % sizeof(T) == 0;
+  const bool streams = aligned && args.size * static_cast<int64_t>(sizeof(T)) >= streamed_bytes;
+  isa<T>().mse(n, args.pred.data + first, args.target.data + first, gradient, args.gradient,
+               streams, sums + begin);
+}
+
+// Reading takes longer than adding: `size` is about the work in units of threads_for.
+template <class T>
+double sum(const MseArgs<T>& args, int64_t count, T* sums) {
+  const bool pred_contiguous = contiguous(args.pred.shape, args.pred.strides);
+  const bool target_contiguous = contiguous(args.target.shape, args.target.strides);
+  parallel_for(count, threads_for(count, args.size), [&](int64_t begin, int64_t end, int) {
+    chunks(args, pred_contiguous, target_contiguous, begin, end, sums);
+  });
+  double total = 0;
+  for (int64_t c = 0; c < count; ++c) total += sums[c];
+  return total;
 }
 
 }  // namespace
 
 template <class T>
 double mse(const MseArgs<T>& args) {
-  const bool pred_contiguous = contiguous(args.pred.shape, args.pred.strides);
-  const bool target_contiguous = contiguous(args.target.shape, args.target.strides);
-  const int64_t chunks = chunks_of(args.size, L<T>);
-  std::vector<T> partial(static_cast<size_t>(chunks));
-  parallel_for(chunks, threads_for(chunks, args.size), [&](int64_t begin, int64_t end, int) {
-    for (int64_t c = begin; c < end; ++c)
-      partial[static_cast<size_t>(c)] = chunk(args, pred_contiguous, target_contiguous, c * L<T>,
-                                              std::min(L<T>, args.size - c * L<T>));
-  });
-  double total = 0;
-  for (T value : partial) total += value;
-  return total;
+  constexpr int64_t few = 64;
+  const int64_t count = chunks_of(args.size, L<T>);
+  if (count <= few) {
+    T sums[few];
+    return sum(args, count, sums);
+  }
+  std::vector<T> sums(static_cast<size_t>(count));
+  return sum(args, count, sums.data());
 }
 template double mse<float>(const MseArgs<float>&);
 template double mse<double>(const MseArgs<double>&);

@@ -97,18 +97,18 @@ double mse(const MseArgs<T>& args) {
   return total;
 }
 
-// One target: gradients of fewer than 9 features run 16 / lanes interleaved chains over the rows.
+// One target: gradients of up to 16 features run interleaved chains over the rows.
 template <class T>
 void add_single_target(const LinearArgs<T>& args, int64_t rows, const int64_t* row,
                        const T* weighted, LinearSums& sums) {
-  const int64_t lanes = lanes_of(args.d), interleave = V / lanes;
+  const int64_t chains = chains_of(args.d);
   for (int64_t j = 0; j < args.d; ++j) {
     T acc[V] = {};
     for (int64_t i = 0; i < rows; ++i) {
-      T& lane = acc[i % interleave];
+      T& lane = acc[i % chains];
       lane = std::fma(weighted[i], args.X.data[row[i] * args.X.rs + j * args.X.cs], lane);
     }
-    fold(acc, interleave, 1);
+    fold(acc, chains, 1);
     sums.weights[static_cast<size_t>(j)] += acc[0];
   }
   T acc[V] = {};

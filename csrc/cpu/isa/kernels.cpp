@@ -23,9 +23,11 @@ namespace gdcore {
                                                                        run_tiles<T>,              \
                                                                        pack<T>,                   \
                                                                        dot_rows<T>,               \
+                                                                       dot_columns<T>,            \
+                                                                       linear_rows<T>,            \
+                                                                       linear_block<T>,           \
                                                                        residuals<T>,              \
-                                                                       grad_rows<T>,              \
-                                                                       mse_chunk<T>,              \
+                                                                       mse<T>,                    \
                                                                        sgd<T>,                    \
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \

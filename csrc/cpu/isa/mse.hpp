@@ -1,22 +1,28 @@
-// Squared error of one chunk and its gradient, one pass.
+// Squared error and its gradient, chunk by chunk.
 #pragma once
 
+#include "contract.hpp"
 #include "simd.hpp"
 
 namespace {
 
-template <class T>
-T mse_chunk(index_t n, const T* pred, const T* target, T* out, T gradient) {
+// Sum of squares of one chunk, and its gradient where `Store`.
+template <class T, bool Store>
+inline T mse_chunk(index_t n, const T* pred, const T* target, T* out, vec<T> factor) {
   constexpr int H = Lanes16<T>::H;
   Lanes16<T> acc = {};
-  const vec<T> factor = broadcast(gradient);
   index_t i = 0;
   for (; i + 16 <= n; i += 16) {
 #pragma GCC unroll 8
     for (int h = 0; h < H; ++h) {
-      const vec<T> r = load(pred + i + h * W<T>) - load(target + i + h * W<T>);
+      const index_t at = i + h * W<T>;
+      if (at * sizeof(T) % 64 == 0) {
+        __builtin_prefetch(reinterpret_cast<const char*>(pred + at) + 2048);
+        __builtin_prefetch(reinterpret_cast<const char*>(target + at) + 2048);
+      }
+      const vec<T> r = load(pred + at) - load(target + at);
       acc.h[h] = fma(r, r, acc.h[h]);
-      if (out) store(out + i + h * W<T>, factor * r);
+      if (Store) store(out + at, factor * r);
     }
   }
   for (int h = 0; h < H && i + h * W<T> < n; ++h) {
@@ -24,9 +30,40 @@ T mse_chunk(index_t n, const T* pred, const T* target, T* out, T gradient) {
     const int lanes = n - at < W<T> ? static_cast<int>(n - at) : W<T>;
     const vec<T> r = load_first(pred + at, lanes) - load_first(target + at, lanes);
     acc.h[h] = keep_first(lanes, fma(r, r, acc.h[h]), acc.h[h]);
-    if (out) store_first(out + at, lanes, factor * r);
+    if (Store) store_first(out + at, lanes, factor * r);
   }
   return sum16(acc);
+}
+
+// The gradient alone, past the caches.
+template <class T>
+inline void mse_stream(index_t n, const T* pred, const T* target, T* out, vec<T> factor) {
+  index_t i = 0;
+  const auto part = [&](int lanes) {
+    store_first(out + i, lanes,
+                factor * (load_first(pred + i, lanes) - load_first(target + i, lanes)));
+    i += lanes;
+  };
+  const index_t ahead = static_cast<index_t>(-reinterpret_cast<uintptr_t>(out) / sizeof(T) % W<T>);
+  if (ahead > 0) part(static_cast<int>(ahead < n ? ahead : n));
+  for (; i + W<T> <= n; i += W<T>) stream(out + i, factor * (load(pred + i) - load(target + i)));
+  if (i < n) part(static_cast<int>(n - i));
+}
+
+template <class T>
+void mse(index_t n, const T* pred, const T* target, T* out, T gradient, bool streams, T* sums) {
+  constexpr index_t chunk = gdcore::L<T>, at_once = 8 * chunk;  // inputs stay in L1 for the stream
+  const vec<T> factor = broadcast(gradient);
+  for (index_t i0 = 0; i0 < n; i0 += at_once) {
+    const index_t i1 = n - i0 < at_once ? n : i0 + at_once;
+    for (index_t i = i0; i < i1; i += chunk) {
+      const index_t terms = i1 - i < chunk ? i1 - i : chunk;
+      *sums++ = out && !streams ? mse_chunk<T, true>(terms, pred + i, target + i, out + i, factor)
+                                : mse_chunk<T, false>(terms, pred + i, target + i, nullptr, factor);
+    }
+    if (out && streams) mse_stream(i1 - i0, pred + i0, target + i0, out + i0, factor);
+  }
+  if (out && streams) stream_end();
 }
 
 }  // namespace

@@ -5,17 +5,6 @@
 
 namespace {
 
-// Lanes of the pair (a, b): lane i of the result is lane I of a, or lane I - W of b.
-template <class T, int... I>
-inline vec<T> shuffle(vec<T> a, vec<T> b, Lanes<I...>) {
-#if defined(__clang__) || __GNUC__ >= 12
-  return __builtin_shufflevector(a, b, I...);
-#else
-  typedef decltype(a < b) Index;
-  return __builtin_shuffle(a, b, Index{I...});
-#endif
-}
-
 // Swaps the off-diagonal H x H blocks of every 2 H x 2 H block of rows a (upper) and b (lower).
 template <class T, int H, int... I>
 inline void swap_blocks(vec<T>& a, vec<T>& b, Lanes<I...>) {

@@ -23,25 +23,6 @@ T probe_fma(index_t rounds, T factor, T term) {
   return acc[0][0];
 }
 
-// Past the caches, so that a line is not read before it is written. p is aligned to a vector.
-template <class T>
-inline void stream(T* p, vec<T> v) {
-#if GDCORE_VECTOR_BYTES == 64
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
-#elif GDCORE_VECTOR_BYTES == 32
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
-#elif defined(__x86_64__)
-  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
-#else
-  store(p, v);
-#endif
-}
-inline void stream_end() {
-#if defined(__x86_64__)
-  _mm_sfence();
-#endif
-}
-
 // f(i, s) for each vector i of n elements, n a multiple of 256, in turn from STREAMS places s a
 // page apart: the prefetcher follows one stream a page, and one alone leaves memory idle
 // (docs/performance.md).

@@ -33,6 +33,15 @@ struct TileShape {
   int rows, cols;
 };
 
+// Rows of a linear model with one target, all of them contiguous in memory.
+template <class T>
+struct LinearRows {
+  int64_t rows, d;
+  const T* X;
+  int64_t ldx;                                                // from row to row; d if d <= 16
+  const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null: not weights, not y
+};
+
 template <class T>
 struct IsaTable {
   const char* name;
@@ -43,28 +52,30 @@ struct IsaTable {
   // A panel for tiles: out[p * width + j] = x[p * ks + j * js] for j < n, zero for n <= j < width.
   void (*pack)(int64_t k, int n, int width, const T* x, int64_t ks, int64_t js, T* out);
 
-  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 8 is all of the
-  // sum; X and w are padded with zeros to lanes_of(k) columns and ldx = lanes_of(k). out has 16
-  // writable elements past its end.
+  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 16 is all of the
+  // sum, and ldx = k.
   void (*dot_rows)(int64_t rows, int64_t k, bool narrow, const T* X, int64_t ldx, const T* w,
                    T* out);
 
-  // A chunk's rows may come in several calls: `first` starts the sums, `last` folds them.
+  // The same for X whose columns are contiguous, ldx apart, and sums in so many lanes.
+  void (*dot_columns)(int64_t rows, int64_t k, int64_t lanes, const T* X, int64_t ldx, const T* w,
+                      T* out);
 
-  // r (n) -> (r + intercept + offset - y) * sample_weight; adds up weighted squares and weighted
-  // residuals in 16 lanes each. All calls but the last have n a multiple of 16; the last leaves the
-  // folded sums in squares[0], sums[0]. r has 16 writable elements past its end.
-  void (*residuals)(int64_t n, T* r, const T* intercept, const T* offset, const T* y,
-                    const T* sample_weight, T* squares, T* sums, bool first, bool last);
+  // Loss and gradient of whole chunks of rows. A chunk's sums, X^T r (d), 1^T r and squares, go to
+  // partial, those of the next one to partial + stride; as many whole cache lines are written.
+  void (*linear_rows)(const LinearRows<T>& x, T* partial, int64_t stride);
 
-  // grad (d) += X^T r. X as in dot_rows; grad has max(16, d) elements, r has 16 readable ones past
-  // its end. All calls but the last have rows a multiple of 16.
-  void (*grad_rows)(int64_t rows, int64_t d, const T* X, int64_t ldx, const T* r, T* grad,
-                    bool first, bool last);
+  // The same for one chunk of d > 16 whose rows come in several calls, all but the last with a
+  // multiple of 16. lanes has 32 elements, kept between the calls.
+  void (*linear_block)(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last);
 
-  // Sum of squares of pred - target for one chunk; gradient * residual goes to out unless it is
-  // null.
-  T (*mse_chunk)(int64_t n, const T* pred, const T* target, T* out, T gradient);
+  // r (n) -> (r + offset - y) * sample_weight for one chunk; the sum of weighted squares.
+  void (*residuals)(int64_t n, T* r, const T* offset, const T* y, const T* sample_weight,
+                    T* squares);
+
+  // Sums of squares of pred - target, one for each chunk of n. gradient * residual goes to out
+  // unless it is null; `streams`: past the caches.
+  void (*mse)(int64_t n, const T* pred, const T* target, T* out, T gradient, bool streams, T* sums);
 
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, const SgdStep<T>& step);
 

@@ -1,0 +1,125 @@
+#include <algorithm>
+
+#include "cpu/dispatch.hpp"
+#include "cpu/operations.hpp"
+#include "cpu/parallel.hpp"
+#include "cpu/scratch.hpp"
+
+namespace gdcore::cpu {
+namespace {
+
+constexpr int64_t dot_rows_at_once = 64;
+
+// How a (m,k) of one shape and stride lies, and the memory its products take.
+template <class T>
+struct Layout {
+  int64_t k;
+  bool row_vectors, column_vectors;  // in place: rows or columns are contiguous
+  bool copy_b, copy_c;
+
+  explicit Layout(const MatmulArgs<T>& args)
+      : k(args.k),
+        row_vectors((args.a.cs == 1 || k == 1) && (k > 8 || args.a.rs == k || args.m == 1)),
+        column_vectors(!row_vectors && (args.a.rs == 1 || args.m == 1)),
+        copy_b(args.b.rs != 1 && k != 1),
+        copy_c((args.c.rs != 1 && args.m != 1) || k > L<T>) {}
+
+  int64_t at_once(int64_t m) const {
+    const bool copy_a = !row_vectors && !column_vectors;
+    return copy_c || copy_a ? std::min(m, dot_rows_at_once) : m;
+  }
+  int64_t packing() const {
+    const bool copy_a = !row_vectors && !column_vectors;
+    const int64_t terms = std::min(k, L<T>);
+    return lines<T>((copy_c ? dot_rows_at_once : 0) + (copy_b ? terms : 0)) +
+           (copy_a ? dot_rows_at_once * terms : 0);
+  }
+};
+
+// n = 1: a dot product a row, chunk by chunk of k. What does not lie as the kernels want it is
+// copied, a few rows of one chunk at a time.
+template <class T>
+void column(const Layout<T>& layout, int64_t m, Matrix<const T> a, Vector<const T> b, Vector<T> c,
+            T* packing) {
+  const auto& kernels = isa<T>();
+  const int64_t k = layout.k, at_once = layout.at_once(m), lanes = lanes_of(k);
+  const bool narrow = k <= 8 || (k <= 16 && a.rs == k);
+  if (k == 0) {
+    for (int64_t i = 0; i < m; ++i) c.data[i * c.stride] = T(0);
+    return;
+  }
+  T* const sums = packing;
+  T* const packed_b = sums + (layout.copy_c ? dot_rows_at_once : 0);
+  T* const packed_a = packed_b + (layout.copy_b ? std::min(k, L<T>) : 0);
+  for (int64_t p0 = 0; p0 < k; p0 += L<T>) {
+    const int64_t terms = std::min(L<T>, k - p0);
+    const T* w = b.data + p0 * b.stride;
+    if (layout.copy_b) {
+      for (int64_t p = 0; p < terms; ++p) packed_b[p] = w[p * b.stride];
+      w = packed_b;
+    }
+    for (int64_t i0 = 0; i0 < m; i0 += at_once) {
+      const int64_t rows = std::min(at_once, m - i0);
+      const T* const x = a.data + i0 * a.rs + p0 * a.cs;
+      T* const out = layout.copy_c ? sums : c.data + i0;
+      if (layout.row_vectors) {
+        kernels.dot_rows(rows, terms, narrow, x, a.rs, w, out);
+      } else if (layout.column_vectors) {
+        kernels.dot_columns(rows, terms, lanes, x, a.cs, w, out);
+      } else {
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t p = 0; p < terms; ++p) packed_a[i * terms + p] = x[i * a.rs + p * a.cs];
+        kernels.dot_rows(rows, terms, k <= 16, packed_a, terms, w, out);
+      }
+      if (!layout.copy_c) continue;
+      for (int64_t i = 0; i < rows; ++i) {
+        T& sum = c.data[(i0 + i) * c.stride];
+        sum = p0 == 0 ? sums[i] : sum + sums[i];
+      }
+    }
+  }
+}
+
+thread_local Scratch scratch;
+
+}  // namespace
+
+template <class T>
+void matvec(const MatmulArgs<T>& args) {
+  int64_t problems = 1;
+  for (int64_t size : args.batch) problems *= size;
+  if (problems == 0 || args.m == 0) return;
+  const double work = static_cast<double>(args.m) * static_cast<double>(args.k);
+  const auto total = static_cast<int64_t>(std::min(work * static_cast<double>(problems), 0x1p62));
+
+  // Many problems: whole ones to each thread. Few: the rows of each are cut.
+  const int threads = threads_for(std::max(problems, args.m), total);
+  const int64_t parts = problems >= 4 * threads ? 1 : threads;
+  const Layout<T> layout(args);
+  const int64_t per_thread = lines<T>(layout.packing());
+  T* packing = scratch.reserve_as<T>(per_thread * threads);
+  parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t task = begin; task < end; ++task) {
+      Matrix<const T> a = args.a;
+      Vector<const T> b{args.b.data, args.b.rs};
+      Vector<T> c{args.c.data, args.c.rs};
+      for (int64_t dim = static_cast<int64_t>(args.batch.size()), rest = task / parts; dim-- > 0;) {
+        const auto axis = static_cast<size_t>(dim);
+        const int64_t at = rest % args.batch[axis];
+        rest /= args.batch[axis];
+        a.data += at * args.a_batch[axis];
+        b.data += at * args.b_batch[axis];
+        c.data += at * args.c_batch[axis];
+      }
+      const int64_t i0 = args.m * (task % parts) / parts;
+      const int64_t i1 = args.m * (task % parts + 1) / parts;
+      a.data += i0 * a.rs;
+      c.data += i0 * c.stride;
+      column<T>(layout, i1 - i0, a, b, c, packing + thread * per_thread);
+    }
+  });
+}
+template void matvec<float>(const MatmulArgs<float>&);
+template void matvec<double>(const MatmulArgs<double>&);
+
+}  // namespace gdcore::cpu
