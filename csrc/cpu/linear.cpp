@@ -311,7 +311,7 @@ void linear_planned(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, L
   const Plan<T> plan(args);
   const int64_t slot = slot_size(args), memory = lines<T>(plan.size());
   const int64_t bytes = threads == 1 ? slots_bytes_serial : slots_bytes;
-  const int64_t fitting = bytes / static_cast<int64_t>(sizeof(T)) / slot;
+  const int64_t fitting = bytes / static_cast<int64_t>(sizeof(T)) / std::max<int64_t>(slot, 1);
   const int64_t slots =
       std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, chunk1 - chunk0));
   T* const values = scratch.reserve_as<T>(slot * slots + memory * threads);
