@@ -10,9 +10,10 @@
 namespace gdcore::cpu {
 namespace {
 
-constexpr int64_t MC = 512;           // rows of a packed block of a
-constexpr int64_t NC = 2048;          // columns of a packed block of b
-constexpr int64_t packed_from = 200;  // below that, reading in place is as fast
+constexpr int64_t MC = 512;   // rows of a packed block of a
+constexpr int64_t NC = 2048;  // columns of a packed block of b
+// Where packing an operand pays: the more rows read b, and columns a.
+constexpr int64_t rows_to_pack_b = 100, cols_to_pack_a = 200;
 constexpr int64_t widest_NR = 128;
 constexpr int64_t small_bytes = 32768;  // of problems that are multiplied tile by tile together
 
@@ -265,7 +266,7 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
   if (m == 0 || n == 0) return;
   if (k == 0) return zero(m, n, c);
   const TileShape shape = isa<T>().tile_shape(m, n);
-  const bool packs_a = n > packed_from, packs_b = (b.cs != 1 && n > 1) || m > packed_from;
+  const bool packs_a = n > cols_to_pack_a, packs_b = (b.cs != 1 && n > 1) || m > rows_to_pack_b;
   const int64_t rows = packs_a ? (m + chunks_of(m, MC) - 1) / chunks_of(m, MC) : m;
   const int64_t cols = packs_b ? NC : n;
   T* const packed_a = packing;
