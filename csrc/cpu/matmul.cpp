@@ -15,6 +15,9 @@ constexpr int64_t NC = 2048;  // columns of a packed block of b
 // Where packing an operand pays: the more rows read b, and columns a.
 constexpr int64_t rows_to_pack_b = 100, cols_to_pack_a = 200;
 constexpr int64_t widest_NR = 128;
+// Fewer rows than that read a large b as it lies in memory.
+constexpr int64_t few_rows = 64, large_b_bytes = 1 << 18;
+constexpr int64_t columns_at_once = 2048, rows_of_b_at_once = 32;
 constexpr int64_t small_bytes = 32768;  // of problems that are multiplied tile by tile together
 
 // Rows [0, m) in tiles of nearly equal height: the first `taller` of them have height + 1 rows.
@@ -39,15 +42,15 @@ struct Block {
   bool packed;
 };
 
-// c (m,n) = or += a (m,k) @ b (k,n), k <= L: panels of b outside, tiles of rows inside.
+// c (m,n) from a (m,k) @ b (k,n), k <= L: panels of b outside, tiles of rows inside.
 template <class T>
 void multiply_block(int64_t m, int64_t n, int64_t k, TileShape shape, Block<T> a, Block<T> b,
-                    Matrix<T> c, bool accumulate) {
+                    Matrix<T> c, Into into) {
   TileRun<T> run{};
   run.k = k;
   run.b_rs = b.rs;
   run.c_rs = c.rs;
-  run.accumulate = accumulate;
+  run.into = into;
   for (int64_t j = 0; j < n; j += shape.cols) {
     run.cols = static_cast<int>(std::min<int64_t>(shape.cols, n - j));
     run.b = b.data + (b.packed ? j * k : j);
@@ -82,6 +85,29 @@ Block<T> pack_b(Matrix<const T> b, int64_t k, int64_t n, int NR, T* out) {
     isa<T>().pack(k, static_cast<int>(std::min<int64_t>(NR, n - j)), NR, b.data + j * b.cs, b.rs,
                   b.cs, out + j * k);
   return {out, NR, 1, true};
+}
+
+// A few rows, b in place: b is read row by row as it lies, a few of them at a time, while the
+// chains wait in c, or from the second chunk on in `partial` (m, columns_at_once).
+template <class T>
+void multiply_few_rows(int64_t m, int64_t n, int64_t k, TileShape shape, Matrix<const T> a,
+                       Matrix<const T> b, Matrix<T> c, T* partial) {
+  for (int64_t j = 0; j < n; j += columns_at_once) {
+    const int64_t cols = std::min(columns_at_once, n - j);
+    for (int64_t pc = 0; pc < k; pc += L<T>) {
+      const int64_t kc = std::min(L<T>, k - pc);
+      const Matrix<T> sums =
+          pc == 0 ? Matrix<T>{c.data + j, c.rs, 1} : Matrix<T>{partial, columns_at_once, 1};
+      for (int64_t p = 0; p < kc; p += rows_of_b_at_once)
+        multiply_block<T>(m, cols, std::min(rows_of_b_at_once, kc - p), shape,
+                          {a.data + (pc + p) * a.cs, a.rs, a.cs, false},
+                          {b.data + (pc + p) * b.rs + j, b.rs, 1, false}, sums,
+                          p == 0 ? Into::write : Into::resume);
+      for (int64_t i = 0; pc > 0 && i < m; ++i)
+        for (int64_t u = 0; u < cols; ++u)
+          c.data[i * c.rs + j + u] += partial[i * columns_at_once + u];
+    }
+  }
 }
 
 template <class T>
@@ -165,7 +191,7 @@ void gemm_small(const Run<T>& run, T* packing) {
     }
     for (int64_t pc = 0; pc < p.k; pc += L<T>) {
       tiles.k = std::min(L<T>, p.k - pc);
-      tiles.accumulate = pc > 0;
+      tiles.into = pc > 0 ? Into::add : Into::write;
       for (int64_t j = 0; j < p.n; j += shape.cols) {
         tiles.cols = static_cast<int>(std::min<int64_t>(shape.cols, p.n - j));
         tiles.b = b + pc * tiles.b_rs + j;
@@ -256,8 +282,8 @@ template <class T>
 int64_t packing_size(int64_t m, int64_t n, int64_t k) {
   const int64_t kc = std::min(k, L<T>);
   return lines<T>(std::min(m, MC) * kc) +
-         std::max<int64_t>((std::min(n, NC) + widest_NR) * kc,
-                           small_bytes / static_cast<int64_t>(sizeof(T)));
+         std::max<int64_t>({(std::min(n, NC) + widest_NR) * kc, few_rows * columns_at_once,
+                            small_bytes / static_cast<int64_t>(sizeof(T))});
 }
 
 template <class T>
@@ -267,6 +293,9 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
   if (k == 0) return zero(m, n, c);
   const TileShape shape = isa<T>().tile_shape(m, n);
   const bool packs_a = n > cols_to_pack_a, packs_b = (b.cs != 1 && n > 1) || m > rows_to_pack_b;
+  if (m <= few_rows && n > shape.cols && !packs_b &&
+      k * n * static_cast<int64_t>(sizeof(T)) > large_b_bytes)
+    return multiply_few_rows(m, n, k, shape, a, b, c, packing);
   const int64_t rows = packs_a ? (m + chunks_of(m, MC) - 1) / chunks_of(m, MC) : m;
   const int64_t cols = packs_b ? NC : n;
   T* const packed_a = packing;
@@ -283,7 +312,8 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
         const Matrix<const T> a_block{a.data + ic * a.rs + pc * a.cs, a.rs, a.cs};
         const Block<T> left = packs_a ? pack_a(a_block, mc, kc, shape.rows, packed_a)
                                       : Block<T>{a_block.data, a.rs, a.cs, false};
-        multiply_block(mc, nc, kc, shape, left, right, {c.data + ic * c.rs + jc, c.rs, 1}, pc > 0);
+        multiply_block(mc, nc, kc, shape, left, right, {c.data + ic * c.rs + jc, c.rs, 1},
+                       pc > 0 ? Into::add : Into::write);
       }
     }
   }

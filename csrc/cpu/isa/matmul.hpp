@@ -70,6 +70,23 @@ template <class T, int R, int N, int G, bool Whole>
     rows[g] = Rows<T, R>(a + g * run.a_step, run.a_rs);
     panel[g] = b + g * run.b_step;
   }
+  const auto each_vector = [&](auto f) {
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) {
+      T* row = c + g * run.c_step;
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+        for (int j = 0; j < N; ++j) f(row + j * W<T>, Whole || j < N - 1, acc[g][i][j]);
+        row += run.c_rs;
+        asm("" : "+r"(row));  // one pointer for all rows, or the compiler spills one for each
+      }
+    }
+  };
+  if (run.into == gdcore::Into::resume)
+    each_vector([&](const T* from, bool whole, vec<T>& sum) {
+      sum = whole ? load(from) : load_first(from, last);
+    });
   if (G == 1 && run.k >= 128) {  // time enough for c's lines to arrive
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i)
@@ -94,24 +111,13 @@ template <class T, int R, int N, int G, bool Whole>
       panel[g] += run.b_rs;
     }
   }
-#pragma GCC unroll 4
-  for (int g = 0; g < G; ++g) {
-    T* row = c + g * run.c_step;
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 8
-      for (int j = 0; j < N; ++j) {
-        T* const out = row + j * W<T>;
-        const vec<T> sum = acc[g][i][j];
-        if (Whole || j < N - 1)
-          store(out, run.accumulate ? load(out) + sum : sum);
-        else
-          store_first(out, last, run.accumulate ? load_first(out, last) + sum : sum);
-      }
-      row += run.c_rs;
-      asm("" : "+r"(row));  // one pointer for all rows, or the compiler spills one for each
-    }
-  }
+  const bool adds = run.into == gdcore::Into::add;
+  each_vector([&](T* out, bool whole, vec<T>& sum) {
+    if (whole)
+      store(out, adds ? load(out) + sum : sum);
+    else
+      store_first(out, last, adds ? load_first(out, last) + sum : sum);
+  });
 }
 
 // Small tiles go several problems at a time: more chains to hide an fma's latency, and fewer loads

@@ -13,8 +13,11 @@ struct SgdStep {
   bool nesterov, maximize, first;
 };
 
-// `count` products c (rows,cols) = or += a (rows,k) @ b (k,cols), a step apart: one chain an
-// element. The columns of b and c are contiguous.
+// What a tile does with c: writes its sums, adds them, or goes on with the chains c holds.
+enum class Into { write, add, resume };
+
+// `count` products c (rows,cols) of a (rows,k) and b (k,cols), a step apart: one chain an element.
+// The columns of b and c are contiguous.
 template <class T>
 struct TileRun {
   int64_t count, k;  // k <= L
@@ -25,7 +28,7 @@ struct TileRun {
   T* c;
   int64_t c_rs, c_step;
   int rows, cols;
-  bool accumulate;
+  Into into;
 };
 
 // MR and NR: the most rows and columns that tiles of one product may have.
