@@ -12,6 +12,7 @@ import pytest
 
 import fits
 import gdcore as gd
+from gdcore import selftest
 
 KEYS = [
     "version", "isa", "isas_available", "isas_built", "threads", "threads_reason", "openmp",
@@ -82,6 +83,12 @@ def test_selftest() -> None:
     assert list(report.isas) == gd.config()["isas_available"]
     assert (gd._core.get_isa(), gd.get_num_threads()) == before
     assert re.fullmatch(r"\d+ results on .*: same bits everywhere", str(report))
+
+
+def test_each_case_is_frozen_and_no_two_are_alike() -> None:
+    names = [what for what, _ in selftest.all_cases()]
+    assert len(names) == len(set(names)) > 300
+    assert set(names) == set(selftest.frozen_digests())
 
 
 def test_selftest_sees_a_wrong_bit(monkeypatch: pytest.MonkeyPatch) -> None:

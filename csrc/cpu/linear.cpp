@@ -336,7 +336,7 @@ void linear_planned(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, L
 template <class T>
 void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
   const int64_t chunks = chunk1 - chunk0;
-  const int64_t work = 2 * (std::min(args.n, chunks * L<T>) * args.t) * (args.d + 4);
+  const int64_t work = 2 * (std::min(args.n, chunks * L<T>) * args.t) * (args.d + 1);
   const int threads = threads_for(chunks, work);
   if (threads == 1 && linear_in_place(args, chunk0, chunk1, sums)) return;
   linear_planned(args, chunk0, chunk1, sums, threads);
@@ -346,7 +346,7 @@ void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSum
 template <class T>
 void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
   int64_t work = 0;
-  for (int64_t i = 0; i < count; ++i) work += 2 * args[i].n * args[i].t * (args[i].d + 4);
+  for (int64_t i = 0; i < count; ++i) work += 2 * args[i].n * args[i].t * (args[i].d + 1);
   // Many problems: whole ones to each thread. Few: threads inside each.
   const int threads = count >= 2 * num_threads() ? threads_for(count, work) : 1;
   parallel_for(count, threads, [&](int64_t begin, int64_t end, int) {

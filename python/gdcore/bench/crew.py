@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,8 +39,9 @@ def usable_cpus() -> list[int]:
 class Member:
     """A library in a process of its own, held to as many CPUs as it has threads.
 
-    The process may die in foreign code: what it was asked then fails, and the next case finds a
-    new process.
+    The process is stopped while it is not asked: idle threads of some libraries spin for seconds,
+    on a CPU that the next one needs. It may die in foreign code: what it was asked then fails, and
+    the next case finds a new process.
     """
 
     def __init__(self, library: str, path: Path | None, threads: int) -> None:
@@ -67,7 +69,9 @@ class Member:
 
     def opened(self) -> dict[str, Any]:
         """Wait for the library to be there, and return what it says of itself."""
-        return dict(self._answer())
+        about = dict(self._answer())
+        self._stop()
+        return about
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Return what a method of the worker returns, or raise `Refusal`."""
@@ -75,8 +79,16 @@ class Member:
             self.close()
             self._start()
             self.opened()
+        self._process.send_signal(signal.SIGCONT)
         self._pipe.send((method, *arguments))
-        return self._answer()
+        try:
+            return self._answer()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)
 
     def _answer(self) -> Any:
         try:

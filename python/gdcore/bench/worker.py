@@ -1,7 +1,8 @@
-"""The process that one library works in: it serves one request at a time, and else sleeps."""
+"""The process that one library works in: it serves one request at a time, and else is stopped."""
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 import zlib
@@ -54,19 +55,12 @@ class Worker:
         """Return how many repeats make a round of so many seconds, and how long one takes."""
         assert self.run is not None
         repeats, self.expected = timing.calibrate(self.run, seconds)
-        self._settle()
         return repeats, self.expected
 
     def round(self, repeats: int) -> float:
         """Return the seconds a repeat took."""
         assert self.run is not None
-        seconds = timing.timed_round(self.run, repeats, self.expected)
-        self._settle()
-        return seconds
-
-    def _settle(self) -> None:
-        if self.threads > 1:
-            timing.settle()
+        return timing.timed_round(self.run, repeats, self.expected)
 
     def unload(self) -> None:
         """Forget the case."""
@@ -111,8 +105,16 @@ def serve(pipe: Connection, name: str, path: Path | None, threads: int) -> None:
         pipe.send(reply)
 
 
+def _die_with_the_parent() -> None:
+    """Have the kernel kill this process, which may be stopped then, when its parent ends."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
 def main() -> None:
     """Serve the pipe whose file descriptor is the first argument."""
+    _die_with_the_parent()
     descriptor, name, path, threads = sys.argv[1:]
     serve(Connection(int(descriptor)), name, Path(path) if path else None, int(threads))
 
