@@ -21,7 +21,8 @@ struct MatmulShapes {
     return shape;
   }
   double work() const {
-    double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+    double work = static_cast<double>(m) * static_cast<double>(n) *
+                  static_cast<double>(std::max<int64_t>(k, 1));
     for (int64_t size : batch) work *= static_cast<double>(size);
     return work;
   }

@@ -61,7 +61,7 @@ struct Plan {
         a.sample_weight.data && (a.order || a.t > 1 || !(a.sample_weight.stride == 1 || lone));
     size_X = copy_X ? lines<T>(block * a.d) : 0;
     size_y = lines<T>(rows * a.t);
-    size_weights = a.t == 1 && a.weights.rs != 1 ? lines<T>(a.d) : 0;
+    size_weights = a.t == 1 && a.d > 1 && a.weights.rs != 1 ? lines<T>(a.d) : 0;
     size_packing =
         a.t == 1
             ? 0
@@ -213,7 +213,7 @@ class Chunk {
 
   const T* weights() const {
     const Matrix<const T>& w = args_.weights;
-    if (w.rs == 1) return w.data;
+    if (w.rs == 1 || args_.d == 1) return w.data;
     for (int64_t j = 0; j < args_.d; ++j) weights_[j] = w.data[j * w.rs];
     return weights_;
   }
@@ -283,8 +283,9 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
   const int64_t n = args.n, d = args.d;
   const auto unit = [&](int64_t stride) { return stride == 1 || n == 1; };
   const bool X_fits = (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1);
-  if (args.t != 1 || d < 1 || d > most_d || args.order || !X_fits || args.weights.rs != 1 ||
-      !unit(args.y.rs) || (args.offset.data && !unit(args.offset.rs)) || args.sample_weight.data)
+  if (args.t != 1 || d < 1 || d > most_d || args.order || !X_fits ||
+      (d > 1 && args.weights.rs != 1) || !unit(args.y.rs) ||
+      (args.offset.data && !unit(args.offset.rs)) || args.sample_weight.data)
     return false;
   alignas(64) T slots[chunks_in_turn * (most_d + 2)];
   for (int64_t c = chunk0; c < chunk1; c += chunks_in_turn) {

@@ -15,7 +15,7 @@ constexpr int64_t NC = 2048;  // columns of a packed block of b
 // Where packing an operand pays: the more rows read b, and columns a.
 constexpr int64_t rows_to_pack_b = 100, cols_to_pack_a = 200;
 constexpr int64_t widest_NR = 128;
-// Fewer rows than that read a large b as it lies in memory.
+// So many rows and fewer read a large b as it lies in memory.
 constexpr int64_t few_rows = 64, large_b_bytes = 1 << 18;
 constexpr int64_t columns_at_once = 2048, rows_of_b_at_once = 32;
 constexpr int64_t small_bytes = 32768;  // of problems that are multiplied tile by tile together
@@ -282,7 +282,8 @@ template <class T>
 int64_t packing_size(int64_t m, int64_t n, int64_t k) {
   const int64_t kc = std::min(k, L<T>);
   return lines<T>(std::min(m, MC) * kc) +
-         std::max<int64_t>({(std::min(n, NC) + widest_NR) * kc, few_rows * columns_at_once,
+         std::max<int64_t>({(std::min(n, NC) + widest_NR) * kc,
+                            k > L<T> ? std::min(m, few_rows) * columns_at_once : 0,
                             small_bytes / static_cast<int64_t>(sizeof(T))});
 }
 
@@ -327,6 +328,7 @@ void matmul(const MatmulArgs<T>& given) {
   const Batch<T> batch(args);
   int64_t problems = batch.problems;
   if (problems == 0 || args.m == 0 || args.n == 0) return;
+  if (args.m == 1) args.a.rs = batch.a.back(), args.c.rs = batch.c.back();
   Problem<T> first{args.m, args.n, args.k, args.a, args.b, args.c};
   if (batch.shape.size() == 1 && batch.b[0] == 0 && batch.a[0] == args.m * args.a.rs &&
       batch.c[0] == args.m * args.c.rs) {  // one b for all: their rows are those of one problem

@@ -29,6 +29,8 @@ double now() {
 template <class Unit>
 double best_rate(int threads, double seconds, Unit&& unit) {
   std::vector<double> done(static_cast<size_t>(threads));
+  std::vector<int64_t> steps(
+      static_cast<size_t>(threads));  // go on, or each pass finds its data cached
   double best = 0;
   const double last = now() + seconds;
   do {
@@ -36,7 +38,7 @@ double best_rate(int threads, double seconds, Unit&& unit) {
     parallel_for(threads, threads, [&](int64_t begin, int64_t end, int) {
       for (int64_t t = begin; t < end; ++t) {
         double sum = 0;
-        int64_t step = 0;
+        int64_t& step = steps[static_cast<size_t>(t)];
         do sum += unit(t, step++);
         while (now() < stop);
         done[static_cast<size_t>(t)] = sum;

@@ -44,6 +44,8 @@ def _fault(output: Array, expected: Expected) -> str | None:
         return f"the {name} has shape {output.shape} instead of {value.shape}"
     if output.dtype.kind not in "biuf":
         return f"the {name} is of dtype {output.dtype} instead of real numbers"
+    if output.dtype.kind != "f":  # NumPy does not subtract truth values, and wraps unsigned numbers
+        output = output.astype(np.longdouble)
     if bad := int((np.isnan(output) & ~np.isnan(value)).sum()):
         return f"{bad} of {output.size} elements of the {name} are NaN"
     with np.errstate(invalid="ignore", over="ignore"):

@@ -19,7 +19,7 @@ from gdcore.bench.report import Report, Row
 from gdcore.bench.verdict import MARGIN, Ratio, Verdict, judge
 
 _ROUND = 0.002  # seconds
-_FEWEST, _MOST = 7, 51
+_FEWEST, _MOST = 9, 51
 _PROBE = 0.05  # seconds
 _ROUNDINGS = 8  # at least, when nobody says how many
 
@@ -201,10 +201,13 @@ def _try(
     if expected is not None and (fault := find_fault(outputs, expected)):
         return "wrong", fault
     try:
-        if check is not None and check(result) is False:
+        verdict = check(result) if check is not None else None
+        if verdict is not None and not verdict:
             return "wrong", "the check says so"
     except AssertionError as error:
         return "wrong", str(error).strip().split("\n")[0] or "the check says so"
+    except Exception as error:
+        return "failed", f"in the check, {type(error).__name__}: {error}".splitlines()[0]
     return "timed", ""
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from socket import socketpair
 from typing import Any
 
-_START = "import sys; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
+_START = (
+    "import os, sys; {bind}; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
+)
 
 
 class Refusal(Exception):
@@ -50,11 +52,13 @@ class Member:
 
     def _start(self) -> None:
         ours, theirs = socketpair()
+        cpus = usable_cpus()[-self.threads :]
+        bind = f"os.sched_setaffinity(0, {cpus})" if hasattr(os, "sched_setaffinity") else "pass"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         arguments = [str(theirs.fileno()), self.library, str(self.path or ""), str(self.threads)]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START.format(path=sys.path), *arguments],
+                [sys.executable, "-c", _START.format(path=sys.path, bind=bind), *arguments],
                 env=os.environ | _environment(self.threads),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -62,8 +66,6 @@ class Member:
                 stderr=self._errors,
                 start_new_session=True,  # Ctrl-C reaches the parent alone
             )
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self._process.pid, usable_cpus()[-self.threads :])
         self._pipe = Connection(ours.detach())
         self._pipe.send(("open",))
 

@@ -83,7 +83,7 @@ def openmp_runtimes() -> list[str]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the checkout of gdcore one works in, if it is one.
+    """Return the commit of the checkout that gdcore was imported from, if it is one.
 
     A ``+`` at the end says that files differ from it.
     """
@@ -96,7 +96,12 @@ def git_revision() -> str | None:
 
 def _git(*arguments: str) -> str | None:
     try:
-        run = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            ["git", "-C", str(Path(gd.__file__).parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return run.stdout.strip()

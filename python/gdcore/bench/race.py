@@ -45,7 +45,7 @@ class Effort:
     probe: float
 
 
-FULL = Effort(round=0.004, race=2.0, fewest=7, most=31, probe=0.1)
+FULL = Effort(round=0.004, race=1.5, fewest=9, most=31, probe=0.1)
 QUICK = Effort(round=0.001, race=0.1, fewest=5, most=11, probe=0.02)
 
 
@@ -92,12 +92,14 @@ def run(
     files = find_peers(Path(peers) if peers else None)
     known = [name for name in (*BUILT_IN, *files) if name != BASELINE]
     wanted = known if against is None else against
-    chosen = [name for name in wanted if name != BASELINE]
+    chosen = [name for name in dict.fromkeys(wanted) if name != BASELINE]
     _check_choices("peer", chosen, known)
     _check_choices("dtype", dtypes, DTYPES)
-    counts = threads or sorted({1, len(usable_cpus())})
+    counts = sorted(set(threads or (1, len(usable_cpus()))))
     _check_threads(counts)
-    contest = _Contest(QUICK if quick else FULL, progress or (lambda text: None), tuple(dtypes))
+    contest = _Contest(
+        QUICK if quick else FULL, progress or (lambda text: None), tuple(dict.fromkeys(dtypes))
+    )
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         members = [
             stack.enter_context(closing(Member(name, files.get(name), count)))
@@ -215,8 +217,8 @@ class _Race:
                 self.laps[member.library] = []
                 total += found[0] * seconds
         rounds = round(effort.race / total) if total else 0
-        for _ in range(min(max(rounds, effort.fewest), effort.most)):
-            for member in list(self.running):
+        for lap in range(min(max(rounds, effort.fewest), effort.most)):
+            for member in list(self.running)[:: -1 if lap % 2 else 1]:
                 seconds = self._ask(member, "round", self.repeats[member.library])
                 if seconds is not None:
                     self.laps[member.library].append(seconds)
