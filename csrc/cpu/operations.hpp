@@ -19,8 +19,8 @@ template <class T>
 void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
          const SgdOptions& options);
 
-// c (m,n) = a (m,k) @ b (k,n) on the calling thread, each element one chain over k whatever n is. The
-// columns of c are contiguous. `packing` has packing_size<T>(m, n, k) elements.
+// c (m,n) = a (m,k) @ b (k,n) on the calling thread, each element one chain over k whatever n is.
+// The columns of c are contiguous. `packing` has packing_size<T>(m, n, k) elements.
 template <class T>
 int64_t packing_size(int64_t m, int64_t n, int64_t k);
 template <class T>
