@@ -28,7 +28,7 @@ class Functions:
     def describe(self) -> dict[str, Any]:
         """Return the file and its version."""
         version = getattr(self.module, "__version__", None)
-        return {"version": version, "file": str(self.module.__file__)}
+        return {"version": version, "file": Path(str(self.module.__file__)).name}
 
     def __getattr__(self, suite: str) -> Any:
         function = getattr(self.module, suite)

@@ -21,10 +21,11 @@ class Numpy:
         pass
 
     def describe(self) -> dict[str, Any]:
-        """Return version and BLAS."""
+        """Return version and BLAS, without the folders it was built in."""
         built = np.show_config(mode="dicts")
-        blas = built["Build Dependencies"]["blas"] if built else None
-        return {"version": np.__version__, "blas": blas}
+        blas = built["Build Dependencies"]["blas"] if built else {}
+        about = {key: value for key, value in blas.items() if "directory" not in key}
+        return {"version": np.__version__, "blas": about}
 
     def matmul(self, case: Matmul, a: Array, b: Array) -> Run:
         """`numpy.matmul`."""

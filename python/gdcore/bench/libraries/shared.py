@@ -44,7 +44,7 @@ class Shared:
 
     def describe(self) -> dict[str, Any]:
         """Return the version and the file."""
-        return {"version": self.version().decode(errors="replace"), "file": str(self.path)}
+        return {"version": self.version().decode(errors="replace"), "file": self.path.name}
 
     def matmul(self, case: Matmul, a: Array, b: Array) -> Run:
         """Call ``gdcore_peer_matmul``."""

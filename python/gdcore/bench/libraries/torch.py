@@ -25,8 +25,10 @@ class Torch:
         self.loss = self.torch.nn.functional.mse_loss
 
     def describe(self) -> dict[str, Any]:
-        """Return version and build."""
-        return {"version": self.torch.__version__, "build": self.torch.__config__.show()}
+        """Return version and build, without the paths and flags of the compiler."""
+        lines = self.torch.__config__.show().splitlines()[1:]
+        build = [line.removeprefix("  - ") for line in lines if "Build settings" not in line]
+        return {"version": self.torch.__version__, "build": build}
 
     def matmul(self, case: Matmul, a: Array, b: Array) -> Run:
         """`torch.bmm`, or `torch.mm` for a batch of one."""
