@@ -7,6 +7,7 @@
 
 #include "contract.hpp"
 #include "dims.hpp"
+#include "quadratic.hpp"
 #include "shuffle.hpp"
 
 namespace gdcore {
@@ -78,6 +79,22 @@ struct LinearSums {
   }
 };
 
+// Sums over rows of sample_weight * z_a * z_b, the z being the columns of [X 1 y - offset]: each a
+// pair hi + lo. Of the products only those with a <= b are there.
+struct Moments {
+  int64_t d = 0, t = 0;
+  std::vector<double> hi, lo;  // (d+1, d+1+t): [X 1]^T [X 1 y]; then the squares of y (t)
+
+  void reset(int64_t features, int64_t targets) {
+    d = features;
+    t = targets;
+    const auto size = static_cast<size_t>((d + 1) * columns() + t);
+    hi.assign(size, 0.0);
+    lo.assign(size, 0.0);
+  }
+  int64_t columns() const { return d + 1 + t; }
+};
+
 // torch.optim.SGD's options (maximize flips the gradient's sign before all else).
 struct SgdOptions {
   double momentum = 0.0, dampening = 0.0, weight_decay = 0.0;
@@ -93,6 +110,10 @@ struct Device {
   void (*linear)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
   // The whole of each of `count` independent problems; sums are reset first.
   void (*linear_each)(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
+  // Adds the row chunks [chunk0, chunk1) of args, whose parameters are not read, to moments.
+  void (*moments)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
+  // Half the gradient, G w - c, in the first p of 2 p entries; returns the sum of squares.
+  double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
   // One step on n contiguous parameters; velocity is null without momentum; first: velocity is
   // made, not read.
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,

@@ -50,7 +50,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     Without waiting for the disk: no power is cut here.
     """
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr("gdcore.stream.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 0.0)
     monkeypatch.setattr("gdcore.storage.Checkpoint.seconds", 0.0)
     monkeypatch.setattr("gdcore.storage.time", SimpleNamespace(monotonic=lambda: 0.0))
 
@@ -239,8 +239,8 @@ CHILD = """
 import os, signal, sys
 from types import SimpleNamespace
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
-import gdcore, gdcore.storage, gdcore.stream
-gdcore.stream.BLOCK_SECONDS = gdcore.storage.Checkpoint.seconds = 0.0
+import gdcore, gdcore.storage, gdcore.descent
+gdcore.descent.BLOCK_SECONDS = gdcore.storage.Checkpoint.seconds = 0.0
 gdcore.storage.time = SimpleNamespace(monotonic=lambda: 0.0)
 import fits, test_checkpoint
 

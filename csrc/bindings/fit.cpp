@@ -89,6 +89,63 @@ class PyProblem {
   std::variant<Problem<float>, Problem<double>> problem_;
 };
 
+// Second moments of rows, as a value.
+class PyMoments {
+ public:
+  PyMoments(int64_t d, int64_t t) { moments_.reset(d, t); }
+  explicit PyMoments(const Moments& moments) : moments_(moments) {}
+  PyMoments(int64_t d, int64_t t, const py::handle& hi, const py::handle& lo) : PyMoments(d, t) {
+    const size_t size = moments_.hi.size();
+    moments_.hi = vector_of<double>(hi);
+    moments_.lo = vector_of<double>(lo);
+    if (moments_.hi.size() != size || moments_.lo.size() != size)
+      throw py::value_error("the moments' arrays do not belong to so many columns.");
+  }
+
+  const Moments& get() const { return moments_; }
+
+ private:
+  Moments moments_;
+};
+
+template <class T>
+std::optional<Quadratic<T>> quadratic_of(const PyMoments* moments, const Problem<T>& problem) {
+  if (!moments) return std::nullopt;
+  const Moments& m = moments->get();
+  if (m.d != problem.d || m.t != problem.t)
+    throw py::value_error("the moments do not belong to this problem: its columns differ.");
+  return Quadratic<T>(m, problem.fit_intercept);
+}
+
+class PyMomentsPass {
+ public:
+  explicit PyMomentsPass(const PyProblem& problem) : problem_(problem) {
+    dispatch(problem.single(), [&](auto zero) {
+      using T = decltype(zero);
+      pass_ = std::make_unique<MomentsPass<T>>(problem_.as<T>());
+    });
+  }
+  bool advance(double seconds, int n_threads) {
+    ThreadScope scope(n_threads);
+    return std::visit(
+        [&](auto& pass) {
+          return compute([&] {
+            FpEnv env;
+            Budget budget(seconds);
+            return pass->run(budget);
+          });
+        },
+        pass_);
+  }
+  PyMoments moments() const {
+    return std::visit([](const auto& pass) { return PyMoments(pass->moments); }, pass_);
+  }
+
+ private:
+  PyProblem problem_;
+  std::variant<std::unique_ptr<MomentsPass<float>>, std::unique_ptr<MomentsPass<double>>> pass_;
+};
+
 template <class T>
 DescentState<T> state_from(const Problem<T>& problem, const py::dict& dict) {
   DescentState<T> s;
@@ -166,7 +223,7 @@ class PyDescent {
   PyDescent(const PyProblem& problem, const py::dict& state, int64_t target_epoch, double momentum,
             double dampening, double weight_decay, bool nesterov, bool maximize, int64_t batch_size,
             bool shuffle, uint64_t seed, double tol, bool stop_on_equal_loss, int64_t history,
-            bool record_params)
+            bool record_params, const PyMoments* moments)
       : problem_(problem) {
     DescentOptions o;
     o.sgd = {momentum, dampening, weight_decay, nesterov, maximize};
@@ -180,7 +237,8 @@ class PyDescent {
     dispatch(problem.single(), [&](auto zero) {
       using T = decltype(zero);
       const auto& p = problem_.as<T>();
-      descent_ = std::make_unique<Descent<T>>(p, o, state_from<T>(p, state), target_epoch);
+      descent_ = std::make_unique<Descent<T>>(p, o, state_from<T>(p, state), target_epoch,
+                                              quadratic_of<T>(moments, p));
     });
   }
 
@@ -214,6 +272,9 @@ class PyDescent {
   double lr() {
     return visit([](auto& d) { return d.lr(); });
   }
+  bool loss_doubtful() {
+    return visit([](auto& d) { return d.loss_doubtful(); });
+  }
   int64_t epoch() {
     return visit([](auto& d) { return d.state().epoch; });
   }
@@ -226,10 +287,11 @@ class PyDescent {
 
 class PySpectrum {
  public:
-  explicit PySpectrum(const PyProblem& problem) : problem_(problem) {
+  PySpectrum(const PyProblem& problem, const PyMoments* moments) : problem_(problem) {
     dispatch(problem.single(), [&](auto zero) {
       using T = decltype(zero);
-      spectrum_ = std::make_unique<Spectrum<T>>(problem_.as<T>());
+      const auto& p = problem_.as<T>();
+      spectrum_ = std::make_unique<Spectrum<T>>(p, quadratic_of<T>(moments, p));
     });
   }
   bool advance(double seconds, int n_threads) {
@@ -361,14 +423,26 @@ void register_fit(py::module_& m) {
            py::arg("fit_intercept"), py::arg("reduction"))
       .def("largest_row", &PyProblem::largest_row);
 
+  py::class_<PyMoments>(m, "Moments")
+      .def(py::init<int64_t, int64_t>(), py::arg("d"), py::arg("t"))
+      .def(py::init<int64_t, int64_t, const py::object&, const py::object&>(), py::arg("d"),
+           py::arg("t"), py::arg("hi"), py::arg("lo"))
+      .def_property_readonly("hi", [](const PyMoments& s) { return copy_of(s.get().hi); })
+      .def_property_readonly("lo", [](const PyMoments& s) { return copy_of(s.get().lo); });
+
+  py::class_<PyMomentsPass>(m, "MomentsPass")
+      .def(py::init<const PyProblem&>(), py::arg("problem"))
+      .def("advance", &PyMomentsPass::advance, py::arg("seconds"), py::arg("n_threads"))
+      .def("moments", &PyMomentsPass::moments);
+
   py::class_<PyDescent>(m, "Descent")
       .def(py::init<const PyProblem&, const py::dict&, int64_t, double, double, double, bool, bool,
-                    int64_t, bool, uint64_t, double, bool, int64_t, bool>(),
+                    int64_t, bool, uint64_t, double, bool, int64_t, bool, const PyMoments*>(),
            py::arg("problem"), py::arg("state"), py::arg("target_epoch"), py::kw_only(),
            py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"),
            py::arg("maximize"), py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"),
            py::arg("tol"), py::arg("stop_on_equal_loss"), py::arg("history"),
-           py::arg("record_params"))
+           py::arg("record_params"), py::arg("moments") = nullptr)
       .def("advance", &PyDescent::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("set_constant_lr", &PyDescent::set_constant_lr, py::arg("lr"))
       .def("set_schedule", &PyDescent::set_schedule, py::arg("first"), py::arg("lrs"))
@@ -377,10 +451,12 @@ void register_fit(py::module_& m) {
       .def_property_readonly("loss", &PyDescent::loss)
       .def_property_readonly("last_loss", &PyDescent::last_loss)
       .def_property_readonly("lr", &PyDescent::lr)
+      .def_property_readonly("loss_doubtful", &PyDescent::loss_doubtful)
       .def_property_readonly("epoch", &PyDescent::epoch);
 
   py::class_<PySpectrum>(m, "Spectrum")
-      .def(py::init<const PyProblem&>(), py::arg("problem"))
+      .def(py::init<const PyProblem&, const PyMoments*>(), py::arg("problem"),
+           py::arg("moments") = nullptr)
       .def("advance", &PySpectrum::advance, py::arg("seconds"), py::arg("n_threads"))
       .def_property_readonly("largest", &PySpectrum::largest)
       .def_property_readonly("residual", &PySpectrum::residual);

@@ -8,7 +8,8 @@ namespace gdcore {
 
 template <class T>
 const Device<T>& cpu_device() {
-  static constexpr Device<T> table{cpu::matmul<T>, cpu::mse<T>, cpu::linear<T>, cpu::linear_each<T>,
+  static constexpr Device<T> table{cpu::matmul<T>,      cpu::mse<T>,     cpu::linear<T>,
+                                   cpu::linear_each<T>, cpu::moments<T>, cpu::quadratic<T>,
                                    cpu::sgd<T>};
   return table;
 }

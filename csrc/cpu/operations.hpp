@@ -16,6 +16,10 @@ void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSum
 template <class T>
 void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
 template <class T>
+void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
+template <class T>
+double quadratic(const QuadraticArgs<T>& args, double* gradient);
+template <class T>
 void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
          const SgdOptions& options);
 

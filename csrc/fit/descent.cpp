@@ -33,8 +33,13 @@ void accumulate(const LinearSums& from, LinearSums& to) {
 
 template <class T>
 Descent<T>::Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state,
-                    int64_t target)
-    : problem_(problem), options_(options), state_(std::move(state)), target_(target) {
+                    int64_t target, std::optional<Quadratic<T>> quadratic)
+    : problem_(problem),
+      options_(options),
+      state_(std::move(state)),
+      target_(target),
+      quadratic_(std::move(quadratic)) {
+  pass_.sums.reset(problem.d, problem.t);
   gradient_.resize(static_cast<size_t>(problem.size()));
   if (options.batch_size == 0) state_.step = 0;
   if (state_.step == 0) state_.epoch_sums.reset(problem.d, problem.t);
@@ -67,13 +72,21 @@ Outcome Descent<T>::advance(double seconds) {
   return options_.batch_size > 0 ? advance_batches(budget) : advance_full(budget);
 }
 
+// Sums over all rows at the parameters; false if that needs another call.
+template <class T>
+bool Descent<T>::sum_rows(Budget& budget) {
+  if (!quadratic_) return pass_.run(problem_.args(state_.params.data()), budget);
+  quadratic_->sums(state_.params.data(), pass_.sums);
+  budget.spent(quadratic_->work() + 128);
+  return true;
+}
+
 template <class T>
 Outcome Descent<T>::advance_full(Budget& budget) {
-  const LinearArgs<T> args = problem_.args(state_.params.data());
   while (true) {
     const bool last = state_.epoch >= target_;
     if (!last && !lr_known()) return Outcome::running;
-    if (!pass_.run(args, budget)) return Outcome::running;
+    if (!sum_rows(budget)) return Outcome::running;
     const T loss = problem_.close(problem_.n, pass_.sums, gradient_.data());
     const double norm = gradient_norm();
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
@@ -133,7 +146,7 @@ Outcome Descent<T>::advance_batches(Budget& budget) {
 template <class T>
 Outcome Descent<T>::evaluate(Budget& budget, Outcome outcome) {
   ending_ = outcome;
-  if (!pass_.run(problem_.args(state_.params.data()), budget)) return Outcome::running;
+  if (!sum_rows(budget)) return Outcome::running;
   loss_ = problem_.close(problem_.n, pass_.sums, nullptr);
   ending_ = Outcome::running;
   if (!std::isfinite(loss_) && outcome != Outcome::diverged && !state_.previous.empty())

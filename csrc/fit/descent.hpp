@@ -3,6 +3,7 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "fit/problem.hpp"
@@ -48,8 +49,9 @@ struct DescentHistory {
 template <class T>
 class Descent {
  public:
+  // A quadratic, if there is one, stands for the rows in full-batch descent: they are not read.
   Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state,
-          int64_t target_epoch);
+          int64_t target_epoch, std::optional<Quadratic<T>> quadratic = std::nullopt);
 
   // Learning rates of epochs first, first + 1, ...; a constant one holds for all.
   void set_constant_lr(double lr);
@@ -62,12 +64,15 @@ class Descent {
   const DescentHistory<T>& history() const { return history_; }
   T loss() const { return loss_; }         // at the parameters, once advance has ended
   double lr() const { return state_.lr; }  // last used
+  // The loss at the end is below what the quadratic can tell; the rows can.
+  bool loss_doubtful() const { return quadratic_ && quadratic_->doubtful(pass_.sums.squares); }
 
  private:
   Outcome advance_full(Budget& budget);
   Outcome advance_batches(Budget& budget);
   Outcome evaluate(Budget& budget, Outcome outcome);
   bool lr_known() const;
+  bool sum_rows(Budget& budget);
   void update();
   void end_epoch(T loss);
   bool reached_tol(double norm, T loss);
@@ -85,6 +90,7 @@ class Descent {
   int64_t first_lr_ = 0;
   bool constant_lr_ = true;
 
+  std::optional<Quadratic<T>> quadratic_;
   Pass<T> pass_;
   std::vector<T> gradient_, previous_velocity_;
   Outcome ending_ = Outcome::running;  // known, its loss still to be evaluated

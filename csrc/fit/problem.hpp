@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "device.hpp"
+#include "fit/moments.hpp"
 
 namespace gdcore {
 
@@ -71,7 +72,34 @@ class Budget {
   bool spent_ = false;
 };
 
-// The sums of one set of rows, in slices, so that a pass over much data can stop and go on.
+// Work over the row chunks of a problem, in slices, so that it can stop and go on.
+class Slices {
+ public:
+  // work(chunk0, chunk1) for all chunks of n rows; true when done, and the next call starts anew.
+  template <class Work>
+  bool run(int64_t n, int64_t length, int64_t row_work, Budget& budget, Work&& work) {
+    const int64_t chunks = chunks_of(n, length);
+    const int64_t slice =
+        chunks == 1 ? 1 : std::max<int64_t>(1, 16 * Budget::unit / (row_work * length));
+    while (chunk_ < chunks) {
+      const int64_t end = std::min(chunks, chunk_ + slice);
+      work(chunk_, end);
+      chunk_ = end;
+      const int64_t rows = std::min(n, slice * length);
+      if (budget.spent(rows * row_work + 128) && chunk_ < chunks) return false;
+    }
+    chunk_ = 0;
+    return true;
+  }
+
+  bool fresh() const { return chunk_ == 0; }
+  void restart() { chunk_ = 0; }
+
+ private:
+  int64_t chunk_ = 0;
+};
+
+// The sums of one set of rows.
 template <class T>
 class Pass {
  public:
@@ -79,25 +107,38 @@ class Pass {
 
   // True when all chunks are in `sums`; the next call then starts anew.
   bool run(const LinearArgs<T>& args, Budget& budget) {
-    if (chunk_ == 0) sums.reset(args.d, args.t);
-    const int64_t chunks = chunks_of(args.n, L<T>), row_work = 2 * (args.d + 4) * args.t;
-    const int64_t slice =
-        chunks == 1 ? 1 : std::max<int64_t>(1, 16 * Budget::unit / (row_work * L<T>));
-    while (chunk_ < chunks) {
-      const int64_t end = std::min(chunks, chunk_ + slice);
-      device<T>().linear(args, chunk_, end, sums);
-      chunk_ = end;
-      const int64_t rows = std::min(args.n, slice * L<T>);
-      if (budget.spent(rows * row_work + 128) && chunk_ < chunks) return false;
-    }
-    chunk_ = 0;
-    return true;
+    if (slices_.fresh()) sums.reset(args.d, args.t);
+    return slices_.run(
+        args.n, L<T>, 2 * (args.d + 4) * args.t, budget,
+        [&](int64_t chunk0, int64_t chunk1) { device<T>().linear(args, chunk0, chunk1, sums); });
   }
 
-  void restart() { chunk_ = 0; }
+  void restart() { slices_.restart(); }
 
  private:
-  int64_t chunk_ = 0;
+  Slices slices_;
+};
+
+// The second moments of all rows.
+template <class T>
+class MomentsPass {
+ public:
+  explicit MomentsPass(const Problem<T>& problem) : problem_(problem) {
+    moments.reset(problem.d, problem.t);
+  }
+  Moments moments;
+
+  bool run(Budget& budget) {
+    const int64_t p = problem_.d + 1;
+    return slices_.run(problem_.n, L<T>, p * (p + problem_.t) * (sizeof(T) == 4 ? 1 : 5), budget,
+                       [&](int64_t chunk0, int64_t chunk1) {
+                         device<T>().moments(problem_.args(nullptr), chunk0, chunk1, moments);
+                       });
+  }
+
+ private:
+  Problem<T> problem_;
+  Slices slices_;
 };
 
 }  // namespace gdcore

@@ -67,7 +67,9 @@ double last_component(const std::vector<double>& alpha, const std::vector<double
 }  // namespace
 
 template <class T>
-Spectrum<T>::Spectrum(const Problem<T>& problem) : problem_(problem), targets_(problem.t) {
+Spectrum<T>::Spectrum(const Problem<T>& problem, std::optional<Quadratic<T>> quadratic)
+    : problem_(problem), targets_(problem.t), quadratic_(std::move(quadratic)) {
+  pass_.sums.reset(problem.d, 1);
   static constexpr T zero = 0;
   problem_.t = 1;
   problem_.y = {&zero, 0, 0};
@@ -92,7 +94,10 @@ bool Spectrum<T>::advance(double seconds) {
   FpEnv env;
   Budget budget(seconds);
   while (!done_) {
-    if (!pass_.run(problem_.args(direction_.data()), budget)) return false;
+    if (quadratic_)
+      quadratic_->product(direction_.data(), pass_.sums);
+    else if (!pass_.run(problem_.args(direction_.data()), budget))
+      return false;
     step();
     if (budget.spent(0)) break;
   }

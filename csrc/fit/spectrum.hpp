@@ -1,6 +1,7 @@
 // The largest eigenvalue of the loss's Hessian, which says which learning rates converge.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "fit/problem.hpp"
@@ -11,7 +12,9 @@ namespace gdcore {
 template <class T>
 class Spectrum {
  public:
-  explicit Spectrum(const Problem<T>& problem);
+  // A quadratic, if there is one, stands for the rows: they are not read.
+  explicit Spectrum(const Problem<T>& problem,
+                    std::optional<Quadratic<T>> quadratic = std::nullopt);
 
   // True when done; otherwise call again.
   bool advance(double seconds);
@@ -28,6 +31,7 @@ class Spectrum {
 
   Problem<T> problem_;
   int64_t targets_, p_ = 0, most_ = 0;
+  std::optional<Quadratic<T>> quadratic_;
   Pass<T> pass_;
   std::vector<T> direction_;
   std::vector<double> basis_;  // (steps, p), orthonormal rows

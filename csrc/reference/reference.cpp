@@ -1,8 +1,10 @@
 // The contract on bits ("numerics v1") as plain scalar loops. Every other device equals this file
 // bit for bit.
 #include <cmath>
+#include <type_traits>
 
 #include "device.hpp"
+#include "double_double.hpp"
 
 namespace gdcore {
 namespace {
@@ -190,6 +192,79 @@ void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
   }
 }
 
+// x + a * b: rounded once for sums over float32, whose products are exact in double; for float64 a
+// pair that keeps what rounding lost.
+template <class T>
+Pair accumulate(Pair x, double a, double b) {
+  if constexpr (std::is_same_v<T, float>) return {std::fma(a, b, x.hi), 0.0};
+  return add_product(x, a, b);
+}
+
+// Each sum is one chain over the rows of a chunk, in double; the chunks are added in order as
+// pairs.
+template <class T>
+void moments_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Moments& out) {
+  const auto column = [&](int64_t row, int64_t j) -> double {
+    if (j < args.d) return args.X.data[row * args.X.rs + j * args.X.cs];
+    if (j == args.d) return 1.0;
+    const int64_t u = j - args.d - 1;
+    const double y = args.y.data[row * args.y.rs + u * args.y.cs];
+    return args.offset.data ? y - args.offset.data[row * args.offset.rs + u * args.offset.cs] : y;
+  };
+  const auto sum = [&](int64_t a, int64_t b, int64_t to) {
+    Pair total;
+    for (int64_t row = begin; row < begin + rows; ++row) {
+      double left = column(row, a);
+      if (args.sample_weight.data) left *= args.sample_weight.data[row * args.sample_weight.stride];
+      total = accumulate<T>(total, left, column(row, b));
+    }
+    const auto i = static_cast<size_t>(to);
+    const Pair both = add({out.hi[i], out.lo[i]}, total);
+    out.hi[i] = both.hi;
+    out.lo[i] = both.lo;
+  };
+  const int64_t p = args.d + 1, columns = out.columns();
+  for (int64_t a = 0; a < p; ++a)
+    for (int64_t b = a; b < columns; ++b) sum(a, b, a * columns + b);
+  for (int64_t u = 0; u < args.t; ++u) sum(p + u, p + u, p * columns + u);
+}
+
+template <class T>
+void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& out) {
+  for (int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
+    const int64_t begin = chunk * L<T>;
+    const int64_t rows = args.n - begin < L<T> ? args.n - begin : L<T>;
+    moments_chunk(args, args.first + begin, rows, out);
+  }
+}
+
+// Each entry of G w is one chain over the parameters.
+template <class T>
+double quadratic(const QuadraticArgs<T>& q, double* gradient) {
+  constexpr bool pairs = std::is_same_v<T, double>;
+  const auto at = [&](const double* x, int64_t i, int64_t low) -> Pair {
+    return {x[i], pairs ? x[i + low] : 0.0};
+  };
+  const auto add_times = [&](Pair x, Pair a, double b) {
+    Pair sum = accumulate<T>(x, a.hi, b);
+    if (pairs) sum.lo = std::fma(a.lo, b, sum.lo);
+    return sum;
+  };
+  const auto minus = [&](Pair x, Pair y) {
+    return pairs ? add(x, {-y.hi, -y.lo}) : Pair{x.hi - y.hi, 0.0};
+  };
+  Pair squares = at(q.s, 0, 1);
+  for (int64_t a = 0; a < q.p; ++a) {
+    Pair sum;
+    for (int64_t b = 0; b < q.p; ++b)
+      sum = add_times(sum, at(q.G, b * q.ld + a, q.p * q.ld), q.w[b * q.w_stride]);
+    const Pair c = at(q.c, a, q.p), g = minus(sum, c);
+    gradient[a] = g.hi + g.lo;
+    squares = add_times(squares, minus(g, c), q.w[a * q.w_stride]);
+  }
+  return squares.hi + squares.lo;
+}
+
 template <class T>
 void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
          const SgdOptions& options) {
@@ -212,7 +287,8 @@ void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
 
 template <class T>
 const Device<T>& reference_device() {
-  static constexpr Device<T> table{matmul<T>, mse<T>, linear<T>, linear_each<T>, sgd<T>};
+  static constexpr Device<T> table{matmul<T>,  mse<T>,       linear<T>, linear_each<T>,
+                                   moments<T>, quadratic<T>, sgd<T>};
   return table;
 }
 template const Device<float>& reference_device<float>();

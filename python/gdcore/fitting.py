@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.descent import descend
 from gdcore.exact import solve_exact
 from gdcore.kernels import Reduction
 from gdcore.options import Options
@@ -21,9 +22,8 @@ from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD
 from gdcore.state import FitState
 from gdcore.status import FitWarning, Status
-from gdcore.stream import descend
 
-Method = Literal["auto", "stream", "exact"]
+Method = Literal["auto", "stream", "gram", "exact"]
 
 
 def fit(
@@ -79,8 +79,11 @@ def fit(
         `tol` times its first value. None runs every epoch.
     stop : {"gradient", "loss_equal"}
         "loss_equal" also stops when an epoch's loss equals the last one's.
-    method : {"auto", "stream", "exact"}
-        "stream" descends, reading the data every epoch; "exact" solves in closed form.
+    method : {"auto", "stream", "gram", "exact"}
+        "stream" descends, reading the data every epoch. "gram" descends as well, but reads the
+        data once: X^T X, X^T y and y^T y, summed in float64 (float64 data: without rounding
+        errors), are all that the squared error depends on. "exact" solves in closed form.
+        "auto" takes the cheaper of the first two; `Fit.method_reason` says why.
     history : int
         Record every so many epochs; 0 records nothing.
     progress : bool or callable

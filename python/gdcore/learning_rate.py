@@ -14,9 +14,11 @@ from gdcore.sgd import SGD, LearningRate, rate_at
 from gdcore.status import LearningRateWarning
 
 
-def curvature_of(problem: Problem, threads: int) -> tuple[float, float]:
+def curvature_of(
+    problem: Problem, threads: int, moments: _core.Moments | None
+) -> tuple[float, float]:
     """Return the largest eigenvalue of the loss's Hessian, from below, and its error's width."""
-    spectrum = _core.Spectrum(problem.core)
+    spectrum = _core.Spectrum(problem.core, moments)
     while not spectrum.advance(BLOCK_SECONDS, threads):
         pass
     if not math.isfinite(spectrum.largest):

@@ -54,15 +54,17 @@ class Options:
             )
         for name, choices in (
             ("stop", ("gradient", "loss_equal")),
-            ("method", ("auto", "stream", "exact")),
+            ("method", ("auto", "stream", "gram", "exact")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; "
                     f"choose one of {', '.join(map(repr, choices))}."
                 )
-        if self.method == "exact" and self.batch_size is not None:
-            raise ValueError("method='exact' takes no batch_size; drop it, or use method='stream'.")
+        if self.method in ("gram", "exact") and self.batch_size is not None:
+            raise ValueError(
+                f"method={self.method!r} takes no batch_size; drop it, or use method='stream'."
+            )
 
 
 def _is_int(value: Any) -> bool:

@@ -75,7 +75,7 @@ class Fit:
         Last learning rate used; NaN if none was.
     history : History
     method : str
-        "stream" (the data is read every epoch) or "exact" (closed form).
+        "stream" (the data is read every epoch), "gram" (once) or "exact" (closed form).
     method_reason : str
         Why this method.
     stability_limit : float

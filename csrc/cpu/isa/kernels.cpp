@@ -3,6 +3,7 @@
 // for a newer CPU is ever shared.
 #include "linear.hpp"
 #include "matmul.hpp"
+#include "moments.hpp"
 #include "mse.hpp"
 #include "pack.hpp"
 #include "probe.hpp"
@@ -29,6 +30,9 @@ namespace gdcore {
                                                                        residuals<T>,              \
                                                                        mse<T>,                    \
                                                                        sgd<T>,                    \
+                                                                       widen<T>,                  \
+                                                                       products<T>,               \
+                                                                       quadratic<T>,              \
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \
                                                                        probe_read<T>,             \

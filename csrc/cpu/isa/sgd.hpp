@@ -6,9 +6,6 @@
 
 namespace {
 
-inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-inline double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
-
 // For one parameter, or for a vector of them: U is T or vec<T>. v is null without momentum.
 template <class T, class U>
 inline void sgd_one(U& p, U g, U* v, U down, U momentum, U damped, U decay,

@@ -37,6 +37,9 @@ inline void store(T* p, vec<T> v) {
   *reinterpret_cast<typename VecOf<T>::loose*>(p) = v;
 }
 
+inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+
 // a * b + c rounded once; broadcast; the first n lanes (the others read as +0 and are not written).
 #if GDCORE_VECTOR_BYTES == 64
 inline vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {

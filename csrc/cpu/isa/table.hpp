@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "quadratic.hpp"
+
 namespace gdcore {
 
 // Rounding constants of one SGD step, already in T.
@@ -45,6 +47,35 @@ struct LinearRows {
   const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null: not weights, not y
 };
 
+// Rows of [X 1 y - offset] in double, ld apart; and times their sample weights.
+template <class T>
+struct WidenArgs {
+  int64_t rows, d, t;
+  const T* X;
+  int64_t X_rs, X_cs;
+  const T* y;
+  int64_t y_rs, y_cs;
+  const T* offset;  // may be null
+  int64_t offset_rs, offset_cs;
+  const T* weight;  // may be null
+  int64_t weight_stride;
+  double *out, *weighted;
+  int64_t ld;
+};
+
+// out (m,n) = a (k,m)^T b (k,n), each element one chain over k. Rows of a and b are ld apart, those
+// of out ldc, low parts of pairs `low` behind; n is rounded up to whole vectors. upper: a and b are
+// the same columns, and what lies below the diagonal may be left out. resume: the chains go on from
+// what out holds.
+struct ProductsArgs {
+  int64_t k, m, n;
+  const double *a, *b;
+  int64_t ld;
+  double* out;
+  int64_t ldc, low;
+  bool upper, resume;
+};
+
 template <class T>
 struct IsaTable {
   const char* name;
@@ -81,6 +112,12 @@ struct IsaTable {
   void (*mse)(int64_t n, const T* pred, const T* target, T* out, T gradient, bool streams, T* sums);
 
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, const SgdStep<T>& step);
+
+  // Second moments, see ProductsArgs: sums rounded (float) or as pairs (double).
+  void (*widen)(const WidenArgs<T>& x);
+  void (*products)(const ProductsArgs& x);
+
+  double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
 
   // The machine's limits. A round of probe_fma is fma_at_once products and sums, x * factor + term;
   // the others take n a multiple of 256, and memory aligned to 64 bytes.

@@ -1,13 +1,17 @@
-"""Gradient descent that reads the data every epoch: the loop around the C++ steps."""
+"""Gradient descent: the loop around the C++ steps."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from gdcore import _core
+from gdcore.kernels import Floats
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
+from gdcore.method import choose
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 from gdcore.progress import Progress
@@ -38,18 +42,24 @@ def descend(
 ) -> Fit:
     """Fit by descent from `start`, in blocks between which Python looks after the rest."""
     threads = options.n_threads or 0
-    curvature, error = curvature_of(problem, threads)
+    moments, reason = choose(problem, options)
+    curvature, error = curvature_of(problem, threads, moments)
     limit = stability_limit(sgd, problem, options, curvature)
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
     target = start.epoch + options.epochs
     saved = _open_checkpoint(checkpoint, problem, sgd, options, start)
     state = start if saved.state is None else saved.state
-    descent = _make_descent(problem, sgd, options, state, target)
+    descent = _make_descent(problem, sgd, options, state, target, moments)
     if not callable(rate):
         descent.set_constant_lr(rate)
 
     outcome: _core.Outcome = "running"
+
+    def result() -> Fit:
+        fit = _result(problem, options, start, descent, saved, outcome, rate, limit)
+        return replace(fit, method="gram" if moments else "stream", method_reason=reason)
+
     try:
         with Progress.make(progress, start.epoch, target) as bar:
             while outcome == "running":
@@ -61,7 +71,7 @@ def descend(
                 saved.save(descent, force=outcome != "running")
     except KeyboardInterrupt:
         saved.save(descent, force=True)
-        fit = _result(problem, options, start, descent, saved, outcome, rate, limit)
+        fit = result()
         raise FitInterrupted(fit) from None
     if outcome == "diverged":
         diagnose(problem)
@@ -70,7 +80,7 @@ def descend(
                 f"the squared errors at the start overflow {problem.dtype}; "
                 "scale y, or start from smaller weights."
             )
-    return _result(problem, options, start, descent, saved, outcome, rate, limit)
+    return result()
 
 
 def _open_checkpoint(
@@ -88,7 +98,12 @@ def _open_checkpoint(
 
 
 def _make_descent(
-    problem: Problem, sgd: SGD, options: Options, state: FitState, target: int
+    problem: Problem,
+    sgd: SGD,
+    options: Options,
+    state: FitState,
+    target: int,
+    moments: _core.Moments | None,
 ) -> _core.Descent:
     records = options.epochs // options.history if options.history else 0
     return _core.Descent(
@@ -103,7 +118,17 @@ def _make_descent(
         stop_on_equal_loss=options.stop == "loss_equal",
         history=int(options.history),
         record_params=records * problem.size * problem.dtype.itemsize <= RECORD_BYTES,
+        moments=moments,
     )
+
+
+def loss_at(problem: Problem, params: Floats, options: Options) -> Any:
+    """Loss over all the rows at some parameters: a descent of no epochs."""
+    how = replace(options, batch_size=None, tol=None, stop="gradient", history=0)
+    descent = _make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, None)
+    while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
+        pass
+    return problem.dtype.type(descent.loss)
 
 
 def _result(
@@ -124,20 +149,20 @@ def _result(
     if outcome == "max_epochs" and used > limit and not descent.loss <= state.first_loss:
         status = Status.DIVERGED  # on its way, though still finite
     weights, intercept = problem.unpack(state.params)
+    if outcome == "running":
+        loss = problem.dtype.type(descent.last_loss)
+    elif descent.loss_doubtful:
+        loss = loss_at(problem, state.params, options)
+    else:
+        loss = problem.dtype.type(descent.loss)
     return Fit(
         weights=weights,
         intercept=intercept,
-        loss=problem.dtype.type(descent.last_loss if outcome == "running" else descent.loss),
+        loss=loss,
         epochs=state.epoch,
         status=status,
         lr=used,
         history=history_of(problem, saved.history(descent)),
-        method="stream",
-        method_reason=(
-            "method='stream' was asked for."
-            if options.method == "stream"
-            else "gradient descent, reading the data every epoch."
-        ),
         stability_limit=limit,
         fit_intercept=problem.fit_intercept,
         start=Start(*problem.unpack(start.params), start.epoch),

@@ -1,0 +1,257 @@
+// The loops of second moments: sums of products, and the quadratic that they define.
+#pragma once
+
+#include "simd.hpp"
+#include "table.hpp"
+
+namespace {
+
+// ---- Sums of a double, or of a vector of them: rounded, or with what rounding lost ----
+
+template <class D>
+struct Plain {
+  D hi;
+};
+
+template <class D>
+struct Pair {
+  D hi, lo;
+};
+
+template <class D>
+inline Pair<D> two_sum(D a, D b) {
+  const D sum = a + b, z = sum - a;
+  return {sum, (a - (sum - z)) + (b - z)};
+}
+
+template <class D>
+inline Plain<D> add_product(Plain<D> x, D a, D b) {
+  return {fma(a, b, x.hi)};
+}
+template <class D>
+inline Pair<D> add_product(Pair<D> x, D a, D b) {
+  const D product = a * b;
+  const Pair<D> sum = two_sum(x.hi, product);
+  return {sum.hi, x.lo + (sum.lo + fma(a, b, -product))};
+}
+
+// x + a b for an `a` of two parts.
+template <class D>
+inline Plain<D> add_product(Plain<D> x, Plain<D> a, D b) {
+  return add_product(x, a.hi, b);
+}
+template <class D>
+inline Pair<D> add_product(Pair<D> x, Pair<D> a, D b) {
+  const Pair<D> sum = add_product(x, a.hi, b);
+  return {sum.hi, fma(a.lo, b, sum.lo)};
+}
+
+template <class D>
+inline Plain<D> subtract(Plain<D> x, Plain<D> y) {
+  return {x.hi - y.hi};
+}
+template <class D>
+inline Pair<D> subtract(Pair<D> x, Pair<D> y) {
+  const Pair<D> sum = two_sum(x.hi, -y.hi);
+  return {sum.hi, sum.lo + (x.lo - y.lo)};
+}
+
+template <class D>
+inline D value(Plain<D> x) {
+  return x.hi;
+}
+template <class D>
+inline D value(Pair<D> x) {
+  return x.hi + x.lo;
+}
+
+// The sums that belong to parameters of type T, and their parts in memory, `low` apart.
+template <class T, class D>
+struct SumOf;
+template <class D>
+struct SumOf<float, D> {
+  typedef Plain<D> type;
+};
+template <class D>
+struct SumOf<double, D> {
+  typedef Pair<D> type;
+};
+
+inline void read(Plain<double>& x, const double* p, index_t) { x = {*p}; }
+inline void read(Pair<double>& x, const double* p, index_t low) { x = {*p, p[low]}; }
+inline void read(Plain<vec<double>>& x, const double* p, index_t) { x = {load(p)}; }
+inline void read(Pair<vec<double>>& x, const double* p, index_t low) {
+  x = {load(p), load(p + low)};
+}
+inline void read_first(Plain<vec<double>>& x, const double* p, index_t, int n) {
+  x = {load_first(p, n)};
+}
+inline void read_first(Pair<vec<double>>& x, const double* p, index_t low, int n) {
+  x = {load_first(p, n), load_first(p + low, n)};
+}
+inline void write_first(double* p, index_t, int n, Plain<vec<double>> x) {
+  store_first(p, n, x.hi);
+}
+inline void write_first(double* p, index_t low, int n, Pair<vec<double>> x) {
+  store_first(p, n, x.hi);
+  store_first(p + low, n, x.lo);
+}
+
+// ---- Sums of products over rows ----
+
+inline void write(double* p, index_t, Plain<vec<double>> x) { store(p, x.hi); }
+inline void write(double* p, index_t low, Pair<vec<double>> x) {
+  store(p, x.hi);
+  store(p + low, x.lo);
+}
+
+template <class T, int R, int C>
+inline void products_tile(const gdcore::ProductsArgs& x, index_t i, index_t j) {
+  typedef typename SumOf<T, vec<double>>::type Sum;
+  Sum sum[R][C] = {};
+  double* const out = x.out + i * x.ldc + j;
+  if (x.resume) {
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) read(sum[r][c], out + r * x.ldc + c * W<double>, x.low);
+  }
+  const double *a = x.a + i, *b = x.b + j;
+  for (index_t p = 0; p < x.k; ++p, a += x.ld, b += x.ld) {
+    vec<double> right[C];
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) right[c] = load(b + c * W<double>);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) {
+      const vec<double> left = broadcast(a[r]);
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], left, right[c]);
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) write(out + r * x.ldc + c * W<double>, x.low, sum[r][c]);
+}
+
+template <class T, int R>
+inline void products_rows(const gdcore::ProductsArgs& x, index_t i) {
+  index_t j = x.upper ? i / W<double> * W<double> : 0;
+  for (; j + W<double> < x.n; j += 2 * W<double>) products_tile<T, R, 2>(x, i, j);
+  if (j < x.n) products_tile<T, R, 1>(x, i, j);
+}
+
+// As few blocks of rows as fit into registers, of about the same size.
+template <class T>
+void products(const gdcore::ProductsArgs& x) {
+  constexpr int most = sizeof(T) == 4 ? 6 : GDCORE_VECTOR_BYTES == 64 ? 4 : 2;
+  for (index_t i = 0; i < x.m;) {
+    const index_t left = x.m - i, blocks = (left + most - 1) / most;
+    const index_t rows = (left + blocks - 1) / blocks;
+    switch (rows) {
+      case 1: products_rows<T, 1>(x, i); break;
+      case 2: products_rows<T, 2>(x, i); break;
+      case 3: products_rows < T, most<3 ? most : 3>(x, i); break;
+      case 4: products_rows < T, most<4 ? most : 4>(x, i); break;
+      case 5: products_rows < T, most<5 ? most : 5>(x, i); break;
+      default: products_rows < T, most<6 ? most : 6>(x, i);
+    }
+    i += rows;
+  }
+}
+
+template <class T>
+inline vec<double> load_wide(const T* p) {
+  typedef T narrow
+      __attribute__((vector_size(W<double> * sizeof(T)), aligned(alignof(T)), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const narrow*>(p), vec<double>);
+}
+
+// Left to itself the compiler turns the short loops below into vector code for long ones.
+inline void stay_scalar() { asm volatile(""); }
+
+template <class T>
+inline void widen_column(index_t rows, const T* x, index_t stride, double* out, index_t ld) {
+  for (index_t i = 0; i < rows; ++i, stay_scalar()) out[i * ld] = x[i * stride];
+}
+
+// Rows [X 1 y - offset] in double; times sample_weight, if there is one, to `weighted`.
+template <class T>
+void widen(const gdcore::WidenArgs<T>& x) {
+  const index_t rows = x.rows, ld = x.ld, whole = x.X_cs == 1 ? x.d / W<double> * W<double> : 0;
+  const index_t step = x.X_rs;
+  for (index_t j = 0; j < whole; j += W<double>) {
+    const T* from = x.X + j;
+    double* to = x.out + j;
+    for (index_t i = 0; i < rows; ++i, from += step, to += ld) store(to, load_wide(from));
+  }
+  for (index_t j = whole; j < x.d; ++j) widen_column(rows, x.X + j * x.X_cs, x.X_rs, x.out + j, ld);
+  double* z = x.out + x.d;
+  for (index_t i = 0; i < rows; ++i, stay_scalar()) z[i * ld] = 1.0;
+  for (index_t u = 0; u < x.t; ++u) {
+    ++z;
+    widen_column(rows, x.y + u * x.y_cs, x.y_rs, z, ld);
+    if (!x.offset) continue;
+    const T* const offset = x.offset + u * x.offset_cs;
+    for (index_t i = 0; i < rows; ++i, stay_scalar()) z[i * ld] -= offset[i * x.offset_rs];
+  }
+  if (!x.weight) return;
+  for (index_t i = 0; i < rows; ++i) {
+    const vec<double> weight = broadcast(static_cast<double>(x.weight[i * x.weight_stride]));
+    for (index_t j = 0; j < ld; j += W<double>)
+      store(x.weighted + i * ld + j, weight * load(x.out + i * ld + j));
+  }
+}
+
+// ---- The quadratic ----
+
+// C vectors of G w - c from j on, the last one perhaps only partly there: each a chain over w.
+template <class T, int C>
+inline void half_gradient(const gdcore::QuadraticArgs<T>& q, index_t j, double* out) {
+  typedef typename SumOf<T, vec<double>>::type Sum;
+  const index_t low = q.p * q.ld;
+  Sum sum[C] = {};
+  for (index_t b = 0; b < q.p; ++b) {
+    const vec<double> factor = broadcast(static_cast<double>(q.w[b * q.w_stride]));
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      Sum g;
+      read(g, q.G + b * q.ld + j + c * W<double>, low);
+      sum[c] = add_product(sum[c], g, factor);
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) {
+    const index_t at = j + c * W<double>, left = q.p - at;
+    const int lanes = left < W<double> ? static_cast<int>(left) : W<double>;
+    Sum offset;
+    read_first(offset, q.c + at, q.p, lanes);
+    write_first(out + at, q.p, lanes, subtract(sum[c], offset));
+  }
+}
+
+template <class T>
+double quadratic(const gdcore::QuadraticArgs<T>& q, double* gradient) {
+  typedef typename SumOf<T, double>::type Sum;
+  for (index_t j = 0; j < q.p; j += 4 * W<double>) {
+    const index_t vectors = (q.p - j + W<double> - 1) / W<double>;
+    switch (vectors) {
+      case 1: half_gradient<T, 1>(q, j, gradient); break;
+      case 2: half_gradient<T, 2>(q, j, gradient); break;
+      case 3: half_gradient<T, 3>(q, j, gradient); break;
+      default: half_gradient<T, 4>(q, j, gradient);
+    }
+  }
+  Sum squares;
+  read(squares, q.s, 1);
+  for (index_t a = 0; a < q.p; ++a) {
+    Sum g, c;
+    read(g, gradient + a, q.p);
+    read(c, q.c + a, q.p);
+    squares = add_product(squares, subtract(g, c), static_cast<double>(q.w[a * q.w_stride]));
+    gradient[a] = value(g);
+  }
+  return value(squares);
+}
+
+}  // namespace
