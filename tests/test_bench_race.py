@@ -1,0 +1,210 @@
+"""A run of the suites: every library in a process of its own, checked before it is timed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+
+from benches import CASES, TINY, tiny, write_peers
+from gdcore.bench import Verdict, crew, race, run
+from gdcore.bench.check import find_fault
+from gdcore.bench.libraries import Unsupported, find_peers, open_library
+from gdcore.bench.suites.fit import FullBatch
+
+PEER = """
+#include <stdint.h>
+const char *gdcore_peer_version(void) { return "naive 1"; }
+int gdcore_peer_matmul(int bytes, int64_t batch, int64_t m, int64_t n, int64_t k, const float *a,
+                       const float *b, float *c, int threads, int64_t repeats) {
+  if (bytes != 4 || n == 1 || threads != 1) return 1;
+  for (int64_t r = 0; r < repeats; ++r)
+    for (int64_t i = 0; i < batch * m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        float s = 0;
+        for (int64_t l = 0; l < k; ++l) s += a[i * k + l] * b[(i / m * k + l) * n + j];
+        c[i * n + j] = s;
+      }
+  return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny():
+    with tiny():
+        yield
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory):
+    return write_peers(tmp_path_factory.mktemp("peers"))
+
+
+@pytest.fixture(scope="module")
+def report(peers):
+    """A run of every suite."""
+    return run("all", against=["numpy", "bad", "absent"], threads=[1], quick=True, peers=peers)
+
+
+def rows(report, **wanted):
+    return [row for row in report.rows if all(getattr(row, k) == v for k, v in wanted.items())]
+
+
+class TestRun:
+    def test_numpy_is_timed_everywhere(self, report):
+        for library in ("gdcore", "numpy"):
+            found = rows(report, library=library)
+            assert len(found) == len(CASES) * 2
+            for row in found:
+                assert row.status == "timed"
+                assert len(row.rounds) == 5
+                assert row.threads == 1
+                assert min(row.seconds, row.gflops, row.gbs, row.percent) > 0
+                assert row.roof in ("FMA peak", "L1", "L2", "L3", "memory")
+                assert (row.ratio is None) == (library == "gdcore")
+        assert not report.partial
+
+    def test_bad_results_are_told_and_not_timed(self, report):
+        notes = {
+            "3 2 2 2": ("wrong", "the product has shape (2, 2, 2) instead of (3, 2, 2)"),
+            "1 4 3 5": ("failed", "it changed its inputs"),
+            "2 3 1 4": ("wrong", "6 of 6 elements of the product outside the bound"),
+            "10": ("failed", "RuntimeError: out of luck"),
+            "50 2": ("failed", "its process died of signal 6"),
+        }
+        found = rows(report, library="bad")
+        assert len(found) == 2 * len(notes)  # it takes no part in fit
+        for row in found:
+            status, note = notes[row.case]
+            assert row.status == status
+            assert row.note.startswith(note)
+            assert "\n" not in row.note
+            assert row.rounds == ()
+            assert row.ratio is None
+
+    def test_a_library_that_is_not_installed_is_a_row(self, report):
+        (row,) = rows(report, library="absent")
+        assert (row.status, row.note) == ("missing", "no_such_library is not installed")
+        assert "absent: no_such_library is not installed." in str(report)
+
+    def test_environment(self, report):
+        about = report.environment
+        for key in ("cpu", "flags", "caches", "python", "gdcore", "git", "date", "load_before"):
+            assert key in about
+        assert len(about["load_after"]) == 3
+        assert about["libraries"]["numpy"]["1"]["version"] == np.__version__
+        assert "blas" in about["libraries"]["numpy"]["1"]
+        assert about["libraries"]["gdcore"]["1"]["config"]["threads"] == 1
+        (limits,) = report.limits
+        assert limits.threads == 1
+        assert set(limits.peak) == set(race.DTYPES)
+        assert limits.levels[-1].name == "memory"
+
+    def test_table(self, report):
+        text = str(report)
+        assert "matmul, float32, 1 thread; peak " in text
+        assert "WRONG: the product has shape" in text
+        assert "FAILED: its process died of signal 6" in text
+        assert "numpy takes" in text
+        assert "Interrupted" not in text
+
+    def test_interrupted_between_cases(self):
+        def progress(text):
+            if text.startswith("mse"):
+                signal.raise_signal(signal.SIGINT)
+
+        report = run(
+            against=["numpy"], threads=[1], dtypes=["float32"], quick=True, progress=progress
+        )
+        assert report.partial
+        assert {row.suite for row in report.rows} == {"matmul"}
+        assert len(report.rows) == 2 * len(TINY["matmul"])
+        assert str(report).endswith("Interrupted: these are the rows measured until then.")
+        assert all(row.percent > 0 for row in report.rows)
+        assert json.loads(report.to_json())["partial"] is True
+
+    def test_interrupted_within_a_case(self, monkeypatch):
+        ask, asked = crew.Member.ask, []
+
+        def interrupted(member, method, *arguments):
+            asked.append(method)
+            if asked.count("round") == 6:
+                raise KeyboardInterrupt
+            return ask(member, method, *arguments)
+
+        monkeypatch.setattr(crew.Member, "ask", interrupted)
+        report = run("mse", against=["numpy"], threads=[1], dtypes=["float32"], quick=True)
+        assert report.partial
+        assert [len(row.rounds) for row in report.rows] == [2, 2]
+        assert report.rows[1].ratio.verdict is Verdict.AMBG
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            (
+                {"suite": "mm"},
+                "there is no suite 'mm'; choose from matmul, mse, gradient, fit, all.",
+            ),
+            (
+                {"against": ["nunpy"]},
+                "there is no peer 'nunpy'; choose from numpy, torch, jax, skl",
+            ),
+            ({"dtypes": ["int8"]}, "there is no dtype 'int8'; choose from float32, float64."),
+            ({"threads": [0]}, "cannot measure 0 threads: this process may run on"),
+            ({"peers": "/no/such"}, "the folder of peers, /no/such, does not exist."),
+        ],
+    )
+    def test_unknown(self, settings, message):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run(**settings)
+
+
+class TestLibraries:
+    def test_peers_are_found_by_name(self, peers):
+        assert list(find_peers(peers)) == ["absent", "bad"]
+        assert find_peers(None) == {}
+
+    def test_a_peer_never_takes_the_name_of_a_library(self, tmp_path):
+        for name in ("libgdcore_peer_gdcore.so", "libgdcore_peer_x.so", "gdcore_peer_x.py"):
+            (tmp_path / name).touch()
+        assert list(find_peers(tmp_path)) == ["gdcore-c++", "x", "x-python"]
+
+    def test_shared_library(self, tmp_path):
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None:
+            pytest.skip("there is no C compiler")
+        (tmp_path / "peer.c").write_text(PEER)
+        path = tmp_path / "libgdcore_peer_naive.so"
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", path, tmp_path / "peer.c"], check=True)
+        library = open_library("naive", find_peers(tmp_path)["naive"], 1)
+        assert library.describe()["version"] == "naive 1"
+        case = TINY["matmul"][0]
+        inputs = case.inputs("float32")
+        assert find_fault([library.matmul(case, *inputs)(2)], case.expected(inputs)) is None
+        with pytest.raises(Unsupported):
+            library.matmul(case, *case.inputs("float64"))(1)
+
+    @pytest.mark.parametrize(
+        "name", ["jax", "sklearn", pytest.param("torch", marks=pytest.mark.torch)]
+    )
+    @pytest.mark.filterwarnings("ignore")
+    def test_optional_libraries(self, name):
+        pytest.importorskip(name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JAX_ENABLE_X64", "1")
+            library = open_library(name, None, 1)
+        assert library.describe()["version"]
+        for case in CASES:
+            prepare = getattr(library, case.suite, None)
+            if prepare is None or (name == "sklearn" and isinstance(case, FullBatch)):
+                continue
+            inputs = case.inputs("float32")
+            outputs = prepare(case, *inputs)(2)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            assert find_fault([np.asarray(o) for o in outputs], case.expected(inputs)) is None
