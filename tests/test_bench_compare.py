@@ -144,7 +144,7 @@ def test_interrupted(monkeypatch):
 def timed(monkeypatch):
     """Let each of two contestants take the seconds it is given."""
 
-    def timed(mine, theirs):
+    def timed(mine, theirs, **settings):
         turns = {}
 
         def timed_round(run, repeats, expected):
@@ -154,7 +154,7 @@ def timed(monkeypatch):
 
         monkeypatch.setattr(timing, "timed_round", timed_round)
         contestants = {"mine": lambda: 1, "theirs": lambda: 2}
-        return compare(contestants, (), check=bool, seconds=0.01)
+        return compare(contestants, (), check=bool, seconds=0.01, **settings)
 
     return timed
 
@@ -198,3 +198,11 @@ def test_json_and_html(tmp_path):
     assert "6x10 10x4" in report.to_html(tmp_path / "r.html")
     assert "x.json" not in str(report)
     assert "compare, float32, 1 thread; peak" in str(report)
+
+
+def test_the_margin_survives_json(timed):
+    report = timed([1.2e-3] * 7, [1e-3] * 7, margin=0.5)
+    assert report.verdict("mine", than="theirs") is Verdict.SAME
+    again = gdcore.bench.Comparison.from_json(report.to_json())
+    assert again.to_json() == report.to_json()
+    assert again.verdict("mine", than="theirs") is Verdict.SAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,8 +29,6 @@ Function = Callable[..., Any]
 @dataclass
 class Comparison(Report):
     """What `compare` found: a report, and verdicts between any two contestants."""
-
-    margin: float = field(default=MARGIN)
 
     def ratio(self, name: str, than: str) -> Ratio:
         """Return how many times as long `than` takes as `name`, and the verdict for `name`."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import gdcore as gd
 from gdcore.bench.probe import Level, Limits
-from gdcore.bench.verdict import Ratio, Verdict
+from gdcore.bench.verdict import MARGIN, Ratio, Verdict
 
 SCHEMA = 1
 _QUIET = 0.5  # load for each CPU
@@ -135,6 +135,8 @@ class Report:
         Processor, libraries, load, revision, date.
     partial : bool
         Whether the run was interrupted.
+    margin : float
+        How much faster counts as faster.
     """
 
     baseline: str
@@ -142,6 +144,7 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     limits: list[Limits] = field(default_factory=list)
     partial: bool = False
+    margin: float = MARGIN
 
     def races(self) -> Iterator[tuple[Key, list[Row]]]:
         """Yield the rows that were measured in turns, in the order of the run."""
@@ -192,6 +195,7 @@ class Report:
             "schema": SCHEMA,
             "gdcore": gd.__version__,
             "partial": self.partial,
+            "margin": self.margin,
             "baseline": self.baseline,
             "environment": self.environment,
             "limits": [asdict(each) for each in self.limits],
@@ -215,6 +219,7 @@ class Report:
             rows=[Row.from_dict(row) for row in report["rows"]],
             limits=[_limits(each) for each in report["limits"]],
             partial=report["partial"],
+            margin=report.get("margin", MARGIN),
         )
 
     def to_html(self, path: str | Path | None = None) -> str:
