@@ -7,16 +7,29 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from benches import CASES, TINY, tiny, write_peers
-from gdcore.bench import Verdict, crew, race, run
+from gdcore.bench import Report, Verdict, crew, race, run
 from gdcore.bench.check import find_fault
 from gdcore.bench.libraries import Unsupported, find_peers, open_library
 from gdcore.bench.suites.fit import FullBatch
 
+HUNG = """
+import os, signal, time
+
+def mse(pred, target):
+    time.sleep(1000)
+
+def gradient(X, y, w):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+def matmul(a, b):
+    return a @ b
+"""
 PEER = """
 #include <stdint.h>
 const char *gdcore_peer_version(void) { return "naive 1"; }
@@ -144,6 +157,23 @@ class TestRun:
         assert [len(row.rounds) for row in report.rows] == [2, 2]
         assert report.rows[1].ratio.verdict is Verdict.AMBG
 
+    def test_a_second_probe_that_fails_costs_nothing_else(self, monkeypatch):
+        ask, asked = crew.Member.ask, []
+
+        def failing(member, method, *arguments):
+            asked.append(method)
+            if asked.count("limits") == 2:
+                raise crew.Refusal("failed", "out of luck")
+            return ask(member, method, *arguments)
+
+        monkeypatch.setattr(crew.Member, "ask", failing)
+        report = run("mse", against=[], threads=[1], dtypes=["float32"], quick=True)
+        assert asked[-1] == "limits"
+        assert not report.partial
+        assert report.rows[0].percent > 0
+        assert "the second probe of the machine failed with 1 thread: out of luck;" in str(report)
+        assert str(Report.from_json(report.to_json())) == str(report)
+
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
@@ -156,6 +186,7 @@ class TestRun:
                 "there is no peer 'nunpy'; choose from numpy, torch, jax, skl",
             ),
             ({"dtypes": ["int8"]}, "there is no dtype 'int8'; choose from float32, float64."),
+            ({"timeout": 0}, "timeout is 0; give the seconds a library may take to answer."),
             ({"threads": [0]}, "cannot measure 0 threads: this process may run on"),
             ({"peers": "/no/such"}, "the folder of peers, /no/such, does not exist."),
         ],
@@ -163,6 +194,49 @@ class TestRun:
     def test_unknown(self, settings, message):
         with pytest.raises(ValueError, match=re.escape(message)):
             run(**settings)
+
+
+class TestTimeout:
+    @pytest.fixture
+    def member(self, tmp_path):
+        path = tmp_path / "gdcore_peer_hung.py"
+        path.write_text(HUNG)
+        with closing(crew.Member("hung", path, 1, timeout=100)) as member:
+            member.opened()
+            member.timeout = 0.5
+            yield member
+
+    @pytest.mark.parametrize("case", [TINY["mse"][0], TINY["gradient"][0]], ids=["busy", "stopped"])
+    def test_a_process_that_does_not_answer_is_killed(self, member, case):
+        with pytest.raises(crew.Refusal, match=r"it did not answer within 0.5 s and was killed;"):
+            member.ask("load", case, "float32")
+        assert member._process.returncode == -signal.SIGKILL
+        with pytest.raises(crew.Refusal, match="it was killed before, when it did not answer"):
+            member.ask("load", TINY["matmul"][0], "float32")
+
+    def test_the_others_go_on(self, tmp_path, monkeypatch):
+        (tmp_path / "gdcore_peer_hung.py").write_text(HUNG)
+        opened = crew.Member.opened
+
+        def hurried(member):
+            about = opened(member)
+            member.timeout = 0.5 if member.library == "hung" else 100
+            return about
+
+        monkeypatch.setattr(crew.Member, "opened", hurried)
+        report = run("mse", against=["hung"], threads=[1], quick=True, peers=tmp_path)
+        assert [row.status for row in report.rows] == ["timed", "failed"] * 2
+        assert "hung" in str(report)
+        assert "FAILED: it did not answer within 0.5 s" in str(report)
+
+    def test_a_library_that_does_not_start_is_a_row(self, tmp_path):
+        path = tmp_path / "gdcore_peer_hung.py"
+        path.write_text("import time; time.sleep(1000)")
+        with (
+            closing(crew.Member("hung", path, 1, timeout=0.1)) as member,
+            pytest.raises(crew.Refusal, match=r"it did not answer within 0.1 s"),
+        ):
+            member.opened()
 
 
 class TestLibraries:

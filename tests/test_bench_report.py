@@ -58,7 +58,7 @@ def test_json_round_trip(example):
     assert str(Report.from_json(text)) == str(example)
     found = json.loads(text)
     assert tuple(found) == (
-        *("schema", "gdcore", "partial", "margin", "baseline"),
+        *("schema", "gdcore", "partial", "margin", "remarks", "baseline"),
         *("environment", "limits", "scores", "rows"),
     )
     assert tuple(found["rows"][-1]) == (

@@ -15,11 +15,12 @@ from gdcore.bench.check import find_fault
 from gdcore.bench.crew import Member, Refusal, usable_cpus
 from gdcore.bench.libraries import BUILT_IN, find_peers
 from gdcore.bench.probe import Limits
-from gdcore.bench.report import Key, Report, Row
+from gdcore.bench.report import Key, Report, Row, counted
 from gdcore.bench.verdict import judge
 
 DTYPES = ("float32", "float64")
 BASELINE = "gdcore"
+TIMEOUT = 120.0  # seconds for one request: the slowest honest one, compiling too, takes a tenth
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def run(
     dtypes: Sequence[str] = DTYPES,
     quick: bool = False,
     peers: str | os.PathLike[str] | None = None,
+    timeout: float = TIMEOUT,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Measure gdcore beside other libraries, each in a process of its own.
@@ -75,6 +77,9 @@ def run(
         A few small sizes and few rounds.
     peers : path-like, optional
         Folder of further libraries: see docs/bench.md.
+    timeout : float
+        Seconds that a library may take to start, to compute a case once, or for one round. One
+        that takes longer is killed, and fails in the rest of the run.
     progress : callable, optional
         Gets a line of text before each step.
 
@@ -86,6 +91,8 @@ def run(
     ------
     ValueError
         If a name is not known or there are fewer CPUs than threads.
+    ChildProcessError
+        If gdcore itself does not start, or the machine cannot be probed.
     """
     names = suites.NAMES if suite == "all" else (suite,)
     _check_choices("suite", names, (*suites.NAMES, "all"))
@@ -97,12 +104,14 @@ def run(
     _check_choices("dtype", dtypes, DTYPES)
     counts = sorted(set(threads or (1, len(usable_cpus()))))
     _check_threads(counts)
+    if not timeout > 0:
+        raise ValueError(f"timeout is {timeout}; give the seconds a library may take to answer.")
     contest = _Contest(
         QUICK if quick else FULL, progress or (lambda text: None), tuple(dict.fromkeys(dtypes))
     )
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         members = [
-            stack.enter_context(closing(Member(name, files.get(name), count)))
+            stack.enter_context(closing(Member(name, files.get(name), count, timeout)))
             for count in counts
             for name in (BASELINE, *chosen)
         ]
@@ -141,7 +150,7 @@ class _Contest:
                 about = member.opened()
             except Refusal as refusal:
                 if member.library == BASELINE:
-                    raise RuntimeError(f"{BASELINE} does not start: {refusal}.") from None
+                    raise ChildProcessError(f"{BASELINE} does not start: {refusal}.") from None
                 absent = Row("", "", "", 0, member.library, refusal.status, str(refusal))
                 if absent not in self.report.rows:
                     self.report.rows.append(absent)
@@ -155,9 +164,18 @@ class _Contest:
         for member in self.members:
             if member.library == BASELINE:
                 self.progress(f"probing the machine, threads: {member.threads}")
-                found = member.ask("limits", self.dtypes, self.effort.probe)
-                before = self.limits.get(member.threads, found)
-                self.limits[member.threads] = found.best(before)
+                before = self.limits.get(member.threads)
+                try:
+                    found = member.ask("limits", self.dtypes, self.effort.probe)
+                except Refusal as refusal:
+                    if before is None:
+                        raise ChildProcessError(f"cannot probe the machine: {refusal}.") from None
+                    self.report.remarks.append(
+                        "the second probe of the machine failed with "
+                        f"{counted(member.threads)}: {refusal}; the limits are those of the first."
+                    )
+                    continue
+                self.limits[member.threads] = found.best(before) if before else found
 
     def finish(self) -> Report:
         """Return the report, each row with its limit."""

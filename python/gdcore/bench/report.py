@@ -137,6 +137,8 @@ class Report:
         Whether the run was interrupted.
     margin : float
         How much faster counts as faster.
+    remarks : list of str
+        Sentences on what went wrong beside the rows.
     """
 
     baseline: str
@@ -145,6 +147,7 @@ class Report:
     limits: list[Limits] = field(default_factory=list)
     partial: bool = False
     margin: float = MARGIN
+    remarks: list[str] = field(default_factory=list)
 
     def races(self) -> Iterator[tuple[Key, list[Row]]]:
         """Yield the rows that were measured in turns, in the order of the run."""
@@ -163,6 +166,7 @@ class Report:
                 f"The load was {load:.1f} on {cpus} CPUs before the run began: other processes "
                 "were in the way, above all where threads wait for each other."
             )
+        notes += self.remarks
         if self.partial:
             notes.append("Interrupted: these are the rows measured until then.")
         return notes
@@ -196,6 +200,7 @@ class Report:
             "gdcore": gd.__version__,
             "partial": self.partial,
             "margin": self.margin,
+            "remarks": self.remarks,
             "baseline": self.baseline,
             "environment": self.environment,
             "limits": [asdict(each) for each in self.limits],
@@ -220,6 +225,7 @@ class Report:
             limits=[_limits(each) for each in report["limits"]],
             partial=report["partial"],
             margin=report.get("margin", MARGIN),
+            remarks=report.get("remarks", []),
         )
 
     def to_html(self, path: str | Path | None = None) -> str:
@@ -235,6 +241,17 @@ class Report:
         from gdcore.bench.table import render
 
         return render(self)
+
+
+def counted(threads: int) -> str:
+    """Return a number of threads in words.
+
+    Examples
+    --------
+    >>> counted(1), counted(2)
+    ('1 thread', '2 threads')
+    """
+    return f"{threads} thread{'s' * (threads != 1)}"
 
 
 def _limits(found: Mapping[str, Any]) -> Limits:
