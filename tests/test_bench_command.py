@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+import gdcore.bench
 from benches import tiny, write_peers
-from gdcore.bench import Report, race
+from gdcore.bench import Report, Row, race
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,6 +55,27 @@ def test_interrupted(command, tmp_path, monkeypatch):
     result = command("mse", "--quick", "--against", "numpy", "--threads", 1, "--json", path)
     assert result.exit_code == 130
     assert json.loads(path.read_text())["partial"] is True
+
+
+@pytest.mark.parametrize(
+    ("status", "partial", "code"),
+    [
+        ("timed", False, 0),
+        ("timed", True, 130),
+        ("wrong", False, 1),
+        ("failed", False, 1),
+        ("wrong", True, 1),
+    ],
+)
+def test_the_exit_code_tells_of_a_wrong_gdcore(command, monkeypatch, status, partial, code):
+    rows = [
+        Row("mse", "10", "float32", 1, "gdcore", status, rounds=(1.0,)),
+        Row("mse", "10", "float32", 1, "numpy", "wrong", "1 < 2"),
+    ]
+    environment = {"load_before": (0, 0, 0), "cpus_usable": 2}
+    report = Report("gdcore", environment, rows, partial=partial)
+    monkeypatch.setattr(gdcore.bench, "run", lambda *args, **settings: report)
+    assert command().exit_code == code
 
 
 @pytest.mark.parametrize(
