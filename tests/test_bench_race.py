@@ -14,7 +14,7 @@ import pytest
 
 from benches import CASES, TINY, tiny, write_peers
 from gdcore.bench import Report, Verdict, crew, race, run
-from gdcore.bench.check import find_fault
+from gdcore.bench.check import as_arrays, exactly, find_fault
 from gdcore.bench.libraries import Unsupported, find_peers, open_library
 from gdcore.bench.suites.fit import FullBatch
 
@@ -29,6 +29,27 @@ def gradient(X, y, w):
 
 def matmul(a, b):
     return a @ b
+"""
+DRIFTING = """
+import numpy as np
+
+calls = {"mse": 0, "gradient": 0}
+
+def late(name):
+    calls[name] += 1
+    return calls[name] > 3
+
+def mse(pred, target):
+    r = pred - target
+    return np.mean(r * r), r * (2 / len(r) + late("mse"))
+
+def gradient(X, y, w):
+    X[0, 0] += late("gradient")
+    r = X @ w - y
+    return np.mean(r * r), 2 / len(r) * (r @ X)
+
+def matmul(a, b):
+    return np.nextafter(a @ b, 9).astype(a.dtype)
 """
 PEER = """
 #include <stdint.h>
@@ -65,6 +86,15 @@ def report(peers):
     return run("all", against=["numpy", "bad", "absent"], threads=[1], quick=True, peers=peers)
 
 
+@pytest.fixture(scope="module")
+def drifted(tmp_path_factory):
+    """A run beside a peer that is right at first."""
+    folder = tmp_path_factory.mktemp("drifting")
+    (folder / "gdcore_peer_drifting.py").write_text(DRIFTING)
+    settings = {"threads": [1], "dtypes": ["float32"], "quick": True, "peers": folder}
+    return run(against=["drifting"], **settings)
+
+
 def rows(report, **wanted):
     return [row for row in report.rows if all(getattr(row, k) == v for k, v in wanted.items())]
 
@@ -84,10 +114,11 @@ class TestRun:
         assert not report.partial
 
     def test_bad_results_are_told_and_not_timed(self, report):
+        whole = "on small whole numbers, "
         notes = {
-            "3 2 2 2": ("wrong", "the product has shape (2, 2, 2) instead of (3, 2, 2)"),
+            "3 2 2 2": ("wrong", f"{whole}the product has shape (2, 2, 2) instead of (3, 2, 2)"),
             "1 4 3 5": ("failed", "it changed its inputs"),
-            "2 3 1 4": ("wrong", "6 of 6 elements of the product outside the bound"),
+            "2 3 1 4": ("wrong", f"{whole}6 of 6 elements of the product outside the bound"),
             "10": ("failed", "RuntimeError: out of luck"),
             "50 2": ("failed", "its process died of signal 6"),
         }
@@ -122,7 +153,7 @@ class TestRun:
     def test_table(self, report):
         text = str(report)
         assert "matmul, float32, 1 thread; peak " in text
-        assert "WRONG: the product has shape" in text
+        assert "WRONG: on small whole numbers, the product has shape" in text
         assert "FAILED: its process died of signal 6" in text
         assert "numpy takes" in text
         assert "Interrupted" not in text
@@ -194,6 +225,26 @@ class TestRun:
     def test_unknown(self, settings, message):
         with pytest.raises(ValueError, match=re.escape(message)):
             run(**settings)
+
+
+class TestDrifting:
+    """What is right at first, or nearly, and not while it is timed."""
+
+    @pytest.mark.parametrize(
+        ("suite", "status", "note"),
+        [
+            ("mse", "wrong", "after timing, 10 of 10 elements of the gradient outside the bound"),
+            ("gradient", "failed", "it changed its inputs"),
+            ("matmul", "wrong", "on small whole numbers, 12 of 12 elements of the product"),
+        ],
+    )
+    def test_figures_are_withdrawn(self, drifted, suite, status, note):
+        row = rows(drifted, suite=suite, library="drifting")[0]
+        assert row.status == status
+        assert row.note.startswith(note)
+        assert row.rounds == ()
+        assert row.ratio is None
+        assert rows(drifted, suite=suite, library="gdcore")[0].status == "timed"
 
 
 class TestTimeout:
@@ -279,6 +330,8 @@ class TestLibraries:
             if prepare is None or (name == "sklearn" and isinstance(case, FullBatch)):
                 continue
             inputs = case.inputs("float32")
-            outputs = prepare(case, *inputs)(2)
-            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            assert find_fault([np.asarray(o) for o in outputs], case.expected(inputs)) is None
+            assert find_fault(as_arrays(prepare(case, *inputs)(2)), case.expected(inputs)) is None
+            if whole := case.whole():
+                inputs = whole.inputs("float32")
+                outputs = as_arrays(prepare(whole, *inputs)(1))
+                assert find_fault(outputs, exactly(whole.expected(inputs))) is None

@@ -10,7 +10,7 @@ import pytest
 from benches import CASES
 from gdcore.bench import Verdict, bounds, probe, race, suites
 from gdcore.bench.case import Expected, Work
-from gdcore.bench.check import find_fault
+from gdcore.bench.check import as_arrays, exactly, find_fault
 from gdcore.bench.libraries import open_library
 from gdcore.bench.verdict import judge
 
@@ -94,6 +94,18 @@ class TestCheck:
             assert expected[i].name in find_fault(broken, expected)
             loose = np.finfo(dtype).eps * (3e4 if case.suite == "fit" else 300)
             assert np.all(expected[i].bound < loose), (expected[i].name, expected[i].bound)
+
+    @pytest.mark.parametrize("suite", ["mse", "gradient", "fit"])
+    def test_whole_numbers_are_exact_at_every_size(self, suite):
+        library = open_library("numpy", None, 1)
+        for case in suites.cases(suite):
+            if whole := case.whole():
+                inputs = whole.inputs("float32")
+                expected = exactly(whole.expected(inputs))
+                outputs = as_arrays(getattr(library, suite)(whole, *inputs)(1))
+                assert find_fault(outputs, expected) is None
+                outputs[0] = np.nextafter(outputs[0], np.float32(9))
+                assert find_fault(outputs, expected)
 
     @pytest.mark.parametrize("k", [1, 10, 10**7, 10**9])
     def test_gamma_never_shrinks(self, k):

@@ -19,6 +19,11 @@ def as_arrays(result: Any) -> list[Array]:
     return [np.asarray(output) for output in outputs]
 
 
+def exactly(expected: Sequence[Expected]) -> list[Expected]:
+    """Return what outputs have to be without any error."""
+    return [each._replace(bound=np.zeros(())) for each in expected]
+
+
 def find_fault(outputs: Sequence[Array], expected: Sequence[Expected]) -> str | None:
     """Return what is wrong with outputs in one sentence, or None.
 

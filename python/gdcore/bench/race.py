@@ -11,7 +11,7 @@ from typing import Any
 
 from gdcore.bench import machine, suites
 from gdcore.bench.case import Array, Case, Expected, Work
-from gdcore.bench.check import find_fault
+from gdcore.bench.check import exactly, find_fault
 from gdcore.bench.crew import Member, Refusal, usable_cpus
 from gdcore.bench.libraries import BUILT_IN, find_peers
 from gdcore.bench.probe import Limits
@@ -193,6 +193,8 @@ class _Contest:
         for dtype in self.dtypes:
             self.progress(f"{case.suite} {case.name}, {dtype}")
             work, expected = case.work(dtype), case.expected(case.inputs(dtype))
+            whole = case.whole()
+            exact = exactly(whole.expected(whole.inputs(dtype))) if whole else []
             for threads in self.limits:
                 key = Key(case.suite, case.name, dtype, threads)
                 self.work[key] = work
@@ -200,8 +202,12 @@ class _Contest:
                 runners = (each for each in self.members if each.threads == threads)
                 race = _Race(blank, [each for each in runners if case.suite in self.suites[each]])
                 try:
-                    race.check(case, expected)
+                    if whole:
+                        race.check("on small whole numbers, ", exact, "load", whole, dtype)
+                    race.check("", expected, "load", case, dtype)
                     race.start(self.effort)
+                    race.check("after timing, ", expected, "last")
+                    race.unload()
                 finally:
                     self.report.rows += race.rows()
 
@@ -217,13 +223,13 @@ class _Race:
         self.repeats: dict[str, int] = {}
         self.laps: dict[str, list[float]] = {}
 
-    def check(self, case: Case, expected: list[Expected]) -> None:
-        """Let every member compute the case once, and keep those that are right."""
+    def check(self, when: str, expected: list[Expected], method: str, *arguments: Any) -> None:
+        """Keep those members whose outputs, the answer to a request, are right."""
         for member in list(self.running):
-            outputs: list[Array] | None = self._ask(member, "load", case, self.blank.dtype)
+            outputs: list[Array] | None = self._ask(member, method, *arguments)
             fault = find_fault(outputs, expected) if outputs is not None else None
             if fault:
-                self._drop(member, "wrong", fault)
+                self._drop(member, "wrong", when + fault)
 
     def start(self, effort: Effort) -> None:
         """Run rounds in turns until they have taken the time that was set."""
@@ -240,6 +246,9 @@ class _Race:
                 seconds = self._ask(member, "round", self.repeats[member.library])
                 if seconds is not None:
                     self.laps[member.library].append(seconds)
+
+    def unload(self) -> None:
+        """Let every member forget the case."""
         for member in list(self.running):
             self._ask(member, "unload")
 
