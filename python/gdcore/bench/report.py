@@ -38,7 +38,7 @@ class Row:
         The key: only rows that share it were measured in turns. For a library that is not there
         they are empty and 0.
     library : str
-    status : {"timed", "wrong", "failed", "unsupported", "missing"}
+    status : {"timed", "wrong", "failed", "unsupported", "missing", "interrupted"}
         Only what returned the right numbers was timed.
     note : str
         Why it was not timed.
@@ -168,7 +168,9 @@ class Report:
             )
         notes += self.remarks
         if self.partial:
-            notes.append("Interrupted: these are the rows measured until then.")
+            measured = any(row.rounds for row in self.rows)
+            what = "these are the rows measured" if measured else "nothing was measured"
+            notes.append(f"Interrupted: {what} until then.")
         return notes
 
     def scores(self) -> list[Score]:
