@@ -13,11 +13,18 @@ from gdcore.bench.suites.fit import FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
+from gdcore.bench.suites.operands import Operands
 
 TINY = {
     "matmul": (Matmul(3, 2, 2, 2), Matmul(1, 4, 3, 5), Matmul(2, 3, 1, 4)),
     "mse": (Mse(10),),
     "gradient": (Gradient(2, 50),),
+    "operands": (
+        Operands("strided", Matmul(3, 2, 2, 2)),
+        Operands("reversed", Matmul(1, 4, 3, 5)),
+        Operands("broadcast", Matmul(2, 3, 1, 4)),
+        Operands("transposed", Gradient(2, 50)),
+    ),
     "fit": (FullBatch(1, 1, 5), MiniBatch(8000, 4, 20)),
 }
 CASES = [case for cases in TINY.values() for case in cases]

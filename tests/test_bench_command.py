@@ -81,10 +81,10 @@ def test_the_exit_code_tells_of_a_wrong_gdcore(command, monkeypatch, status, par
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["mm"], "there is no suite 'mm'; choose from matmul, mse, gradient, fit, all."),
+        (["mm"], "there is no suite 'mm'; choose from matmul, mse, gradient, operands, fit, all."),
         (
             ["--against", "numpy,x"],
-            "there is no peer 'x'; choose from numpy, torch, jax, sklearn.",
+            "there is no peer 'x'; choose from numpy, torch, jax, sklearn, contiguous.",
         ),
         (["--dtype", "int8"], "there is no dtype 'int8'; choose from float32, float64."),
         (["--threads", "two"], "--threads must be whole numbers such as 1,2, not 'two'."),
@@ -103,4 +103,4 @@ def test_mistakes(command, args, message):
 
 def test_peers_of_the_environment(command, peers, monkeypatch):
     monkeypatch.setenv("GDCORE_BENCH_PEERS", str(peers))
-    assert "sklearn, absent, bad." in command("--against", "x").stderr
+    assert "sklearn, contiguous, absent, bad." in command("--against", "x").stderr

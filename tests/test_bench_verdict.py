@@ -12,6 +12,8 @@ from gdcore.bench import Verdict, bounds, probe, race, suites
 from gdcore.bench.case import Expected, Work
 from gdcore.bench.check import as_arrays, exactly, find_fault
 from gdcore.bench.libraries import open_library
+from gdcore.bench.suites.matmul import Matmul
+from gdcore.bench.suites.operands import Operands
 from gdcore.bench.verdict import judge
 
 
@@ -129,6 +131,20 @@ class TestCases:
             first, again = case.inputs("float32"), case.inputs("float32")
             assert [a.tobytes() for a in first] == [b.tobytes() for b in again]
             assert all(np.abs(array).max() <= 20 for array in first)
+
+    def test_operands_lie_as_they_are_called(self):
+        strides = {
+            "strided": ((96, 32, 8), (64, 16, 8)),
+            "reversed": ((-48, -16, -4), (-32, -8, -4)),
+            "transposed": ((48, 4, 12), (32, 4, 16)),
+            "broadcast": ((48, 16, 4), (0, 8, 4)),
+        }
+        for layout, (left, right) in strides.items():
+            case = Operands(layout, Matmul(2, 3, 2, 4))
+            a, b = case.inputs("float32")
+            assert (a.strides, b.strides) == (left, right)
+            inner, _ = case.inner.inputs("float32")
+            np.testing.assert_array_equal(a, inner)
 
     def test_floor(self):
         level = probe.Level("memory", np.inf, read=10e9, write=5e9, copy=8e9)

@@ -67,7 +67,7 @@ def run(
 
     Parameters
     ----------
-    suite : {"all", "matmul", "mse", "gradient", "fit"}
+    suite : {"all", "matmul", "mse", "gradient", "operands", "fit"}
     against : sequence of str, optional
         Libraries; by default all that are known, those of `peers` too.
     threads : sequence of int, optional

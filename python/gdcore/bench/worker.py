@@ -78,7 +78,7 @@ class Worker:
 
 
 def _digest(arrays: tuple[Array, ...]) -> list[int]:
-    return [zlib.crc32(array.data) for array in arrays]
+    return [zlib.crc32(np.ascontiguousarray(array).data) for array in arrays]
 
 
 def serve(pipe: Connection, name: str, path: Path | None, threads: int) -> None:

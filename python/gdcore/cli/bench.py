@@ -36,7 +36,8 @@ def _file(text: str) -> Any:
 @one_sentence()
 def bench(
     suite: Annotated[
-        str, typer.Argument(metavar="[matmul|mse|gradient|fit|all]", help="What to measure.")
+        str,
+        typer.Argument(metavar="[matmul|mse|gradient|operands|fit|all]", help="What to measure."),
     ] = "all",
     quick: Annotated[
         bool, typer.Option("--quick", help="A few small sizes, few rounds: under a minute.")
