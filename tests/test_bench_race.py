@@ -82,7 +82,8 @@ def peers(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(peers):
     """A run of every suite."""
-    return run("all", against=["numpy", "bad", "absent"], threads=[1], quick=True, peers=peers)
+    against = ["numpy", "contiguous", "bad", "absent"]
+    return run("all", against=against, threads=[1], quick=True, peers=peers)
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +132,11 @@ class TestRun:
             assert row.rounds == ()
             assert row.ratio is None
 
-    def test_operands_are_measured_beside_contiguous_ones(self):
-        settings = {"threads": [1], "dtypes": ["float32"], "quick": True}
-        report = run("operands", against=["contiguous"], **settings)
-        assert len(report.rows) == 2 * len(TINY["operands"])
-        assert [row.status for row in report.rows] == ["timed"] * len(report.rows)
-        assert all(row.ratio for row in rows(report, library="contiguous"))
+    def test_operands_are_measured_beside_contiguous_ones(self, report):
+        found = rows(report, library="contiguous")
+        assert {row.suite for row in found} == {"operands"}
+        assert len(found) == 2 * len(TINY["operands"])
+        assert all(row.ratio for row in found)
 
     def test_a_library_that_is_not_installed_is_a_row(self, report):
         (row,) = rows(report, library="absent")
@@ -286,7 +286,13 @@ class TestTimeout:
         assert "hung" in str(report)
         assert "FAILED: it did not answer within 0.5 s" in str(report)
 
-    def test_a_library_that_does_not_start_is_a_row(self, tmp_path):
+    def test_a_timeout_may_be_forever(self, tmp_path):
+        path = tmp_path / "gdcore_peer_hung.py"
+        path.write_text(HUNG)
+        with closing(crew.Member("hung", path, 1, timeout=np.inf)) as member:
+            assert member.opened()["suites"]
+
+    def test_a_library_that_does_not_start_is_told(self, tmp_path):
         path = tmp_path / "gdcore_peer_hung.py"
         path.write_text("import time; time.sleep(1000)")
         with (

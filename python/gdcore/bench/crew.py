@@ -16,6 +16,8 @@ _START = (
     "import os, sys; {bind}; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
 )
 
+_LONGEST = 1e6  # seconds: the system counts the milliseconds to wait in an int
+
 
 class Refusal(Exception):
     """A worker could not do what it was asked.
@@ -99,7 +101,7 @@ class Member:
 
     def _answer(self) -> Any:
         try:
-            if not self._pipe.poll(self.timeout):
+            if not self._pipe.poll(min(self.timeout, _LONGEST)):
                 raise Refusal("failed", self._killed())
             kind, value = self._pipe.recv()
         except (EOFError, ConnectionError):
