@@ -180,11 +180,7 @@ def compare(
             judges = {"on whole numbers, ": _Judge(tuple(whole), exact, None)} | judges
         blank = _with_limit(blank, report, flops, bytes)
         for each, function in contestants.items():
-            rows[each] = replace(blank, library=each)
-            for when, judge_of in judges.items():
-                rows[each] = judge_of.first(rows[each], function, when)
-                if rows[each].status != "timed":
-                    break
+            rows[each] = _checked(replace(blank, library=each), function, judges)
         race = _Race(rows, judges[""])
         for each, function in contestants.items():
             if rows[each].status == "timed":
@@ -196,6 +192,15 @@ def compare(
     report.rows = _judged(rows, baseline, margin)
     report.environment["load_after"] = os.getloadavg()
     return report
+
+
+def _checked(row: Row, function: Function, judges: Mapping[str, _Judge]) -> Row:
+    """Return a contestant's row after the first judge who finds a fault, or after all."""
+    for when, judge_of in judges.items():
+        row = judge_of.first(row, function, when)
+        if row.status != "timed":
+            break
+    return row
 
 
 class _Judge:
