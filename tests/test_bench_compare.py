@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,126 @@ def test_a_bad_contestant_is_told_and_not_timed(function, status, note):
     assert row.rounds == ()
     assert row.ratio is None
     np.testing.assert_array_equal(A, before)
+
+
+def late(wrong):
+    """Return a function that multiplies at first, and does `wrong` from its fourth call on."""
+    calls = count()
+    return lambda a, b: a @ b if next(calls) < 3 else wrong(a, b)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "note"),
+    [
+        (raising, "failed", "on a later call, RuntimeError: out of luck"),
+        (changing, "failed", "on a later call, it changed its inputs"),
+        (nan, "wrong", "after timing, 1 of 24 elements of the result are NaN"),
+    ],
+)
+def test_what_goes_wrong_later_withdraws_the_figures(wrong, status, note):
+    before = A.copy()
+    row = against(late(wrong))
+    assert (row.status, row.note) == (status, note)
+    assert row.rounds == ()
+    assert row.ratio is None
+    np.testing.assert_array_equal(A, before)
+
+
+def test_the_others_go_on_without_the_baseline():
+    contestants = {"it": late(raising), "x": np.matmul, "y": np.dot}
+    report = compare(contestants, (A, B), reference=np.matmul, seconds=0.01)
+    assert [row.status for row in report.rows] == ["failed", "timed", "timed"]
+    assert "FAILED: on a later call, RuntimeError: out of luck" in str(report)
+    assert report.verdict("x", than="y") in Verdict
+
+
+def test_a_round_that_raises_is_no_round(monkeypatch):
+    turns = count()
+
+    def timed_round(run, repeats, expected):
+        if next(turns) == 5:
+            raise RuntimeError("out of luck")
+        run(1)
+        return 1.0
+
+    monkeypatch.setattr(timing, "timed_round", timed_round)
+    report = compare({"x": np.matmul, "y": np.dot}, (A, B), reference=np.matmul, seconds=0.01)
+    assert [row.status for row in report.rows] == ["timed", "failed"]
+    assert [len(row.rounds) for row in report.rows] == [9, 0]
+
+
+def test_inputs_that_change_between_rounds_withdraw_all_figures(monkeypatch):
+    def timed_round(run, repeats, expected):
+        A[0, 0] += 1
+        return 1.0
+
+    before = A.copy()
+    monkeypatch.setattr(timing, "timed_round", timed_round)
+    report = compare({"x": np.matmul, "y": np.dot}, (A, B), reference=np.matmul, seconds=0.01)
+    assert {row.status for row in report.rows} == {"failed"}
+    assert "inputs were changed during the rounds, by it or by another" in report.rows[0].note
+    np.testing.assert_array_equal(A, before)
+
+
+def test_whole_numbers_have_to_be_exact():
+    def nearly(a, b):
+        return np.nextafter(a @ b, np.float32(9))
+
+    whole = np.ones((6, 10), np.float32), np.ones((10, 4), np.float32)
+    assert against(nearly).status == "timed"
+    row = against(nearly, whole=whole)
+    assert row.status == "wrong"
+    assert row.note.startswith("on whole numbers, 24 of 24 elements of the result outside")
+    with pytest.raises(ValueError, match="whole= needs a reference that is a function"):
+        against(nearly, whole=whole, reference=A @ B)
+
+
+class Later:
+    """A result that is not there yet when the call returns."""
+
+    def __init__(self, value):
+        self.value, self.awaited = value, 0
+
+    def block_until_ready(self):
+        self.awaited += 1
+
+    def __array__(self, dtype=None, copy=None):
+        return self.value
+
+
+class Elsewhere:
+    device = "cuda:0"
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+class Nowhere(Elsewhere):
+    def __dlpack_device__(self):
+        raise ValueError("unknown device")
+
+
+@pytest.mark.parametrize("wrap", [lambda each: each, lambda each: [each]], ids=["one", "list"])
+def test_what_is_computed_later_is_awaited(wrap):
+    results = []
+
+    def later(a, b):
+        results.append(Later(a @ b))
+        return wrap(results[-1])
+
+    assert against(later).status == "timed"
+    assert {result.awaited for result in results} == {1}
+
+
+@pytest.mark.parametrize(
+    "result", [Elsewhere(), {"loss": Elsewhere()}, Nowhere()], ids=["one", "dict", "nowhere"]
+)
+def test_what_is_computed_elsewhere_is_refused(result):
+    report = compare({"x": lambda: result}, (), check=lambda result: True, seconds=0.01)
+    (row,) = report.rows
+    assert row.status == "failed"
+    assert row.note.startswith("its result is on the device cuda:0, which may still be at work")
+    assert "synchronise inside the function" in row.note
 
 
 def test_a_good_contestant():
@@ -140,11 +262,38 @@ def test_interrupted(monkeypatch):
     assert "Interrupted" in str(report)
 
 
+@pytest.mark.parametrize("place", ["calibrate", "timed_round"])
+def test_interrupted_before_the_first_complete_round(monkeypatch, place):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(timing, place, interrupted)
+    assert_interrupted(np.dot)
+
+
+def test_interrupted_in_a_check():
+    def interrupted(a, b):
+        raise KeyboardInterrupt
+
+    assert_interrupted(interrupted)
+
+
+def assert_interrupted(function):
+    report = compare({"x": np.matmul, "y": function}, (A, B), reference=np.matmul)
+    assert report.partial
+    assert [row.status for row in report.rows] == ["interrupted", "interrupted"]
+    assert "INTERRUPTED: the run ended before its first complete round" in str(report)
+    assert str(report).endswith("Interrupted: nothing was measured until then.")
+    with pytest.raises(ValueError, match="x was not timed; it is interrupted: the run ended"):
+        report.verdict("x", than="y")
+    assert gdcore.bench.Comparison.from_json(report.to_json()).to_json() == report.to_json()
+
+
 @pytest.fixture
 def timed(monkeypatch):
     """Let each of two contestants take the seconds it is given."""
 
-    def timed(mine, theirs):
+    def timed(mine, theirs, **settings):
         turns = {}
 
         def timed_round(run, repeats, expected):
@@ -154,7 +303,7 @@ def timed(monkeypatch):
 
         monkeypatch.setattr(timing, "timed_round", timed_round)
         contestants = {"mine": lambda: 1, "theirs": lambda: 2}
-        return compare(contestants, (), check=bool, seconds=0.01)
+        return compare(contestants, (), check=bool, seconds=0.01, **settings)
 
     return timed
 
@@ -198,3 +347,11 @@ def test_json_and_html(tmp_path):
     assert "6x10 10x4" in report.to_html(tmp_path / "r.html")
     assert "x.json" not in str(report)
     assert "compare, float32, 1 thread; peak" in str(report)
+
+
+def test_the_margin_survives_json(timed):
+    report = timed([1.2e-3] * 7, [1e-3] * 7, margin=0.5)
+    assert report.verdict("mine", than="theirs") is Verdict.SAME
+    again = gdcore.bench.Comparison.from_json(report.to_json())
+    assert again.to_json() == report.to_json()
+    assert again.verdict("mine", than="theirs") is Verdict.SAME

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+_WHOLE = 2**20  # whole numbers in one operand: the sum of their residuals' squares is below 2^24
 
 
 class Work(NamedTuple):
@@ -51,10 +52,16 @@ class Case(ABC):
 
     To add a suite, write its cases beside the others in `gdcore.bench.suites`; a library takes
     part in it with a method of the suite's name (`gdcore.bench.libraries`).
+
+    Parameters
+    ----------
+    on_whole : bool
+        Whether the inputs are small whole numbers.
     """
 
     suite: ClassVar[str]
     sizes: ClassVar[str]  # what the numbers in `name` are
+    on_whole: bool = field(default=False, kw_only=True)
 
     @property
     @abstractmethod
@@ -73,11 +80,31 @@ class Case(ABC):
     def expected(self, inputs: tuple[Array, ...]) -> list[Expected]:
         """Return each output as computed in the next wider type, and its bound."""
 
+    def whole(self) -> Case | None:
+        """Return a case like this on whole numbers, the same exactly in every order of summation.
+
+        None if there is none, since the order of more than sums decides.
+        """
+        return None
+
     def uniform(self, dtype: str, *shapes: tuple[int, ...]) -> tuple[Array, ...]:
-        """Return arrays of numbers between -1 and 1 that depend on the case alone."""
+        """Return arrays that depend on the case alone: between -1 and 1, or whole from -2 to 2."""
         rng = np.random.default_rng(zlib.crc32(f"{self.suite} {self.name}".encode()))
+        if self.on_whole:
+            return tuple(rng.integers(-2, 3, shape).astype(dtype) for shape in shapes)
         arrays = tuple(rng.random(shape, np.dtype(dtype).type) for shape in shapes)
         for array in arrays:
             array *= 2
             array -= 1
         return arrays
+
+
+def whole_rows(n: int, d: int = 1) -> int:
+    """Return how many of n rows of d whole numbers have exact sums, and an exact mean.
+
+    Examples
+    --------
+    >>> whole_rows(7500, 2), whole_rows(10**7)
+    (4096, 1048576)
+    """
+    return 1 << (min(n, _WHOLE // d).bit_length() - 1)

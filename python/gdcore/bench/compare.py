@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import gdcore as gd
 from gdcore.bench import bounds, machine, probe, timing
 from gdcore.bench.case import Array, Expected, Work
-from gdcore.bench.check import as_arrays, find_fault
+from gdcore.bench.check import as_arrays, awaited, exactly, find_device, find_fault, wait
 from gdcore.bench.libraries import repeating
 from gdcore.bench.report import Report, Row
 from gdcore.bench.verdict import MARGIN, Ratio, Verdict, judge
@@ -22,6 +23,7 @@ _ROUND = 0.002  # seconds
 _FEWEST, _MOST = 9, 51
 _PROBE = 0.05  # seconds
 _ROUNDINGS = 8  # at least, when nobody says how many
+_UNTIMED = "interrupted", "the run ended before its first complete round"
 
 Function = Callable[..., Any]
 
@@ -29,8 +31,6 @@ Function = Callable[..., Any]
 @dataclass
 class Comparison(Report):
     """What `compare` found: a report, and verdicts between any two contestants."""
-
-    margin: float = field(default=MARGIN)
 
     def ratio(self, name: str, than: str) -> Ratio:
         """Return how many times as long `than` takes as `name`, and the verdict for `name`."""
@@ -83,6 +83,7 @@ def compare(
     reference: Any = None,
     bound: Any = None,
     check: Callable[[Any], Any] | None = None,
+    whole: Sequence[Any] | None = None,
     name: str | None = None,
     threads: int | None = None,
     seconds: float = 1.0,
@@ -93,7 +94,9 @@ def compare(
     Parameters
     ----------
     contestants : dict of str to callable
-        Each is called with the inputs. The first is the baseline of the table.
+        Each is called with the inputs. The first is the baseline of the table. A result that
+        offers ``block_until_ready()``, as JAX's do, is awaited in every call; one on another device
+        is refused, as the call may return before it is there.
     inputs : sequence
         Arguments; NumPy arrays among them must not be changed.
     flops, bytes : float, optional
@@ -110,6 +113,9 @@ def compare(
     check : callable, optional
         Gets the result of a call; a result is wrong if it returns False or raises AssertionError.
         Instead of `reference`, or beside it.
+    whole : sequence, optional
+        Further inputs, whole numbers so small that every order of summation gives the same: with
+        them each result has to be exactly that of `reference`, a callable.
     name : str, optional
         What the case is called; by default the shapes of the inputs.
     threads : int, optional
@@ -122,7 +128,8 @@ def compare(
     Returns
     -------
     Comparison
-        Ctrl-C ends the measurement early, and marks it partial.
+        Ctrl-C ends the measurement early, and marks it partial: the last results are not checked
+        then, and a contestant without a complete round is ``interrupted``.
 
     Raises
     ------
@@ -155,24 +162,30 @@ def compare(
         raise ValueError("there are no contestants; pass a dict of names and functions.")
     if reference is None and check is None:
         raise ValueError("nothing to check the results against: pass reference= or check=.")
+    if whole is not None and not callable(reference):
+        raise ValueError("whole= needs a reference that is a function, to be called with them.")
     args = tuple(inputs)
     dtype = _dtype(args)
-    expected = None if reference is None else _expected(args, dtype, reference, bound, flops)
     threads = gd.get_num_threads() if threads is None else threads
     baseline = next(iter(contestants))
     environment = machine.environment() | {"openmp": machine.openmp_runtimes()}
     report = Comparison(baseline, environment, partial=True, margin=margin)
-    blank = Row("compare", name or _shapes(args), dtype, threads, "", "timed")
-    blank = _with_limit(blank, report, flops, bytes)
-    rows: dict[str, Row] = {}
-    running: dict[str, Function] = {}
-    for each, function in contestants.items():
-        status, note = _try(function, args, expected, check)
-        rows[each] = replace(blank, library=each, status=status, note=note)
-        if status == "timed":
-            running[each] = function
+    blank = Row("compare", name or _shapes(args), dtype, threads, "", *_UNTIMED)
+    rows = {each: replace(blank, library=each) for each in contestants}
     try:
-        _time(rows, running, args, seconds)
+        expected = None if reference is None else _expected(args, dtype, reference, bound, flops)
+        judges = {"": _Judge(args, expected, check)}
+        if whole is not None:
+            exact = exactly(_expected(tuple(whole), dtype, reference, None, flops))
+            judges = {"on whole numbers, ": _Judge(tuple(whole), exact, None)} | judges
+        blank = _with_limit(blank, report, flops, bytes)
+        for each, function in contestants.items():
+            rows[each] = _checked(replace(blank, library=each), function, judges)
+        race = _Race(rows, judges[""])
+        for each, function in contestants.items():
+            if rows[each].status == "timed":
+                race.enter(each, function)
+        race.start(seconds)
         report.partial = False
     except KeyboardInterrupt:
         pass
@@ -181,68 +194,145 @@ def compare(
     return report
 
 
-def _try(
-    function: Function,
-    args: tuple[Any, ...],
-    expected: Sequence[Expected] | None,
-    check: Callable[[Any], Any] | None,
-) -> tuple[str, str]:
-    """Call a function once; return its status, and why it is not to be timed."""
-    before = [arg.copy() if isinstance(arg, np.ndarray) else None for arg in args]
-    try:
-        result = function(*args)
-        outputs = as_arrays(result) if expected is not None else []
-    except Exception as error:
-        return "failed", f"{type(error).__name__}: {error}".splitlines()[0]
-    finally:
-        changed = _restore(args, before)
-    if changed:
-        return "failed", "it changed its inputs"
-    if expected is not None and (fault := find_fault(outputs, expected)):
-        return "wrong", fault
-    try:
-        verdict = check(result) if check is not None else None
-        if verdict is not None and not verdict:
-            return "wrong", "the check says so"
-    except AssertionError as error:
-        return "wrong", str(error).strip().split("\n")[0] or "the check says so"
-    except Exception as error:
-        return "failed", f"in the check, {type(error).__name__}: {error}".splitlines()[0]
-    return "timed", ""
+def _checked(row: Row, function: Function, judges: Mapping[str, _Judge]) -> Row:
+    """Return a contestant's row after the first judge who finds a fault, or after all."""
+    for when, judge_of in judges.items():
+        row = judge_of.first(row, function, when)
+        if row.status != "timed":
+            break
+    return row
 
 
-def _restore(args: tuple[Any, ...], before: Sequence[Array | None]) -> bool:
-    """Put back inputs that differ from what they were; return whether any did."""
-    changed = False
-    for arg, old in zip(args, before, strict=True):
-        if old is not None and arg.tobytes() != old.tobytes():
-            arg[...] = old
-            changed = True
-    return changed
+class _Judge:
+    """What inputs have to stay, and what has to come out of them."""
+
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        expected: Sequence[Expected] | None,
+        check: Callable[[Any], Any] | None,
+    ) -> None:
+        self.args, self.expected, self.check = args, expected, check
+        self.before = [arg.copy() if isinstance(arg, np.ndarray) else None for arg in args]
+
+    def first(self, row: Row, function: Function, when: str) -> Row:
+        """Call a function once; return its row with what is wrong with it, if anything."""
+        try:
+            result = wait(function(*self.args))
+        except Exception as error:
+            return replace(row, status="failed", note=when + _said(error))
+        finally:
+            changed = self.restore()
+        if changed:
+            return replace(row, status="failed", note=f"{when}it changed its inputs")
+        return self.judged(row, result, when)
+
+    def judged(self, row: Row, result: Any, when: str) -> Row:
+        """Return a row as it is, or withdrawn if a result is not right."""
+        status, note = self._status(result)
+        if status == "timed":
+            return replace(row, status=status, note="")
+        return _withdrawn(row, status, when + note)
+
+    def restore(self) -> bool:
+        """Put back inputs that differ from what they were; return whether any did."""
+        changed = False
+        for arg, old in zip(self.args, self.before, strict=True):
+            if old is not None and arg.tobytes() != old.tobytes():
+                arg[...] = old
+                changed = True
+        return changed
+
+    def _status(self, result: Any) -> tuple[str, str]:
+        if device := find_device(result):
+            return "failed", (
+                f"its result is on the device {device}, which may still be at work when the call "
+                "returns; synchronise inside the function, and return the result on the CPU"
+            )
+        try:
+            outputs = as_arrays(result) if self.expected is not None else []
+        except Exception as error:
+            return "failed", _said(error)
+        if self.expected is not None and (fault := find_fault(outputs, self.expected)):
+            return "wrong", fault
+        try:
+            verdict = self.check(result) if self.check is not None else None
+        except AssertionError as error:
+            return "wrong", str(error).strip().split("\n")[0] or "the check says so"
+        except Exception as error:
+            return "failed", f"in the check, {_said(error)}"
+        return ("timed", "") if verdict is None or verdict else ("wrong", "the check says so")
 
 
-def _time(
-    rows: dict[str, Row], running: Mapping[str, Function], args: tuple[Any, ...], seconds: float
-) -> None:
-    """Take rounds in turns, and keep in `rows` each round that all have completed."""
-    runs = {name: repeating(partial(function, *args)) for name, function in running.items()}
-    lasts = {}
-    for name, run in runs.items():
-        repeats, lasts[name] = timing.calibrate(run, _ROUND)
-        rows[name] = replace(rows[name], repeats=repeats)
-    total = sum(rows[name].repeats * last for name, last in lasts.items())
-    rounds = min(max(round(seconds / total), _FEWEST), _MOST) if total else 0
-    for _ in range(rounds):
-        lap = {}
-        for name, run in runs.items():
-            lap[name] = timing.timed_round(run, rows[name].repeats, lasts[name])
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _withdrawn(row: Row, status: str, note: str) -> Row:
+    """Return a row without its figures."""
+    return replace(row, status=status, note=note, rounds=(), repeats=0)
+
+
+class _Race:
+    """The contestants that are still in: each that raises or writes to its inputs is withdrawn."""
+
+    def __init__(self, rows: dict[str, Row], judge_of: _Judge) -> None:
+        self.rows, self.judge = rows, judge_of
+        self.runs: dict[str, timing.Kept] = {}
+        self.lasts: dict[str, float] = {}
+
+    def enter(self, name: str, function: Function) -> None:
+        """Find out how many calls of a contestant make a round."""
+        try:
+            call = awaited(partial(function, *self.judge.args))
+            self.runs[name] = timing.Kept(repeating(call))
+            repeats, self.lasts[name] = timing.calibrate(self.runs[name], _ROUND)
+            self.rows[name] = replace(self.rows[name], repeats=repeats)
+        except Exception as error:
+            self._drop(name, f"on a later call, {_said(error)}")
+        if self.judge.restore():
+            self._drop(name, "on a later call, it changed its inputs")
+
+    def start(self, seconds: float) -> None:
+        """Take rounds in turns, and keep each that all have completed; check the last results."""
+        total = sum(self.rows[name].repeats * self.lasts[name] for name in self.runs)
+        rounds = min(max(round(seconds / total), _FEWEST), _MOST) if total else 0
+        faults: dict[str, Row] = {}
+        for left in reversed(range(rounds)):
+            lap = {}
+            for name in list(self.runs):
+                lap[name] = self._round(name)
+                if not left and name in self.runs:  # at once: they may share the array they return
+                    result = self.runs[name].result
+                    faults[name] = self.judge.judged(self.rows[name], result, "after timing, ")
+            for name in self.runs:
+                row = self.rows[name]
+                self.rows[name] = replace(row, rounds=(*row.rounds, lap[name]))
+        self.rows |= {name: row for name, row in faults.items() if row.status != "timed"}
+        if self.judge.restore():
+            for name in list(self.runs):
+                self._drop(name, "its inputs were changed during the rounds, by it or by another")
+
+    def _round(self, name: str) -> float:
+        try:
+            return timing.timed_round(self.runs[name], self.rows[name].repeats, self.lasts[name])
+        except Exception as error:
+            self._drop(name, f"on a later call, {_said(error)}")
+            return math.nan
+        finally:
             timing.settle()
-        for name, last in lap.items():
-            rows[name] = replace(rows[name], rounds=(*rows[name].rounds, last))
+
+    def _drop(self, name: str, note: str) -> None:
+        self.rows[name] = _withdrawn(self.rows[name], "failed", note)
+        self.runs.pop(name, None)
 
 
 def _judged(rows: Mapping[str, Row], baseline: str, margin: float) -> list[Row]:
     """Return the rows with ratios to the baseline, if it was timed."""
+    rows = {
+        name: _withdrawn(row, *_UNTIMED) if row.status == "timed" and not row.rounds else row
+        for name, row in rows.items()
+    }
     ours = rows[baseline].rounds
     return [
         replace(row, ratio=judge(ours, row.rounds, margin))

@@ -16,6 +16,8 @@ _START = (
     "import os, sys; {bind}; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
 )
 
+_LONGEST = 1e6  # seconds: the system counts the milliseconds to wait in an int
+
 
 class Refusal(Exception):
     """A worker could not do what it was asked.
@@ -43,11 +45,14 @@ class Member:
 
     The process is stopped while it is not asked: idle threads of some libraries spin for seconds,
     on a CPU that the next one needs. It may die in foreign code: what it was asked then fails, and
-    the next case finds a new process.
+    the next case finds a new process. One that does not answer within `timeout` seconds is killed,
+    and not started again: it would hang on the next case too.
     """
 
-    def __init__(self, library: str, path: Path | None, threads: int) -> None:
+    def __init__(self, library: str, path: Path | None, threads: int, timeout: float) -> None:
         self.library, self.path, self.threads = library, path, threads
+        self.timeout = timeout
+        self._hung = False
         self._start()
 
     def _start(self) -> None:
@@ -77,6 +82,8 @@ class Member:
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Return what a method of the worker returns, or raise `Refusal`."""
+        if self._hung:
+            raise Refusal("failed", "it was killed before, when it did not answer in time")
         if self._process.poll() is not None:
             self.close()
             self._start()
@@ -94,12 +101,24 @@ class Member:
 
     def _answer(self) -> Any:
         try:
+            if not self._pipe.poll(min(self.timeout, _LONGEST)):
+                raise Refusal("failed", self._killed())
             kind, value = self._pipe.recv()
         except (EOFError, ConnectionError):
             raise Refusal("failed", self._death()) from None
         if kind != "done":
             raise Refusal(kind, value)
         return value
+
+    def _killed(self) -> str:
+        """Kill a process that does not answer, which may be stopped, and return the reason."""
+        self._hung = True
+        self._process.kill()
+        self._process.wait()
+        return (
+            f"it did not answer within {self.timeout:g} s and was killed; "
+            "if it is only slow, set a longer timeout"
+        )
 
     def _death(self) -> str:
         """Return what a process died of, with the last line it wrote."""

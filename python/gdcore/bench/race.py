@@ -11,15 +11,16 @@ from typing import Any
 
 from gdcore.bench import machine, suites
 from gdcore.bench.case import Array, Case, Expected, Work
-from gdcore.bench.check import find_fault
+from gdcore.bench.check import exactly, find_fault
 from gdcore.bench.crew import Member, Refusal, usable_cpus
 from gdcore.bench.libraries import BUILT_IN, find_peers
 from gdcore.bench.probe import Limits
-from gdcore.bench.report import Key, Report, Row
+from gdcore.bench.report import Key, Report, Row, counted
 from gdcore.bench.verdict import judge
 
 DTYPES = ("float32", "float64")
 BASELINE = "gdcore"
+TIMEOUT = 120.0  # seconds for one request: the slowest honest one, compiling too, takes a tenth
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def run(
     dtypes: Sequence[str] = DTYPES,
     quick: bool = False,
     peers: str | os.PathLike[str] | None = None,
+    timeout: float = TIMEOUT,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Measure gdcore beside other libraries, each in a process of its own.
@@ -65,7 +67,7 @@ def run(
 
     Parameters
     ----------
-    suite : {"all", "matmul", "mse", "gradient", "fit"}
+    suite : {"all", "matmul", "mse", "gradient", "operands", "fit"}
     against : sequence of str, optional
         Libraries; by default all that are known, those of `peers` too.
     threads : sequence of int, optional
@@ -75,6 +77,9 @@ def run(
         A few small sizes and few rounds.
     peers : path-like, optional
         Folder of further libraries: see docs/bench.md.
+    timeout : float
+        Seconds that a library may take to start, to compute a case once, or for one round. One
+        that takes longer is killed, and fails in the rest of the run.
     progress : callable, optional
         Gets a line of text before each step.
 
@@ -86,6 +91,8 @@ def run(
     ------
     ValueError
         If a name is not known or there are fewer CPUs than threads.
+    ChildProcessError
+        If gdcore itself does not start, or the machine cannot be probed.
     """
     names = suites.NAMES if suite == "all" else (suite,)
     _check_choices("suite", names, (*suites.NAMES, "all"))
@@ -97,12 +104,14 @@ def run(
     _check_choices("dtype", dtypes, DTYPES)
     counts = sorted(set(threads or (1, len(usable_cpus()))))
     _check_threads(counts)
+    if not timeout > 0:
+        raise ValueError(f"timeout is {timeout}; give the seconds a library may take to answer.")
     contest = _Contest(
         QUICK if quick else FULL, progress or (lambda text: None), tuple(dict.fromkeys(dtypes))
     )
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         members = [
-            stack.enter_context(closing(Member(name, files.get(name), count)))
+            stack.enter_context(closing(Member(name, files.get(name), count, timeout)))
             for count in counts
             for name in (BASELINE, *chosen)
         ]
@@ -141,7 +150,7 @@ class _Contest:
                 about = member.opened()
             except Refusal as refusal:
                 if member.library == BASELINE:
-                    raise RuntimeError(f"{BASELINE} does not start: {refusal}.") from None
+                    raise ChildProcessError(f"{BASELINE} does not start: {refusal}.") from None
                 absent = Row("", "", "", 0, member.library, refusal.status, str(refusal))
                 if absent not in self.report.rows:
                     self.report.rows.append(absent)
@@ -155,9 +164,18 @@ class _Contest:
         for member in self.members:
             if member.library == BASELINE:
                 self.progress(f"probing the machine, threads: {member.threads}")
-                found = member.ask("limits", self.dtypes, self.effort.probe)
-                before = self.limits.get(member.threads, found)
-                self.limits[member.threads] = found.best(before)
+                before = self.limits.get(member.threads)
+                try:
+                    found = member.ask("limits", self.dtypes, self.effort.probe)
+                except Refusal as refusal:
+                    if before is None:
+                        raise ChildProcessError(f"cannot probe the machine: {refusal}.") from None
+                    self.report.remarks.append(
+                        "the second probe of the machine failed with "
+                        f"{counted(member.threads)}: {refusal}; the limits are those of the first."
+                    )
+                    continue
+                self.limits[member.threads] = found.best(before) if before else found
 
     def finish(self) -> Report:
         """Return the report, each row with its limit."""
@@ -172,6 +190,8 @@ class _Contest:
 
     def hold(self, case: Case) -> None:
         """Race all libraries on a case, in each dtype and thread count."""
+        whole = case.whole()  # float32 holds them too, and its reference is the fastest
+        exact = exactly(whole.expected(whole.inputs("float32"))) if whole else []
         for dtype in self.dtypes:
             self.progress(f"{case.suite} {case.name}, {dtype}")
             work, expected = case.work(dtype), case.expected(case.inputs(dtype))
@@ -182,8 +202,12 @@ class _Contest:
                 runners = (each for each in self.members if each.threads == threads)
                 race = _Race(blank, [each for each in runners if case.suite in self.suites[each]])
                 try:
-                    race.check(case, expected)
+                    if whole:
+                        race.check("on small whole numbers, ", exact, "load", whole, dtype)
+                    race.check("", expected, "load", case, dtype)
                     race.start(self.effort)
+                    race.check("after timing, ", expected, "last")
+                    race.unload()
                 finally:
                     self.report.rows += race.rows()
 
@@ -199,13 +223,13 @@ class _Race:
         self.repeats: dict[str, int] = {}
         self.laps: dict[str, list[float]] = {}
 
-    def check(self, case: Case, expected: list[Expected]) -> None:
-        """Let every member compute the case once, and keep those that are right."""
+    def check(self, when: str, expected: list[Expected], method: str, *arguments: Any) -> None:
+        """Keep those members whose outputs, the answer to a request, are right."""
         for member in list(self.running):
-            outputs: list[Array] | None = self._ask(member, "load", case, self.blank.dtype)
+            outputs: list[Array] | None = self._ask(member, method, *arguments)
             fault = find_fault(outputs, expected) if outputs is not None else None
             if fault:
-                self._drop(member, "wrong", fault)
+                self._drop(member, "wrong", when + fault)
 
     def start(self, effort: Effort) -> None:
         """Run rounds in turns until they have taken the time that was set."""
@@ -222,6 +246,9 @@ class _Race:
                 seconds = self._ask(member, "round", self.repeats[member.library])
                 if seconds is not None:
                     self.laps[member.library].append(seconds)
+
+    def unload(self) -> None:
+        """Let every member forget the case."""
         for member in list(self.running):
             self._ask(member, "unload")
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import gdcore as gd
 from gdcore.bench.probe import Level, Limits
-from gdcore.bench.verdict import Ratio, Verdict
+from gdcore.bench.verdict import MARGIN, Ratio, Verdict
 
 SCHEMA = 1
 _QUIET = 0.5  # load for each CPU
@@ -38,7 +38,7 @@ class Row:
         The key: only rows that share it were measured in turns. For a library that is not there
         they are empty and 0.
     library : str
-    status : {"timed", "wrong", "failed", "unsupported", "missing"}
+    status : {"timed", "wrong", "failed", "unsupported", "missing", "interrupted"}
         Only what returned the right numbers was timed.
     note : str
         Why it was not timed.
@@ -135,6 +135,10 @@ class Report:
         Processor, libraries, load, revision, date.
     partial : bool
         Whether the run was interrupted.
+    margin : float
+        How much faster counts as faster.
+    remarks : list of str
+        Sentences on what went wrong beside the rows.
     """
 
     baseline: str
@@ -142,6 +146,8 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     limits: list[Limits] = field(default_factory=list)
     partial: bool = False
+    margin: float = MARGIN
+    remarks: list[str] = field(default_factory=list)
 
     def races(self) -> Iterator[tuple[Key, list[Row]]]:
         """Yield the rows that were measured in turns, in the order of the run."""
@@ -160,8 +166,11 @@ class Report:
                 f"The load was {load:.1f} on {cpus} CPUs before the run began: other processes "
                 "were in the way, above all where threads wait for each other."
             )
+        notes += self.remarks
         if self.partial:
-            notes.append("Interrupted: these are the rows measured until then.")
+            measured = any(row.rounds for row in self.rows)
+            what = "these are the rows measured" if measured else "nothing was measured"
+            notes.append(f"Interrupted: {what} until then.")
         return notes
 
     def scores(self) -> list[Score]:
@@ -192,6 +201,8 @@ class Report:
             "schema": SCHEMA,
             "gdcore": gd.__version__,
             "partial": self.partial,
+            "margin": self.margin,
+            "remarks": self.remarks,
             "baseline": self.baseline,
             "environment": self.environment,
             "limits": [asdict(each) for each in self.limits],
@@ -215,6 +226,8 @@ class Report:
             rows=[Row.from_dict(row) for row in report["rows"]],
             limits=[_limits(each) for each in report["limits"]],
             partial=report["partial"],
+            margin=report.get("margin", MARGIN),
+            remarks=report.get("remarks", []),
         )
 
     def to_html(self, path: str | Path | None = None) -> str:
@@ -230,6 +243,17 @@ class Report:
         from gdcore.bench.table import render
 
         return render(self)
+
+
+def counted(threads: int) -> str:
+    """Return a number of threads in words.
+
+    Examples
+    --------
+    >>> counted(1), counted(2)
+    ('1 thread', '2 threads')
+    """
+    return f"{threads} thread{'s' * (threads != 1)}"
 
 
 def _limits(found: Mapping[str, Any]) -> Limits:

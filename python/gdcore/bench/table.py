@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from gdcore.bench import suites
-from gdcore.bench.report import Key, Report, Row
+from gdcore.bench.report import Key, Report, Row, counted
 
 _UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _HEADS = ("library", "time", "GFLOP/s", "GB/s", "limit", "takes", "95 %", "")
@@ -73,8 +73,7 @@ def heading(key: Key) -> str:
     >>> heading(Key("matmul", "1 2 2 2", "float32", 2))
     'matmul, float32, 2 threads'
     """
-    threads = f"{key.threads} thread{'s' * (key.threads != 1)}"
-    return ", ".join(part for part in (key.suite, key.dtype, threads) if part)
+    return ", ".join(part for part in (key.suite, key.dtype, counted(key.threads)) if part)
 
 
 def _table(report: Report, races: Sequence[tuple[Key, list[Row]]]) -> Iterator[str]:

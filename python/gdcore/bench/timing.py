@@ -13,6 +13,19 @@ _PATIENCE = 0.5  # seconds to wait for idle threads to stop spinning
 _QUIET = 3  # milliseconds in a row without work: on a busy machine a thread may just have to wait
 
 
+class Kept:
+    """A function of repeats that keeps what its last call returned."""
+
+    def __init__(self, run: Callable[[int], Any]) -> None:
+        self.run = run
+        self.result: Any = None
+
+    def __call__(self, repeats: int) -> Any:
+        """Call it."""
+        self.result = self.run(repeats)
+        return self.result
+
+
 def calibrate(run: Callable[[int], Any], seconds: float) -> tuple[int, float]:
     """Return how many repeats last about so many seconds, at least one, and how long one takes."""
     repeats = 1

@@ -36,7 +36,8 @@ def _file(text: str) -> Any:
 @one_sentence()
 def bench(
     suite: Annotated[
-        str, typer.Argument(metavar="[matmul|mse|gradient|fit|all]", help="What to measure.")
+        str,
+        typer.Argument(metavar="[matmul|mse|gradient|operands|fit|all]", help="What to measure."),
     ] = "all",
     quick: Annotated[
         bool, typer.Option("--quick", help="A few small sizes, few rounds: under a minute.")
@@ -58,10 +59,17 @@ def bench(
             help="Folder of further libraries; $GDCORE_BENCH_PEERS by default.", metavar="DIR"
         ),
     ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds a library may take to answer.", metavar="SECONDS")
+    ] = 120,
     json: Annotated[Path | None, _file("Write everything measured.")] = None,
     html: Annotated[Path | None, _file("Write one page with pictures and a table.")] = None,
 ) -> None:
-    """Measure gdcore beside other libraries: checked first, then timed in turns."""
+    """Measure gdcore beside other libraries: checked first, then timed in turns.
+
+    The exit code is 1 if a result of gdcore itself is WRONG or FAILED, 2 for a mistake in the
+    command, 130 after Ctrl-C, and otherwise 0.
+    """
     from gdcore.bench import run
 
     check_outputs([], {"--json": json, "--html": html})
@@ -77,6 +85,7 @@ def bench(
             dtypes=_words(dtype),
             quick=quick,
             peers=peers or os.environ.get("GDCORE_BENCH_PEERS"),
+            timeout=timeout,
             progress=progress,
         )
     text = Text(str(report))
@@ -89,6 +98,8 @@ def bench(
         report.to_html(html)
     if written := [str(path) for path in (json, html) if path]:
         print(f"Wrote {', '.join(written)}.")
+    if any(row.library == "gdcore" and row.status in ("wrong", "failed") for row in report.rows):
+        raise typer.Exit(1)
     if report.partial:
         raise typer.Exit(130)
 

@@ -24,6 +24,7 @@ BUILT_IN = {
     "torch": "Torch",
     "jax": "Jax",
     "sklearn": "Sklearn",
+    "contiguous": "Contiguous",
 }
 _KINDS = {"c++": ("libgdcore_peer_", ".so"), "python": ("gdcore_peer_", ".py")}
 

@@ -13,6 +13,7 @@ from gdcore.bench.suites.fit import FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
+from gdcore.bench.suites.operands import Operands
 
 
 class Gdcore:
@@ -43,6 +44,11 @@ class Gdcore:
             return loss, grad.weights
 
         return repeating(call)
+
+    def operands(self, case: Operands, *inputs: Array) -> Run:
+        """Do the product or the gradient of operands as they lie."""
+        run: Run = getattr(self, case.inner.suite)(case.inner, *inputs)
+        return run
 
     def fit(self, case: FullBatch | MiniBatch, X: Array, y: Array) -> Run:
         """`gdcore.fit`: the whole call, its checks and its look at the curvature too."""

@@ -12,6 +12,7 @@ from gdcore.bench.suites.fit import FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
+from gdcore.bench.suites.operands import Operands
 
 
 class Numpy:
@@ -54,6 +55,11 @@ class Numpy:
             return np.dot(r, r) / n, np.multiply(grad, 2 / n, out=grad)
 
         return repeating(call)
+
+    def operands(self, case: Operands, *inputs: Array) -> Run:
+        """Do the product or the gradient of operands as they lie."""
+        run: Run = getattr(self, case.inner.suite)(case.inner, *inputs)
+        return run
 
     def fit(self, case: FullBatch | MiniBatch, X: Array, y: Array) -> Run:
         """Descend in the loop that anyone would write."""

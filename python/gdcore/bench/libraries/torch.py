@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries import Run, Unsupported, repeating
 from gdcore.bench.suites.fit import FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
+from gdcore.bench.suites.operands import Operands
 
 
 class Torch:
@@ -62,6 +63,13 @@ class Torch:
             return loss.detach(), leaf.grad
 
         return repeating(call)
+
+    def operands(self, case: Operands, *inputs: Array) -> Run:
+        """Do the product or the gradient of operands as they lie."""
+        if case.layout == "reversed":
+            raise Unsupported("torch has no negative strides")
+        run: Run = getattr(self, case.inner.suite)(case.inner, *inputs)
+        return run
 
     def fit(self, case: FullBatch | MiniBatch, X: Array, y: Array) -> Run:
         """`torch.optim.SGD` in the loop that anyone would write."""

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator
 
 from gdcore.bench import page, suites
 from gdcore.bench.probe import Limits
-from gdcore.bench.report import Report, Row
+from gdcore.bench.report import Report, Row, counted
 from gdcore.bench.table import digits
 
 # Colours that no picture has otherwise: each becomes a variable of the page's style sheet.
@@ -206,7 +206,7 @@ def _color(number: int) -> str:
 
 
 def _where(dtype: str, threads: int) -> str:
-    return f"<small>{escape(dtype)}, {threads} thread{'s' * (threads != 1)}</small>"
+    return f"<small>{escape(dtype)}, {counted(threads)}</small>"
 
 
 def _framed(svg: str, attributes: str, label: str, caption: str = "") -> str:

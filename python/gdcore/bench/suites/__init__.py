@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gdcore.bench.case import Case
-from gdcore.bench.suites import fit, gradient, matmul, mse
+from gdcore.bench.suites import fit, gradient, matmul, mse, operands
 
 __all__ = ["NAMES", "cases", "sizes"]
 
@@ -13,12 +13,14 @@ _FULL: dict[str, Sequence[Case]] = {
     "matmul": matmul.FULL,
     "mse": mse.FULL,
     "gradient": gradient.FULL,
+    "operands": operands.FULL,
     "fit": fit.FULL,
 }
 _QUICK: dict[str, Sequence[Case]] = {
     "matmul": matmul.QUICK,
     "mse": mse.QUICK,
     "gradient": gradient.QUICK,
+    "operands": operands.QUICK,
     "fit": fit.QUICK,
 }
 NAMES = tuple(_FULL)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from gdcore.bench import bounds
 from gdcore.bench.bounds import Array
-from gdcore.bench.case import Case, Expected, Work
+from gdcore.bench.case import Case, Expected, Work, whole_rows
 
 _SMALL = 2**26  # products in a whole fit up to which the reference runs in a wider type
 _CURVATURE = 0.1  # far below the least curvature of any mini-batch here, about 0.16
@@ -39,13 +40,21 @@ class FullBatch(Case):
     @property
     def lr(self) -> float:
         """The learning rate: |x| <= 1, so the curvature is at most 2 (d + 1)."""
+        if self.on_whole:
+            return float(2.0 ** -math.ceil(math.log2(8 * (self.d + 1))))
         return min(1 / (2 * (self.d + 1)), 1 / self.epochs)
 
     def inputs(self, dtype: str) -> tuple[Array, ...]:
         """Return X and y: a linear model's, and some noise."""
         X, noise = self.uniform(dtype, (self.n, self.d), (self.n,))
+        if self.on_whole:
+            return X, noise
         w, b = _model(self.d)
         return X, (X.astype(np.float64) @ w + b + noise / 4).astype(dtype)
+
+    def whole(self) -> FullBatch:
+        """Return the first step: each further one would need more bits."""
+        return replace(self, n=whole_rows(self.n, self.d), epochs=1, on_whole=True)
 
     def work(self, dtype: str) -> Work:
         """Count two products and the intercept's in each epoch, which reads X and y once."""

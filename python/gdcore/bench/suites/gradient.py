@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from gdcore.bench import bounds
 from gdcore.bench.bounds import Array
-from gdcore.bench.case import Case, Expected, Work
+from gdcore.bench.case import Case, Expected, Work, whole_rows
 
 _BLOCK = 2**17  # elements of X taken at a time: what is made of them stays in cache
 
@@ -45,6 +45,10 @@ class Gradient(Case):
         """Return X, y and weights."""
         n = self.rows(dtype)
         return self.uniform(dtype, (n, self.d), (n,), (self.d,))
+
+    def whole(self) -> Gradient:
+        """Return a case of as many rows as have an exact mean."""
+        return replace(self, n=whole_rows(self.rows("float64"), self.d), on_whole=True)
 
     def work(self, dtype: str) -> Work:
         """Count both products, the difference, its square and their sum; X is read once."""

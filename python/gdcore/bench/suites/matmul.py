@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -33,6 +33,10 @@ class Matmul(Case):
         """Return a and b."""
         batch = (self.batch,) if self.batch > 1 else ()
         return self.uniform(dtype, (*batch, self.m, self.k), (*batch, self.k, self.n))
+
+    def whole(self) -> Matmul:
+        """Return the same sizes."""
+        return replace(self, on_whole=True)
 
     def work(self, dtype: str) -> Work:
         """Count a multiplication and an addition for each product."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from gdcore.bench import bounds
 from gdcore.bench.bounds import Array
-from gdcore.bench.case import Case, Expected, Work
+from gdcore.bench.case import Case, Expected, Work, whole_rows
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Mse(Case):
     def inputs(self, dtype: str) -> tuple[Array, ...]:
         """Return predictions and targets."""
         return self.uniform(dtype, (self.n,), (self.n,))
+
+    def whole(self) -> Mse:
+        """Return a case of as many elements as have an exact mean."""
+        return replace(self, n=whole_rows(self.n), on_whole=True)
 
     def work(self, dtype: str) -> Work:
         """Count a difference, its square, a sum and a product for each element."""

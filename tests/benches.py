@@ -1,0 +1,64 @@
+"""Cases so small that a whole run takes a second, and peers that do everything wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gdcore.bench import race, suites
+from gdcore.bench.suites.fit import FullBatch, MiniBatch
+from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.matmul import Matmul
+from gdcore.bench.suites.mse import Mse
+from gdcore.bench.suites.operands import Operands
+
+TINY = {
+    "matmul": (Matmul(3, 2, 2, 2), Matmul(1, 4, 3, 5), Matmul(2, 3, 1, 4)),
+    "mse": (Mse(10),),
+    "gradient": (Gradient(2, 50),),
+    "operands": (
+        Operands("strided", Matmul(3, 2, 2, 2)),
+        Operands("reversed", Matmul(1, 4, 3, 5)),
+        Operands("broadcast", Matmul(2, 3, 1, 4)),
+        Operands("transposed", Gradient(2, 50)),
+    ),
+    "fit": (FullBatch(1, 1, 5), MiniBatch(8000, 4, 20)),
+}
+CASES = [case for cases in TINY.values() for case in cases]
+BAD = """
+import os, time
+import numpy as np
+
+def mse(pred, target):
+    raise RuntimeError("out of luck\\nand more")
+
+def gradient(X, y, w):
+    os.abort()
+
+def matmul(a, b):
+    if a.ndim == 2:
+        a[...] = 0
+    if a.shape[-1] == 2:
+        return (a @ b)[:-1]
+    return a @ b + 1e-3
+"""
+
+
+@contextmanager
+def tiny() -> Iterator[None]:
+    """Make the quick suites tiny."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites, "_QUICK", TINY)
+        patch.setattr(race, "QUICK", race.Effort(1e-4, 1e-3, fewest=5, most=5, probe=0.01))
+        yield
+
+
+def write_peers(folder: Path) -> Path:
+    """Write a peer that does everything wrong and one that needs what is not there."""
+    (folder / "gdcore_peer_bad.py").write_text(BAD)
+    (folder / "gdcore_peer_absent.py").write_text("import no_such_library")
+    (folder / "README").write_text("not a peer")
+    return folder

@@ -1,0 +1,170 @@
+"""What a report says: as an object, as JSON, as text, as a page that stands alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gdcore as gd
+from gdcore.bench import Report, Row, Verdict, probe
+from gdcore.bench.verdict import Ratio
+
+
+def made(library, seconds, suite="matmul", case="1 2 2 2", dtype="float32", threads=1, **rest):
+    """Return a row as a run would have made it."""
+    fields = {"flops": 1e6, "bytes": 1e5, "floor": seconds / 2, "roof": "L1", "repeats": 3}
+    fields |= {"rounds": (seconds,) * 5} | rest
+    return Row(suite, case, dtype, threads, library, "timed", **fields)
+
+
+@pytest.fixture
+def example():
+    """A report made by hand: names that are no markup, statuses of every kind."""
+    ratio = Ratio(2.0, 1.9, 2.1, Verdict.FAST)
+    levels = (probe.Level("L1", 2**15, 9e10, 8e10, 7e10), probe.Level("memory", np.inf, 9, 8, 7))
+    environment = {"cpu": "A <fine> CPU", "gdcore": gd.config(), "git": None}
+    environment |= {"date": "2026-01-01T10:00:00", "load_before": (0.1, 0, 0), "cpus_usable": 2}
+    limits = [probe.Limits(n, {"float32": 1e11, "float64": 5e10}, levels) for n in (1, 2)]
+    found = [
+        Row("", "", "", 0, "jax", "missing", "jax is not installed"),
+        *(
+            row
+            for suite in ("matmul", "mse")
+            for dtype in ("float32", "float64")
+            for threads in (1, 2)
+            for row in (
+                made("gdcore", 1e-6, suite, "10 2", dtype, threads),
+                made("<b>&", 2e-6, suite, "10 2", dtype, threads, ratio=ratio),
+                Row(suite, "10 2", dtype, threads, "numpy", "wrong", "1 < 2"),
+                made("gdcore", 3e-4, suite, "9 2", dtype, threads),
+                made("<b>&", 6e-4, suite, "9 2", dtype, threads, ratio=ratio),
+            )
+        ),
+    ]
+    return Report("gdcore", environment, found, limits)
+
+
+def test_json_round_trip(example):
+    text = example.to_json()
+    assert Report.from_json(text).to_json() == text
+    assert str(Report.from_json(text)) == str(example)
+    found = json.loads(text)
+    assert tuple(found) == (
+        *("schema", "gdcore", "partial", "margin", "remarks", "baseline"),
+        *("environment", "limits", "scores", "rows"),
+    )
+    assert tuple(found["rows"][-1]) == (
+        *("suite", "case", "dtype", "threads", "library", "status", "note", "rounds"),
+        *("repeats", "flops", "bytes", "floor", "roof", "ratio"),
+        *("seconds", "gflops", "gbs", "percent"),
+    )
+    with pytest.raises(ValueError, match="schema"):
+        Report.from_json('{"schema": 0}')
+
+
+def test_a_busy_machine_is_told(example):
+    assert not [note for note in example.notes if "load" in note]
+    example.environment["load_before"] = (4.0, 0.0, 0.0)
+    assert "The load was 4.0 on 2 CPUs before the run began" in str(example)
+
+
+class TestPage:
+    def test_stands_alone(self, example, tmp_path):
+        page = example.to_html(tmp_path / "report.html")
+        assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+        assert not re.search(
+            r"https?:|//|<link|@import|\bsrc=|url\((?!#)|\shref=\"(?!#)", _code(page)
+        )
+        assert "<b>&" not in page
+        assert "&lt;b&gt;&amp;" in page
+        assert "jax is not installed" in page
+        assert "#ab00" not in page
+
+    def test_partial(self, example):
+        example.partial = True
+        assert "Interrupted" in example.to_html()
+
+    def test_empty(self, example):
+        example.rows = []
+        assert "<svg" not in example.to_html()
+
+    def test_in_a_browser(self, example, tmp_path):
+        """Filters hide what they should, the table sorts, points tell their row."""
+        browser = shutil.which("chromium") or shutil.which("google-chrome")
+        if browser is None:
+            pytest.skip("there is no Chromium")
+        clicks = "<script>document.querySelectorAll('.rows th')[5].click();</script></html>"
+        path = tmp_path / "report.html"
+        path.write_text(example.to_html().replace("</html>", clicks), encoding="utf-8")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000"]
+        offline = "--host-resolver-rules=MAP * ~NOTFOUND"
+        dom = subprocess.run(
+            [
+                browser,
+                *options,
+                offline,
+                f"--user-data-dir={tmp_path}",
+                "--dump-dom",
+                path.as_uri(),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+        shown = re.findall(r"<tr id=\"r(\d+)\" (?![^>]*hidden)", dom)
+        assert [example.rows[int(i)].key[2:] for i in shown] == [("float32", 1)] * len(shown)
+        times = [example.rows[int(i)].seconds for i in shown]
+        timed = [time for time in times if time == time]
+        assert len(timed) == 8
+        assert timed == sorted(times[:8])  # what was not timed comes last
+        assert len(re.findall(r"<figure (?![^>]*hidden)[^>]*>", dom)) == 3
+        assert re.search(r'<g id="p1"><title>matmul +10 2', dom)
+
+
+def _code(page: str) -> str:
+    """Return a page without comments, where slashes are no addresses."""
+    return re.sub(r"^\s*//.*$|\"[^\"]*</pre>", "", page, flags=re.MULTILINE)
+
+
+class TestImports:
+    def test_gdcore_does_not_import_it(self):
+        code = "import sys, gdcore; print([m for m in sys.modules if 'bench' in m])"
+        assert _python(code) == "[]"
+
+    def test_it_needs_only_numpy(self):
+        code = """
+            import sys
+            others = "matplotlib", "rich", "typer", "torch", "jax", "sklearn"
+            sys.modules.update(dict.fromkeys(others))
+            import gdcore.bench
+            print(gdcore.bench.Verdict.FAST)
+        """
+        assert _python(code) == "FAST"
+
+    def test_a_page_without_matplotlib_names_the_extra(self, example, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        with pytest.raises(ImportError, match=re.escape("pip install 'gdcore[bench]'")):
+            example.to_html()
+
+
+def _python(code: str) -> str:
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_page_of_documentation():
+    """The functions of docs/bench.md exist under the names it gives them."""
+    path = Path(__file__).parent.parent / "docs" / "bench.md"
+    if not path.is_file():
+        pytest.skip("only a checkout has the pages")
+    for name in re.findall(r"gdcore\.bench\.(\w+)\b", path.read_text()):
+        assert hasattr(gd.bench, name), name

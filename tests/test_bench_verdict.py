@@ -1,0 +1,164 @@
+"""What is right, what it costs, and which of two is faster: no real timings."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from benches import CASES
+from gdcore.bench import Verdict, bounds, probe, race, suites
+from gdcore.bench.case import Expected, Work
+from gdcore.bench.check import as_arrays, exactly, find_fault
+from gdcore.bench.libraries import open_library
+from gdcore.bench.suites.matmul import Matmul
+from gdcore.bench.suites.operands import Operands
+from gdcore.bench.verdict import judge
+
+
+class TestVerdict:
+    ours = np.array([1.0, 1.1, 0.9, 1.3, 1.0, 1.05, 0.95, 1.0, 1.2])
+
+    @pytest.mark.parametrize(
+        ("factor", "verdict"),
+        [(2, "FAST"), (1.07, "FAST"), (0.5, "SLOW"), (0.94, "SLOW"), (1, "SAME"), (1.03, "SAME")],
+    )
+    def test_common_noise_cancels(self, factor, verdict):
+        ratio = judge(self.ours, factor * self.ours)
+        assert ratio.verdict == verdict
+        assert ratio.low <= ratio.value <= ratio.high
+        np.testing.assert_allclose(ratio.value, factor)
+
+    def test_noise_of_one_is_ambiguous(self, rng):
+        theirs = self.ours * rng.choice([0.7, 1.5], len(self.ours))
+        assert judge(self.ours, theirs).verdict is Verdict.AMBG
+
+    def test_an_interval_across_a_margin_is_ambiguous(self):
+        theirs = self.ours * np.array([1.02, 1.09, 1.03, 1.08, 1.04, 1.07, 1.02, 1.09, 1.05])
+        assert judge(self.ours, theirs).verdict is Verdict.AMBG
+        assert judge(self.ours, theirs, margin=0.1).verdict is Verdict.SAME
+
+    def test_few_rounds_decide_nothing(self):
+        assert judge([1.0] * 4, [9.0] * 4).verdict is Verdict.AMBG
+        assert judge([1.0] * 5, [9.0] * 5).verdict is Verdict.FAST
+
+    def test_rounds_that_only_one_completed_do_not_count(self):
+        assert judge([1.0] * 5, [2.0] * 5 + [99.0] * 9).value == 2
+
+    def test_interval_covers_the_median(self, rng):
+        covered = 0
+        for _ in range(200):
+            ours, theirs = np.exp(rng.normal(0, 0.1, (2, 15)))
+            ratio = judge(ours, 1.5 * theirs)
+            covered += ratio.low <= 1.5 <= ratio.high
+        assert covered >= 170
+
+
+class TestCheck:
+    expected: ClassVar = [Expected("sum", np.arange(3.0), np.full(3, 0.1))]
+
+    def test_right(self):
+        assert find_fault([np.float32([0.05, 1, 2])], self.expected) is None
+
+    @pytest.mark.parametrize(
+        ("outputs", "fault"),
+        [
+            ([np.float32([0, 1])], "has shape (2,) instead of (3,)"),
+            ([np.float32([0, 1, np.nan])], "1 of 3 elements of the sum are NaN"),
+            ([np.float32([0, 1, np.inf])], "1 of 3 elements of the sum outside the bound"),
+            ([np.float32([0, 1.2, 2])], "first at [1]: 1.2"),
+            ([np.complex64([0, 1, 2])], "complex64 instead of real"),
+            ([np.arange(3.0)] * 2, "2 outputs instead of 1 (sum)"),
+            ([], "0 outputs instead of 1"),
+        ],
+    )
+    def test_wrong(self, outputs, fault):
+        assert fault in find_fault(outputs, self.expected)
+
+    def test_a_bound_that_is_nan_passes_nothing(self):
+        expected = [Expected("sum", np.ones(1), np.array([np.nan]))]
+        assert find_fault([np.full(1, 1.5)], expected)
+
+    @pytest.mark.parametrize("dtype", race.DTYPES)
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.suite} {case.name}")
+    def test_the_last_bits_of_every_output_count(self, case, dtype):
+        """The bound of every suite passes what NumPy gets, and not what is off by far more."""
+        inputs = case.inputs(dtype)
+        library = open_library("numpy", None, 1)
+        outputs = getattr(library, case.suite)(case, *inputs)(1)
+        outputs = [np.asarray(o) for o in (outputs if isinstance(outputs, tuple) else [outputs])]
+        expected = case.expected(inputs)
+        assert find_fault(outputs, expected) is None
+        for i, output in enumerate(outputs):
+            broken = outputs.copy()
+            broken[i] = output + np.asarray(expected[i].bound * 2.1, output.dtype)
+            assert expected[i].name in find_fault(broken, expected)
+            loose = np.finfo(dtype).eps * (3e4 if case.suite == "fit" else 300)
+            assert np.all(expected[i].bound < loose), (expected[i].name, expected[i].bound)
+
+    @pytest.mark.parametrize("suite", ["mse", "gradient", "fit"])
+    def test_whole_numbers_are_exact_at_every_size(self, suite):
+        library = open_library("numpy", None, 1)
+        for case in suites.cases(suite):
+            if whole := case.whole():
+                inputs = whole.inputs("float32")
+                expected = exactly(whole.expected(inputs))
+                outputs = as_arrays(getattr(library, suite)(whole, *inputs)(1))
+                assert find_fault(outputs, expected) is None
+                outputs[0] = np.nextafter(outputs[0], np.float32(9))
+                assert find_fault(outputs, expected)
+
+    @pytest.mark.parametrize("k", [1, 10, 10**7, 10**9])
+    def test_gamma_never_shrinks(self, k):
+        assert k * 2.0**-24 <= bounds.gamma(k, "float32") <= bounds.gamma(k + 1, "float32")
+
+
+class TestCases:
+    @pytest.mark.parametrize("quick", [False, True])
+    def test_names_and_work(self, quick):
+        for suite in suites.NAMES:
+            cases = suites.cases(suite, quick=quick)
+            assert len({case.name for case in cases}) == len(cases)
+            for case in cases:
+                work = case.work("float32")
+                assert case.work("float64").bytes == pytest.approx(2 * work.bytes, rel=0.5)
+                assert work.flops > 0
+                assert work.resident >= 0
+
+    def test_inputs_are_the_same_every_time(self):
+        for case in CASES:
+            first, again = case.inputs("float32"), case.inputs("float32")
+            assert [a.tobytes() for a in first] == [b.tobytes() for b in again]
+            assert all(np.abs(array).max() <= 20 for array in first)
+
+    def test_operands_lie_as_they_are_called(self):
+        strides = {
+            "strided": ((96, 32, 8), (64, 16, 8)),
+            "reversed": ((-48, -16, -4), (-32, -8, -4)),
+            "transposed": ((48, 4, 12), (32, 4, 16)),
+            "broadcast": ((48, 16, 4), (0, 8, 4)),
+        }
+        for layout, (left, right) in strides.items():
+            case = Operands(layout, Matmul(2, 3, 2, 4))
+            a, b = case.inputs("float32")
+            assert (a.strides, b.strides) == (left, right)
+            inner, _ = case.inner.inputs("float32")
+            np.testing.assert_array_equal(a, inner)
+
+    def test_floor(self):
+        level = probe.Level("memory", np.inf, read=10e9, write=5e9, copy=8e9)
+        limits = probe.Limits(1, {"float32": 1e11}, (probe.Level("L1", 100, 1e12, 1, 1), level))
+        assert limits.floor(Work(1e9, 3e9, 1e9, 4e9), "float32") == (
+            2e9 / 8e9 + 2e9 / 10e9,
+            "memory",
+        )
+        assert limits.floor(Work(1e9, 1e9, 3e9, 4e9), "float32") == (
+            2e9 / 8e9 + 2e9 / 5e9,
+            "memory",
+        )
+        assert limits.floor(Work(1, 100, 0, 100), "float32") == (1e-10, "L1")
+        assert limits.floor(Work(1e12, 100, 0, 101), "float32") == (10, "FMA peak")
+        half = 100 / 1e12 + 100 / 10e9
+        assert limits.floor(Work(1, 200, 0, 200), "float32") == (pytest.approx(half), "memory")
+        assert limits.floor(Work(1, 401, 0, 401), "float32") == (401 / 10e9, "memory")
