@@ -2,6 +2,7 @@
 // broadcasts.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -93,6 +94,21 @@ struct Moments {
     lo.assign(size, 0.0);
   }
   int64_t columns() const { return d + 1 + t; }
+  double square(int64_t column) const {
+    return hi[column <= d ? column * (columns() + 1) : (d + 1) * columns() + column - d - 1];
+  }
+
+  bool finite() const {
+    for (double sum : hi)
+      if (!std::isfinite(sum)) return false;
+    return true;
+  }
+  // Whether no square lost its rounding errors to overflow or underflow. NaN did not.
+  bool in_range() const {
+    for (int64_t j = 0; j < columns(); ++j)
+      if ((square(j) != 0 && square(j) < 0x1p-800) || square(j) > 0x1p800) return false;
+    return true;
+  }
 };
 
 // torch.optim.SGD's options (maximize flips the gradient's sign before all else).
@@ -118,6 +134,8 @@ struct Device {
   // made, not read.
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
               const SgdOptions&);
+  // body(context) on each of the threads worth starting for so many tasks of so much work in all.
+  void (*each_thread)(int64_t tasks, int64_t work, void (*body)(void*), void* context);
 };
 
 // The device in force: the CPU under the chosen ISA, or the reference loops.

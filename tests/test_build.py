@@ -214,7 +214,7 @@ ALLOWED: dict[str, set[str]] = {
     "dispatch": {"dispatch", "table"},
     "probe": set(),
     "isa": {"isa", "table", "numerics"},
-    "table": set(),
+    "table": {"numerics"},
     "reference": {"device", "numerics"},
     "numerics": {"numerics"},
 }
@@ -227,6 +227,8 @@ def layer_of(name: str) -> str:
         "device.hpp": "device",
         "contract.hpp": "numerics",
         "dims.hpp": "numerics",
+        "double_double.hpp": "numerics",
+        "quadratic.hpp": "numerics",
         "shuffle.hpp": "numerics",
         "shuffle.cpp": "numerics",
         "fp_env.hpp": "numerics",

@@ -6,6 +6,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
+#include "bindings/vectors.hpp"
 #include "cpu/parallel.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
@@ -13,25 +14,6 @@
 
 namespace gdcore {
 namespace {
-
-// Contiguous, cast, and at an address that T may have.
-constexpr int aligned_dense =
-    py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-
-template <class T>
-py::array_t<T> copy_of(const std::vector<T>& values) {
-  return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
-}
-
-template <class T>
-std::vector<T> vector_of(const py::handle& value) {
-  const auto a = py::array_t<T, aligned_dense>::ensure(value);
-  if (!a) {
-    PyErr_Clear();
-    throw py::value_error("the fit's state holds something that is no array of numbers.");
-  }
-  return std::vector<T>(a.data(), a.data() + a.size());
-}
 
 // A problem and the arrays it looks at. X (n,d), y (n,t), offset (n,t), sample_weight (n): one
 // dtype, see prepare.
@@ -427,6 +409,7 @@ void register_fit(py::module_& m) {
       .def(py::init<int64_t, int64_t>(), py::arg("d"), py::arg("t"))
       .def(py::init<int64_t, int64_t, const py::object&, const py::object&>(), py::arg("d"),
            py::arg("t"), py::arg("hi"), py::arg("lo"))
+      .def("in_range", [](const PyMoments& s) { return s.get().in_range(); })
       .def_property_readonly("hi", [](const PyMoments& s) { return copy_of(s.get().hi); })
       .def_property_readonly("lo", [](const PyMoments& s) { return copy_of(s.get().lo); });
 

@@ -3,14 +3,23 @@
 
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
+#include "cpu/parallel.hpp"
 
 namespace gdcore {
+namespace {
+
+void each_thread(int64_t tasks, int64_t work, void (*body)(void*), void* context) {
+  const int threads = threads_for(tasks, work);
+  parallel_for(threads, threads, [&](int64_t, int64_t, int) { body(context); });
+}
+
+}  // namespace
 
 template <class T>
 const Device<T>& cpu_device() {
   static constexpr Device<T> table{cpu::matmul<T>,      cpu::mse<T>,     cpu::linear<T>,
                                    cpu::linear_each<T>, cpu::moments<T>, cpu::quadratic<T>,
-                                   cpu::sgd<T>};
+                                   cpu::sgd<T>,         each_thread};
   return table;
 }
 template const Device<float>& cpu_device<float>();

@@ -93,6 +93,11 @@ template <class T>
 bool Spectrum<T>::advance(double seconds) {
   FpEnv env;
   Budget budget(seconds);
+  return advance(budget);
+}
+
+template <class T>
+bool Spectrum<T>::advance(Budget& budget) {
   while (!done_) {
     if (quadratic_)
       quadratic_->product(direction_.data(), pass_.sums);

@@ -18,6 +18,7 @@ class Spectrum {
 
   // True when done; otherwise call again.
   bool advance(double seconds);
+  bool advance(Budget& budget);
 
   double largest() const {
     return scale_ * std::ldexp(largest_, exponent_);

@@ -283,12 +283,14 @@ void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
   }
 }
 
+void each_thread(int64_t, int64_t, void (*body)(void*), void* context) { body(context); }
+
 }  // namespace
 
 template <class T>
 const Device<T>& reference_device() {
   static constexpr Device<T> table{matmul<T>,  mse<T>,       linear<T>, linear_each<T>,
-                                   moments<T>, quadratic<T>, sgd<T>};
+                                   moments<T>, quadratic<T>, sgd<T>,    each_thread};
   return table;
 }
 template const Device<float>& reference_device<float>();

@@ -70,6 +70,7 @@ class Moments:
     def __init__(self, d: int, t: int) -> None: ...
     @overload
     def __init__(self, d: int, t: int, hi: Array, lo: Array) -> None: ...
+    def in_range(self) -> bool: ...
     @property
     def hi(self) -> Array: ...
     @property
@@ -129,3 +130,43 @@ class Exact:
     def __init__(self, problem: Problem, weight_decay: float) -> None: ...
     def advance(self, seconds: float) -> bool: ...
     def solve(self) -> tuple[Array, int]: ...
+
+class Many:
+    def __init__(
+        self,
+        X: Array,
+        y: Array,
+        offset: Array | None,
+        sample_weight: Array | None,
+        fit_intercept: bool,
+        reduction: str,
+        starts: Array | None,
+        order: Array | None,
+        gram: bool,
+    ) -> None: ...
+    def survey(self, curvature: bool, seconds: float, n_threads: int) -> bool: ...
+    def surveyed(self) -> tuple[Array, Array, Array, Array, Array]: ...
+    def start(
+        self,
+        states: dict[str, Any],
+        *,
+        lr: Array,
+        schedule: bool,
+        tol: Array,
+        weight_decay: Array,
+        epochs: int,
+        records: int,
+        momentum: float,
+        dampening: float,
+        nesterov: bool,
+        maximize: bool,
+        stop_on_equal_loss: bool,
+        history: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+    ) -> None: ...
+    def advance(self, seconds: float, n_threads: int) -> bool: ...
+    @property
+    def done(self) -> int: ...
+    def states(self) -> dict[str, Any]: ...

@@ -10,7 +10,6 @@ from gdcore.problem import Problem
 
 # Of one product of second moments, in units of one product of a pass over the rows.
 PRODUCT_COST = {np.dtype(np.float32): 2.0, np.dtype(np.float64): 12.0}
-RANGE = 2.0**-800, 2.0**800  # squares whose rounding errors float64 can hold
 
 
 def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, str]:
@@ -23,7 +22,7 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     if not asked and not _worth_it(problem, options):
         return None, "so few epochs over so few rows gain nothing from second moments."
     moments = moments_of(problem, options.n_threads or 0)
-    if _in_range(problem, moments):
+    if moments.in_range():
         reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
         return moments, reason
     trouble = f"the squares of the data leave the range of {problem.dtype}"
@@ -47,13 +46,3 @@ def _worth_it(problem: Problem, options: Options) -> bool:
     streamed = 2 * problem.n * p * problem.t
     return first + options.epochs * p * p * problem.t < options.epochs * streamed
 
-
-def _in_range(problem: Problem, moments: _core.Moments) -> bool:
-    """Whether no square that is not zero lost its rounding errors; NaN is for others to find."""
-    if problem.dtype == np.float32:
-        return True
-    p = problem.d + 1
-    table = moments.hi[: p * (p + problem.t)].reshape(p, -1)
-    squares = np.concatenate([table.diagonal(), moments.hi[table.size :]])
-    low, high = RANGE
-    return not np.any(((squares != 0) & (squares < low)) | (squares > high))

@@ -1,0 +1,90 @@
+// Many independent problems, each fitted to its end with the bits of fitting it alone.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "fit/descent.hpp"
+#include "fit/spectrum.hpp"
+
+namespace gdcore {
+
+// Where the rows of each problem lie. Either arrays with a leading dimension, so many elements from
+// problem to problem; or one array, of which problem i has rows [starts[i], starts[i+1]) of
+// `order`.
+template <class T>
+struct ManyRows {
+  int64_t count;
+  Problem<T> all;  // problem 0, or all rows
+  int64_t X_step, y_step, offset_step, weight_step;
+  std::vector<int64_t> starts;  // (count + 1), or none
+  const int64_t* order;         // null: rows in their order
+};
+
+// One entry a problem; parameters (count, p) lie together.
+template <class T>
+struct ManyStates {
+  std::vector<T> params, velocity;  // velocity (count, p) or nothing
+  std::vector<uint8_t> moving;      // its velocity is one: a step was made
+  std::vector<int64_t> epoch;
+  std::vector<double> first_norm, lr;
+  std::vector<T> first_loss, last_loss, loss;
+  std::vector<Outcome> outcome;
+  std::vector<T> losses;  // (count, records), NaN where nothing was recorded
+};
+
+struct ManyOptions {
+  DescentOptions common;
+  int64_t epochs, records;
+  std::vector<double> lr;                 // one each; or a schedule, one an epoch from 0 on
+  std::vector<double> tol, weight_decay;  // one each
+  bool schedule;
+};
+
+template <class T>
+class Many {
+ public:
+  using value_type = T;
+
+  // gram: second moments stand for the rows, where they can.
+  Many(ManyRows<T> rows, bool gram);
+  ~Many();
+
+  // What has to be known before the first step, of problems [0, count): true when done.
+  bool survey(bool curvature, double seconds);
+  std::vector<double> curvature, error;  // see Spectrum
+  std::vector<uint8_t> empty, finite, streamed;
+
+  void start(ManyOptions options, ManyStates<T> states);
+  bool advance(double seconds);  // true when all have ended
+  const ManyStates<T>& states() const { return states_; }
+  int64_t done() const { return done_; }
+
+ private:
+  struct One;
+
+  template <class Work>
+  bool in_turns(double seconds, Work&& work);
+  bool take(int64_t& i);
+
+  One& open(int64_t i);
+  bool survey_one(int64_t i, bool curvature, Budget& budget);
+  bool advance_one(int64_t i, double seconds);
+  DescentState<T> state_of(int64_t i) const;
+  void keep(int64_t i, const Descent<T>& descent);
+  T loss_of_rows(int64_t i) const;
+
+  ManyRows<T> rows_;
+  bool gram_;
+  ManyOptions options_;
+  ManyStates<T> states_;
+  std::vector<std::unique_ptr<One>> ones_;
+
+  std::mutex mutex_;  // of what follows
+  int64_t next_ = 0, done_ = 0;
+  std::vector<int64_t> paused_;
+};
+
+}  // namespace gdcore
