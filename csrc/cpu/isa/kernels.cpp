@@ -16,7 +16,7 @@
 
 namespace gdcore {
 
-#define GDCORE_TABLE(suffix, T)                                                                   \
+#define GDCORE_TABLE(suffix, T, ...)                                                              \
   extern const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix);                    \
   const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix){GDCORE_STRING(GDCORE_ISA), \
                                                                        tile_shape<T>,             \
@@ -31,11 +31,9 @@ namespace gdcore {
                                                                        sgd<T>,                    \
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \
-                                                                       probe_read<T>,             \
-                                                                       probe_write<T>,            \
-                                                                       probe_copy<T>};
+                                                                       __VA_ARGS__};
 
-GDCORE_TABLE(_f32, float)
-GDCORE_TABLE(_f64, double)
+GDCORE_TABLE(_f32, float, probe_read, probe_write, probe_copy)
+GDCORE_TABLE(_f64, double, )
 
 }  // namespace gdcore

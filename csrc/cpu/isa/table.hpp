@@ -83,12 +83,13 @@ struct IsaTable {
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, const SgdStep<T>& step);
 
   // The machine's limits. A round of probe_fma is fma_at_once products and sums, x * factor + term;
-  // the others take n a multiple of 256, and memory aligned to 64 bytes.
+  // the others, in the table of float alone, take n a multiple of 256, and memory aligned to 64
+  // bytes.
   int fma_at_once;
   T (*probe_fma)(int64_t rounds, T factor, T term);
-  T (*probe_read)(int64_t n, const T* in);
-  void (*probe_write)(int64_t n, T value, T* out, bool past_caches);
-  void (*probe_copy)(int64_t n, const T* in, T* out, bool past_caches);
+  float (*probe_read)(int64_t n, const float* in) = nullptr;
+  void (*probe_write)(int64_t n, float value, float* out, bool past_caches) = nullptr;
+  void (*probe_copy)(int64_t n, const float* in, float* out, bool past_caches) = nullptr;
 };
 
 }  // namespace gdcore
