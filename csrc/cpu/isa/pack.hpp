@@ -16,12 +16,12 @@ inline void swap_blocks(vec<T>& a, vec<T>& b, Lanes<I...>) {
 
 // Transposes the S x S block in the first S lanes of S rows.
 template <class T, int S, int H = 1>
-inline void transpose(vec<T>* rows) {
+inline void transpose_block(vec<T>* rows) {
   if constexpr (H < S) {
 #pragma GCC unroll 16
     for (int i = 0; i < S; ++i)
       if (!(i & H)) swap_blocks<T, H>(rows[i], rows[i + H], typename CountLanes<W<T>>::type());
-    transpose<T, S, 2 * H>(rows);
+    transpose_block<T, S, 2 * H>(rows);
   }
 }
 
@@ -37,7 +37,7 @@ inline void transpose_columns(index_t k, int n, int width, const T* x, index_t l
 #pragma GCC unroll 16
     for (int i = 0; i < S; ++i)
       if (i < n) rows[i] = terms == W<T> ? load(x + i * ld + p) : load_first(x + i * ld + p, terms);
-    transpose<T, S>(rows);
+    transpose_block<T, S>(rows);
 #pragma GCC unroll 16
     for (int q = 0; q < S; ++q) {
       if (q >= terms) break;
