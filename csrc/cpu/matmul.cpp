@@ -15,6 +15,7 @@ constexpr int64_t NC = 2048;  // columns of a packed block of b
 // Where packing an operand pays: the more rows read b, and columns a.
 constexpr int64_t rows_to_pack_b = 100, cols_to_pack_a = 200;
 constexpr int64_t widest_NR = 128;
+constexpr int64_t lines_for_columns = 16;  // rows and terms, for lanes across the rows to pay
 // So many rows and fewer read a large b as it lies in memory.
 constexpr int64_t rows_for_b_in_place = 64, large_b_bytes = 1 << 18;
 constexpr int64_t columns_at_once = 2048, rows_of_b_at_once = 32;
@@ -68,12 +69,20 @@ void multiply_block(int64_t m, int64_t n, int64_t k, TileShape shape, Block<T> a
   }
 }
 
+// The same for so few columns that a tile's lanes would stay empty.
+template <class T>
+void multiply_columns(int64_t m, int64_t n, int64_t k, TileShape, Block<T> a, Block<T> b,
+                      Matrix<T> c, Into into) {
+  isa<T>().columns({1, k, a.data, a.rs, a.cs, 0, b.data, b.rs, 0, c.data, c.rs, 0, m,
+                    static_cast<int>(n), into});
+}
+
 // A block (m,k) of a, the columns of each tile's rows side by side.
 template <class T>
 Block<T> pack_a(Block<T> a, int64_t m, int64_t k, int MR, T* out) {
   RowTiles(m, MR).each_height([&](int64_t i, int64_t count, int height) {
-    for (; count > 0; --count, i += height)
-      isa<T>().pack(k, height, height, a.data + i * a.rs, a.cs, a.rs, out + i * k);
+    isa<T>().pack(
+        {count, k, height, height, a.data + i * a.rs, a.cs, a.rs, height * a.rs, out + i * k});
   });
   return {out, 1, 0, true};
 }
@@ -81,9 +90,11 @@ Block<T> pack_a(Block<T> a, int64_t m, int64_t k, int MR, T* out) {
 // A block (k,n) of b, the rows of each panel one after the other.
 template <class T>
 Block<T> pack_b(Block<T> b, int64_t k, int64_t n, int NR, T* out) {
-  for (int64_t j = 0; j < n; j += NR)
-    isa<T>().pack(k, static_cast<int>(std::min<int64_t>(NR, n - j)), NR, b.data + j * b.cs, b.rs,
-                  b.cs, out + j * k);
+  const int64_t whole = n / NR * NR;
+  isa<T>().pack({n / NR, k, NR, NR, b.data, b.rs, b.cs, NR * b.cs, out});
+  if (whole < n)
+    isa<T>().pack({1, k, static_cast<int>(n - whole), NR, b.data + whole * b.cs, b.rs, b.cs, 0,
+                   out + whole * k});
   return {out, NR, 1, true};
 }
 
@@ -170,8 +181,7 @@ template <class T>
 Run<T> pack_each_b(Run<T> run, T* out) {
   const Problem<T>& p = run.problem;
   const auto n = static_cast<int>(p.n);
-  for (int64_t i = 0; i < run.count; ++i)
-    isa<T>().pack(p.k, n, n, run[i].b.data, p.b.rs, p.b.cs, out + i * p.k * p.n);
+  isa<T>().pack({run.count, p.k, n, n, p.b.data, p.b.rs, p.b.cs, run.b_step, out});
   run.problem.b = {out, p.n, 1};
   run.b_step = p.k * p.n;
   return run;
@@ -303,13 +313,15 @@ int64_t work_of(const Batch<T>& batch) {
 template <class T>
 struct Blocks {
   TileShape shape;
-  bool packs_a, packs_b, few_rows;
+  bool by_columns, packs_a, packs_b, few_rows;
   int64_t rows, cols;
 
-  Blocks(int64_t m, int64_t n, int64_t k, bool b_in_rows)
+  Blocks(int64_t m, int64_t n, int64_t k, bool a_in_lines, bool b_in_rows)
       : shape(isa<T>().tile_shape(m, n)),
+        by_columns(n <= isa<T>().few_columns && a_in_lines && m >= lines_for_columns &&
+                   k >= lines_for_columns),
         packs_a(n > cols_to_pack_a),
-        packs_b(!b_in_rows || m > rows_to_pack_b),
+        packs_b(!b_in_rows || (m > rows_to_pack_b && !by_columns)),
         few_rows(m <= rows_for_b_in_place && n > shape.cols && !packs_b &&
                  k * n * static_cast<int64_t>(sizeof(T)) > large_b_bytes),
         rows(packs_a ? chunks_of(m, chunks_of(m, MC)) : m),
@@ -339,7 +351,8 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
           T* packing) {
   if (m == 0 || n == 0) return;
   if (k == 0) return zero(m, n, c);
-  const Blocks<T> blocks(m, n, k, b.cs == 1 || n == 1);
+  const Blocks<T> blocks(m, n, k, a.rs == 1 || a.cs == 1, b.cs == 1 || n == 1);
+  const auto multiply = blocks.by_columns ? multiply_columns<T> : multiply_block<T>;
   const TileShape shape = blocks.shape;
   if (blocks.few_rows) return multiply_few_rows(m, n, k, shape, a, b, c, packing);
   T* const packed_b = packing + packed_a_size<T>(m, k);
@@ -353,8 +366,8 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
         const int64_t mc = std::min(blocks.rows, m - ic);
         Block<T> left{a.data + ic * a.rs + pc * a.cs, a.rs, a.cs, false};
         if (blocks.packs_a) left = pack_a(left, mc, kc, shape.rows, packing);
-        multiply_block(mc, nc, kc, shape, left, right, {c.data + ic * c.rs + jc, c.rs, 1},
-                       pc > 0 ? Into::add : Into::write);
+        multiply(mc, nc, kc, shape, left, right, {c.data + ic * c.rs + jc, c.rs, 1},
+                 pc > 0 ? Into::add : Into::write);
       }
     }
   }

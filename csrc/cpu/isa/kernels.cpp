@@ -1,6 +1,7 @@
 // Every kernel of one instruction set, compiled once for each by CMake. Freestanding: anonymous
 // namespaces, no templates of the standard library, no dynamic initialisers, so that no code built
 // for a newer CPU is ever shared.
+#include "columns.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "mse.hpp"
@@ -22,6 +23,8 @@ namespace gdcore {
                                                                        tile_shape<T>,             \
                                                                        run_tiles<T>,              \
                                                                        pack<T>,                   \
+                                                                       few_columns<T>,            \
+                                                                       run_columns<T>,            \
                                                                        dot_rows<T>,               \
                                                                        dot_columns<T>,            \
                                                                        linear_rows<T>,            \
