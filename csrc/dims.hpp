@@ -32,6 +32,7 @@ class Dims {
   int64_t operator[](size_t i) const { return values_[i]; }
   int64_t& operator[](size_t i) { return values_[i]; }
   int64_t back() const { return values_[size_ - 1]; }
+  int64_t& back() { return values_[size_ - 1]; }
 
   void push_back(int64_t value) {
     if (size_ == most)
@@ -51,5 +52,13 @@ class Dims {
   size_t size_ = 0;
   int64_t values_[most];
 };
+
+// Where element `index`, counted in C order, of an array of these strides lies.
+inline int64_t offset_of(int64_t index, const Dims& shape, const Dims& strides) {
+  int64_t offset = 0;
+  for (size_t dim = shape.size(); dim-- > 0; index /= shape[dim])
+    offset += index % shape[dim] * strides[dim];
+  return offset;
+}
 
 }  // namespace gdcore

@@ -249,6 +249,51 @@ def test_layouts(isa: str, dtype: Any, name: str, layout: str) -> None:
         assert OPERATIONS[name].bits(mixture) == expected(name, sizes, dtype)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("m", [2, 101])
+def test_packed_columns(isa: str, dtype: Any, layout: str, m: int) -> None:
+    """Each way to pack b, around the edges of vectors and blocks of them, alone and in a batch."""
+    rng = np.random.default_rng(23)
+    for k in (1, 2, 4, 7, 9, 16, 33):
+        for n in (2, 4, 5, 8, 9, 17, 20, 33, 129):
+            a, b = normal(rng, (3, m, k), dtype), normal(rng, (3, k, n), dtype)
+            with reference():
+                want = canonical(gd.matmul(a, b))
+            assert canonical(gd.matmul(a, LAYOUTS[layout](b))) == want, (k, n)
+            assert canonical(gd.matmul(a, np.swapaxes(swapped(b, layout), 1, 2))) == want, (k, n)
+
+
+def swapped(b: Array, layout: str) -> Array:
+    """Return b with its last two axes exchanged, in the layout."""
+    return np.asarray(LAYOUTS[layout](np.ascontiguousarray(np.swapaxes(b, 1, 2))))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_packed_rows(isa: str, dtype: Any, layout: str) -> None:
+    """A product wide enough to pack a, whatever a's strides."""
+    rng = np.random.default_rng(29)
+    for m, k in ((1, 3), (5, 17), (14, 16), (23, 33), (103, 7)):
+        a, b = normal(rng, (m, k), dtype), normal(rng, (k, 203), dtype)
+        with reference():
+            want = canonical(gd.matmul(a, b))
+        assert canonical(gd.matmul(LAYOUTS[layout](a), b)) == want, (m, k)
+        assert canonical(gd.matmul(swapped(a[None], layout)[0].T, b)) == want, (m, k)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("layout", ["offset-1", "fortran", "padded", "reversed", "steps-2"])
+def test_few_columns(isa: str, dtype: Any, layout: str, n: int) -> None:
+    """Lanes across the rows: tails of rows and of terms, and chunks that are added."""
+    rng = np.random.default_rng(31)
+    for m in (15, 16, 17, 20, 21, 32, 35, 101):
+        for k in (15, 16, 17, 20, 21, 31, 33, 530):
+            a, b = normal(rng, (m, k), dtype), normal(rng, (k, n), dtype)
+            with reference():
+                want = canonical(gd.matmul(a, b))
+            assert canonical(gd.matmul(LAYOUTS[layout](a), b)) == want, (m, k)
+            assert canonical(gd.matmul(a, LAYOUTS[layout](b))) == want, (m, k)
+
+
 @operations
 def test_every_byte_offset(isa: str, dtype: Any, name: str) -> None:
     sizes = middle(name, dtype)

@@ -160,15 +160,6 @@ Dims batch_strides(const Dims& shape, const Dims& strides, size_t core, const Di
   return out;
 }
 
-int64_t batch_offset(const Dims& batch, const Dims& strides, int64_t index) {
-  int64_t offset = 0;
-  for (size_t dim = batch.size(); dim-- > 0;) {
-    offset += index % batch[dim] * strides[dim];
-    index /= batch[dim];
-  }
-  return offset;
-}
-
 int64_t product(const Dims& shape) {
   int64_t size = 1;
   for (int64_t n : shape)

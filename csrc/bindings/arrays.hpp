@@ -78,8 +78,6 @@ constexpr const char* broadcast_rule =
 // batch.
 Dims batch_strides(const Dims& shape, const Dims& strides, size_t core, const Dims& batch);
 
-// Offset of flat batch index `index`.
-int64_t batch_offset(const Dims& batch, const Dims& strides, int64_t index);
 int64_t product(const Dims& shape);
 
 py::array empty(const Dims& shape, bool single);  // C-contiguous, not filled

@@ -269,7 +269,7 @@ struct Operand {
   }
 
   T* at(const Dims& shape, int64_t index) const {
-    return data ? data + batch_offset(shape, batch, index) : nullptr;
+    return data ? data + offset_of(index, shape, batch) : nullptr;
   }
 };
 

@@ -15,8 +15,9 @@ constexpr int64_t NC = 2048;  // columns of a packed block of b
 // Where packing an operand pays: the more rows read b, and columns a.
 constexpr int64_t rows_to_pack_b = 100, cols_to_pack_a = 200;
 constexpr int64_t widest_NR = 128;
+constexpr int64_t lines_for_columns = 16;  // rows and terms, for lanes across the rows to pay
 // So many rows and fewer read a large b as it lies in memory.
-constexpr int64_t few_rows = 64, large_b_bytes = 1 << 18;
+constexpr int64_t rows_for_b_in_place = 64, large_b_bytes = 1 << 18;
 constexpr int64_t columns_at_once = 2048, rows_of_b_at_once = 32;
 constexpr int64_t small_bytes = 32768;  // of problems that are multiplied tile by tile together
 
@@ -68,22 +69,32 @@ void multiply_block(int64_t m, int64_t n, int64_t k, TileShape shape, Block<T> a
   }
 }
 
+// The same for so few columns that a tile's lanes would stay empty.
+template <class T>
+void multiply_columns(int64_t m, int64_t n, int64_t k, TileShape, Block<T> a, Block<T> b,
+                      Matrix<T> c, Into into) {
+  isa<T>().columns({1, k, a.data, a.rs, a.cs, 0, b.data, b.rs, 0, c.data, c.rs, 0, m,
+                    static_cast<int>(n), into});
+}
+
 // A block (m,k) of a, the columns of each tile's rows side by side.
 template <class T>
-Block<T> pack_a(Matrix<const T> a, int64_t m, int64_t k, int MR, T* out) {
+Block<T> pack_a(Block<T> a, int64_t m, int64_t k, int MR, T* out) {
   RowTiles(m, MR).each_height([&](int64_t i, int64_t count, int height) {
-    for (; count > 0; --count, i += height)
-      isa<T>().pack(k, height, height, a.data + i * a.rs, a.cs, a.rs, out + i * k);
+    isa<T>().pack(
+        {count, k, height, height, a.data + i * a.rs, a.cs, a.rs, height * a.rs, out + i * k});
   });
   return {out, 1, 0, true};
 }
 
 // A block (k,n) of b, the rows of each panel one after the other.
 template <class T>
-Block<T> pack_b(Matrix<const T> b, int64_t k, int64_t n, int NR, T* out) {
-  for (int64_t j = 0; j < n; j += NR)
-    isa<T>().pack(k, static_cast<int>(std::min<int64_t>(NR, n - j)), NR, b.data + j * b.cs, b.rs,
-                  b.cs, out + j * k);
+Block<T> pack_b(Block<T> b, int64_t k, int64_t n, int NR, T* out) {
+  const int64_t whole = n / NR * NR;
+  isa<T>().pack({n / NR, k, NR, NR, b.data, b.rs, b.cs, NR * b.cs, out});
+  if (whole < n)
+    isa<T>().pack({1, k, static_cast<int>(n - whole), NR, b.data + whole * b.cs, b.rs, b.cs, 0,
+                   out + whole * k});
   return {out, NR, 1, true};
 }
 
@@ -156,53 +167,49 @@ struct Run {
     p.c.data += i * c_step;
     return p;
   }
+  Run part(int64_t first, int64_t size) const {
+    return {size, (*this)[first], a_step, b_step, c_step};
+  }
   // Problems whose operands stay in L1 together.
   int64_t at_once() const {
     return std::clamp<int64_t>(small_bytes / std::max<int64_t>(problem.bytes(), 1), 1, count);
   }
 };
 
+// The same problems, each b packed, its rows side by side.
+template <class T>
+Run<T> pack_each_b(Run<T> run, T* out) {
+  const Problem<T>& p = run.problem;
+  const auto n = static_cast<int>(p.n);
+  isa<T>().pack({run.count, p.k, n, n, p.b.data, p.b.rs, p.b.cs, run.b_step, out});
+  run.problem.b = {out, p.n, 1};
+  run.b_step = p.k * p.n;
+  return run;
+}
+
 // Small problems, k > 0: each tile of the first, then the same tile of the others.
 template <class T>
-void gemm_small(const Run<T>& run, T* packing) {
-  const auto& table = isa<T>();
+void multiply_small(const Run<T>& run, TileShape shape, RowTiles rows) {
   const Problem<T>& p = run.problem;
-  const int64_t at_once = run.at_once();
-  const TileShape shape = table.tile_shape(p.m, p.n);
-  const RowTiles rows(p.m, shape.rows);
-  const bool packs_b = p.b.cs != 1 && p.n > 1;
-  TileRun<T> tiles{};
-  tiles.a_rs = p.a.rs;
-  tiles.a_cs = p.a.cs;
-  tiles.a_step = run.a_step;
-  tiles.b_rs = packs_b ? p.n : p.b.rs;
-  tiles.b_step = packs_b ? p.k * p.n : run.b_step;
-  tiles.c_rs = p.c.rs;
-  tiles.c_step = run.c_step;
-  for (int64_t first = 0; first < run.count; first += at_once) {
-    tiles.count = std::min(at_once, run.count - first);
-    const Problem<T> block = run[first];
-    const T* b = block.b.data;
-    if (packs_b) {
-      for (int64_t i = 0; i < tiles.count; ++i)
-        table.pack(p.k, static_cast<int>(p.n), static_cast<int>(p.n), run[first + i].b.data, p.b.rs,
-                   p.b.cs, packing + i * p.k * p.n);
-      b = packing;
-    }
-    for (int64_t pc = 0; pc < p.k; pc += L<T>) {
-      tiles.k = std::min(L<T>, p.k - pc);
-      tiles.into = pc > 0 ? Into::add : Into::write;
-      for (int64_t j = 0; j < p.n; j += shape.cols) {
-        tiles.cols = static_cast<int>(std::min<int64_t>(shape.cols, p.n - j));
-        tiles.b = b + pc * tiles.b_rs + j;
-        for (int64_t tile = 0, i = 0; tile < rows.count; ++tile) {
-          tiles.rows = static_cast<int>(rows.height + (tile < rows.taller));
-          tiles.a = block.a.data + i * p.a.rs + pc * p.a.cs;
-          tiles.c = block.c.data + i * p.c.rs + j;
-          table.tiles(tiles);
-          i += tiles.rows;
+  TileRun<T> tile{};
+  tile.count = run.count;
+  tile.a_rs = p.a.rs, tile.a_cs = p.a.cs, tile.a_step = run.a_step;
+  tile.b_rs = p.b.rs, tile.b_step = run.b_step;
+  tile.c_rs = p.c.rs, tile.c_step = run.c_step;
+  for (int64_t pc = 0; pc < p.k; pc += L<T>) {
+    tile.k = std::min(L<T>, p.k - pc);
+    tile.into = pc > 0 ? Into::add : Into::write;
+    for (int64_t j = 0; j < p.n; j += shape.cols) {
+      tile.cols = static_cast<int>(std::min<int64_t>(shape.cols, p.n - j));
+      tile.b = p.b.data + pc * p.b.rs + j;
+      rows.each_height([&](int64_t i, int64_t count, int height) {
+        tile.rows = height;
+        for (; count > 0; --count, i += height) {
+          tile.a = p.a.data + i * p.a.rs + pc * p.a.cs;
+          tile.c = p.c.data + i * p.c.rs + j;
+          isa<T>().tiles(tile);
         }
-      }
+      });
     }
   }
 }
@@ -210,68 +217,121 @@ void gemm_small(const Run<T>& run, T* packing) {
 template <class T>
 void multiply(const Run<T>& run, T* packing) {
   const Problem<T>& p = run.problem;
-  if (p.k > 0 && run.at_once() > 1) return gemm_small(run, packing);
-  for (int64_t i = 0; i < run.count; ++i) {
-    const Problem<T> one = run[i];
-    gemm<T>(p.m, p.n, p.k, one.a, one.b, one.c, packing);
+  const int64_t at_once = run.at_once();
+  if (p.k == 0 || at_once == 1) {
+    for (int64_t i = 0; i < run.count; ++i) {
+      const Problem<T> one = run[i];
+      gemm<T>(p.m, p.n, p.k, one.a, one.b, one.c, packing);
+    }
+    return;
   }
+  const TileShape shape = isa<T>().tile_shape(p.m, p.n);
+  const RowTiles rows(p.m, shape.rows);
+  const bool packs_b = p.b.cs != 1 && p.n > 1;
+  for (int64_t i = 0; i < run.count; i += at_once) {
+    const Run<T> some = run.part(i, std::min(at_once, run.count - i));
+    multiply_small(packs_b ? pack_each_b(some, packing) : some, shape, rows);
+  }
+}
+
+// Where c is stored by columns, c^T = b^T a^T: an element's chain is the same.
+template <class T>
+MatmulArgs<T> transposed(const MatmulArgs<T>& x) {
+  return {x.n,
+          x.m,
+          x.k,
+          {x.b.data, x.b.cs, x.b.rs},
+          {x.a.data, x.a.cs, x.a.rs},
+          {x.c.data, x.c.cs, x.c.rs},
+          x.batch,
+          x.b_batch,
+          x.a_batch,
+          x.c_batch};
 }
 
 // The batch with as few dimensions as its strides allow, the last of them the longest run.
 template <class T>
 struct Batch {
   int64_t problems = 1;
-  std::vector<int64_t> shape, a, b, c;
+  Problem<T> first;
+  Dims shape, a, b, c;
 
-  explicit Batch(const MatmulArgs<T>& args) {
-    for (size_t dim = 0; dim < args.batch.size(); ++dim) {
-      const int64_t size = args.batch[dim];
-      problems *= size;
-      if (size == 1) continue;
-      const auto continues = [&](const std::vector<int64_t>& mine, int64_t step) {
-        return mine.back() == size * step;
-      };
-      if (!shape.empty() && continues(a, args.a_batch[dim]) && continues(b, args.b_batch[dim]) &&
-          continues(c, args.c_batch[dim])) {
-        shape.back() *= size;
-        a.back() = args.a_batch[dim];
-        b.back() = args.b_batch[dim];
-        c.back() = args.c_batch[dim];
-      } else {
-        shape.push_back(size);
-        a.push_back(args.a_batch[dim]);
-        b.push_back(args.b_batch[dim]);
-        c.push_back(args.c_batch[dim]);
-      }
+  explicit Batch(const MatmulArgs<T>& args)
+      : first{args.m, args.n, args.k, args.a, args.b, args.c} {
+    for (size_t dim = 0; dim < args.batch.size(); ++dim)
+      append(args.batch[dim], args.a_batch[dim], args.b_batch[dim], args.c_batch[dim]);
+    if (shape.empty()) append_new(1, 0, 0, 0);
+    if (args.m == 1) first.a.rs = a.back(), first.c.rs = c.back();
+    if (shape.size() == 1 && b[0] == 0 && a[0] == args.m * first.a.rs &&
+        c[0] == args.m * first.c.rs) {  // one b for all: their rows are those of one problem
+      first.m *= problems;
+      problems = 1;
     }
-    if (shape.empty()) shape = {1}, a = b = c = {0};
   }
 
   // The problems from `begin` on that lie a step apart, at most up to `end`.
-  Run<T> run(const Problem<T>& first, int64_t begin, int64_t end) const {
-    Run<T> r{0, first, a.back(), b.back(), c.back()};
-    int64_t index = begin;
-    for (size_t dim = shape.size(); dim-- > 0;) {
-      const int64_t at = index % shape[dim];
-      index /= shape[dim];
-      r.problem.a.data += at * a[dim];
-      r.problem.b.data += at * b[dim];
-      r.problem.c.data += at * c[dim];
-    }
-    r.count = std::min(end - begin, shape.back() - begin % shape.back());
+  Run<T> run(int64_t begin, int64_t end) const {
+    Run<T> r{std::min(end - begin, shape.back() - begin % shape.back()), first, a.back(), b.back(),
+             c.back()};
+    r.problem.a.data += offset_of(begin, shape, a);
+    r.problem.b.data += offset_of(begin, shape, b);
+    r.problem.c.data += offset_of(begin, shape, c);
     return r;
+  }
+
+ private:
+  void append(int64_t size, int64_t a_step, int64_t b_step, int64_t c_step) {
+    problems *= size;
+    if (size == 1) return;
+    if (shape.empty() || a.back() != size * a_step || b.back() != size * b_step ||
+        c.back() != size * c_step)
+      return append_new(size, a_step, b_step, c_step);
+    shape.back() *= size;
+    a.back() = a_step;
+    b.back() = b_step;
+    c.back() = c_step;
+  }
+  void append_new(int64_t size, int64_t a_step, int64_t b_step, int64_t c_step) {
+    shape.push_back(size);
+    a.push_back(a_step);
+    b.push_back(b_step);
+    c.push_back(c_step);
   }
 };
 
-// Where c is stored by columns, c^T = b^T a^T: an element's chain is the same.
+// In the units of threads_for: a tile does four fma in the time of one elsewhere, and a problem
+// takes as long as 256 beside its own.
 template <class T>
-void transpose(MatmulArgs<T>& args) {
-  std::swap(args.m, args.n);
-  std::swap(args.a, args.b);
-  std::swap(args.a_batch, args.b_batch);
-  std::swap(args.a.rs, args.a.cs);
-  std::swap(args.b.rs, args.b.cs);
-  std::swap(args.c.rs, args.c.cs);
+int64_t work_of(const Batch<T>& batch) {
+  const Problem<T>& p = batch.first;
+  const double fma = static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
+  const double work = static_cast<double>(batch.problems) / 4 * (fma + 256);
+  return static_cast<int64_t>(std::min(work, 0x1p62));
+}
+
+// How one product is cut into blocks, and which operands are packed.
+template <class T>
+struct Blocks {
+  TileShape shape;
+  bool by_columns, packs_a, packs_b, few_rows;
+  int64_t rows, cols;
+
+  Blocks(int64_t m, int64_t n, int64_t k, bool a_in_lines, bool b_in_rows)
+      : shape(isa<T>().tile_shape(m, n)),
+        by_columns(n <= isa<T>().few_columns && a_in_lines && m >= lines_for_columns &&
+                   k >= lines_for_columns),
+        packs_a(n > cols_to_pack_a),
+        packs_b(!b_in_rows || (m > rows_to_pack_b && !by_columns)),
+        few_rows(m <= rows_for_b_in_place && n > shape.cols && !packs_b &&
+                 k * n * static_cast<int64_t>(sizeof(T)) > large_b_bytes),
+        rows(packs_a ? chunks_of(m, chunks_of(m, MC)) : m),
+        cols(packs_b ? NC : n) {}
+};
+
+// The part of the packing that holds a.
+template <class T>
+int64_t packed_a_size(int64_t m, int64_t k) {
+  return lines<T>(std::min(m, MC) * std::min(k, L<T>));
 }
 
 thread_local Scratch scratch;
@@ -280,11 +340,10 @@ thread_local Scratch scratch;
 
 template <class T>
 int64_t packing_size(int64_t m, int64_t n, int64_t k) {
-  const int64_t kc = std::min(k, L<T>);
-  return lines<T>(std::min(m, MC) * kc) +
-         std::max<int64_t>({(std::min(n, NC) + widest_NR) * kc,
-                            k > L<T> ? std::min(m, few_rows) * columns_at_once : 0,
-                            small_bytes / static_cast<int64_t>(sizeof(T))});
+  const int64_t packed_b = (std::min(n, NC) + widest_NR) * std::min(k, L<T>);
+  const int64_t partial = k > L<T> ? std::min(m, rows_for_b_in_place) * columns_at_once : 0;
+  const int64_t small = small_bytes / static_cast<int64_t>(sizeof(T));
+  return packed_a_size<T>(m, k) + std::max({packed_b, partial, small});
 }
 
 template <class T>
@@ -292,74 +351,48 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
           T* packing) {
   if (m == 0 || n == 0) return;
   if (k == 0) return zero(m, n, c);
-  const TileShape shape = isa<T>().tile_shape(m, n);
-  const bool packs_a = n > cols_to_pack_a, packs_b = (b.cs != 1 && n > 1) || m > rows_to_pack_b;
-  if (m <= few_rows && n > shape.cols && !packs_b &&
-      k * n * static_cast<int64_t>(sizeof(T)) > large_b_bytes)
-    return multiply_few_rows(m, n, k, shape, a, b, c, packing);
-  const int64_t rows = packs_a ? (m + chunks_of(m, MC) - 1) / chunks_of(m, MC) : m;
-  const int64_t cols = packs_b ? NC : n;
-  T* const packed_a = packing;
-  T* const packed_b = packing + lines<T>(std::min(m, MC) * std::min(k, L<T>));
-  for (int64_t jc = 0; jc < n; jc += cols) {
-    const int64_t nc = std::min(cols, n - jc);
+  const Blocks<T> blocks(m, n, k, a.rs == 1 || a.cs == 1, b.cs == 1 || n == 1);
+  const auto multiply = blocks.by_columns ? multiply_columns<T> : multiply_block<T>;
+  const TileShape shape = blocks.shape;
+  if (blocks.few_rows) return multiply_few_rows(m, n, k, shape, a, b, c, packing);
+  T* const packed_b = packing + packed_a_size<T>(m, k);
+  for (int64_t jc = 0; jc < n; jc += blocks.cols) {
+    const int64_t nc = std::min(blocks.cols, n - jc);
     for (int64_t pc = 0; pc < k; pc += L<T>) {
       const int64_t kc = std::min(L<T>, k - pc);
-      const Matrix<const T> b_block{b.data + pc * b.rs + jc * b.cs, b.rs, b.cs};
-      const Block<T> right = packs_b ? pack_b(b_block, kc, nc, shape.cols, packed_b)
-                                     : Block<T>{b_block.data, b.rs, 1, false};
-      for (int64_t ic = 0; ic < m; ic += rows) {
-        const int64_t mc = std::min(rows, m - ic);
-        const Matrix<const T> a_block{a.data + ic * a.rs + pc * a.cs, a.rs, a.cs};
-        const Block<T> left = packs_a ? pack_a(a_block, mc, kc, shape.rows, packed_a)
-                                      : Block<T>{a_block.data, a.rs, a.cs, false};
-        multiply_block(mc, nc, kc, shape, left, right, {c.data + ic * c.rs + jc, c.rs, 1},
-                       pc > 0 ? Into::add : Into::write);
+      Block<T> right{b.data + pc * b.rs + jc * b.cs, b.rs, b.cs, false};
+      if (blocks.packs_b) right = pack_b(right, kc, nc, shape.cols, packed_b);
+      for (int64_t ic = 0; ic < m; ic += blocks.rows) {
+        const int64_t mc = std::min(blocks.rows, m - ic);
+        Block<T> left{a.data + ic * a.rs + pc * a.cs, a.rs, a.cs, false};
+        if (blocks.packs_a) left = pack_a(left, mc, kc, shape.rows, packing);
+        multiply(mc, nc, kc, shape, left, right, {c.data + ic * c.rs + jc, c.rs, 1},
+                 pc > 0 ? Into::add : Into::write);
       }
     }
   }
 }
 
 template <class T>
-void matmul(const MatmulArgs<T>& given) {
-  if (given.n == 1) return matvec(given);
-  MatmulArgs<T> args = given;
-  if (args.c.cs != 1 && args.c.rs == 1) transpose(args);
-  const Batch<T> batch(args);
-  int64_t problems = batch.problems;
-  if (problems == 0 || args.m == 0 || args.n == 0) return;
-  if (args.m == 1) args.a.rs = batch.a.back(), args.c.rs = batch.c.back();
-  Problem<T> first{args.m, args.n, args.k, args.a, args.b, args.c};
-  if (batch.shape.size() == 1 && batch.b[0] == 0 && batch.a[0] == args.m * args.a.rs &&
-      batch.c[0] == args.m * args.c.rs) {  // one b for all: their rows are those of one problem
-    first.m *= problems;
-    problems = 1;
-  }
-  // In the units of threads_for: a tile does four fma in the time of one elsewhere, and a problem
-  // takes as long as 256 beside its own.
-  const double work =
-      static_cast<double>(problems) / 4 *
-      (static_cast<double>(first.m) * static_cast<double>(first.n) * static_cast<double>(first.k) +
-       256);
-  const auto total = static_cast<int64_t>(std::min(work, 0x1p62));
+void matmul(const MatmulArgs<T>& args) {
+  if (args.n == 1) return matvec(args);
+  const Batch<T> batch(args.c.cs != 1 && args.c.rs == 1 ? transposed(args) : args);
+  const int64_t problems = batch.problems;
+  const Problem<T>& first = batch.first;
+  if (problems == 0 || first.m == 0 || first.n == 0) return;
 
   // Many problems: whole ones to each thread. Few: each is cut along its longer side.
-  const int threads = threads_for(std::max(problems, std::max(first.m, first.n)), total);
+  const int threads = threads_for(std::max({problems, first.m, first.n}), work_of(batch));
   const int64_t parts = problems >= 4 * threads || problems % threads == 0 ? 1 : threads;
   const int64_t per_thread = lines<T>(packing_size<T>(first.m, first.n, first.k));
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     T* const own = packing + thread * per_thread;
     while (begin < end) {
-      if (parts > 1) {
-        const Run<T> whole = batch.run(first, begin / parts, begin / parts + 1);
-        multiply<T>({1, whole.problem.part(begin % parts, parts), 0, 0, 0}, own);
-        ++begin;
-      } else {
-        const Run<T> run = batch.run(first, begin, end);
-        multiply(run, own);
-        begin += run.count;
-      }
+      Run<T> run = batch.run(begin / parts, parts > 1 ? begin / parts + 1 : end);
+      if (parts > 1) run.problem = run.problem.part(begin % parts, parts);
+      multiply(run, own);
+      begin += run.count;
     }
   });
   scratch.trim();

@@ -100,17 +100,11 @@ void matvec(const MatmulArgs<T>& args) {
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {
+      const int64_t problem = task / parts;
       Matrix<const T> a = args.a;
-      Vector<const T> b{args.b.data, args.b.rs};
-      Vector<T> c{args.c.data, args.c.rs};
-      for (int64_t dim = static_cast<int64_t>(args.batch.size()), rest = task / parts; dim-- > 0;) {
-        const auto axis = static_cast<size_t>(dim);
-        const int64_t at = rest % args.batch[axis];
-        rest /= args.batch[axis];
-        a.data += at * args.a_batch[axis];
-        b.data += at * args.b_batch[axis];
-        c.data += at * args.c_batch[axis];
-      }
+      Vector<const T> b{args.b.data + offset_of(problem, args.batch, args.b_batch), args.b.rs};
+      Vector<T> c{args.c.data + offset_of(problem, args.batch, args.c_batch), args.c.rs};
+      a.data += offset_of(problem, args.batch, args.a_batch);
       const int64_t i0 = args.m * (task % parts) / parts;
       const int64_t i1 = args.m * (task % parts + 1) / parts;
       a.data += i0 * a.rs;

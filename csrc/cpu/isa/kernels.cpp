@@ -1,6 +1,7 @@
 // Every kernel of one instruction set, compiled once for each by CMake. Freestanding: anonymous
 // namespaces, no templates of the standard library, no dynamic initialisers, so that no code built
 // for a newer CPU is ever shared.
+#include "columns.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
@@ -17,12 +18,14 @@
 
 namespace gdcore {
 
-#define GDCORE_TABLE(suffix, T)                                                                   \
+#define GDCORE_TABLE(suffix, T, ...)                                                              \
   extern const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix);                    \
   const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix){GDCORE_STRING(GDCORE_ISA), \
                                                                        tile_shape<T>,             \
                                                                        run_tiles<T>,              \
                                                                        pack<T>,                   \
+                                                                       few_columns<T>,            \
+                                                                       run_columns<T>,            \
                                                                        dot_rows<T>,               \
                                                                        dot_columns<T>,            \
                                                                        linear_rows<T>,            \
@@ -35,11 +38,9 @@ namespace gdcore {
                                                                        quadratic<T>,              \
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \
-                                                                       probe_read<T>,             \
-                                                                       probe_write<T>,            \
-                                                                       probe_copy<T>};
+                                                                       __VA_ARGS__};
 
-GDCORE_TABLE(_f32, float)
-GDCORE_TABLE(_f64, double)
+GDCORE_TABLE(_f32, float, probe_read, probe_write, probe_copy)
+GDCORE_TABLE(_f64, double, )
 
 }  // namespace gdcore

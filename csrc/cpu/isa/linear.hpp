@@ -2,6 +2,7 @@
 #pragma once
 
 #include "contract.hpp"
+#include "rows.hpp"
 #include "simd.hpp"
 #include "table.hpp"
 
@@ -286,35 +287,6 @@ void linear_narrow(const LinearRows<T>& x, T* partial, index_t stride) {
 }
 
 // ---- More: 16 lanes over the features ----
-
-// Addresses of R rows from as few registers as the addressing modes allow: a pointer for every
-// four. Left to itself the compiler keeps one a row, most of them in memory.
-template <class T, int R>
-struct RowPointers {
-  static constexpr int groups = (R + 3) / 4;
-  const T* group[groups];
-  index_t ld, ld3;
-
-  RowPointers(const T* x, index_t ldx) : ld(ldx), ld3(3 * ldx) {
-#pragma GCC unroll 4
-    for (int g = 0; g < groups; ++g) {
-      group[g] = x + 4 * g * ldx;
-      asm("" : "+r"(group[g]));
-    }
-    asm("" : "+r"(ld), "+r"(ld3));
-  }
-  inline const T* row(int i) const {
-    const T* const x = group[i / 4];
-    return i % 4 == 0 ? x : i % 4 == 1 ? x + ld : i % 4 == 2 ? x + 2 * ld : x + ld3;
-  }
-  inline void move(index_t columns) {
-#pragma GCC unroll 4
-    for (int g = 0; g < groups; ++g) {
-      group[g] += columns;
-      asm("" : "+r"(group[g]));
-    }
-  }
-};
 
 // R rows of at most L columns: lanes 8, 4, ... folded until one vector a row is left. Meanwhile the
 // lines from `next` on are asked for, as many as are read.

@@ -1,20 +1,21 @@
 // The register tiles of matmul.
 #pragma once
 
+#include "rows.hpp"
 #include "simd.hpp"
 #include "table.hpp"
 
 namespace {
 
 #if GDCORE_VECTOR_BYTES == 64 || defined(__ARM_NEON)
-constexpr int registers = 32, NV = 4, few_rows = 9;
+constexpr int registers = 32, NV = 4, one_tile_rows = 9;
 #else
-constexpr int registers = 16, NV = 2, few_rows = 6;
+constexpr int registers = 16, NV = 2, one_tile_rows = 6;
 #endif
 
 // A tile is R rows of N vectors: R * N accumulators beside N vectors of b and one value of a.
 constexpr int most_rows = 16, most_vectors = 8;
-constexpr int rows_of(int N) {
+constexpr int tile_rows(int N) {
   const int rows = (registers - 1 - N) / N;
   return rows < 1 ? 1 : rows < most_rows ? rows : most_rows;
 }
@@ -22,52 +23,22 @@ constexpr int rows_of(int N) {
 // Many rows take NV vectors each. A few are one tile of as many vectors as fit, so that b is read
 // once and enough chains run to hide an fma's latency.
 constexpr int vectors_of(index_t rows) {
-  if (rows > few_rows) return NV;
+  if (rows > one_tile_rows) return NV;
   int N = most_vectors;
-  while (N > 1 && rows_of(N) < rows) --N;
+  while (N > 1 && tile_rows(N) < rows) --N;
   return N;
 }
-
-// Rows of a in groups of four: [base + stride * {0, 1, 2, 3}] needs one pointer a group and two
-// strides.
-template <class T, int R>
-struct Rows {
-  static constexpr int groups = (R + 3) / 4;
-  const T* group[groups];
-  index_t rs, rs3;
-
-  Rows() {}
-  Rows(const T* a, index_t stride) : rs(stride), rs3(3 * stride) {
-#pragma GCC unroll 8
-    for (int g = 0; g < groups; ++g) group[g] = a + 4 * g * stride;
-    hide();
-  }
-  // Or the compiler keeps fourteen offsets, most of them on the stack.
-  void hide() {
-    asm("" : "+r"(rs3));
-#pragma GCC unroll 8
-    for (int g = 0; g < groups; ++g) asm("" : "+r"(group[g]));
-  }
-  T operator[](int i) const {
-    const T* const base = group[i / 4];
-    return i % 4 == 3 ? base[rs3] : base[i % 4 * rs];
-  }
-  void next(index_t cs) {
-#pragma GCC unroll 8
-    for (int g = 0; g < groups; ++g) group[g] += cs;
-  }
-};
 
 // The tiles of G problems: R rows of N vectors each, the last of them `last` lanes wide (W: whole).
 template <class T, int R, int N, int G, bool Whole>
 [[gnu::always_inline]] inline void tile(const gdcore::TileRun<T>& run, const T* a, const T* b, T* c,
                                         int last) {
   vec<T> acc[G][R][N] = {};
-  Rows<T, R> rows[G];
+  RowPointers<T, R> rows[G];
   const T* panel[G];
 #pragma GCC unroll 4
   for (int g = 0; g < G; ++g) {
-    rows[g] = Rows<T, R>(a + g * run.a_step, run.a_rs);
+    rows[g] = RowPointers<T, R>(a + g * run.a_step, run.a_rs);
     panel[g] = b + g * run.b_step;
   }
   const auto each_vector = [&](auto f) {
@@ -103,11 +74,11 @@ template <class T, int R, int N, int G, bool Whole>
             Whole || j < N - 1 ? load(panel[g] + j * W<T>) : load_first(panel[g] + j * W<T>, last);
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i) {
-        const vec<T> left = broadcast(rows[g][i]);
+        const vec<T> left = broadcast(*rows[g].row(i));
 #pragma GCC unroll 8
         for (int j = 0; j < N; ++j) acc[g][i][j] = fma(left, right[j], acc[g][i][j]);
       }
-      rows[g].next(run.a_cs);
+      rows[g].move(run.a_cs);
       panel[g] += run.b_rs;
     }
   }
@@ -160,7 +131,7 @@ struct TileTable {
   constexpr void fill() {
     entry[R - 1][N - 1][0] = tile_run<T, R, N, false>;
     entry[R - 1][N - 1][1] = tile_run<T, R, N, true>;
-    if constexpr (N < most_vectors && R <= rows_of(N + 1))
+    if constexpr (N < most_vectors && R <= tile_rows(N + 1))
       fill<R, N + 1>();
     else if constexpr (R < most_rows)
       fill<R + 1, 1>();
@@ -181,7 +152,7 @@ gdcore::TileShape tile_shape(index_t m, index_t n) {
   const index_t vectors = (n + W<T> - 1) / W<T>, most = vectors <= NV ? NV : vectors_of(m);
   const index_t panels = (vectors + most - 1) / most;
   const int N = static_cast<int>((vectors + panels - 1) / panels);
-  return {rows_of(N), N * W<T>};
+  return {tile_rows(N), N * W<T>};
 }
 
 }  // namespace

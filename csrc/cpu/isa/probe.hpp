@@ -28,12 +28,12 @@ T probe_fma(index_t rounds, T factor, T term) {
 // (docs/performance.md).
 constexpr int STREAMS = 8;
 
-template <class T, class F>
+template <class F>
 inline void in_streams(index_t n, F f) {
-  constexpr index_t page = 4096 / sizeof(T);
+  constexpr index_t page = 4096 / sizeof(float);
   for (index_t begin = 0; begin < n;) {
     const index_t part = (n - begin) / STREAMS, apart = part < page ? part : page;
-    for (index_t i = begin; i < begin + apart; i += W<T>) {
+    for (index_t i = begin; i < begin + apart; i += W<float>) {
 #pragma GCC unroll 8
       for (int s = 0; s < STREAMS; ++s) f(i + s * apart, s);
     }
@@ -41,33 +41,30 @@ inline void in_streams(index_t n, F f) {
   }
 }
 
-template <class T>
-T probe_read(index_t n, const T* in) {
-  vec<T> acc[STREAMS] = {};
-  in_streams<T>(n, [&](index_t i, int s) { acc[s] += load(in + i); });
+float probe_read(index_t n, const float* in) {
+  vec<float> acc[STREAMS] = {};
+  in_streams(n, [&](index_t i, int s) { acc[s] += load(in + i); });
 #pragma GCC unroll 8
   for (int s = 1; s < STREAMS; ++s) acc[0] += acc[s];
   return acc[0][0];
 }
 
-template <class T>
-void probe_write(index_t n, T value, T* out, bool past_caches) {
-  const vec<T> v = broadcast(value);
+void probe_write(index_t n, float value, float* out, bool past_caches) {
+  const vec<float> v = broadcast(value);
   if (past_caches) {
-    for (index_t i = 0; i < n; i += W<T>) stream(out + i, v);
+    for (index_t i = 0; i < n; i += W<float>) stream(out + i, v);
     stream_end();
   } else {
-    for (index_t i = 0; i < n; i += W<T>) store(out + i, v);
+    for (index_t i = 0; i < n; i += W<float>) store(out + i, v);
   }
 }
 
-template <class T>
-void probe_copy(index_t n, const T* in, T* out, bool past_caches) {
+void probe_copy(index_t n, const float* in, float* out, bool past_caches) {
   if (past_caches) {
-    in_streams<T>(n, [&](index_t i, int) { stream(out + i, load(in + i)); });
+    in_streams(n, [&](index_t i, int) { stream(out + i, load(in + i)); });
     stream_end();
   } else {
-    for (index_t i = 0; i < n; i += W<T>) store(out + i, load(in + i));
+    for (index_t i = 0; i < n; i += W<float>) store(out + i, load(in + i));
   }
 }
 

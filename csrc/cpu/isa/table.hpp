@@ -29,13 +29,25 @@ struct TileRun {
   int64_t b_rs, b_step;
   T* c;
   int64_t c_rs, c_step;
-  int rows, cols;
+  int64_t rows;
+  int cols;
   Into into;
 };
 
 // MR and NR: the most rows and columns that tiles of one product may have.
 struct TileShape {
   int rows, cols;
+};
+
+// `count` panels for tiles, a step apart: out[p * width + j] = x[p * ks + j * js] for j < n, zero
+// for n <= j < width. Panels of out lie one after the other.
+template <class T>
+struct PackRun {
+  int64_t count, k;
+  int n, width;
+  const T* x;
+  int64_t ks, js, step;
+  T* out;
 };
 
 // Rows of a linear model with one target, all of them contiguous in memory.
@@ -83,8 +95,11 @@ struct IsaTable {
   TileShape (*tile_shape)(int64_t m, int64_t n);  // m, n >= 1
   void (*tiles)(const TileRun<T>& run);
 
-  // A panel for tiles: out[p * width + j] = x[p * ks + j * js] for j < n, zero for n <= j < width.
-  void (*pack)(int64_t k, int n, int width, const T* x, int64_t ks, int64_t js, T* out);
+  void (*pack)(const PackRun<T>& run);
+
+  // A product with any number of rows and at most few_columns columns.
+  int few_columns;
+  void (*columns)(const TileRun<T>& run);
 
   // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 16 is all of the
   // sum, and ldx = k.
@@ -120,12 +135,13 @@ struct IsaTable {
   double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
 
   // The machine's limits. A round of probe_fma is fma_at_once products and sums, x * factor + term;
-  // the others take n a multiple of 256, and memory aligned to 64 bytes.
+  // the others, in the table of float alone, take n a multiple of 256, and memory aligned to 64
+  // bytes.
   int fma_at_once;
   T (*probe_fma)(int64_t rounds, T factor, T term);
-  T (*probe_read)(int64_t n, const T* in);
-  void (*probe_write)(int64_t n, T value, T* out, bool past_caches);
-  void (*probe_copy)(int64_t n, const T* in, T* out, bool past_caches);
+  float (*probe_read)(int64_t n, const float* in) = nullptr;
+  void (*probe_write)(int64_t n, float value, float* out, bool past_caches) = nullptr;
+  void (*probe_copy)(int64_t n, const float* in, float* out, bool past_caches) = nullptr;
 };
 
 }  // namespace gdcore

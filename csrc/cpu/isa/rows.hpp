@@ -1,0 +1,36 @@
+// The addresses of a tile's rows.
+#pragma once
+
+#include "simd.hpp"
+
+namespace {
+
+// R rows, rs apart, from as few registers as the addressing modes allow: a pointer for every four.
+// Left to itself the compiler keeps one a row, most of them in memory; asked again after each move,
+// it keeps the tile's sums there.
+template <class T, int R>
+struct RowPointers {
+  static constexpr int groups = (R + 3) / 4;
+  const T* group[groups];
+  index_t rs, rs3;
+
+  RowPointers() {}
+  RowPointers(const T* x, index_t stride) : rs(stride), rs3(3 * stride) {
+    asm("" : "+r"(rs3));
+#pragma GCC unroll 4
+    for (int g = 0; g < groups; ++g) {
+      group[g] = x + 4 * g * stride;
+      asm("" : "+r"(group[g]));
+    }
+  }
+  inline const T* row(int i) const {
+    const T* const x = group[i / 4];
+    return i % 4 == 3 ? x + rs3 : x + i % 4 * rs;
+  }
+  inline void move(index_t columns) {
+#pragma GCC unroll 4
+    for (int g = 0; g < groups; ++g) group[g] += columns;
+  }
+};
+
+}  // namespace
