@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -39,29 +40,42 @@ def stability_limit(sgd: SGD, problem: Problem, options: Options, curvature: flo
 
 
 def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> float:
+    """Return the rate of `fast_rate`; ValueError if the data is too small for any."""
+    batch = options.batch_size
+    steepest = None
+    if batch is not None:
+        steepest = problem.core.largest_row() * (batch if problem.summed else 1)
+    share = _step_share(problem, options)
+    rate = float(fast_rate(sgd, curvature * share, steepest, problem.n, batch))
+    if math.isfinite(rate) and rate < float(np.finfo(problem.dtype).max):
+        return rate
+    if not problem.X.any():
+        return 1.0
+    raise ValueError(f"the squares of X underflow {problem.dtype}; standardize the columns of X.")
+
+
+def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None) -> Any:
     """Return 1 / lambda_max, or half the stability limit where momentum lowers that.
 
     For mini-batches their expected smoothness takes the eigenvalue's place, and the rate is
     divided by the factor by which momentum lengthens the sum of a gradient's steps.
     Gower, Loizou, Qian, Sailanbayev, Shulgin, Richtarik 2019, "SGD: general analysis and improved
     rates", proposition 3.8 (sampling without replacement).
+
+    `curvature`, `steepest` (that of the steepest row) and n may be arrays; infinite where all are
+    flat.
     """
-    n, batch = problem.n, options.batch_size
-    curvature *= _step_share(problem, options)
     gain = 1.0
-    if batch is not None and n > 1:
-        steepest = problem.core.largest_row() * (batch if problem.summed else 1)
-        curvature = (n * (batch - 1) * curvature + (n - batch) * steepest) / (batch * (n - 1))
-        gain = max(1.0, (1 - sgd.dampening) / (1 - sgd.momentum)) if 0 < sgd.momentum < 1 else 1.0
-    total = curvature + sgd.weight_decay
-    if total == 0 and not problem.X.any():
-        return 1.0
-    if not total > 1 / float(np.finfo(problem.dtype).max):
-        raise ValueError(
-            f"the squares of X underflow {problem.dtype}; standardize the columns of X."
-        )
-    limit = sgd.stability_limit(curvature)
-    return min(1.0 / (total * gain), limit / 2 if limit > 0 else math.inf)
+    if batch is not None:
+        size = np.minimum(batch, n)
+        mixed = n * (size - 1) * curvature + (n - size) * steepest
+        curvature = np.where(n > 1, mixed / np.maximum(size * (n - 1), 1), curvature)
+        if 0 < sgd.momentum < 1:
+            gain = np.where(n > 1, max(1.0, (1 - sgd.dampening) / (1 - sgd.momentum)), 1.0)
+    with np.errstate(divide="ignore", over="ignore"):
+        rate = 1.0 / ((curvature + sgd.weight_decay) * gain)
+        limit = sgd.stability_limit(curvature)
+    return np.minimum(rate, np.where(limit > 0, limit / 2, math.inf))
 
 
 def _step_share(problem: Problem, options: Options) -> float:

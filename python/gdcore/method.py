@@ -45,4 +45,3 @@ def _worth_it(problem: Problem, options: Options) -> bool:
     first = problem.n * p * (p + problem.t) / 2 * PRODUCT_COST[problem.dtype]
     streamed = 2 * problem.n * p * problem.t
     return first + options.epochs * p * p * problem.t < options.epochs * streamed
-

@@ -14,7 +14,7 @@ from gdcore import _core
 
 Floats = npt.NDArray[np.floating[Any]]
 Schedule = Callable[[int], float]
-LearningRate = float | Literal["auto"] | Schedule
+LearningRate = float | Floats | Literal["auto"] | Schedule
 
 
 @dataclass
@@ -33,7 +33,7 @@ class SGDState:
     step: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SGD:
     """Options of gradient descent, as in `torch.optim.SGD`.
 
@@ -43,14 +43,15 @@ class SGD:
 
     Parameters
     ----------
-    lr : float, "auto" or callable, default "auto"
-        Learning rate. "auto" is 1/lambda_max of the loss's Hessian, half the stability limit of
+    lr : float, array_like, "auto" or callable, default "auto"
+        Learning rate; an array has one for each of many problems. "auto" is 1/lambda_max of the loss's Hessian, half the stability limit of
         plain descent (`gdcore.fit` only). A callable maps the epoch, counted from 0, to a rate;
         it is asked ahead of time, and may be asked twice for an epoch.
     momentum : float, default 0.0
     dampening : float, default 0.0
-    weight_decay : float, default 0.0
-        Adds ``weight_decay / 2 * |w|^2`` to the objective, intercept included.
+    weight_decay : float or array_like, default 0.0
+        Adds ``weight_decay / 2 * |w|^2`` to the objective, intercept included; an array has one
+        for each of many problems.
     nesterov : bool, default False
         Needs a momentum and no dampening.
     maximize : bool, default False
@@ -77,7 +78,7 @@ class SGD:
     lr: LearningRate = "auto"
     momentum: float = 0.0
     dampening: float = 0.0
-    weight_decay: float = 0.0
+    weight_decay: float | Floats = 0.0
     nesterov: bool = False
     maximize: bool = False
 
@@ -88,20 +89,64 @@ class SGD:
                     f"lr is {self.lr!r}; pass a positive number, 'auto' or a schedule."
                 )
         elif not callable(self.lr):
-            if isinstance(self.lr, bool) or not isinstance(self.lr, int | float | np.number):
-                raise TypeError(
-                    f"lr is {self.lr!r}; pass a positive number, 'auto' or a callable epoch -> lr."
-                )
-            if not (is_finite(self.lr) and self.lr > 0):
-                raise ValueError(f"lr is {self.lr}; it must be a positive, finite number.")
-        for name in ("momentum", "weight_decay"):
-            value = getattr(self, name)
-            if not (is_finite(value) and value >= 0):
-                raise ValueError(f"{name} is {value!r}; it must be a finite number, 0 or larger.")
+            self._check("lr", "a positive number, one for each problem, 'auto' or a callable", True)
+        self._check("weight_decay", "a finite number, 0 or larger, or one for each problem", False)
+        if not (is_finite(self.momentum) and self.momentum >= 0):
+            raise ValueError(
+                f"momentum is {self.momentum!r}; it must be a finite number, 0 or larger."
+            )
         if not is_finite(self.dampening):
             raise ValueError(f"dampening is {self.dampening!r}; it must be a finite number.")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening.")
+
+    def _check(self, name: str, wanted: str, positive: bool) -> None:
+        """Check a number or an array of numbers; arrays are kept as float64, read-only."""
+        given = getattr(self, name)
+        if isinstance(given, bool) or not isinstance(given, int | float | np.number):
+            try:
+                given = np.array(given, np.float64)
+            except (TypeError, ValueError):
+                given = np.empty(0)
+            if given.ndim == 0 or given.size == 0:
+                raise TypeError(f"{name} is {getattr(self, name)!r}; pass {wanted}.")
+            given.flags.writeable = False
+            object.__setattr__(self, name, given)
+        values = np.asarray(given, np.float64)
+        bad = ~(np.isfinite(values) & ((values > 0) | ((values == 0) & (not positive))))
+        if bad.any():
+            raise ValueError(f"{name} is {values[bad].flat[0]:g}; it must be {wanted}.")
+
+    def _key(self) -> tuple[Any, ...]:
+        values = (getattr(self, name) for name in self.__dataclass_fields__)
+        return tuple((v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for v in values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SGD) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def each(self, count: int) -> SGD:
+        """Return these options for `count` problems; ValueError if an array has another length."""
+        for name in ("lr", "weight_decay"):
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray) and value.shape != (count,):
+                raise ValueError(
+                    f"{name} has shape {value.shape}; with {count} problems it must be ({count},)."
+                )
+        return self
+
+    def alone(self) -> SGD:
+        """Return these options for one problem; ValueError if one of them is an array."""
+        for name in ("lr", "weight_decay"):
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray):
+                raise ValueError(
+                    f"{name} is an array of shape {value.shape}, one for each of many problems, "
+                    "but this is one problem: pass a number."
+                )
+        return self
 
     def init(self, params: Floats | Sequence[Floats]) -> SGDState:
         """Return the state before the first step.
@@ -138,7 +183,8 @@ class SGD:
         TypeError
             If a parameter is not a float32 or float64 array.
         """
-        if self.lr == "auto":
+        self.alone()
+        if isinstance(self.lr, str):
             raise ValueError("lr='auto' needs the data: use gdcore.fit, or SGD(lr=a number).")
         arrays = _as_params(params)
         gradients = [grads] if isinstance(params, np.ndarray) else list(grads)
@@ -170,7 +216,7 @@ class SGD:
             "maximize": self.maximize,
         }
 
-    def stability_limit(self, curvature: float) -> float:
+    def stability_limit(self, curvature: Any) -> Any:
         """Return the lr above which descent on a quadratic diverges.
 
         Both roots of the iteration's characteristic polynomial lie in the unit circle up to it:
@@ -180,24 +226,23 @@ class SGD:
 
         Parameters
         ----------
-        curvature : float
+        curvature : float or ndarray
             Largest eigenvalue of the loss's Hessian, without weight decay.
 
         Returns
         -------
-        float
+        float or ndarray
             0 if maximize, or if momentum is 1 or more; infinite for a flat loss.
         """
         m = self.momentum
+        stretch = 1.0 if m == 0 else 1 + 2 * m if self.nesterov else 1 - self.dampening
+        slope = np.asarray((curvature + self.weight_decay) * stretch, np.float64)
         if self.maximize or m >= 1:
-            return 0.0
-        if m == 0:
-            slope = curvature + self.weight_decay
-        elif self.nesterov:
-            slope = (curvature + self.weight_decay) * (1 + 2 * m)
+            limit = np.zeros_like(slope)
         else:
-            slope = (curvature + self.weight_decay) * (1 - self.dampening)
-        return 2 * (1 + m) / slope if slope > 0 else math.inf if slope == 0 else 0.0
+            flat = np.where(slope == 0, math.inf, 0.0)
+            limit = np.divide(2 * (1 + m), slope, out=flat, where=slope > 0)
+        return limit if limit.ndim else float(limit)
 
 
 def is_finite(value: Any) -> bool:
