@@ -57,7 +57,7 @@ struct MseArgs {
 template <class T>
 struct LinearArgs {
   int64_t n, d, t;
-  Matrix<const T> X, y, offset;   // offset.data may be null
+  Matrix<const T> X, y, offset;   // offset.data may be null; y.data too: zeros
   Vector<const T> sample_weight;  // may be null
   Matrix<const T> weights;
   Vector<const T> intercept;  // may be null

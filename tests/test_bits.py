@@ -222,6 +222,17 @@ def test_matrix_by_columns(isa: str, dtype: Any, terms: int) -> None:
         assert canonical(gd.matmul(stack, b)[1]) == want, rows
 
 
+@pytest.mark.parametrize("features", [4, 13])
+def test_chunks_in_lockstep(isa: str, dtype: Any, features: int) -> None:
+    """X larger than the caches is read in several places at a time."""
+    rows = (32 << 20) // (features * np.dtype(dtype).itemsize) + 1500
+    run = OPERATIONS["linear"]
+    arrays = run.draw(np.random.default_rng(features), (rows, features), dtype)
+    with reference():
+        want = run.bits(arrays)
+    assert run.bits(arrays) == want
+
+
 def test_streamed_gradient_at_every_alignment(isa: str, dtype: Any) -> None:
     """Large gradients go past the caches, in whole aligned vectors."""
     pred, target = inputs("mse", (2**22 + 3,), dtype)

@@ -12,6 +12,14 @@ namespace {
 
 constexpr size_t copied_bytes = 16384;  // of X, to be read again while they are in L1
 
+// From here on several chunks are read at a time; below, that takes up to twice as long.
+constexpr int64_t memory_bytes = 32 << 20;
+
+template <class T>
+bool from_memory(const LinearArgs<T>& args) {
+  return args.n * args.d * static_cast<int64_t>(sizeof(T)) >= memory_bytes;
+}
+
 // What one chunk adds, in T: X^T r (d,t), 1^T r (t), squares of each L elements (t), one after the
 // other. The sum of its sample weights is kept apart, in double.
 template <class T>
@@ -55,7 +63,7 @@ struct Plan {
     const auto in_place = [&](const Matrix<const T>& m) {
       return !a.order && (m.cs == 1 || a.t == 1) && (m.rs == a.t || lone);
     };
-    copy_y = !in_place(a.y);
+    copy_y = a.y.data && !in_place(a.y);
     copy_offset = a.offset.data && !in_place(a.offset);
     copy_weight =
         a.sample_weight.data && (a.order || a.t > 1 || !(a.sample_weight.stride == 1 || lone));
@@ -124,7 +132,7 @@ class Chunk {
       const T* const x = args_.X.data + rows_[i] * args_.X.rs;
       for (int64_t j = 0; j < std::min(args_.d, most_lines * line); j += line)
         __builtin_prefetch(x + j * args_.X.cs);
-      __builtin_prefetch(args_.y.data + rows_[i] * args_.y.rs);
+      if (args_.y.data) __builtin_prefetch(args_.y.data + rows_[i] * args_.y.rs);
     }
   }
 
@@ -144,6 +152,8 @@ class Chunk {
       for (int64_t u = 0; u < args_.t; ++u) out[i * args_.t + u] = m.data[row(i) * m.rs + u * m.cs];
     return out;
   }
+
+  const T* targets() const { return args_.y.data ? elements(args_.y, plan_.copy_y, y_) : nullptr; }
 
   const T* offsets() const {
     return args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
@@ -191,8 +201,9 @@ class Chunk {
             weights(),
             args_.intercept.data,
             offsets(),
-            elements(args_.y, plan_.copy_y, y_),
-            sample_weights()};
+            targets(),
+            sample_weights(),
+            from_memory(args_)};
   }
 
   void single_target(T* slot) const {
@@ -204,7 +215,7 @@ class Chunk {
     for (int64_t i = 0; i < n_; i += plan_.block) {
       x.rows = std::min(plan_.block, n_ - i);
       x.X = X_rows(i, x.rows, x.ldx);
-      x.y = all.y + i;
+      if (all.y) x.y = all.y + i;
       if (all.offset) x.offset = all.offset + i;
       if (all.sample_weight) x.sample_weight = all.sample_weight + i;
       isa<T>().linear_block(x, slot, lanes, i == 0, i + x.rows == n_);
@@ -220,8 +231,7 @@ class Chunk {
 
   void several_targets(const Partial<T>& out) {
     const int64_t d = args_.d, t = args_.t;
-    const T *y = elements(args_.y, plan_.copy_y, y_), *offset = offsets(),
-            *weight = sample_weights();
+    const T *y = targets(), *offset = offsets(), *weight = sample_weights();
     Matrix<const T> X{nullptr, args_.X.rs, args_.X.cs};
     if (plan_.copy_X) {
       X.data = X_rows(0, n_, X.rs);
@@ -235,8 +245,9 @@ class Chunk {
         for (int64_t u = 0; u < t; ++u)
           r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
     for (int64_t e = 0; e < n_ * t; e += L<T>) {
-      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, offset ? offset + e : nullptr, y + e,
-                         weight ? weight + e : nullptr, out.squares + e / L<T>);
+      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, offset ? offset + e : nullptr,
+                         y ? y + e : nullptr, weight ? weight + e : nullptr,
+                         out.squares + e / L<T>);
     }
     std::fill_n(out.intercept, t, T(0));
     for (int64_t i = 0; i < n_; ++i)
@@ -284,7 +295,7 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
   const auto unit = [&](int64_t stride) { return stride == 1 || n == 1; };
   const bool X_fits = (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1);
   if (args.t != 1 || d < 1 || d > most_d || args.order || !X_fits ||
-      (d > 1 && args.weights.rs != 1) || !unit(args.y.rs) ||
+      (d > 1 && args.weights.rs != 1) || (args.y.data && !unit(args.y.rs)) ||
       (args.offset.data && !unit(args.offset.rs)) || args.sample_weight.data)
     return false;
   alignas(64) T slots[chunks_in_turn * (most_d + 2)];
@@ -297,8 +308,9 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
                           args.weights.data,
                           args.intercept.data,
                           args.offset.data ? args.offset.data + first * args.offset.rs : nullptr,
-                          args.y.data + first * args.y.rs,
-                          nullptr};
+                          args.y.data ? args.y.data + first * args.y.rs : nullptr,
+                          nullptr,
+                          from_memory(args)};
     isa<T>().linear_rows(x, slots, slot_size(args));
     add(args, c, end, slots, nullptr, sums);
   }

@@ -72,8 +72,7 @@ void chunks(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous
     return by_chunk(args, pred_contiguous, target_contiguous, begin, end, sums);
   const int64_t first = begin * L<T>, n = std::min(end * L<T>, args.size) - first;
   T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
-  const bool aligned = reinterpret_cast<uintptr_t>(args.out) % sizeof(T) == 0;
-  const bool streams = aligned && args.size * static_cast<int64_t>(sizeof(T)) >= streamed_bytes;
+  const bool streams = args.size * static_cast<int64_t>(sizeof(T)) >= streamed_bytes;
   isa<T>().mse(n, args.pred.data + first, args.target.data + first, gradient, args.gradient,
                streams, sums + begin);
 }

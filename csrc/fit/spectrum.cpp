@@ -70,9 +70,8 @@ template <class T>
 Spectrum<T>::Spectrum(const Problem<T>& problem, std::optional<Quadratic<T>> quadratic)
     : problem_(problem), targets_(problem.t), quadratic_(std::move(quadratic)) {
   pass_.sums.reset(problem.d, 1);
-  static constexpr T zero = 0;
   problem_.t = 1;
-  problem_.y = {&zero, 0, 0};
+  problem_.y = {nullptr, 0, 0};
   problem_.offset = {nullptr, 0, 0};
   p_ = problem_.size();
   most_ = std::min({p_, most_steps, std::max<int64_t>(2, most_basis / std::max<int64_t>(p_, 1))});

@@ -155,7 +155,7 @@ void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Linear
                        {args.weights.data + u * args.weights.cs, args.weights.rs});
       if (args.intercept.data) r += args.intercept.data[u * args.intercept.stride];
       if (args.offset.data) r += args.offset.data[row[i] * args.offset.rs + u * args.offset.cs];
-      r -= args.y.data[row[i] * args.y.rs + u * args.y.cs];
+      if (args.y.data) r -= args.y.data[row[i] * args.y.rs + u * args.y.cs];
       squares_of[i * args.t + u] = r;
       weighted[i * args.t + u] = s ? *s * r : r;
     }

@@ -36,7 +36,7 @@ def stability_limit(sgd: SGD, problem: Problem, options: Options, curvature: flo
 
     For mini-batches it bounds the descent of their mean; noise may ask for less (see `auto_lr`).
     """
-    return sgd.stability_limit(curvature * _step_share(problem, options))
+    return float(sgd.stability_limit(curvature * _step_share(problem, options)))
 
 
 def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> float:
@@ -65,7 +65,7 @@ def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None
     `curvature`, `steepest` (that of the steepest row) and n may be arrays; infinite where all are
     flat.
     """
-    gain = 1.0
+    gain: Any = 1.0
     if batch is not None:
         size = np.minimum(batch, n)
         mixed = n * (size - 1) * curvature + (n - size) * steepest

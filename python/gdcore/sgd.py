@@ -44,9 +44,10 @@ class SGD:
     Parameters
     ----------
     lr : float, array_like, "auto" or callable, default "auto"
-        Learning rate; an array has one for each of many problems. "auto" is 1/lambda_max of the loss's Hessian, half the stability limit of
-        plain descent (`gdcore.fit` only). A callable maps the epoch, counted from 0, to a rate;
-        it is asked ahead of time, and may be asked twice for an epoch.
+        Learning rate; an array has one for each of many problems. "auto" is 1/lambda_max of the
+        loss's Hessian, half the stability limit of plain descent (`gdcore.fit` only). A callable
+        maps the epoch, counted from 0, to a rate; it is asked ahead of time, and may be asked
+        twice for an epoch.
     momentum : float, default 0.0
     dampening : float, default 0.0
     weight_decay : float or array_like, default 0.0

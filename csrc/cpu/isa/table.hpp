@@ -56,7 +56,8 @@ struct LinearRows {
   int64_t rows, d;
   const T* X;
   int64_t ldx;                                                // from row to row; d if d <= 16
-  const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null: not weights, not y
+  const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null, but for weights
+  bool from_memory;                                           // X is larger than the caches
 };
 
 // Rows of [X 1 y - offset] in double, ld apart; and times their sample weights.
