@@ -7,6 +7,7 @@
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
 #include "cpu/parallel.hpp"
+#include "fit/groups.hpp"
 #include "fit/many.hpp"
 
 namespace gdcore {
@@ -62,14 +63,15 @@ class PyMany {
     });
   }
 
-  bool survey(bool curvature, double seconds, int n_threads) {
+  bool survey(bool curvature, bool steepest, double seconds, int n_threads) {
     ThreadScope scope(n_threads);
-    return visit([&](auto& m) { return compute([&] { return m.survey(curvature, seconds); }); });
+    return visit(
+        [&](auto& m) { return compute([&] { return m.survey(curvature, steepest, seconds); }); });
   }
   py::tuple surveyed() {
     return visit([](auto& m) -> py::tuple {
-      return py::make_tuple(copy_of(m.curvature), copy_of(m.error), copy_of(m.empty),
-                            copy_of(m.finite), copy_of(m.streamed));
+      return py::make_tuple(copy_of(m.curvature), copy_of(m.error), copy_of(m.steepest),
+                            copy_of(m.empty), copy_of(m.finite), copy_of(m.streamed));
     });
   }
   void start(const py::dict& states, const py::handle& lr, bool schedule, const py::handle& tol,
@@ -90,6 +92,7 @@ class PyMany {
     o.schedule = schedule;
     o.tol = vector_of<double>(tol);
     o.weight_decay = vector_of<double>(weight_decay);
+    o.skip = vector_of<uint8_t>(states["skipped"]);
     visit([&](auto& m) {
       using T = typename std::decay_t<decltype(m)>::value_type;
       ManyStates<T> s;
@@ -106,6 +109,13 @@ class PyMany {
   bool advance(double seconds, int n_threads) {
     ThreadScope scope(n_threads);
     return visit([&](auto& m) { return compute([&] { return m.advance(seconds); }); });
+  }
+  bool solve(double seconds, int n_threads) {
+    ThreadScope scope(n_threads);
+    return visit([&](auto& m) { return compute([&] { return m.solve(seconds); }); });
+  }
+  py::array_t<int64_t> rank() {
+    return visit([](auto& m) { return copy_of(m.rank); });
   }
   int64_t done() {
     return visit([](auto& m) { return m.done(); });
@@ -148,7 +158,7 @@ void register_many(py::module_& m) {
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
            py::arg("fit_intercept"), py::arg("reduction"), py::arg("starts"), py::arg("order"),
            py::arg("gram"))
-      .def("survey", &PyMany::survey, py::arg("curvature"), py::arg("seconds"),
+      .def("survey", &PyMany::survey, py::arg("curvature"), py::arg("steepest"), py::arg("seconds"),
            py::arg("n_threads"))
       .def("surveyed", &PyMany::surveyed)
       .def("start", &PyMany::start, py::arg("states"), py::kw_only(), py::arg("lr"),
@@ -157,8 +167,22 @@ void register_many(py::module_& m) {
            py::arg("maximize"), py::arg("stop_on_equal_loss"), py::arg("history"),
            py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"))
       .def("advance", &PyMany::advance, py::arg("seconds"), py::arg("n_threads"))
+      .def("solve", &PyMany::solve, py::arg("seconds"), py::arg("n_threads"))
+      .def_property_readonly("rank", &PyMany::rank)
       .def_property_readonly("done", &PyMany::done)
       .def("states", &PyMany::states);
+
+  m.def(
+      "rows_by_group",
+      [](const py::array_t<int64_t, py::array::c_style>& codes, int64_t groups) {
+        py::array_t<int64_t> starts(groups + 1), order(codes.size());
+        int64_t *const s = starts.mutable_data(), *const o = order.mutable_data();
+        const int64_t* const c = codes.data();
+        if (!compute([&] { return rows_by_group(c, codes.size(), groups, s, o); }))
+          throw py::value_error("a code is not one of the groups.");
+        return py::make_tuple(starts, order);
+      },
+      py::arg("codes"), py::arg("groups"));
 }
 
 }  // namespace gdcore

@@ -15,6 +15,7 @@ struct Many<T>::One {
   std::optional<Quadratic<T>> quadratic;
   std::optional<Spectrum<T>> spectrum;
   std::optional<Descent<T>> descent;
+  std::optional<Exact<T>> exact;
 };
 
 namespace {
@@ -85,6 +86,8 @@ Many<T>::Many(ManyRows<T> rows, bool gram)
   const auto count = static_cast<size_t>(rows_.count);
   curvature.assign(count, 0.0);
   error.assign(count, 0.0);
+  steepest.assign(count, 0.0);
+  rank.assign(count, 0);
   empty.assign(count, 0);
   finite.assign(count, 1);
   streamed.assign(count, gram ? 0 : 1);
@@ -146,15 +149,15 @@ typename Many<T>::One& Many<T>::open(int64_t i) {
 }
 
 template <class T>
-bool Many<T>::survey(bool curvature_too, double seconds) {
+bool Many<T>::survey(bool curvature_too, bool steepest_too, double seconds) {
   return in_turns(seconds, [&](int64_t i, double left) {
     Budget budget(left);
-    return survey_one(i, curvature_too, budget);
+    return survey_one(i, curvature_too, steepest_too, budget);
   });
 }
 
 template <class T>
-bool Many<T>::survey_one(int64_t i, bool curvature_too, Budget& budget) {
+bool Many<T>::survey_one(int64_t i, bool curvature_too, bool steepest_too, Budget& budget) {
   One& one = open(i);
   if (!one.pass && !one.spectrum) empty[i] = !counts(one.problem);
   if (empty[i]) return true;
@@ -172,6 +175,7 @@ bool Many<T>::survey_one(int64_t i, bool curvature_too, Budget& budget) {
   curvature[i] = one.spectrum->largest();
   error[i] = one.spectrum->residual();
   finite[i] = std::isfinite(curvature[i]);
+  if (steepest_too) steepest[i] = largest_row(one.problem);
   one.spectrum.reset();
   if (one.quadratic) std::vector<T>().swap(one.gathered);
   return true;
@@ -200,7 +204,7 @@ bool Many<T>::advance(double seconds) {
 
 template <class T>
 bool Many<T>::advance_one(int64_t i, double seconds) {
-  if (empty[i] || !finite[i]) return true;
+  if (options_.skip[i]) return true;
   One& one = open(i);
   if (!one.descent) {
     DescentOptions options = options_.common;
@@ -220,6 +224,35 @@ bool Many<T>::advance_one(int64_t i, double seconds) {
   if (one.descent->loss_doubtful()) states_.loss[i] = loss_of_rows(i);
   ones_[i].reset();
   return true;
+}
+
+template <class T>
+bool Many<T>::solve(double seconds) {
+  return in_turns(seconds, [&](int64_t i, double left) { return solve_one(i, left); });
+}
+
+template <class T>
+bool Many<T>::solve_one(int64_t i, double seconds) {
+  if (options_.skip[i]) return true;
+  One& one = open(i);
+  if (!one.exact) one.exact.emplace(one.problem, options_.weight_decay[i]);
+  if (!one.exact->advance(seconds)) return false;
+  const auto solution = one.exact->solve();
+  rank[i] = solution.rank;
+  std::copy(solution.params.begin(), solution.params.end(),
+            states_.params.begin() + i * rows_.all.size());
+  states_.loss[i] = loss_of_rows(i);
+  states_.outcome[i] = Outcome::converged;
+  ones_[i].reset();
+  return true;
+}
+
+// Those that are still under way included.
+template <class T>
+const ManyStates<T>& Many<T>::states() {
+  for (int64_t i = 0; i < rows_.count; ++i)
+    if (ones_[i] && ones_[i]->descent) keep(i, *ones_[i]->descent);
+  return states_;
 }
 
 template <class T>

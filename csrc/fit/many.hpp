@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fit/descent.hpp"
+#include "fit/exact.hpp"
 #include "fit/spectrum.hpp"
 
 namespace gdcore {
@@ -40,6 +41,7 @@ struct ManyOptions {
   int64_t epochs, records;
   std::vector<double> lr;                 // one each; or a schedule, one an epoch from 0 on
   std::vector<double> tol, weight_decay;  // one each
+  std::vector<uint8_t> skip;              // one each
   bool schedule;
 };
 
@@ -52,14 +54,20 @@ class Many {
   Many(ManyRows<T> rows, bool gram);
   ~Many();
 
-  // What has to be known before the first step, of problems [0, count): true when done.
-  bool survey(bool curvature, double seconds);
-  std::vector<double> curvature, error;  // see Spectrum
+  // What has to be known before the first step: true when done.
+  bool survey(bool curvature, bool steepest, double seconds);
+  std::vector<double> curvature, error, steepest;  // see Spectrum and largest_row
   std::vector<uint8_t> empty, finite, streamed;
 
+  // Descends, but for the problems to skip; true when all have ended.
   void start(ManyOptions options, ManyStates<T> states);
-  bool advance(double seconds);  // true when all have ended
-  const ManyStates<T>& states() const { return states_; }
+  bool advance(double seconds);
+
+  // Solves in closed form instead; options of SGD are not read but for the weight decay.
+  bool solve(double seconds);
+  std::vector<int64_t> rank;
+
+  const ManyStates<T>& states();
   int64_t done() const { return done_; }
 
  private:
@@ -70,8 +78,9 @@ class Many {
   bool take(int64_t& i);
 
   One& open(int64_t i);
-  bool survey_one(int64_t i, bool curvature, Budget& budget);
+  bool survey_one(int64_t i, bool curvature, bool steepest, Budget& budget);
   bool advance_one(int64_t i, double seconds);
+  bool solve_one(int64_t i, double seconds);
   DescentState<T> state_of(int64_t i) const;
   void keep(int64_t i, const Descent<T>& descent);
   T loss_of_rows(int64_t i) const;

@@ -7,14 +7,15 @@ The whole public API is here::
     fit = gd.fit(X, y)
     fit.predict(X_new)
 
-Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fitting: `fit`, `SGD`,
-`load`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore`` (extra ``cli``).
-Measurements: `gdcore.bench` (extra ``bench``).
+Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fitting: `fit`,
+`fit_groups`, `SGD`, `load`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore``
+(extra ``cli``). Measurements: `gdcore.bench` (extra ``bench``).
 """
 
 from gdcore import _core
 from gdcore.config import config, get_num_threads, set_num_threads, show_config
 from gdcore.fitting import fit
+from gdcore.groups import fit_groups
 from gdcore.kernels import (
     LinearGrad,
     linear_mse_value_and_grad,
@@ -22,7 +23,7 @@ from gdcore.kernels import (
     mse,
     mse_value_and_grad,
 )
-from gdcore.result import Fit, History, Start, load
+from gdcore.result import Fit, Fits, History, Start, load
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
 from gdcore.status import FitInterrupted, FitWarning, LearningRateWarning, Status
@@ -34,6 +35,7 @@ __all__ = [
     "Fit",
     "FitInterrupted",
     "FitWarning",
+    "Fits",
     "History",
     "LearningRateWarning",
     "LinearGrad",
@@ -44,6 +46,7 @@ __all__ = [
     "__version__",
     "config",
     "fit",
+    "fit_groups",
     "get_num_threads",
     "linear_mse_value_and_grad",
     "load",

@@ -52,7 +52,7 @@ def descend(
     state = start if saved.state is None else saved.state
     descent = _make_descent(problem, sgd, options, state, target, moments)
     if not callable(rate):
-        descent.set_constant_lr(rate)
+        descent.set_constant_lr(float(rate))
 
     outcome: _core.Outcome = "running"
 

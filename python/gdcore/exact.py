@@ -17,7 +17,7 @@ from gdcore.status import Status
 
 def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     """Return the minimiser of loss + weight_decay / 2 |params|^2."""
-    exact = _core.Exact(problem.core, sgd.weight_decay)
+    exact = _core.Exact(problem.core, float(sgd.weight_decay))
     while not exact.advance(BLOCK_SECONDS):
         pass
     params, rank = exact.solve()

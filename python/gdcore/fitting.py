@@ -15,10 +15,11 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.descent import descend
 from gdcore.exact import solve_exact
-from gdcore.kernels import Reduction
+from gdcore.kernels import Floats, Reduction
+from gdcore.many import Problems, fit_many, stacked, start_of
 from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
-from gdcore.result import Fit, Start, history_of
+from gdcore.result import Fit, Fits, Start, history_of
 from gdcore.sgd import SGD
 from gdcore.state import FitState
 from gdcore.status import FitWarning, Status
@@ -40,7 +41,7 @@ def fit(
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
     reduction: Reduction = "mean",
-    tol: float | None = 1e-6,
+    tol: float | Floats | None = 1e-6,
     stop: Literal["gradient", "loss_equal"] = "gradient",
     method: Method = "auto",
     history: int = 1,
@@ -54,8 +55,9 @@ def fit(
 
     Parameters
     ----------
-    X : array_like, shape (n, d)
-    y : array_like, shape (n,) or (n, t)
+    X : array_like, shape (n, d) or (count, n, d)
+        Rows of one problem, or of many that are fitted one by one as if alone.
+    y : array_like, shape (n,) or (n, t); (count, n) or (count, n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional
         Learning rate, momentum, weight decay; ``SGD()`` (lr="auto") by default.
@@ -68,13 +70,14 @@ def fit(
     seed : int, 0 to 2**64 - 1
     fit_intercept : bool
     init : Fit, array_like or (weights, intercept), optional
-        Start; zeros by default. A Fit goes on where it ended, velocity too.
+        Start; zeros by default, the same one for all of many problems, or one each. A Fit goes on
+        where it ended, velocity too.
     offset : array_like, optional
         Fixed term of the prediction, broadcast to y's shape.
-    sample_weight : array_like, shape (n,), optional
+    sample_weight : array_like, shape (n,) or (count, n), optional
         Weight of each row's squared error, 0 or larger.
     reduction : {"mean", "sum", "half_mean", "half_sum"}
-    tol : float or None
+    tol : float, ndarray of one for each of many problems, or None
         Stop once the norm of the gradient (of mini-batches: its mean over the epoch) is at most
         `tol` times its first value. None runs every epoch.
     stop : {"gradient", "loss_equal"}
@@ -87,7 +90,8 @@ def fit(
     history : int
         Record every so many epochs; 0 records nothing.
     progress : bool or callable
-        True shows a bar on stderr; a callable gets (epoch, epochs, loss) now and then.
+        True shows a bar on stderr; a callable gets (epoch, epochs, loss) now and then, of many
+        problems (done, count, NaN).
     checkpoint : path-like, optional
         File that keeps the state while fitting. If it exists, the fit goes on from it, to the
         same bits as if it had never stopped.
@@ -97,6 +101,8 @@ def fit(
     Returns
     -------
     Fit
+        Of many problems a `Fits`: the same attributes with the problems as first dimension. A bad
+        problem has a status of its own, raises nothing and changes no bit of the others.
 
     Raises
     ------
@@ -127,10 +133,16 @@ def fit(
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
     if sgd.maximize and method == "exact":
         raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
+    if len(np.shape(X)) == 3:
+        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+        with _core.FpEnv():
+            many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
+            return fit_problems(many, sgd, options, init, progress, checkpoint)
+    sgd.alone()
     with _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-        options.check(problem)
+        options.check(problem.n)
         start = _start(init, problem, batch_size)
         if problem.n == 0 or problem.weightless:
             result = _empty(problem, start)
@@ -141,6 +153,21 @@ def fit(
     if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
         warnings.warn(result.message, FitWarning, stacklevel=2)
     return result
+
+
+def fit_problems(
+    problems: Problems,
+    sgd: SGD,
+    options: Options,
+    init: Any,
+    progress: bool | Callable[[int, int, float], None],
+    checkpoint: Any,
+) -> Fits:
+    """Fit many problems, their options checked."""
+    if checkpoint is not None:
+        raise ValueError("checkpoint keeps one problem's state; leave it out for many problems.")
+    options.check(int(problems.n.max(initial=0)), problems.count)
+    return fit_many(problems, sgd, options, start_of(init, problems), progress)
 
 
 def _start(init: Any, problem: Problem, batch_size: int | None) -> FitState:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.problem import Problem
 from gdcore.sgd import is_finite
 
 BLOCK_SECONDS = 0.04  # of C++ between two looks at signals, progress and checkpoints
@@ -21,14 +20,17 @@ class Options:
     batch_size: int | None
     shuffle: bool
     seed: int
-    tol: float | None
+    tol: Any  # float, one for each of many problems, or None
     stop: str
     method: str
     history: int
     n_threads: int | None
 
-    def check(self, problem: Problem) -> None:
-        """Raise ValueError for what is out of range or does not go together."""
+    def check(self, rows: int, count: int | None = None) -> None:
+        """Raise ValueError for what is out of range or does not go together.
+
+        `rows` is the most that a problem has, `count` the number of many problems.
+        """
         for name, bits in (("epochs", 62), ("history", 62), ("seed", 64)):
             value = getattr(self, name)
             if not _is_int(value) or not 0 <= value < 2**bits:
@@ -36,16 +38,13 @@ class Options:
                     f"{name} is {value!r}; it must be a whole number from 0 to 2**{bits} - 1."
                 )
         if self.batch_size is not None and not (
-            _is_int(self.batch_size) and 1 <= self.batch_size <= max(problem.n, 1)
+            _is_int(self.batch_size) and 1 <= self.batch_size <= max(rows, 1)
         ):
             raise ValueError(
                 f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
-                f"{problem.n} rows of X, or None for all rows at once."
+                f"{rows} rows of X, or None for all rows at once."
             )
-        if self.tol is not None and not (is_finite(self.tol) and self.tol >= 0):
-            raise ValueError(
-                f"tol is {self.tol!r}; it must be 0 or larger, or None to run every epoch."
-            )
+        self._check_tol(count)
         if self.n_threads is not None and not (
             _is_int(self.n_threads) and 1 <= self.n_threads <= 1024
         ):
@@ -65,6 +64,20 @@ class Options:
             raise ValueError(
                 f"method={self.method!r} takes no batch_size; drop it, or use method='stream'."
             )
+
+    def _check_tol(self, count: int | None) -> None:
+        if self.tol is None or (is_finite(self.tol) and self.tol >= 0):
+            return
+        if count is not None and isinstance(self.tol, np.ndarray):
+            if self.tol.shape != (count,):
+                raise ValueError(
+                    f"tol has shape {self.tol.shape}; with {count} problems it must be ({count},)."
+                )
+            if np.all(np.isfinite(self.tol) & (self.tol >= 0)):
+                return
+        raise ValueError(
+            f"tol is {self.tol!r}; it must be 0 or larger, or None to run every epoch."
+        )
 
 
 def _is_int(value: Any) -> bool:

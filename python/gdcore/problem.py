@@ -125,7 +125,7 @@ def make_problem(
     if fixed is not None:
         fixed = broadcast_offset(fixed, y.shape)
     if weight is not None:
-        weight = _checked_weights(weight, len(X))
+        weight = checked_weights(weight, (len(X),))
     if not several:
         y = y[:, None]
         fixed = None if fixed is None else fixed[:, None]
@@ -143,20 +143,23 @@ def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
         ) from None
 
 
-def _checked_weights(sample_weight: Floats, n: int) -> Floats:
-    if sample_weight.shape not in ((), (n,)):
+def checked_weights(sample_weight: Floats, shape: tuple[int, ...]) -> Floats:
+    """Stretch weights to one a row; ValueError if they do not fit or one is negative."""
+    try:
+        stretched = np.broadcast_to(sample_weight, shape)
+    except ValueError:
         raise ValueError(
             f"sample_weight has shape {sample_weight.shape}; "
-            f"it must be ({n},), one for each row of X."
-        )
-    sample_weight = np.broadcast_to(sample_weight, (n,))
-    bad = np.flatnonzero(~((sample_weight >= 0) & np.isfinite(sample_weight)))
-    if len(bad):
+            f"it must be {shape}, one for each row of X."
+        ) from None
+    bad = ~((sample_weight >= 0) & np.isfinite(sample_weight))
+    if bad.any():
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
+        place = ", ".join(map(str, at))
         raise ValueError(
-            f"sample_weight[{bad[0]}] is {sample_weight[bad[0]]}; "
-            "weights must be finite, 0 or larger."
+            f"sample_weight[{place}] is {sample_weight[at]}; weights must be finite, 0 or larger."
         )
-    return sample_weight
+    return stretched
 
 
 def diagnose(problem: Problem) -> None:

@@ -117,6 +117,7 @@ class Fit:
             Status.STALLED: f"Stalled after {epochs}: no weight changes any more.",
             Status.SINGULAR: "The columns of X are dependent; these weights have least norm.",
             Status.EMPTY: "No rows to learn from; the weights are the start.",
+            Status.INVALID: "The data holds NaN or infinity, or its squares overflow.",
         }[self.status]
         if self.method == "exact" and self.status is Status.CONVERGED:
             what = "Solved in closed form."
@@ -185,6 +186,160 @@ class Fit:
         from gdcore.storage import save_fit
 
         save_fit(self, path)
+
+
+@dataclass(frozen=True, eq=False)
+class Fits(Fit):
+    """Many linear models of one call: the attributes of `Fit`, one entry or row a problem.
+
+    ``len(fits)`` is their number, ``fits[i]`` one of them as a `Fit`.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (count, d) or (count, d, t)
+    intercept : ndarray, shape (count,) or (count, t)
+    loss : ndarray, shape (count,)
+    epochs : ndarray of int64, shape (count,)
+    status : ndarray of int8, shape (count,)
+        Values of `Status`; compare with ``fits.status == gd.Status.CONVERGED``.
+    lr : ndarray, shape (count,)
+    history : History
+        Its `loss` has shape (count, k), NaN after a problem's last epoch; k is 0 if the record
+        would exceed 64 MiB.
+    stability_limit : ndarray, shape (count,)
+        NaN where it was not needed: with an lr that was given.
+    state : ManyState or None
+    rows : ndarray of int64, shape (count,)
+        Rows of each problem.
+    groups : ndarray or None
+        Label of each problem, from `fit_groups`.
+    """
+
+    weights: Floats
+    intercept: Floats
+    loss: Floats
+    epochs: Any
+    status: Any
+    lr: Any
+    history: History = field(repr=False)
+    stability_limit: Any = math.nan
+    state: Any = field(default=None, repr=False)
+    rows: Any = field(default=None, repr=False)
+    groups: Any = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __repr__(self) -> str:
+        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
+        return f"Fits({len(self)} problems, {shape}: {self._counted()})"
+
+    def __getitem__(self, i: int) -> Fit:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
+        i = i % len(self)
+        losses = self.history.loss[i]
+        known = ~np.isnan(losses)
+        return Fit(
+            weights=self.weights[i],
+            intercept=self.intercept[i],
+            loss=self.loss[i],
+            epochs=int(self.epochs[i]),
+            status=Status(self.status[i]),
+            lr=float(self.lr[i]),
+            history=History(self.history.epoch[known], losses[known]),
+            method=self.method,
+            method_reason=self.method_reason,
+            stability_limit=float(self.stability_limit[i]),
+            fit_intercept=self.fit_intercept,
+            state=None if self.state is None else self.state.one(i),
+            feature_names=self.feature_names,
+            target_name=self.target_name,
+        )
+
+    def counts(self) -> dict[Status, int]:
+        """Return how many problems ended in which way, the most frequent first."""
+        values, numbers = np.unique(self.status, return_counts=True)
+        order = np.argsort(-numbers, kind="stable")
+        return {Status(values[i]): int(numbers[i]) for i in order}
+
+    def _counted(self) -> str:
+        return ", ".join(f"{number} {status}" for status, number in self.counts().items())
+
+    @property
+    def message(self) -> str:
+        """How the fits ended and what to do about it, in words."""
+        lines = [f"{len(self)} problems: {self._counted() or 'none'}."]
+        for status in self.counts():
+            if status is not Status.CONVERGED:
+                first = int(np.flatnonzero(self.status == status)[0])
+                lines.append(f"{status} (the first is problem {first}): {status.advice}")
+        return " ".join(lines)
+
+    def predict(
+        self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
+    ) -> Floats:
+        """Return predictions for new rows.
+
+        Parameters
+        ----------
+        X : array_like, shape (count, m, d) or (m, d)
+            Rows of each problem, or the same rows for all of them. With `groups`, (m, d).
+        groups : array_like, shape (m,), optional
+            For each row, the label of the group whose model predicts it.
+        offset : array_like, optional
+            Fixed term, broadcast to the result.
+
+        Returns
+        -------
+        ndarray, shape (count, m) or (count, m, t); with groups (m,) or (m, t)
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, or a label is not among `Fits.groups`.
+        """
+        rows, fixed = _core.prepare(("X", X), ("offset", offset, True))
+        d, several = self.weights.shape[1], self.weights.ndim == 3
+        leading = (len(self), 1) if groups is None else ()
+        if (
+            rows.ndim not in (2, 2 + len(leading) // 2)
+            or rows.shape[-1] != d
+            or (rows.ndim == 3 and rows.shape[0] not in leading)
+        ):
+            wanted = f"(m, {d})" if groups is not None else f"({len(self)}, m, {d}) or (m, {d})"
+            raise ValueError(
+                f"X has shape {rows.shape}; these fits predict from X of shape {wanted}."
+            )
+        weights = self.weights if several else self.weights[..., None]
+        intercept = self.intercept if several else self.intercept[..., None]
+        with _core.FpEnv():
+            prediction: Floats
+            if groups is None:
+                prediction = matmul(rows, weights) + intercept[:, None, :]
+            else:
+                at = self._positions(groups, len(rows))
+                prediction = matmul(rows[:, None, :], weights[at])[:, 0] + intercept[at]
+            if not several:
+                prediction = prediction[..., 0]
+            if fixed is not None:
+                prediction += broadcast_offset(fixed, prediction.shape)
+        return prediction
+
+    def _positions(self, groups: Any, n: int) -> npt.NDArray[np.int64]:
+        """Return the problem that each label names."""
+        if self.groups is None:
+            raise ValueError("these fits have no groups; leave out groups=.")
+        labels = np.asarray(groups)
+        if labels.shape != (n,):
+            raise ValueError(f"groups has shape {labels.shape}; X has {n} rows.")
+        place = {label: i for i, label in enumerate(self.groups.tolist())}
+        try:
+            return np.array([place[label] for label in labels.tolist()], np.int64)
+        except KeyError as error:
+            raise ValueError(
+                f"group {error.args[0]!r} was not fitted; it is not among fits.groups."
+            ) from None
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

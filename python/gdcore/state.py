@@ -75,6 +75,82 @@ class FitState:
         return fields
 
 
+@dataclass(eq=False)
+class ManyState:
+    """Where many descents stand: the fields of `FitState`, one entry or row a problem.
+
+    Attributes
+    ----------
+    params : ndarray, shape (count, p)
+    velocity : ndarray, shape (count, p) or (0, 0)
+        Empty without momentum.
+    moving : ndarray of uint8, shape (count,)
+        Whether a problem's velocity is one: it made a step with momentum.
+    epoch : ndarray of int64, shape (count,)
+    first_norm : ndarray of float64, shape (count,)
+    first_loss, last_loss : ndarray, shape (count,)
+    """
+
+    params: Floats
+    velocity: Floats
+    moving: Any
+    epoch: Any
+    first_norm: Floats
+    first_loss: Floats
+    last_loss: Floats
+
+    @classmethod
+    def at(cls, params: Floats) -> ManyState:
+        """Return the state before any step."""
+        count, dtype = len(params), params.dtype
+        unknown = np.full(count, np.nan, dtype)
+        return cls(
+            params,
+            np.empty((0, 0), dtype),
+            np.zeros(count, np.uint8),
+            np.zeros(count, np.int64),
+            np.full(count, -1.0),
+            unknown,
+            unknown.copy(),
+        )
+
+    def fits(self, count: int, size: int, dtype: np.dtype[Any]) -> bool:
+        """Whether this is a state of so many problems with so many parameters of that dtype."""
+        return self.params.shape == (count, size) and self.params.dtype == dtype
+
+    def copy(self) -> ManyState:
+        """Return a state with arrays of its own."""
+        return ManyState(*(array.copy() for array in self.as_dict().values()))
+
+    def part(self, part: slice) -> ManyState:
+        """Return the state of some of the problems."""
+        return ManyState(*(array[part] for array in self.as_dict().values()))
+
+    def put(self, part: slice, states: dict[str, Any]) -> None:
+        """Take over where some of the problems stand now."""
+        if states["velocity"].size and not self.velocity.size:
+            self.velocity = np.zeros_like(self.params)
+        for name, array in self.as_dict().items():
+            if states[name].size:
+                array[part] = states[name].reshape(array[part].shape)
+
+    def one(self, i: int) -> FitState:
+        """Return the state of one problem."""
+        moving = self.velocity.size and self.moving[i]
+        return FitState(
+            params=self.params[i].copy(),
+            velocity=self.velocity[i].copy() if moving else np.empty(0),
+            epoch=int(self.epoch[i]),
+            first_norm=float(self.first_norm[i]),
+            first_loss=float(self.first_loss[i]),
+            last_loss=float(self.last_loss[i]),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as the core takes them."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
 class Unsaved:
     """What keeps the state of a fit that asked for no checkpoint: nothing."""
 

@@ -26,6 +26,9 @@ class Status(IntEnum):
         The columns of X are linearly dependent; the weights are those of least norm.
     EMPTY
         There were no rows to learn from; the weights are the start.
+    INVALID
+        Among many problems, one whose data holds NaN or infinity, or whose squares overflow; its
+        weights are NaN. A single such problem is a ValueError.
 
     Examples
     --------
@@ -43,6 +46,7 @@ class Status(IntEnum):
     STALLED = 3
     SINGULAR = 4
     EMPTY = 5
+    INVALID = 6
 
     def __str__(self) -> str:
         return self.name
@@ -71,6 +75,7 @@ _ADVICE = {
         "or add weight_decay."
     ),
     Status.EMPTY: "Pass at least one row.",
+    Status.INVALID: "Drop or fill rows with NaN or infinity; scale columns that overflow.",
 }
 
 

@@ -1,0 +1,96 @@
+"""Labels to groups of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gdcore import _core
+
+Ints = npt.NDArray[np.int64]
+
+
+def group_rows(given: Any, n: int) -> tuple[Any, Ints, Ints | None]:
+    """Return the labels, each one's start in an order of the rows, and that (None: as they lie)."""
+    labels, codes = factorize(given, n)
+    if n and np.all(codes[1:] >= codes[:-1]):
+        starts = np.searchsorted(codes, np.arange(len(labels) + 1))
+        return labels, starts.astype(np.int64), None
+    starts, order = _core.rows_by_group(codes, len(labels))
+    return labels, starts, order
+
+
+def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
+    """Return the different labels, sorted where they can be, and for each row which it has."""
+    array = given if isinstance(given, np.ndarray) else _as_labels(given)
+    if array.shape != (n,):
+        raise ValueError(
+            f"{name} has shape {array.shape}; it must be ({n},), one label for each row of X."
+        )
+    if array.dtype.kind == "O":
+        return _factorize_objects(array, name)
+    missing = np.isnan(array) if array.dtype.kind in "fcmM" else np.zeros(n, bool)
+    if missing.any():
+        raise _missing(missing, name)
+    if array.dtype.kind in "iub":
+        return _factorize_integers(array)
+    labels, codes = np.unique(array, return_inverse=True)
+    return labels, codes.astype(np.int64).reshape(n)
+
+
+def _as_labels(given: Any) -> npt.NDArray[Any]:
+    """Return labels of one type as its array, what NumPy would convert to another as objects."""
+    try:
+        array = np.asarray(given)
+    except ValueError:  # tuples of several lengths
+        array = np.empty(0)
+    kinds = {type(label) for label in given} if array.dtype.kind in "US" or array.ndim != 1 else {0}
+    if len(kinds) == 1 and array.ndim == 1:
+        return array
+    objects = np.empty(len(given), object)
+    objects[:] = list(given)
+    return objects
+
+
+def _factorize_integers(array: npt.NDArray[Any]) -> tuple[Any, Ints]:
+    if not len(array):
+        return array, np.empty(0, np.int64)
+    low, high = int(array.min()), int(array.max())
+    if high - low > 4 * len(array) + 1024:
+        labels, codes = np.unique(array, return_inverse=True)
+        return labels, codes.astype(np.int64)
+    at = array.astype(np.int64) - low if array.dtype.kind != "u" else (array - low).astype(np.int64)
+    present = np.bincount(at, minlength=high - low + 1) > 0
+    if present.all():
+        return np.arange(low, high + 1).astype(array.dtype), at
+    place = np.cumsum(present) - 1
+    return (np.flatnonzero(present) + low).astype(array.dtype), place[at].astype(np.int64)
+
+
+def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
+    missing = np.array([label is None or label != label for label in array], bool)
+    if missing.any():
+        raise _missing(missing, name)
+    try:
+        found = dict.fromkeys(array)
+    except TypeError as error:
+        raise TypeError(
+            f"a group label cannot be hashed ({error}); use tuples or strings."
+        ) from None
+    try:
+        ordered = sorted(found)
+    except TypeError:  # of several types: as they come
+        ordered = list(found)
+    place = {label: i for i, label in enumerate(ordered)}
+    labels = np.empty(len(ordered), object)
+    labels[:] = ordered
+    return labels, np.fromiter((place[label] for label in array), np.int64, len(array))
+
+
+def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
+    return ValueError(
+        f"{name} has {int(missing.sum())} missing labels, the first in row "
+        f"{int(np.flatnonzero(missing)[0])}; drop those rows, or give them a label of their own."
+    )

@@ -1,0 +1,412 @@
+"""Many independent problems, each fitted as if it were alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gdcore import _core
+from gdcore.kernels import Floats
+from gdcore.learning_rate import fast_rate
+from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.problem import broadcast_offset, checked_weights
+from gdcore.progress import Progress
+from gdcore.result import Fits, History
+from gdcore.sgd import SGD, rate_at
+from gdcore.state import ManyState
+from gdcore.status import FitInterrupted, Status
+
+Ints = npt.NDArray[np.int64]
+
+BLOCK_BYTES = 32 << 20  # of second moments at a time
+RECORD_BYTES = 64 << 20  # the most that recorded losses may take
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Problems of one dtype and one number of features and targets.
+
+    Either stacked, with the problems as first dimension: X (count, n, d), y (count, n, t),
+    offset (count, n, t), sample_weight (count, n). Or one table of all rows, X (rows, d) and so on:
+    problem i has the rows ``order[starts[i]:starts[i + 1]]``, in that order.
+    """
+
+    X: Floats
+    y: Floats
+    offset: Floats | None
+    sample_weight: Floats | None
+    fit_intercept: bool
+    reduction: str
+    several: bool  # y came with a dimension of targets
+    starts: Ints | None = None
+    order: Ints | None = None
+
+    @property
+    def count(self) -> int:
+        """Problems."""
+        return len(self.X) if self.starts is None else len(self.starts) - 1
+
+    @property
+    def n(self) -> Ints:
+        """Rows of each."""
+        if self.starts is None:
+            return np.full(self.count, self.X.shape[1])
+        return np.diff(self.starts)
+
+    @property
+    def d(self) -> int:
+        """Features."""
+        return int(self.X.shape[-1])
+
+    @property
+    def t(self) -> int:
+        """Targets."""
+        return int(self.y.shape[-1])
+
+    @property
+    def size(self) -> int:
+        """Parameters of each, intercepts included."""
+        return (self.d + self.fit_intercept) * self.t
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.X.dtype
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """(d,) or (d, t), of each."""
+        return (self.d, self.t) if self.several else (self.d,)
+
+    def blocks(self) -> Iterator[slice]:
+        """Ranges of problems whose second moments fit into memory together."""
+        p = self.d + 1
+        bytes_each = 16 * (p * (p + 8) + 4 * p * (self.t + 1)) + 256
+        step = max(64, BLOCK_BYTES // bytes_each)
+        for begin in range(0, self.count, step):
+            yield slice(begin, min(begin + step, self.count))
+
+    def core(self, part: slice, gram: bool) -> _core.Many:
+        """Hand some of the problems to the core."""
+        starts = None if self.starts is None else self.starts[part.start : part.stop + 1]
+
+        def some(array: Any) -> Any:
+            return array if array is None or starts is not None else array[part]
+
+        return _core.Many(
+            some(self.X),
+            some(self.y),
+            some(self.offset),
+            some(self.sample_weight),
+            self.fit_intercept,
+            self.reduction,
+            starts,
+            self.order,
+            gram,
+        )
+
+    def unpack(self, params: Floats) -> tuple[Floats, Floats]:
+        """Split parameters (..., p) into weights and intercept."""
+        split, lead = self.d * self.t, params.shape[:-1]
+        weights = params[..., :split].reshape(*lead, *self.weights_shape).copy()
+        targets = self.weights_shape[1:]
+        if not self.fit_intercept:
+            return weights, np.zeros((*lead, *targets), self.dtype)
+        return weights, params[..., split:].reshape(*lead, *targets).copy()
+
+
+def fit_many(
+    problems: Problems,
+    sgd: SGD,
+    options: Options,
+    start: ManyState,
+    progress: bool | Callable[[int, int, float], None],
+) -> Fits:
+    """Fit every problem, a block of them at a time."""
+    run = _Run(problems, sgd.each(problems.count), options, start)
+    try:
+        with Progress.make(progress, 0, problems.count) as bar:
+            work = run.solve if options.method == "exact" else run.block
+            for part in problems.blocks():
+                work(part, bar)
+    except KeyboardInterrupt:
+        raise FitInterrupted(run.result()) from None
+    return run.result()
+
+
+def start_of(init: Any, problems: Problems) -> ManyState:
+    """Return the state to start from, its parameters checked against the problems' shapes."""
+    count, targets = problems.count, problems.weights_shape[1:]
+    intercept: Any = 0.0
+    if isinstance(init, Fits):
+        state: ManyState | None = init.state
+        if state is not None and state.fits(count, problems.size, problems.dtype):
+            return state.copy()
+        weights, intercept = init.weights, init.intercept
+    elif isinstance(init, tuple) and len(init) == 2:
+        weights, intercept = init
+    else:
+        weights = np.zeros(problems.weights_shape) if init is None else init
+    weights, intercept = _core.prepare(("init weights", weights), ("init intercept", intercept))
+    try:
+        weights = np.broadcast_to(weights, (count, *problems.weights_shape))
+        intercept = np.broadcast_to(intercept, (count, *targets))
+    except ValueError:
+        raise ValueError(
+            f"init has weights of shape {weights.shape} and an intercept of shape "
+            f"{intercept.shape}; they must broadcast to {(count, *problems.weights_shape)} and "
+            f"{(count, *targets)}."
+        ) from None
+    if not problems.fit_intercept and np.any(intercept):
+        raise ValueError(
+            "init has an intercept but fit_intercept is False; pass it as offset to keep it fixed."
+        )
+    if not (
+        isinstance(init, Fits) or (np.isfinite(weights).all() and np.isfinite(intercept).all())
+    ):
+        raise ValueError("init holds NaN or infinity; pass finite weights and intercept.")
+    parts = [weights.reshape(count, -1)]
+    if problems.fit_intercept:
+        parts.append(intercept.reshape(count, -1))
+    params = np.nan_to_num(np.concatenate(parts, axis=1).astype(problems.dtype), nan=0.0)
+    return ManyState.at(params)
+
+
+def stacked(
+    X_given: npt.ArrayLike,
+    y_given: npt.ArrayLike,
+    offset: npt.ArrayLike | None,
+    sample_weight: npt.ArrayLike | None,
+    fit_intercept: bool,
+    reduction: str,
+) -> Problems:
+    """Check X (count, n, d) and y (count, n) or (count, n, t); ValueError says what to change."""
+    X, y, fixed, weight = _core.prepare(
+        ("X", X_given),
+        ("y", y_given),
+        ("offset", offset, True),
+        ("sample_weight", sample_weight, True),
+    )
+    if y.ndim not in (2, 3) or y.shape[:2] != X.shape[:2]:
+        raise ValueError(
+            f"y has shape {y.shape} and X {X.shape}; with X (count, n, d), y must be (count, n), "
+            "or (count, n, t) for several targets."
+        )
+    several = y.ndim == 3
+    if several and y.shape[2] == 0:
+        raise ValueError(f"y has shape {y.shape}: there is no target to fit.")
+    if X.shape[2] == 0 and not fit_intercept:
+        raise ValueError(
+            f"X has shape {X.shape} and fit_intercept is False: there is nothing to fit."
+        )
+    if fixed is not None:
+        fixed = broadcast_offset(fixed, y.shape)
+    if weight is not None:
+        weight = checked_weights(weight, X.shape[:2])
+    if not several:
+        y = y[..., None]
+        fixed = None if fixed is None else fixed[..., None]
+    return Problems(X, y, fixed, weight, bool(fit_intercept), reduction, several)
+
+
+class _Run:
+    """The results so far, and the work on one block more."""
+
+    def __init__(self, problems: Problems, sgd: SGD, options: Options, start: ManyState) -> None:
+        self.problems, self.sgd, self.options = problems, sgd, options
+        self.start, self.state = start, start.copy()
+        count, dtype = problems.count, problems.dtype
+        self.gram = options.method == "gram" or (
+            options.method == "auto" and options.batch_size is None
+        )
+        records = options.epochs // options.history if options.history else 0
+        if options.method == "exact":
+            records = 0
+        self.records = records if records * count * dtype.itemsize <= RECORD_BYTES else 0
+        self.losses = np.full((count, self.records), np.nan, dtype)
+        self.loss = np.full(count, np.nan, dtype)
+        self.lr = np.full(count, np.nan)
+        self.limit = np.full(count, np.nan)
+        self.status = np.full(count, Status.MAX_EPOCHS, np.int8)
+        self.streamed = np.full(count, not self.gram)
+
+    def solve(self, part: slice, bar: Progress) -> None:
+        """Solve the problems of one block in closed form."""
+        threads = self.options.n_threads or 0
+        many = self.problems.core(part, True)
+        while not many.survey(False, False, BLOCK_SECONDS, threads):
+            pass
+        empty, finite, _ = (flag.astype(bool) for flag in many.surveyed()[3:])
+        many.start(self._states(part, empty | ~finite), **self._settings(part, np.ones(1)))
+        try:
+            done = False
+            while not done:
+                done = many.solve(BLOCK_SECONDS, threads)
+                bar.update(part.start + many.done, math.nan)
+        finally:
+            self._keep(part, many.states(), empty, finite)
+            size = self.problems.size // self.problems.t
+            status = self.status[part]
+            status[(status == Status.CONVERGED) & (many.rank < size)] = Status.SINGULAR
+
+    def block(self, part: slice, bar: Progress) -> None:
+        """Fit the problems of one block."""
+        threads = self.options.n_threads or 0
+        many = self.problems.core(part, self.gram)
+        curved = isinstance(self.sgd.lr, str)
+        steep = curved and self.options.batch_size is not None
+        while not many.survey(curved, steep, BLOCK_SECONDS, threads):
+            pass
+        curvature, error, steepest, *flags = many.surveyed()
+        empty, finite, streamed = (flag.astype(bool) for flag in flags)
+        self.streamed[part] = streamed
+        rate = self._rates(part, curvature + error, steepest)
+        if curved:
+            self.limit[part] = self.sgd_of(part).stability_limit(curvature)
+            finite &= np.isfinite(rate)
+        many.start(self._states(part, empty | ~finite), **self._settings(part, rate))
+        try:
+            done = False
+            while not done:
+                done = many.advance(BLOCK_SECONDS, threads)
+                bar.update(part.start + many.done, math.nan)
+        finally:
+            self._keep(part, many.states(), empty, finite)
+
+    def _states(self, part: slice, skip: Any) -> dict[str, Any]:
+        return self.state.part(part).as_dict() | {"skipped": skip}
+
+    def _settings(self, part: slice, rate: Floats) -> dict[str, Any]:
+        options, sgd = self.options, self.sgd
+        return {
+            "lr": rate,
+            "schedule": callable(sgd.lr),
+            "tol": self._each(-1.0 if options.tol is None else options.tol, part),
+            "weight_decay": self._each(sgd.weight_decay, part),
+            "epochs": int(options.epochs),
+            "records": self.records,
+            "momentum": sgd.momentum,
+            "dampening": sgd.dampening,
+            "nesterov": sgd.nesterov,
+            "maximize": sgd.maximize,
+            "stop_on_equal_loss": options.stop == "loss_equal",
+            "history": int(options.history) if self.records else 0,
+            "batch_size": options.batch_size or 0,
+            "shuffle": options.shuffle,
+            "seed": int(options.seed),
+        }
+
+    def sgd_of(self, part: slice) -> SGD:
+        """Return the options of some of the problems."""
+        decay = self.sgd.weight_decay
+        if not isinstance(decay, np.ndarray):
+            return self.sgd
+        values = {f.name: getattr(self.sgd, f.name) for f in fields(SGD)}
+        return SGD(**(values | {"lr": "auto", "weight_decay": decay[part]}))
+
+    def _each(self, value: Any, part: slice) -> Floats:
+        count = part.stop - part.start
+        if isinstance(value, np.ndarray):
+            return value[part]
+        return np.full(count, value, np.float64)
+
+    def _rates(self, part: slice, curvature: Floats, steepest: Floats) -> Floats:
+        """One rate a problem, or one an epoch if lr is a schedule."""
+        lr = self.sgd.lr
+        if callable(lr):
+            first = self.start.epoch[part]
+            if np.any(first != first[:1]):
+                raise ValueError(
+                    "init holds problems that ran different numbers of epochs, so that one lr "
+                    "schedule cannot go on for all; pass init=(weights, intercept)."
+                )
+            begin = int(first[0]) if len(first) else 0
+            return np.array([rate_at(lr, begin + e) for e in range(self.options.epochs)])
+        if not isinstance(lr, str):
+            return self._each(lr, part)
+        n, batch = self.problems.n[part], self.options.batch_size
+        share: Any = 1.0
+        if batch is not None and self.problems.reduction in ("sum", "half_sum"):
+            size = np.minimum(batch, n)
+            share, steepest = size / np.maximum(n, 1), steepest * size
+        rate = fast_rate(self.sgd_of(part), curvature * share, steepest, n, batch)
+        return np.where(np.isinf(rate) & (curvature == 0), 1.0, rate)
+
+    def _keep(self, part: slice, states: dict[str, Any], empty: Any, finite: Any) -> None:
+        self.state.put(part, states)
+        self.loss[part], self.lr[part] = states["loss"], states["lr"]
+        self.losses[part] = states["losses"].reshape(-1, self.records)
+        status = OUTCOMES[states["outcome"]]
+        at_start = np.isnan(states["lr"]) & (status == Status.DIVERGED)
+        status[at_start | ~finite] = Status.INVALID
+        status[empty] = Status.EMPTY
+        rising = (status == Status.MAX_EPOCHS) & ~(states["loss"] <= states["first_loss"])
+        for i in np.flatnonzero(rising & ~np.isnan(states["loss"])):
+            if not states["lr"][i] <= self._limit(part.start + int(i)):
+                status[i] = Status.DIVERGED
+        self.status[part] = status
+        self.state.params[part][status == Status.INVALID] = np.nan
+
+    def _limit(self, i: int) -> float:
+        """Stability limit of one problem, found when it is needed."""
+        if np.isnan(self.limit[i]):
+            one = self.problems.core(slice(i, i + 1), self.gram)
+            while not one.survey(True, False, BLOCK_SECONDS, self.options.n_threads or 0):
+                pass
+            limit = self.sgd_of(slice(i, i + 1)).stability_limit(one.surveyed()[0])
+            self.limit[i] = limit[0]
+        return float(self.limit[i])
+
+    def result(self) -> Fits:
+        """Return what is known now; problems not reached are at their start."""
+        weights, intercept = self.problems.unpack(self.state.params)
+        epoch = np.arange(1, self.records + 1) * self.options.history
+        return Fits(
+            weights=weights,
+            intercept=intercept,
+            loss=self.loss,
+            epochs=self.state.epoch,
+            status=self.status,
+            lr=self.lr,
+            history=History(epoch.astype(np.int64), self.losses),
+            method=self._method(),
+            method_reason=self._reason(),
+            stability_limit=self.limit,
+            fit_intercept=self.problems.fit_intercept,
+            state=self.state,
+            rows=self.problems.n,
+        )
+
+    def _method(self) -> str:
+        if self.options.method == "exact":
+            return "exact"
+        return "gram" if self.gram else "stream"
+
+    def _reason(self) -> str:
+        if self.options.method == "exact":
+            return "method='exact' was asked for."
+        if not self.gram:
+            asked = self.options.method == "stream"
+            return "method='stream' was asked for." if asked else "mini-batches read their rows."
+        text = "one pass over the rows serves all epochs."
+        count = int(self.streamed.sum())
+        if count:
+            text += f" {count} problems leave the range of {self.problems.dtype} and were streamed."
+        return text
+
+
+OUTCOMES = np.array(
+    [
+        Status.MAX_EPOCHS,
+        Status.CONVERGED,
+        Status.MAX_EPOCHS,
+        Status.DIVERGED,
+        Status.STALLED,
+    ],
+    np.int8,
+)
