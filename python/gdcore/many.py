@@ -340,7 +340,7 @@ class _Run:
     def _keep(self, part: slice, states: dict[str, Any], empty: Any, finite: Any) -> None:
         self.state.put(part, states)
         self.loss[part], self.lr[part] = states["loss"], states["lr"]
-        self.losses[part] = states["losses"].reshape(-1, self.records)
+        self.losses[part] = states["losses"].reshape(self.losses[part].shape)
         status = OUTCOMES[states["outcome"]]
         at_start = np.isnan(states["lr"]) & (status == Status.DIVERGED)
         status[at_start | ~finite] = Status.INVALID
