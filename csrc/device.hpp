@@ -134,6 +134,10 @@ struct Device {
   // made, not read.
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
               const SgdOptions&);
+  // At most so many epochs, fewer if one lane's next epoch may be its last: the epochs done. A bit
+  // of `ending` for each such lane. Null where a device has no lanes.
+  std::int64_t (*quadratic_lanes)(const QuadraticLanes<T>& lanes, std::int64_t epochs,
+                                  unsigned* ending);
   // body(context) on each of the threads worth starting for so many tasks of so much work in all.
   void (*each_thread)(int64_t tasks, int64_t work, void (*body)(void*), void* context);
 };

@@ -16,4 +16,27 @@ struct QuadraticArgs {
   std::int64_t w_stride;
 };
 
+constexpr int most_lane_params = 16;
+
+// Descents on `lanes` quadratics side by side, entry j of lane l at j * lanes + l: as far as
+// nothing ends. What is to be done then is for others to know.
+template <class T>
+struct QuadraticLanes {
+  static constexpr int lanes = 8;
+
+  std::int64_t p;
+  unsigned active;                 // a bit for each lane with a problem
+  const double *G, *c, *s;         // (p, p), (p) and (1) of each lane; low parts behind them
+  const double *divisor, *factor;  // of the loss and the gradient
+  const double *lr, *decay, *tol;  // tol below 0: none
+  bool has_momentum, nesterov, stop_on_equal_loss;
+  T momentum, damped;
+
+  T *w, *velocity, *previous;  // (p)
+  double* first_norm;          // below 0: not known yet
+  T *first_loss, *last_loss;
+  std::uint8_t *moving, *moved;  // has a velocity; the last step changed some bit
+  T* losses;                     // (epochs) of each lane, or null
+};
+
 }  // namespace gdcore

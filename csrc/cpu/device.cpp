@@ -8,6 +8,11 @@
 namespace gdcore {
 namespace {
 
+template <class T>
+int64_t quadratic_lanes(const QuadraticLanes<T>& lanes, int64_t epochs, unsigned* ending) {
+  return isa<T>().quadratic_lanes(lanes, epochs, ending);
+}
+
 void each_thread(int64_t tasks, int64_t work, void (*body)(void*), void* context) {
   const int threads = threads_for(tasks, work);
   parallel_for(threads, threads, [&](int64_t, int64_t, int) { body(context); });
@@ -17,9 +22,9 @@ void each_thread(int64_t tasks, int64_t work, void (*body)(void*), void* context
 
 template <class T>
 const Device<T>& cpu_device() {
-  static constexpr Device<T> table{cpu::matmul<T>,      cpu::mse<T>,     cpu::linear<T>,
-                                   cpu::linear_each<T>, cpu::moments<T>, cpu::quadratic<T>,
-                                   cpu::sgd<T>,         each_thread};
+  static constexpr Device<T> table{cpu::matmul<T>,      cpu::mse<T>,        cpu::linear<T>,
+                                   cpu::linear_each<T>, cpu::moments<T>,    cpu::quadratic<T>,
+                                   cpu::sgd<T>,         quadratic_lanes<T>, each_thread};
   return table;
 }
 template const Device<float>& cpu_device<float>();

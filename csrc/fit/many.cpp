@@ -16,9 +16,24 @@ struct Many<T>::One {
   std::optional<Spectrum<T>> spectrum;
   std::optional<Descent<T>> descent;
   std::optional<Exact<T>> exact;
+  int64_t target = 0, left = 0,
+          recorded = 0;  // epochs; those still to run in lanes; losses of those
 };
 
 namespace {
+
+class Deadline {
+ public:
+  explicit Deadline(double seconds) : seconds_(seconds) {}
+  double left() const {
+    return seconds_ - std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start_ = Clock::now();
+  double seconds_;
+};
 
 template <class T>
 void move(Matrix<const T>& m, int64_t elements) {
@@ -109,33 +124,47 @@ bool Many<T>::take(int64_t& i) {
   return true;
 }
 
-// work(i, seconds left) -> done, for every problem, on threads; true when none is left.
 template <class T>
-template <class Work>
-bool Many<T>::in_turns(double seconds, Work&& work) {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  auto turn = [&] {
-    const FpEnv env;
-    int64_t i;
-    while (take(i)) {
-      const double left = seconds - std::chrono::duration<double>(Clock::now() - start).count();
-      const bool finished = left > 0 && work(i, left);
-      const std::lock_guard lock(mutex_);
-      done_ += finished;
-      if (finished) continue;
-      paused_.push_back(i);
-      return;
-    }
-  };
+void Many<T>::put(int64_t i, bool done) {
+  const std::lock_guard lock(mutex_);
+  if (done)
+    ++done_;
+  else
+    paused_.push_back(i);
+}
+
+// turn() on threads, each of which takes problems and puts them back; true when none is left.
+template <class T>
+template <class Turn>
+bool Many<T>::on_threads(Turn&& turn) {
   const Problem<T>& p = rows_.all;
   const int64_t rows = rows_.starts.empty() ? p.n * rows_.count : p.n;
   device<T>().each_thread(
       rows_.count, rows * (p.d + 1) * p.t * 8,
-      [](void* context) { (*static_cast<decltype(turn)*>(context))(); }, &turn);
+      [](void* context) {
+        const FpEnv env;
+        (*static_cast<std::remove_reference_t<Turn>*>(context))();
+      },
+      &turn);
   if (done_ < rows_.count) return false;
   next_ = done_ = 0;
   return true;
+}
+
+// work(i, seconds left) -> done, for every problem.
+template <class T>
+template <class Work>
+bool Many<T>::in_turns(double seconds, Work&& work) {
+  const Deadline deadline(seconds);
+  return on_threads([&] {
+    int64_t i;
+    while (take(i)) {
+      const double left = deadline.left();
+      const bool finished = left > 0 && work(i, left);
+      put(i, finished);
+      if (!finished) return;
+    }
+  });
 }
 
 template <class T>
@@ -199,7 +228,17 @@ void Many<T>::start(ManyOptions options, ManyStates<T> states) {
 
 template <class T>
 bool Many<T>::advance(double seconds) {
+  if (!options_.schedule && Lanes<T>::serve(rows_.all, options_.common))
+    return on_threads([&] { advance_lanes(seconds); });
   return in_turns(seconds, [&](int64_t i, double left) { return advance_one(i, left); });
+}
+
+template <class T>
+DescentOptions Many<T>::options_of(int64_t i) const {
+  DescentOptions options = options_.common;
+  options.tol = options_.tol[i];
+  options.sgd.weight_decay = options_.weight_decay[i];
+  return options;
 }
 
 template <class T>
@@ -207,15 +246,8 @@ bool Many<T>::advance_one(int64_t i, double seconds) {
   if (options_.skip[i]) return true;
   One& one = open(i);
   if (!one.descent) {
-    DescentOptions options = options_.common;
-    options.tol = options_.tol[i];
-    options.sgd.weight_decay = options_.weight_decay[i];
-    one.descent.emplace(one.problem, options, state_of(i), states_.epoch[i] + options_.epochs,
-                        std::move(one.quadratic));
-    if (options_.schedule)
-      one.descent->set_schedule(states_.epoch[i], options_.lr);
-    else
-      one.descent->set_constant_lr(options_.lr[i]);
+    one.target = states_.epoch[i] + options_.epochs;
+    descend_from(i, state_of(i));
   }
   const Outcome outcome = one.descent->advance(seconds);
   if (outcome == Outcome::running) return false;
@@ -224,6 +256,77 @@ bool Many<T>::advance_one(int64_t i, double seconds) {
   if (one.descent->loss_doubtful()) states_.loss[i] = loss_of_rows(i);
   ones_[i].reset();
   return true;
+}
+
+template <class T>
+void Many<T>::descend_from(int64_t i, DescentState<T> state) {
+  One& one = open(i);
+  one.descent.emplace(one.problem, options_of(i), std::move(state), one.target,
+                      std::move(one.quadratic));
+  one.quadratic.reset();
+  if (options_.schedule)
+    one.descent->set_schedule(states_.epoch[i], options_.lr);
+  else
+    one.descent->set_constant_lr(options_.lr[i]);
+}
+
+// Problems that lanes can serve go through them to where they may end, and from there on, like all
+// others, through Descent.
+template <class T>
+void Many<T>::advance_lanes(double seconds) {
+  const Deadline deadline(seconds);
+  Lanes<T> lanes(rows_.all.size(), options_.common);
+  int64_t who[Lanes<T>::count];
+  while (true) {
+    for (int lane = 0; lane < Lanes<T>::count; ++lane) {
+      int64_t& i = who[lane];
+      while (!lanes.holds(lane) && deadline.left() > 0 && take(i)) {
+        if (!options_.skip[i] && load_lane(lanes, lane, i)) break;
+        put(i, advance_one(i, deadline.left()));
+      }
+    }
+    if (lanes.empty()) return;
+    int64_t epochs = Lanes<T>::most_epochs;
+    for (int lane = 0; lane < Lanes<T>::count; ++lane)
+      if (lanes.holds(lane)) epochs = std::min(epochs, ones_[who[lane]]->left);
+    unsigned ending;
+    const int64_t done = lanes.run(epochs, ending);
+    const bool late = deadline.left() <= 0;
+    for (int lane = 0; lane < Lanes<T>::count; ++lane) {
+      if (!lanes.holds(lane)) continue;
+      const int64_t i = who[lane];
+      record(lanes, lane, i, done);
+      if (!late && ones_[i]->left > 0 && !(ending >> lane & 1)) continue;
+      DescentState<T> state = lanes.unload(lane);
+      state.epoch += states_.epoch[i];
+      descend_from(i, std::move(state));
+      put(i, advance_one(i, late ? 0 : deadline.left()));
+    }
+  }
+}
+
+template <class T>
+bool Many<T>::load_lane(Lanes<T>& lanes, int lane, int64_t i) {
+  One& one = open(i);
+  if (!one.quadratic || one.descent || options_.epochs == 0) return false;
+  LinearSums sums;
+  sums.sample_weight = one.quadratic->sample_weight();
+  const Scale scale = scale_of(one.problem.reduction, one.problem.count(one.problem.n, sums));
+  one.target = states_.epoch[i] + options_.epochs;
+  one.left = options_.epochs;
+  lanes.load(lane, *one.quadratic, scale, options_of(i), options_.lr[i], state_of(i));
+  return true;
+}
+
+// Keeps the losses of the epochs that lanes ran.
+template <class T>
+void Many<T>::record(const Lanes<T>& lanes, int lane, int64_t i, int64_t epochs) {
+  One& one = *ones_[i];
+  const int64_t every = options_.common.history;
+  for (int64_t e = 0; e < epochs && options_.records > 0; ++e)
+    if ((one.target - one.left + e + 1) % every == 0)
+      states_.losses[i * options_.records + one.recorded++] = lanes.loss(lane, e);
+  one.left -= epochs;
 }
 
 template <class T>
@@ -285,8 +388,13 @@ void Many<T>::keep(int64_t i, const Descent<T>& descent) {
   states_.last_loss[i] = state.last_loss;
   states_.lr[i] = state.lr;
   states_.loss[i] = descent.loss();
-  const std::vector<T>& losses = descent.history().loss;
-  std::copy(losses.begin(), losses.end(), states_.losses.begin() + i * options_.records);
+  T* const losses = states_.losses.data() + i * options_.records;
+  const std::vector<T>& later = descent.history().loss;
+  std::copy(later.begin(), later.end(), losses + ones_[i]->recorded);
+  if (options_.records == 0) return;
+  const int64_t every = options_.common.history, first = ones_[i]->target - options_.epochs;
+  std::fill(losses + (state.epoch / every - first / every), losses + options_.records,
+            std::numeric_limits<T>::quiet_NaN());
 }
 
 template <class T>

@@ -8,6 +8,7 @@
 
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
+#include "fit/lanes.hpp"
 #include "fit/spectrum.hpp"
 
 namespace gdcore {
@@ -73,13 +74,21 @@ class Many {
  private:
   struct One;
 
+  template <class Turn>
+  bool on_threads(Turn&& turn);
   template <class Work>
   bool in_turns(double seconds, Work&& work);
   bool take(int64_t& i);
+  void put(int64_t i, bool done);
 
   One& open(int64_t i);
   bool survey_one(int64_t i, bool curvature, bool steepest, Budget& budget);
   bool advance_one(int64_t i, double seconds);
+  void advance_lanes(double seconds);
+  bool load_lane(Lanes<T>& lanes, int lane, int64_t i);
+  void record(const Lanes<T>& lanes, int lane, int64_t i, int64_t epochs);
+  void descend_from(int64_t i, DescentState<T> state);
+  DescentOptions options_of(int64_t i) const;
   bool solve_one(int64_t i, double seconds);
   DescentState<T> state_of(int64_t i) const;
   void keep(int64_t i, const Descent<T>& descent);

@@ -62,6 +62,16 @@ void Quadratic<T>::product(const T* direction, LinearSums& out) {
 }
 
 template <class T>
+void Quadratic<T>::spread(double* G, double* c, double* s, int64_t lanes) const {
+  for (int64_t part = 0; part < 2; ++part) {
+    for (int64_t b = 0; b < p_; ++b)
+      for (int64_t a = 0; a < p_; ++a) *G = G_[(part * p_ + b) * ld_ + a], G += lanes;
+    for (int64_t a = 0; a < p_; ++a) *c = targets_[part * p_ + a], c += lanes;
+    *s = targets_[2 * p_ + part], s += lanes;
+  }
+}
+
+template <class T>
 bool Quadratic<T>::doubtful(double squares) const {
   const double rounding = sizeof(T) == 4 ? 0x1p-52 : 0x1p-100;
   return !(squares > 0x1p24 * static_cast<double>(p_) * rounding * squares_);

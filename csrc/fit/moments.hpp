@@ -18,6 +18,10 @@ class Quadratic {
   // The same for y = 0, one target: the Hessian's product, but for its scale.
   void product(const T* direction, LinearSums& out);
 
+  // Where this quadratic is one of several side by side: see QuadraticLanes.
+  void spread(double* G, double* c, double* s, int64_t lanes) const;
+  double sample_weight() const { return sample_weight_; }
+
   int64_t work() const { return p_ * p_ * t_; }
   // Whether a sum of squares is too small a part of that of y for this arithmetic to know.
   bool doubtful(double squares) const;

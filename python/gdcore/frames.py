@@ -47,7 +47,7 @@ class Table:
         made = [nw.new_series(name, values, backend=backend) for name, values in columns.items()]
         _, first_rows = np.unique(self.codes, return_index=True)
         keys = self.frame.select(self.by)[first_rows.tolist()]
-        return nw.to_native(keys.with_columns(*made))
+        return nw.to_native(nw.maybe_reset_index(keys).with_columns(*made))
 
 
 def read(

@@ -2,6 +2,7 @@
 // namespaces, no templates of the standard library, no dynamic initialisers, so that no code built
 // for a newer CPU is ever shared.
 #include "columns.hpp"
+#include "lanes.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
@@ -36,6 +37,7 @@ namespace gdcore {
                                                                        widen<T>,                  \
                                                                        products<T>,               \
                                                                        quadratic<T>,              \
+                                                                       quadratic_lanes<T>,        \
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \
                                                                        __VA_ARGS__};

@@ -167,6 +167,14 @@ inline vec<double> load_wide(const T* p) {
   return __builtin_convertvector(*reinterpret_cast<const narrow*>(p), vec<double>);
 }
 
+template <class T>
+inline void store_narrow(T* p, vec<double> v) {
+  typedef T narrow
+      __attribute__((vector_size(W<double> * sizeof(T)), aligned(alignof(T)), may_alias));
+  typedef T exact __attribute__((vector_size(W<double> * sizeof(T))));
+  *reinterpret_cast<narrow*>(p) = __builtin_convertvector(v, exact);
+}
+
 // Left to itself the compiler turns the short loops below into vector code for long ones.
 inline void stay_scalar() { asm volatile(""); }
 
