@@ -35,7 +35,7 @@ struct QuadraticLanes {
   T *w, *velocity, *previous;  // (p)
   double* first_norm;          // below 0: not known yet
   T *first_loss, *last_loss;
-  std::uint8_t *moving, *moved;  // has a velocity; the last step changed some bit
+  std::int64_t *moving, *moved;  // 0 or -1: has a velocity; the last step changed some bit
   T* losses;                     // (epochs) of each lane, or null
 };
 

@@ -56,8 +56,8 @@ void Lanes<T>::load(int lane, const Quadratic<T>& quadratic, const Scale& scale,
   }
   view_.first_loss[lane] = state.first_loss;
   view_.last_loss[lane] = state.last_loss;
-  view_.moving[lane] = !state.velocity.empty();
-  view_.moved[lane] = true;
+  view_.moving[lane] = state.velocity.empty() ? 0 : -1;
+  view_.moved[lane] = -1;
   epoch_[lane] = 0;
   view_.active |= 1u << lane;
 }
@@ -79,7 +79,7 @@ DescentState<T> Lanes<T>::unload(int lane) {
   if (epoch_[lane] > 0) {
     state.previous = column(view_.previous);
     state.lr = view_.lr[lane];
-    state.moved = view_.moved[lane];
+    state.moved = view_.moved[lane] != 0;
   }
   view_.active &= ~(1u << lane);
   return state;

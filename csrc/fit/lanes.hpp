@@ -40,7 +40,7 @@ class Lanes {
   QuadraticLanes<T> view_;
   std::vector<double> sums_, scales_;
   std::vector<T> params_, losses_;
-  std::vector<uint8_t> flags_;
+  std::vector<int64_t> flags_;
   int64_t epoch_[count] = {};
 };
 
