@@ -170,9 +170,9 @@ def start_of(init: Any, problems: Problems) -> ManyState:
         isinstance(init, Fits) or (np.isfinite(weights).all() and np.isfinite(intercept).all())
     ):
         raise ValueError("init holds NaN or infinity; pass finite weights and intercept.")
-    parts = [weights.reshape(count, -1)]
+    parts = [weights.reshape(count, problems.d * problems.t)]
     if problems.fit_intercept:
-        parts.append(intercept.reshape(count, -1))
+        parts.append(intercept.reshape(count, problems.t))
     params = np.nan_to_num(np.concatenate(parts, axis=1).astype(problems.dtype), nan=0.0)
     return ManyState.at(params)
 
@@ -350,7 +350,9 @@ class _Run:
             if not states["lr"][i] <= self._limit(part.start + int(i)):
                 status[i] = Status.DIVERGED
         self.status[part] = status
-        self.state.params[part][status == Status.INVALID] = np.nan
+        invalid = status == Status.INVALID
+        self.state.params[part][invalid] = np.nan
+        self.loss[part][invalid] = np.nan
 
     def _limit(self, i: int) -> float:
         """Stability limit of one problem, found when it is needed."""

@@ -326,6 +326,25 @@ class Fits(Fit):
                 prediction += broadcast_offset(fixed, prediction.shape)
         return prediction
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fits to an .npz file, whole or not at all; `gdcore.load` reads them back.
+
+        Parameters
+        ----------
+        path : path-like
+            Taken as it is: no suffix is added.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; what stood there before stays.
+        ValueError
+            If the labels of groups are Python objects.
+        """
+        from gdcore.storage import save_fits
+
+        save_fits(self, path)
+
     def _positions(self, groups: Any, n: int) -> npt.NDArray[np.int64]:
         """Return the problem that each label names."""
         if self.groups is None:
@@ -352,7 +371,7 @@ def load(path: str | os.PathLike[str]) -> Fit:
     Returns
     -------
     Fit
-        The same bits; a warm start goes on as if never saved.
+        The same bits, `Fits` if it was many; a warm start goes on as if never saved.
 
     Raises
     ------
@@ -361,8 +380,11 @@ def load(path: str | os.PathLike[str]) -> Fit:
     ValueError
         If it is not a gdcore fit, is truncated, or has a version this gdcore does not know.
     """
-    from gdcore.storage import load_fit
+    from gdcore.storage import load_fit, load_fits
 
+    many = load_fits(path)
+    if many is not None:
+        return Fits(history=History(**many[1]), **many[0])
     fields, start, history = load_fit(path)
     return Fit(start=Start(*start) if start else None, history=History(**history), **fields)
 

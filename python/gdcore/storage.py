@@ -20,17 +20,21 @@ import numpy as np
 
 from gdcore.kernels import Floats
 from gdcore.sgd import SGD
-from gdcore.state import FitState, Unsaved
+from gdcore.state import FitState, ManyState, Unsaved
 from gdcore.status import Status
 
 if TYPE_CHECKING:
     from gdcore import _core
     from gdcore.problem import Problem
-    from gdcore.result import Fit
+    from gdcore.result import Fit, Fits
 
 FIT_FORMAT = "gdcore-fit"
+MANY_FORMAT = "gdcore-fits"
 CHECKPOINT_FORMAT = "gdcore-checkpoint"
 VERSION = 1
+
+
+ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of many fits
 
 
 def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
@@ -41,13 +45,8 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
         "epochs": fit.epochs,
         "status": fit.status.name,
         "lr": fit.lr,
-        "method": fit.method,
-        "method_reason": fit.method_reason,
         "stability_limit": fit.stability_limit,
-        "fit_intercept": fit.fit_intercept,
-        "feature_names": fit.feature_names,
-        "target_name": fit.target_name,
-    }
+    } | _described(fit)
     arrays = {"weights": fit.weights, "intercept": fit.intercept, "loss": fit.loss}
     arrays |= _present("history_", asdict(fit.history))
     if fit.start is not None:
@@ -57,26 +56,76 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
     _write(path, meta, arrays)
 
 
+def save_fits(fits: Fits, path: str | os.PathLike[str]) -> None:
+    """Write many fits; OSError leaves what stood there before."""
+    if fits.groups is not None and fits.groups.dtype.kind == "O":
+        raise ValueError(
+            "the labels of these groups are Python objects, which a file cannot keep; fit with "
+            "numbers or strings as labels."
+        )
+    meta = {"format": MANY_FORMAT, "version": VERSION} | _described(fits)
+    arrays = {name: getattr(fits, name) for name in ("weights", "intercept", "loss", *ONE_EACH)}
+    arrays |= _present("", {"groups": fits.groups})
+    arrays |= _present("history_", asdict(fits.history))
+    if fits.state is not None:
+        arrays |= _present("state_", fits.state.as_dict())
+    _write(path, meta, arrays)
+
+
+def load_fits(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return the fields of Fits and those of its History; None if the file holds one fit."""
+    try:
+        with _read(path, MANY_FORMAT) as (meta, arrays):
+            state, history = _group("state_", arrays), _group("history_", arrays)
+            names = ("weights", "intercept", "loss", *ONE_EACH)
+            fields = {name: arrays[name] for name in names} | _as_described(meta)
+            fields["groups"] = arrays.get("groups")
+            fields["state"] = ManyState(**state) if state else None
+            history["epoch"], history["loss"]  # the two that there always are
+            return fields, history
+    except OtherFormError:
+        return None
+
+
+def _described(fit: Fit) -> dict[str, Any]:
+    return {
+        "method": fit.method,
+        "method_reason": fit.method_reason,
+        "fit_intercept": fit.fit_intercept,
+        "feature_names": fit.feature_names,
+        "target_name": fit.target_name,
+    }
+
+
+def _as_described(meta: dict[str, Any]) -> dict[str, Any]:
+    names = meta["feature_names"]
+    return {
+        "method": str(meta["method"]),
+        "method_reason": str(meta["method_reason"]),
+        "fit_intercept": bool(meta["fit_intercept"]),
+        "feature_names": None if names is None else tuple(names),
+        "target_name": meta["target_name"],
+    }
+
+
+class OtherFormError(ValueError):
+    """The file is whole, but holds something else."""
+
+
 def load_fit(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Any], tuple[Floats, Any, int] | None, dict[str, Any]]:
     """Return the fields of a Fit, those of its Start if it has one, and those of its History."""
     with _read(path, FIT_FORMAT) as (meta, arrays):
         state, start = _group("state_", arrays), _group("start_", arrays)
-        names = meta["feature_names"]
-        fields = {
+        fields = _as_described(meta) | {
             "weights": arrays["weights"],
             "intercept": arrays["intercept"][()],
             "loss": arrays["loss"][()],
             "epochs": int(meta["epochs"]),
             "status": Status[meta["status"]],
             "lr": float(meta["lr"]),
-            "method": str(meta["method"]),
-            "method_reason": str(meta["method_reason"]),
             "stability_limit": float(meta["stability_limit"]),
-            "fit_intercept": bool(meta["fit_intercept"]),
-            "feature_names": None if names is None else tuple(names),
-            "target_name": meta["target_name"],
             "state": _state(state) if state else None,
         }
         begin = (start["weights"], start["intercept"][()], int(start["epoch"])) if start else None
@@ -225,7 +274,7 @@ def _read(
     path: str | os.PathLike[str], form: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Meta data and arrays of a file of this form; ValueError if it is none."""
-    what = "fit" if form == FIT_FORMAT else "checkpoint"
+    what = "checkpoint" if form == CHECKPOINT_FORMAT else "fit"
     try:
         with open(path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -236,7 +285,7 @@ def _read(
     except Exception:  # whatever a damaged archive makes of NumPy, zipfile, zlib and json
         raise ValueError(f"{path} is no gdcore {what}, or only a part of one.") from None
     if found[0] != form:
-        raise ValueError(f"{path} is a {found[0]} file, not a {form}.")
+        raise OtherFormError(f"{path} is a {found[0]} file, not a {form}.")
     if found[1] != VERSION:
         raise ValueError(
             f"{path} has version {found[1]}; this gdcore reads version {VERSION}: "

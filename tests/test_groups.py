@@ -1,0 +1,258 @@
+"""One model a group: labels of any kind, arrays and data frames, each as if alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gdcore as gd
+from gdcore import Status
+from test_many import alone
+
+N, D, COUNT = 500, 3, 23
+
+
+@pytest.fixture
+def table(rng: np.random.Generator) -> tuple[Any, Any, Any]:
+    """X, y and the group of each row, in no order; one group has a single row."""
+    codes = rng.integers(0, COUNT - 1, N)
+    codes[250] = COUNT - 1
+    X = rng.normal(size=(N, D))
+    return X, X @ np.arange(1.0, D + 1) + codes + 0.1 * rng.normal(size=N), codes
+
+
+def check(fits: gd.Fits, table: tuple[Any, Any, Any], **options: Any) -> None:
+    """Assert that every group has the bits of fitting its rows alone."""
+    X, y, codes = table
+    assert len(fits) == len(np.unique(codes))
+    for i, code in enumerate(np.unique(codes)):
+        rows = codes == code
+        one = alone(X[rows], y[rows], gd.SGD(), **options)
+        assert fits.rows[i] == rows.sum()
+        assert fits.weights[i].tobytes() == one.weights.tobytes(), i
+        assert fits.intercept[i] == one.intercept
+        assert fits.loss[i] == one.loss
+        assert fits.epochs[i] == one.epochs
+
+
+@pytest.mark.parametrize("method", ["gram", "stream", "exact"])
+def test_each_group_is_as_if_alone(table: Any, threads: int, dtype: Any, method: str) -> None:
+    X, y, codes = table
+    table = X.astype(dtype), y.astype(dtype), codes
+    fits = gd.fit_groups(*table, epochs=50, method=method)  # type: ignore[arg-type]
+    assert fits.groups.tolist() == sorted(set(codes.tolist()))
+    check(fits, table, epochs=50, method=method)
+
+
+LABELS: dict[str, Any] = {
+    "int": lambda c: c,
+    "far apart": lambda c: c * 10**12 - 5,
+    "unsigned": lambda c: c.astype(np.uint64) + np.uint64(2**63),
+    "small": lambda c: c.astype(np.int8),
+    "bool": lambda c: c % 2 == 0,
+    "float": lambda c: c * 0.5,
+    "string": lambda c: np.array([f"s{i:02}" for i in c]),
+    "list of strings": lambda c: [f"s{i:02}" for i in c],
+    "dates": lambda c: np.datetime64("2020-01-01") + c,
+    "tuples": lambda c: [(int(i), "x") for i in c],
+    "tuples of lengths": lambda c: [(int(i),) * (1 + i % 2) for i in c],
+    "objects": lambda c: np.array([int(i) for i in c], object),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_labels(table: Any, labels: Any) -> None:
+    X, y, codes = table
+    given = labels(codes)
+    fits = gd.fit_groups(X, y, given, epochs=20)
+    listed = given if isinstance(given, list) else given.tolist()
+    assert fits.groups.tolist() == sorted(set(listed))
+    for i, label in enumerate(fits.groups.tolist()):
+        rows = [j for j, one in enumerate(listed) if one == label]
+        one = alone(X[rows], y[rows], gd.SGD(), epochs=20)
+        assert fits.weights[i].tobytes() == one.weights.tobytes()
+
+
+def test_labels_of_several_types_come_in_their_order(table: Any) -> None:
+    X, y, codes = table
+    labels = [int(c) if c % 2 else f"s{c}" for c in codes]
+    fits = gd.fit_groups(X, y, labels, epochs=5)
+    assert fits.groups.tolist() == list(dict.fromkeys(labels))
+
+
+def test_rows_that_lie_together(table: Any) -> None:
+    X, y, codes = table
+    order = np.argsort(codes, kind="stable")
+    shuffled = gd.fit_groups(X, y, codes, epochs=20)
+    together = gd.fit_groups(X[order], y[order], codes[order], epochs=20)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+    cut = gd.fit_groups(X[order], y[order], offsets=offsets, epochs=20)
+    for other in (together, cut):
+        assert other.weights.tobytes() == shuffled.weights.tobytes()
+        assert other.loss.tobytes() == shuffled.loss.tobytes()
+
+
+def test_empty_groups_and_no_groups() -> None:
+    X, y = np.ones((4, 1)), np.ones(4)
+    fits = gd.fit_groups(X, y, offsets=[0, 2, 2, 4], epochs=5)
+    assert fits.status[1] == Status.EMPTY
+    assert fits.rows.tolist() == [2, 0, 2]
+    assert len(gd.fit_groups(X[:0], y[:0], np.empty(0, int))) == 0
+
+
+def test_fewer_rows_than_parameters(table: Any) -> None:
+    """The least norm from zeros, or ridge regression: as asked."""
+    X, y, codes = table
+    fits = gd.fit_groups(X, y, codes, epochs=5000, tol=1e-12)
+    i = COUNT - 1
+    assert fits.status[i] == Status.SINGULAR
+    Z = np.append(X[250], 1.0)
+    least = Z * y[250] / (Z @ Z)
+    # Descent stops at 1e-12 of the first gradient; the solution is as far off as that and rounding.
+    assert np.abs(np.append(fits.weights[i], fits.intercept[i]) - least).max() <= 1e-10
+    ridge = gd.fit_groups(X, y, codes, gd.SGD(weight_decay=0.1), epochs=5000, tol=1e-12)
+    assert ridge.status[i] == Status.CONVERGED
+    want = np.linalg.solve(2 * np.outer(Z, Z) + 0.1 * np.eye(4), 2 * Z * y[250])
+    assert np.abs(np.append(ridge.weights[i], ridge.intercept[i]) - want).max() <= 1e-10
+
+
+def test_several_targets_offset_and_weights(table: Any, rng: Any) -> None:
+    X, y, codes = table
+    both = np.stack([y, -y], axis=1)
+    offset, weight = rng.normal(size=(N, 2)), rng.integers(1, 3, N).astype(float)
+    fits = gd.fit_groups(X, both, codes, offset=offset, sample_weight=weight, epochs=20)
+    for i in (0, 5, COUNT - 1):
+        rows = codes == i
+        how = {"offset": offset[rows], "sample_weight": weight[rows], "epochs": 20}
+        one = alone(X[rows], both[rows], gd.SGD(), **how)
+        assert fits.weights[i].tobytes() == one.weights.tobytes()
+        assert fits.loss[i] == one.loss
+
+
+def test_settings_of_each_group(table: Any, rng: Any) -> None:
+    X, y, codes = table
+    lr = rng.uniform(0.01, 0.1, COUNT)
+    fits = gd.fit_groups(X, y, codes, gd.SGD(lr=lr), epochs=20)
+    for i in (0, 7):
+        one = alone(X[codes == i], y[codes == i], gd.SGD(lr=float(lr[i])), epochs=20)
+        assert fits.weights[i].tobytes() == one.weights.tobytes()
+
+
+def test_predictions(table: Any) -> None:
+    X, y, codes = table
+    fits = gd.fit_groups(X, y, codes)
+    predicted = fits.predict(X, groups=codes)
+    for i in (0, 9):
+        rows = codes == i
+        assert predicted[rows].tobytes() == fits[i].predict(X[rows]).tobytes()
+    with pytest.raises(ValueError, match="group 77 was not fitted"):
+        fits.predict(X[:1], groups=[77])
+    with pytest.raises(ValueError, match="groups has shape"):
+        fits.predict(X, groups=codes[:-1])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("by", ["name", ["half", "name"]], ids=str)
+def test_frames(table: Any, library: str, by: Any) -> None:
+    """A frame in, a frame of the same library out, one row a group."""
+    module = pytest.importorskip(library)
+    X, y, codes = table
+    columns = {
+        "y": y, "a": X[:, 0], "b": X[:, 1].astype(np.float32), "c": X[:, 2],
+        "name": np.array([f"s{i:02}" for i in codes]), "half": codes % 2,
+    }  # fmt: skip
+    make = module.table if library == "pyarrow" else module.DataFrame
+    frame = make(columns)
+    found = gd.fit_groups(frame, target="y", features=["a", "b", "c"], by=by, epochs=20)
+    assert type(found) is type(frame)
+    read = found.to_pydict() if library == "pyarrow" else {
+        name: list(found[name]) for name in found.columns
+    }  # fmt: skip
+    keys = [by] if isinstance(by, str) else by
+    assert list(read) == [*keys, "weight_a", "weight_b", "weight_c", "intercept", "loss", "n",
+                          "status"]  # fmt: skip
+    want = np.stack([X[:, 0], X[:, 1].astype(np.float32), X[:, 2]], axis=1)
+    rows = sorted({tuple(columns[k][i] for k in keys) for i in range(N)})
+    assert [tuple(read[k][i] for k in keys) for i in range(len(rows))] == rows
+    for i, name in enumerate(read["name"]):
+        mine = columns["name"] == name
+        one = alone(want[mine], y[mine], gd.SGD(), epochs=20)
+        assert read["weight_b"][i] == one.weights[1]
+        assert read["loss"][i] == one.loss
+        assert read["n"][i] == mine.sum()
+
+
+def bad_frames() -> dict[str, tuple[dict[str, Any], str]]:
+    return {
+        "no column": ({"features": ["q"]}, "no column 'q'; it has 'y', 'a', 's'"),
+        "text": ({"features": ["s"]}, "'s' holds"),
+        "gaps": ({"target": "gap"}, "'gap' has 1 missing"),
+        "gaps in by": ({"by": "hole"}, "'hole' of by has 1 missing"),
+        "not all": ({"by": None}, "needs all of"),
+        "none": ({"features": []}, "at least one column"),
+        "arrays too": ({"y": [1.0]}, "leave out y, groups and offsets"),
+        "a clash": ({"by": "n"}, "'n' of by has the name of a result"),
+    }
+
+
+@pytest.mark.parametrize(("change", "message"), bad_frames().values(), ids=bad_frames())
+def test_bad_frames(change: dict[str, Any], message: str) -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"y": [1.0, 2.0], "a": [1.0, 3.0], "s": ["u", "v"],
+                              "gap": [1.0, None], "hole": ["u", None], "n": [1, 2]})  # fmt: skip
+    arguments: dict[str, Any] = {"target": "y", "features": ["a"], "by": "s"} | change
+    with pytest.raises(ValueError, match=message):
+        gd.fit_groups(frame, **arguments)
+
+
+def test_what_is_no_frame() -> None:
+    with pytest.raises(TypeError, match="list, which is no data frame"):
+        gd.fit_groups([[1.0]], target="y", features=["a"], by="s")
+
+
+def test_without_narwhals() -> None:
+    """The error names the extra, and arrays need none of it."""
+    code = """
+import sys
+sys.modules["narwhals"] = None
+import gdcore as gd
+print(len(gd.fit_groups([[1.0], [2.0]], [1.0, 2.0], [0, 1], epochs=2)))
+try:
+    gd.fit_groups({"y": [1.0]}, target="y", features="a", by="s")
+except ImportError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[0] == "2"
+    assert "pip install 'gdcore[frames]'" in run.stdout
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "short": ({"groups": [0, 1]}, r"groups has shape \(2,\); it must be \(4,\)"),
+    "none": ({"groups": None}, "pass either groups"),
+    "both": ({"offsets": [0, 4]}, "pass either groups"),
+    "no y": ({"y": None}, "y is missing"),
+    "NaN": ({"groups": [0.0, np.nan, 1.0, np.nan]}, "2 missing labels, the first in row 1"),
+    "None": ({"groups": ["a", None, "b", "b"]}, "1 missing labels, the first in row 1"),
+    "NaT": ({"groups": np.array(["2020", "NaT", "2021", "2021"], "M8[Y]")}, "1 missing labels"),
+    "offsets fall": ({"groups": None, "offsets": [0, 3, 2, 4]}, "falls after entry 1"),
+    "offsets end": ({"groups": None, "offsets": [0, 3]}, "ends at 3; it must rise from 0 to the 4"),
+    "float offsets": ({"groups": None, "offsets": [0.0, 4.0]}, "whole numbers"),
+    "rate": ({"sgd": gd.SGD(lr=[0.1])}, "with 2 problems"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_bad_arguments(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"X": np.ones((4, 1)), "y": np.ones(4), "groups": [0, 0, 1, 1]}
+    with pytest.raises(ValueError, match=message):
+        gd.fit_groups(**(arguments | change))
+
+
+def test_labels_that_cannot_be_hashed() -> None:
+    with pytest.raises(TypeError, match="cannot be hashed"):
+        gd.fit_groups(np.ones((2, 1)), np.ones(2), [{}, {}])

@@ -1,0 +1,361 @@
+"""Many problems in one call: each has the bits, the status and the history of fitting it alone."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fits
+import gdcore as gd
+from gdcore import Status
+
+COUNT, N, D = 21, 37, 3
+OPTIONS: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "plain": {"lr": 0.05},
+    "momentum": {"lr": 0.02, "momentum": 0.9, "dampening": 0.3},
+    "nesterov": {"lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+    "diverging": {"lr": 1.5},
+    "maximize": {"lr": 1e-3, "maximize": True},
+    "schedule": {"lr": lambda epoch: 0.05 / (1 + epoch)},
+}
+METHODS = ["gram", "stream"]
+
+every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def draw(
+    rng: np.random.Generator,
+    dtype: Any,
+    shape: tuple[int, int, int] = (COUNT, N, D),
+    t: int | None = None,
+) -> tuple[Any, Any]:
+    """Draw X and y of problems that differ in how soon they converge."""
+    count, n, d = shape
+    scale = np.linspace(0.2, 2.0, count)[:, None, None]
+    X = rng.normal(size=shape) * scale
+    weights = rng.normal(size=(count, d, t or 1))
+    y = X @ weights + 1 + 0.1 * rng.normal(size=(count, n, t or 1))
+    return X.astype(dtype), (y if t else y[..., 0]).astype(dtype)
+
+
+def alone(X: Any, y: Any, sgd: gd.SGD, **options: Any) -> gd.Fit:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gd.FitWarning)
+        warnings.simplefilter("ignore", gd.LearningRateWarning)
+        return gd.fit(X, y, sgd, **options)
+
+
+def same(one: gd.Fit, many: gd.Fits, i: int) -> None:
+    """Assert that problem i of many is this fit, bit for bit."""
+    ours = many[i]
+    assert ours.status is one.status, (i, ours.status, one.status)
+    assert ours.epochs == one.epochs, i
+    for name in ("weights", "intercept", "loss"):
+        mine, theirs = np.asarray(getattr(ours, name)), np.asarray(getattr(one, name))
+        assert mine.tobytes() == theirs.tobytes(), (i, name)
+    if many.history.epoch.size:
+        assert ours.history.loss.tobytes() == one.history.loss.tobytes(), i
+        assert ours.history.epoch.tolist() == one.history.epoch.tolist(), i
+    assert fits.canonical(np.float64(ours.lr)) == fits.canonical(np.float64(one.lr)), i
+
+
+def pick(options: dict[str, Any], i: int) -> gd.SGD:
+    return gd.SGD(**{k: v[i] if isinstance(v, np.ndarray) else v for k, v in options.items()})
+
+
+@every_method
+@every_option
+def test_each_is_as_if_alone(rng: Any, dtype: Any, options: dict[str, Any], method: str) -> None:
+    X, y = draw(rng, dtype)
+    many = gd.fit(X, y, gd.SGD(**options), epochs=60, tol=1e-2, method=method)
+    assert isinstance(many, gd.Fits)
+    assert len(many) == COUNT
+    for i in range(COUNT):
+        same(alone(X[i], y[i], gd.SGD(**options), epochs=60, tol=1e-2, method=method), many, i)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 7, 8, 15, 16, 20])
+@every_method
+def test_numbers_of_features(rng: Any, dtype: Any, isa: str, d: int, method: str) -> None:
+    """On both sides of what lanes can hold: 16 parameters."""
+    X, y = draw(rng, dtype, (9, 40, d))
+    for intercept in (True, False):
+        how: dict[str, Any] = {"epochs": 25, "fit_intercept": intercept, "method": method}
+        sgd = gd.SGD(momentum=0.5)
+        many = gd.fit(X, y, sgd, **how)
+        for i in range(9):
+            same(alone(X[i], y[i], sgd, **how), many, i)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16, 70])
+def test_numbers_of_problems(rng: Any, dtype: Any, threads: int, count: int) -> None:
+    X, y = draw(rng, dtype, (count, N, D))
+    sgd = gd.SGD(lr=0.1)
+    many = gd.fit(X, y, sgd, epochs=300, tol=1e-3)
+    assert many.weights.shape == (count, D)
+    assert many.intercept.shape == many.loss.shape == many.status.shape == (count,)
+    for i in range(count):
+        same(alone(X[i], y[i], sgd, epochs=300, tol=1e-3), many, i)
+
+
+def test_reference_loops(rng: Any, dtype: Any) -> None:
+    """Without lanes and vectors."""
+    X, y = draw(rng, dtype)
+    sgd = gd.SGD(lr=0.05, momentum=0.9)
+    ours = gd.fit(X, y, sgd, epochs=50)
+    gd._core.set_isa("reference")
+    want = gd.fit(X, y, sgd, epochs=50)
+    for name in ("weights", "intercept", "loss", "epochs", "status", "lr"):
+        assert getattr(ours, name).tobytes() == getattr(want, name).tobytes(), name
+
+
+@every_method
+def test_settings_of_their_own(rng: Any, dtype: Any, method: str) -> None:
+    X, y = draw(rng, dtype)
+    options = {
+        "lr": rng.uniform(0.01, 0.2, COUNT),
+        "weight_decay": np.where(rng.random(COUNT) < 0.5, 0.0, 0.3),
+        "momentum": 0.5,
+    }
+    tol = rng.uniform(1e-4, 1e-1, COUNT)
+    start = rng.normal(size=(COUNT, D)), rng.normal(size=COUNT)
+    many = gd.fit(X, y, gd.SGD(**options), tol=tol, init=start, method=method)  # type: ignore[arg-type]
+    for i in range(COUNT):
+        begin = start[0][i], start[1][i]
+        one = alone(X[i], y[i], pick(options, i), tol=tol[i], init=begin, method=method)
+        same(one, many, i)
+
+
+@every_method
+@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@pytest.mark.parametrize("reduction", ["mean", "half_sum"])
+def test_offsets_and_weights(
+    rng: Any, dtype: Any, method: str, t: int | None, reduction: Any
+) -> None:
+    X, y = draw(rng, dtype, t=t)
+    offset = rng.normal(size=y.shape).astype(dtype)
+    weight = rng.integers(0, 4, (COUNT, N)).astype(dtype)
+    how: dict[str, Any] = {"epochs": 30, "reduction": reduction, "method": method}
+    many = gd.fit(X, y, offset=offset, sample_weight=weight, **how)
+    for i in range(COUNT):
+        one = alone(X[i], y[i], gd.SGD(), offset=offset[i], sample_weight=weight[i], **how)
+        same(one, many, i)
+
+
+def test_mini_batches(rng: Any, dtype: Any) -> None:
+    X, y = draw(rng, dtype)
+    for lr in ("auto", 0.02):
+        how: dict[str, Any] = {"epochs": 5, "batch_size": 8, "seed": 3}
+        many = gd.fit(X, y, gd.SGD(lr=lr), **how)  # type: ignore[arg-type]
+        assert many.method == "stream"
+        for i in range(COUNT):
+            same(alone(X[i], y[i], gd.SGD(lr=lr), **how), many, i)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("history", [0, 1, 7])
+def test_history(rng: Any, history: int) -> None:
+    X, y = draw(rng, float)
+    how: dict[str, Any] = {"epochs": 50, "tol": 1e-2, "history": history}
+    many = gd.fit(X, y, gd.SGD(lr=0.1), **how)
+    assert many.history.loss.shape == (COUNT, 50 // history if history else 0)
+    for i in range(COUNT):
+        one = alone(X[i], y[i], gd.SGD(lr=0.1), **how)
+        assert many[i].history.loss.tobytes() == one.history.loss.tobytes()
+        assert many[i].history.epoch.tolist() == one.history.epoch.tolist()
+
+
+def test_a_record_too_large_is_left_out(rng: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gdcore.many.RECORD_BYTES", 100)
+    many = gd.fit(*draw(rng, float), epochs=50)
+    assert many.history.loss.shape == (COUNT, 0)
+
+
+@every_method
+def test_strides_are_no_matter(rng: Any, dtype: Any, method: str) -> None:
+    X, y = draw(rng, dtype)
+    want = gd.fit(X, y, epochs=20, method=method)
+    for one in (
+        gd.fit(X[::-1], y[::-1], epochs=20, method=method)[COUNT - 1],
+        gd.fit(np.asfortranarray(X), np.asfortranarray(y), epochs=20, method=method)[0],
+        gd.fit(np.repeat(X, 2, axis=2)[..., ::2], y, epochs=20, method=method)[0],
+    ):
+        same(one, want, 0)
+
+
+def test_warm_starts_go_on(rng: Any, dtype: Any) -> None:
+    X, y = draw(rng, dtype)
+    sgd = gd.SGD(lr=0.05, momentum=0.9)
+    whole = gd.fit(X, y, sgd, epochs=40, tol=None, history=0)
+    half = gd.fit(X, y, sgd, epochs=20, tol=None, history=0)
+    rest = gd.fit(X, y, sgd, epochs=20, tol=None, history=0, init=half)
+    for name in ("weights", "intercept", "loss", "epochs"):
+        assert getattr(whole, name).tobytes() == getattr(rest, name).tobytes(), name
+
+
+@every_method
+def test_bad_neighbours_change_nothing(rng: Any, dtype: Any, method: str) -> None:
+    X, y = draw(rng, dtype)
+    want = gd.fit(X, y, epochs=30, method=method)
+    X, y = X.copy(), y.copy()
+    weight = np.ones((COUNT, N), dtype)
+    X[2, 5, 1], y[4, 0], X[6, 0, 0] = np.nan, np.inf, np.inf
+    X[8] = 0
+    X[10, :, 2] = X[10, :, 1]
+    weight[12] = 0
+    X[14] *= np.finfo(dtype).max ** 0.6
+    many = gd.fit(X, y, epochs=30, sample_weight=weight, method=method)
+    assert [many[i].status for i in (2, 4, 6, 12)] == [*[Status.INVALID] * 3, Status.EMPTY]
+    assert np.isnan(many.weights[[2, 4, 6]]).all()
+    assert many.weights[12].tolist() == [0, 0, 0]
+    assert np.isnan(many.loss[[2, 4, 6, 12]]).all()
+    assert many.counts()[Status.INVALID] >= 3
+    assert "INVALID (the first is problem 2)" in many.message
+    touched = {2, 4, 6, 8, 10, 12, 14}
+    for i in set(range(COUNT)) - touched:
+        assert many.weights[i].tobytes() == want.weights[i].tobytes()
+        assert many.epochs[i] == want.epochs[i]
+
+
+@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+def test_closed_form(rng: Any, dtype: Any, threads: int, t: int | None) -> None:
+    X, y = draw(rng, dtype, t=t)
+    X[3, :, 2] = 0
+    X[5, 0, 0] = np.nan
+    decay = np.where(np.arange(COUNT) % 2, 0.0, 0.2)
+    many = gd.fit(X, y, gd.SGD(weight_decay=decay), method="exact")
+    assert many.status[3] == Status.SINGULAR
+    assert many.status[5] == Status.INVALID
+    for i in set(range(COUNT)) - {5}:
+        one = alone(X[i], y[i], gd.SGD(weight_decay=decay[i]), method="exact")
+        assert many.weights[i].tobytes() == one.weights.tobytes()
+        assert many.loss[i] == one.loss
+        assert many.status[i] == one.status
+
+
+def test_torch_trains_the_same_models(torch: Any, rng: Any) -> None:
+    """The stacked loop that one writes in torch, in float64, against a derived bound each."""
+    X, y = draw(rng, float, (5, 30, 2))
+    lr, epochs = 0.05, 10
+    W = torch.zeros(5, 2, 1, dtype=torch.float64, requires_grad=True)
+    b = torch.zeros(5, 1, 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([W, b], lr=lr, momentum=0.5)
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        r = (torch.bmm(torch.tensor(X), W) + b)[..., 0] - torch.tensor(y)
+        (r * r).mean(1).sum().backward()
+        optimizer.step()
+    for method in METHODS:
+        many = gd.fit(X, y, gd.SGD(lr=lr, momentum=0.5), epochs=epochs, tol=None, method=method)
+        # Each of 10 steps rounds sums of at most 30 terms of size |X|^2 |w| + |X| |y| < 60.
+        bound = epochs * 2 * 64 * 60 * 2.0**-53
+        difference = np.abs(many.weights - W.detach().numpy()[..., 0])
+        assert np.all(difference <= bound)
+        assert np.all(np.abs(many.intercept - b.detach().numpy()[:, 0, 0]) <= bound)
+
+
+def test_predictions(rng: Any) -> None:
+    X, y = draw(rng, float)
+    many = gd.fit(X, y, epochs=20)
+    rows = rng.normal(size=(4, D))
+    assert many.predict(X).shape == (COUNT, N)
+    assert many.predict(rows).shape == (COUNT, 4)
+    for i in (0, COUNT - 1):
+        assert many.predict(X)[i].tobytes() == many[i].predict(X[i]).tobytes()
+        assert many.predict(rows)[i].tobytes() == many[i].predict(rows).tobytes()
+    with pytest.raises(ValueError, match="X has shape"):
+        many.predict(np.ones((COUNT + 1, 2, D)))
+    with pytest.raises(ValueError, match="no groups"):
+        many.predict(rows, groups=[0, 0, 0, 0])
+
+
+def test_as_a_sequence(rng: Any) -> None:
+    many = gd.fit(*draw(rng, float), epochs=20)
+    assert [fit.epochs for fit in many] == many.epochs.tolist()  # type: ignore[attr-defined]
+    assert many[-1].weights.tobytes() == many.weights[-1].tobytes()
+    with pytest.raises(IndexError, match="problem 21"):
+        many[COUNT]
+    assert repr(many).startswith("Fits(21 problems, weights of shape (21, 3), float64: ")
+
+
+def test_saved_and_loaded(rng: Any, tmp_path: Any) -> None:
+    X, y = draw(rng, np.float32)
+    sgd = gd.SGD(lr=0.05, momentum=0.9)
+    half = gd.fit(X, y, sgd, epochs=20, tol=None)
+    half.save(tmp_path / "many.npz")
+    back = gd.load(tmp_path / "many.npz")
+    assert isinstance(back, gd.Fits)
+    for name in ("weights", "intercept", "loss", "epochs", "status", "lr", "rows"):
+        assert getattr(back, name).tobytes() == getattr(half, name).tobytes(), name
+    assert back.history.loss.tobytes() == half.history.loss.tobytes()
+    again = [gd.fit(X, y, sgd, epochs=20, tol=None, init=start) for start in (half, back)]
+    assert again[0].weights.tobytes() == again[1].weights.tobytes()
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "y": ({"y": np.ones(5)}, "y has shape"),
+    "y of another count": ({"y": np.ones((3, 4))}, "y must be"),
+    "no target": ({"y": np.ones((2, 4, 0))}, "no target"),
+    "lr": ({"sgd": gd.SGD(lr=[0.1, 0.2, 0.3])}, r"lr has shape \(3,\); with 2 problems"),
+    "weight_decay": ({"sgd": gd.SGD(weight_decay=[0.1])}, "weight_decay has shape"),
+    "tol": ({"tol": np.ones(3)}, "tol has shape"),
+    "negative tol": ({"tol": -np.ones(2)}, "tol is"),
+    "init": ({"init": np.ones((3, 3))}, "init has weights of shape"),
+    "weights": ({"sample_weight": -np.ones((2, 4))}, "sample_weight"),
+    "shape of weights": ({"sample_weight": np.ones((3, 4))}, "sample_weight has shape"),
+    "offset": ({"offset": np.ones((3, 4))}, "offset has shape"),
+    "checkpoint": ({"checkpoint": "here"}, "checkpoint keeps one problem"),
+    "batch": ({"batch_size": 5}, "batch_size"),
+    "batch of gram": ({"batch_size": 2, "method": "gram"}, "takes no batch_size"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_bad_arguments(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"X": np.ones((2, 4, 3)), "y": np.ones((2, 4))} | change
+    with pytest.raises(ValueError, match=message):
+        gd.fit(**arguments)
+
+
+def test_arrays_of_settings_need_many_problems() -> None:
+    with pytest.raises(ValueError, match="one for each of many problems"):
+        gd.fit(np.ones((4, 3)), np.ones(4), gd.SGD(lr=[0.1, 0.2]))
+    for lr in ([0.1, -1.0], [0.1, np.nan]):
+        with pytest.raises(ValueError, match="lr is"):
+            gd.SGD(lr=lr)  # type: ignore[arg-type]
+    assert gd.SGD(lr=[0.1, 0.2]) == gd.SGD(lr=np.array([0.1, 0.2]))  # type: ignore[arg-type]
+    assert gd.SGD(lr=[0.1, 0.2]) != gd.SGD(lr=[0.1, 0.3])  # type: ignore[arg-type]
+
+
+def test_interrupted(rng: Any, monkeypatch: Any) -> None:
+    """Ctrl-C keeps the problems that ended."""
+    monkeypatch.setattr("gdcore.many.BLOCK_BYTES", 1)  # blocks of 64
+    X, y = draw(rng, float, (200, N, D))
+    want = gd.fit(X, y, epochs=30)
+
+    def stop(done: int, count: int, loss: float) -> None:
+        if done >= 64:
+            raise KeyboardInterrupt
+
+    with pytest.raises(gd.FitInterrupted) as caught:
+        gd.fit(X, y, epochs=30, progress=stop)
+    partial = caught.value.fit
+    assert isinstance(partial, gd.Fits)
+    assert partial.weights[:64].tobytes() == want.weights[:64].tobytes()
+    assert not partial.weights[128:].any()
+
+
+def test_paused_again_and_again(rng: Any, dtype: Any, monkeypatch: Any) -> None:
+    """Blocks of no time at all: every problem is put aside and taken up in the middle."""
+    X, y = draw(rng, dtype)
+    for method in METHODS:
+        want = gd.fit(X, y, epochs=50, method=method)
+        with monkeypatch.context() as patch:
+            patch.setattr("gdcore.many.BLOCK_SECONDS", 1e-6)
+            ours = gd.fit(X, y, epochs=50, method=method)
+        assert ours.weights.tobytes() == want.weights.tobytes()
+        assert ours.history.loss.tobytes() == want.history.loss.tobytes()
