@@ -79,8 +79,8 @@ struct LinearSums {
   }
 };
 
-// Sums over rows of sample_weight * z_a * z_b, the z being the columns of [X 1 y - offset]: each a
-// pair hi + lo. Of the products only those with a <= b are there.
+// Sums over rows of z_a * z_b, the z being the columns of [X 1 y - offset], each row times the root
+// of its weight: each sum a pair hi + lo. Only those with a <= b are there.
 struct Moments {
   int64_t d = 0, t = 0;
   std::vector<double> hi, lo;  // (d+1, d+1+t): [X 1]^T [X 1 y]; then the squares of y (t)
