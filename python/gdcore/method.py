@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from gdcore import _core
 from gdcore.options import BLOCK_SECONDS, Options
-from gdcore.problem import Problem
+from gdcore.problem import Problem, diagnose
 
-# Of one product of second moments, in units of one product of a pass over the rows.
-PRODUCT_COST = {np.dtype(np.float32): 2.0, np.dtype(np.float64): 12.0}
-RANGE = 2.0**-800, 2.0**800  # squares whose rounding errors float64 can hold
+
+class Cost(NamedTuple):
+    """Times in units of one product of a pass over the rows, as measured (docs/decisions.md)."""
+
+    first: float  # of the pass for the moments: first + columns * column epochs of one target
+    column: float
+    step: float  # of a product of the quadratic
+
+
+COSTS = {
+    np.dtype(np.float32): Cost(first=4.0, column=1 / 16, step=2.0),
+    np.dtype(np.float64): Cost(first=7.0, column=1 / 6, step=6.0),
+}
+FEWEST_ROWS = 64  # fewer are read as fast as their moments
+LANCZOS_STEPS = 32  # about, of many features: each a pass over the rows, or one of p^2 products
+
+# Sums of squares: those that float32 holds, or those whose rounding errors float64 does.
+RANGE = {
+    np.dtype(np.float32): (0.0, float(np.finfo(np.float32).max)),
+    np.dtype(np.float64): (2.0**-800, 2.0**800),
+}
 
 
 def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, str]:
@@ -21,14 +41,16 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
         return None, "mini-batches read their rows every epoch."
     asked = options.method == "gram"
     if not asked and not _worth_it(problem, options):
-        return None, "so few epochs over so few rows gain nothing from second moments."
+        return None, "so few epochs, or rows, gain nothing from second moments."
     moments = moments_of(problem, options.n_threads or 0)
     if _in_range(problem, moments):
         reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
         return moments, reason
-    trouble = f"the squares of the data leave the range of {problem.dtype}"
+    trouble = f"the squares of the data overflow or underflow {problem.dtype}"
     if asked:
-        raise ValueError(f"{trouble}: scale the columns of X and y, or use method='stream'.")
+        raise ValueError(
+            f"{trouble}; standardize the columns of X and scale y, or use method='stream'."
+        )
     return None, f"{trouble}."
 
 
@@ -41,19 +63,19 @@ def moments_of(problem: Problem, threads: int) -> _core.Moments:
 
 
 def _worth_it(problem: Problem, options: Options) -> bool:
-    """Compare products: a pass for the moments and p^2 an epoch, or a pass over the rows each."""
-    p = problem.d + 1
-    first = problem.n * p * (p + problem.t) / 2 * PRODUCT_COST[problem.dtype]
-    streamed = 2 * problem.n * p * problem.t
-    return first + options.epochs * p * p * problem.t < options.epochs * streamed
+    """Compare a pass for the moments and p^2 products a step with 2 n p products a step."""
+    n, p, t, cost = problem.n, problem.d + 1, problem.t, COSTS[problem.dtype]
+    steps = min(p, LANCZOS_STEPS) + options.epochs * t
+    first = 2 * n * p * (cost.first + (p + t) * cost.column)
+    return n >= FEWEST_ROWS and first + steps * cost.step * p * p < steps * 2 * n * p
 
 
 def _in_range(problem: Problem, moments: _core.Moments) -> bool:
-    """Whether no square that is not zero lost its rounding errors; NaN is for others to find."""
-    if problem.dtype == np.float32:
-        return True
+    """Whether every square that is not zero is in range; NaN and infinity are named at once."""
     p = problem.d + 1
     table = moments.hi[: p * (p + problem.t)].reshape(p, -1)
     squares = np.concatenate([table.diagonal(), moments.hi[table.size :]])
-    low, high = RANGE
-    return not np.any(((squares != 0) & (squares < low)) | (squares > high))
+    if not np.isfinite(squares).all():
+        diagnose(problem)
+    low, high = RANGE[problem.dtype]
+    return bool(np.all((squares == 0) | ((squares >= low) & (squares <= high))))
