@@ -208,7 +208,10 @@ void widen(const gdcore::WidenArgs<T>& x) {
   for (index_t j = 0; j < whole; j += W<double>) {
     const T* from = x.X + j;
     double* to = x.out + j;
-    for (index_t i = 0; i < rows; ++i, from += step, to += ld) store(to, load_wide(from));
+    for (index_t i = 0; i < rows; ++i, from += step, to += ld) {
+      store(to, load_wide(from));
+      __builtin_prefetch(from + rows * step, 0, 2);  // for the next call
+    }
   }
   for (index_t j = whole; j < x.d; ++j) widen_column(rows, x.X + j * x.X_cs, x.X_rs, x.out + j, ld);
   double* z = x.out + x.d;
