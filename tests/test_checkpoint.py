@@ -142,21 +142,23 @@ def test_cut_at_every_look(eager: None, path: Path, dtype: Any, way: str) -> Non
 
 
 def test_threads_and_instruction_sets_may_change(eager: None, path: Path) -> None:
-    want = bits(fits.fit(large(), epochs=EPOCHS, tol=None))
+    options: dict[str, Any] = {"epochs": EPOCHS, "tol": None, "method": "stream"}
+    want = bits(fits.fit(large(), **options))
     for isa in gd._core.available_isas():
         gd._core.set_isa(isa)
         with pytest.raises(Cut):
-            fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path, progress=cut_after(3))
-    result = fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path, n_threads=7)
+            fits.fit(large(), checkpoint=path, progress=cut_after(3), **options)
+    result = fits.fit(large(), checkpoint=path, n_threads=7, **options)
     assert bits(result) == want
 
 
 def test_layouts_may_change(eager: None, path: Path) -> None:
+    options: dict[str, Any] = {"epochs": EPOCHS, "method": "stream"}
     with pytest.raises(Cut):
-        fits.fit(large(), epochs=EPOCHS, checkpoint=path, progress=cut_after(3))
+        fits.fit(large(), checkpoint=path, progress=cut_after(3), **options)
     moved = large().map(problems.LAYOUTS["fortran-mixed"])
-    result = fits.fit(moved, epochs=EPOCHS, checkpoint=path)
-    assert bits(result) == bits(fits.fit(large(), epochs=EPOCHS))
+    result = fits.fit(moved, checkpoint=path, **options)
+    assert bits(result) == bits(fits.fit(large(), **options))
 
 
 def test_a_warm_start_with_a_checkpoint(eager: None, path: Path) -> None:
@@ -493,17 +495,18 @@ def full_disk(*_: Any) -> None:
 def test_a_full_disk_leaves_the_last_checkpoint(
     eager: None, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    options: dict[str, Any] = {"epochs": EPOCHS, "tol": None, "method": "stream"}
     with pytest.raises(Cut):
-        fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path, progress=cut_after(3))
+        fits.fit(large(), checkpoint=path, progress=cut_after(3), **options)
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(OSError, match=f"cannot write {path}: No space left on device"):
-            fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path)
+            fits.fit(large(), checkpoint=path, **options)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
-    result = fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path)
-    assert bits(result) == bits(fits.fit(large(), epochs=EPOCHS, tol=None))
+    result = fits.fit(large(), checkpoint=path, **options)
+    assert bits(result) == bits(fits.fit(large(), **options))
 
 
 def test_no_checkpoint_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
