@@ -80,8 +80,8 @@ struct LinearSums {
   }
 };
 
-// Sums over rows of sample_weight * z_a * z_b, the z being the columns of [X 1 y - offset]: each a
-// pair hi + lo. Of the products only those with a <= b are there.
+// Sums over rows of z_a * z_b, the z being the columns of [X 1 y - offset], each row times the root
+// of its weight: each sum a pair hi + lo. Only those with a <= b are there.
 struct Moments {
   int64_t d = 0, t = 0;
   std::vector<double> hi, lo;  // (d+1, d+1+t): [X 1]^T [X 1 y]; then the squares of y (t)
@@ -103,10 +103,11 @@ struct Moments {
       if (!std::isfinite(sum)) return false;
     return true;
   }
-  // Whether no square lost its rounding errors to overflow or underflow. NaN did not.
-  bool in_range() const {
+  // Whether the squares are sums that float32 holds, or those whose rounding errors float64 does.
+  bool in_range(bool single) const {
+    const double low = single ? 0.0 : 0x1p-800, high = single ? 0x1.fffffep127 : 0x1p800;
     for (int64_t j = 0; j < columns(); ++j)
-      if ((square(j) != 0 && square(j) < 0x1p-800) || square(j) > 0x1p800) return false;
+      if (square(j) != 0 && !(square(j) >= low && square(j) <= high)) return false;
     return true;
   }
 };

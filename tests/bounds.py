@@ -135,6 +135,64 @@ def linear(problem: Linear, dtype: DTypeLike, chunk: int | None = None) -> Linea
     return LinearBound(*problem.squeeze(*rounded))
 
 
+def moments(left: Array, right: Array, dtype: DTypeLike) -> Bound:
+    """Bound the sums left^T right over rows, for columns that are float64 numbers already.
+
+    Sums over float32 data: one chain of at most L fma to a chunk, in float64; the chunks are added
+    as pairs. Over float64 data all are pairs, and what every rounding lost is summed beside them:
+    the errors are at most gamma(K) |left|^T |right| in all, and their sum, over at most K roundings
+    in a row, is off by gamma(K) of that (Ogita, Rump, Oishi 2005, proposition 5.5). K counts two
+    roundings for each row of a chunk and three for each chunk.
+    """
+    n, wide = len(left), np.float64
+    chunk = gd._core.CHUNK[np.dtype(dtype).name]
+    size = np.abs(left).T @ np.abs(right)
+    k = 2 * min(n, chunk) + 3 * -(-n // chunk) + 2
+    relative = gamma(k, wide) ** 2
+    if np.dtype(dtype) == np.float32:
+        relative += gamma(min(n, chunk), wide)
+    return up(relative * size + 2 * n * eta(wide), n)
+
+
+def gram(problem: Linear, dtype: DTypeLike) -> LinearBound:
+    """Bound loss and gradients that the second moments give: c (s - 2 c.w + w.G w), 2 c (G w - c).
+
+    Terms are size = |X||w| + |b| + |o| + |y| for each row, all of them in float64, v its unit.
+    A row is taken times the root of its weight, and y - o is rounded: 3 roundings, as if of the
+    row, so that its residual is off by delta = gamma(3) size; none without weights and offset.
+    The sums of products, and then the chains over p parameters, twice for the loss, are off by
+    gamma(K) of the sum of weight * size^2, or |X|^T (weight * size) for the gradient; as pairs
+    by gamma(K)^2. K is that of `moments`, then 3 roundings for each of 2 p terms, and 8 to join
+    them. In the closing formula the count and the factor take n + 4 roundings, in float64, and
+    the result one in `dtype`.
+    """
+    p = problem.full(np.float64)
+    n, t, wide = len(p.X), p.w.shape[-1], np.float64
+    q = p.X.shape[1] + 1
+    X, s = np.abs(p.X), np.broadcast_to(p.s, (n, 1))
+    size = X @ np.abs(p.w) + np.abs(p.b) + np.abs(p.o) + np.abs(p.y)
+    r = np.abs(p.X @ p.w + p.b + p.o - p.y) + gamma(q + 3, wide) * size
+    given = problem.offset is None and problem.sample_weight is None
+    delta = 0 * size if given else gamma(3, wide) * size
+    chunk = gd._core.CHUNK[np.dtype(dtype).name]
+    k = gamma(2 * min(n, chunk) + 3 * -(-n // chunk) + 6 * q + 10, wide)
+    k = k if np.dtype(dtype) == np.float32 else k**2
+    value, gradient = scales(problem.reduction, np.maximum(s.sum() * t, np.finfo(float).tiny))
+    closing = unit(dtype) + gamma(n + 4, wide) * (1 + unit(dtype))
+    tiny = 4 * n * q * eta(wide)
+
+    squares = (s * (2 * r * delta + delta**2 + k * size**2)).sum()
+    squares = value * (squares * (1 + closing) + closing * (s * r**2).sum() + tiny) + eta(dtype)
+
+    def sums(left: Array) -> Any:
+        error = left.T @ (s * (delta + k * size)) + gamma(3, wide) * left.T @ (s * r)
+        size_of = left.T @ (s * r)
+        return gradient * (error * (1 + closing) + closing * size_of + tiny) + eta(dtype)
+
+    rounded = (up(x, 2 * n * t + q) for x in (squares, sums(X), sums(np.ones((n, 1)))[0]))
+    return LinearBound(*problem.squeeze(*rounded))
+
+
 def rate(sgd: gd.SGD) -> float:
     """Return a learning rate that is a plain number."""
     assert isinstance(sgd.lr, float)

@@ -119,19 +119,32 @@ def gradient(problem: Linear, weight_decay: float = 0.0) -> Array:
     return flat(weights, intercept, start.size) + weight_decay * start
 
 
-def loss_bound(problem: Linear, dtype: Any) -> Bound:
+def limits_of(problem: Linear, dtype: Any, method: str = "stream") -> bounds.LinearBound:
+    """Bound the rounding errors of loss and gradient at the problem's parameters."""
+    if method == "gram":
+        return bounds.gram(problem, dtype)
+    return bounds.linear(problem, dtype, problems.CHUNK[np.dtype(dtype).name])
+
+
+def loss_bound(problem: Linear, dtype: Any, method: str = "stream") -> Bound:
     """Bound the rounding error of the loss at the problem's parameters."""
-    return bounds.linear(problem, dtype, problems.CHUNK[np.dtype(dtype).name]).loss
+    return limits_of(problem, dtype, method).loss
 
 
 def step_bound(
-    sgd: gd.SGD, problem: Linear, grad: Array, velocity: Array, first: bool, dtype: Any
+    sgd: gd.SGD,
+    problem: Linear,
+    grad: Array,
+    velocity: Array,
+    first: bool,
+    dtype: Any,
+    method: str = "stream",
 ) -> Bound:
     """Bound what one step of a fit adds to the error of (parameters, velocities).
 
     The gradient's own error as it reaches them, and the step's roundings.
     """
-    limits = bounds.linear(problem, dtype, problems.CHUNK[np.dtype(dtype).name])
+    limits = limits_of(problem, dtype, method)
     params = start_of(problem)
     inexact = flat(limits.weights, limits.intercept, params.size)
     step = bounds.sgd_step(sgd, params, grad, velocity, first, dtype)

@@ -32,9 +32,12 @@ def schedule(epoch: int) -> float:
 
 
 WAYS: dict[str, tuple[gd.SGD, dict[str, Any]]] = {
-    "plain": (gd.SGD(), {}),
-    "momentum": (gd.SGD(momentum=0.9, nesterov=True, weight_decay=0.01), {"history": 2}),
-    "schedule": (gd.SGD(lr=schedule, momentum=0.5), {}),
+    "plain": (gd.SGD(), {"method": "stream"}),
+    "momentum": (
+        gd.SGD(momentum=0.9, nesterov=True, weight_decay=0.01),
+        {"history": 2, "method": "stream"},
+    ),
+    "schedule": (gd.SGD(lr=schedule, momentum=0.5), {"method": "stream"}),
     "batches": (gd.SGD(), {"batch_size": 1000, "seed": 5}),
     "batches with momentum": (gd.SGD(lr=1e-4, momentum=0.9), {"batch_size": 1000, "history": 3}),
     "batches in order": (gd.SGD(lr=schedule), {"batch_size": 777, "shuffle": False}),
@@ -139,21 +142,23 @@ def test_cut_at_every_look(eager: None, path: Path, dtype: Any, way: str) -> Non
 
 
 def test_threads_and_instruction_sets_may_change(eager: None, path: Path) -> None:
-    want = bits(fits.fit(large(), epochs=EPOCHS, tol=None))
+    options: dict[str, Any] = {"epochs": EPOCHS, "tol": None, "method": "stream"}
+    want = bits(fits.fit(large(), **options))
     for isa in gd._core.available_isas():
         gd._core.set_isa(isa)
         with pytest.raises(Cut):
-            fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path, progress=cut_after(3))
-    result = fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path, n_threads=7)
+            fits.fit(large(), checkpoint=path, progress=cut_after(3), **options)
+    result = fits.fit(large(), checkpoint=path, n_threads=7, **options)
     assert bits(result) == want
 
 
 def test_layouts_may_change(eager: None, path: Path) -> None:
+    options: dict[str, Any] = {"epochs": EPOCHS, "method": "stream"}
     with pytest.raises(Cut):
-        fits.fit(large(), epochs=EPOCHS, checkpoint=path, progress=cut_after(3))
+        fits.fit(large(), checkpoint=path, progress=cut_after(3), **options)
     moved = large().map(problems.LAYOUTS["fortran-mixed"])
-    result = fits.fit(moved, epochs=EPOCHS, checkpoint=path)
-    assert bits(result) == bits(fits.fit(large(), epochs=EPOCHS))
+    result = fits.fit(moved, checkpoint=path, **options)
+    assert bits(result) == bits(fits.fit(large(), **options))
 
 
 def test_a_warm_start_with_a_checkpoint(eager: None, path: Path) -> None:
@@ -176,7 +181,9 @@ def test_convergence_after_a_cut(eager: None, path: Path, batch_size: int | None
     problem.X[:] -= 3
     problem.y[:] = problem.X[:, 0]
     for stop in ("gradient", "loss_equal"):
-        options: dict[str, Any] = {"tol": 0.1, "stop": stop, "batch_size": batch_size}
+        options: dict[str, Any] = {
+            "tol": 0.1, "stop": stop, "batch_size": batch_size, "method": "stream",
+        }  # fmt: skip
         want = fits.fit(problem, **options)
         assert want.status is Status.CONVERGED
         with pytest.raises(Cut):
@@ -190,13 +197,14 @@ def test_convergence_after_a_cut(eager: None, path: Path, batch_size: int | None
 def test_divergence_after_a_cut(eager: None, path: Path, batch_size: int | None) -> None:
     """Cut at every look, the one before the overflow too: the last finite weights all the same."""
     problem, sgd = large(np.float32), gd.SGD(lr=0.02)
-    want = fits.fit(problem, sgd, batch_size=batch_size)
+    options: dict[str, Any] = {"batch_size": batch_size, "method": "stream"}
+    want = fits.fit(problem, sgd, **options)
     assert want.status is Status.DIVERGED
     assert want.epochs > 1
     for looks in range(1, 1000):
         path.unlink(missing_ok=True)
         try:
-            how = {"checkpoint": path, "batch_size": batch_size}
+            how = {"checkpoint": path, **options}
             fits.fit(problem, sgd, progress=cut_after(looks), **how)
         except Cut:
             assert bits(fits.fit(problem, sgd, **how)) == bits(want), looks
@@ -253,7 +261,7 @@ def kill(*_):
 
 sgd = gdcore.SGD(lr=1e-4, momentum=float(sys.argv[4]))
 fits.fit(test_checkpoint.large(), sgd, epochs=9, tol=None, batch_size=int(sys.argv[5]) or None,
-         checkpoint=sys.argv[2], progress=kill)
+         checkpoint=sys.argv[2], progress=kill, method="stream")
 """
 
 
@@ -266,7 +274,9 @@ def test_killed(path: Path, looks: int, momentum: float, batch_size: int) -> Non
     assert 0 < found["state_epoch"] < 9
     assert not batch_size or found["state_step"] > 0
     sgd = gd.SGD(lr=1e-4, momentum=momentum)
-    options: dict[str, Any] = {"epochs": 9, "tol": None, "batch_size": batch_size or None}
+    options: dict[str, Any] = {
+        "epochs": 9, "tol": None, "batch_size": batch_size or None, "method": "stream",
+    }  # fmt: skip
     resumed = fits.fit(large(), sgd, checkpoint=path, **options)
     assert bits(resumed) == bits(fits.fit(large(), sgd, **options))
 
@@ -485,17 +495,18 @@ def full_disk(*_: Any) -> None:
 def test_a_full_disk_leaves_the_last_checkpoint(
     eager: None, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    options: dict[str, Any] = {"epochs": EPOCHS, "tol": None, "method": "stream"}
     with pytest.raises(Cut):
-        fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path, progress=cut_after(3))
+        fits.fit(large(), checkpoint=path, progress=cut_after(3), **options)
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(OSError, match=f"cannot write {path}: No space left on device"):
-            fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path)
+            fits.fit(large(), checkpoint=path, **options)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
-    result = fits.fit(large(), epochs=EPOCHS, tol=None, checkpoint=path)
-    assert bits(result) == bits(fits.fit(large(), epochs=EPOCHS, tol=None))
+    result = fits.fit(large(), checkpoint=path, **options)
+    assert bits(result) == bits(fits.fit(large(), **options))
 
 
 def test_no_checkpoint_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,7 @@ def test_diverged(rng: Any, dtype: Any, t: int | None, options: Any) -> None:
     with np.errstate(all="ignore"):
         last, epoch = diverging(problem, sgd)
     with pytest.warns(gd.LearningRateWarning), pytest.warns(gd.FitWarning, match="Diverged") as log:
-        result = fits.fit(problem, sgd, epochs=5000)
+        result = fits.fit(problem, sgd, epochs=5000, method="stream")
     assert result.status is Status.DIVERGED
     assert result.epochs == len(result.history.epoch) == epoch - 1
     assert f"Diverged in epoch {epoch} " in result.message
@@ -638,7 +638,8 @@ def test_progress_calls(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     slow_blocks(monkeypatch)
     problem = draw(rng, n=8000, d=64)
     calls: list[tuple[int, int, float]] = []
-    result = fits.fit(problem, epochs=30, tol=None, progress=lambda *call: calls.append(call))
+    options: dict[str, Any] = {"epochs": 30, "tol": None, "method": "stream"}
+    result = fits.fit(problem, progress=lambda *call: calls.append(call), **options)
     assert len(calls) > 5
     epochs, targets, losses = zip(*calls, strict=True)
     assert set(targets) == {30}
@@ -680,7 +681,8 @@ class Screen(io.StringIO):
 def shown(rng: Any, monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO) -> str:
     slow_blocks(monkeypatch)
     monkeypatch.setattr(sys, "stderr", stderr)
-    fits.fit(draw(rng, n=8000, d=64), epochs=30, tol=None, progress=True)
+    problem = draw(rng, n=8000, d=64)
+    fits.fit(problem, epochs=30, tol=None, method="stream", progress=True)
     return stderr.getvalue()
 
 
@@ -720,7 +722,9 @@ def test_interrupted(
     """The exception holds a whole step's weights, and a fit goes on from it to the same bits."""
     slow_blocks(monkeypatch)
     problem, sgd = draw(rng, n=8000, d=64), gd.SGD(momentum=0.9)
-    options: dict[str, Any] = {"batch_size": batch_size and 1000, "tol": None}
+    options: dict[str, Any] = {
+        "batch_size": batch_size and 1000, "tol": None, "method": "stream",
+    }  # fmt: skip
     looks = []
 
     def interrupt(epoch: int, *_: Any) -> None:
@@ -767,7 +771,7 @@ def test_results_do_not_change(rng: Any) -> None:
         result.history.loss = np.zeros(1)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("method", ["auto", "stream", "exact"])
+@pytest.mark.parametrize("method", ["auto", "stream", "gram", "exact"])
 def test_methods_say_why(rng: Any, method: Any) -> None:
     result = fits.fit(draw(rng), method=method)
     assert result.method == ("stream" if method == "auto" else method)

@@ -15,7 +15,9 @@ from gdcore import Status
 from problems import LAYOUTS, Array
 
 METHODS: dict[str, dict[str, Any]] = {
-    "stream": {},
+    "auto": {},
+    "stream": {"method": "stream"},
+    "gram": {"method": "gram"},
     "batches": {"batch_size": 2},
     "no epochs": {"epochs": 0},
     "exact": {"method": "exact"},
@@ -288,7 +290,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "tol-infinite": ({"tol": np.inf}, "tol is inf"),
     "tol-text": ({"tol": "fine"}, "tol is 'fine'"),
     "stop": ({"stop": "loss"}, "stop is 'loss'; choose one of 'gradient', 'loss_equal'"),
-    "method": ({"method": "gram"}, "method is 'gram'; choose one of 'auto', 'stream', 'exact'"),
+    "batch-gram": ({"batch_size": 2, "method": "gram"}, "method='gram' takes no batch_size"),
+    "method": ({"method": "newton"}, "method is 'newton'; choose .* 'stream', 'gram', 'exact'"),
     "method-none": ({"method": None}, "method is None; choose one of"),
     "reduction": ({"reduction": "average"}, "'average'.*'mean', 'sum', 'half_mean'.*'half_sum'"),
     "reduction-none": ({"reduction": "none"}, "'none'.*'mean', 'sum', 'half_mean'.*'half_sum'"),

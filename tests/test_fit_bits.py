@@ -148,7 +148,8 @@ def test_one_target_is_the_same_with_or_without_its_axis(dtype: Any, d: int) -> 
 def test_one_batch_of_all_rows_takes_the_full_batch_steps(dtype: Any, d: int) -> None:
     problem = draw(dtype, 600, d)
     sgd = replace(FULL, lr=0.01)
-    full, one = (run(problem, sgd, batch, shuffle=False) for batch in (None, 600))
+    how: dict[str, Any] = {"shuffle": False, "method": "stream"}
+    full, one = (run(problem, sgd, batch, **how) for batch in (None, 600))
     assert full == one
 
 

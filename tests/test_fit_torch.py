@@ -26,7 +26,11 @@ OPTIONS = [
     for m, d, n, w in product([0.0, 0.9], [0.0, 0.3], [False, True], [0.0, 0.1])
     if not n or (m and not d)
 ]
-BATCHES = [None, 7]  # of 39 rows: the last one has 4
+WAYS: list[dict[str, Any]] = [
+    {"method": "stream"},
+    {"method": "gram"},
+    {"batch_size": 7},  # of 39 rows: the last one has 4
+]
 
 
 def ids(options: dict[str, Any]) -> str:
@@ -34,7 +38,7 @@ def ids(options: dict[str, Any]) -> str:
 
 
 every_option = pytest.mark.parametrize("options", OPTIONS, ids=ids)
-every_batch = pytest.mark.parametrize("batch_size", BATCHES, ids="batch={}".format)
+every_way = pytest.mark.parametrize("way", WAYS, ids=["stream", "gram", "batch=7"])
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def compare(result: gd.Fit, loop: TorchLoop) -> None:
     local, matrices = [], []
     for i, s in enumerate(steps):
         args = s.sgd, s.problem, s.grad, s.velocity, i == 0
-        local.append(fits.step_bound(*args, dtype) + fits.step_bound(*args, np.float64))
+        ours = fits.step_bound(*args, dtype, result.method)
+        local.append(ours + fits.step_bound(*args, np.float64))
         matrices.append(bounds.sgd_matrix(s.sgd, fits.hessian(s.problem)))
     path = fits.path_bound(matrices, local)
     size = len(steps[0].params)
@@ -144,7 +149,7 @@ def compare(result: gd.Fit, loop: TorchLoop) -> None:
     assert history.epoch.tolist() == list(range(1, len(loop.epochs) + 1))
 
     def loss_difference(p: Linear, e: Array) -> Any:
-        rounding = fits.loss_bound(p, dtype) + fits.loss_bound(p, np.float64)
+        rounding = fits.loss_bound(p, dtype, result.method) + fits.loss_bound(p, np.float64)
         return rounding + np.abs(fits.gradient(p)) @ e + e @ np.abs(fits.hessian(p)) @ e / 2
 
     done = 0
@@ -193,27 +198,28 @@ def train(
     """Run both, from the problem's own parameters, at an lr well below the limit."""
     sgd = gd.SGD(lr=0.3 / fits.steepest(problem), **options)
     result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **how)
-    return result, TorchLoop(torch, problem, sgd, **how).run(EPOCHS)
+    order = {k: v for k, v in how.items() if k != "method"}
+    return result, TorchLoop(torch, problem, sgd, **order).run(EPOCHS)
 
 
 @every_option
-@every_batch
+@every_way
 def test_options(
-    torch: ModuleType, rng: Any, dtype: Any, options: dict[str, Any], batch_size: int | None
+    torch: ModuleType, rng: Any, dtype: Any, options: dict[str, Any], way: dict[str, Any]
 ) -> None:
     problem = draw(rng, T, dtype=dtype, parts="bos")
-    compare(*train(torch, problem, options, batch_size=batch_size))
+    compare(*train(torch, problem, options, **way))
 
 
-@every_batch
+@every_way
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("t", [None, T], ids="t={}".format)
 @pytest.mark.parametrize("parts", ["", "b", "bo", "bs", "bos", "os"], ids="parts={}".format)
 def test_problems(
-    torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str, batch_size: int | None
+    torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str, way: dict[str, Any]
 ) -> None:
     problem = draw(rng, t, reduction=reduction, parts=parts)
-    compare(*train(torch, problem, {"momentum": 0.5}, batch_size=batch_size))
+    compare(*train(torch, problem, {"momentum": 0.5}, **way))
 
 
 @pytest.mark.parametrize("batch_size", [1, 13, 38, 39])
@@ -231,10 +237,10 @@ def test_batches_beyond_a_chunk(torch: ModuleType, rng: Any, dtype: Any) -> None
     compare(*train(torch, problem, {"momentum": 0.9, "nesterov": True}, batch_size=700))
 
 
-@every_batch
+@every_way
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}], ids=ids)
 def test_schedule(
-    torch: ModuleType, rng: Any, options: dict[str, Any], batch_size: int | None
+    torch: ModuleType, rng: Any, options: dict[str, Any], way: dict[str, Any]
 ) -> None:
     """An lr of its own for each epoch; one of them is zero."""
     problem = draw(rng, parts="b")
@@ -244,21 +250,21 @@ def test_schedule(
         return 0.0 if epoch == 5 else top / (1 + epoch)
 
     sgd = gd.SGD(lr=rate, **options)
-    how: dict[str, Any] = {"batch_size": batch_size}
-    result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **how)
-    loop = TorchLoop(torch, problem, replace(sgd, lr=top), rate=rate, **how).run(EPOCHS)
+    result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **way)
+    batch_size = way.get("batch_size")
+    loop = TorchLoop(torch, problem, replace(sgd, lr=top), batch_size, rate=rate).run(EPOCHS)
     compare(result, loop)
 
 
-@every_batch
-def test_maximize(torch: ModuleType, rng: Any, batch_size: int | None) -> None:
+@every_way
+def test_maximize(torch: ModuleType, rng: Any, way: dict[str, Any]) -> None:
     """It climbs, and says that this has no end."""
     problem = draw(rng, parts="b")
     with (
         pytest.warns(gd.LearningRateWarning, match="maximize"),
         pytest.warns(gd.FitWarning, match="Diverged"),
     ):
-        result, loop = train(torch, problem, {"maximize": True}, batch_size=batch_size)
+        result, loop = train(torch, problem, {"maximize": True}, **way)
     assert result.status is gd.Status.DIVERGED
     compare(result, loop)
 

@@ -409,7 +409,8 @@ void register_fit(py::module_& m) {
       .def(py::init<int64_t, int64_t>(), py::arg("d"), py::arg("t"))
       .def(py::init<int64_t, int64_t, const py::object&, const py::object&>(), py::arg("d"),
            py::arg("t"), py::arg("hi"), py::arg("lo"))
-      .def("in_range", [](const PyMoments& s) { return s.get().in_range(); })
+      .def("finite", [](const PyMoments& s) { return s.get().finite(); })
+      .def("in_range", [](const PyMoments& s, bool single) { return s.get().in_range(single); })
       .def_property_readonly("hi", [](const PyMoments& s) { return copy_of(s.get().hi); })
       .def_property_readonly("lo", [](const PyMoments& s) { return copy_of(s.get().lo); });
 

@@ -26,7 +26,7 @@ class PyMany {
   PyMany(const py::array& X, const py::array& y, const std::optional<py::array>& offset,
          const std::optional<py::array>& sample_weight, bool fit_intercept,
          const py::object& reduction, const std::optional<py::array_t<int64_t>>& starts,
-         const std::optional<py::array_t<int64_t>>& order, bool gram)
+         const std::optional<py::array_t<int64_t>>& order, const py::object& gram)
       : arrays_{X, y, offset.value_or(py::array()), sample_weight.value_or(py::array())},
         starts_(starts.value_or(py::array_t<int64_t>())),
         order_(order.value_or(py::array_t<int64_t>())) {
@@ -59,7 +59,7 @@ class PyMany {
       rows.count = stacked ? X.shape(0) : starts_.size() - 1;
       if (starts) rows.starts.assign(starts_.data(), starts_.data() + starts_.size());
       if (order) rows.order = order_.data();
-      many_ = std::make_unique<Many<T>>(std::move(rows), gram);
+      many_ = std::make_unique<Many<T>>(std::move(rows), vector_of<uint8_t>(gram));
     });
   }
 
@@ -154,7 +154,7 @@ void register_many(py::module_& m) {
       .def(py::init<const py::array&, const py::array&, const std::optional<py::array>&,
                     const std::optional<py::array>&, bool, const py::object&,
                     const std::optional<py::array_t<int64_t>>&,
-                    const std::optional<py::array_t<int64_t>>&, bool>(),
+                    const std::optional<py::array_t<int64_t>>&, const py::object&>(),
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
            py::arg("fit_intercept"), py::arg("reduction"), py::arg("starts"), py::arg("order"),
            py::arg("gram"))

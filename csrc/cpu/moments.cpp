@@ -16,24 +16,21 @@ template <class T>
 struct Layout {
   static constexpr bool pairs = std::is_same_v<T, double>;
   int64_t d, t, columns, ld;
-  int64_t block;  // rows that are read at once, to be still in L1 when they are multiplied
+  int64_t block;  // rows that are read at once: few enough to stay in a cache until multiplied
 
   explicit Layout(const LinearArgs<T>& args)
-      : d(args.d), t(args.t), columns(d + 1 + t), ld(lines<double>(columns)), block(L<T>) {
-    constexpr int64_t doubles_in_cache = 2048;
-    if (!tiled()) block = std::clamp<int64_t>(doubles_in_cache / ld, 8, L<T>);
+      : d(args.d), t(args.t), columns(d + 1 + t), ld(lines<double>(columns)) {
+    constexpr int64_t doubles_in_cache = 2048, fewest = 64;
+    block = std::clamp<int64_t>(doubles_in_cache / ld, fewest, L<T>);
   }
   int64_t part() const { return (d + 1) * ld + std::max(ld, lines<double>(t) * squares_at_once); }
   int64_t slot() const { return (pairs ? 2 : 1) * part(); }
-  // Sums without low parts, of many columns, are a matrix product.
-  bool tiled() const { return !pairs && columns > 32; }
   int64_t panel() const { return (block + 1) * ld; }  // vectors may read past the last row
 
   // Squares of y lie on the diagonals of blocks of a few targets, that of one where its row would.
   static constexpr int64_t squares_at_once = 8;
-  bool square_in_row() const { return t == 1 && !tiled(); }
   int64_t square(int64_t u) const {
-    if (square_in_row()) return (d + 1) * ld + d + 1;
+    if (t == 1) return (d + 1) * ld + d + 1;
     return (d + 1) * ld + u / squares_at_once * squares_at_once * squares_at_once;
   }
 };
@@ -42,44 +39,29 @@ struct Layout {
 template <class T>
 class MomentsChunk {
  public:
-  static int64_t memory(const Layout<T>& at, bool weighted) {
-    return (weighted ? 2 : 1) * at.panel() + packing(at);
-  }
-
-  MomentsChunk(const LinearArgs<T>& args, const Layout<T>& layout, double* memory)
-      : args_(args), at_(layout), right_(memory) {
-    left_ = args.sample_weight.data ? right_ + at_.panel() : right_;
-    packing_ = left_ + at_.panel();
-    std::fill(right_, packing_, 0.0);
+  MomentsChunk(const LinearArgs<T>& args, const Layout<T>& layout, double* panel)
+      : args_(args), at_(layout), panel_(panel) {
+    std::fill(panel, panel + layout.panel(), 0.0);
+    for (int64_t i = 0; i < layout.block; ++i) panel[i * layout.ld + layout.d] = 1.0;
   }
 
   void run(int64_t chunk, double* slot) {
     const int64_t begin = args_.first + chunk * L<T>;
     const int64_t rows = std::min(L<T>, args_.n - chunk * L<T>);
     for (int64_t i = 0; i < rows; i += at_.block) {
-      read(begin + i, std::min(at_.block, rows - i));
-      if (at_.tiled())
-        multiply(slot);
-      else
-        products(at_.t == 1 ? at_.d + 2 : at_.d + 1, at_.columns, 0, slot, at_.ld, true, i > 0);
-      if (at_.square_in_row()) continue;
+      const int64_t n = std::min(at_.block, rows - i);
+      read(begin + i, n);
+      products(n, at_.t == 1 ? at_.d + 2 : at_.d + 1, at_.columns, 0, slot, at_.ld, i > 0);
       constexpr int64_t few = Layout<T>::squares_at_once;
-      for (int64_t u = 0; u < at_.t; u += few) {
+      for (int64_t u = 0; at_.t > 1 && u < at_.t; u += few) {
         const int64_t count = std::min(few, at_.t - u);
-        products(count, count, at_.d + 1 + u, slot + at_.square(u), few, false, i > 0);
+        products(n, count, count, at_.d + 1 + u, slot + at_.square(u), few, i > 0);
       }
     }
   }
 
  private:
-  static constexpr int64_t rows_at_once = 48;  // of the triangle, whose lower half is left out
-
-  static int64_t packing(const Layout<T>& at) {
-    return at.tiled() ? lines<double>(packing_size<double>(rows_at_once, at.columns, L<T>)) : 0;
-  }
-
   void read(int64_t begin, int64_t n) {
-    n_ = n;
     const auto from = [&](const Matrix<const T>& m) {
       return m.data ? m.data + begin * m.rs : nullptr;
     };
@@ -87,29 +69,18 @@ class MomentsChunk {
     isa<T>().widen({n, at_.d, at_.t, from(args_.X), args_.X.rs, args_.X.cs, from(args_.y),
                     args_.y.rs, args_.y.cs, from(args_.offset), args_.offset.rs, args_.offset.cs,
                     weight.data ? weight.data + begin * weight.stride : nullptr, weight.stride,
-                    right_, left_, at_.ld});
+                    panel_, at_.ld});
   }
 
-  void multiply(double* slot) {
-    const int64_t p = at_.d + 1, ld = at_.ld;
-    for (int64_t i = 0; i < p; i += rows_at_once) {
-      const int64_t j = i / 8 * 8;
-      gemm<double>(std::min(rows_at_once, p - i), at_.columns - j, n_, {left_ + i, 1, ld},
-                   {right_ + j, ld, 1}, {slot + i * ld + j, ld, 1}, packing_);
-    }
-  }
-
-  // The first m weighted columns from `first` on with the first n columns from there on.
-  void products(int64_t m, int64_t n, int64_t first, double* out, int64_t ldc, bool upper,
+  // Of n rows: the first m columns from `first` on, times the first `columns` from there on.
+  void products(int64_t n, int64_t m, int64_t columns, int64_t first, double* out, int64_t ldc,
                 bool resume) {
-    isa<T>().products(
-        {n_, m, n, left_ + first, right_ + first, at_.ld, out, ldc, at_.part(), upper, resume});
+    isa<T>().products({n, m, columns, panel_ + first, at_.ld, out, ldc, at_.part(), resume});
   }
 
   const LinearArgs<T>& args_;
   const Layout<T>& at_;
-  int64_t n_ = 0;
-  double *right_, *left_, *packing_;  // (L, ld) each: rows, and rows times their weights
+  double* panel_;  // (block, ld)
 };
 
 template <class T>
@@ -142,8 +113,7 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
   const int64_t rows = std::min(args.n, chunk1 * L<T>) - chunk0 * L<T>;
   const int threads =
       threads_for(chunk1 - chunk0, rows * (args.d + 1) * (layout.pairs ? 8 : 1) * layout.columns);
-  const int64_t slot = layout.slot(),
-                memory = MomentsChunk<T>::memory(layout, args.sample_weight.data);
+  const int64_t slot = layout.slot(), memory = layout.panel();
   const int64_t fitting = slots_bytes / static_cast<int64_t>(sizeof(double)) / slot;
   const int64_t slots =
       std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, chunk1 - chunk0));

@@ -65,7 +65,9 @@ class Descent {
   T loss() const { return loss_; }         // at the parameters, once advance has ended
   double lr() const { return state_.lr; }  // last used
   // The loss at the end is below what the quadratic can tell; the rows can.
-  bool loss_doubtful() const { return quadratic_ && quadratic_->doubtful(pass_.sums.squares); }
+  bool loss_doubtful() const {
+    return quadratic_ && quadratic_->doubtful(state_.params.data(), pass_.sums.squares);
+  }
 
  private:
   Outcome advance_full(Budget& budget);

@@ -96,8 +96,8 @@ bool counts(const Problem<T>& p) {
 }  // namespace
 
 template <class T>
-Many<T>::Many(ManyRows<T> rows, bool gram)
-    : rows_(std::move(rows)), gram_(gram), ones_(static_cast<size_t>(rows_.count)) {
+Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram)
+    : rows_(std::move(rows)), ones_(static_cast<size_t>(rows_.count)) {
   const auto count = static_cast<size_t>(rows_.count);
   curvature.assign(count, 0.0);
   error.assign(count, 0.0);
@@ -105,7 +105,7 @@ Many<T>::Many(ManyRows<T> rows, bool gram)
   rank.assign(count, 0);
   empty.assign(count, 0);
   finite.assign(count, 1);
-  streamed.assign(count, gram ? 0 : 1);
+  for (uint8_t one : gram) streamed.push_back(!one);
 }
 
 template <class T>
@@ -190,11 +190,11 @@ bool Many<T>::survey_one(int64_t i, bool curvature_too, bool steepest_too, Budge
   One& one = open(i);
   if (!one.pass && !one.spectrum) empty[i] = !counts(one.problem);
   if (empty[i]) return true;
-  if (gram_ && !one.quadratic && !streamed[i]) {
+  if (!one.quadratic && !streamed[i]) {
     if (!one.pass) one.pass.emplace(one.problem);
     if (!one.pass->run(budget)) return false;
     finite[i] = one.pass->moments.finite();
-    streamed[i] = !one.pass->moments.in_range();
+    streamed[i] = !one.pass->moments.in_range(sizeof(T) == 4);
     if (!streamed[i]) one.quadratic.emplace(one.pass->moments, one.problem.fit_intercept);
     one.pass.reset();
   }

@@ -51,8 +51,8 @@ class Many {
  public:
   using value_type = T;
 
-  // gram: second moments stand for the rows, where they can.
-  Many(ManyRows<T> rows, bool gram);
+  // gram (count): where second moments stand for the rows, if they can.
+  Many(ManyRows<T> rows, const std::vector<uint8_t>& gram);
   ~Many();
 
   // What has to be known before the first step: true when done.
@@ -95,7 +95,6 @@ class Many {
   T loss_of_rows(int64_t i) const;
 
   ManyRows<T> rows_;
-  bool gram_;
   ManyOptions options_;
   ManyStates<T> states_;
   std::vector<std::unique_ptr<One>> ones_;

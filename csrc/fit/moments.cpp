@@ -72,9 +72,15 @@ void Quadratic<T>::spread(double* G, double* c, double* s, int64_t lanes) const 
 }
 
 template <class T>
-bool Quadratic<T>::doubtful(double squares) const {
+bool Quadratic<T>::doubtful(const T* params, double squares) const {
   const double rounding = sizeof(T) == 4 ? 0x1p-52 : 0x1p-100;
-  return !(squares > 0x1p24 * static_cast<double>(p_) * rounding * squares_);
+  double terms = squares_;
+  for (int64_t a = 0; a < p_; ++a)
+    for (int64_t u = 0; u < t_; ++u) {
+      const double w = params[a * t_ + u];
+      terms += G_[a * ld_ + a] * w * w;
+    }
+  return !(squares > 0x1p24 * static_cast<double>(p_ + 1) * rounding * terms);
 }
 
 template class Quadratic<float>;

@@ -23,8 +23,9 @@ class Quadratic {
   double sample_weight() const { return sample_weight_; }
 
   int64_t work() const { return p_ * p_ * t_; }
-  // Whether a sum of squares is too small a part of that of y for this arithmetic to know.
-  bool doubtful(double squares) const;
+  // Whether the sum of squares is too small a part of the terms it is made of for this arithmetic
+  // to know.
+  bool doubtful(const T* params, double squares) const;
 
  private:
   double evaluate(const double* target, const T* params, int64_t stride);

@@ -79,8 +79,9 @@ class Slices {
   template <class Work>
   bool run(int64_t n, int64_t length, int64_t row_work, Budget& budget, Work&& work) {
     const int64_t chunks = chunks_of(n, length);
+    constexpr int64_t fewest = 16;  // of whole multiples: so many threads share a slice evenly
     const int64_t slice =
-        chunks == 1 ? 1 : std::max<int64_t>(1, 16 * Budget::unit / (row_work * length));
+        fewest * std::max<int64_t>(1, 16 * Budget::unit / (row_work * length) / fewest);
     while (chunk_ < chunks) {
       const int64_t end = std::min(chunks, chunk_ + slice);
       work(chunk_, end);

@@ -200,24 +200,27 @@ Pair accumulate(Pair x, double a, double b) {
   return add_product(x, a, b);
 }
 
-// Each sum is one chain over the rows of a chunk, in double; the chunks are added in order as
-// pairs.
+// Rows are taken times the roots of their weights, so that both factors of a product are the same
+// numbers. Each sum is one chain over the rows of a chunk, in double; the chunks are added in order
+// as pairs.
 template <class T>
 void moments_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Moments& out) {
-  const auto column = [&](int64_t row, int64_t j) -> double {
+  const auto given = [&](int64_t row, int64_t j) -> double {
     if (j < args.d) return args.X.data[row * args.X.rs + j * args.X.cs];
     if (j == args.d) return 1.0;
     const int64_t u = j - args.d - 1;
     const double y = args.y.data[row * args.y.rs + u * args.y.cs];
     return args.offset.data ? y - args.offset.data[row * args.offset.rs + u * args.offset.cs] : y;
   };
+  const auto column = [&](int64_t row, int64_t j) {
+    if (!args.sample_weight.data) return given(row, j);
+    const double weight = args.sample_weight.data[row * args.sample_weight.stride];
+    return std::sqrt(weight) * given(row, j);
+  };
   const auto sum = [&](int64_t a, int64_t b, int64_t to) {
     Pair total;
-    for (int64_t row = begin; row < begin + rows; ++row) {
-      double left = column(row, a);
-      if (args.sample_weight.data) left *= args.sample_weight.data[row * args.sample_weight.stride];
-      total = accumulate<T>(total, left, column(row, b));
-    }
+    for (int64_t row = begin; row < begin + rows; ++row)
+      total = accumulate<T>(total, column(row, a), column(row, b));
     const auto i = static_cast<size_t>(to);
     const Pair both = add({out.hi[i], out.lo[i]}, total);
     out.hi[i] = both.hi;

@@ -43,12 +43,13 @@ def descend(
     """Fit by descent from `start`, in blocks between which Python looks after the rest."""
     threads = options.n_threads or 0
     moments, reason = choose(problem, options)
+    method = "gram" if moments else "stream"
     curvature, error = curvature_of(problem, threads, moments)
     limit = stability_limit(sgd, problem, options, curvature)
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
     target = start.epoch + options.epochs
-    saved = _open_checkpoint(checkpoint, problem, sgd, options, start)
+    saved = _open_checkpoint(checkpoint, problem, sgd, options, start, method)
     state = start if saved.state is None else saved.state
     descent = _make_descent(problem, sgd, options, state, target, moments)
     if not callable(rate):
@@ -58,7 +59,7 @@ def descend(
 
     def result() -> Fit:
         fit = _result(problem, options, start, descent, saved, outcome, rate, limit)
-        return replace(fit, method="gram" if moments else "stream", method_reason=reason)
+        return replace(fit, method=method, method_reason=reason)
 
     try:
         with Progress.make(progress, start.epoch, target) as bar:
@@ -89,12 +90,13 @@ def _open_checkpoint(
     sgd: SGD,
     options: Options,
     start: FitState,
+    method: str,
 ) -> Unsaved:
     if path is None:
         return Unsaved()
     from gdcore.storage import Checkpoint
 
-    return Checkpoint.open(path, problem, sgd, options, start)
+    return Checkpoint.open(path, problem, sgd, options, start, method)
 
 
 def _make_descent(

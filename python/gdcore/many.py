@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.kernels import Floats
 from gdcore.learning_rate import fast_rate
+from gdcore.method import worth_it
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import broadcast_offset, checked_weights
 from gdcore.progress import Progress
@@ -91,7 +92,7 @@ class Problems:
         for begin in range(0, self.count, step):
             yield slice(begin, min(begin + step, self.count))
 
-    def core(self, part: slice, gram: bool) -> _core.Many:
+    def core(self, part: slice, gram: npt.NDArray[np.bool_]) -> _core.Many:
         """Hand some of the problems to the core."""
         starts = None if self.starts is None else self.starts[part.start : part.stop + 1]
 
@@ -107,7 +108,7 @@ class Problems:
             self.reduction,
             starts,
             self.order,
-            gram,
+            gram[part],
         )
 
     def unpack(self, params: Floats) -> tuple[Floats, Floats]:
@@ -221,9 +222,9 @@ class _Run:
         self.problems, self.sgd, self.options = problems, sgd, options
         self.start, self.state = start, start.copy()
         count, dtype = problems.count, problems.dtype
-        self.gram = options.method == "gram" or (
-            options.method == "auto" and options.batch_size is None
-        )
+        self.gram = np.full(count, options.method == "gram")
+        if options.method == "auto" and options.batch_size is None:
+            self.gram[:] = worth_it(problems.n, problems, options.epochs)
         records = options.epochs // options.history if options.history else 0
         if options.method == "exact":
             records = 0
@@ -233,12 +234,12 @@ class _Run:
         self.lr = np.full(count, np.nan)
         self.limit = np.full(count, np.nan)
         self.status = np.full(count, Status.MAX_EPOCHS, np.int8)
-        self.streamed = np.full(count, not self.gram)
+        self.streamed = ~self.gram
 
     def solve(self, part: slice, bar: Progress) -> None:
         """Solve the problems of one block in closed form."""
         threads = self.options.n_threads or 0
-        many = self.problems.core(part, True)
+        many = self.problems.core(part, self.gram)
         while not many.survey(False, False, BLOCK_SECONDS, threads):
             pass
         empty, finite, _ = (flag.astype(bool) for flag in many.surveyed()[3:])
@@ -249,7 +250,9 @@ class _Run:
                 done = many.solve(BLOCK_SECONDS, threads)
                 bar.update(part.start + many.done, math.nan)
         finally:
-            self._keep(part, many.states(), empty, finite)
+            states = many.states()
+            params = states["params"].reshape(-1, self.problems.size)
+            self._keep(part, states, empty, finite & np.isfinite(params).all(axis=1))
             size = self.problems.size // self.problems.t
             status = self.status[part]
             status[(status == Status.CONVERGED) & (many.rank < size)] = Status.SINGULAR
@@ -387,19 +390,22 @@ class _Run:
     def _method(self) -> str:
         if self.options.method == "exact":
             return "exact"
-        return "gram" if self.gram else "stream"
+        return "stream" if self.streamed.all() else "gram"
 
     def _reason(self) -> str:
-        if self.options.method == "exact":
-            return "method='exact' was asked for."
-        if not self.gram:
-            asked = self.options.method == "stream"
-            return "method='stream' was asked for." if asked else "mini-batches read their rows."
-        text = "one pass over the rows serves all epochs."
-        count = int(self.streamed.sum())
-        if count:
-            text += f" {count} problems leave the range of {self.problems.dtype} and were streamed."
-        return text
+        if self.options.method != "auto":
+            asked = f"method={self.options.method!r} was asked for."
+            fallen = int((self.streamed & self.gram).sum())
+            if self.options.method != "gram" or not fallen:
+                return asked
+            return f"{asked} {fallen} problems leave the range of squares and were streamed."
+        if self.options.batch_size is not None:
+            return "mini-batches read their rows every epoch."
+        streamed = int(self.streamed.sum())
+        if streamed == len(self.streamed):
+            return "so few epochs, or rows, gain nothing from second moments."
+        rest = f"; {streamed} problems of few rows were streamed" if streamed else ""
+        return f"one pass costs less than the epochs{rest}."
 
 
 OUTCOMES = np.array(

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import numpy as np
 
 from gdcore import _core
 from gdcore.options import BLOCK_SECONDS, Options
-from gdcore.problem import Problem
+from gdcore.problem import Problem, diagnose
 
-# Of one product of second moments, in units of one product of a pass over the rows.
-PRODUCT_COST = {np.dtype(np.float32): 2.0, np.dtype(np.float64): 12.0}
+if TYPE_CHECKING:
+    from gdcore.many import Problems
+
+
+class Cost(NamedTuple):
+    """Times in units of one product of a pass over the rows, as measured (docs/decisions.md)."""
+
+    first: float  # of the pass for the moments: first + columns * column epochs of one target
+    column: float
+    step: float  # of a product of the quadratic
+
+
+COSTS = {
+    np.dtype(np.float32): Cost(first=4.0, column=1 / 16, step=2.0),
+    np.dtype(np.float64): Cost(first=7.0, column=1 / 6, step=6.0),
+}
+LANCZOS_STEPS = 32  # about, of many features: each a pass over the rows, or one of p^2 products
 
 
 def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, str]:
@@ -19,15 +36,19 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     if options.batch_size is not None:
         return None, "mini-batches read their rows every epoch."
     asked = options.method == "gram"
-    if not asked and not _worth_it(problem, options):
-        return None, "so few epochs over so few rows gain nothing from second moments."
+    if not asked and not worth_it(problem.n, problem, options.epochs):
+        return None, "so few epochs, or rows, gain nothing from second moments."
     moments = moments_of(problem, options.n_threads or 0)
-    if moments.in_range():
+    if not moments.finite():
+        diagnose(problem)
+    if moments.in_range(problem.dtype == np.float32):
         reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
         return moments, reason
-    trouble = f"the squares of the data leave the range of {problem.dtype}"
+    trouble = f"the squares of the data overflow or underflow {problem.dtype}"
     if asked:
-        raise ValueError(f"{trouble}: scale the columns of X and y, or use method='stream'.")
+        raise ValueError(
+            f"{trouble}; standardize the columns of X and scale y, or use method='stream'."
+        )
     return None, f"{trouble}."
 
 
@@ -39,9 +60,12 @@ def moments_of(problem: Problem, threads: int) -> _core.Moments:
     return rows.moments()
 
 
-def _worth_it(problem: Problem, options: Options) -> bool:
-    """Compare products: a pass for the moments and p^2 an epoch, or a pass over the rows each."""
-    p = problem.d + 1
-    first = problem.n * p * (p + problem.t) / 2 * PRODUCT_COST[problem.dtype]
-    streamed = 2 * problem.n * p * problem.t
-    return first + options.epochs * p * p * problem.t < options.epochs * streamed
+def worth_it(n: Any, problem: Problem | Problems, epochs: int) -> Any:
+    """Compare a pass for the moments and p^2 products a step with 2 n p products a step.
+
+    n, the rows, may be an array with one entry for each of many problems.
+    """
+    p, t, cost = problem.d + 1, problem.t, COSTS[problem.dtype]
+    steps = min(p, LANCZOS_STEPS) + epochs * t
+    first = 2 * n * p * (cost.first + (p + t) * cost.column)
+    return first + steps * cost.step * p * p < steps * 2 * n * p

@@ -21,6 +21,8 @@ from gdcore.kernels import (
     mse,
     mse_value_and_grad,
 )
+from gdcore.method import moments_of
+from gdcore.problem import make_problem
 from gdcore.sgd import SGD
 
 THREADS = (1, 2, 3, 7)
@@ -144,7 +146,7 @@ def all_cases() -> Iterator[Case]:
     """Yield a name and a call for each result to compare; sizes straddle every edge of a block."""
     for dtype in (np.float32, np.float64):
         name = np.dtype(dtype).name
-        for kind in (_matmuls, _errors, _gradients, _fits):
+        for kind in (_matmuls, _errors, _gradients, _fits, _second_moments):
             for what, run in kind(_Data(dtype), _core.CHUNK[name]):
                 yield f"{name} {what}", run
 
@@ -205,6 +207,17 @@ def _fits(data: _Data, chunk: int) -> Iterator[Case]:
     yield "fit two targets", partial(_fit, X, targets, SGD(), None)
 
 
+def _second_moments(data: _Data, chunk: int) -> Iterator[Case]:
+    sizes = [(70, d, t) for d, t in product((1, 6, 7, 8, 15, 33), (1, 2, 9))]
+    sizes += [(2 * chunk + 3, 5, 1), (2 * chunk + 3, 66, 1), (chunk + 1, 20, 17)]
+    for n, d, t in sizes:
+        X, y, offset = data(n, d, spread=2), data(n, t, spread=2), data(n, t, spread=2)
+        for weight in (None, np.abs(data(n, spread=2))):
+            what = f"moments {n}x{d}x{t}" + ("" if weight is None else " weighted")
+            yield what, partial(_moments, X, y, offset, weight)
+            yield f"{what}, fit", partial(_gram_fit, X, y, offset, weight)
+
+
 def _matmul(a: Any, b: Any) -> Any:
     with np.errstate(all="ignore"):
         return (matmul(a, b),)
@@ -222,5 +235,16 @@ def _linear(X: Any, y: Any, weights: Any, intercept: Any, weight: Any, reduction
 
 
 def _fit(X: Any, y: Any, sgd: SGD, batch_size: int | None) -> Any:
-    result = fit(X, y, sgd, epochs=10, batch_size=batch_size, tol=None)
+    result = fit(X, y, sgd, epochs=10, batch_size=batch_size, tol=None, method="stream")
+    return result.weights, result.intercept, result.history.loss
+
+
+def _moments(X: Any, y: Any, offset: Any, weight: Any) -> Any:
+    sums = moments_of(make_problem(X, y, offset, weight, True, "mean"), 0)
+    return sums.hi, sums.lo
+
+
+def _gram_fit(X: Any, y: Any, offset: Any, weight: Any) -> Any:
+    fixed: Any = {"offset": offset, "sample_weight": weight, "method": "gram", "tol": None}
+    result = fit(X, y, SGD(momentum=0.5), epochs=10, **fixed)
     return result.weights, result.intercept, result.history.loss

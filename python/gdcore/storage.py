@@ -152,10 +152,12 @@ class Checkpoint(Unsaved):
         sgd: SGD,
         options: Any,
         start: FitState,
+        method: str,
     ) -> Checkpoint:
         """Read the file if there is one; ValueError if it belongs to another fit."""
         settings = {
             "sgd": sgd.options | {"lr": "a schedule" if callable(sgd.lr) else sgd.lr},
+            "method": method,
             "batch_size": options.batch_size,
             "shuffle": bool(options.shuffle),
             "seed": int(options.seed),

@@ -105,58 +105,82 @@ inline void write(double* p, index_t low, Pair<vec<double>> x) {
   store(p + low, x.lo);
 }
 
+#if GDCORE_VECTOR_BYTES == 64 || defined(__ARM_NEON)
+constexpr int sums_at_once = 24;  // in registers
+#else
+constexpr int sums_at_once = 12;
+#endif
+
+// Rows and vectors of a tile. A sum that is a pair takes two registers, and more beside them.
+template <class T>
+constexpr int tile_rows = sums_at_once / (sizeof(T) == 4 ? 3 : 6);
+template <class T>
+constexpr int tile_vectors = sizeof(T) == 4 ? 3 : 2;
+// The last tile may be taller if it is narrow: [1 y] behind whole vectors of features alone would
+// be too few chains to hide an fma's latency.
+template <class T>
+constexpr int tallest = tile_rows<T> == 8 ? 10 : tile_rows<T>;
+
 template <class T, int R, int C>
 inline void products_tile(const gdcore::ProductsArgs& x, index_t i, index_t j) {
   typedef typename SumOf<T, vec<double>>::type Sum;
   Sum sum[R][C] = {};
   double* const out = x.out + i * x.ldc + j;
   if (x.resume) {
-#pragma GCC unroll 6
+#pragma GCC unroll 10
     for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
+#pragma GCC unroll 3
       for (int c = 0; c < C; ++c) read(sum[r][c], out + r * x.ldc + c * W<double>, x.low);
   }
-  const double *a = x.a + i, *b = x.b + j;
+  const double *a = x.a + i, *b = x.a + j;
   for (index_t p = 0; p < x.k; ++p, a += x.ld, b += x.ld) {
     vec<double> right[C];
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int c = 0; c < C; ++c) right[c] = load(b + c * W<double>);
-#pragma GCC unroll 6
+#pragma GCC unroll 10
     for (int r = 0; r < R; ++r) {
       const vec<double> left = broadcast(a[r]);
-#pragma GCC unroll 2
+#pragma GCC unroll 3
       for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], left, right[c]);
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 10
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int c = 0; c < C; ++c) write(out + r * x.ldc + c * W<double>, x.low, sum[r][c]);
 }
 
+// Vectors three at a time, but rather two and two than three and one.
 template <class T, int R>
 inline void products_rows(const gdcore::ProductsArgs& x, index_t i) {
-  index_t j = x.upper ? i / W<double> * W<double> : 0;
-  for (; j + W<double> < x.n; j += 2 * W<double>) products_tile<T, R, 2>(x, i, j);
-  if (j < x.n) products_tile<T, R, 1>(x, i, j);
+  constexpr int most = R > tile_rows<T> ? 2 : tile_vectors<T>;
+  for (index_t j = i / W<double> * W<double>; j < x.n;) {
+    const index_t vectors = (x.n - j + W<double> - 1) / W<double>;
+    if (most == 3 && vectors != 4 && vectors >= 3) {
+      products_tile<T, R, most>(x, i, j);
+      j += most * W<double>;
+    } else if (vectors >= 2) {
+      products_tile<T, R, 2>(x, i, j);
+      j += 2 * W<double>;
+    } else {
+      products_tile<T, R, 1>(x, i, j);
+      j += W<double>;
+    }
+  }
 }
 
-// As few blocks of rows as fit into registers, of about the same size.
+template <class T, int R>
+inline void products_last(const gdcore::ProductsArgs& x, index_t i) {
+  if (x.m - i == R) return products_rows<T, R>(x, i);
+  if constexpr (R > 1) products_last<T, R - 1>(x, i);
+}
+
 template <class T>
 void products(const gdcore::ProductsArgs& x) {
-  constexpr int most = sizeof(T) == 4 ? 6 : GDCORE_VECTOR_BYTES == 64 ? 4 : 2;
-  for (index_t i = 0; i < x.m;) {
-    const index_t left = x.m - i, blocks = (left + most - 1) / most;
-    const index_t rows = (left + blocks - 1) / blocks;
-    switch (rows) {
-      case 1: products_rows<T, 1>(x, i); break;
-      case 2: products_rows<T, 2>(x, i); break;
-      case 3: products_rows < T, most<3 ? most : 3>(x, i); break;
-      case 4: products_rows < T, most<4 ? most : 4>(x, i); break;
-      case 5: products_rows < T, most<5 ? most : 5>(x, i); break;
-      default: products_rows < T, most<6 ? most : 6>(x, i);
-    }
-    i += rows;
+  for (index_t i = 0; i < x.m; i += tile_rows<T>) {
+    const bool narrow = x.n - i <= 2 * W<double>;
+    if (x.m - i <= (narrow ? tallest<T> : tile_rows<T>)) return products_last<T, tallest<T>>(x, i);
+    products_rows<T, tile_rows<T>>(x, i);
   }
 }
 
@@ -183,7 +207,8 @@ inline void widen_column(index_t rows, const T* x, index_t stride, double* out, 
   for (index_t i = 0; i < rows; ++i, stay_scalar()) out[i * ld] = x[i * stride];
 }
 
-// Rows [X 1 y - offset] in double; times sample_weight, if there is one, to `weighted`.
+// Rows [X 1 y - offset] in double, times the roots of their weights; without weights the column of
+// ones is there already.
 template <class T>
 void widen(const gdcore::WidenArgs<T>& x) {
   const index_t rows = x.rows, ld = x.ld, whole = x.X_cs == 1 ? x.d / W<double> * W<double> : 0;
@@ -191,11 +216,13 @@ void widen(const gdcore::WidenArgs<T>& x) {
   for (index_t j = 0; j < whole; j += W<double>) {
     const T* from = x.X + j;
     double* to = x.out + j;
-    for (index_t i = 0; i < rows; ++i, from += step, to += ld) store(to, load_wide(from));
+    for (index_t i = 0; i < rows; ++i, from += step, to += ld) {
+      store(to, load_wide(from));
+      __builtin_prefetch(from + rows * step, 0, 2);  // for the next call
+    }
   }
   for (index_t j = whole; j < x.d; ++j) widen_column(rows, x.X + j * x.X_cs, x.X_rs, x.out + j, ld);
   double* z = x.out + x.d;
-  for (index_t i = 0; i < rows; ++i, stay_scalar()) z[i * ld] = 1.0;
   for (index_t u = 0; u < x.t; ++u) {
     ++z;
     widen_column(rows, x.y + u * x.y_cs, x.y_rs, z, ld);
@@ -204,10 +231,12 @@ void widen(const gdcore::WidenArgs<T>& x) {
     for (index_t i = 0; i < rows; ++i, stay_scalar()) z[i * ld] -= offset[i * x.offset_rs];
   }
   if (!x.weight) return;
-  for (index_t i = 0; i < rows; ++i) {
-    const vec<double> weight = broadcast(static_cast<double>(x.weight[i * x.weight_stride]));
-    for (index_t j = 0; j < ld; j += W<double>)
-      store(x.weighted + i * ld + j, weight * load(x.out + i * ld + j));
+  double* row = x.out;
+  for (index_t i = 0; i < rows; ++i, row += ld) {
+    const vec<double> root =
+        broadcast(__builtin_sqrt(static_cast<double>(x.weight[i * x.weight_stride])));
+    for (index_t j = 0; j < ld; j += W<double>) store(row + j, root * load(row + j));
+    row[x.d] = root[0];
   }
 }
 

@@ -60,7 +60,8 @@ struct LinearRows {
   bool from_memory;                                           // X is larger than the caches
 };
 
-// Rows of [X 1 y - offset] in double, ld apart; and times their sample weights.
+// Rows of [X 1 y - offset] in double, ld apart, times the roots of their sample weights. Without
+// weights the ones are there already.
 template <class T>
 struct WidenArgs {
   int64_t rows, d, t;
@@ -72,21 +73,21 @@ struct WidenArgs {
   int64_t offset_rs, offset_cs;
   const T* weight;  // may be null
   int64_t weight_stride;
-  double *out, *weighted;
+  double* out;
   int64_t ld;
 };
 
-// out (m,n) = a (k,m)^T b (k,n), each element one chain over k. Rows of a and b are ld apart, those
-// of out ldc, low parts of pairs `low` behind; n is rounded up to whole vectors. upper: a and b are
-// the same columns, and what lies below the diagonal may be left out. resume: the chains go on from
-// what out holds.
+// The upper triangle of out (m,n) = a (k,m)^T a (k,n), m <= n: each element one chain over k. Rows
+// of a are ld apart, those of out ldc, low parts of pairs `low` behind. Up to whole vectors, more
+// is written to the left and to the right of the triangle. resume: the chains go on from what out
+// holds.
 struct ProductsArgs {
   int64_t k, m, n;
-  const double *a, *b;
+  const double* a;
   int64_t ld;
   double* out;
   int64_t ldc, low;
-  bool upper, resume;
+  bool resume;
 };
 
 template <class T>
