@@ -41,7 +41,7 @@ inline void in_streams(index_t n, F f) {
   }
 }
 
-float probe_read(index_t n, const float* in) {
+inline float probe_read(index_t n, const float* in) {
   vec<float> acc[STREAMS] = {};
   in_streams(n, [&](index_t i, int s) { acc[s] += load(in + i); });
 #pragma GCC unroll 8
@@ -49,7 +49,7 @@ float probe_read(index_t n, const float* in) {
   return acc[0][0];
 }
 
-void probe_write(index_t n, float value, float* out, bool past_caches) {
+inline void probe_write(index_t n, float value, float* out, bool past_caches) {
   const vec<float> v = broadcast(value);
   if (past_caches) {
     for (index_t i = 0; i < n; i += W<float>) stream(out + i, v);
@@ -59,7 +59,7 @@ void probe_write(index_t n, float value, float* out, bool past_caches) {
   }
 }
 
-void probe_copy(index_t n, const float* in, float* out, bool past_caches) {
+inline void probe_copy(index_t n, const float* in, float* out, bool past_caches) {
   if (past_caches) {
     in_streams(n, [&](index_t i, int) { stream(out + i, load(in + i)); });
     stream_end();

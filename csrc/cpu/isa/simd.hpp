@@ -37,6 +37,18 @@ inline void store(T* p, vec<T> v) {
   *reinterpret_cast<typename VecOf<T>::loose*>(p) = v;
 }
 
+// What AddressSanitizer does not see, masked accesses and those past the caches: p[0], ... p[n - 1]
+// are accessed here for it.
+#ifdef GDCORE_SANITIZE
+template <class T>
+__attribute__((noinline)) void accessed(const T* p, int n) {
+  for (int i = 0; i < n; ++i) static_cast<void>(static_cast<const volatile T*>(p)[i]);
+}
+#else
+template <class T>
+inline void accessed(const T*, int) {}
+#endif
+
 inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
@@ -51,15 +63,19 @@ inline vec<double> fma(vec<double> a, vec<double> b, vec<double> c) {
 inline vec<float> broadcast(float x) { return (vec<float>)_mm512_set1_ps(x); }
 inline vec<double> broadcast(double x) { return (vec<double>)_mm512_set1_pd(x); }
 inline vec<float> load_first(const float* p, int n) {
+  accessed(p, n);
   return (vec<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
 inline vec<double> load_first(const double* p, int n) {
+  accessed(p, n);
   return (vec<double>)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
 }
 inline void store_first(float* p, int n, vec<float> v) {
+  accessed(p, n);
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 }
 inline void store_first(double* p, int n, vec<double> v) {
+  accessed(p, n);
   _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
 }
 inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) {
@@ -91,15 +107,19 @@ inline __m256i mask_first(double, int n) {
   return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
 }
 inline vec<float> load_first(const float* p, int n) {
+  accessed(p, n);
   return (vec<float>)_mm256_maskload_ps(p, mask_first(0.0f, n));
 }
 inline vec<double> load_first(const double* p, int n) {
+  accessed(p, n);
   return (vec<double>)_mm256_maskload_pd(p, mask_first(0.0, n));
 }
 inline void store_first(float* p, int n, vec<float> v) {
+  accessed(p, n);
   _mm256_maskstore_ps(p, mask_first(0.0f, n), (__m256)v);
 }
 inline void store_first(double* p, int n, vec<double> v) {
+  accessed(p, n);
   _mm256_maskstore_pd(p, mask_first(0.0, n), (__m256d)v);
 }
 inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) {
@@ -153,6 +173,7 @@ inline V keep_first(int n, V yes, V no) {
 // Past the caches, so that a line is not read before it is written. p is aligned to a vector.
 template <class T>
 inline void stream(T* p, vec<T> v) {
+  accessed(p, W<T>);
 #if GDCORE_VECTOR_BYTES == 64
   _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
 #elif GDCORE_VECTOR_BYTES == 32
@@ -178,9 +199,11 @@ inline First<T> first_lanes(int n) {
   return (1u << n) - 1;
 }
 inline vec<float> load(const float* p, First<float> mask) {
+  accessed(p, __builtin_popcount(mask));
   return (vec<float>)_mm512_maskz_loadu_ps((__mmask16)mask, p);
 }
 inline vec<double> load(const double* p, First<double> mask) {
+  accessed(p, __builtin_popcount(mask));
   return (vec<double>)_mm512_maskz_loadu_pd((__mmask8)mask, p);
 }
 #elif GDCORE_VECTOR_BYTES == 32
@@ -191,9 +214,11 @@ inline First<T> first_lanes(int n) {
   return mask_first(T(0), n);
 }
 inline vec<float> load(const float* p, First<float> mask) {
+  accessed(p, __builtin_popcount(_mm256_movemask_ps((__m256)mask)));
   return (vec<float>)_mm256_maskload_ps(p, mask);
 }
 inline vec<double> load(const double* p, First<double> mask) {
+  accessed(p, __builtin_popcount(_mm256_movemask_pd((__m256d)mask)));
   return (vec<double>)_mm256_maskload_pd(p, mask);
 }
 #else

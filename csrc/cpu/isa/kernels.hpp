@@ -1,6 +1,9 @@
-// Every kernel of one instruction set, compiled once for each by CMake. Freestanding: anonymous
-// namespaces, no templates of the standard library, no dynamic initialisers, so that no code built
-// for a newer CPU is ever shared.
+// The table of every kernel of one instruction set, for kernels_f32.cpp and kernels_f64.cpp: two
+// files, so that two processors can compile them. CMake compiles both once for each instruction
+// set. Freestanding: anonymous namespaces, no templates of the standard library, no dynamic
+// initialisers, so that no code built for a newer CPU is ever shared.
+#pragma once
+
 #include "columns.hpp"
 #include "lanes.hpp"
 #include "linear.hpp"
@@ -16,8 +19,6 @@
 #define GDCORE_STRING(x) GDCORE_STRING_(x)
 #define GDCORE_JOIN_(a, b) a##b
 #define GDCORE_JOIN(a, b) GDCORE_JOIN_(a, b)
-
-namespace gdcore {
 
 #define GDCORE_TABLE(suffix, T, ...)                                                              \
   extern const IsaTable<T> GDCORE_JOIN(GDCORE_JOIN(isa_, GDCORE_ISA), suffix);                    \
@@ -41,8 +42,3 @@ namespace gdcore {
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \
                                                                        __VA_ARGS__};
-
-GDCORE_TABLE(_f32, float, probe_read, probe_write, probe_copy)
-GDCORE_TABLE(_f64, double, )
-
-}  // namespace gdcore

@@ -1,0 +1,5 @@
+#include "kernels.hpp"
+
+namespace gdcore {
+GDCORE_TABLE(_f32, float, probe_read, probe_write, probe_copy)
+}  // namespace gdcore

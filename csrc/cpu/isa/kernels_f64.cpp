@@ -1,0 +1,5 @@
+#include "kernels.hpp"
+
+namespace gdcore {
+GDCORE_TABLE(_f64, double, )
+}  // namespace gdcore
