@@ -113,13 +113,13 @@ constexpr int sums_at_once = 12;
 
 // Rows and vectors of a tile. A sum that is a pair takes two registers, and more beside them.
 template <class T>
-constexpr int tile_rows = sums_at_once / (sizeof(T) == 4 ? 3 : 6);
+constexpr int rows_of_tile = sums_at_once / (sizeof(T) == 4 ? 3 : 6);
 template <class T>
 constexpr int tile_vectors = sizeof(T) == 4 ? 3 : 2;
 // The last tile may be taller if it is narrow: [1 y] behind whole vectors of features alone would
 // be too few chains to hide an fma's latency.
 template <class T>
-constexpr int tallest = tile_rows<T> == 8 ? 10 : tile_rows<T>;
+constexpr int tallest = rows_of_tile<T> == 8 ? 10 : rows_of_tile<T>;
 
 template <class T, int R, int C>
 inline void products_tile(const gdcore::ProductsArgs& x, index_t i, index_t j) {
@@ -153,7 +153,7 @@ inline void products_tile(const gdcore::ProductsArgs& x, index_t i, index_t j) {
 // Vectors three at a time, but rather two and two than three and one.
 template <class T, int R>
 inline void products_rows(const gdcore::ProductsArgs& x, index_t i) {
-  constexpr int most = R > tile_rows<T> ? 2 : tile_vectors<T>;
+  constexpr int most = R > rows_of_tile<T> ? 2 : tile_vectors<T>;
   for (index_t j = i / W<double> * W<double>; j < x.n;) {
     const index_t vectors = (x.n - j + W<double> - 1) / W<double>;
     if (most == 3 && vectors != 4 && vectors >= 3) {
@@ -177,10 +177,10 @@ inline void products_last(const gdcore::ProductsArgs& x, index_t i) {
 
 template <class T>
 void products(const gdcore::ProductsArgs& x) {
-  for (index_t i = 0; i < x.m; i += tile_rows<T>) {
+  for (index_t i = 0; i < x.m; i += rows_of_tile<T>) {
     const bool narrow = x.n - i <= 2 * W<double>;
-    if (x.m - i <= (narrow ? tallest<T> : tile_rows<T>)) return products_last<T, tallest<T>>(x, i);
-    products_rows<T, tile_rows<T>>(x, i);
+    if (x.m - i <= (narrow ? tallest<T> : rows_of_tile<T>)) return products_last<T, tallest<T>>(x, i);
+    products_rows<T, rows_of_tile<T>>(x, i);
   }
 }
 
