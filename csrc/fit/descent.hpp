@@ -65,7 +65,15 @@ class Descent {
   T loss() const { return loss_; }         // at the parameters, once advance has ended
   double lr() const { return state_.lr; }  // last used
   // The loss at the end is below what the quadratic can tell; the rows can.
-  bool loss_doubtful() const { return quadratic_ && quadratic_->doubtful(pass_.sums.squares); }
+  bool loss_doubtful() const {
+    return quadratic_ && !(pass_.sums.squares > quadratic_->least_known());
+  }
+  // What a doubtful loss may be at most.
+  T least_known_loss() const {
+    LinearSums sums = pass_.sums;
+    if (quadratic_) sums.squares = quadratic_->least_known();
+    return problem_.close(problem_.n, sums, nullptr);
+  }
 
  private:
   Outcome advance_full(Budget& budget);

@@ -51,7 +51,7 @@ void Quadratic<T>::sums(const T* params, LinearSums& out) {
   out.squares = 0;
   for (int64_t u = 0; u < t_; ++u)
     put(u, t_, evaluate(&targets_[u * (2 * p_ + 2)], params + u, t_), out);
-  if (out.squares < 0) out.squares = 0;  // by rounding: see `doubtful`
+  if (out.squares < 0) out.squares = 0;  // by rounding: see `least_known`
 }
 
 template <class T>
@@ -62,9 +62,9 @@ void Quadratic<T>::product(const T* direction, LinearSums& out) {
 }
 
 template <class T>
-bool Quadratic<T>::doubtful(double squares) const {
+double Quadratic<T>::least_known() const {
   const double rounding = sizeof(T) == 4 ? 0x1p-52 : 0x1p-100;
-  return !(squares > 0x1p24 * static_cast<double>(p_) * rounding * squares_);
+  return 0x1p24 * static_cast<double>(p_) * rounding * squares_;
 }
 
 template class Quadratic<float>;

@@ -19,8 +19,8 @@ class Quadratic {
   void product(const T* direction, LinearSums& out);
 
   int64_t work() const { return p_ * p_ * t_; }
-  // Whether a sum of squares is too small a part of that of y for this arithmetic to know.
-  bool doubtful(double squares) const;
+  // A sum of squares below this is too small a part of that of y for this arithmetic to know.
+  double least_known() const;
 
  private:
   double evaluate(const double* target, const T* params, int64_t stride);

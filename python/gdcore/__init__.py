@@ -8,7 +8,8 @@ The whole public API is here::
     fit.predict(X_new)
 
 Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fitting: `fit`, `SGD`,
-`load`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore`` (extra ``cli``).
+`load`, `Moments`, `fit_rolling`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore``
+(extra ``cli``).
 Measurements: `gdcore.bench` (extra ``bench``).
 """
 
@@ -22,7 +23,9 @@ from gdcore.kernels import (
     mse,
     mse_value_and_grad,
 )
+from gdcore.moments import Moments
 from gdcore.result import Fit, History, Start, load
+from gdcore.rolling import RollingFit, RollingInterrupted, fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
 from gdcore.status import FitInterrupted, FitWarning, LearningRateWarning, Status
@@ -37,6 +40,9 @@ __all__ = [
     "History",
     "LearningRateWarning",
     "LinearGrad",
+    "Moments",
+    "RollingFit",
+    "RollingInterrupted",
     "SGDState",
     "SelfTest",
     "Start",
@@ -44,6 +50,7 @@ __all__ = [
     "__version__",
     "config",
     "fit",
+    "fit_rolling",
     "get_num_threads",
     "linear_mse_value_and_grad",
     "load",

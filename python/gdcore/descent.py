@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD, LearningRate, rate_at
 from gdcore.state import FitState, Unsaved
-from gdcore.status import FitInterrupted, Status
+from gdcore.status import FitInterrupted, FitWarning, Status
 
 SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
@@ -39,10 +40,14 @@ def descend(
     start: FitState,
     progress: bool | Callable[[int, int, float], None],
     checkpoint: str | os.PathLike[str] | None,
+    given: _core.Moments | None = None,
 ) -> Fit:
-    """Fit by descent from `start`, in blocks between which Python looks after the rest."""
+    """Fit by descent from `start`, in blocks between which Python looks after the rest.
+
+    On `given` moments no row is read.
+    """
     threads = options.n_threads or 0
-    moments, reason = choose(problem, options)
+    moments, reason = choose(problem, options) if given is None else (given, "given moments.")
     curvature, error = curvature_of(problem, threads, moments)
     limit = stability_limit(sgd, problem, options, curvature)
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
@@ -131,6 +136,18 @@ def loss_at(problem: Problem, params: Floats, options: Options) -> Any:
     return problem.dtype.type(descent.loss)
 
 
+def _most_loss(descent: _core.Descent) -> float:
+    """Return the most that a loss too small for the moments can be, and warn."""
+    loss = descent.least_known_loss
+    warnings.warn(
+        f"the loss is too small a part of the squares of y for their moments to tell: it is "
+        f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows would tell.",
+        FitWarning,
+        stacklevel=6,
+    )
+    return loss
+
+
 def _result(
     problem: Problem,
     options: Options,
@@ -150,15 +167,15 @@ def _result(
         status = Status.DIVERGED  # on its way, though still finite
     weights, intercept = problem.unpack(state.params)
     if outcome == "running":
-        loss = problem.dtype.type(descent.last_loss)
+        loss = descent.last_loss
     elif descent.loss_doubtful:
-        loss = loss_at(problem, state.params, options)
+        loss = _most_loss(descent) if problem.rowless else loss_at(problem, state.params, options)
     else:
-        loss = problem.dtype.type(descent.loss)
+        loss = descent.loss
     return Fit(
         weights=weights,
         intercept=intercept,
-        loss=loss,
+        loss=problem.dtype.type(loss),
         epochs=state.epoch,
         status=status,
         lr=used,

@@ -131,19 +131,24 @@ def fit(
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         options.check(problem)
-        start = _start(init, problem, batch_size)
+        start = start_from(init, problem, batch_size)
         if problem.n == 0 or problem.weightless:
-            result = _empty(problem, start)
+            result = empty_fit(problem, start)
         elif options.method == "exact":
             result = solve_exact(problem, sgd, options)
         else:
             result = descend(problem, sgd, options, start, progress, checkpoint)
-    if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
-        warnings.warn(result.message, FitWarning, stacklevel=2)
+    warn_of_end(result)
     return result
 
 
-def _start(init: Any, problem: Problem, batch_size: int | None) -> FitState:
+def warn_of_end(result: Fit) -> None:
+    """Warn the caller's caller of a fit that deserves a look."""
+    if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
+        warnings.warn(result.message, FitWarning, stacklevel=3)
+
+
+def start_from(init: Any, problem: Problem, batch_size: int | None) -> FitState:
     """Return the state to start from, its parameters checked against the problem's shapes."""
     epoch = 0
     if isinstance(init, Fit):
@@ -190,7 +195,8 @@ def _start(init: Any, problem: Problem, batch_size: int | None) -> FitState:
     return FitState(params=np.concatenate(parts).astype(problem.dtype), epoch=epoch)
 
 
-def _empty(problem: Problem, start: FitState) -> Fit:
+def empty_fit(problem: Problem, start: FitState) -> Fit:
+    """Return the fit of no rows: the start."""
     weights, intercept = problem.unpack(start.params)
     return Fit(
         weights=weights,

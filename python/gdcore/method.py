@@ -22,8 +22,8 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     asked = options.method == "gram"
     if not asked and not _worth_it(problem, options):
         return None, "so few epochs over so few rows gain nothing from second moments."
-    moments = moments_of(problem, options.n_threads or 0)
-    if _in_range(problem, moments):
+    moments = moments_of(problem.core, options.n_threads or 0)
+    if in_range(problem, moments):
         reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
         return moments, reason
     trouble = f"the squares of the data leave the range of {problem.dtype}"
@@ -32,9 +32,11 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     return None, f"{trouble}."
 
 
-def moments_of(problem: Problem, threads: int) -> _core.Moments:
-    """Sum the second moments of [X 1 y] over the rows, interruptibly."""
-    rows = _core.MomentsPass(problem.core)
+def moments_of(
+    problem: _core.Problem, threads: int, start: _core.Moments | None = None
+) -> _core.Moments:
+    """Sum the second moments of [X 1 y] over the rows, on top of others, interruptibly."""
+    rows = _core.MomentsPass(problem, start)
     while not rows.advance(BLOCK_SECONDS, threads):
         pass
     return rows.moments()
@@ -48,7 +50,7 @@ def _worth_it(problem: Problem, options: Options) -> bool:
     return first + options.epochs * p * p * problem.t < options.epochs * streamed
 
 
-def _in_range(problem: Problem, moments: _core.Moments) -> bool:
+def in_range(problem: Problem, moments: _core.Moments) -> bool:
     """Whether no square that is not zero lost its rounding errors; NaN is for others to find."""
     if problem.dtype == np.float32:
         return True

@@ -24,6 +24,7 @@ class Problem:
     reduction: str
     several: bool  # y came with a dimension of targets
     core: _core.Problem
+    rowless: bool = False  # the one row of the arrays stands for rows that are not there
 
     @property
     def n(self) -> int:
