@@ -255,6 +255,23 @@ class PyDescent {
     return outcome_names[static_cast<int>(
         locked([&](auto& d) { return compute([&] { return d.advance(seconds); }); }))];
   }
+  bool begin_pass() {
+    return locked([](auto& d) { return d.begin_pass(); });
+  }
+  bool feed(const PyProblem& piece, uint64_t seed, double seconds, int n_threads) {
+    ThreadScope scope(n_threads);
+    return locked([&](auto& d) {
+      using T = typename std::decay_t<decltype(d)>::Number;
+      const Problem<T>& p = piece.as<T>();
+      const Problem<T>& own = problem_.as<T>();
+      if (p.d != own.d || p.t != own.t || p.fit_intercept != own.fit_intercept)
+        throw py::value_error("the piece does not belong to this descent: its columns differ.");
+      return compute([&] { return d.feed(p, seed, seconds); });
+    });
+  }
+  const char* end_pass() {
+    return outcome_names[static_cast<int>(locked([](auto& d) { return d.end_pass(); }))];
+  }
   void set_constant_lr(double lr) {
     visit([&](auto& d) { d.set_constant_lr(lr); });
   }
@@ -524,6 +541,10 @@ void register_fit(py::module_& m) {
            py::arg("tol"), py::arg("stop_on_equal_loss"), py::arg("history"),
            py::arg("record_params"), py::arg("moments") = nullptr)
       .def("advance", &PyDescent::advance, py::arg("seconds"), py::arg("n_threads"))
+      .def("begin_pass", &PyDescent::begin_pass)
+      .def("feed", &PyDescent::feed, py::arg("piece"), py::arg("seed"), py::arg("seconds"),
+           py::arg("n_threads"))
+      .def("end_pass", &PyDescent::end_pass)
       .def("set_constant_lr", &PyDescent::set_constant_lr, py::arg("lr"))
       .def("set_schedule", &PyDescent::set_schedule, py::arg("first"), py::arg("lrs"))
       .def("state", &PyDescent::state)

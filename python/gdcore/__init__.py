@@ -8,12 +8,13 @@ The whole public API is here::
     fit.predict(X_new)
 
 Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fitting: `fit`, `SGD`,
-`load`, `Moments`, `fit_rolling`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore``
-(extra ``cli``).
-Measurements: `gdcore.bench` (extra ``bench``).
+`load`, `Moments`, `fit_rolling`, `read_chunks`. Pictures: `gdcore.plot` (extra ``plot``). Command
+line: ``gdcore`` (extra ``cli``). Measurements: `gdcore.bench` (extra ``bench``).
 """
 
 from gdcore import _core
+from gdcore.arrow import ChunkReader, read_chunks
+from gdcore.chunks import ChunkError
 from gdcore.config import config, get_num_threads, set_num_threads, show_config
 from gdcore.fitting import fit
 from gdcore.kernels import (
@@ -34,6 +35,8 @@ __version__: str = _core.VERSION
 
 __all__ = [
     "SGD",
+    "ChunkError",
+    "ChunkReader",
     "Fit",
     "FitInterrupted",
     "FitWarning",
@@ -57,6 +60,7 @@ __all__ = [
     "matmul",
     "mse",
     "mse_value_and_grad",
+    "read_chunks",
     "selftest",
     "set_num_threads",
     "show_config",

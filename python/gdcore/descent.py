@@ -55,14 +55,14 @@ def descend(
     target = start.epoch + options.epochs
     saved = _open_checkpoint(checkpoint, problem, sgd, options, start)
     state = start if saved.state is None else saved.state
-    descent = _make_descent(problem, sgd, options, state, target, moments)
+    descent = make_descent(problem, sgd, options, state, target, moments)
     if not callable(rate):
         descent.set_constant_lr(rate)
 
     outcome: _core.Outcome = "running"
 
     def result() -> Fit:
-        fit = _result(problem, options, start, descent, saved, outcome, rate, limit)
+        fit = result_of(problem, options, start, descent, saved, outcome, rate, limit)
         return replace(fit, method="gram" if moments else "stream", method_reason=reason)
 
     try:
@@ -102,7 +102,7 @@ def _open_checkpoint(
     return Checkpoint.open(path, problem, sgd, options, start)
 
 
-def _make_descent(
+def make_descent(
     problem: Problem,
     sgd: SGD,
     options: Options,
@@ -110,6 +110,7 @@ def _make_descent(
     target: int,
     moments: _core.Moments | None,
 ) -> _core.Descent:
+    """Return a descent that has not begun."""
     records = options.epochs // options.history if options.history else 0
     return _core.Descent(
         problem.core,
@@ -130,7 +131,7 @@ def _make_descent(
 def loss_at(problem: Problem, params: Floats, options: Options) -> Any:
     """Loss over all the rows at some parameters: a descent of no epochs."""
     how = replace(options, batch_size=None, tol=None, stop="gradient", history=0)
-    descent = _make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, None)
+    descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, None)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
         pass
     return problem.dtype.type(descent.loss)
@@ -148,7 +149,7 @@ def _most_loss(descent: _core.Descent) -> float:
     return loss
 
 
-def _result(
+def result_of(
     problem: Problem,
     options: Options,
     start: FitState,
@@ -158,6 +159,7 @@ def _result(
     rate: LearningRate,
     limit: float,
 ) -> Fit:
+    """Return what a descent has come to."""
     state = FitState(**descent.state(), rows=problem.n, batch_size=options.batch_size or 0)
     status = _STATUS[outcome]
     used = descent.lr

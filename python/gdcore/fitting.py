@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.chunks import require_chunks
 from gdcore.descent import descend
 from gdcore.exact import solve_exact
 from gdcore.kernels import Reduction
@@ -27,8 +28,8 @@ Method = Literal["auto", "stream", "gram", "exact"]
 
 
 def fit(
-    X: npt.ArrayLike,
-    y: npt.ArrayLike,
+    X: Any,
+    y: npt.ArrayLike | None = None,
     sgd: SGD | None = None,
     *,
     epochs: int = 1000,
@@ -54,7 +55,10 @@ def fit(
 
     Parameters
     ----------
-    X : array_like, shape (n, d)
+    X : array_like, shape (n, d), or chunks of rows
+        Without y, chunks ``(X, y)`` or ``(X, y, sample_weight)``: an iterable of them, a function
+        that returns one, or `read_chunks`. Only a few are in memory at a time. "auto" then means
+        "gram", which reads them once; "stream" and mini-batches read them once more every epoch.
     y : array_like, shape (n,) or (n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional
@@ -103,6 +107,8 @@ def fit(
     ValueError
         If shapes do not fit, the data holds NaN or infinity, an option is out of range, or the
         checkpoint is another problem's.
+    ChunkError
+        If a chunk is at fault; it says which, and keeps what was done.
     TypeError
         If a dtype is not real.
     FitInterrupted
@@ -127,6 +133,23 @@ def fit(
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
     if sgd.maximize and method == "exact":
         raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
+    if y is None:
+        from gdcore.chunked import fit_chunks
+
+        require_chunks(X)
+        for name, value in (
+            ("offset", offset),
+            ("sample_weight", sample_weight),
+            ("checkpoint", checkpoint),
+        ):
+            if value is not None:
+                raise ValueError(
+                    f"chunks take no {name}=; put weights into the chunks: (X, y, sample_weight)."
+                )
+        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+        result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress)
+        warn_of_end(result)
+        return result
     with _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)

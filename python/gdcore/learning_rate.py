@@ -50,7 +50,7 @@ def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> f
     curvature *= _step_share(problem, options)
     gain = 1.0
     if batch is not None and n > 1:
-        steepest = problem.core.largest_row() * (batch if problem.summed else 1)
+        steepest = problem.largest_row() * (batch if problem.summed else 1)
         curvature = (n * (batch - 1) * curvature + (n - batch) * steepest) / (batch * (n - 1))
         gain = max(1.0, (1 - sgd.dampening) / (1 - sgd.momentum)) if 0 < sgd.momentum < 1 else 1.0
     total = curvature + sgd.weight_decay

@@ -312,12 +312,12 @@ class Moments:
         if not isinstance(sgd, SGD):
             raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
         with _core.FpEnv():
-            problem = self._rowless(fit_intercept, reduction)
+            problem = rowless_problem(self, fit_intercept, reduction)
             options = Options(epochs, None, False, 0, tol, stop, "gram", history, None)
             options.check(problem)
             start = start_from(init, problem, None)
             moments = self._total()
-            if _weight(moments, self._d) == 0:
+            if weight_of(self) == 0:
                 result = empty_fit(problem, start)
             else:
                 self._check_squares(problem, moments)
@@ -416,15 +416,32 @@ class Moments:
                 "X and y."
             )
 
-    def _rowless(self, fit_intercept: bool, reduction: str) -> Problem:
-        """Return a problem of these shapes, whose one row nobody reads."""
-        if self._d == 0 and not fit_intercept:
-            raise ValueError("d is 0 and fit_intercept is False: there is nothing to fit.")
-        t = self._t or 1
-        X, y = np.zeros((1, self._d), self._dtype), np.zeros((1, t), self._dtype)
-        fields = (X, y, None, np.ones(1, self._dtype), bool(fit_intercept), reduction)
-        core = _core.Problem(*fields)
-        return Problem(*fields, several=self._t is not None, core=core, rowless=True)
+
+def rowless_problem(
+    moments: Moments, fit_intercept: bool, reduction: str, weighted: bool = True
+) -> Problem:
+    """Return a problem of the moments' columns, whose one row nobody reads.
+
+    `weighted` counts rows by the weights that the moments, or pieces of rows, bring along.
+    """
+    if moments.d == 0 and not fit_intercept:
+        raise ValueError("d is 0 and fit_intercept is False: there is nothing to fit.")
+    dtype = moments.dtype
+    X, y = np.zeros((1, moments.d), dtype), np.zeros((1, moments.t or 1), dtype)
+    weight = np.ones(1, dtype) if weighted else None
+    fields = (X, y, None, weight, bool(fit_intercept), reduction)
+    core = _core.Problem(*fields)
+    return Problem(*fields, several=moments.t is not None, core=core, rowless=True)
+
+
+def total_of(moments: Moments) -> _core.Moments:
+    """Return the sums as the core takes them."""
+    return moments._total()
+
+
+def weight_of(moments: Moments) -> float:
+    """Return the sum of the rows' weights."""
+    return float(_table(moments, moments.d)[moments.d, moments.d])
 
 
 class _Rows(NamedTuple):
@@ -465,8 +482,9 @@ class _Rows(NamedTuple):
         return moments_of(_core.Problem(*self, True, "mean"), 0, start) if len(self.X) else start
 
     def finite(self) -> bool:
-        """Whether there is neither NaN nor infinity."""
-        return all(a is None or bool(np.isfinite(a).all()) for a in self)
+        """Whether there is neither NaN nor infinity, in the squares either."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return all(a is None or bool(np.isfinite(a.astype(float) ** 2).all()) for a in self)
 
 
 def _table(moments: Moments | _core.Moments, d: int) -> Floats:
@@ -480,11 +498,6 @@ def _squares(moments: Moments) -> Floats:
     """Return the sums of the squares of the columns of [X 1 y]."""
     table = _table(moments, moments.d)
     return np.concatenate([table.diagonal(), moments.hi[table.size :]])
-
-
-def _weight(moments: _core.Moments, d: int) -> float:
-    """Return the sum of the rows' weights."""
-    return float(_table(moments, d)[d, d])
 
 
 def _column_sums(moments: _core.Moments, columns: npt.NDArray[np.bool_], d: int) -> bool:

@@ -35,13 +35,7 @@ class Options:
                 raise ValueError(
                     f"{name} is {value!r}; it must be a whole number from 0 to 2**{bits} - 1."
                 )
-        if self.batch_size is not None and not (
-            _is_int(self.batch_size) and 1 <= self.batch_size <= max(problem.n, 1)
-        ):
-            raise ValueError(
-                f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
-                f"{problem.n} rows of X, or None for all rows at once."
-            )
+        self.check_batch(problem.n)
         if self.tol is not None and not (is_finite(self.tol) and self.tol >= 0):
             raise ValueError(
                 f"tol is {self.tol!r}; it must be 0 or larger, or None to run every epoch."
@@ -64,6 +58,16 @@ class Options:
         if self.method in ("gram", "exact") and self.batch_size is not None:
             raise ValueError(
                 f"method={self.method!r} takes no batch_size; drop it, or use method='stream'."
+            )
+
+    def check_batch(self, rows: int) -> None:
+        """Raise ValueError unless the batch size, if there is one, is of so many rows or fewer."""
+        if self.batch_size is not None and not (
+            _is_int(self.batch_size) and 1 <= self.batch_size <= max(rows, 1)
+        ):
+            raise ValueError(
+                f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
+                f"{rows} rows of X, or None for all rows at once."
             )
 
 

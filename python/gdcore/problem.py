@@ -66,6 +66,10 @@ class Problem:
         """No row counts: every sample weight is 0."""
         return self.sample_weight is not None and not self.sample_weight.any()
 
+    def largest_row(self) -> float:
+        """Curvature of the steepest single row."""
+        return self.core.largest_row()
+
     def unpack(self, params: Floats) -> tuple[Floats, Any]:
         """Split the parameters into weights and intercept."""
         split = self.d * self.t
