@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -110,37 +114,39 @@ def test_shuffled_batches_are_a_function_of_seed_and_epoch(
     assert bits(fits.joined(parts)) == bits(one)
 
 
-def test_every_row_once_an_epoch_in_another_order(
-    rng: Any, monkeypatch: pytest.MonkeyPatch
+def mixed(seed: int, number: int, purpose: int) -> int:
+    """Return a seed made of another one: docs/numerics.md."""
+    words = gd._core.philox([number, 0, 0, purpose], [seed % 2**32, seed >> 32])
+    return int(words[0]) | int(words[1]) << 32
+
+
+def shuffled_rows(sizes: list[int], piece: int, seed: int, epoch: int) -> Array:
+    """Return the order of the rows of chunks of these sizes in one epoch."""
+    chunks = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    order = gd._core.permutation(len(chunks), mixed(seed, 0, 3), epoch)
+    rows = np.concatenate([chunks[i] for i in order])
+    pieces = [rows[i : i + piece] for i in range(0, len(rows), piece)]
+    return np.concatenate(
+        [p[gd._core.permutation(len(p), mixed(seed, k, 2), epoch)] for k, p in enumerate(pieces)]
+    )
+
+
+def test_shuffled_epochs_are_those_of_the_rows_in_that_order(
+    rng: Any, monkeypatch: pytest.MonkeyPatch, dtype: Any
 ) -> None:
-    """Told by a step of batch size 1 on an intercept alone, which is the row's y."""
-    monkeypatch.setattr("gdcore.chunks.PIECE_BYTES", 8 * 10)
-    y = np.arange(1.0, 61.0)
-    chunks, orders = [(np.zeros((6, 0)), y[i : i + 6]) for i in range(0, 60, 6)], []
-    for epoch in (1, 2):
-        seen = []
-        for piece_k, piece in enumerate(_pieces_of(chunks, seed=9, epoch=epoch)):
-            seen += [piece[i] for i in gd._core.permutation(len(piece), _seed(9, piece_k), epoch)]
-        assert sorted(seen) == y.tolist()
-        orders.append(seen)
-    assert orders[0] != orders[1] != y.tolist()
-
-
-def _pieces_of(chunks: Any, seed: int, epoch: int) -> list[Array]:
-    from gdcore.chunks import Source, epoch_order, pieces, read
-
-    source, got = Source.of(chunks), []
-    for chunk in read(source, epoch_order(source, seed, epoch)):
-        got.append(chunk.problem.y[:, 0])
-    sizes = sum(1 for _ in pieces(read(source), 1, True, "mean"))
-    assert sizes == 6  # of 10 rows
-    return [np.concatenate(got)[i : i + 10] for i in range(0, 60, 10)]
-
-
-def _seed(seed: int, k: int) -> int:
-    from gdcore.chunks import piece_seed
-
-    return piece_seed(seed, k)
+    problem, sgd, seed = draw(rng, dtype=dtype), gd.SGD(lr=0.01), 2**40 + 3
+    monkeypatch.setattr("gdcore.chunks.PIECE_BYTES", 4 * dtype.itemsize * 317)  # 320 in batches
+    how: dict[str, Any] = {"batch_size": 20, "tol": None}
+    chunks = cut(problem, 200)
+    found = gd.fit(chunks, sgd=sgd, epochs=3, seed=seed, **how)
+    fit: gd.Fit | None = None
+    for epoch in range(3):
+        order = shuffled_rows([len(c[0]) for c in chunks], 320, seed, epoch)
+        assert sorted(order) == list(range(N))
+        rows, start = fits.rows_of(problem, order), fit and (fit.weights, fit.intercept)
+        fit = whole(rows, sgd, epochs=1, shuffle=False, init=start, **how)
+        assert found.history.weights is not None
+        assert problems.canonical(fit.weights) == problems.canonical(found.history.weights[epoch])
 
 
 def test_mini_batches_converge(rng: Any, dtype: Any) -> None:
@@ -321,6 +327,44 @@ def test_interrupted_while_streaming(rng: Any, how: Any) -> None:
     assert gd.fit(chunks, init=caught.value.fit, epochs=2, tol=None, **how).epochs > 3
 
 
+INTERRUPTED = """
+import sys, time
+import numpy as np, gdcore as gd
+def chunks():
+    rng = np.random.default_rng(0)
+    while True:
+        X = rng.standard_normal((2000, 30))
+        yield X, X[:, 0]
+        if sys.argv[1] == "slow":
+            time.sleep(0.2)
+told = []
+def tell(*_):
+    if not told:
+        print("ready", flush=True)
+        told.append(1)
+try:
+    gd.fit(chunks, progress=tell)
+except gd.FitInterrupted as caught:
+    print(time.monotonic(), caught.moments.n, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs signals")
+@pytest.mark.parametrize("kind", ["fast", "slow"])
+def test_ctrl_c_while_reading(kind: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        sent = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        told, rows = child.stdout.readline().split()
+        assert child.wait(10) == 0
+    assert float(told) - sent < 5
+    assert int(rows) % 2000 == 0 < int(rows)
+
+
 def test_no_reader_is_left(rng: Any) -> None:
     chunks = cut(draw(rng), 100)
     gd.fit(chunks, epochs=2, method="stream")
@@ -341,6 +385,15 @@ def test_reading_ahead_closes_what_it_reads() -> None:
     assert [next(reading), next(reading)] == [0, 1]
     reading.close()
     assert closed == ["gdcore-reader"]
+
+
+def test_no_more_than_two_items_wait() -> None:
+    taken: list[int] = []
+    reading = ahead(taken.append(i) or i for i in range(100))  # type: ignore[func-returns-value]
+    assert next(reading) == 0
+    time.sleep(0.3)
+    assert len(taken) <= 3
+    reading.close()
 
 
 def test_progress_in_rows_and_bytes(rng: Any, capsys: Any, monkeypatch: Any) -> None:

@@ -276,6 +276,8 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.Moments(2.5), "d is 2.5; it must be a whole number", TypeError),
     (lambda: gd.Moments(True), "d is True", TypeError),
     (lambda: gd.Moments(2, dtype=int), "dtype is int64; it must be float32 or float64", TypeError),
+    (lambda: gd.Moments(10**7), r"moments of 10000000 features take 1.49e\+06 GiB", MemoryError),
+    (lambda: gd.Moments(2**40), "more than there is; drop columns", MemoryError),
     (lambda: gd.Moments(3).update(X, Y), r"X has shape \(6, 2\).*3 features", ValueError),
     (lambda: gd.Moments(2, 2).update(X, Y), r"y has shape \(6,\).*\(n, 2\)", ValueError),
     (lambda: gd.Moments(2).update(X, Y[:, None]), r"y has shape \(6, 1\).*\(n,\)", ValueError),

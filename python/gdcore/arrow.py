@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -200,6 +199,8 @@ def _open(source: Any) -> Any:
 
 def _check_column(schema: Any, name: str) -> None:
     if schema.names.count(name) != 1:
+        import difflib
+
         close = difflib.get_close_matches(name, schema.names, 1)
         hint = f" (did you mean {close[0]!r}?)" if close and close[0] != name else ""
         many = "more than one column" if name in schema.names else "no column"

@@ -45,6 +45,8 @@ class Moments:
         If d is below 0 or t below 1.
     TypeError
         If they are not whole numbers, or dtype is neither float32 nor float64.
+    MemoryError
+        If there is no room for about d * d sums.
 
     Examples
     --------
@@ -69,7 +71,13 @@ class Moments:
         self._d, self._t = int(d), None if t is None else int(t)
         self._n = 0
         size = (self._d + 1) * (self._d + 1 + (t or 1)) + (t or 1)
-        self._hi, self._lo = np.zeros(size), np.zeros(size)  # of whole chunks
+        try:
+            self._hi, self._lo = np.zeros(size), np.zeros(size)  # of whole chunks
+        except (MemoryError, ValueError):
+            raise MemoryError(
+                f"the moments of {d} features take {16 * size / 2**30:.3g} GiB, more than there "
+                "is; drop columns, or fit arrays with method='stream'."
+            ) from None
         self._open: _Rows | None = None  # fewer rows than a chunk
         self._gone = np.zeros(self._d + 1 + (t or 1))  # squares of rows that were taken out
 
