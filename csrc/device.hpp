@@ -8,6 +8,7 @@
 
 #include "contract.hpp"
 #include "dims.hpp"
+#include "double_double.hpp"
 #include "quadratic.hpp"
 #include "shuffle.hpp"
 
@@ -94,6 +95,13 @@ struct Moments {
     lo.assign(size, 0.0);
   }
   int64_t columns() const { return d + 1 + t; }
+  void add(const Moments& other, double sign) {
+    for (size_t i = 0; i < hi.size(); ++i) {
+      const Pair sum = gdcore::add({hi[i], lo[i]}, {sign * other.hi[i], sign * other.lo[i]});
+      hi[i] = sum.hi;
+      lo[i] = sum.lo;
+    }
+  }
   double square(int64_t column) const {
     return hi[column <= d ? column * (columns() + 1) : (d + 1) * columns() + column - d - 1];
   }

@@ -10,6 +10,7 @@
 #include "cpu/parallel.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
+#include "fit/rolling.hpp"
 #include "fit/spectrum.hpp"
 
 namespace gdcore {
@@ -91,20 +92,27 @@ class PyMoments {
 };
 
 template <class T>
+void check_columns(const Moments& moments, const Problem<T>& problem) {
+  if (moments.d != problem.d || moments.t != problem.t)
+    throw py::value_error("the moments do not belong to this problem: its columns differ.");
+}
+
+template <class T>
 std::optional<Quadratic<T>> quadratic_of(const PyMoments* moments, const Problem<T>& problem) {
   if (!moments) return std::nullopt;
-  const Moments& m = moments->get();
-  if (m.d != problem.d || m.t != problem.t)
-    throw py::value_error("the moments do not belong to this problem: its columns differ.");
-  return Quadratic<T>(m, problem.fit_intercept);
+  check_columns(moments->get(), problem);
+  return Quadratic<T>(moments->get(), problem.fit_intercept);
 }
 
 class PyMomentsPass {
  public:
-  explicit PyMomentsPass(const PyProblem& problem) : problem_(problem) {
+  PyMomentsPass(const PyProblem& problem, const PyMoments* start) : problem_(problem) {
     dispatch(problem.single(), [&](auto zero) {
       using T = decltype(zero);
-      pass_ = std::make_unique<MomentsPass<T>>(problem_.as<T>());
+      const Problem<T>& p = problem_.as<T>();
+      if (start) check_columns(start->get(), p);
+      pass_ = start ? std::make_unique<MomentsPass<T>>(p, start->get())
+                    : std::make_unique<MomentsPass<T>>(p);
     });
   }
   bool advance(double seconds, int n_threads) {
@@ -229,6 +237,23 @@ class PyDescent {
     return outcome_names[static_cast<int>(
         locked([&](auto& d) { return compute([&] { return d.advance(seconds); }); }))];
   }
+  bool begin_pass() {
+    return locked([](auto& d) { return d.begin_pass(); });
+  }
+  bool feed(const PyProblem& piece, uint64_t seed, double seconds, int n_threads) {
+    ThreadScope scope(n_threads);
+    return locked([&](auto& d) {
+      using T = typename std::decay_t<decltype(d)>::Number;
+      const Problem<T>& p = piece.as<T>();
+      const Problem<T>& own = problem_.as<T>();
+      if (p.d != own.d || p.t != own.t || p.fit_intercept != own.fit_intercept)
+        throw py::value_error("the piece does not belong to this descent: its columns differ.");
+      return compute([&] { return d.feed(p, seed, seconds); });
+    });
+  }
+  const char* end_pass() {
+    return outcome_names[static_cast<int>(locked([](auto& d) { return d.end_pass(); }))];
+  }
   void set_constant_lr(double lr) {
     visit([&](auto& d) { d.set_constant_lr(lr); });
   }
@@ -256,6 +281,9 @@ class PyDescent {
   }
   bool loss_doubtful() {
     return visit([](auto& d) { return d.loss_doubtful(); });
+  }
+  double least_known_loss() {
+    return visit([](auto& d) { return static_cast<double>(d.least_known_loss()); });
   }
   int64_t epoch() {
     return visit([](auto& d) { return d.state().epoch; });
@@ -317,6 +345,74 @@ class PyExact {
  private:
   PyProblem problem_;
   std::variant<std::unique_ptr<Exact<float>>, std::unique_ptr<Exact<double>>> exact_;
+};
+
+// Fits of windows; what is told of them is of those done so far.
+class PyRolling {
+ public:
+  PyRolling(const PyProblem& problem, int64_t window, int64_t step, const py::object& start,
+            int64_t epochs, double lr, double share, double momentum, double dampening,
+            double weight_decay, bool nesterov, bool maximize, double tol, bool stop_on_equal_loss)
+      : problem_(problem) {
+    RollingOptions o;
+    o.window = window;
+    o.step = step;
+    o.epochs = epochs;
+    o.lr = lr;
+    o.share = share;
+    o.descent.sgd = {momentum, dampening, weight_decay, nesterov, maximize};
+    o.descent.tol = tol;
+    o.descent.stop_on_equal_loss = stop_on_equal_loss;
+    o.descent.history = 0;
+    dispatch(problem.single(), [&](auto zero) {
+      using T = decltype(zero);
+      const Problem<T>& p = problem_.as<T>();
+      auto params = vector_of<T>(start);
+      if (window < 1 || window > p.n || step < 1 || epochs < 0 ||
+          static_cast<int64_t>(params.size()) != p.size())
+        throw py::value_error("Rolling needs 1 to n rows in a window, a step, and a whole start.");
+      rolling_ = std::make_unique<Rolling<T>>(p, o, std::move(params));
+    });
+  }
+
+  bool advance(double seconds, int n_threads) {
+    ThreadScope scope(n_threads);
+    return std::visit([&](auto& r) { return compute([&] { return r->advance(seconds); }); },
+                      rolling_);
+  }
+  py::dict results() const {
+    return std::visit(
+        [](const auto& r) {
+          const auto& done = r->results();
+          py::dict d;
+          d["params"] = copy_of(done.params);
+          d["loss"] = copy_of(done.loss);
+          d["first_loss"] = copy_of(done.first_loss);
+          d["lr"] = copy_of(done.lr);
+          d["curvature"] = copy_of(done.curvature);
+          d["epochs"] = copy_of(done.epochs);
+          py::list outcomes;
+          for (const auto& outcome : done.outcome)
+            outcomes.append(outcome ? py::object(py::str(outcome_names[static_cast<int>(*outcome)]))
+                                    : py::object(py::none()));
+          d["outcome"] = outcomes;
+          return d;
+        },
+        rolling_);
+  }
+  int64_t done() const {
+    return std::visit([](const auto& r) { return r->done(); }, rolling_);
+  }
+  int64_t summed_anew() const {
+    return std::visit([](const auto& r) { return r->summed_anew(); }, rolling_);
+  }
+  bool out_of_range() const {
+    return std::visit([](const auto& r) { return r->out_of_range(); }, rolling_);
+  }
+
+ private:
+  PyProblem problem_;
+  std::variant<std::unique_ptr<Rolling<float>>, std::unique_ptr<Rolling<double>>> rolling_;
 };
 
 // Operands (name, value) or (name, value, optional) as arrays of one floating dtype, in order; None
@@ -415,7 +511,8 @@ void register_fit(py::module_& m) {
       .def_property_readonly("lo", [](const PyMoments& s) { return copy_of(s.get().lo); });
 
   py::class_<PyMomentsPass>(m, "MomentsPass")
-      .def(py::init<const PyProblem&>(), py::arg("problem"))
+      .def(py::init<const PyProblem&, const PyMoments*>(), py::arg("problem"),
+           py::arg("start") = nullptr)
       .def("advance", &PyMomentsPass::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("moments", &PyMomentsPass::moments);
 
@@ -428,6 +525,10 @@ void register_fit(py::module_& m) {
            py::arg("tol"), py::arg("stop_on_equal_loss"), py::arg("history"),
            py::arg("record_params"), py::arg("moments") = nullptr)
       .def("advance", &PyDescent::advance, py::arg("seconds"), py::arg("n_threads"))
+      .def("begin_pass", &PyDescent::begin_pass)
+      .def("feed", &PyDescent::feed, py::arg("piece"), py::arg("seed"), py::arg("seconds"),
+           py::arg("n_threads"))
+      .def("end_pass", &PyDescent::end_pass)
       .def("set_constant_lr", &PyDescent::set_constant_lr, py::arg("lr"))
       .def("set_schedule", &PyDescent::set_schedule, py::arg("first"), py::arg("lrs"))
       .def("state", &PyDescent::state)
@@ -436,6 +537,7 @@ void register_fit(py::module_& m) {
       .def_property_readonly("last_loss", &PyDescent::last_loss)
       .def_property_readonly("lr", &PyDescent::lr)
       .def_property_readonly("loss_doubtful", &PyDescent::loss_doubtful)
+      .def_property_readonly("least_known_loss", &PyDescent::least_known_loss)
       .def_property_readonly("epoch", &PyDescent::epoch);
 
   py::class_<PySpectrum>(m, "Spectrum")
@@ -449,6 +551,19 @@ void register_fit(py::module_& m) {
       .def(py::init<const PyProblem&, double>(), py::arg("problem"), py::arg("weight_decay"))
       .def("advance", &PyExact::advance, py::arg("seconds"))
       .def("solve", &PyExact::solve);
+
+  py::class_<PyRolling>(m, "Rolling")
+      .def(py::init<const PyProblem&, int64_t, int64_t, const py::object&, int64_t, double, double,
+                    double, double, double, bool, bool, double, bool>(),
+           py::arg("problem"), py::arg("window"), py::arg("step"), py::arg("start"),
+           py::arg("epochs"), py::arg("lr"), py::arg("share"), py::kw_only(), py::arg("momentum"),
+           py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"),
+           py::arg("tol"), py::arg("stop_on_equal_loss"))
+      .def("advance", &PyRolling::advance, py::arg("seconds"), py::arg("n_threads"))
+      .def("results", &PyRolling::results)
+      .def_property_readonly("done", &PyRolling::done)
+      .def_property_readonly("summed_anew", &PyRolling::summed_anew)
+      .def_property_readonly("out_of_range", &PyRolling::out_of_range);
 
   m.def("prepare", &prepare);
   m.def("sgd_step", &sgd_step, py::arg("param"), py::arg("grad"), py::arg("velocity"),

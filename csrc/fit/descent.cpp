@@ -87,67 +87,142 @@ Outcome Descent<T>::advance_full(Budget& budget) {
     const bool last = state_.epoch >= target_;
     if (!last && !lr_known()) return Outcome::running;
     if (!sum_rows(budget)) return Outcome::running;
-    const T loss = problem_.close(problem_.n, pass_.sums, gradient_.data());
-    const double norm = gradient_norm();
-    if (!std::isfinite(loss) || !std::isfinite(norm)) {
-      loss_ = state_.previous.empty() ? loss : state_.last_loss;
-      return diverge(true);
-    }
-    loss_ = loss;
-    if (reached_tol(norm, loss)) return Outcome::converged;
-    if (options_.stop_on_equal_loss && loss == state_.last_loss) return Outcome::converged;
-    if (last) return state_.moved ? Outcome::max_epochs : Outcome::stalled;
-    if (stuck()) return Outcome::stalled;
-    update();
-    end_epoch(loss);
-    if (budget.spent(0)) return Outcome::running;
+    const Outcome outcome = take_step(problem_.n);
+    if (outcome != Outcome::running || budget.spent(0)) return outcome;
   }
+}
+
+// What follows from the sums over `rows` rows: a step, or the end.
+template <class T>
+Outcome Descent<T>::take_step(int64_t rows) {
+  const T loss = problem_.close(rows, pass_.sums, gradient_.data());
+  const double norm = gradient_norm();
+  if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    loss_ = state_.previous.empty() ? loss : state_.last_loss;
+    return diverge(true);
+  }
+  loss_ = loss;
+  if (reached_tol(norm, loss)) return Outcome::converged;
+  if (options_.stop_on_equal_loss && loss == state_.last_loss) return Outcome::converged;
+  if (state_.epoch >= target_) return state_.moved ? Outcome::max_epochs : Outcome::stalled;
+  if (stuck()) return Outcome::stalled;
+  update();
+  end_epoch(loss);
+  return Outcome::running;
 }
 
 template <class T>
 Outcome Descent<T>::advance_batches(Budget& budget) {
-  const int64_t n = problem_.n, batch = options_.batch_size;
   while (true) {
-    if (state_.step == 0 && state_.last_norm >= 0 &&
-        reached_tol(state_.last_norm, state_.last_loss))
-      return evaluate(budget, Outcome::converged);
-    if (state_.step == 0 && stuck()) return evaluate(budget, Outcome::stalled);
-    if (state_.epoch >= target_)
-      return evaluate(budget, state_.moved ? Outcome::max_epochs : Outcome::stalled);
+    const Outcome due = batches_due();
+    if (due != Outcome::running) return evaluate(budget, due);
     if (!lr_known()) return Outcome::running;
-    Permutation order;
-    if (options_.shuffle)
-      order = Permutation(n, options_.seed, static_cast<uint64_t>(state_.epoch));
-    while (state_.step * batch < n) {
-      LinearArgs<T> args = problem_.args(state_.params.data());
-      args.first = state_.step * batch;
-      args.n = std::min(batch, n - args.first);
-      if (options_.shuffle) args.order = &order;
-      if (!pass_.run(args, budget)) return Outcome::running;
-      const T loss = problem_.close(args.n, pass_.sums, gradient_.data());
-      if (!std::isfinite(loss) || !std::isfinite(gradient_norm())) return diverge(false);
-      accumulate(pass_.sums, state_.epoch_sums);
-      update();
-      state_.epoch_moved |= state_.moved;
-      ++state_.step;
-      if (budget.spent(0)) return Outcome::running;
-    }
-    const T loss = problem_.close(n, state_.epoch_sums, gradient_.data());
-    const bool equal = options_.stop_on_equal_loss && loss == state_.last_loss;
-    state_.last_norm = gradient_norm();
-    reached_tol(state_.last_norm, loss);
-    state_.moved = state_.epoch_moved || options_.shuffle;
-    end_epoch(loss);
-    if (equal) return evaluate(budget, Outcome::converged);
+    if (!run_batches(problem_, options_.seed, state_.step, budget)) return Outcome::running;
+    if (broken_off_) return diverge(false);
+    const Outcome outcome = end_batches(problem_.n);
+    if (outcome != Outcome::running) return evaluate(budget, outcome);
   }
+}
+
+// How the descent ends before the next batch, if it does.
+template <class T>
+Outcome Descent<T>::batches_due() {
+  if (state_.step == 0 && state_.last_norm >= 0 && reached_tol(state_.last_norm, state_.last_loss))
+    return Outcome::converged;
+  if (state_.step == 0 && stuck()) return Outcome::stalled;
+  if (state_.epoch >= target_) return state_.moved ? Outcome::max_epochs : Outcome::stalled;
+  return Outcome::running;
+}
+
+// The batches of rows that are one after another, from `step` on; true once done or broken off.
+template <class T>
+bool Descent<T>::run_batches(const Problem<T>& problem, uint64_t seed, int64_t& step,
+                             Budget& budget) {
+  const int64_t n = problem.n, batch = options_.batch_size;
+  Permutation order;
+  if (options_.shuffle) order = Permutation(n, seed, static_cast<uint64_t>(state_.epoch));
+  while (step * batch < n) {
+    LinearArgs<T> args = problem.args(state_.params.data());
+    args.first = step * batch;
+    args.n = std::min(batch, n - args.first);
+    if (options_.shuffle) args.order = &order;
+    if (!pass_.run(args, budget)) return false;
+    const T loss = problem.close(args.n, pass_.sums, gradient_.data());
+    broken_off_ = !std::isfinite(loss) || !std::isfinite(gradient_norm());
+    if (broken_off_) return true;
+    accumulate(pass_.sums, state_.epoch_sums);
+    update();
+    state_.epoch_moved |= state_.moved;
+    ++step;
+    if (budget.spent(0)) return false;
+  }
+  return true;
+}
+
+template <class T>
+Outcome Descent<T>::end_batches(int64_t rows) {
+  const T loss = problem_.close(rows, state_.epoch_sums, gradient_.data());
+  const bool equal = options_.stop_on_equal_loss && loss == state_.last_loss;
+  state_.last_norm = gradient_norm();
+  reached_tol(state_.last_norm, loss);
+  state_.moved = state_.epoch_moved || options_.shuffle;
+  end_epoch(loss);
+  return equal ? Outcome::converged : Outcome::running;
+}
+
+template <class T>
+bool Descent<T>::begin_pass() {
+  FpEnv env;
+  pass_.restart();
+  pass_.sums.reset(problem_.d, problem_.t);
+  piece_.restart();
+  piece_step_ = fed_ = 0;
+  broken_off_ = false;
+  if (options_.batch_size > 0 && ending_ == Outcome::running) ending_ = batches_due();
+  return ending_ != Outcome::running;
+}
+
+template <class T>
+bool Descent<T>::feed(const Problem<T>& piece, uint64_t seed, double seconds) {
+  FpEnv env;
+  Budget budget(seconds);
+  bool through = broken_off_;
+  if (!through && options_.batch_size > 0 && ending_ == Outcome::running) {
+    through = run_batches(piece, seed, piece_step_, budget);
+  } else if (!through) {
+    const LinearArgs<T> args = piece.args(state_.params.data());
+    through = piece_.run(args.n, L<T>, 2 * (args.d + 4) * args.t, budget,
+                         [&](int64_t chunk0, int64_t chunk1) {
+                           device<T>().linear(args, chunk0, chunk1, pass_.sums);
+                         });
+  }
+  if (!through) return false;
+  piece_step_ = 0;
+  fed_ += piece.n;
+  return true;
+}
+
+template <class T>
+Outcome Descent<T>::end_pass() {
+  FpEnv env;
+  if (options_.batch_size == 0 && ending_ == Outcome::running) return take_step(fed_);
+  if (ending_ != Outcome::running) return evaluated(fed_);
+  if (broken_off_) return diverge(false);
+  ending_ = end_batches(fed_);
+  return Outcome::running;
 }
 
 // The loss at the final parameters over all rows.
 template <class T>
 Outcome Descent<T>::evaluate(Budget& budget, Outcome outcome) {
   ending_ = outcome;
-  if (!sum_rows(budget)) return Outcome::running;
-  loss_ = problem_.close(problem_.n, pass_.sums, nullptr);
+  return sum_rows(budget) ? evaluated(problem_.n) : Outcome::running;
+}
+
+template <class T>
+Outcome Descent<T>::evaluated(int64_t rows) {
+  const Outcome outcome = ending_;
+  loss_ = problem_.close(rows, pass_.sums, nullptr);
   ending_ = Outcome::running;
   if (!std::isfinite(loss_) && outcome != Outcome::diverged && !state_.previous.empty())
     return diverge(false);

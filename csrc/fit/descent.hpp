@@ -49,6 +49,8 @@ struct DescentHistory {
 template <class T>
 class Descent {
  public:
+  using Number = T;
+
   // A quadratic, if there is one, stands for the rows in full-batch descent: they are not read.
   Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state,
           int64_t target_epoch, std::optional<Quadratic<T>> quadratic = std::nullopt);
@@ -60,19 +62,38 @@ class Descent {
   // Works for about `seconds`, less if it ends or needs the lr of an epoch it has not been told.
   Outcome advance(double seconds);
 
+  // Instead of `advance`, where the rows come in pieces that begin on whole chunks, and on whole
+  // batches: each pass over them begins, is fed, and ends. The problem's own rows are not read.
+  // True if the pass is for the loss at the end, whatever the batches: any whole chunks will do.
+  bool begin_pass();
+  // True once the piece is through. Its rows are shuffled by this seed, if at all.
+  bool feed(const Problem<T>& piece, uint64_t seed, double seconds);
+  Outcome end_pass();
+
   const DescentState<T>& state() const { return state_; }
   const DescentHistory<T>& history() const { return history_; }
   T loss() const { return loss_; }         // at the parameters, once advance has ended
   double lr() const { return state_.lr; }  // last used
   // The loss at the end is below what the quadratic can tell; the rows can.
   bool loss_doubtful() const {
-    return quadratic_ && quadratic_->doubtful(state_.params.data(), pass_.sums.squares);
+    return quadratic_ && !(pass_.sums.squares > quadratic_->least_known(state_.params.data()));
+  }
+  // What a doubtful loss may be at most.
+  T least_known_loss() const {
+    LinearSums sums = pass_.sums;
+    if (quadratic_) sums.squares = quadratic_->least_known(state_.params.data());
+    return problem_.close(problem_.n, sums, nullptr);
   }
 
  private:
   Outcome advance_full(Budget& budget);
   Outcome advance_batches(Budget& budget);
   Outcome evaluate(Budget& budget, Outcome outcome);
+  Outcome evaluated(int64_t rows);
+  Outcome take_step(int64_t rows);
+  Outcome batches_due();
+  bool run_batches(const Problem<T>& problem, uint64_t seed, int64_t& step, Budget& budget);
+  Outcome end_batches(int64_t rows);
   bool lr_known() const;
   bool sum_rows(Budget& budget);
   void update();
@@ -96,6 +117,9 @@ class Descent {
   Pass<T> pass_;
   std::vector<T> gradient_, previous_velocity_;
   Outcome ending_ = Outcome::running;  // known, its loss still to be evaluated
+  Slices piece_;                       // what is done of the piece being fed
+  int64_t piece_step_ = 0, fed_ = 0;   // its batches done; rows of this pass
+  bool broken_off_ = false;            // a batch of this pass diverged
   T loss_ = std::numeric_limits<T>::quiet_NaN();
 };
 

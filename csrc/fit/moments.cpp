@@ -51,7 +51,7 @@ void Quadratic<T>::sums(const T* params, LinearSums& out) {
   out.squares = 0;
   for (int64_t u = 0; u < t_; ++u)
     put(u, t_, evaluate(&targets_[u * (2 * p_ + 2)], params + u, t_), out);
-  if (out.squares < 0) out.squares = 0;  // by rounding: see `doubtful`
+  if (out.squares < 0) out.squares = 0;  // by rounding: see `least_known`
 }
 
 template <class T>
@@ -72,7 +72,7 @@ void Quadratic<T>::spread(double* G, double* c, double* s, int64_t lanes) const 
 }
 
 template <class T>
-bool Quadratic<T>::doubtful(const T* params, double squares) const {
+double Quadratic<T>::least_known(const T* params) const {
   const double rounding = sizeof(T) == 4 ? 0x1p-52 : 0x1p-100;
   double terms = squares_;
   for (int64_t a = 0; a < p_; ++a)
@@ -80,7 +80,7 @@ bool Quadratic<T>::doubtful(const T* params, double squares) const {
       const double w = params[a * t_ + u];
       terms += G_[a * ld_ + a] * w * w;
     }
-  return !(squares > 0x1p24 * static_cast<double>(p_ + 1) * rounding * terms);
+  return 0x1p24 * static_cast<double>(p_ + 1) * rounding * terms;
 }
 
 template class Quadratic<float>;

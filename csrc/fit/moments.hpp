@@ -23,9 +23,9 @@ class Quadratic {
   double sample_weight() const { return sample_weight_; }
 
   int64_t work() const { return p_ * p_ * t_; }
-  // Whether the sum of squares is too small a part of the terms it is made of for this arithmetic
+  // A sum of squares up to this is too small a part of the terms it is made of for this arithmetic
   // to know.
-  bool doubtful(const T* params, double squares) const;
+  double least_known(const T* params) const;
 
  private:
   double evaluate(const double* target, const T* params, int64_t stride);

@@ -22,6 +22,17 @@ struct Problem {
 
   int64_t size() const { return (d + (fit_intercept ? 1 : 0)) * t; }
 
+  // The problem of the rows [first, first + count).
+  Problem rows(int64_t first, int64_t count) const {
+    Problem part = *this;
+    part.n = count;
+    part.X.data += first * X.rs;
+    part.y.data += first * y.rs;
+    if (offset.data) part.offset.data += first * offset.rs;
+    if (sample_weight.data) part.sample_weight.data += first * sample_weight.stride;
+    return part;
+  }
+
   LinearArgs<T> args(const T* params) const {
     LinearArgs<T> a{n, d, t, X, y, offset, sample_weight, {params, t, 1}, {nullptr, 0}};
     if (fit_intercept) a.intercept = {params + d * t, 1};
@@ -120,13 +131,15 @@ class Pass {
   Slices slices_;
 };
 
-// The second moments of all rows.
+// The second moments of all rows, added chunk by chunk to those of other rows.
 template <class T>
 class MomentsPass {
  public:
   explicit MomentsPass(const Problem<T>& problem) : problem_(problem) {
     moments.reset(problem.d, problem.t);
   }
+  MomentsPass(const Problem<T>& problem, Moments start)
+      : moments(std::move(start)), problem_(problem) {}
   Moments moments;
 
   bool run(Budget& budget) {

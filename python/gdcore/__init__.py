@@ -8,11 +8,13 @@ The whole public API is here::
     fit.predict(X_new)
 
 Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fitting: `fit`,
-`fit_groups`, `SGD`, `load`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore``
-(extra ``cli``). Measurements: `gdcore.bench` (extra ``bench``).
+`fit_groups`, `fit_rolling`, `SGD`, `Moments`, `read_chunks`, `load`. Pictures: `gdcore.plot` (extra
+``plot``). Command line: ``gdcore`` (extra ``cli``). Measurements: `gdcore.bench` (extra ``bench``).
 """
 
 from gdcore import _core
+from gdcore.arrow import ChunkReader, read_chunks
+from gdcore.chunks import ChunkError
 from gdcore.config import config, get_num_threads, set_num_threads, show_config
 from gdcore.fitting import fit
 from gdcore.groups import fit_groups
@@ -23,7 +25,9 @@ from gdcore.kernels import (
     mse,
     mse_value_and_grad,
 )
+from gdcore.moments import Moments
 from gdcore.result import Fit, Fits, History, Start, load
+from gdcore.rolling import RollingFit, RollingInterrupted, fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
 from gdcore.status import FitInterrupted, FitWarning, LearningRateWarning, Status
@@ -32,6 +36,8 @@ __version__: str = _core.VERSION
 
 __all__ = [
     "SGD",
+    "ChunkError",
+    "ChunkReader",
     "Fit",
     "FitInterrupted",
     "FitWarning",
@@ -39,6 +45,9 @@ __all__ = [
     "History",
     "LearningRateWarning",
     "LinearGrad",
+    "Moments",
+    "RollingFit",
+    "RollingInterrupted",
     "SGDState",
     "SelfTest",
     "Start",
@@ -47,12 +56,14 @@ __all__ = [
     "config",
     "fit",
     "fit_groups",
+    "fit_rolling",
     "get_num_threads",
     "linear_mse_value_and_grad",
     "load",
     "matmul",
     "mse",
     "mse_value_and_grad",
+    "read_chunks",
     "selftest",
     "set_num_threads",
     "show_config",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD, LearningRate, rate_at
 from gdcore.state import FitState, Unsaved
-from gdcore.status import FitInterrupted, Status
+from gdcore.status import FitInterrupted, FitWarning, Status
 
 SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
@@ -39,10 +40,14 @@ def descend(
     start: FitState,
     progress: bool | Callable[[int, int, float], None],
     checkpoint: str | os.PathLike[str] | None,
+    given: _core.Moments | None = None,
 ) -> Fit:
-    """Fit by descent from `start`, in blocks between which Python looks after the rest."""
+    """Fit by descent from `start`, in blocks between which Python looks after the rest.
+
+    On `given` moments no row is read.
+    """
     threads = options.n_threads or 0
-    moments, reason = choose(problem, options)
+    moments, reason = choose(problem, options) if given is None else (given, "given moments.")
     method = "gram" if moments else "stream"
     curvature, error = curvature_of(problem, threads, moments)
     limit = stability_limit(sgd, problem, options, curvature)
@@ -51,14 +56,14 @@ def descend(
     target = start.epoch + options.epochs
     saved = _open_checkpoint(checkpoint, problem, sgd, options, start, method)
     state = start if saved.state is None else saved.state
-    descent = _make_descent(problem, sgd, options, state, target, moments)
+    descent = make_descent(problem, sgd, options, state, target, moments)
     if not callable(rate):
         descent.set_constant_lr(float(rate))
 
     outcome: _core.Outcome = "running"
 
     def result() -> Fit:
-        fit = _result(problem, options, start, descent, saved, outcome, rate, limit)
+        fit = result_of(problem, options, start, descent, saved, outcome, rate, limit)
         return replace(fit, method=method, method_reason=reason)
 
     try:
@@ -99,7 +104,7 @@ def _open_checkpoint(
     return Checkpoint.open(path, problem, sgd, options, start, method)
 
 
-def _make_descent(
+def make_descent(
     problem: Problem,
     sgd: SGD,
     options: Options,
@@ -107,6 +112,7 @@ def _make_descent(
     target: int,
     moments: _core.Moments | None,
 ) -> _core.Descent:
+    """Return a descent that has not begun."""
     records = options.epochs // options.history if options.history else 0
     return _core.Descent(
         problem.core,
@@ -127,13 +133,25 @@ def _make_descent(
 def loss_at(problem: Problem, params: Floats, options: Options) -> Any:
     """Loss over all the rows at some parameters: a descent of no epochs."""
     how = replace(options, batch_size=None, tol=None, stop="gradient", history=0)
-    descent = _make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, None)
+    descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, None)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
         pass
     return problem.dtype.type(descent.loss)
 
 
-def _result(
+def _most_loss(descent: _core.Descent) -> float:
+    """Return the most that a loss too small for the moments can be, and warn."""
+    loss = descent.least_known_loss
+    warnings.warn(
+        f"the loss is too small a part of the squares of y for their moments to tell: it is "
+        f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows would tell.",
+        FitWarning,
+        stacklevel=6,
+    )
+    return loss
+
+
+def result_of(
     problem: Problem,
     options: Options,
     start: FitState,
@@ -143,6 +161,7 @@ def _result(
     rate: LearningRate,
     limit: float,
 ) -> Fit:
+    """Return what a descent has come to."""
     state = FitState(**descent.state(), rows=problem.n, batch_size=options.batch_size or 0)
     status = _STATUS[outcome]
     used = descent.lr
@@ -152,15 +171,15 @@ def _result(
         status = Status.DIVERGED  # on its way, though still finite
     weights, intercept = problem.unpack(state.params)
     if outcome == "running":
-        loss = problem.dtype.type(descent.last_loss)
+        loss = descent.last_loss
     elif descent.loss_doubtful:
-        loss = loss_at(problem, state.params, options)
+        loss = _most_loss(descent) if problem.rowless else loss_at(problem, state.params, options)
     else:
-        loss = problem.dtype.type(descent.loss)
+        loss = descent.loss
     return Fit(
         weights=weights,
         intercept=intercept,
-        loss=loss,
+        loss=problem.dtype.type(loss),
         epochs=state.epoch,
         status=status,
         lr=used,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.chunks import require_chunks
 from gdcore.descent import descend
 from gdcore.exact import solve_exact
 from gdcore.kernels import Floats, Reduction
@@ -28,8 +29,8 @@ Method = Literal["auto", "stream", "gram", "exact"]
 
 
 def fit(
-    X: npt.ArrayLike,
-    y: npt.ArrayLike,
+    X: Any,
+    y: npt.ArrayLike | None = None,
     sgd: SGD | None = None,
     *,
     epochs: int = 1000,
@@ -55,8 +56,11 @@ def fit(
 
     Parameters
     ----------
-    X : array_like, shape (n, d) or (count, n, d)
-        Rows of one problem, or of many that are fitted one by one as if alone.
+    X : array_like, shape (n, d) or (count, n, d), or chunks of rows
+        Rows of one problem, or of many that are fitted one by one as if alone. Without y, chunks
+        ``(X, y)`` or ``(X, y, sample_weight)``: an iterable of them, a function that returns one,
+        or `read_chunks`. Only a few are in memory at a time. "auto" then means "gram", which reads
+        them once; "stream" and mini-batches read them once more every epoch.
     y : array_like, shape (n,) or (n, t); (count, n) or (count, n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional
@@ -109,6 +113,8 @@ def fit(
     ValueError
         If shapes do not fit, the data holds NaN or infinity, an option is out of range, or the
         checkpoint is another problem's.
+    ChunkError
+        If a chunk is at fault; it says which, and keeps what was done.
     TypeError
         If a dtype is not real.
     FitInterrupted
@@ -133,6 +139,24 @@ def fit(
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
     if sgd.maximize and method == "exact":
         raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
+    if y is None:
+        sgd.alone()
+        from gdcore.chunked import fit_chunks
+
+        require_chunks(X)
+        for name, value in (
+            ("offset", offset),
+            ("sample_weight", sample_weight),
+            ("checkpoint", checkpoint),
+        ):
+            if value is not None:
+                raise ValueError(
+                    f"chunks take no {name}=; put weights into the chunks: (X, y, sample_weight)."
+                )
+        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+        result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress)
+        warn_of_end(result)
+        return result
     if len(np.shape(X)) == 3:
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         with _core.FpEnv():
@@ -143,16 +167,21 @@ def fit(
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         options.check(problem.n)
-        start = _start(init, problem, batch_size)
+        start = start_from(init, problem, batch_size)
         if problem.n == 0 or problem.weightless:
-            result = _empty(problem, start)
+            result = empty_fit(problem, start)
         elif options.method == "exact":
             result = solve_exact(problem, sgd, options)
         else:
             result = descend(problem, sgd, options, start, progress, checkpoint)
-    if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
-        warnings.warn(result.message, FitWarning, stacklevel=2)
+    warn_of_end(result)
     return result
+
+
+def warn_of_end(result: Fit) -> None:
+    """Warn the caller's caller of a fit that deserves a look."""
+    if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
+        warnings.warn(result.message, FitWarning, stacklevel=3)
 
 
 def fit_problems(
@@ -170,7 +199,7 @@ def fit_problems(
     return fit_many(problems, sgd, options, start_of(init, problems), progress)
 
 
-def _start(init: Any, problem: Problem, batch_size: int | None) -> FitState:
+def start_from(init: Any, problem: Problem, batch_size: int | None) -> FitState:
     """Return the state to start from, its parameters checked against the problem's shapes."""
     epoch = 0
     if isinstance(init, Fit):
@@ -217,7 +246,8 @@ def _start(init: Any, problem: Problem, batch_size: int | None) -> FitState:
     return FitState(params=np.concatenate(parts).astype(problem.dtype), epoch=epoch)
 
 
-def _empty(problem: Problem, start: FitState) -> Fit:
+def empty_fit(problem: Problem, start: FitState) -> Fit:
+    """Return the fit of no rows: the start."""
     weights, intercept = problem.unpack(start.params)
     return Fit(
         weights=weights,

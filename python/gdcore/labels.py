@@ -45,10 +45,11 @@ def _as_labels(given: Any) -> npt.NDArray[Any]:
     try:
         array = np.asarray(given)
     except ValueError:  # tuples of several lengths
-        array = np.empty(0)
-    kinds = {type(label) for label in given} if array.dtype.kind in "US" or array.ndim != 1 else {0}
-    if len(kinds) == 1 and array.ndim == 1:
-        return array
+        array = np.empty((0, 0))
+    if array.ndim == 1:
+        strings = array.dtype.kind in "US"
+        if not strings or len({type(label) for label in given}) == 1:
+            return array
     objects = np.empty(len(given), object)
     objects[:] = list(given)
     return objects
@@ -61,12 +62,14 @@ def _factorize_integers(array: npt.NDArray[Any]) -> tuple[Any, Ints]:
     if high - low > 4 * len(array) + 1024:
         labels, codes = np.unique(array, return_inverse=True)
         return labels, codes.astype(np.int64)
-    at = array.astype(np.int64) - low if array.dtype.kind != "u" else (array - low).astype(np.int64)
+    base = array.dtype.type(low)
+    wide = array if array.dtype.kind == "u" else array.astype(np.int64)
+    at = (wide - wide.dtype.type(low)).astype(np.int64)
     present = np.bincount(at, minlength=high - low + 1) > 0
     if present.all():
-        return np.arange(low, high + 1).astype(array.dtype), at
+        return np.arange(high - low + 1).astype(array.dtype) + base, at
     place = np.cumsum(present) - 1
-    return (np.flatnonzero(present) + low).astype(array.dtype), place[at].astype(np.int64)
+    return np.flatnonzero(present).astype(array.dtype) + base, place[at].astype(np.int64)
 
 
 def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:

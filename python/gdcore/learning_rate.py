@@ -44,7 +44,7 @@ def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> f
     batch = options.batch_size
     steepest = None
     if batch is not None:
-        steepest = problem.core.largest_row() * (batch if problem.summed else 1)
+        steepest = problem.largest_row() * (batch if problem.summed else 1)
     share = _step_share(problem, options)
     rate = float(fast_rate(sgd, curvature * share, steepest, problem.n, batch))
     if math.isfinite(rate) and rate < float(np.finfo(problem.dtype).max):
@@ -73,7 +73,7 @@ def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None
         if 0 < sgd.momentum < 1:
             gain = np.where(n > 1, max(1.0, (1 - sgd.dampening) / (1 - sgd.momentum)), 1.0)
     with np.errstate(divide="ignore", over="ignore"):
-        rate = 1.0 / ((curvature + sgd.weight_decay) * gain)
+        rate = 1.0 / np.asarray((curvature + sgd.weight_decay) * gain, np.float64)
         limit = sgd.stability_limit(curvature)
     return np.minimum(rate, np.where(limit > 0, limit / 2, math.inf))
 

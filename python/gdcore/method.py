@@ -38,10 +38,10 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     asked = options.method == "gram"
     if not asked and not worth_it(problem.n, problem, options.epochs):
         return None, "so few epochs, or rows, gain nothing from second moments."
-    moments = moments_of(problem, options.n_threads or 0)
+    moments = moments_of(problem.core, options.n_threads or 0)
     if not moments.finite():
         diagnose(problem)
-    if moments.in_range(problem.dtype == np.float32):
+    if in_range(problem, moments):
         reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
         return moments, reason
     trouble = f"the squares of the data overflow or underflow {problem.dtype}"
@@ -52,9 +52,11 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     return None, f"{trouble}."
 
 
-def moments_of(problem: Problem, threads: int) -> _core.Moments:
-    """Sum the second moments of [X 1 y] over the rows, interruptibly."""
-    rows = _core.MomentsPass(problem.core)
+def moments_of(
+    problem: _core.Problem, threads: int, start: _core.Moments | None = None
+) -> _core.Moments:
+    """Sum the second moments of [X 1 y] over the rows, on top of others, interruptibly."""
+    rows = _core.MomentsPass(problem, start)
     while not rows.advance(BLOCK_SECONDS, threads):
         pass
     return rows.moments()
@@ -69,3 +71,8 @@ def worth_it(n: Any, problem: Problem | Problems, epochs: int) -> Any:
     steps = min(p, LANCZOS_STEPS) + epochs * t
     first = 2 * n * p * (cost.first + (p + t) * cost.column)
     return first + steps * cost.step * p * p < steps * 2 * n * p
+
+
+def in_range(problem: Problem, moments: _core.Moments) -> bool:
+    """Whether the squares are sums that float32 holds, or whose rounding errors float64 does."""
+    return moments.in_range(problem.dtype == np.float32)

@@ -37,13 +37,7 @@ class Options:
                 raise ValueError(
                     f"{name} is {value!r}; it must be a whole number from 0 to 2**{bits} - 1."
                 )
-        if self.batch_size is not None and not (
-            _is_int(self.batch_size) and 1 <= self.batch_size <= max(rows, 1)
-        ):
-            raise ValueError(
-                f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
-                f"{rows} rows of X, or None for all rows at once."
-            )
+        self.check_batch(rows)
         self._check_tol(count)
         if self.n_threads is not None and not (
             _is_int(self.n_threads) and 1 <= self.n_threads <= 1024
@@ -78,6 +72,16 @@ class Options:
         raise ValueError(
             f"tol is {self.tol!r}; it must be 0 or larger, or None to run every epoch."
         )
+
+    def check_batch(self, rows: int) -> None:
+        """Raise ValueError unless the batch size, if there is one, is of so many rows or fewer."""
+        if self.batch_size is not None and not (
+            _is_int(self.batch_size) and 1 <= self.batch_size <= max(rows, 1)
+        ):
+            raise ValueError(
+                f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
+                f"{rows} rows of X, or None for all rows at once."
+            )
 
 
 def _is_int(value: Any) -> bool:

@@ -24,6 +24,7 @@ class Problem:
     reduction: str
     several: bool  # y came with a dimension of targets
     core: _core.Problem
+    rowless: bool = False  # the one row of the arrays stands for rows that are not there
 
     @property
     def n(self) -> int:
@@ -64,6 +65,10 @@ class Problem:
     def weightless(self) -> bool:
         """No row counts: every sample weight is 0."""
         return self.sample_weight is not None and not self.sample_weight.any()
+
+    def largest_row(self) -> float:
+        """Curvature of the steepest single row."""
+        return self.core.largest_row()
 
     def unpack(self, params: Floats) -> tuple[Floats, Any]:
         """Split the parameters into weights and intercept."""

@@ -20,6 +20,9 @@ class Progress:
     def update(self, epoch: int, loss: float) -> None:
         """Take note of the epochs done and the loss measured last."""
 
+    def read(self, rows: int, size: int) -> None:
+        """Take note of the rows read in this pass over chunks of rows, and of their bytes."""
+
     @staticmethod
     def make(
         progress: bool | Callable[[int, int, float], None], first: int, target: int
@@ -53,7 +56,13 @@ class _Lines(Progress):
         self._last = ""
 
     def update(self, epoch: int, loss: float) -> None:
-        self._last = f"epoch {epoch}/{self._target}  loss {loss:.6g}"
+        self._show(f"epoch {epoch}/{self._target}  loss {loss:.6g}")
+
+    def read(self, rows: int, size: int) -> None:
+        self._show(_amount(rows, size))
+
+    def _show(self, text: str) -> None:
+        self._last = text
         if time.monotonic() >= self._next:
             print(self._last, file=sys.stderr)
             self._next = time.monotonic() + self.seconds
@@ -87,3 +96,10 @@ class _RichBar(Progress):
 
     def update(self, epoch: int, loss: float) -> None:
         self._bar.update(self._task, completed=epoch, loss=f"loss {loss:.6g}")
+
+    def read(self, rows: int, size: int) -> None:
+        self._bar.update(self._task, loss=_amount(rows, size))
+
+
+def _amount(rows: int, size: int) -> str:
+    return f"{rows} rows, {size / 1e6:.1f} MB read"

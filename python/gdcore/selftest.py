@@ -240,7 +240,7 @@ def _fit(X: Any, y: Any, sgd: SGD, batch_size: int | None) -> Any:
 
 
 def _moments(X: Any, y: Any, offset: Any, weight: Any) -> Any:
-    sums = moments_of(make_problem(X, y, offset, weight, True, "mean"), 0)
+    sums = moments_of(make_problem(X, y, offset, weight, True, "mean").core, 0)
     return sums.hi, sums.lo
 
 

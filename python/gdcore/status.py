@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gdcore.moments import Moments
     from gdcore.result import Fit
 
 
@@ -95,12 +96,16 @@ class FitInterrupted(KeyboardInterrupt):
     fit : Fit
         The weights so far; passing it as `init` goes on from there. Its loss is the one measured
         during the last epoch: evaluating another would keep Ctrl-C waiting.
+    moments : Moments, optional
+        Where the rows come in chunks: the moments of those read so far.
 
     Attributes
     ----------
     fit : Fit
+    moments : Moments or None
     """
 
-    def __init__(self, fit: Fit) -> None:
+    def __init__(self, fit: Fit, moments: Moments | None = None) -> None:
         super().__init__(f"interrupted after {fit.epochs} epochs; the weights so far are in .fit")
         self.fit = fit
+        self.moments = moments

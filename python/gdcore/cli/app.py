@@ -11,9 +11,17 @@ import typer
 
 import gdcore as gd
 from gdcore.cli.bench import bench
+from gdcore.cli.large import is_large, learn_large
 from gdcore.cli.pictures import draw, film
 from gdcore.cli.reading import read_table
-from gdcore.cli.report import collect_notes, one_sentence, print_json, print_report, summary
+from gdcore.cli.report import (
+    collect_notes,
+    described,
+    one_sentence,
+    print_json,
+    print_report,
+    summary,
+)
 from gdcore.cli.training import choose_features, learn, model_columns, parse_lr, split_rows
 from gdcore.cli.writing import check_outputs, print_csv, write_table
 
@@ -139,6 +147,39 @@ def fit(
         [data],
         {"--plot": plot, "--animate": animate, "--save": save, "--checkpoint": checkpoint},
     )
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "tol": tol or None,
+        "method": method.value,
+        "history": max(1, epochs // _RECORDS),
+        "progress": sys.stderr.isatty() and not (as_json or no_progress),
+    }
+    sgd = gd.SGD(parse_lr(lr), momentum, dampening, weight_decay, nesterov)
+    if is_large(data):
+        if plot or animate or checkpoint:
+            raise ValueError(
+                f"{data} is too large to be read whole, as --plot, --animate and --checkpoint ask."
+            )
+        with collect_notes() as notes:
+            model, *scores, interrupted = learn_large(
+                data,
+                target,
+                features,
+                sgd,
+                test_size=test_size,
+                standardize=standardize,
+                dtype=dtype.value,
+                save=save,
+                **settings,
+            )
+        told = described(model, *scores)
+        _finish(data, told, None, interrupted, notes, as_json)
+        if save and not as_json:
+            print(f"Wrote {save}.")
+        _exit_if_diverged(model)
+        return
     table = read_table(data)
     target = table.find(target)
     names = choose_features(table, target, features)
@@ -155,24 +196,39 @@ def fit(
             train,
             names,
             target,
-            gd.SGD(parse_lr(lr), momentum, dampening, weight_decay, nesterov),
+            sgd,
             standardize=standardize,
             dtype=dtype.value,
             save=save,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            tol=tol or None,
-            method=method.value,
-            history=max(1, epochs // _RECORDS),
-            progress=sys.stderr.isatty() and not (as_json or no_progress),
             checkpoint=checkpoint,
+            **settings,
         )
+    told, beside = summary(model, train, test), summary(exact, train, test)
+    _finish(data, told, beside, interrupted, notes, as_json)
+    tested = test if len(test[1]) else None
+    if plot:
+        draw(model, train, tested, plot)
+    if animate:
+        film(model, train, tested, animate)
+    if not as_json and (written := [str(path) for path in (plot, animate, save) if path]):
+        print(f"Wrote {', '.join(written)}.")
+    _exit_if_diverged(model)
+
+
+def _finish(
+    data: Path,
+    told: dict[str, Any],
+    beside: dict[str, Any] | None,
+    interrupted: bool,
+    notes: list[str],
+    as_json: bool,
+) -> None:
+    """Print what came of a fit; exit if it was interrupted."""
     report = {
         "gdcore": gd.__version__,
         "data": str(data),
-        **summary(model, train, test),
-        "normal_equation": summary(exact, train, test),
+        **told,
+        "normal_equation": beside,
         "interrupted": interrupted,
         "notes": notes,
     }
@@ -182,13 +238,9 @@ def fit(
         print_report(report)
     if interrupted:
         raise typer.Exit(130)
-    tested = test if len(test[1]) else None
-    if plot:
-        draw(model, train, tested, plot)
-    if animate:
-        film(model, train, tested, animate)
-    if not as_json and (written := [str(path) for path in (plot, animate, save) if path]):
-        print(f"Wrote {', '.join(written)}.")
+
+
+def _exit_if_diverged(model: gd.Fit) -> None:
     if model.status is gd.Status.DIVERGED:
         raise typer.Exit(3)
 

@@ -1,7 +1,8 @@
 """What a command prints: tables, JSON, notes, and one sentence for a mistake.
 
 ``gdcore fit --json`` prints one object: the keys of `summary` for the model, and ``gdcore`` (the
-version), ``data`` (the file), ``normal_equation`` (the same keys for the closed form),
+version), ``data`` (the file), ``normal_equation`` (the same keys for the closed form; null for
+a file too large to be read whole),
 ``interrupted`` and ``notes`` (the warnings, also on standard error). ``gdcore predict --json``
 prints ``gdcore``, ``model``, ``data``, ``rows`` and ``predictions``. What is NaN or infinite is
 null, and keys are only ever added.
@@ -47,6 +48,11 @@ def summary(model: gd.Fit, train: Rows, test: Rows) -> dict[str, Any]:
         ``stability_limit``, ``epochs``, ``status`` and ``message``; ``weights`` by feature
         and ``intercept``; ``train`` and ``test``, each with ``rows``, ``mse`` and ``r2``.
     """
+    return described(model, _score(model, *train), _score(model, *test))
+
+
+def described(model: gd.Fit, train: dict[str, float], test: dict[str, float]) -> dict[str, Any]:
+    """Return `summary` of a model whose scores are known."""
     names = model.feature_names or ()
     return {
         "target": model.target_name,
@@ -60,8 +66,8 @@ def summary(model: gd.Fit, train: Rows, test: Rows) -> dict[str, Any]:
         "message": model.message,
         "weights": dict(zip(names, model.weights.tolist(), strict=True)),
         "intercept": float(model.intercept),
-        "train": _score(model, *train),
-        "test": _score(model, *test),
+        "train": train,
+        "test": test,
     }
 
 
@@ -88,7 +94,9 @@ def _plain(value: Any) -> Any:
 def print_report(report: Mapping[str, Any]) -> None:
     """Print a fit as a table, and its status in words."""
     exact = report["normal_equation"]
-    models = {"gradient descent": report, "normal equation": exact}
+    models = {"gradient descent": report}
+    if exact is not None:
+        models["normal equation"] = exact
     if report["method"] == "exact":
         models = {"normal equation": report}
     grid = Grid(box=box.SIMPLE_HEAD)

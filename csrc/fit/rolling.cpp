@@ -1,0 +1,180 @@
+#include "fit/rolling.hpp"
+
+#include "fp_env.hpp"
+
+namespace gdcore {
+
+template <class T>
+WindowMoments<T>::WindowMoments(const Problem<T>& problem, int64_t window, int64_t step)
+    : problem_(problem), window_(window), step_(step) {
+  moments_.reset(problem.d, problem.t);
+  touched_.resize(static_cast<size_t>(problem.d + 1 + problem.t));
+}
+
+// f(sum of the squares of a column, its number), for each column of [X 1 y], while it returns true.
+template <class T>
+template <class F>
+bool WindowMoments<T>::each_square(const Moments& moments, F&& f) const {
+  for (int64_t a = 0; a < moments.columns(); ++a)
+    if (!f(moments.square(a), a)) return false;
+  return true;
+}
+
+// Sums anew take as many products as the slides between them, so that they at most double the work.
+template <class T>
+bool WindowMoments<T>::next(Budget& budget) {
+  if (!anew_) {
+    if (begun_) {
+      if (2 * step_ * (slides_ + 1) <= window_) {
+        slide();
+        if (!drifted()) return true;
+      } else {
+        first_ += step_;
+      }
+    }
+    begun_ = true;
+    anew_.emplace(rows());
+  }
+  if (!anew_->run(budget)) return false;
+  moments_ = std::move(anew_->moments);
+  anew_.reset();
+  each_square(moments_, [&](double square, int64_t a) {
+    touched_[a] = square;
+    return true;
+  });
+  slides_ = 0;
+  ++summed_anew_;
+  return true;
+}
+
+template <class T>
+void WindowMoments<T>::slide() {
+  add(problem_.rows(first_ + window_, step_), 1);
+  add(problem_.rows(first_, step_), -1);
+  first_ += step_;
+  ++slides_;
+}
+
+template <class T>
+void WindowMoments<T>::add(const Problem<T>& rows, double sign) {
+  part_.reset(problem_.d, problem_.t);
+  device<T>().moments(rows.args(nullptr), 0, chunks_of(rows.n, L<T>), part_);
+  moments_.add(part_, sign);
+  each_square(part_, [&](double square, int64_t a) {
+    touched_[a] += square;
+    return true;
+  });
+}
+
+// Each product that enters or leaves is off by a rounding error of the sums so far, so the sums are
+// by so many of them times the squares touched. See docs/numerics.md.
+template <class T>
+bool WindowMoments<T>::drifted() const {
+  return !each_square(moments_,
+                      [&](double square, int64_t a) { return touched_[a] <= 4 * square; });
+}
+
+template <class T>
+Rolling<T>::Rolling(const Problem<T>& problem, const RollingOptions& options, std::vector<T> start)
+    : problem_(problem),
+      options_(options),
+      start_(std::move(start)),
+      count_((problem.n - options.window) / options.step + 1),
+      windows_(problem, options.window, options.step) {}
+
+template <class T>
+bool Rolling<T>::advance(double seconds) {
+  FpEnv env;
+  Budget budget(seconds);
+  while (done() < count_ && !out_of_range_) {
+    if (!fit_window(seconds, budget)) return false;
+    if (budget.spent(Budget::unit)) break;
+  }
+  return done() == count_ || out_of_range_;
+}
+
+// Goes on where it was; true once the window is done, or out of range.
+template <class T>
+bool Rolling<T>::fit_window(double seconds, Budget& budget) {
+  if (!quadratic_) {
+    if (!windows_.next(budget)) return false;
+    const Moments& m = windows_.moments();
+    if (m.hi[m.d * m.columns() + m.d] == 0) {
+      record_empty();
+      return true;
+    }
+    out_of_range_ = !m.in_range(sizeof(T) == 4);
+    if (out_of_range_) return true;
+    quadratic_.emplace(m, problem_.fit_intercept);
+    spectrum_.emplace(windows_.rows(), quadratic_);
+  }
+  if (!descent_) {
+    if (!spectrum_->advance(seconds)) return false;
+    begin_descent();
+    if (out_of_range_) return true;
+  }
+  outcome_ = descent_->advance(seconds);
+  if (outcome_ == Outcome::running) return false;
+  record();
+  return true;
+}
+
+template <class T>
+void Rolling<T>::begin_descent() {
+  const double total =
+      spectrum_->largest() + spectrum_->residual() + options_.descent.sgd.weight_decay;
+  lr_ = options_.lr;
+  if (lr_ == 0) lr_ = total == 0 ? 1.0 : options_.share / total;
+  const bool usable = options_.lr != 0 || total == 0 || 1 / total < std::numeric_limits<T>::max();
+  out_of_range_ = !(std::isfinite(total) && usable);
+  if (out_of_range_) return;
+  DescentState<T> state;
+  state.params = start_;
+  descent_.emplace(windows_.rows(), options_.descent, std::move(state), options_.epochs,
+                   std::move(quadratic_));
+  descent_->set_constant_lr(lr_);
+}
+
+template <class T>
+void Rolling<T>::record() {
+  const DescentState<T>& end = descent_->state();
+  results_.params.insert(results_.params.end(), end.params.begin(), end.params.end());
+  results_.loss.push_back(descent_->loss_doubtful() ? loss_of_rows() : descent_->loss());
+  results_.first_loss.push_back(end.first_loss);
+  results_.lr.push_back(lr_);
+  results_.curvature.push_back(spectrum_->largest());
+  results_.epochs.push_back(end.epoch);
+  results_.outcome.emplace_back(outcome_);
+  quadratic_.reset();
+  spectrum_.reset();
+  descent_.reset();
+}
+
+template <class T>
+void Rolling<T>::record_empty() {
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  results_.params.insert(results_.params.end(), start_.begin(), start_.end());
+  results_.loss.push_back(static_cast<T>(nan));
+  results_.first_loss.push_back(static_cast<T>(nan));
+  results_.lr.push_back(nan);
+  results_.curvature.push_back(nan);
+  results_.epochs.push_back(0);
+  results_.outcome.emplace_back(std::nullopt);
+}
+
+template <class T>
+T Rolling<T>::loss_of_rows() const {
+  DescentState<T> here;
+  here.params = descent_->state().params;
+  Descent<T> still(windows_.rows(), DescentOptions{}, std::move(here), 0);
+  still.set_constant_lr(lr_);
+  while (still.advance(1.0) == Outcome::running) continue;
+  return still.loss();
+}
+
+template class WindowMoments<float>;
+template class WindowMoments<double>;
+template class Rolling<float>;
+template class Rolling<double>;
+
+}  // namespace gdcore

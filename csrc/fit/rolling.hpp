@@ -1,0 +1,91 @@
+// One fit for each window of rows, on second moments that rows enter and leave.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "fit/descent.hpp"
+#include "fit/spectrum.hpp"
+
+namespace gdcore {
+
+// Second moments of rows [k step, k step + window), k = 0, 1, ...
+template <class T>
+class WindowMoments {
+ public:
+  WindowMoments(const Problem<T>& problem, int64_t window, int64_t step);
+
+  const Moments& moments() const { return moments_; }
+  Problem<T> rows() const { return problem_.rows(first_, window_); }
+  int64_t summed_anew() const { return summed_anew_; }
+
+  // The first window's moments, or those of the one after the last; false if that needs another
+  // call.
+  bool next(Budget& budget);
+
+ private:
+  void slide();
+  void add(const Problem<T>& rows, double sign);
+  bool drifted() const;
+  template <class F>
+  bool each_square(const Moments& moments, F&& f) const;
+
+  Problem<T> problem_;
+  int64_t window_, step_, first_ = 0, slides_ = 0, summed_anew_ = 0;
+  bool begun_ = false;
+  Moments moments_, part_;       // of the window; of rows that enter or leave
+  std::vector<double> touched_;  // squares that entered or left since the sums were made anew
+  std::optional<MomentsPass<T>> anew_;
+};
+
+struct RollingOptions {
+  DescentOptions descent;
+  int64_t window = 1, step = 1, epochs = 0;
+  double lr = 0;     // 0: share / (largest eigenvalue + weight decay)
+  double share = 1;  // of each window
+};
+
+template <class T>
+struct RollingResults {  // an entry a window; params (size)
+  std::vector<T> params, loss, first_loss;
+  std::vector<double> lr, curvature;
+  std::vector<int64_t> epochs;
+  std::vector<std::optional<Outcome>> outcome;  // none: no row has a weight
+};
+
+template <class T>
+class Rolling {
+ public:
+  Rolling(const Problem<T>& problem, const RollingOptions& options, std::vector<T> start);
+
+  // True when all windows are done, or one is out of range; otherwise call again.
+  bool advance(double seconds);
+
+  int64_t done() const { return static_cast<int64_t>(results_.epochs.size()); }
+  const RollingResults<T>& results() const { return results_; }
+  int64_t summed_anew() const { return windows_.summed_anew(); }
+  // The squares of window done() overflow, or lose their rounding errors.
+  bool out_of_range() const { return out_of_range_; }
+
+ private:
+  bool fit_window(double seconds, Budget& budget);
+  void begin_descent();
+  void record();
+  void record_empty();
+  T loss_of_rows() const;
+
+  Problem<T> problem_;
+  RollingOptions options_;
+  std::vector<T> start_;
+  int64_t count_;
+  WindowMoments<T> windows_;
+  bool out_of_range_ = false;
+  std::optional<Quadratic<T>> quadratic_;  // of the window begun
+  std::optional<Spectrum<T>> spectrum_;
+  std::optional<Descent<T>> descent_;
+  double lr_ = 0;
+  Outcome outcome_ = Outcome::running;
+  RollingResults<T> results_;
+};
+
+}  // namespace gdcore

@@ -1,0 +1,236 @@
+"""Fits of rows that come in chunks, a few of which are in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gdcore import _core
+from gdcore.chunks import ChunkError, Source, epoch_order, piece_seed, pieces, read, unit_of
+from gdcore.descent import descend, make_descent, result_of
+from gdcore.fitting import empty_fit, start_from
+from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
+from gdcore.method import in_range
+from gdcore.moments import Moments, rowless_problem, total_of, weight_of
+from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.problem import Problem
+from gdcore.progress import Progress
+from gdcore.result import Fit
+from gdcore.sgd import SGD, rate_at
+from gdcore.state import FitState, Unsaved
+from gdcore.status import FitInterrupted
+
+Show = bool | Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class _Surveyed(Problem):
+    """The problem of all rows: its arrays have one that nobody reads."""
+
+    rows: int = 0
+    steepest: float = 0.0
+
+    @property
+    def n(self) -> int:
+        return self.rows
+
+    def largest_row(self) -> float:
+        return self.steepest
+
+
+def fit_chunks(
+    given: Any,
+    sgd: SGD,
+    options: Options,
+    fit_intercept: bool,
+    init: Any,
+    reduction: str,
+    progress: Show,
+) -> Fit:
+    """Fit chunks of rows; see `gdcore.fit`."""
+    source = Source.of(given)
+    streams = options.method == "stream" or options.batch_size is not None
+    if options.method == "exact":
+        raise ValueError("method='exact' needs arrays X and y; chunks take 'gram' or 'stream'.")
+    if streams and not source.again:
+        raise ValueError(
+            f"the chunks are a {type(given).__name__}, which can be read once only, and every "
+            "epoch of 'stream' and of mini-batches reads them: pass a list or a function that "
+            "returns a new iterator, or use method='gram' without batch_size."
+        )
+    with _core.FpEnv():
+        survey = _Survey(options, fit_intercept, reduction, init)
+        with Progress.make(progress, 0, options.epochs) as bar:
+            survey.run(source, bar)
+        problem, moments = survey.problem(), survey.moments
+        options.check_batch(problem.n)
+        start = start_from(init, problem, options.batch_size)
+        if weight_of(moments) == 0:
+            fit = empty_fit(problem, start)
+        elif streams:
+            fit = _Stream(source, survey, sgd, options, start).run(progress)
+        elif in_range(problem, total_of(moments)):
+            fit = descend(problem, sgd, options, start, progress, None, total_of(moments))
+            fit = replace(fit, method_reason="chunks are read once.")
+        else:
+            raise ValueError(
+                f"the squares of the data leave the range of {problem.dtype}: scale the columns "
+                "of X and y, or use method='stream'."
+            )
+    names = getattr(given, "feature_names", None), getattr(given, "target_name", None)
+    return replace(fit, feature_names=names[0], target_name=names[1])
+
+
+class _Survey:
+    """The first reading: moments, rows, and the steepest of them."""
+
+    def __init__(self, options: Options, fit_intercept: bool, reduction: str, init: Any) -> None:
+        self._options, self._init = options, init
+        self._how = bool(fit_intercept), reduction
+        self.weighted, self._steepest, self._bytes = False, 0.0, 0
+        self._moments: Moments | None = None
+        rowless_problem(Moments(1), True, reduction)  # refuses what it can before reading
+        replace(options, batch_size=options.batch_size and 1).check(1)
+
+    def run(self, source: Source, bar: Progress) -> None:
+        """Read every chunk once."""
+        try:
+            with closing(read(source)) as chunks:
+                for chunk in chunks:
+                    self._add(chunk.problem, chunk)
+                    assert self._moments is not None
+                    bar.read(self._moments.n, self._bytes)
+                    bar.update(0, float("nan"))
+        except ChunkError as error:
+            error.moments = self._moments
+            raise
+        except KeyboardInterrupt:
+            if self._moments is None:
+                raise
+            problem = self.problem()
+            fit = empty_fit(problem, start_from(self._init, problem, None))
+            raise FitInterrupted(fit, self._moments) from None
+        if self._moments is None:
+            raise ValueError("there are no chunks: the iterable is empty.")
+
+    @property
+    def moments(self) -> Moments:
+        assert self._moments is not None
+        return self._moments
+
+    def problem(self, weighted: bool = True) -> _Surveyed:
+        problem = rowless_problem(self.moments, *self._how, weighted)
+        fields = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
+        return _Surveyed(**fields, rows=self.moments.n, steepest=self._steepest)
+
+    def _add(self, p: Problem, chunk: Any) -> None:
+        if self._moments is None:
+            self._moments = Moments(p.d, p.t if p.several else None, p.dtype)
+            self.weighted = p.sample_weight is not None
+        try:
+            y = p.y if p.several else p.y[:, 0]
+            self._moments.update(p.X, y, sample_weight=p.sample_weight)
+        except ValueError as error:
+            raise chunk.error(str(error)) from None
+        self._bytes += p.X.nbytes + p.y.nbytes
+        if self._options.batch_size is not None and p.n:
+            core = _core.Problem(p.X, p.y, None, p.sample_weight, *self._how)
+            self._steepest = max(self._steepest, core.largest_row())
+
+
+class _Stream:
+    """Descent that reads the chunks every epoch."""
+
+    def __init__(
+        self,
+        source: Source,
+        survey: _Survey,
+        sgd: SGD,
+        options: Options,
+        start: FitState,
+    ) -> None:
+        self._source, self._options, self._start = source, options, start
+        self._threads = options.n_threads or 0
+        problem = survey.problem()
+        curvature, error = curvature_of(problem, self._threads, total_of(survey.moments))
+        self._limit = stability_limit(sgd, problem, options, curvature)
+        auto = sgd.lr == "auto"
+        self._rate = auto_lr(sgd, problem, options, curvature + error) if auto else sgd.lr
+        warn_of_divergence(self._rate, start.epoch, self._limit, sgd)
+        self._target = start.epoch + options.epochs
+        self._problem = survey.problem(survey.weighted)
+        self._descent = make_descent(self._problem, sgd, options, start, self._target, None)
+        self._outcome: _core.Outcome = "running"
+
+    def run(self, progress: Show) -> Fit:
+        try:
+            with Progress.make(progress, self._start.epoch, self._target) as bar:
+                while self._outcome == "running":
+                    self._read(bar)
+                    self._outcome = self._descent.end_pass()
+                    bar.update(self._descent.epoch, self._descent.last_loss)
+        except ChunkError as error:
+            error.fit = self._result()
+            raise
+        except KeyboardInterrupt:
+            raise FitInterrupted(self._result()) from None
+        return self._result()
+
+    def _read(self, bar: Progress) -> None:
+        """Feed the descent with one pass over the rows."""
+        options, descent, epoch = self._options, self._descent, self._descent.epoch
+        if callable(self._rate):
+            descent.set_schedule(epoch, [rate_at(self._rate, epoch)])
+        else:
+            descent.set_constant_lr(float(self._rate))
+        batch_size = None if descent.begin_pass() else options.batch_size
+        shuffled = batch_size is not None and options.shuffle
+        order = epoch_order(self._source, options.seed, epoch) if shuffled else None
+        p = self._problem
+        with closing(_Counted(read(self._source, order))) as counted:
+            unit = unit_of(batch_size)
+            for k, piece in enumerate(pieces(counted, unit, p.fit_intercept, p.reduction)):
+                seed = piece_seed(options.seed, k)
+                while not descent.feed(piece, seed, BLOCK_SECONDS, self._threads):
+                    bar.update(epoch, descent.last_loss)
+                bar.read(counted.rows, counted.size)
+                bar.update(epoch, descent.last_loss)
+            rows, number = counted.rows, counted.number
+        if rows != p.n:
+            raise ChunkError(
+                f"the chunks gave {rows} rows after {epoch} epochs and {p.n} when they were first "
+                "read: pass what can be read again and again, or use method='gram'.",
+                number,
+            )
+
+    def _result(self) -> Fit:
+        fit = result_of(
+            self._problem,
+            self._options,
+            self._start,
+            self._descent,
+            Unsaved(),
+            self._outcome,
+            self._rate,
+            self._limit,
+        )
+        return replace(fit, method="stream", method_reason="chunks are read every epoch.")
+
+
+class _Counted:
+    """Chunks, and how many of them went by."""
+
+    def __init__(self, chunks: Any) -> None:
+        self._chunks, self.number, self.rows, self.size = chunks, 0, 0, 0
+
+    def __iter__(self) -> Any:
+        for chunk in self._chunks:
+            p = chunk.problem
+            self.number, self.rows = self.number + 1, self.rows + p.n
+            self.size += p.X.nbytes + p.y.nbytes
+            yield chunk
+
+    def close(self) -> None:
+        self._chunks.close()

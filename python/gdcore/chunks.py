@@ -1,0 +1,206 @@
+"""Rows that come in chunks: from where, in which order, checked and cut into pieces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gdcore import _core
+from gdcore.kernels import Floats
+from gdcore.problem import Problem, make_problem
+from gdcore.reader import ahead
+
+if TYPE_CHECKING:
+    from gdcore.moments import Moments
+    from gdcore.result import Fit
+
+PIECE_BYTES = 32 << 20  # of rows that are shuffled among themselves, about
+_END = object()
+
+
+class ChunkError(ValueError):
+    """A chunk of rows cannot be used.
+
+    Parameters
+    ----------
+    message : str
+    chunk : int
+        Its number, counted from 0.
+    moments : Moments, optional
+        Those of the rows before it, if it is the first reading that failed.
+    fit : Fit, optional
+        The fit so far, if it is a later one.
+
+    Attributes
+    ----------
+    chunk : int
+    moments : Moments or None
+    fit : Fit or None
+    """
+
+    def __init__(
+        self, message: str, chunk: int, moments: Moments | None = None, fit: Fit | None = None
+    ) -> None:
+        super().__init__(message)
+        self.chunk, self.moments, self.fit = chunk, moments, fit
+
+
+def require_chunks(given: Any) -> None:
+    """Raise TypeError for what is no chunks of rows but, say, rows whose y is missing."""
+    if isinstance(given, str | os.PathLike):
+        raise TypeError(f"X is the path {str(given)!r}; pass gdcore.read_chunks(path, target=...).")
+    rows = isinstance(given, bytes | Mapping) or hasattr(given, "__array__")
+    if isinstance(given, Sequence) and given and not isinstance(given[0], tuple):
+        rows = True
+    if rows or not (callable(given) or isinstance(given, Iterable)):
+        raise TypeError(
+            f"y is missing and X is {type(given).__name__}: pass fit(X, y), or chunks that are "
+            "tuples (X, y)."
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where chunks come from.
+
+    `parts` can be read in any order; `again` is whether they can be read more than once.
+    """
+
+    parts: Sequence[Callable[[], Iterable[Any]]]
+    again: bool
+
+    @classmethod
+    def of(cls, given: Any) -> Source:
+        """Return the source that an argument of `fit` means."""
+        if hasattr(given, "parts"):
+            return cls(given.parts(), True)
+        if callable(given):
+            return cls([given], True)
+        if isinstance(given, Sequence):
+            return cls(
+                [partial(given.__getitem__, slice(i, i + 1)) for i in range(len(given))], True
+            )
+        return cls([lambda: given], iter(given) is not given)
+
+    def chunks(self, order: Iterable[int] | None = None) -> Iterator[Any]:
+        """Yield the chunks of the parts, in this order of them."""
+        for i in range(len(self.parts)) if order is None else order:
+            yield from self.parts[i]()
+
+
+class Chunk:
+    """One chunk, as it was given."""
+
+    def __init__(self, given: Any, number: int, first_row: int) -> None:
+        self.number, self.first_row = number, first_row
+        if not (isinstance(given, tuple) and len(given) in (2, 3)):
+            what = f"a tuple of {len(given)}" if isinstance(given, tuple) else type(given).__name__
+            raise self.error(f"it is {what}; chunks are tuples (X, y) or (X, y, sample_weight)")
+        try:
+            self.problem = make_problem(given[0], given[1], None, (*given, None)[2], True, "mean")
+        except (TypeError, ValueError) as error:
+            raise self.error(str(error)) from None
+
+    def error(self, text: str) -> ChunkError:
+        """Return an error of this chunk's."""
+        text = text.rstrip(".")
+        return ChunkError(f"chunk {self.number} (from row {self.first_row}): {text}.", self.number)
+
+    def check_like(self, first: Problem) -> None:
+        """Raise ChunkError unless the columns, dtype and weights are like the first chunk's."""
+        p = self.problem
+        if p.d != first.d:
+            raise self.error(
+                f"it has {p.d} columns and the chunks before it {first.d}; give all the same"
+            )
+        if (p.several, p.t) != (first.several, first.t):
+            shapes = [f"(n, {q.t})" if q.several else "(n,)" for q in (p, first)]
+            raise self.error(
+                f"its y has shape {shapes[0]} and that of the chunks before {shapes[1]}"
+            )
+        if p.dtype != first.dtype:
+            raise self.error(f"it is {p.dtype} and the chunks before it {first.dtype}; convert it")
+        if (p.sample_weight is None) != (first.sample_weight is None):
+            raise self.error("either all chunks have a sample_weight or none")
+
+
+def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]:
+    """Yield chunks that are read ahead; what a reader raises names the chunk."""
+    number = rows = 0
+    first: Problem | None = None
+    with closing(ahead(source.chunks(order))) as items:
+        while True:
+            try:
+                given = next(items, _END)
+            except (OSError, ValueError, TypeError, EOFError) as error:
+                text = str(error).splitlines()[0].rstrip(".") if str(error) else repr(error)
+                message = f"chunk {number} (from row {rows}) cannot be read: {text}."
+                raise ChunkError(message, number) from error
+            if given is _END:
+                return
+            chunk = Chunk(given, number, rows)
+            first = chunk.problem if first is None else first
+            chunk.check_like(first)
+            yield chunk
+            number, rows = number + 1, rows + chunk.problem.n
+
+
+def pieces(
+    chunks: Iterable[Chunk], unit: int, fit_intercept: bool, reduction: str
+) -> Iterator[_core.Problem]:
+    """Cut chunks into pieces of a size that depends on the columns and on `unit` alone.
+
+    Every piece but the last is a multiple of `unit` rows.
+    """
+    held: list[list[Floats]] = []
+    rows = size = 0
+
+    def piece() -> _core.Problem:
+        parts = [np.concatenate(columns) for columns in zip(*held, strict=True)]
+        weight = parts[2] if len(parts) == 3 else None
+        return _core.Problem(parts[0], parts[1], None, weight, fit_intercept, reduction)
+
+    for chunk in chunks:
+        p = chunk.problem
+        if not size:
+            row = (p.d + p.t) * p.dtype.itemsize
+            size = max(1, round(PIECE_BYTES / row / unit)) * unit
+        columns = [p.X, p.y] if p.sample_weight is None else [p.X, p.y, p.sample_weight]
+        at = 0
+        while p.n - at >= size - rows:
+            held.append([c[at : at + size - rows] for c in columns])
+            at += size - rows
+            yield piece()
+            held, rows = [], 0
+        if at < p.n:
+            held.append([c[at:].copy() for c in columns])
+            rows += p.n - at
+    if rows:
+        yield piece()
+
+
+def epoch_order(source: Source, seed: int, epoch: int) -> Iterable[int]:
+    """Return the order of the parts in a shuffled epoch."""
+    order: Iterable[int] = _core.permutation(len(source.parts), _mixed(seed, 0, 3), epoch).tolist()
+    return order
+
+
+def piece_seed(seed: int, piece: int) -> int:
+    """Return the seed by which the rows of an epoch's piece are shuffled."""
+    return _mixed(seed, piece, 2)
+
+
+def _mixed(seed: int, number: int, purpose: int) -> int:
+    words = _core.philox([number % 2**32, number >> 32, 0, purpose], [seed % 2**32, seed >> 32])
+    return words[0] | words[1] << 32
+
+
+def unit_of(batch_size: int | None) -> int:
+    """Return the rows that a piece is a multiple of: whole chunks of the sums, or whole batches."""
+    return _core.CHUNK["float64"] if batch_size is None else batch_size

@@ -1,0 +1,240 @@
+"""One fit for each window of rows."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gdcore import _core
+from gdcore.fitting import start_from
+from gdcore.kernels import Floats, Reduction
+from gdcore.learning_rate import warn_of_divergence
+from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.problem import Problem, diagnose, make_problem
+from gdcore.sgd import SGD
+from gdcore.status import FitWarning, Status
+
+_STATUS = {
+    None: Status.EMPTY,
+    "max_epochs": Status.MAX_EPOCHS,
+    "converged": Status.CONVERGED,
+    "diverged": Status.DIVERGED,
+    "stalled": Status.STALLED,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RollingFit:
+    """Fits of k windows, an entry each.
+
+    Attributes
+    ----------
+    first_row : ndarray of int64, shape (k,)
+        The window's first row; its last is ``first_row + window - 1``.
+    weights : ndarray, shape (k, d) or (k, d, t)
+    intercept : ndarray, shape (k,) or (k, t)
+    loss : ndarray, shape (k,)
+        At the weights, over the window's rows.
+    status : ndarray of int64, shape (k,)
+        A `Status` each.
+    epochs : ndarray of int64, shape (k,)
+    lr : ndarray of float64, shape (k,)
+    stability_limit : ndarray of float64, shape (k,)
+        The lr above which descent on the window must diverge.
+    summed_anew : int
+        Windows whose moments were summed from all their rows, not out of the last window's.
+    """
+
+    first_row: npt.NDArray[np.int64]
+    weights: Floats
+    intercept: Floats
+    loss: Floats
+    status: npt.NDArray[np.int64]
+    epochs: npt.NDArray[np.int64]
+    lr: Floats
+    stability_limit: Floats
+    summed_anew: int
+
+
+class RollingInterrupted(KeyboardInterrupt):
+    """Ctrl-C stopped `fit_rolling` between two windows.
+
+    Parameters
+    ----------
+    fit : RollingFit
+        The windows done.
+
+    Attributes
+    ----------
+    fit : RollingFit
+    """
+
+    def __init__(self, fit: RollingFit) -> None:
+        super().__init__(f"interrupted after {len(fit.loss)} windows, which are in .fit")
+        self.fit = fit
+
+
+def fit_rolling(
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    window: int,
+    sgd: SGD | None = None,
+    *,
+    step: int = 1,
+    epochs: int = 1000,
+    fit_intercept: bool = True,
+    init: Any = None,
+    offset: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    tol: float | None = 1e-6,
+    stop: Literal["gradient", "loss_equal"] = "gradient",
+    n_threads: int | None = None,
+) -> RollingFit:
+    """Fit each window of rows by itself: rows 0 to window - 1, those `step` rows on, and so on.
+
+    Every window is fitted from `init` as by ``gdcore.fit(method="gram")``, but its moments are
+    made out of the last window's: rows that enter are added, rows that leave subtracted. They are
+    summed anew before rounding errors add up to more than docs/numerics.md says.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    y : array_like, shape (n,) or (n, t)
+    window : int
+        Rows of a window, 1 to n.
+    sgd : SGD, optional
+        As for `gdcore.fit`, but lr is a number or "auto".
+    step : int
+        Rows from one window's first to the next one's.
+    epochs, fit_intercept, init, offset, sample_weight, reduction, tol, stop, n_threads
+        As for `gdcore.fit`.
+
+    Returns
+    -------
+    RollingFit
+        Of ``(n - window) // step + 1`` windows.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, the data holds NaN or infinity, an option is out of range, or the
+        squares of a window's rows leave the range of the dtype.
+    TypeError
+        If a dtype is not real, or lr is a schedule.
+    RollingInterrupted
+        On Ctrl-C, with the windows done.
+
+    Warns
+    -----
+    LearningRateWarning
+        If lr is above the stability limit of some window.
+    FitWarning
+        If some window diverged, stalled or is empty.
+
+    Examples
+    --------
+    >>> import numpy as np, gdcore as gd
+    >>> x = np.arange(8.0)
+    >>> rolling = gd.fit_rolling(x[:, None], np.where(x < 4, x, 2 * x), 3, gd.SGD(momentum=0.9))
+    >>> rolling.weights[:, 0].round(2)
+    array([1. , 1. , 3. , 3.5, 2. , 2. ])
+    """
+    sgd = SGD() if sgd is None else sgd
+    if not isinstance(sgd, SGD):
+        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+    if callable(sgd.lr):
+        raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
+    with _core.FpEnv():
+        problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
+        options = Options(epochs, None, False, 0, tol, stop, "gram", 0, n_threads)
+        options.check(problem.n)
+        _check_rows(problem, window, step)
+        diagnose(problem)
+        start = start_from(init, problem, None)
+        rolling = _core.Rolling(
+            problem.core,
+            window,
+            step,
+            start.params,
+            int(epochs),
+            0.0 if sgd.lr == "auto" else float(sgd.lr),
+            _share(sgd),
+            **sgd.options,
+            tol=-1.0 if tol is None else float(tol),
+            stop_on_equal_loss=stop == "loss_equal",
+        )
+        try:
+            while not rolling.advance(BLOCK_SECONDS, n_threads or 0):
+                pass
+        except KeyboardInterrupt:
+            raise RollingInterrupted(_result(problem, sgd, rolling, step)) from None
+    if rolling.out_of_range:
+        first = rolling.done * step
+        raise ValueError(
+            f"the squares of rows {first} to {first + window - 1} leave the range of "
+            f"{problem.dtype}; scale the columns of X and y."
+        )
+    result = _result(problem, sgd, rolling, step)
+    _warn(sgd, result)
+    return result
+
+
+def _check_rows(problem: Problem, window: Any, step: Any) -> None:
+    for name, value, most, what in (
+        ("window", window, problem.n, f"the {problem.n} rows of X"),
+        ("step", step, 2**62, "2**62"),
+    ):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (whole and 1 <= value <= most):
+            raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 to {what}.")
+
+
+def _share(sgd: SGD) -> float:
+    """Return lr="auto" times the curvature, weight decay included: see `learning_rate.auto_lr`."""
+    limit = replace(sgd, weight_decay=0.0).stability_limit(1.0)
+    return min(1.0, limit / 2 if limit > 0 else math.inf)
+
+
+def _result(problem: Problem, sgd: SGD, rolling: _core.Rolling, step: int) -> RollingFit:
+    found = rolling.results()
+    k, targets = rolling.done, problem.weights_shape[1:]
+    params = found["params"].reshape(k, problem.size)
+    split = problem.d * problem.t
+    intercept = params[:, split:] if problem.fit_intercept else np.zeros((k, problem.t))
+    limit = np.array([sgd.stability_limit(c) for c in found["curvature"].tolist()])
+    status = np.array([_STATUS[outcome] for outcome in found["outcome"]], np.int64)
+    above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
+    status[above & (status == Status.MAX_EPOCHS)] = Status.DIVERGED  # though still finite
+    return RollingFit(
+        first_row=np.arange(k, dtype=np.int64) * step,
+        weights=params[:, :split].reshape(k, *problem.weights_shape),
+        intercept=intercept.astype(problem.dtype).reshape(k, *targets),
+        loss=found["loss"],
+        status=status,
+        epochs=found["epochs"],
+        lr=found["lr"],
+        stability_limit=limit,
+        summed_anew=rolling.summed_anew,
+    )
+
+
+def _warn(sgd: SGD, result: RollingFit) -> None:
+    """Warn once of each thing that went wrong in any window."""
+    if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
+        warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
+    for status in (Status.DIVERGED, Status.STALLED, Status.EMPTY):
+        if (these := result.status == status).any():
+            warnings.warn(
+                f"{status.name}: {_windows(these)}. {status.advice}", FitWarning, stacklevel=3
+            )
+
+
+def _windows(which: npt.NDArray[np.bool_]) -> str:
+    first, others = int(np.argmax(which)), int(which.sum()) - 1
+    return f"window {first}" + (f" and {others} more" if others else "")
