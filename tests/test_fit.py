@@ -345,9 +345,9 @@ def test_singular(rng: Any, dtype: Any, how: str) -> None:
 
 
 def test_statuses_are_numbers_with_names_and_advice() -> None:
-    assert [int(s) for s in Status] == list(range(6))
+    assert [int(s) for s in Status] == list(range(7))
     assert [str(s) for s in Status] == [
-        "CONVERGED", "MAX_EPOCHS", "DIVERGED", "STALLED", "SINGULAR", "EMPTY",
+        "CONVERGED", "MAX_EPOCHS", "DIVERGED", "STALLED", "SINGULAR", "EMPTY", "INVALID",
     ]  # fmt: skip
     assert all(re.fullmatch(r"[A-Z][^.]*(\.[^.]*)*\.", s.advice) for s in Status)
     assert issubclass(gd.FitWarning, UserWarning)
@@ -774,7 +774,7 @@ def test_results_do_not_change(rng: Any) -> None:
 @pytest.mark.parametrize("method", ["auto", "stream", "gram", "exact"])
 def test_methods_say_why(rng: Any, method: Any) -> None:
     result = fits.fit(draw(rng), method=method)
-    assert result.method == ("stream" if method == "auto" else method)
+    assert result.method == ("gram" if method == "auto" else method)
     assert result.method_reason.endswith(".")
     assert np.isnan(result.lr) == (method == "exact")
     assert (result.feature_names, result.target_name) == (None, None)

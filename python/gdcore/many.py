@@ -224,7 +224,7 @@ class _Run:
         count, dtype = problems.count, problems.dtype
         self.gram = np.full(count, options.method == "gram")
         if options.method == "auto" and options.batch_size is None:
-            self.gram[:] = worth_it(problems.n, problems, options.epochs)
+            self.gram[:] = worth_it(problems.n, problems)
         records = options.epochs // options.history if options.history else 0
         if options.method == "exact":
             records = 0
@@ -403,7 +403,7 @@ class _Run:
             return "mini-batches read their rows every epoch."
         streamed = int(self.streamed.sum())
         if streamed == len(self.streamed):
-            return "so few epochs, or rows, gain nothing from second moments."
+            return "so few rows gain nothing from second moments."
         rest = f"; {streamed} problems of few rows were streamed" if streamed else ""
         return f"one pass costs less than the epochs{rest}."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,19 +14,10 @@ if TYPE_CHECKING:
     from gdcore.many import Problems
 
 
-class Cost(NamedTuple):
-    """Times in units of one product of a pass over the rows, as measured (docs/decisions.md)."""
-
-    first: float  # of the pass for the moments: first + columns * column epochs of one target
-    column: float
-    step: float  # of a product of the quadratic
-
-
-COSTS = {
-    np.dtype(np.float32): Cost(first=4.0, column=1 / 16, step=2.0),
-    np.dtype(np.float64): Cost(first=7.0, column=1 / 6, step=6.0),
-}
-LANCZOS_STEPS = 32  # about, of many features: each a pass over the rows, or one of p^2 products
+# An epoch on second moments takes p^2 products, one on the rows 2 n p, which are so many times as
+# fast (docs/decisions.md).
+STEP_COST = {np.dtype(np.float32): 2, np.dtype(np.float64): 6}
+FEWEST_ROWS = 8
 
 
 def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, str]:
@@ -36,8 +27,8 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     if options.batch_size is not None:
         return None, "mini-batches read their rows every epoch."
     asked = options.method == "gram"
-    if not asked and not worth_it(problem.n, problem, options.epochs):
-        return None, "so few epochs, or rows, gain nothing from second moments."
+    if not asked and not worth_it(problem.n, problem):
+        return None, "so few rows gain nothing from second moments."
     moments = moments_of(problem.core, options.n_threads or 0)
     if not moments.finite():
         diagnose(problem)
@@ -62,15 +53,15 @@ def moments_of(
     return rows.moments()
 
 
-def worth_it(n: Any, problem: Problem | Problems, epochs: int) -> Any:
-    """Compare a pass for the moments and p^2 products a step with 2 n p products a step.
+def worth_it(n: Any, problem: Problem | Problems) -> Any:
+    """Whether an epoch on the moments takes less time than one on n rows.
 
-    n, the rows, may be an array with one entry for each of many problems.
+    The number of epochs is no matter: what the moments cost is about what the largest eigenvalue
+    costs from the rows, and 20 + 30 epochs have the bits of 50. n may be an array with one entry
+    for each of many problems.
     """
-    p, t, cost = problem.d + 1, problem.t, COSTS[problem.dtype]
-    steps = min(p, LANCZOS_STEPS) + epochs * t
-    first = 2 * n * p * (cost.first + (p + t) * cost.column)
-    return first + steps * cost.step * p * p < steps * 2 * n * p
+    p = problem.d + 1
+    return (n >= FEWEST_ROWS) & (2 * n > STEP_COST[problem.dtype] * p)
 
 
 def in_range(problem: Problem, moments: _core.Moments) -> bool:
