@@ -262,18 +262,26 @@ def test_layouts(isa: str, dtype: Any, name: str, layout: str) -> None:
         assert OPERATIONS[name].bits(mixture) == expected(name, sizes, dtype)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("m", [2, 101])
-def test_packed_columns(isa: str, dtype: Any, layout: str, m: int) -> None:
-    """Each way to pack b, around the edges of vectors and blocks of them, alone and in a batch."""
+@cache
+def products(dtype: Any, m: int) -> list[tuple[Array, Array, Bits]]:
+    """Return products around the edges of vectors and blocks of them, with the reference's bits."""
     rng = np.random.default_rng(23)
+    found = []
     for k in (1, 2, 4, 7, 9, 16, 33):
         for n in (2, 4, 5, 8, 9, 17, 20, 33, 129):
             a, b = normal(rng, (3, m, k), dtype), normal(rng, (3, k, n), dtype)
             with reference():
-                want = canonical(gd.matmul(a, b))
-            assert canonical(gd.matmul(a, LAYOUTS[layout](b))) == want, (k, n)
-            assert canonical(gd.matmul(a, np.swapaxes(swapped(b, layout), 1, 2))) == want, (k, n)
+                found.append((a, b, canonical(gd.matmul(a, b))))
+    return found
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("m", [2, 101])
+def test_packed_columns(isa: str, dtype: Any, layout: str, m: int) -> None:
+    """Each way to pack b, alone and in a batch."""
+    for a, b, want in products(dtype, m):
+        assert canonical(gd.matmul(a, LAYOUTS[layout](b))) == want, b.shape
+        assert canonical(gd.matmul(a, np.swapaxes(swapped(b, layout), 1, 2))) == want, b.shape
 
 
 def swapped(b: Array, layout: str) -> Array:
