@@ -236,7 +236,7 @@ def failing(error: Exception) -> Any:
     (X, "chunk 2 .*it is ndarray; chunks are tuples"),
     ((X,), "chunk 2 .*a tuple of 1"),
     ((X * 1e200, Y), "chunk 2 .*overflow float64"),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_a_bad_chunk_is_named_and_the_rows_before_it_kept(how: Any, bad: Any, match: str) -> None:
     refused(lambda: gd.fit([GOOD, GOOD, bad], **how), match, gd.ChunkError)
     with pytest.raises(gd.ChunkError) as caught:
@@ -258,7 +258,7 @@ def test_a_bad_chunk_is_named_and_the_rows_before_it_kept(how: Any, bad: Any, ma
     (failing(OSError("the disk is gone")), r"chunk 1 \(from row 6\).*the disk is gone",
      gd.ChunkError),
     (failing(LookupError("mine")), "mine", LookupError),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_no_chunks(given: Any, match: str, error: type[Exception]) -> None:
     refused(lambda: gd.fit(given), match, error)
 
@@ -274,7 +274,7 @@ def test_no_chunks(given: Any, match: str, error: type[Exception]) -> None:
     ({"reduction": "max"}, "max"),
     ({"init": [1.0]}, "init"),
     ({"method": "gram", "batch_size": 2}, "takes no batch_size"),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_options(how: Any, match: str) -> None:
     refused(lambda: gd.fit([GOOD, GOOD], **how), match)
 
@@ -547,7 +547,7 @@ def test_text_in_a_column_of_numbers(tmp_path: Path) -> None:
     ({"target": "y", "features": ["a"], "nulls": "fill"}, "nulls is 'fill'", ValueError),
     ({"target": "y", "features": ["a"], "rows": 0}, "rows is 0", ValueError),
     ({"target": "y", "features": ["a"], "dtype": int}, "dtype is int64", TypeError),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_bad_columns(tmp_path: Path, how: Any, match: str, error: Any) -> None:
     path = write(tmp_path / "t.parquet", {"a": [1.0], "name": ["x"], "y": [2.0]})
     refused(lambda: gd.read_chunks(path, **how), match, error)

@@ -43,7 +43,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("options", [
     (), ("--standardize",), ("--batch-size", 50, "--lr", 0.02, "--epochs", 60, "--standardize"),
     ("--standardize", "--dtype", "float32", "--tol", 1e-4), ("--method", "stream", "--standardize"),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_fitted_and_scored_in_chunks(data: Path, options: tuple[Any, ...]) -> None:
     report = json.loads(run(data, "--target", "y", "--json", *options))
     assert report["weights"]["a"] == pytest.approx(2, abs=0.02)
@@ -77,7 +77,7 @@ def test_the_table_and_the_model(data: Path, tmp_path: Path) -> None:
     (("--target", "y", "--plot", "p.png"), "too large to be read whole"),
     (("--target", "y", "--method", "exact"), "'exact' needs arrays"),
     (("--target", "y", "--test-size", "1"), "--test-size must be at least 0 and below 1"),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_mistakes(data: Path, options: tuple[str, ...], match: str) -> None:
     message = run(data, *options, code=2)
     assert match in message

@@ -89,7 +89,7 @@ def test_whole_numbers_have_the_bits_of_a_fit_alone(
     {"fit_intercept": False}, {"reduction": "half_sum"}, {"reduction": "half_mean", "tol": 1e-2},
     {"init": np.array([1.0, -1.0])}, {"init": (np.array([1.0, -1.0]), 2.0)},
     {"stop": "loss_equal", "tol": None},
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_options(rng: Any, dtype: Any, how: dict[str, Any]) -> None:
     problem, how = whole_numbers(rng, 30, 2, dtype), {"epochs": 25, **how}
     result = rolling(problem, 12, **how)
@@ -274,6 +274,6 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.fit_rolling(np.r_[X, X * 1e-150], np.r_[Y, Y], 2), "squares of rows 6 to 7",
      ValueError),
     (lambda: gd.fit_rolling(X * 1e160, Y, 2), "squares of rows 0 to 1 leave", ValueError),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_bad_input(call: Any, match: str, error: type[Exception]) -> None:
     refused(call, match, error)

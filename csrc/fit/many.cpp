@@ -111,41 +111,62 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram)
 template <class T>
 Many<T>::~Many() = default;
 
+// The problems that one thread is to work on: it asks for some at a time.
 template <class T>
-bool Many<T>::take(int64_t& i) {
-  const std::lock_guard lock(mutex_);
-  if (!paused_.empty()) {
-    i = paused_.back();
-    paused_.pop_back();
+class Many<T>::Share {
+ public:
+  explicit Share(Many& many) : many_(many) {}
+  ~Share() {
+    const std::lock_guard lock(many_.mutex_);
+    for (; next_ < end_; ++next_) many_.paused_.push_back(next_);
+    many_.done_ += done_;
+  }
+
+  bool take(int64_t& i) {
+    if (next_ < end_) {
+      i = next_++;
+      return true;
+    }
+    const std::lock_guard lock(many_.mutex_);
+    if (!many_.paused_.empty()) {
+      i = many_.paused_.back();
+      many_.paused_.pop_back();
+      return true;
+    }
+    next_ = many_.next_;
+    end_ = many_.next_ = std::min(next_ + at_once, many_.rows_.count);
+    if (next_ == end_) return false;
+    i = next_++;
     return true;
   }
-  if (next_ == rows_.count) return false;
-  i = next_++;
-  return true;
-}
 
-template <class T>
-void Many<T>::put(int64_t i, bool done) {
-  const std::lock_guard lock(mutex_);
-  if (done)
-    ++done_;
-  else
-    paused_.push_back(i);
-}
+  void put(int64_t i, bool done) {
+    done_ += done;
+    if (done) return;
+    const std::lock_guard lock(many_.mutex_);
+    many_.paused_.push_back(i);
+  }
 
-// turn() on threads, each of which takes problems and puts them back; true when none is left.
+ private:
+  static constexpr int64_t at_once = 16;
+  Many& many_;
+  int64_t next_ = 0, end_ = 0, done_ = 0;
+};
+
+// turn(share) on threads, each of which takes problems and puts them back; true when none is left.
 template <class T>
 template <class Turn>
 bool Many<T>::on_threads(Turn&& turn) {
   const Problem<T>& p = rows_.all;
   const int64_t rows = rows_.starts.empty() ? p.n * rows_.count : p.n;
+  auto body = [&] {
+    const FpEnv env;
+    Share share(*this);
+    turn(share);
+  };
   device<T>().each_thread(
       rows_.count, rows * (p.d + 1) * p.t * 8,
-      [](void* context) {
-        const FpEnv env;
-        (*static_cast<std::remove_reference_t<Turn>*>(context))();
-      },
-      &turn);
+      [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
   if (done_ < rows_.count) return false;
   next_ = done_ = 0;
   return true;
@@ -156,12 +177,12 @@ template <class T>
 template <class Work>
 bool Many<T>::in_turns(double seconds, Work&& work) {
   const Deadline deadline(seconds);
-  return on_threads([&] {
+  return on_threads([&](Share& share) {
     int64_t i;
-    while (take(i)) {
+    while (share.take(i)) {
       const double left = deadline.left();
       const bool finished = left > 0 && work(i, left);
-      put(i, finished);
+      share.put(i, finished);
       if (!finished) return;
     }
   });
@@ -229,7 +250,7 @@ void Many<T>::start(ManyOptions options, ManyStates<T> states) {
 template <class T>
 bool Many<T>::advance(double seconds) {
   if (!options_.schedule && Lanes<T>::serve(rows_.all, options_.common))
-    return on_threads([&] { advance_lanes(seconds); });
+    return on_threads([&](Share& share) { advance_lanes(share, seconds); });
   return in_turns(seconds, [&](int64_t i, double left) { return advance_one(i, left); });
 }
 
@@ -273,16 +294,16 @@ void Many<T>::descend_from(int64_t i, DescentState<T> state) {
 // Problems that lanes can serve go through them to where they may end, and from there on, like all
 // others, through Descent.
 template <class T>
-void Many<T>::advance_lanes(double seconds) {
+void Many<T>::advance_lanes(Share& share, double seconds) {
   const Deadline deadline(seconds);
   Lanes<T> lanes(rows_.all.size(), options_.common);
   int64_t who[Lanes<T>::count];
   while (true) {
     for (int lane = 0; lane < Lanes<T>::count; ++lane) {
       int64_t& i = who[lane];
-      while (!lanes.holds(lane) && deadline.left() > 0 && take(i)) {
+      while (!lanes.holds(lane) && deadline.left() > 0 && share.take(i)) {
         if (!options_.skip[i] && load_lane(lanes, lane, i)) break;
-        put(i, advance_one(i, deadline.left()));
+        share.put(i, advance_one(i, deadline.left()));
       }
     }
     if (lanes.empty()) return;
@@ -300,7 +321,7 @@ void Many<T>::advance_lanes(double seconds) {
       DescentState<T> state = lanes.unload(lane);
       state.epoch += states_.epoch[i];
       descend_from(i, std::move(state));
-      put(i, advance_one(i, late ? 0 : deadline.left()));
+      share.put(i, advance_one(i, late ? 0 : deadline.left()));
     }
   }
 }

@@ -73,18 +73,17 @@ class Many {
 
  private:
   struct One;
+  class Share;
 
   template <class Turn>
   bool on_threads(Turn&& turn);
   template <class Work>
   bool in_turns(double seconds, Work&& work);
-  bool take(int64_t& i);
-  void put(int64_t i, bool done);
 
   One& open(int64_t i);
   bool survey_one(int64_t i, bool curvature, bool steepest, Budget& budget);
   bool advance_one(int64_t i, double seconds);
-  void advance_lanes(double seconds);
+  void advance_lanes(Share& share, double seconds);
   bool load_lane(Lanes<T>& lanes, int lane, int64_t i);
   void record(const Lanes<T>& lanes, int lane, int64_t i, int64_t epochs);
   void descend_from(int64_t i, DescentState<T> state);
