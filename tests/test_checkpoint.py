@@ -410,7 +410,8 @@ def test_a_checkpoint_of_another_problem(path: Path, kind: str) -> None:
 def test_a_checkpoint_of_other_settings(path: Path, kind: str) -> None:
     """The message says which."""
     refit(path)
-    word = "sgd" if "sgd" in SETTINGS[kind] else "batch_size" if kind == "full batch" else kind
+    word = {"full batch": "method, batch_size"}.get(kind, kind)
+    word = "sgd" if "sgd" in SETTINGS[kind] else word
     refused(lambda: refit(path, **SETTINGS[kind]), f"was made with another {word};")
 
 

@@ -172,7 +172,7 @@ def test_the_loss_is_of_the_final_weights_over_all_rows(rng: Any, dtype: Any) ->
 def test_no_epochs(rng: Any, dtype: Any, batch_size: int | None) -> None:
     """Nothing moves; the loss at the start is told."""
     problem = draw(rng, dtype=dtype, t=2)
-    result = fits.fit(problem, epochs=0, batch_size=batch_size)
+    result = fits.fit(problem, epochs=0, batch_size=batch_size, method="stream")
     assert (result.status, result.epochs) == (Status.MAX_EPOCHS, 0)
     assert canonical(result.weights, result.intercept) == canonical(
         problem.weights, problem.intercept

@@ -32,7 +32,7 @@ def moments(problem: Linear) -> tuple[Array, Array]:
     given = make_problem(
         problem.X, problem.y, problem.offset, problem.sample_weight, fitted, problem.reduction
     )
-    sums = moments_of(given, 0)
+    sums = moments_of(given.core, 0)
     return sums.hi, sums.lo
 
 

@@ -119,6 +119,7 @@ def test_loss_curve_marks_the_end_by_its_status(status: gd.Status) -> None:
         gd.Status.STALLED: ("P", "stalled at epoch 2, loss 1"),
         gd.Status.SINGULAR: ("D", "singular data, stopped at epoch 2, loss 1"),
         gd.Status.EMPTY: ("D", "no data, stopped at epoch 2, loss 1"),
+        gd.Status.INVALID: ("D", "invalid data, stopped at epoch 2, loss 1"),
     }
     assert (display.line_.get_marker(), *legend(display.ax_)) == marks[status]
     assert display.line_.get_markevery() == [-1]

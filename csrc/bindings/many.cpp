@@ -74,10 +74,11 @@ class PyMany {
                             copy_of(m.empty), copy_of(m.finite), copy_of(m.streamed));
     });
   }
-  void start(const py::dict& states, const py::handle& lr, bool schedule, const py::handle& tol,
-             const py::handle& weight_decay, int64_t epochs, int64_t records, double momentum,
-             double dampening, bool nesterov, bool maximize, bool stop_on_equal_loss,
-             int64_t history, int64_t batch_size, bool shuffle, uint64_t seed) {
+  void start(const py::dict& states, const py::handle& lr, bool schedule, int64_t first_epoch,
+             const py::handle& tol, const py::handle& weight_decay, int64_t epochs, int64_t records,
+             double momentum, double dampening, bool nesterov, bool maximize,
+             bool stop_on_equal_loss, int64_t history, int64_t batch_size, bool shuffle,
+             uint64_t seed) {
     ManyOptions o{};
     o.common.sgd = {momentum, dampening, 0.0, nesterov, maximize};
     o.common.batch_size = batch_size;
@@ -90,6 +91,7 @@ class PyMany {
     o.records = records;
     o.lr = vector_of<double>(lr);
     o.schedule = schedule;
+    o.first_epoch = first_epoch;
     o.tol = vector_of<double>(tol);
     o.weight_decay = vector_of<double>(weight_decay);
     o.skip = vector_of<uint8_t>(states["skipped"]);
@@ -103,6 +105,13 @@ class PyMany {
       s.first_norm = vector_of<double>(states["first_norm"]);
       s.first_loss = vector_of<T>(states["first_loss"]);
       s.last_loss = vector_of<T>(states["last_loss"]);
+      const auto count = static_cast<size_t>(m.count()), size = m.parameters() * count;
+      const auto each = [&](const auto& v) { return v.size() == count; };
+      if (s.params.size() != size || !(s.velocity.empty() || s.velocity.size() == size) ||
+          !each(s.moving) || !each(s.epoch) || !each(s.first_norm) || !each(s.first_loss) ||
+          !each(s.last_loss) || !each(o.tol) || !each(o.weight_decay) || !each(o.skip) ||
+          !(schedule || each(o.lr)))
+        throw py::value_error("the states do not belong to these problems: their sizes differ.");
       m.start(std::move(o), std::move(s));
     });
   }
@@ -162,10 +171,10 @@ void register_many(py::module_& m) {
            py::arg("n_threads"))
       .def("surveyed", &PyMany::surveyed)
       .def("start", &PyMany::start, py::arg("states"), py::kw_only(), py::arg("lr"),
-           py::arg("schedule"), py::arg("tol"), py::arg("weight_decay"), py::arg("epochs"),
-           py::arg("records"), py::arg("momentum"), py::arg("dampening"), py::arg("nesterov"),
-           py::arg("maximize"), py::arg("stop_on_equal_loss"), py::arg("history"),
-           py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"))
+           py::arg("schedule"), py::arg("first_epoch"), py::arg("tol"), py::arg("weight_decay"),
+           py::arg("epochs"), py::arg("records"), py::arg("momentum"), py::arg("dampening"),
+           py::arg("nesterov"), py::arg("maximize"), py::arg("stop_on_equal_loss"),
+           py::arg("history"), py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"))
       .def("advance", &PyMany::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("solve", &PyMany::solve, py::arg("seconds"), py::arg("n_threads"))
       .def_property_readonly("rank", &PyMany::rank)

@@ -179,9 +179,9 @@ bool Many<T>::in_turns(double seconds, Work&& work) {
   const Deadline deadline(seconds);
   return on_threads([&](Share& share) {
     int64_t i;
-    while (share.take(i)) {
+    for (bool first = true; share.take(i); first = false) {
       const double left = deadline.left();
-      const bool finished = left > 0 && work(i, left);
+      const bool finished = (first || left > 0) && work(i, left);
       share.put(i, finished);
       if (!finished) return;
     }
@@ -241,10 +241,7 @@ void Many<T>::start(ManyOptions options, ManyStates<T> states) {
   states_.outcome.assign(count, Outcome::running);
   states_.lr.assign(count, std::numeric_limits<double>::quiet_NaN());
   states_.losses.assign(count * static_cast<size_t>(options_.records), nan);
-  if (options_.common.sgd.momentum != 0)
-    states_.velocity.resize(states_.params.size());
-  else
-    states_.velocity.clear();
+  if (options_.common.sgd.momentum != 0) states_.velocity.resize(states_.params.size());
 }
 
 template <class T>
@@ -286,7 +283,7 @@ void Many<T>::descend_from(int64_t i, DescentState<T> state) {
                       std::move(one.quadratic));
   one.quadratic.reset();
   if (options_.schedule)
-    one.descent->set_schedule(states_.epoch[i], options_.lr);
+    one.descent->set_schedule(options_.first_epoch, options_.lr);
   else
     one.descent->set_constant_lr(options_.lr[i]);
 }
@@ -298,10 +295,10 @@ void Many<T>::advance_lanes(Share& share, double seconds) {
   const Deadline deadline(seconds);
   Lanes<T> lanes(rows_.all.size(), options_.common);
   int64_t who[Lanes<T>::count];
-  while (true) {
+  for (bool first = true;; first = false) {
     for (int lane = 0; lane < Lanes<T>::count; ++lane) {
       int64_t& i = who[lane];
-      while (!lanes.holds(lane) && deadline.left() > 0 && share.take(i)) {
+      while (!lanes.holds(lane) && (first || deadline.left() > 0) && share.take(i)) {
         if (!options_.skip[i] && load_lane(lanes, lane, i)) break;
         share.put(i, advance_one(i, deadline.left()));
       }

@@ -44,6 +44,7 @@ struct ManyOptions {
   std::vector<double> tol, weight_decay;  // one each
   std::vector<uint8_t> skip;              // one each
   bool schedule;
+  int64_t first_epoch;  // of a schedule
 };
 
 template <class T>
@@ -70,6 +71,8 @@ class Many {
 
   const ManyStates<T>& states();
   int64_t done() const { return done_; }
+  int64_t count() const { return rows_.count; }
+  int64_t parameters() const { return rows_.all.size(); }
 
  private:
   struct One;

@@ -186,6 +186,7 @@ class Many:
         *,
         lr: Array,
         schedule: bool,
+        first_epoch: int,
         tol: Array,
         weight_decay: Array,
         epochs: int,

@@ -134,11 +134,7 @@ def fit(
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
     CONVERGED [2.] 1.0
     """
-    sgd = SGD() if sgd is None else sgd
-    if not isinstance(sgd, SGD):
-        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
-    if sgd.maximize and method == "exact":
-        raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
+    sgd = checked_sgd(sgd, method)
     if y is None:
         sgd.alone()
         from gdcore.chunked import fit_chunks
@@ -157,7 +153,7 @@ def fit(
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress)
         warn_of_end(result)
         return result
-    if len(np.shape(X)) == 3:
+    if _axes(X) == 3:
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         with _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
@@ -182,6 +178,24 @@ def warn_of_end(result: Fit) -> None:
     """Warn the caller's caller of a fit that deserves a look."""
     if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
         warnings.warn(result.message, FitWarning, stacklevel=3)
+
+
+def checked_sgd(sgd: SGD | None, method: str) -> SGD:
+    """Return the options, the default ones for None; TypeError and ValueError if they are none."""
+    sgd = SGD() if sgd is None else sgd
+    if not isinstance(sgd, SGD):
+        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+    if sgd.maximize and method == "exact":
+        raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
+    return sgd
+
+
+def _axes(X: Any) -> int:
+    """Return the dimensions of X as far as they are clear; what is ragged is named later."""
+    try:
+        return np.ndim(X)
+    except ValueError:
+        return 0
 
 
 def fit_problems(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
-from gdcore.fitting import Method, fit_problems
+from gdcore.fitting import Method, checked_sgd, fit_problems
 from gdcore.kernels import Floats, Reduction
 from gdcore.labels import Ints, group_rows
 from gdcore.many import Problems
@@ -71,7 +71,7 @@ def fit_groups(
     offset, sample_weight : array_like, shape (n,), optional
         One a row; see `fit`.
     epochs, batch_size, shuffle, seed, fit_intercept, init, reduction, tol, stop, method : optional
-        See `fit`.
+        See `fit`. A group with fewer rows than `batch_size` takes all of them at once.
     history : int
         Record the losses every so many epochs; 0 records nothing.
     progress : bool or callable
@@ -120,7 +120,7 @@ def fit_groups(
         raise ValueError("y is missing; a data frame needs target=, features= and by= instead.")
     if (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
-    sgd = SGD() if sgd is None else sgd
+    sgd = checked_sgd(sgd, method)
     options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
     with _core.FpEnv():
         assert y is not None
@@ -131,6 +131,7 @@ def fit_groups(
             labels: Any = np.arange(len(starts) - 1)
         else:
             labels, starts, order = group_rows(groups, one.n)
+        _check_labels(init, labels)
         data = (one.X, one.y, one.offset, one.sample_weight)
         problems = Problems(
             *data, one.fit_intercept, reduction, one.several, starts=starts, order=order
@@ -139,6 +140,14 @@ def fit_groups(
     fits = replace(fits, groups=labels)
     _mark_singular(fits, problems, sgd)
     return fits if table is None else table.answer(fits)
+
+
+def _check_labels(init: Any, labels: Any) -> None:
+    known = init.groups if isinstance(init, Fits) else None
+    if known is not None and known.tolist() != labels.tolist():
+        raise ValueError(
+            "init holds fits of other groups; pass init=(weights, intercept) with one row a group."
+        )
 
 
 def _mark_singular(fits: Fits, problems: Problems, sgd: SGD) -> None:
@@ -155,7 +164,7 @@ def checked_offsets(given: npt.ArrayLike, n: int) -> Ints:
             f"offsets has shape {offsets.shape} and dtype {offsets.dtype}; "
             "it must be whole numbers, one more than there are groups."
         )
-    falls = np.flatnonzero(np.diff(offsets.astype(np.int64)) < 0)
+    falls = np.flatnonzero(offsets[1:] < offsets[:-1])
     if offsets[0] != 0 or offsets[-1] != n or len(falls):
         where = f"falls after entry {falls[0]}" if len(falls) else f"ends at {offsets[-1]}"
         raise ValueError(

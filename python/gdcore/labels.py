@@ -24,7 +24,9 @@ def group_rows(given: Any, n: int) -> tuple[Any, Ints, Ints | None]:
 
 def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
     """Return the different labels, sorted where they can be, and for each row which it has."""
-    array = given if isinstance(given, np.ndarray) else _as_labels(given)
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; drop those rows.")
+    array = given if isinstance(given, np.ndarray) else as_labels(given)
     if array.shape != (n,):
         raise ValueError(
             f"{name} has shape {array.shape}; it must be ({n},), one label for each row of X."
@@ -40,15 +42,19 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
     return labels, codes.astype(np.int64).reshape(n)
 
 
-def _as_labels(given: Any) -> npt.NDArray[Any]:
+def as_labels(given: Any) -> npt.NDArray[Any]:
     """Return labels of one type as its array, what NumPy would convert to another as objects."""
+    if not isinstance(given, list | tuple):
+        return np.asarray(given)
     try:
         array = np.asarray(given)
-    except ValueError:  # tuples of several lengths
+    except (ValueError, OverflowError):  # tuples of several lengths, very large numbers
         array = np.empty((0, 0))
-    if array.ndim == 1:
-        strings = array.dtype.kind in "US"
-        if not strings or len({type(label) for label in given}) == 1:
+    of_type = {int: "iu", float: "f", bool: "b", str: "U", bytes: "S"}
+    types = {type(label) for label in given}
+    if array.ndim == 1 and len(types) <= 1:
+        (one,) = types or {float}
+        if array.dtype.kind in of_type.get(one, array.dtype.kind):
             return array
     objects = np.empty(len(given), object)
     objects[:] = list(given)

@@ -17,7 +17,7 @@ from gdcore.method import worth_it
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import broadcast_offset, checked_weights
 from gdcore.progress import Progress
-from gdcore.result import Fits, History
+from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import ManyState
 from gdcore.status import FitInterrupted, Status
@@ -26,6 +26,7 @@ Ints = npt.NDArray[np.int64]
 
 BLOCK_BYTES = 32 << 20  # of second moments at a time
 RECORD_BYTES = 64 << 20  # the most that recorded losses may take
+MOST_RATES = 1_000_000  # of a schedule
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,16 @@ class Problems:
             gram[part],
         )
 
+    def rows(self, i: int) -> tuple[Floats, Floats]:
+        """Return X and y - offset of one problem."""
+        if self.starts is None:
+            rows: Any = i
+        else:
+            rows = slice(self.starts[i], self.starts[i + 1])
+            rows = rows if self.order is None else self.order[rows]
+        y = self.y[rows]
+        return self.X[rows], y if self.offset is None else y - self.offset[rows]
+
     def unpack(self, params: Floats) -> tuple[Floats, Floats]:
         """Split parameters (..., p) into weights and intercept."""
         split, lead = self.d * self.t, params.shape[:-1]
@@ -147,7 +158,9 @@ def start_of(init: Any, problems: Problems) -> ManyState:
     if isinstance(init, Fits):
         state: ManyState | None = init.state
         if state is not None and state.fits(count, problems.size, problems.dtype):
-            return state.copy()
+            return state.restarted()
+        weights, intercept = np.nan_to_num(init.weights), np.nan_to_num(init.intercept)
+    elif isinstance(init, Fit):
         weights, intercept = init.weights, init.intercept
     elif isinstance(init, tuple) and len(init) == 2:
         weights, intercept = init
@@ -167,15 +180,15 @@ def start_of(init: Any, problems: Problems) -> ManyState:
         raise ValueError(
             "init has an intercept but fit_intercept is False; pass it as offset to keep it fixed."
         )
-    if not (
-        isinstance(init, Fits) or (np.isfinite(weights).all() and np.isfinite(intercept).all())
-    ):
+    if not (np.isfinite(weights).all() and np.isfinite(intercept).all()):
         raise ValueError("init holds NaN or infinity; pass finite weights and intercept.")
     parts = [weights.reshape(count, problems.d * problems.t)]
     if problems.fit_intercept:
         parts.append(intercept.reshape(count, problems.t))
-    params = np.nan_to_num(np.concatenate(parts, axis=1).astype(problems.dtype), nan=0.0)
-    return ManyState.at(params)
+    state = ManyState.at(np.concatenate(parts, axis=1).astype(problems.dtype))
+    if isinstance(init, Fits):
+        state.epoch[:] = init.epochs
+    return state
 
 
 def stacked(
@@ -225,16 +238,30 @@ class _Run:
         self.gram = np.full(count, options.method == "gram")
         if options.method == "auto" and options.batch_size is None:
             self.gram[:] = worth_it(problems.n, problems)
-        records = options.epochs // options.history if options.history else 0
-        if options.method == "exact":
-            records = 0
-        self.records = records if records * count * dtype.itemsize <= RECORD_BYTES else 0
-        self.losses = np.full((count, self.records), np.nan, dtype)
+        self.epochs_told = self._recorded()
+        self.losses = np.full((count, len(self.epochs_told)), np.nan, dtype)
         self.loss = np.full(count, np.nan, dtype)
         self.lr = np.full(count, np.nan)
+        self.rates: Floats | None = None  # of a schedule
+        self.given: Floats | None = None  # rates that are no schedule's
+        if not callable(sgd.lr) and options.method != "exact":
+            self.given = np.full(count, np.nan if isinstance(sgd.lr, str) else sgd.lr)
+        self.first_epoch = int(start.epoch.min(initial=np.iinfo(np.int64).max)) if count else 0
         self.limit = np.full(count, np.nan)
         self.status = np.full(count, Status.MAX_EPOCHS, np.int8)
         self.streamed = ~self.gram
+
+    def _recorded(self) -> Ints:
+        """Return the epochs whose losses are kept: none if the problems begin at different ones."""
+        options, first = self.options, self.start.epoch
+        nothing = np.empty(0, np.int64)
+        if not options.history or options.method == "exact" or np.any(first != first[:1]):
+            return nothing
+        begin, every = int(first[0]) if len(first) else 0, int(options.history)
+        bounds = begin // every + 1, (begin + int(options.epochs)) // every + 1
+        if (bounds[1] - bounds[0]) * len(first) * self.problems.dtype.itemsize > RECORD_BYTES:
+            return nothing
+        return np.arange(*bounds, dtype=np.int64) * every
 
     def solve(self, part: slice, bar: Progress) -> None:
         """Solve the problems of one block in closed form."""
@@ -248,7 +275,7 @@ class _Run:
             done = False
             while not done:
                 done = many.solve(BLOCK_SECONDS, threads)
-                bar.update(part.start + many.done, math.nan)
+                bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
             states = many.states()
             params = states["params"].reshape(-1, self.problems.size)
@@ -270,14 +297,16 @@ class _Run:
         self.streamed[part] = streamed
         rate = self._rates(part, curvature + error, steepest)
         if curved:
-            self.limit[part] = self.sgd_of(part).stability_limit(curvature)
+            assert self.given is not None
+            self.given[part] = rate
+            self.limit[part] = self.sgd_of(part).stability_limit(curvature * self._share(part))
             finite &= np.isfinite(rate)
         many.start(self._states(part, empty | ~finite), **self._settings(part, rate))
         try:
             done = False
             while not done:
                 done = many.advance(BLOCK_SECONDS, threads)
-                bar.update(part.start + many.done, math.nan)
+                bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
             self._keep(part, many.states(), empty, finite)
 
@@ -289,16 +318,17 @@ class _Run:
         return {
             "lr": rate,
             "schedule": callable(sgd.lr),
+            "first_epoch": self.first_epoch,
             "tol": self._each(-1.0 if options.tol is None else options.tol, part),
             "weight_decay": self._each(sgd.weight_decay, part),
             "epochs": int(options.epochs),
-            "records": self.records,
+            "records": len(self.epochs_told),
             "momentum": sgd.momentum,
             "dampening": sgd.dampening,
             "nesterov": sgd.nesterov,
             "maximize": sgd.maximize,
             "stop_on_equal_loss": options.stop == "loss_equal",
-            "history": int(options.history) if self.records else 0,
+            "history": int(options.history) if len(self.epochs_told) else 0,
             "batch_size": options.batch_size or 0,
             "shuffle": options.shuffle,
             "seed": int(options.seed),
@@ -318,41 +348,60 @@ class _Run:
             return value[part]
         return np.full(count, value, np.float64)
 
+    def _share(self, part: slice) -> Any:
+        """How much of the whole sum one step sees: a mean looks the same in every mini-batch."""
+        n, batch = self.problems.n[part], self.options.batch_size
+        if batch is None or self.problems.reduction not in ("sum", "half_sum"):
+            return np.ones(len(n))
+        return np.minimum(batch, n) / np.maximum(n, 1)
+
     def _rates(self, part: slice, curvature: Floats, steepest: Floats) -> Floats:
-        """One rate a problem, or one an epoch if lr is a schedule."""
+        """One rate a problem (NaN: there is none), or one an epoch if lr is a schedule."""
         lr = self.sgd.lr
         if callable(lr):
-            first = self.start.epoch[part]
-            if np.any(first != first[:1]):
-                raise ValueError(
-                    "init holds problems that ran different numbers of epochs, so that one lr "
-                    "schedule cannot go on for all; pass init=(weights, intercept)."
-                )
-            begin = int(first[0]) if len(first) else 0
-            return np.array([rate_at(lr, begin + e) for e in range(self.options.epochs)])
+            return self._schedule(lr)
         if not isinstance(lr, str):
             return self._each(lr, part)
-        n, batch = self.problems.n[part], self.options.batch_size
-        share: Any = 1.0
-        if batch is not None and self.problems.reduction in ("sum", "half_sum"):
-            size = np.minimum(batch, n)
-            share, steepest = size / np.maximum(n, 1), steepest * size
-        rate = fast_rate(self.sgd_of(part), curvature * share, steepest, n, batch)
-        return np.where(np.isinf(rate) & (curvature == 0), 1.0, rate)
+        n, batch, share = self.problems.n[part], self.options.batch_size, self._share(part)
+        if self.problems.reduction in ("sum", "half_sum") and batch is not None:
+            steepest = steepest * np.minimum(batch, n)
+        rate = np.array(fast_rate(self.sgd_of(part), curvature * share, steepest, n, batch))
+        for i in np.flatnonzero(~(rate < float(np.finfo(self.problems.dtype).max))):
+            X, _ = self.problems.rows(part.start + int(i))
+            rate[i] = math.nan if X.any() else 1.0
+        return rate
+
+    def _schedule(self, lr: Callable[[int], float]) -> Floats:
+        """Return the rates from the first epoch of any problem to the last of all."""
+        if self.rates is None:
+            first, last = self.first_epoch, int(self.start.epoch.max(initial=0))
+            count = last - first + int(self.options.epochs)
+            if count > MOST_RATES:
+                raise ValueError(
+                    f"an lr schedule is asked for all {count} epochs of many problems before the "
+                    f"first; run at most {MOST_RATES} epochs, and go on from there with init."
+                )
+            self.rates = np.array([rate_at(lr, first + e) for e in range(count)])
+        return self.rates
 
     def _keep(self, part: slice, states: dict[str, Any], empty: Any, finite: Any) -> None:
         self.state.put(part, states)
-        self.loss[part], self.lr[part] = states["loss"], states["lr"]
+        self.loss[part] = states["loss"]
         self.losses[part] = states["losses"].reshape(self.losses[part].shape)
-        status = OUTCOMES[states["outcome"]]
-        at_start = np.isnan(states["lr"]) & (status == Status.DIVERGED)
+        used, status = states["lr"].copy(), OUTCOMES[states["outcome"]]
+        at_start = np.isnan(used) & (status == Status.DIVERGED)
+        if self.given is not None:
+            used[np.isnan(used)] = self.given[part][np.isnan(used)]
+        for i in np.flatnonzero(status == Status.DIVERGED):
+            at_start[i] |= not all(np.isfinite(a).all() for a in self.problems.rows(part.start + i))
         status[at_start | ~finite] = Status.INVALID
         status[empty] = Status.EMPTY
+        used[(status == Status.INVALID) | (status == Status.EMPTY)] = math.nan
         rising = (status == Status.MAX_EPOCHS) & ~(states["loss"] <= states["first_loss"])
         for i in np.flatnonzero(rising & ~np.isnan(states["loss"])):
-            if not states["lr"][i] <= self._limit(part.start + int(i)):
+            if used[i] > self._limit(part.start + int(i)):
                 status[i] = Status.DIVERGED
-        self.status[part] = status
+        self.status[part], self.lr[part] = status, used
         invalid = status == Status.INVALID
         self.state.params[part][invalid] = np.nan
         self.loss[part][invalid] = np.nan
@@ -363,22 +412,22 @@ class _Run:
             one = self.problems.core(slice(i, i + 1), self.gram)
             while not one.survey(True, False, BLOCK_SECONDS, self.options.n_threads or 0):
                 pass
-            limit = self.sgd_of(slice(i, i + 1)).stability_limit(one.surveyed()[0])
-            self.limit[i] = limit[0]
+            part = slice(i, i + 1)
+            curvature = one.surveyed()[0] * self._share(part)
+            self.limit[i] = self.sgd_of(part).stability_limit(curvature)[0]
         return float(self.limit[i])
 
     def result(self) -> Fits:
         """Return what is known now; problems not reached are at their start."""
         weights, intercept = self.problems.unpack(self.state.params)
-        epoch = np.arange(1, self.records + 1) * self.options.history
         return Fits(
             weights=weights,
             intercept=intercept,
             loss=self.loss,
-            epochs=self.state.epoch,
+            epochs=self.state.epoch.copy(),
             status=self.status,
             lr=self.lr,
-            history=History(epoch.astype(np.int64), self.losses),
+            history=History(self.epochs_told, self.losses),
             method=self._method(),
             method_reason=self._reason(),
             stability_limit=self.limit,

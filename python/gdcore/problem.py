@@ -114,7 +114,10 @@ def make_problem(
     )
     if X.ndim != 2:
         hint = " Reshape a single feature with X[:, None]." if X.ndim == 1 else ""
-        raise ValueError(f"X has shape {X.shape}; it must have two dimensions, (n, d).{hint}")
+        raise ValueError(
+            f"X has shape {X.shape}; it must have two dimensions, (n, d), or three for many "
+            f"problems, (count, n, d).{hint}"
+        )
     if y.ndim not in (1, 2) or len(y) != len(X):
         raise ValueError(
             f"y has shape {y.shape} and X {X.shape}; "

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.kernels import Floats, matmul
+from gdcore.labels import as_labels
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
 from gdcore.status import Status
@@ -235,13 +236,15 @@ class Fits(Fit):
         return f"Fits({len(self)} problems, {shape}: {self._counted()})"
 
     def __getitem__(self, i: int) -> Fit:
+        if not isinstance(i, int | np.integer):
+            raise TypeError(f"fits[{i!r}]: the number of a problem is a whole number.")
         if not -len(self) <= i < len(self):
             raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
         i = i % len(self)
         losses = self.history.loss[i]
         known = ~np.isnan(losses)
         return Fit(
-            weights=self.weights[i],
+            weights=self.weights[i].copy(),
             intercept=self.intercept[i],
             loss=self.loss[i],
             epochs=int(self.epochs[i]),
@@ -349,7 +352,9 @@ class Fits(Fit):
         """Return the problem that each label names."""
         if self.groups is None:
             raise ValueError("these fits have no groups; leave out groups=.")
-        labels = np.asarray(groups)
+        labels = groups if isinstance(groups, np.ndarray) else as_labels(groups)
+        if labels.dtype.kind == self.groups.dtype.kind == "M":
+            labels = labels.astype(self.groups.dtype)
         if labels.shape != (n,):
             raise ValueError(f"groups has shape {labels.shape}; X has {n} rows.")
         place = {label: i for i, label in enumerate(self.groups.tolist())}

@@ -116,7 +116,22 @@ class ManyState:
 
     def fits(self, count: int, size: int, dtype: np.dtype[Any]) -> bool:
         """Whether this is a state of so many problems with so many parameters of that dtype."""
-        return self.params.shape == (count, size) and self.params.dtype == dtype
+        one_each = (self.moving, self.epoch, self.first_norm, self.first_loss, self.last_loss)
+        return (
+            self.params.shape == (count, size)
+            and self.params.dtype == dtype
+            and self.velocity.shape in ((count, size), (0, 0))
+            and all(array.shape == (count,) for array in one_each)
+        )
+
+    def restarted(self) -> ManyState:
+        """Return a copy in which problems without finite parameters are at their beginning."""
+        state, lost = self.copy(), ~np.isfinite(self.params).all(axis=1)
+        fresh = ManyState.at(np.zeros_like(self.params))
+        for name, array in fresh.as_dict().items():
+            if array.size:
+                getattr(state, name)[lost] = array[lost]
+        return state
 
     def copy(self) -> ManyState:
         """Return a state with arrays of its own."""

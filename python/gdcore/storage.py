@@ -80,7 +80,8 @@ def load_fits(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, A
             names = ("weights", "intercept", "loss", *ONE_EACH)
             fields = {name: arrays[name] for name in names} | _as_described(meta)
             fields["groups"] = arrays.get("groups")
-            fields["state"] = ManyState(**state) if state else None
+            known = ManyState.__dataclass_fields__
+            fields["state"] = ManyState(**{name: state[name] for name in known}) if state else None
             history["epoch"], history["loss"]  # the two that there always are
             return fields, history
     except OtherFormError:

@@ -22,6 +22,7 @@ _ENDINGS = {
     gd.Status.STALLED: ("P", "stalled"),
     gd.Status.SINGULAR: ("D", "singular data, stopped"),
     gd.Status.EMPTY: ("D", "no data, stopped"),
+    gd.Status.INVALID: ("D", "invalid data, stopped"),
 }
 
 _TALLEST = 1e200  # matplotlib's log axis overflows not far above
