@@ -242,6 +242,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "None": ({"groups": ["a", None, "b", "b"]}, "1 missing labels, the first in row 1"),
     "NaT": ({"groups": np.array(["2020", "NaT", "2021", "2021"], "M8[Y]")}, "1 missing labels"),
     "offsets fall": ({"groups": None, "offsets": [0, 3, 2, 4]}, "falls after entry 1"),
+    "offsets wrap": (
+        {"groups": None, "offsets": [0, 2**63 - 1, -(2**63), 4]},
+        "falls after entry 1",
+    ),
     "offsets end": ({"groups": None, "offsets": [0, 3]}, "ends at 3; it must rise from 0 to the 4"),
     "float offsets": ({"groups": None, "offsets": [0.0, 4.0]}, "whole numbers"),
     "rate": ({"sgd": gd.SGD(lr=[0.1])}, "with 2 problems"),  # type: ignore[arg-type]
@@ -253,6 +257,35 @@ def test_bad_arguments(change: dict[str, Any], message: str) -> None:
     arguments: dict[str, Any] = {"X": np.ones((4, 1)), "y": np.ones(4), "groups": [0, 0, 1, 1]}
     with pytest.raises(ValueError, match=message):
         gd.fit_groups(**(arguments | change))
+
+
+def test_numbers_that_numpy_would_round_stay_apart() -> None:
+    X, y = np.ones((8, 1)), np.arange(8.0)
+    for labels in ([2**63, 2**63 + 1, -1, -2] * 2, [2**53, 2**53 + 1, 0.5, 0.25] * 2):
+        assert len(gd.fit_groups(X, y, labels, epochs=2)) == 4
+
+
+def test_masked_labels_are_refused() -> None:
+    labels = np.ma.masked_array([0, 0, 1, 1], [0, 0, 0, 1])
+    with pytest.raises(TypeError, match="mask would be lost"):
+        gd.fit_groups(np.ones((4, 1)), np.ones(4), labels)
+
+
+def test_fits_of_other_groups_are_no_start() -> None:
+    X, y = np.ones((4, 1)), np.ones(4)
+    first = gd.fit_groups(X, y, ["a", "a", "b", "b"], epochs=2)
+    with pytest.raises(ValueError, match="fits of other groups"):
+        gd.fit_groups(X, y, ["b", "b", "c", "c"], epochs=2, init=first)
+
+
+def test_predictions_of_labels_that_are_objects() -> None:
+    X, y = np.arange(8.0)[:, None], np.arange(8.0)
+    labels = [(i % 2, "x") for i in range(8)]
+    fits = gd.fit_groups(X, y, labels)
+    assert fits.predict(X[:2], groups=labels[:2]).shape == (2,)
+    days = np.datetime64("2020-01-01") + np.arange(8) % 2
+    dated = gd.fit_groups(X, y, days)
+    assert dated.predict(X, groups=days.astype("M8[s]")).shape == (8,)
 
 
 def test_labels_that_cannot_be_hashed() -> None:

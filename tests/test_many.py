@@ -310,6 +310,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "offset": ({"offset": np.ones((3, 4))}, "offset has shape"),
     "checkpoint": ({"checkpoint": "here"}, "checkpoint keeps one problem"),
     "batch": ({"batch_size": 5}, "batch_size"),
+    "tol of nothing": ({"tol": np.array([None, None])}, "tol is"),
     "batch of gram": ({"batch_size": 2, "method": "gram"}, "takes no batch_size"),
 }
 
@@ -359,3 +360,108 @@ def test_paused_again_and_again(rng: Any, dtype: Any, monkeypatch: Any) -> None:
             ours = gd.fit(X, y, epochs=50, method=method)
         assert ours.weights.tobytes() == want.weights.tobytes()
         assert ours.history.loss.tobytes() == want.history.loss.tobytes()
+
+
+# What a hostile review found.
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("options", [{"lr": 0.01}, {"lr": lambda epoch: 0.02 / (1 + epoch)}],
+                         ids=["rate", "schedule"])  # fmt: skip
+def test_histories_of_warm_starts(rng: Any, options: dict[str, Any], every: int) -> None:
+    """Epochs are counted from the first start, and the record's length with them."""
+    X, y = draw(rng, float)
+    how: dict[str, Any] = {"tol": None, "history": every}
+    many, ones = None, [None] * COUNT
+    for epochs in (5, 4, 3):
+        many = gd.fit(X, y, gd.SGD(**options), epochs=epochs, init=many, **how)
+        for i in range(COUNT):
+            ones[i] = alone(X[i], y[i], gd.SGD(**options), epochs=epochs, init=ones[i], **how)
+            same(ones[i], many, i)  # type: ignore[arg-type]
+
+
+def test_starts_at_several_epochs_record_nothing(rng: Any) -> None:
+    X, y = draw(rng, float)
+    first = gd.fit(X, y, epochs=40, tol=0.3)
+    assert len(set(first.epochs.tolist())) > 1
+    again = gd.fit(X, y, epochs=40, tol=1e-3, init=first)
+    assert again.history.loss.shape == (COUNT, 0)
+    for i in range(COUNT):
+        begin = alone(X[i], y[i], gd.SGD(), epochs=40, tol=0.3)
+        assert (
+            again.weights[i].tobytes()
+            == alone(X[i], y[i], gd.SGD(), epochs=40, tol=1e-3, init=begin).weights.tobytes()
+        )
+
+
+def test_momentum_outlives_plain_steps(rng: Any) -> None:
+    X, y = draw(rng, float)
+    many, one = None, None
+    for sgd in (gd.SGD(lr=0.01, momentum=0.9), gd.SGD(lr=0.01), gd.SGD(lr=0.01, momentum=0.9)):
+        many = gd.fit(X, y, sgd, epochs=5, tol=None, init=many)
+        one = alone(X[0], y[0], sgd, epochs=5, tol=None, init=one)
+        assert many.weights[0].tobytes() == one.weights.tobytes()
+
+
+def test_invalid_problems_begin_anew(rng: Any, dtype: Any) -> None:
+    X, y = draw(rng, float)
+    bad = X.copy()
+    bad[2, 5, 0] = np.nan
+    first = gd.fit(bad, y, epochs=10)
+    again = gd.fit(X.astype(dtype), y.astype(dtype), epochs=10, init=first)
+    fresh = gd.fit(X.astype(dtype), y.astype(dtype), epochs=10)
+    assert again.weights[2].tobytes() == fresh.weights[2].tobytes()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("epochs", [0, 20])
+def test_statuses_of_mini_batches(rng: Any, reduction: Any, epochs: int) -> None:
+    X, y = draw(rng, float, (5, 20, 1))
+    how: dict[str, Any] = {"batch_size": 1, "reduction": reduction, "epochs": epochs, "tol": None}
+    for lr in (0.02, 0.2, 0.9, "auto"):
+        many = gd.fit(X, y, gd.SGD(lr=lr), **how)
+        for i in range(5):
+            same(alone(X[i], y[i], gd.SGD(lr=lr), **how), many, i)
+
+
+def test_a_late_nan_is_named_all_the_same(rng: Any) -> None:
+    X, y = draw(rng, float)
+    X[2, 35, 0] = np.nan
+    many = gd.fit(X, y, gd.SGD(lr=0.01), batch_size=8, shuffle=False, epochs=3)
+    assert many.status[2] == Status.INVALID
+    assert not (np.delete(many.status, 2) == Status.INVALID).any()
+
+
+def test_data_too_small_or_all_zero(rng: Any, dtype: Any) -> None:
+    X, y = draw(rng, dtype)
+    tiny = X * dtype.type(np.finfo(dtype).tiny) ** dtype.type(0.6)
+    assert (gd.fit(tiny, y, fit_intercept=False).status == Status.INVALID).all()
+    flat = gd.fit(np.zeros_like(X), y, fit_intercept=False)
+    assert (flat.lr == 1).all()
+
+
+def test_progress_ends_at_the_end(rng: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gdcore.many.BLOCK_BYTES", 1)
+    seen: list[int] = []
+    gd.fit(*draw(rng, float, (200, N, D)), epochs=9, progress=lambda done, *_: seen.append(done))
+    assert seen == sorted(seen)
+    assert seen[-1] == 200
+
+
+def test_a_file_with_states_of_other_sizes(rng: Any, tmp_path: Any) -> None:
+    X, y = draw(rng, float)
+    gd.fit(X, y, epochs=3).save(tmp_path / "f.npz")
+    arrays = dict(np.load(tmp_path / "f.npz"))
+    arrays["state_velocity"], arrays["state_epoch"] = np.zeros((9, 2)), np.zeros(3, int)
+    np.savez(tmp_path / "g.npz", **arrays)
+    start = gd.load(tmp_path / "g.npz")
+    gd.fit(X, y, gd.SGD(lr=0.1, momentum=0.5), init=start, epochs=3)  # from the weights alone
+    del arrays["state_moving"]
+    np.savez(tmp_path / "h.npz", **arrays)
+    with pytest.raises(ValueError, match="'moving' is missing"):
+        gd.load(tmp_path / "h.npz")
+
+
+def test_many_rates_of_a_schedule_are_refused(rng: Any) -> None:
+    with pytest.raises(ValueError, match="at most 1000000 epochs"):
+        gd.fit(*draw(rng, float), gd.SGD(lr=lambda epoch: 0.1), epochs=10**10)

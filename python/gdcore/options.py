@@ -62,7 +62,7 @@ class Options:
     def _check_tol(self, count: int | None) -> None:
         if self.tol is None or (is_finite(self.tol) and self.tol >= 0):
             return
-        if count is not None and isinstance(self.tol, np.ndarray):
+        if count is not None and isinstance(self.tol, np.ndarray) and self.tol.dtype.kind in "fiu":
             if self.tol.shape != (count,):
                 raise ValueError(
                     f"tol has shape {self.tol.shape}; with {count} problems it must be ({count},)."
