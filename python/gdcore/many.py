@@ -270,7 +270,10 @@ class _Run:
         while not many.survey(False, False, BLOCK_SECONDS, threads):
             pass
         empty, finite, _ = (flag.astype(bool) for flag in many.surveyed()[3:])
-        many.start(self._states(part, empty | ~finite), **self._settings(part, np.ones(part.stop - part.start)))
+        many.start(
+            self._states(part, empty | ~finite),
+            **self._settings(part, np.ones(part.stop - part.start)),
+        )
         try:
             done = False
             while not done:

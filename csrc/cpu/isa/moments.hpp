@@ -179,7 +179,8 @@ template <class T>
 void products(const gdcore::ProductsArgs& x) {
   for (index_t i = 0; i < x.m; i += rows_of_tile<T>) {
     const bool narrow = x.n - i <= 2 * W<double>;
-    if (x.m - i <= (narrow ? tallest<T> : rows_of_tile<T>)) return products_last<T, tallest<T>>(x, i);
+    if (x.m - i <= (narrow ? tallest<T> : rows_of_tile<T>))
+      return products_last<T, tallest<T>>(x, i);
     products_rows<T, rows_of_tile<T>>(x, i);
   }
 }
