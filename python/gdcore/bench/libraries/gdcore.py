@@ -51,7 +51,10 @@ class Gdcore:
         return run
 
     def fit(self, case: FullBatch | MiniBatch, X: Array, y: Array) -> Run:
-        """`gdcore.fit`: the whole call, its checks and its look at the curvature too."""
+        """`gdcore.fit`: the whole call, its checks and its look at the curvature too.
+
+        Every epoch reads the rows, as those of the others do.
+        """
         sgd = gd.SGD(case.lr)
 
         def call() -> tuple[Array, Any]:
@@ -61,6 +64,7 @@ class Gdcore:
                 sgd,
                 epochs=case.epochs,
                 batch_size=case.batch_size,
+                method="stream",
                 tol=None,
                 method="stream",
             )
