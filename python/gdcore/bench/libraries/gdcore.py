@@ -64,7 +64,6 @@ class Gdcore:
                 sgd,
                 epochs=case.epochs,
                 batch_size=case.batch_size,
-                method="stream",
                 tol=None,
                 method="stream",
             )
