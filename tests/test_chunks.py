@@ -328,7 +328,8 @@ def test_interrupted_while_streaming(rng: Any, how: Any) -> None:
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 import numpy as np, gdcore as gd
 def chunks():
     rng = np.random.default_rng(0)
