@@ -16,8 +16,8 @@ struct Many<T>::One {
   std::optional<Spectrum<T>> spectrum;
   std::optional<Descent<T>> descent;
   std::optional<Exact<T>> exact;
-  int64_t target = 0, left = 0,
-          recorded = 0;  // epochs; those still to run in lanes; losses of those
+  int64_t target = 0;              // epoch to end at
+  int64_t left = 0, recorded = 0;  // in lanes: epochs to run, losses kept
 };
 
 namespace {

@@ -40,11 +40,11 @@ struct ManyStates {
 struct ManyOptions {
   DescentOptions common;
   int64_t epochs, records;
-  std::vector<double> lr;                 // one each; or a schedule, one an epoch from 0 on
+  std::vector<double> lr;                 // one each; or a schedule, one an epoch
   std::vector<double> tol, weight_decay;  // one each
   std::vector<uint8_t> skip;              // one each
   bool schedule;
-  int64_t first_epoch;  // of a schedule
+  int64_t first_epoch;  // that a schedule knows
 };
 
 template <class T>

@@ -15,7 +15,7 @@ from gdcore.kernels import Floats
 from gdcore.learning_rate import fast_rate
 from gdcore.method import worth_it
 from gdcore.options import BLOCK_SECONDS, Options
-from gdcore.problem import broadcast_offset, checked_weights
+from gdcore.problem import laid_out
 from gdcore.progress import Progress
 from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
@@ -211,20 +211,7 @@ def stacked(
             f"y has shape {y.shape} and X {X.shape}; with X (count, n, d), y must be (count, n), "
             "or (count, n, t) for several targets."
         )
-    several = y.ndim == 3
-    if several and y.shape[2] == 0:
-        raise ValueError(f"y has shape {y.shape}: there is no target to fit.")
-    if X.shape[2] == 0 and not fit_intercept:
-        raise ValueError(
-            f"X has shape {X.shape} and fit_intercept is False: there is nothing to fit."
-        )
-    if fixed is not None:
-        fixed = broadcast_offset(fixed, y.shape)
-    if weight is not None:
-        weight = checked_weights(weight, X.shape[:2])
-    if not several:
-        y = y[..., None]
-        fixed = None if fixed is None else fixed[..., None]
+    y, fixed, weight, several = laid_out(X, y, fixed, weight, fit_intercept)
     return Problems(X, y, fixed, weight, bool(fit_intercept), reduction, several)
 
 
@@ -246,7 +233,7 @@ class _Run:
         self.given: Floats | None = None  # rates that are no schedule's
         if not callable(sgd.lr) and options.method != "exact":
             self.given = np.full(count, np.nan if isinstance(sgd.lr, str) else sgd.lr)
-        self.first_epoch = int(start.epoch.min(initial=np.iinfo(np.int64).max)) if count else 0
+        self.first_epoch = int(start.epoch.min()) if count else 0
         self.limit = np.full(count, np.nan)
         self.status = np.full(count, Status.MAX_EPOCHS, np.int8)
         self.streamed = ~self.gram

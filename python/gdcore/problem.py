@@ -123,22 +123,33 @@ def make_problem(
             f"y has shape {y.shape} and X {X.shape}; "
             "with X (n, d), y must be (n,) or (n, t) with the same n."
         )
-    several = y.ndim == 2
-    if several and y.shape[1] == 0:
+    y, fixed, weight, several = laid_out(X, y, fixed, weight, fit_intercept)
+    fields = (X, y, fixed, weight, bool(fit_intercept), reduction)
+    return Problem(*fields, several=several, core=_core.Problem(*fields))
+
+
+def laid_out(
+    X: Floats, y: Floats, offset: Floats | None, weight: Floats | None, fit_intercept: bool
+) -> tuple[Floats, Floats | None, Floats | None, bool]:
+    """Return y and offset (..., n, t), sample_weight (..., n), and whether y had its targets' axis.
+
+    X is (..., n, d), and y goes with its rows.
+    """
+    several = y.ndim == X.ndim
+    if several and y.shape[-1] == 0:
         raise ValueError(f"y has shape {y.shape}: there is no target to fit.")
-    if X.shape[1] == 0 and not fit_intercept:
+    if X.shape[-1] == 0 and not fit_intercept:
         raise ValueError(
             f"X has shape {X.shape} and fit_intercept is False: there is nothing to fit."
         )
-    if fixed is not None:
-        fixed = broadcast_offset(fixed, y.shape)
+    if offset is not None:
+        offset = broadcast_offset(offset, y.shape)
     if weight is not None:
-        weight = checked_weights(weight, (len(X),))
+        weight = checked_weights(weight, X.shape[:-1])
     if not several:
-        y = y[:, None]
-        fixed = None if fixed is None else fixed[:, None]
-    fields = (X, y, fixed, weight, bool(fit_intercept), reduction)
-    return Problem(*fields, several=several, core=_core.Problem(*fields))
+        y = y[..., None]
+        offset = None if offset is None else offset[..., None]
+    return y, offset, weight, several
 
 
 def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
