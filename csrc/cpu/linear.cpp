@@ -178,11 +178,16 @@ class Chunk {
   // Rows [i0, i0 + rows) of the chunk, their elements together.
   const T* X_rows(int64_t i0, int64_t rows, int64_t& ld) const {
     ld = plan_.copy_X ? args_.d : args_.X.rs;
-    if (!plan_.copy_X) return args_.X.data + (begin_ + i0) * args_.X.rs;
-    const int64_t d = args_.d, cs = args_.X.cs;
+    const T* const first = args_.X.data + (begin_ + i0) * args_.X.rs;
+    if (!plan_.copy_X) return first;
+    const int64_t d = args_.d, rs = args_.X.rs, cs = args_.X.cs;
+    if (!rows_) {
+      isa<T>().pack({1, rows, static_cast<int>(d), static_cast<int>(d), first, rs, cs, 0, X_});
+      return X_;
+    }
     T* to = X_;
     for (int64_t i = i0; i < i0 + rows; ++i) {
-      const T* from = args_.X.data + row(i) * args_.X.rs;
+      const T* from = args_.X.data + rows_[i] * rs;
       if (cs == 1)
         std::memcpy(to, from, static_cast<size_t>(d) * sizeof(T));
       else
