@@ -145,8 +145,9 @@ struct Device {
               const SgdOptions&);
   // At most so many epochs, fewer if one lane's next epoch may be its last: the epochs done. A bit
   // of `ending` for each such lane. Null where a device has no lanes.
-  std::int64_t (*quadratic_lanes)(const QuadraticLanes<T>& lanes, std::int64_t epochs,
-                                  unsigned* ending);
+  std::int64_t (*descent_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
+                                unsigned* ending);
+  void (*moments_lanes)(const LaneMoments<T>& lanes);  // null as well
   // body(context) on each of the threads worth starting for so many tasks of so much work in all.
   void (*each_thread)(int64_t tasks, int64_t work, void (*body)(void*), void* context);
 };

@@ -16,17 +16,41 @@ struct QuadraticArgs {
   std::int64_t w_stride;
 };
 
-constexpr int most_lane_params = 16;
+constexpr int lanes = 8;               // problems side by side
+constexpr int most_lane_params = 16;   // on quadratics
+constexpr int most_lane_features = 4;  // on rows
 
-// Descents on `lanes` quadratics side by side, entry j of lane l at j * lanes + l: as far as
-// nothing ends. What is to be done then is for others to know.
+// Rows of `lanes` problems of one target side by side, entry j of row i of lane l at
+// (i * d + j) * lanes + l. Past a lane's own rows are zeros.
 template <class T>
-struct QuadraticLanes {
-  static constexpr int lanes = 8;
+struct LaneRows {
+  std::int64_t d;
+  const T *X, *y, *ones;      // (most, d), (most), and 1 in each row that is one
+  const std::int64_t* n;      // of each lane
+  std::int64_t fewest, most;  // of any lane
+};
 
+// Upper triangle of the sums over the rows of products of the columns [X 1 y], each a chain over
+// the rows: entry (a, b) of lane l at (a * side + b) * lanes + l, side the number of columns
+// rounded up to whole threes. Low parts of pairs lie `low` behind.
+template <class T>
+struct LaneMoments {
+  LaneRows<T> rows;
+  double* out;
+  std::int64_t side, low;
+};
+
+// Descents on the squared errors of `lanes` problems side by side, entry j of lane l at
+// j * lanes + l: as far as nothing ends. What is to be done then is for others to know.
+template <class T>
+struct DescentLanes {
   std::int64_t p;
-  unsigned active;                 // a bit for each lane with a problem
-  const double *G, *c, *s;         // (p, p), (p) and (1) of each lane; low parts behind them
+  unsigned active;  // a bit for each lane with a problem
+  // Either rows, their last parameter an intercept if p > d; or G (p, p), c (p) and s (1) of each
+  // lane, low parts behind them.
+  bool on_rows;
+  LaneRows<T> rows;
+  const double *G, *c, *s;
   const double *divisor, *factor;  // of the loss and the gradient
   const double *lr, *decay, *tol;  // tol below 0: none
   bool has_momentum, nesterov, stop_on_equal_loss;

@@ -50,10 +50,10 @@ def alone(X: Any, y: Any, sgd: gd.SGD, **options: Any) -> gd.Fit:
         return gd.fit(X, y, sgd, **options)
 
 
-def same(one: gd.Fit, many: gd.Fits, i: int) -> None:
-    """Assert that problem i of many is this fit, bit for bit."""
-    ours = many[i]
-    assert ours.status is one.status, (i, ours.status, one.status)
+def same(one: gd.Fit, many: gd.Fits, i: int, status: Status | None = None) -> None:
+    """Assert that problem i of many is this fit, bit for bit, but for a status that is given."""
+    ours, status = many[i], status or one.status
+    assert ours.status is status, (i, ours.status, status)
     assert ours.epochs == one.epochs, i
     for name in ("weights", "intercept", "loss"):
         mine, theirs = np.asarray(getattr(ours, name)), np.asarray(getattr(one, name))
@@ -90,6 +90,27 @@ def test_numbers_of_features(rng: Any, dtype: Any, isa: str, d: int, method: str
         many = gd.fit(X, y, sgd, **how)
         for i in range(9):
             same(alone(X[i], y[i], sgd, **how), many, i)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("shuffled", [False, True], ids=["in-order", "shuffled"])
+def test_numbers_of_rows(
+    rng: Any, dtype: Any, isa: str, d: int, method: str, shuffled: bool
+) -> None:
+    """Side by side in lanes: on both sides of the chains' 16 rows and of a chunk's 512."""
+    lengths = [33, 1, 512, 2, 15, 7, 16, 8, 17, 511, 513, 64, 3, 31, 32, 48, 5, 100]
+    groups = np.repeat(np.arange(len(lengths)), lengths)
+    if shuffled:
+        groups = rng.permutation(groups)
+    X, y = rng.normal(size=(len(groups), d)).astype(dtype), rng.normal(size=len(groups))
+    for options in ({}, {"lr": 0.01, "momentum": 0.9}):
+        how: dict[str, Any] = {"epochs": 30, "method": method, "fit_intercept": d != 3}
+        many = gd.fit_groups(X, y.astype(dtype), groups, gd.SGD(**options), **how)
+        for i in range(len(lengths)):
+            rows = groups == i
+            one = alone(X[rows], y[rows].astype(dtype), gd.SGD(**options), **how)
+            same(one, many, i, Status.SINGULAR if lengths[i] < d + (d != 3) else None)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16, 70])

@@ -104,6 +104,11 @@ std::optional<Quadratic<T>> quadratic_of(const PyMoments* moments, const Problem
   return Quadratic<T>(moments->get(), problem.fit_intercept);
 }
 
+template <class T>
+const T* address(const std::optional<T>& value) {
+  return value ? &*value : nullptr;
+}
+
 class PyMomentsPass {
  public:
   PyMomentsPass(const PyProblem& problem, const PyMoments* start) : problem_(problem) {
@@ -228,7 +233,7 @@ class PyDescent {
       using T = decltype(zero);
       const auto& p = problem_.as<T>();
       descent_ = std::make_unique<Descent<T>>(p, o, state_from<T>(p, state), target_epoch,
-                                              quadratic_of<T>(moments, p));
+                                              address(quadratic_of<T>(moments, p)));
     });
   }
 
@@ -301,7 +306,7 @@ class PySpectrum {
     dispatch(problem.single(), [&](auto zero) {
       using T = decltype(zero);
       const auto& p = problem_.as<T>();
-      spectrum_ = std::make_unique<Spectrum<T>>(p, quadratic_of<T>(moments, p));
+      spectrum_ = std::make_unique<Spectrum<T>>(p, address(quadratic_of<T>(moments, p)));
     });
   }
   bool advance(double seconds, int n_threads) {

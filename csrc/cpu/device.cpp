@@ -9,8 +9,13 @@ namespace gdcore {
 namespace {
 
 template <class T>
-int64_t quadratic_lanes(const QuadraticLanes<T>& lanes, int64_t epochs, unsigned* ending) {
-  return isa<T>().quadratic_lanes(lanes, epochs, ending);
+int64_t descent_lanes(const DescentLanes<T>& lanes, int64_t epochs, unsigned* ending) {
+  return isa<T>().descent_lanes(lanes, epochs, ending);
+}
+
+template <class T>
+void moments_lanes(const LaneMoments<T>& lanes) {
+  isa<T>().moments_lanes(lanes);
 }
 
 void each_thread(int64_t tasks, int64_t work, void (*body)(void*), void* context) {
@@ -22,9 +27,9 @@ void each_thread(int64_t tasks, int64_t work, void (*body)(void*), void* context
 
 template <class T>
 const Device<T>& cpu_device() {
-  static constexpr Device<T> table{cpu::matmul<T>,      cpu::mse<T>,        cpu::linear<T>,
-                                   cpu::linear_each<T>, cpu::moments<T>,    cpu::quadratic<T>,
-                                   cpu::sgd<T>,         quadratic_lanes<T>, each_thread};
+  static constexpr Device<T> table{
+      cpu::matmul<T>,    cpu::mse<T>, cpu::linear<T>,   cpu::linear_each<T>, cpu::moments<T>,
+      cpu::quadratic<T>, cpu::sgd<T>, descent_lanes<T>, moments_lanes<T>,    each_thread};
   return table;
 }
 template const Device<float>& cpu_device<float>();

@@ -21,7 +21,7 @@ struct Layout {
   explicit Layout(const LinearArgs<T>& args)
       : d(args.d), t(args.t), columns(d + 1 + t), ld(lines<double>(columns)) {
     constexpr int64_t doubles_in_cache = 2048, fewest = 64;
-    block = std::clamp<int64_t>(doubles_in_cache / ld, fewest, L<T>);
+    block = std::min(args.n, std::clamp<int64_t>(doubles_in_cache / ld, fewest, L<T>));
   }
   int64_t part() const { return (d + 1) * ld + std::max(ld, lines<double>(t) * squares_at_once); }
   int64_t slot() const { return (pairs ? 2 : 1) * part(); }

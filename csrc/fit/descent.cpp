@@ -32,15 +32,23 @@ void accumulate(const LinearSums& from, LinearSums& to) {
 }  // namespace
 
 template <class T>
-Descent<T>::Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state,
-                    int64_t target, std::optional<Quadratic<T>> quadratic)
-    : problem_(problem),
-      options_(options),
-      state_(std::move(state)),
-      target_(target),
-      quadratic_(std::move(quadratic)) {
+void Descent<T>::restart(const Problem<T>& problem, const DescentOptions& options,
+                         const DescentState<T>& state, int64_t target,
+                         const Quadratic<T>* quadratic) {
+  problem_ = problem;
+  options_ = options;
+  state_ = state;
+  history_.epoch.clear();
+  history_.loss.clear();
+  history_.params.clear();
+  target_ = target;
+  on_quadratic_ = quadratic != nullptr;
+  if (on_quadratic_) quadratic_ = *quadratic;
+  pass_.restart();
   pass_.sums.reset(problem.d, problem.t);
   gradient_.resize(static_cast<size_t>(problem.size()));
+  ending_ = Outcome::running;
+  loss_ = std::numeric_limits<T>::quiet_NaN();
   if (options.batch_size == 0) state_.step = 0;
   if (state_.step == 0) state_.epoch_sums.reset(problem.d, problem.t);
 }
@@ -68,6 +76,11 @@ template <class T>
 Outcome Descent<T>::advance(double seconds) {
   FpEnv env;
   Budget budget(seconds);
+  return advance(budget);
+}
+
+template <class T>
+Outcome Descent<T>::advance(Budget& budget) {
   if (ending_ != Outcome::running) return evaluate(budget, ending_);
   return options_.batch_size > 0 ? advance_batches(budget) : advance_full(budget);
 }
@@ -75,9 +88,9 @@ Outcome Descent<T>::advance(double seconds) {
 // Sums over all rows at the parameters; false if that needs another call.
 template <class T>
 bool Descent<T>::sum_rows(Budget& budget) {
-  if (!quadratic_) return pass_.run(problem_.args(state_.params.data()), budget);
-  quadratic_->sums(state_.params.data(), pass_.sums);
-  budget.spent(quadratic_->work() + 128);
+  if (!on_quadratic_) return pass_.run(problem_.args(state_.params.data()), budget);
+  quadratic_.sums(state_.params.data(), pass_.sums);
+  budget.spent(quadratic_.work() + 128);
   return true;
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <limits>
-#include <optional>
 #include <vector>
 
 #include "fit/problem.hpp"
@@ -51,9 +50,15 @@ class Descent {
  public:
   using Number = T;
 
+  Descent() = default;
+  Descent(const Problem<T>& problem, const DescentOptions& options, const DescentState<T>& state,
+          int64_t target_epoch, const Quadratic<T>* quadratic = nullptr) {
+    restart(problem, options, state, target_epoch, quadratic);
+  }
   // A quadratic, if there is one, stands for the rows in full-batch descent: they are not read.
-  Descent(const Problem<T>& problem, const DescentOptions& options, DescentState<T> state,
-          int64_t target_epoch, std::optional<Quadratic<T>> quadratic = std::nullopt);
+  // Memory of an earlier descent is used again.
+  void restart(const Problem<T>& problem, const DescentOptions& options,
+               const DescentState<T>& state, int64_t target_epoch, const Quadratic<T>* quadratic);
 
   // Learning rates of epochs first, first + 1, ...; a constant one holds for all.
   void set_constant_lr(double lr);
@@ -61,6 +66,7 @@ class Descent {
 
   // Works for about `seconds`, less if it ends or needs the lr of an epoch it has not been told.
   Outcome advance(double seconds);
+  Outcome advance(Budget& budget);
 
   // Instead of `advance`, where the rows come in pieces that begin on whole chunks, and on whole
   // batches: each pass over them begins, is fed, and ends. The problem's own rows are not read.
@@ -76,12 +82,12 @@ class Descent {
   double lr() const { return state_.lr; }  // last used
   // The loss at the end is below what the quadratic can tell; the rows can.
   bool loss_doubtful() const {
-    return quadratic_ && !(pass_.sums.squares > quadratic_->least_known(state_.params.data()));
+    return on_quadratic_ && !(pass_.sums.squares > quadratic_.least_known(state_.params.data()));
   }
   // What a doubtful loss may be at most.
   T least_known_loss() const {
     LinearSums sums = pass_.sums;
-    if (quadratic_) sums.squares = quadratic_->least_known(state_.params.data());
+    if (on_quadratic_) sums.squares = quadratic_.least_known(state_.params.data());
     return problem_.close(problem_.n, sums, nullptr);
   }
 
@@ -104,16 +110,17 @@ class Descent {
   double gradient_norm() const;
   bool stuck() const;
 
-  Problem<T> problem_;
+  Problem<T> problem_{};
   DescentOptions options_;
   DescentState<T> state_;
   DescentHistory<T> history_;
-  int64_t target_;
+  int64_t target_ = 0;
   std::vector<double> lrs_;
   int64_t first_lr_ = 0;
   bool constant_lr_ = true;
 
-  std::optional<Quadratic<T>> quadratic_;
+  bool on_quadratic_ = false;
+  Quadratic<T> quadratic_;
   Pass<T> pass_;
   std::vector<T> gradient_, previous_velocity_;
   Outcome ending_ = Outcome::running;  // known, its loss still to be evaluated

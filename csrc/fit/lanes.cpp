@@ -5,54 +5,117 @@
 namespace gdcore {
 
 template <class T>
-Lanes<T>::Lanes(int64_t p, const DescentOptions& options)
+LanePanel<T>::LanePanel(int64_t d, int64_t most_rows)
+    : X_(static_cast<size_t>(most_rows * d * lanes)),
+      y_(static_cast<size_t>(most_rows * lanes)),
+      ones_(y_.size()),
+      view_{d, X_.data(), y_.data(), ones_.data(), n_, 0, 0} {}
+
+template <class T>
+void LanePanel<T>::write(int lane, int64_t row, const T* x, int64_t cs, T y, T one) {
+  T* const to = &X_[row * view_.d * lanes + lane];
+  for (int64_t j = 0; j < view_.d; ++j) to[j * lanes] = x[j * cs];
+  y_[row * lanes + lane] = y;
+  ones_[row * lanes + lane] = one;
+}
+
+template <class T>
+void LanePanel<T>::load(int lane, const Problem<T>& problem, const int64_t* order) {
+  const Matrix<const T>&X = problem.X, &y = problem.y;
+  for (int64_t i = 0; i < problem.n; ++i) {
+    const int64_t row = order ? order[i] : i;
+    write(lane, i, X.data + row * X.rs, X.cs, y.data[row * y.rs], T(1));
+  }
+  const T zero = 0;
+  for (int64_t i = problem.n; i < n_[lane]; ++i) write(lane, i, &zero, 0, T(0), T(0));
+  n_[lane] = problem.n;
+  view_.fewest = *std::min_element(n_, n_ + lanes);
+  view_.most = *std::max_element(n_, n_ + lanes);
+}
+
+template <class T>
+MomentsLanes<T>::MomentsLanes(int64_t d, int64_t most_rows) : panel_(d, most_rows) {
+  view_.side = (d + 2 + 2) / 3 * 3;
+  view_.low = view_.side * view_.side * lanes;
+  sums_.resize(static_cast<size_t>(2 * view_.low));
+  view_.out = sums_.data();
+}
+
+template <class T>
+void MomentsLanes<T>::run() {
+  view_.rows = panel_.view();
+  device<T>().moments_lanes(view_);
+}
+
+template <class T>
+void MomentsLanes<T>::moments(int lane, Moments& out) const {
+  const int64_t d = view_.rows.d;
+  out.reset(d, 1);
+  const auto put = [&](int64_t to, int64_t a, int64_t b) {
+    const int64_t from = (a * view_.side + b) * lanes + lane;
+    const Pair sum = add({}, {sums_[from], sizeof(T) == 4 ? 0.0 : sums_[from + view_.low]});
+    out.hi[to] = sum.hi;
+    out.lo[to] = sum.lo;
+  };
+  for (int64_t a = 0; a <= d; ++a)
+    for (int64_t b = a; b < d + 2; ++b) put(a * out.columns() + b, a, b);
+  put((d + 1) * out.columns(), d + 1, d + 1);
+}
+
+template <class T>
+Lanes<T>::Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t d,
+                int64_t most_rows)
     : p_(p),
-      momentum_(options.sgd.momentum != 0),
-      sums_(static_cast<size_t>(2 * (p * p + p + 1) * count)),
-      scales_(6 * count, 1.0),
-      params_(static_cast<size_t>((3 * p + 2) * count)),
-      losses_(most_epochs * count),
-      flags_(2 * count) {
+      panel_(d, most_rows),
+      sums_(on_rows ? 0 : static_cast<size_t>(2 * (p * p + p + 1) * lanes)),
+      scales_(6 * lanes, 1.0),
+      params_(static_cast<size_t>((3 * p + 2) * lanes)),
+      losses_(most_epochs * lanes),
+      flags_(2 * lanes) {
   view_.p = p;
   view_.active = 0;
-  view_.has_momentum = momentum_;
+  view_.on_rows = on_rows;
+  view_.has_momentum = options.sgd.momentum != 0;
   view_.nesterov = options.sgd.nesterov;
   view_.stop_on_equal_loss = options.stop_on_equal_loss;
   view_.momentum = static_cast<T>(options.sgd.momentum);
   view_.damped = static_cast<T>(1.0 - options.sgd.dampening);
-  const double* sums = sums_.data();
-  view_.G = sums;
-  view_.c = sums += 2 * p * p * count;
-  view_.s = sums += 2 * p * count;
+  view_.G = sums_.data();
+  view_.c = view_.G + 2 * p * p * lanes;
+  view_.s = view_.c + 2 * p * lanes;
   double* scale = scales_.data();
   view_.divisor = scale;
-  view_.factor = scale += count;
-  view_.lr = scale += count;
-  view_.decay = scale += count;
-  view_.tol = scale += count;
-  view_.first_norm = scale += count;
+  view_.factor = scale += lanes;
+  view_.lr = scale += lanes;
+  view_.decay = scale += lanes;
+  view_.tol = scale += lanes;
+  view_.first_norm = scale += lanes;
   T* params = params_.data();
   view_.w = params;
-  view_.velocity = params += p * count;
-  view_.previous = params += p * count;
-  view_.first_loss = params += p * count;
-  view_.last_loss = params += count;
+  view_.velocity = params += p * lanes;
+  view_.previous = params += p * lanes;
+  view_.first_loss = params += p * lanes;
+  view_.last_loss = params += lanes;
   view_.moving = flags_.data();
-  view_.moved = flags_.data() + count;
+  view_.moved = flags_.data() + lanes;
   view_.losses = losses_.data();
 }
 
 template <class T>
-void Lanes<T>::load(int lane, const Quadratic<T>& quadratic, const Scale& scale,
-                    const DescentOptions& options, double lr, const DescentState<T>& state) {
+void Lanes<T>::load(int lane, const Quadratic<T>& quadratic) {
   double* const sums = sums_.data() + lane;
-  quadratic.spread(sums, sums + 2 * p_ * p_ * count, sums + 2 * (p_ * p_ + p_) * count, count);
+  quadratic.spread(sums, sums + 2 * p_ * p_ * lanes, sums + 2 * (p_ * p_ + p_) * lanes, lanes);
+}
+
+template <class T>
+void Lanes<T>::start(int lane, const Scale& scale, const DescentOptions& options, double lr,
+                     const DescentState<T>& state) {
   const double values[] = {scale.divisor, scale.gradient,  lr, options.sgd.weight_decay,
                            options.tol,   state.first_norm};
-  for (size_t i = 0; i < 6; ++i) scales_[i * count + lane] = values[i];
+  for (size_t i = 0; i < 6; ++i) scales_[i * lanes + lane] = values[i];
   for (int64_t j = 0; j < p_; ++j) {
-    view_.w[j * count + lane] = state.params[j];
-    view_.velocity[j * count + lane] = state.velocity.empty() ? T(0) : state.velocity[j];
+    view_.w[j * lanes + lane] = state.params[j];
+    view_.velocity[j * lanes + lane] = state.velocity.empty() ? T(0) : state.velocity[j];
   }
   view_.first_loss[lane] = state.first_loss;
   view_.last_loss[lane] = state.last_loss;
@@ -63,35 +126,42 @@ void Lanes<T>::load(int lane, const Quadratic<T>& quadratic, const Scale& scale,
 }
 
 template <class T>
-DescentState<T> Lanes<T>::unload(int lane) {
-  const auto column = [&](const T* all) {
-    std::vector<T> one(static_cast<size_t>(p_));
-    for (int64_t j = 0; j < p_; ++j) one[j] = all[j * count + lane];
-    return one;
+void Lanes<T>::unload(int lane, DescentState<T>& state) {
+  const auto column = [&](const T* all, bool known, std::vector<T>& one) {
+    one.resize(known ? static_cast<size_t>(p_) : 0);
+    for (size_t j = 0; j < one.size(); ++j) one[j] = all[j * lanes + lane];
   };
-  DescentState<T> state;
-  state.params = column(view_.w);
-  if (view_.moving[lane]) state.velocity = column(view_.velocity);
+  const bool stepped = epoch_[lane] > 0;
+  column(view_.w, true, state.params);
+  column(view_.velocity, view_.moving[lane] != 0, state.velocity);
+  column(view_.previous, stepped, state.previous);
   state.epoch = epoch_[lane];
   state.first_norm = view_.first_norm[lane];
   state.first_loss = view_.first_loss[lane];
   state.last_loss = view_.last_loss[lane];
-  if (epoch_[lane] > 0) {
-    state.previous = column(view_.previous);
-    state.lr = view_.lr[lane];
-    state.moved = view_.moved[lane] != 0;
-  }
+  state.lr = stepped ? view_.lr[lane] : std::numeric_limits<double>::quiet_NaN();
+  state.moved = !stepped || view_.moved[lane] != 0;
   view_.active &= ~(1u << lane);
-  return state;
 }
 
 template <class T>
 int64_t Lanes<T>::run(int64_t epochs, unsigned& ending) {
-  const int64_t done = device<T>().quadratic_lanes(view_, std::min(epochs, most_epochs), &ending);
+  view_.rows = panel_.view();
+  const int64_t done = device<T>().descent_lanes(view_, std::min(epochs, most_epochs), &ending);
   for (int64_t& epoch : epoch_) epoch += done;
   return done;
 }
 
+template <class T>
+int64_t Lanes<T>::work(int64_t epochs) const {
+  const int64_t each = view_.on_rows ? panel_.view().most * (p_ + 2) * 2 : p_ * p_;
+  return epochs * (each + 16);
+}
+
+template class LanePanel<float>;
+template class LanePanel<double>;
+template class MomentsLanes<float>;
+template class MomentsLanes<double>;
 template class Lanes<float>;
 template class Lanes<double>;
 

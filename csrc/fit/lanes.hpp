@@ -1,5 +1,4 @@
-// Descents on small quadratics side by side, in the lanes of vectors. Only their ordinary epochs
-// are here: how they begin and end is for Descent.
+// Small problems of one target side by side, in the lanes of vectors.
 #pragma once
 
 #include <vector>
@@ -8,40 +7,104 @@
 
 namespace gdcore {
 
+// Rows of some problems, transposed.
+template <class T>
+class LanePanel {
+ public:
+  // Rows of d features, at most so many of a problem.
+  LanePanel(int64_t d, int64_t most_rows);
+  LanePanel(const LanePanel&) = delete;
+  LanePanel& operator=(const LanePanel&) = delete;
+
+  // The problem's rows, or those that `order` names.
+  void load(int lane, const Problem<T>& problem, const int64_t* order);
+  const LaneRows<T>& view() const { return view_; }
+
+ private:
+  void write(int lane, int64_t row, const T* x, int64_t cs, T y, T one);
+
+  std::vector<T> X_, y_, ones_;
+  int64_t n_[lanes] = {};
+  LaneRows<T> view_;
+};
+
+// Their second moments.
+template <class T>
+class MomentsLanes {
+ public:
+  static bool serve(const Problem<T>& problem, int64_t rows) {
+    constexpr int64_t most_elements = 4096;  // of a lane: a second cache holds all
+    return device<T>().moments_lanes && problem.t == 1 && !problem.offset.data &&
+           !problem.sample_weight.data && problem.size() <= most_lane_params && rows <= L<T> &&
+           rows * (problem.d + 2) <= most_elements;
+  }
+
+  MomentsLanes(int64_t d, int64_t most_rows);
+
+  void load(int lane, const Problem<T>& problem, const int64_t* order) {
+    panel_.load(lane, problem, order);
+  }
+  void run();
+  void moments(int lane, Moments& out) const;
+
+ private:
+  LanePanel<T> panel_;
+  std::vector<double> sums_;
+  LaneMoments<T> view_;
+};
+
+// Descents, on quadratics or on rows. Only their ordinary epochs are here: how they begin and end
+// is for Descent.
 template <class T>
 class Lanes {
  public:
-  static constexpr int count = QuadraticLanes<T>::lanes;
   static constexpr int64_t most_epochs = 256;  // of one run
 
   static bool serve(const Problem<T>& problem, const DescentOptions& options) {
-    return device<T>().quadratic_lanes && problem.t == 1 && problem.size() <= most_lane_params &&
+    return device<T>().descent_lanes && problem.t == 1 && problem.size() <= most_lane_params &&
            options.batch_size == 0 && !options.sgd.maximize;
   }
+  static bool serve_rows(const Problem<T>& problem, int64_t rows) {
+    return problem.d > 0 && problem.d <= most_lane_features && rows <= L<T> &&
+           !problem.offset.data && !problem.sample_weight.data;
+  }
 
-  Lanes(int64_t p, const DescentOptions& options);
+  // Quadratics of p parameters, or d features and at most so many rows of problems.
+  Lanes(int64_t p, const DescentOptions& options) : Lanes(p, options, false, 0, 0) {}
+  Lanes(const Problem<T>& problem, int64_t most_rows, const DescentOptions& options)
+      : Lanes(problem.size(), options, true, problem.d, most_rows) {}
 
   bool empty() const { return view_.active == 0; }
+  bool full() const { return view_.active + 1 == 1u << lanes; }
   bool holds(int lane) const { return view_.active >> lane & 1; }
+  int free_lane() const { return __builtin_ctz(~view_.active); }
 
-  void load(int lane, const Quadratic<T>& quadratic, const Scale& scale,
-            const DescentOptions& options, double lr, const DescentState<T>& state);
-  // The state after its last epoch; the lane is free again.
-  DescentState<T> unload(int lane);
+  void load(int lane, const Quadratic<T>& quadratic);
+  void load(int lane, const Problem<T>& problem, const int64_t* order) {
+    panel_.load(lane, problem, order);
+  }
+  // After either.
+  void start(int lane, const Scale& scale, const DescentOptions& options, double lr,
+             const DescentState<T>& state);
+  // The state after its last epoch, over one of the same problem's kind; the lane is free again.
+  void unload(int lane, DescentState<T>& state);
 
   // Runs at most so many epochs of all lanes; the epochs done, and a bit for each lane that may
   // end.
   int64_t run(int64_t epochs, unsigned& ending);
-  T loss(int lane, int64_t epoch) const { return losses_[epoch * count + lane]; }  // of that run
+  int64_t work(int64_t epochs) const;                                              // of a run
+  T loss(int lane, int64_t epoch) const { return losses_[epoch * lanes + lane]; }  // of that run
 
  private:
+  Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t d, int64_t most_rows);
+
   int64_t p_;
-  bool momentum_;
-  QuadraticLanes<T> view_;
+  LanePanel<T> panel_;
+  DescentLanes<T> view_;
   std::vector<double> sums_, scales_;
   std::vector<T> params_, losses_;
   std::vector<int64_t> flags_;
-  int64_t epoch_[count] = {};
+  int64_t epoch_[lanes] = {};
 };
 
 }  // namespace gdcore

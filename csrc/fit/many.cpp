@@ -6,15 +6,17 @@
 
 namespace gdcore {
 
-// A problem while it is worked on.
+// A problem while it is worked on; then the memory serves the next.
 template <class T>
 struct Many<T>::One {
-  Problem<T> problem;
+  enum class Stage { begun, moments, moments_known, curvature, descent } stage = Stage::begun;
+  Problem<T> problem{};
   std::vector<T> gathered;  // its rows, where they do not lie together
-  std::optional<MomentsPass<T>> pass;
-  std::optional<Quadratic<T>> quadratic;
-  std::optional<Spectrum<T>> spectrum;
-  std::optional<Descent<T>> descent;
+  MomentsPass<T> pass;
+  Quadratic<T> quadratic;
+  Spectrum<T> spectrum;
+  Descent<T> descent;
+  DescentState<T> state;
   std::optional<Exact<T>> exact;
   int64_t target = 0;              // epoch to end at
   int64_t left = 0, recorded = 0;  // in lanes: epochs to run, losses kept
@@ -22,18 +24,7 @@ struct Many<T>::One {
 
 namespace {
 
-class Deadline {
- public:
-  explicit Deadline(double seconds) : seconds_(seconds) {}
-  double left() const {
-    return seconds_ - std::chrono::duration<double>(Clock::now() - start_).count();
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  Clock::time_point start_ = Clock::now();
-  double seconds_;
-};
+constexpr int64_t few = 1 << 10;  // fma: a problem's least
 
 template <class T>
 void move(Matrix<const T>& m, int64_t elements) {
@@ -42,6 +33,38 @@ void move(Matrix<const T>& m, int64_t elements) {
 template <class T>
 void move(Vector<const T>& v, int64_t elements) {
   if (v.data) v.data += elements;
+}
+
+// All but where its rows are.
+template <class T>
+Problem<T> size_at(const ManyRows<T>& rows, int64_t i) {
+  Problem<T> p = rows.all;
+  if (!rows.starts.empty()) p.n = rows.starts[i + 1] - rows.starts[i];
+  return p;
+}
+
+// A problem whose rows are those that `order` names, if it is not null.
+template <class T>
+Problem<T> problem_at(const ManyRows<T>& rows, int64_t i, const int64_t*& order) {
+  Problem<T> p = size_at(rows, i);
+  order = nullptr;
+  if (rows.starts.empty()) {
+    move(p.X, i * rows.X_step);
+    move(p.y, i * rows.y_step);
+    move(p.offset, i * rows.offset_step);
+    move(p.sample_weight, i * rows.weight_step);
+    return p;
+  }
+  const int64_t begin = rows.starts[i];
+  if (rows.order) {
+    order = rows.order + begin;
+    return p;
+  }
+  move(p.X, begin * p.X.rs);
+  move(p.y, begin * p.y.rs);
+  move(p.offset, begin * p.offset.rs);
+  move(p.sample_weight, begin * p.sample_weight.stride);
+  return p;
 }
 
 // Rows of a matrix or vector, in an order, behind one another in memory from `to` on.
@@ -56,25 +79,10 @@ Matrix<const T> gather(const Matrix<const T>& m, int64_t columns, const int64_t*
 }
 
 template <class T>
-Problem<T> problem_at(const ManyRows<T>& rows, int64_t i, std::vector<T>& gathered) {
-  Problem<T> p = rows.all;
-  if (rows.starts.empty()) {
-    move(p.X, i * rows.X_step);
-    move(p.y, i * rows.y_step);
-    move(p.offset, i * rows.offset_step);
-    move(p.sample_weight, i * rows.weight_step);
-    return p;
-  }
-  const int64_t begin = rows.starts[i];
-  p.n = rows.starts[i + 1] - begin;
-  if (!rows.order) {
-    move(p.X, begin * p.X.rs);
-    move(p.y, begin * p.y.rs);
-    move(p.offset, begin * p.offset.rs);
-    move(p.sample_weight, begin * p.sample_weight.stride);
-    return p;
-  }
-  const int64_t* const order = rows.order + begin;
+Problem<T> gathered_problem(const ManyRows<T>& rows, int64_t i, std::vector<T>& gathered) {
+  const int64_t* order;
+  Problem<T> p = problem_at(rows, i, order);
+  if (!order) return p;
   gathered.resize(static_cast<size_t>(p.n * (p.d + 2 * p.t + 1)));
   T* to = gathered.data();
   p.X = gather(p.X, p.d, order, p.n, to);
@@ -106,6 +114,11 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram)
   empty.assign(count, 0);
   finite.assign(count, 1);
   for (uint8_t one : gram) streamed.push_back(!one);
+  const bool any = std::find(gram.begin(), gram.end(), uint8_t{1}) != gram.end();
+  stored_ =
+      Quadratic<T>::values_of(rows_.all.size() / std::max<int64_t>(rows_.all.t, 1), rows_.all.t);
+  for (int64_t i = 0; i < rows_.count; ++i) most_rows_ = std::max(most_rows_, size_at(rows_, i).n);
+  if (any) quadratics_.resize(count * static_cast<size_t>(stored_));
 }
 
 template <class T>
@@ -115,12 +128,14 @@ Many<T>::~Many() = default;
 template <class T>
 class Many<T>::Share {
  public:
-  explicit Share(Many& many) : many_(many) {}
+  explicit Share(Many& many, double seconds) : budget(seconds), many_(many) {}
   ~Share() {
     const std::lock_guard lock(many_.mutex_);
     for (; next_ < end_; ++next_) many_.paused_.push_back(next_);
     many_.done_ += done_;
   }
+
+  Budget budget;
 
   bool take(int64_t& i) {
     if (next_ < end_) {
@@ -147,21 +162,43 @@ class Many<T>::Share {
     many_.paused_.push_back(i);
   }
 
+  // What is known of a problem under way; its rows are looked for only if they are to be read.
+  One& open(int64_t i, bool rows) {
+    std::unique_ptr<One>& one = many_.ones_[static_cast<size_t>(i)];
+    if (one) return *one;
+    if (free_.empty()) {
+      one = std::make_unique<One>();
+    } else {
+      one = std::move(free_.back());
+      free_.pop_back();
+    }
+    one->stage = One::Stage::begun;
+    one->left = one->recorded = 0;
+    if (rows)
+      one->problem = gathered_problem(many_.rows_, i, one->gathered);
+    else
+      one->problem = size_at(many_.rows_, i);
+    return *one;
+  }
+
+  void close(int64_t i) { free_.push_back(std::move(many_.ones_[static_cast<size_t>(i)])); }
+
  private:
   static constexpr int64_t at_once = 16;
   Many& many_;
   int64_t next_ = 0, end_ = 0, done_ = 0;
+  std::vector<std::unique_ptr<One>> free_;
 };
 
 // turn(share) on threads, each of which takes problems and puts them back; true when none is left.
 template <class T>
 template <class Turn>
-bool Many<T>::on_threads(Turn&& turn) {
+bool Many<T>::on_threads(double seconds, Turn&& turn) {
   const Problem<T>& p = rows_.all;
   const int64_t rows = rows_.starts.empty() ? p.n * rows_.count : p.n;
   auto body = [&] {
     const FpEnv env;
-    Share share(*this);
+    Share share(*this, seconds);
     turn(share);
   };
   device<T>().each_thread(
@@ -172,16 +209,14 @@ bool Many<T>::on_threads(Turn&& turn) {
   return true;
 }
 
-// work(i, seconds left) -> done, for every problem.
+// work(i, share) -> done, for every problem.
 template <class T>
 template <class Work>
 bool Many<T>::in_turns(double seconds, Work&& work) {
-  const Deadline deadline(seconds);
-  return on_threads([&](Share& share) {
+  return on_threads(seconds, [&](Share& share) {
     int64_t i;
     for (bool first = true; share.take(i); first = false) {
-      const double left = deadline.left();
-      const bool finished = (first || left > 0) && work(i, left);
+      const bool finished = (first || !share.budget.spent(few)) && work(i, share);
       share.put(i, finished);
       if (!finished) return;
     }
@@ -189,46 +224,88 @@ bool Many<T>::in_turns(double seconds, Work&& work) {
 }
 
 template <class T>
-typename Many<T>::One& Many<T>::open(int64_t i) {
-  std::unique_ptr<One>& one = ones_[static_cast<size_t>(i)];
-  if (!one) {
-    one = std::make_unique<One>();
-    one->problem = problem_at(rows_, i, one->gathered);
-  }
-  return *one;
-}
-
-template <class T>
 bool Many<T>::survey(bool curvature_too, bool steepest_too, double seconds) {
-  return in_turns(seconds, [&](int64_t i, double left) {
-    Budget budget(left);
-    return survey_one(i, curvature_too, steepest_too, budget);
-  });
+  const Wanted wanted{curvature_too, steepest_too};
+  if (!quadratics_.empty() && MomentsLanes<T>::serve(rows_.all, std::min(most_rows_, L<T>)))
+    return on_threads(seconds, [&](Share& share) { survey_lanes(wanted, share); });
+  return in_turns(seconds, [&](int64_t i, Share& share) { return survey_one(i, wanted, share); });
+}
+
+// Moments of those problems that lanes can serve, so many at a time; then all go on alone.
+template <class T>
+void Many<T>::survey_lanes(Wanted wanted, Share& share) {
+  MomentsLanes<T> summing(rows_.all.d, std::min(most_rows_, L<T>));
+  int64_t who[lanes], i;
+  for (bool first = true;; first = false) {
+    int held = 0;
+    while (held < lanes && (first || !share.budget.spent(few)) && share.take(i)) {
+      const int64_t* order;
+      const Problem<T> problem = problem_at(rows_, i, order);
+      if (streamed[i] || ones_[i] || problem.n == 0 || problem.n > L<T>) {
+        share.put(i, survey_one(i, wanted, share));
+        continue;
+      }
+      summing.load(held, problem, order);
+      who[held++] = i;
+    }
+    if (held == 0) return;
+    summing.run();
+    share.budget.spent(L<T> * (rows_.all.d + 2) * (rows_.all.d + 2));
+    for (int lane = 0; lane < held; ++lane) {
+      One& one = share.open(who[lane], false);
+      summing.moments(lane, one.pass.moments);
+      keep_moments(who[lane], one);
+      one.stage = One::Stage::moments_known;
+      if (streamed[who[lane]]) share.close(who[lane]);
+      share.put(who[lane], survey_one(who[lane], wanted, share));
+    }
+  }
+}
+
+// True when done; otherwise it goes on where it was.
+template <class T>
+bool Many<T>::survey_one(int64_t i, Wanted wanted, Share& share) {
+  One& one = share.open(i, !streamed[i] || wanted.curvature || rows_.all.sample_weight.data);
+  if (!survey_stages(i, one, wanted, share.budget)) return false;
+  share.close(i);
+  return true;
 }
 
 template <class T>
-bool Many<T>::survey_one(int64_t i, bool curvature_too, bool steepest_too, Budget& budget) {
-  One& one = open(i);
-  if (!one.pass && !one.spectrum) empty[i] = !counts(one.problem);
-  if (empty[i]) return true;
-  if (!one.quadratic && !streamed[i]) {
-    if (!one.pass) one.pass.emplace(one.problem);
-    if (!one.pass->run(budget)) return false;
-    finite[i] = one.pass->moments.finite();
-    streamed[i] = !one.pass->moments.in_range(sizeof(T) == 4);
-    if (!streamed[i]) one.quadratic.emplace(one.pass->moments, one.problem.fit_intercept);
-    one.pass.reset();
+bool Many<T>::survey_stages(int64_t i, One& one, Wanted wanted, Budget& budget) {
+  typedef typename One::Stage Stage;
+  if (one.stage == Stage::begun) {
+    empty[i] = !counts(one.problem);
+    if (empty[i]) return true;
+    if (!streamed[i]) one.pass.restart(one.problem);
+    one.stage = streamed[i] ? Stage::moments_known : Stage::moments;
   }
-  if (!finite[i] || !curvature_too) return true;
-  if (!one.spectrum) one.spectrum.emplace(one.problem, one.quadratic);
-  if (!one.spectrum->advance(budget)) return false;
-  curvature[i] = one.spectrum->largest();
-  error[i] = one.spectrum->residual();
+  if (one.stage == Stage::moments) {
+    if (!one.pass.run(budget)) return false;
+    keep_moments(i, one);
+    one.stage = Stage::moments_known;
+  }
+  if (one.stage == Stage::moments_known) {
+    if (!finite[i] || !wanted.curvature) return true;
+    one.spectrum.restart(one.problem, streamed[i] ? nullptr : &one.quadratic);
+    one.stage = Stage::curvature;
+  }
+  if (!one.spectrum.advance(budget)) return false;
+  curvature[i] = one.spectrum.largest();
+  error[i] = one.spectrum.residual();
   finite[i] = std::isfinite(curvature[i]);
-  if (steepest_too) steepest[i] = largest_row(one.problem);
-  one.spectrum.reset();
-  if (one.quadratic) std::vector<T>().swap(one.gathered);
+  if (wanted.steepest) steepest[i] = largest_row(one.problem);
   return true;
+}
+
+template <class T>
+void Many<T>::keep_moments(int64_t i, One& one) {
+  finite[i] = one.pass.moments.finite();
+  streamed[i] = !one.pass.moments.in_range(sizeof(T) == 4);
+  if (streamed[i]) return;
+  one.quadratic.assign(one.pass.moments, one.problem.fit_intercept);
+  const std::vector<double>& values = one.quadratic.values();
+  std::copy(values.begin(), values.end(), quadratics_.begin() + i * stored_);
 }
 
 template <class T>
@@ -247,8 +324,8 @@ void Many<T>::start(ManyOptions options, ManyStates<T> states) {
 template <class T>
 bool Many<T>::advance(double seconds) {
   if (!options_.schedule && Lanes<T>::serve(rows_.all, options_.common))
-    return on_threads([&](Share& share) { advance_lanes(share, seconds); });
-  return in_turns(seconds, [&](int64_t i, double left) { return advance_one(i, left); });
+    return on_threads(seconds, [&](Share& share) { advance_lanes(share); });
+  return in_turns(seconds, [&](int64_t i, Share& share) { return advance_one(i, share); });
 }
 
 template <class T>
@@ -260,111 +337,158 @@ DescentOptions Many<T>::options_of(int64_t i) const {
 }
 
 template <class T>
-bool Many<T>::advance_one(int64_t i, double seconds) {
+bool Many<T>::advance_one(int64_t i, Share& share) {
+  typedef typename One::Stage Stage;
   if (options_.skip[i]) return true;
-  One& one = open(i);
-  if (!one.descent) {
+  One& one = share.open(i, streamed[i]);
+  if (one.stage == Stage::begun) {
     one.target = states_.epoch[i] + options_.epochs;
-    descend_from(i, state_of(i));
+    state_of(i, one.state);
+    descend(i, one);
   }
-  const Outcome outcome = one.descent->advance(seconds);
+  const Outcome outcome = one.descent.advance(share.budget);
   if (outcome == Outcome::running) return false;
   states_.outcome[i] = outcome;
-  keep(i, *one.descent);
-  if (one.descent->loss_doubtful()) states_.loss[i] = loss_of_rows(i);
-  ones_[i].reset();
+  keep(i, one);
+  if (one.descent.loss_doubtful()) states_.loss[i] = loss_of_rows(i);
+  share.close(i);
   return true;
 }
 
+// From the state that it has, to the target.
 template <class T>
-void Many<T>::descend_from(int64_t i, DescentState<T> state) {
-  One& one = open(i);
-  one.descent.emplace(one.problem, options_of(i), std::move(state), one.target,
-                      std::move(one.quadratic));
-  one.quadratic.reset();
+void Many<T>::descend(int64_t i, One& one) {
+  if (!streamed[i]) find_quadratic(i, one);
+  one.descent.restart(one.problem, options_of(i), one.state, one.target,
+                      streamed[i] ? nullptr : &one.quadratic);
   if (options_.schedule)
-    one.descent->set_schedule(options_.first_epoch, options_.lr);
+    one.descent.set_schedule(options_.first_epoch, options_.lr);
   else
-    one.descent->set_constant_lr(options_.lr[i]);
+    one.descent.set_constant_lr(options_.lr[i]);
+  one.stage = One::Stage::descent;
 }
+
+template <class T>
+void Many<T>::find_quadratic(int64_t i, One& one) const {
+  const Problem<T>& p = rows_.all;
+  one.quadratic.assign(p.d, p.t, p.fit_intercept, quadratics_.data() + i * stored_);
+}
+
+// Problems side by side in lanes, all on quadratics or all on rows.
+template <class T>
+struct Many<T>::Team {
+  Lanes<T> descents;
+  int64_t who[lanes];
+};
 
 // Problems that lanes can serve go through them to where they may end, and from there on, like all
 // others, through Descent.
 template <class T>
-void Many<T>::advance_lanes(Share& share, double seconds) {
-  const Deadline deadline(seconds);
-  Lanes<T> lanes(rows_.all.size(), options_.common);
-  int64_t who[Lanes<T>::count];
+void Many<T>::advance_lanes(Share& share) {
+  const Problem<T>& all = rows_.all;
+  const int64_t rows = Lanes<T>::serve_rows(all, 0) ? std::min(most_rows_, L<T>) : 0;
+  Team teams[] = {{Lanes<T>(all.size(), options_.common), {}},
+                  {Lanes<T>(all, rows, options_.common), {}}};
+  int64_t i;
   for (bool first = true;; first = false) {
-    for (int lane = 0; lane < Lanes<T>::count; ++lane) {
-      int64_t& i = who[lane];
-      while (!lanes.holds(lane) && (first || deadline.left() > 0) && share.take(i)) {
-        if (!options_.skip[i] && load_lane(lanes, lane, i)) break;
-        share.put(i, advance_one(i, deadline.left()));
-      }
+    Team* full = nullptr;
+    while (!full && (first || !share.budget.spent(few)) && share.take(i)) {
+      Team& team = teams[streamed[i]];
+      if (options_.skip[i] || !load_lane(team, i, share))
+        share.put(i, advance_one(i, share));
+      else if (team.descents.full())
+        full = &team;
     }
-    if (lanes.empty()) return;
-    int64_t epochs = Lanes<T>::most_epochs;
-    for (int lane = 0; lane < Lanes<T>::count; ++lane)
-      if (lanes.holds(lane)) epochs = std::min(epochs, ones_[who[lane]]->left);
-    unsigned ending;
-    const int64_t done = lanes.run(epochs, ending);
-    const bool late = deadline.left() <= 0;
-    for (int lane = 0; lane < Lanes<T>::count; ++lane) {
-      if (!lanes.holds(lane)) continue;
-      const int64_t i = who[lane];
-      record(lanes, lane, i, done);
-      if (!late && ones_[i]->left > 0 && !(ending >> lane & 1)) continue;
-      DescentState<T> state = lanes.unload(lane);
-      state.epoch += states_.epoch[i];
-      descend_from(i, std::move(state));
-      share.put(i, advance_one(i, late ? 0 : deadline.left()));
+    if (full) {
+      run(*full, share);
+      continue;
     }
+    if (teams[0].descents.empty() && teams[1].descents.empty()) return;
+    for (Team& team : teams)
+      if (!team.descents.empty()) run(team, share);
+  }
+}
+
+// To where one of them may end, or the time is over.
+template <class T>
+void Many<T>::run(Team& team, Share& share) {
+  Lanes<T>& descents = team.descents;
+  int64_t epochs = Lanes<T>::most_epochs;
+  for (int lane = 0; lane < lanes; ++lane)
+    if (descents.holds(lane)) epochs = std::min(epochs, ones_[team.who[lane]]->left);
+  unsigned ending;
+  const int64_t done = descents.run(epochs, ending);
+  const bool late = share.budget.spent(descents.work(done));
+  for (int lane = 0; lane < lanes; ++lane) {
+    if (!descents.holds(lane)) continue;
+    const int64_t i = team.who[lane];
+    One& one = *ones_[i];
+    record(descents, lane, i, done);
+    if (!late && one.left > 0 && !(ending >> lane & 1)) continue;
+    descents.unload(lane, one.state);
+    one.state.epoch += states_.epoch[i];
+    if (streamed[i]) one.problem = gathered_problem(rows_, i, one.gathered);
+    descend(i, one);
+    share.put(i, advance_one(i, share));
   }
 }
 
 template <class T>
-bool Many<T>::load_lane(Lanes<T>& lanes, int lane, int64_t i) {
-  One& one = open(i);
-  if (!one.quadratic || one.descent || options_.epochs == 0) return false;
+bool Many<T>::load_lane(Team& team, int64_t i, Share& share) {
+  const Problem<T> size = size_at(rows_, i);
+  if (options_.epochs == 0 || ones_[i] || (streamed[i] && !Lanes<T>::serve_rows(size, size.n)))
+    return false;
+  One& one = share.open(i, false);
+  const int lane = team.descents.free_lane();
   LinearSums sums;
-  sums.sample_weight = one.quadratic->sample_weight();
-  const Scale scale = scale_of(one.problem.reduction, one.problem.count(one.problem.n, sums));
+  if (streamed[i]) {
+    const int64_t* order;
+    const Problem<T> problem = problem_at(rows_, i, order);
+    team.descents.load(lane, problem, order);
+  } else {
+    find_quadratic(i, one);
+    sums.sample_weight = one.quadratic.sample_weight();
+    team.descents.load(lane, one.quadratic);
+  }
+  const Scale scale = scale_of(size.reduction, size.count(size.n, sums));
   one.target = states_.epoch[i] + options_.epochs;
   one.left = options_.epochs;
-  lanes.load(lane, *one.quadratic, scale, options_of(i), options_.lr[i], state_of(i));
+  state_of(i, one.state);
+  team.descents.start(lane, scale, options_of(i), options_.lr[i], one.state);
+  team.who[lane] = i;
   return true;
 }
 
 // Keeps the losses of the epochs that lanes ran.
 template <class T>
-void Many<T>::record(const Lanes<T>& lanes, int lane, int64_t i, int64_t epochs) {
+void Many<T>::record(const Lanes<T>& descents, int lane, int64_t i, int64_t epochs) {
   One& one = *ones_[i];
   const int64_t every = options_.common.history;
   for (int64_t e = 0; e < epochs && options_.records > 0; ++e)
     if ((one.target - one.left + e + 1) % every == 0)
-      states_.losses[i * options_.records + one.recorded++] = lanes.loss(lane, e);
+      states_.losses[i * options_.records + one.recorded++] = descents.loss(lane, e);
   one.left -= epochs;
 }
 
 template <class T>
 bool Many<T>::solve(double seconds) {
-  return in_turns(seconds, [&](int64_t i, double left) { return solve_one(i, left); });
+  return in_turns(seconds, [&](int64_t i, Share& share) { return solve_one(i, share, seconds); });
 }
 
 template <class T>
-bool Many<T>::solve_one(int64_t i, double seconds) {
+bool Many<T>::solve_one(int64_t i, Share& share, double seconds) {
   if (options_.skip[i]) return true;
-  One& one = open(i);
+  One& one = share.open(i, true);
   if (!one.exact) one.exact.emplace(one.problem, options_.weight_decay[i]);
   if (!one.exact->advance(seconds)) return false;
   const auto solution = one.exact->solve();
+  one.exact.reset();
   rank[i] = solution.rank;
   std::copy(solution.params.begin(), solution.params.end(),
             states_.params.begin() + i * rows_.all.size());
   states_.loss[i] = loss_of_rows(i);
   states_.outcome[i] = Outcome::converged;
-  ones_[i].reset();
+  share.close(i);
   return true;
 }
 
@@ -372,30 +496,34 @@ bool Many<T>::solve_one(int64_t i, double seconds) {
 template <class T>
 const ManyStates<T>& Many<T>::states() {
   for (int64_t i = 0; i < rows_.count; ++i)
-    if (ones_[i] && ones_[i]->descent) keep(i, *ones_[i]->descent);
+    if (ones_[i] && ones_[i]->stage == One::Stage::descent) keep(i, *ones_[i]);
   return states_;
 }
 
 template <class T>
-DescentState<T> Many<T>::state_of(int64_t i) const {
+void Many<T>::state_of(int64_t i, DescentState<T>& state) const {
   const int64_t p = rows_.all.size();
-  const auto part = [&](const std::vector<T>& all) {
-    return std::vector<T>(all.begin() + i * p, all.begin() + (i + 1) * p);
+  const auto part = [&](const std::vector<T>& all, std::vector<T>& one) {
+    one.assign(all.begin() + i * p, all.begin() + (i + 1) * p);
   };
-  DescentState<T> state;
-  state.params = part(states_.params);
-  if (!states_.velocity.empty() && states_.moving[i]) state.velocity = part(states_.velocity);
+  const DescentState<T> fresh;
+  part(states_.params, state.params);
+  state.velocity.clear();
+  if (!states_.velocity.empty() && states_.moving[i]) part(states_.velocity, state.velocity);
+  state.previous.clear();
+  state.epoch_sums.reset(rows_.all.d, rows_.all.t);
   state.epoch = states_.epoch[i];
   state.first_norm = states_.first_norm[i];
   state.first_loss = states_.first_loss[i];
   state.last_loss = states_.last_loss[i];
-  return state;
+  state.lr = fresh.lr;
+  state.moved = fresh.moved;
 }
 
 template <class T>
-void Many<T>::keep(int64_t i, const Descent<T>& descent) {
+void Many<T>::keep(int64_t i, const One& one) {
   const int64_t p = rows_.all.size();
-  const DescentState<T>& state = descent.state();
+  const DescentState<T>& state = one.descent.state();
   std::copy(state.params.begin(), state.params.end(), states_.params.begin() + i * p);
   if (!states_.velocity.empty())
     std::copy(state.velocity.begin(), state.velocity.end(), states_.velocity.begin() + i * p);
@@ -405,12 +533,12 @@ void Many<T>::keep(int64_t i, const Descent<T>& descent) {
   states_.first_loss[i] = state.first_loss;
   states_.last_loss[i] = state.last_loss;
   states_.lr[i] = state.lr;
-  states_.loss[i] = descent.loss();
-  T* const losses = states_.losses.data() + i * options_.records;
-  const std::vector<T>& later = descent.history().loss;
-  std::copy(later.begin(), later.end(), losses + ones_[i]->recorded);
+  states_.loss[i] = one.descent.loss();
   if (options_.records == 0) return;
-  const int64_t every = options_.common.history, first = ones_[i]->target - options_.epochs;
+  T* const losses = states_.losses.data() + i * options_.records;
+  const std::vector<T>& later = one.descent.history().loss;
+  std::copy(later.begin(), later.end(), losses + one.recorded);
+  const int64_t every = options_.common.history, first = one.target - options_.epochs;
   std::fill(losses + (state.epoch / every - first / every), losses + options_.records,
             std::numeric_limits<T>::quiet_NaN());
 }
@@ -418,7 +546,9 @@ void Many<T>::keep(int64_t i, const Descent<T>& descent) {
 template <class T>
 T Many<T>::loss_of_rows(int64_t i) const {
   std::vector<T> gathered;
-  Descent<T> none(problem_at(rows_, i, gathered), DescentOptions{}, state_of(i), 0);
+  DescentState<T> state;
+  state_of(i, state);
+  Descent<T> none(gathered_problem(rows_, i, gathered), DescentOptions{}, state, 0);
   none.set_constant_lr(0);
   while (none.advance(1.0) == Outcome::running) continue;
   return none.loss();

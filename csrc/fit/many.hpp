@@ -76,30 +76,40 @@ class Many {
 
  private:
   struct One;
+  struct Team;
   class Share;
 
   template <class Turn>
-  bool on_threads(Turn&& turn);
+  bool on_threads(double seconds, Turn&& turn);
   template <class Work>
   bool in_turns(double seconds, Work&& work);
 
-  One& open(int64_t i);
-  bool survey_one(int64_t i, bool curvature, bool steepest, Budget& budget);
-  bool advance_one(int64_t i, double seconds);
-  void advance_lanes(Share& share, double seconds);
-  bool load_lane(Lanes<T>& lanes, int lane, int64_t i);
-  void record(const Lanes<T>& lanes, int lane, int64_t i, int64_t epochs);
-  void descend_from(int64_t i, DescentState<T> state);
+  struct Wanted {
+    bool curvature, steepest;
+  };
+  void survey_lanes(Wanted wanted, Share& share);
+  bool survey_one(int64_t i, Wanted wanted, Share& share);
+  bool survey_stages(int64_t i, One& one, Wanted wanted, Budget& budget);
+  void keep_moments(int64_t i, One& one);
+  void find_quadratic(int64_t i, One& one) const;
+  bool advance_one(int64_t i, Share& share);
+  void descend(int64_t i, One& one);
+  void advance_lanes(Share& share);
+  void run(Team& team, Share& share);
+  bool load_lane(Team& team, int64_t i, Share& share);
+  void record(const Lanes<T>& descents, int lane, int64_t i, int64_t epochs);
   DescentOptions options_of(int64_t i) const;
-  bool solve_one(int64_t i, double seconds);
-  DescentState<T> state_of(int64_t i) const;
-  void keep(int64_t i, const Descent<T>& descent);
+  bool solve_one(int64_t i, Share& share, double seconds);
+  void state_of(int64_t i, DescentState<T>& state) const;
+  void keep(int64_t i, const One& one);
   T loss_of_rows(int64_t i) const;
 
   ManyRows<T> rows_;
   ManyOptions options_;
   ManyStates<T> states_;
-  std::vector<std::unique_ptr<One>> ones_;
+  std::vector<double> quadratics_;  // (count, stored_): see Quadratic::values
+  int64_t stored_ = 0, most_rows_ = 0;
+  std::vector<std::unique_ptr<One>> ones_;  // under way
 
   std::mutex mutex_;  // of what follows
   int64_t next_ = 0, done_ = 0;

@@ -11,16 +11,25 @@ namespace gdcore {
 template <class T>
 class Quadratic {
  public:
-  Quadratic(const Moments& moments, bool fit_intercept);
+  Quadratic() = default;
+  Quadratic(const Moments& moments, bool fit_intercept) { assign(moments, fit_intercept); }
+  void assign(const Moments& moments, bool fit_intercept);
+
+  // All that it is, as numbers to be kept elsewhere and assigned to one of the same sizes.
+  const std::vector<double>& values() const { return values_; }
+  void assign(int64_t d, int64_t t, bool fit_intercept, const double* values);
+  static int64_t values_of(int64_t p, int64_t t) {
+    return 2 * p * ld_of(p) + (t + 1) * target_of(p) + 2;
+  }
 
   // At parameters (d+intercept, t).
   void sums(const T* params, LinearSums& out);
   // The same for y = 0, one target: the Hessian's product, but for its scale.
   void product(const T* direction, LinearSums& out);
 
-  // Where this quadratic is one of several side by side: see QuadraticLanes.
+  // Where this quadratic is one of several side by side: see DescentLanes.
   void spread(double* G, double* c, double* s, int64_t lanes) const;
-  double sample_weight() const { return sample_weight_; }
+  double sample_weight() const { return values_[values_.size() - 2]; }
 
   int64_t work() const { return p_ * p_ * t_; }
   // A sum of squares up to this is too small a part of the terms it is made of for this arithmetic
@@ -31,11 +40,18 @@ class Quadratic {
   double evaluate(const double* target, const T* params, int64_t stride);
   void put(int64_t u, int64_t t, double squares, LinearSums& out) const;
 
-  bool fit_intercept_;
-  int64_t p_, t_, ld_;
-  double sample_weight_ = 0, squares_ = 0;
-  std::vector<double> G_, targets_;  // each target: c (p), its low parts, s, its low part
-  std::vector<double> gradient_;     // (2 p)
+  static int64_t ld_of(int64_t p) { return (p + 7) / 8 * 8; }
+  static int64_t target_of(int64_t p) { return 2 * p + 2; }
+  void resize(int64_t d, int64_t t, bool fit_intercept);
+  const double* target(int64_t u) const { return &values_[2 * p_ * ld_ + u * target_of(p_)]; }
+  double squares() const { return values_.back(); }
+
+  bool fit_intercept_ = false;
+  int64_t p_ = 0, t_ = 0, ld_ = 0;
+  // G (p, ld) and its low parts; of each target, and of zeros: c (p), its low parts, s, its low
+  // part; the sum of the sample weights; the squares of all targets.
+  std::vector<double> values_;
+  std::vector<double> gradient_;  // (2 p)
 };
 
 }  // namespace gdcore

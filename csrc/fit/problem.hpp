@@ -135,13 +135,17 @@ class Pass {
 template <class T>
 class MomentsPass {
  public:
-  explicit MomentsPass(const Problem<T>& problem) : problem_(problem) {
-    moments.reset(problem.d, problem.t);
-  }
+  MomentsPass() = default;
+  explicit MomentsPass(const Problem<T>& problem) { restart(problem); }
   MomentsPass(const Problem<T>& problem, Moments start)
       : moments(std::move(start)), problem_(problem) {}
   Moments moments;
 
+  void restart(const Problem<T>& problem) {
+    problem_ = problem;
+    slices_.restart();
+    moments.reset(problem.d, problem.t);
+  }
   bool run(Budget& budget) {
     const int64_t p = problem_.d + 1;
     return slices_.run(problem_.n, L<T>, p * (p + problem_.t) * (sizeof(T) == 4 ? 1 : 5), budget,
@@ -151,7 +155,7 @@ class MomentsPass {
   }
 
  private:
-  Problem<T> problem_;
+  Problem<T> problem_{};
   Slices slices_;
 };
 

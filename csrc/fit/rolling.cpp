@@ -87,7 +87,7 @@ bool Rolling<T>::advance(double seconds) {
   FpEnv env;
   Budget budget(seconds);
   while (done() < count_ && !out_of_range_) {
-    if (!fit_window(seconds, budget)) return false;
+    if (!fit_window(budget)) return false;
     if (budget.spent(Budget::unit)) break;
   }
   return done() == count_ || out_of_range_;
@@ -95,8 +95,8 @@ bool Rolling<T>::advance(double seconds) {
 
 // Goes on where it was; true once the window is done, or out of range.
 template <class T>
-bool Rolling<T>::fit_window(double seconds, Budget& budget) {
-  if (!quadratic_) {
+bool Rolling<T>::fit_window(Budget& budget) {
+  if (stage_ == Stage::moments) {
     if (!windows_.next(budget)) return false;
     const Moments& m = windows_.moments();
     if (m.hi[m.d * m.columns() + m.d] == 0) {
@@ -105,15 +105,16 @@ bool Rolling<T>::fit_window(double seconds, Budget& budget) {
     }
     out_of_range_ = !m.in_range(sizeof(T) == 4);
     if (out_of_range_) return true;
-    quadratic_.emplace(m, problem_.fit_intercept);
-    spectrum_.emplace(windows_.rows(), quadratic_);
+    quadratic_.assign(m, problem_.fit_intercept);
+    spectrum_.restart(windows_.rows(), &quadratic_);
+    stage_ = Stage::curvature;
   }
-  if (!descent_) {
-    if (!spectrum_->advance(seconds)) return false;
+  if (stage_ == Stage::curvature) {
+    if (!spectrum_.advance(budget)) return false;
     begin_descent();
     if (out_of_range_) return true;
   }
-  outcome_ = descent_->advance(seconds);
+  outcome_ = descent_.advance(budget);
   if (outcome_ == Outcome::running) return false;
   record();
   return true;
@@ -122,7 +123,7 @@ bool Rolling<T>::fit_window(double seconds, Budget& budget) {
 template <class T>
 void Rolling<T>::begin_descent() {
   const double total =
-      spectrum_->largest() + spectrum_->residual() + options_.descent.sgd.weight_decay;
+      spectrum_.largest() + spectrum_.residual() + options_.descent.sgd.weight_decay;
   lr_ = options_.lr;
   if (lr_ == 0) lr_ = total == 0 ? 1.0 : options_.share / total;
   const bool usable = options_.lr != 0 || total == 0 || 1 / total < std::numeric_limits<T>::max();
@@ -130,24 +131,22 @@ void Rolling<T>::begin_descent() {
   if (out_of_range_) return;
   DescentState<T> state;
   state.params = start_;
-  descent_.emplace(windows_.rows(), options_.descent, std::move(state), options_.epochs,
-                   std::move(quadratic_));
-  descent_->set_constant_lr(lr_);
+  descent_.restart(windows_.rows(), options_.descent, state, options_.epochs, &quadratic_);
+  descent_.set_constant_lr(lr_);
+  stage_ = Stage::descent;
 }
 
 template <class T>
 void Rolling<T>::record() {
-  const DescentState<T>& end = descent_->state();
+  const DescentState<T>& end = descent_.state();
   results_.params.insert(results_.params.end(), end.params.begin(), end.params.end());
-  results_.loss.push_back(descent_->loss_doubtful() ? loss_of_rows() : descent_->loss());
+  results_.loss.push_back(descent_.loss_doubtful() ? loss_of_rows() : descent_.loss());
   results_.first_loss.push_back(end.first_loss);
   results_.lr.push_back(lr_);
-  results_.curvature.push_back(spectrum_->largest());
+  results_.curvature.push_back(spectrum_.largest());
   results_.epochs.push_back(end.epoch);
   results_.outcome.emplace_back(outcome_);
-  quadratic_.reset();
-  spectrum_.reset();
-  descent_.reset();
+  stage_ = Stage::moments;
 }
 
 template <class T>
@@ -165,7 +164,7 @@ void Rolling<T>::record_empty() {
 template <class T>
 T Rolling<T>::loss_of_rows() const {
   DescentState<T> here;
-  here.params = descent_->state().params;
+  here.params = descent_.state().params;
   Descent<T> still(windows_.rows(), DescentOptions{}, std::move(here), 0);
   still.set_constant_lr(lr_);
   while (still.advance(1.0) == Outcome::running) continue;

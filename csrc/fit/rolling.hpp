@@ -68,7 +68,7 @@ class Rolling {
   bool out_of_range() const { return out_of_range_; }
 
  private:
-  bool fit_window(double seconds, Budget& budget);
+  bool fit_window(Budget& budget);
   void begin_descent();
   void record();
   void record_empty();
@@ -80,9 +80,10 @@ class Rolling {
   int64_t count_;
   WindowMoments<T> windows_;
   bool out_of_range_ = false;
-  std::optional<Quadratic<T>> quadratic_;  // of the window begun
-  std::optional<Spectrum<T>> spectrum_;
-  std::optional<Descent<T>> descent_;
+  enum class Stage { moments, curvature, descent } stage_ = Stage::moments;  // of this window
+  Quadratic<T> quadratic_;
+  Spectrum<T> spectrum_;
+  Descent<T> descent_;
   double lr_ = 0;
   Outcome outcome_ = Outcome::running;
   RollingResults<T> results_;

@@ -30,17 +30,56 @@ int64_t count_below(const std::vector<double>& alpha, const std::vector<double>&
   return count;
 }
 
-double largest_eigenvalue(const std::vector<double>& alpha, const std::vector<double>& beta) {
-  double high = 0;
+// Newton's method from above on the characteristic polynomial, by the pivots and their derivatives:
+// from there it converges, but for rounding.
+double estimated_eigenvalue(const std::vector<double>& alpha, const std::vector<double>& beta,
+                            double above) {
+  constexpr int most = 30;
+  if (alpha.size() == 1) return alpha[0];
+  double x = above;
+  for (int step = 0; step < most; ++step) {
+    double pivot = alpha[0] - x, slope = -1, sum = slope / pivot;
+    for (size_t i = 1; i < alpha.size(); ++i) {
+      const double ratio = beta[i - 1] / pivot;
+      pivot = alpha[i] - x - beta[i - 1] * ratio;
+      slope = ratio * ratio * slope - 1;
+      sum += slope / pivot;
+    }
+    const double next = x - 1 / sum;
+    if (!(next > 0 && next < x)) break;
+    const bool close = x - next <= x * 0x1p-50;
+    x = next;
+    if (close) break;
+  }
+  return x;
+}
+
+// No eigenvalue is above it (Gershgorin).
+double bound_of(const std::vector<double>& alpha, const std::vector<double>& beta) {
+  double bound = 0;
   for (size_t i = 0; i < alpha.size(); ++i)
-    high = std::max(
-        high, std::fabs(alpha[i]) + (i ? beta[i - 1] : 0) + (i + 1 < alpha.size() ? beta[i] : 0));
-  double low = 0;
+    bound = std::max(
+        bound, std::fabs(alpha[i]) + (i ? beta[i - 1] : 0) + (i + 1 < alpha.size() ? beta[i] : 0));
+  return bound;
+}
+
+// The least number that all eigenvalues are below, by bisection about an estimate of it.
+double largest_eigenvalue(const std::vector<double>& alpha, const std::vector<double>& beta,
+                          double estimate) {
+  double low = 0, high = bound_of(alpha, beta);
   const auto size = static_cast<int64_t>(alpha.size());
+  const auto look_at = [&](double x) {
+    if (x > low && x < high) (count_below(alpha, beta, x) == size ? high : low) = x;
+  };
+  for (double off = 0x1p-51; off < 1; off *= 64) {
+    look_at(estimate * (1 - off));
+    look_at(estimate * (1 + off));
+    if (low > 0 && high <= estimate * (1 + off)) break;
+  }
   for (int i = 0; i < 200 && low < high; ++i) {
     const double middle = low + (high - low) / 2;
     if (middle <= low || middle >= high) break;
-    (count_below(alpha, beta, middle) == size ? high : low) = middle;
+    look_at(middle);
   }
   return high;
 }
@@ -67,25 +106,40 @@ double last_component(const std::vector<double>& alpha, const std::vector<double
 }  // namespace
 
 template <class T>
-Spectrum<T>::Spectrum(const Problem<T>& problem, std::optional<Quadratic<T>> quadratic)
-    : problem_(problem), targets_(problem.t), quadratic_(std::move(quadratic)) {
-  pass_.sums.reset(problem.d, 1);
+void Spectrum<T>::restart(const Problem<T>& problem, const Quadratic<T>* quadratic) {
+  problem_ = problem;
+  targets_ = problem.t;
+  on_quadratic_ = quadratic != nullptr;
+  if (on_quadratic_) quadratic_ = *quadratic;
   problem_.t = 1;
   problem_.y = {nullptr, 0, 0};
   problem_.offset = {nullptr, 0, 0};
+  pass_.restart();
+  pass_.sums.reset(problem.d, 1);
   p_ = problem_.size();
   most_ = std::min({p_, most_steps, std::max<int64_t>(2, most_basis / std::max<int64_t>(p_, 1))});
   done_ = p_ == 0;
-  basis_.resize(static_cast<size_t>(p_));
+  exponent_ = 0;
+  scale_ = largest_ = residual_ = 0;
+  alpha_.clear();
+  beta_.clear();
+  if (static_cast<int64_t>(start_.size()) != p_) begin_anywhere();
+  basis_.assign(start_.begin(), start_.end());
+  direction_.assign(start_.begin(), start_.end());
+}
+
+// No special direction: uniform in +-[1, 2) before its length is made 1.
+template <class T>
+void Spectrum<T>::begin_anywhere() {
+  start_.resize(static_cast<size_t>(p_));
   double norm = 0;
-  for (int64_t i = 0; i < p_; ++i) {  // no special direction: uniform in +-[1, 2)
+  for (int64_t i = 0; i < p_; ++i) {
     const uint32_t word =
         philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), 0, 1}, {0, 0})[0];
-    basis_[i] = (1.0 + word * 0x1p-32) * (word & 1 ? 1 : -1);
-    norm += basis_[i] * basis_[i];
+    start_[i] = (1.0 + word * 0x1p-32) * (word & 1 ? 1 : -1);
+    norm += start_[i] * start_[i];
   }
-  for (double& value : basis_) value /= std::sqrt(norm);
-  direction_.assign(basis_.begin(), basis_.end());
+  for (double& value : start_) value /= std::sqrt(norm);
 }
 
 template <class T>
@@ -98,8 +152,8 @@ bool Spectrum<T>::advance(double seconds) {
 template <class T>
 bool Spectrum<T>::advance(Budget& budget) {
   while (!done_) {
-    if (quadratic_)
-      quadratic_->product(direction_.data(), pass_.sums);
+    if (on_quadratic_)
+      quadratic_.product(direction_.data(), pass_.sums);
     else if (!pass_.run(problem_.args(direction_.data()), budget))
       return false;
     step();
@@ -113,15 +167,16 @@ void Spectrum<T>::step() {
   const auto k = static_cast<int64_t>(alpha_.size());
   const double elements = problem_.count(problem_.n, pass_.sums) * static_cast<double>(targets_);
   scale_ = scale_of(problem_.reduction, elements).gradient;
-  std::vector<double> image = pass_.sums.weights;
+  std::vector<double>& image = image_;
+  image.assign(pass_.sums.weights.begin(), pass_.sums.weights.end());
   if (problem_.fit_intercept) image.push_back(pass_.sums.intercept[0]);
   if (k == 0) {
     double largest = 0;
     for (double value : image) largest = std::max(largest, std::fabs(value));
     if (std::isfinite(largest) && largest > 0) exponent_ = std::max(std::ilogb(largest), -1000);
   }
-  for (double& value : image)
-    value *= std::ldexp(1.0, -exponent_);  // exact: keeps its square in range
+  const double shrink = std::ldexp(1.0, -exponent_);  // exact: keeps squares in range
+  for (double& value : image) value *= shrink;
   const double* q = basis_.data() + k * p_;
   alpha_.push_back(dot(q, image.data(), p_));
   for (int pass = 0; pass < 2; ++pass) {
@@ -132,13 +187,17 @@ void Spectrum<T>::step() {
     }
   }
   const double beta = std::sqrt(dot(image.data(), image.data(), p_));
-  largest_ = largest_eigenvalue(alpha_, beta_);
+  largest_ = estimated_eigenvalue(alpha_, beta_, bound_of(alpha_, beta_));
   residual_ = beta * last_component(alpha_, beta_, largest_);
   if (!std::isfinite(alpha_.back()) || !std::isfinite(beta)) {
     largest_ = residual_ = std::numeric_limits<double>::infinity();
     done_ = true;
   }
-  if (k + 1 == most_ || residual_ <= accuracy * largest_) done_ = true;
+  if (!done_ && (k + 1 == most_ || residual_ <= accuracy * largest_)) {
+    largest_ = largest_eigenvalue(alpha_, beta_, largest_);
+    residual_ = beta * last_component(alpha_, beta_, largest_);
+    done_ = true;
+  }
   if (done_) return;
   beta_.push_back(beta);
   for (int64_t i = 0; i < p_; ++i) basis_.push_back(image[i] / beta);

@@ -1,7 +1,6 @@
 // The largest eigenvalue of the loss's Hessian, which says which learning rates converge.
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "fit/problem.hpp"
@@ -12,9 +11,13 @@ namespace gdcore {
 template <class T>
 class Spectrum {
  public:
-  // A quadratic, if there is one, stands for the rows: they are not read.
-  explicit Spectrum(const Problem<T>& problem,
-                    std::optional<Quadratic<T>> quadratic = std::nullopt);
+  Spectrum() = default;
+  explicit Spectrum(const Problem<T>& problem, const Quadratic<T>* quadratic = nullptr) {
+    restart(problem, quadratic);
+  }
+  // A quadratic, if there is one, stands for the rows: they are not read. Memory of an earlier
+  // problem is used again.
+  void restart(const Problem<T>& problem, const Quadratic<T>* quadratic);
 
   // True when done; otherwise call again.
   bool advance(double seconds);
@@ -28,14 +31,17 @@ class Spectrum {
   }  // an eigenvalue lies within this of it
 
  private:
+  void begin_anywhere();
   void step();
 
-  Problem<T> problem_;
-  int64_t targets_, p_ = 0, most_ = 0;
-  std::optional<Quadratic<T>> quadratic_;
+  Problem<T> problem_{};
+  int64_t targets_ = 0, p_ = 0, most_ = 0;
+  bool on_quadratic_ = false;
+  Quadratic<T> quadratic_;
   Pass<T> pass_;
   std::vector<T> direction_;
-  std::vector<double> basis_;  // (steps, p), orthonormal rows
+  std::vector<double> start_, image_;  // (p)
+  std::vector<double> basis_;          // (steps, p), orthonormal rows
   std::vector<double> alpha_, beta_;
   int exponent_ = 0;  // alpha_, beta_ and what follows from them are scaled by 2^-exponent
   double scale_ = 0, largest_ = 0, residual_ = 0;

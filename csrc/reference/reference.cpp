@@ -293,7 +293,7 @@ void each_thread(int64_t, int64_t, void (*body)(void*), void* context) { body(co
 template <class T>
 const Device<T>& reference_device() {
   static constexpr Device<T> table{matmul<T>,    mse<T>, linear<T>, linear_each<T>, moments<T>,
-                                   quadratic<T>, sgd<T>, nullptr,   each_thread};
+                                   quadratic<T>, sgd<T>, nullptr,   nullptr,        each_thread};
   return table;
 }
 template const Device<float>& reference_device<float>();

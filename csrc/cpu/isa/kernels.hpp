@@ -38,7 +38,8 @@
                                                                        widen<T>,                  \
                                                                        products<T>,               \
                                                                        quadratic<T>,              \
-                                                                       quadratic_lanes<T>,        \
+                                                                       descent_lanes<T>,          \
+                                                                       moments_lanes<T>,          \
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \
                                                                        __VA_ARGS__};

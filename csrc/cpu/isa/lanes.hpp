@@ -1,4 +1,4 @@
-// Descents on several quadratics at a time, a problem in each lane.
+// Several problems at a time, a problem in each lane.
 #pragma once
 
 #include "moments.hpp"
@@ -8,7 +8,8 @@
 
 namespace {
 
-constexpr int LANES = gdcore::QuadraticLanes<float>::lanes;
+constexpr int LANES = gdcore::lanes;
+constexpr int CHAINS_OF_ROWS = 16;  // of up to 4 features: see chains_of
 
 // A number in each lane, as a vector of whatever registers it takes; and what each is, yes or no.
 template <class T>
@@ -53,6 +54,22 @@ inline eight<double> sqrt_lanes(eight<double> x) {
   return r;
 }
 
+// The same answers about numbers of another size.
+template <class Bits>
+inline Answers answers(Bits yes) {
+#if GDCORE_VECTOR_BYTES == 64
+  if constexpr (sizeof(Bits) == 32) return (Answers)_mm512_maskz_cvtepi32_epi64(-1, (__m256i)yes);
+#endif
+  return __builtin_convertvector(yes, Answers);
+}
+template <class Bits>
+inline Bits bits_of(Answers yes) {
+#if GDCORE_VECTOR_BYTES == 64
+  if constexpr (sizeof(Bits) == 32) return (Bits)_mm512_maskz_cvtepi64_epi32(-1, (__m512i)yes);
+#endif
+  return __builtin_convertvector(yes, Bits);
+}
+
 inline unsigned mask_of(Answers yes) {
 #if GDCORE_VECTOR_BYTES == 64
   return _mm512_movepi64_mask((__m512i)yes);
@@ -63,34 +80,88 @@ inline unsigned mask_of(Answers yes) {
 #endif
 }
 
+// The lanes from `at` on that one vector holds, in double.
 template <class T>
-inline Answers changed(eight<T> a, eight<T> b) {
-  typedef decltype(a == b) Bits;
-  return __builtin_convertvector((Bits)a != (Bits)b, Answers);
+inline vec<double> wide_part(const eight<T>& v, int at) {
+  if constexpr (W<double> == LANES) return widened<T>(v);
+  return load_wide(reinterpret_cast<const T*>(&v) + at);
+}
+template <class T>
+inline void put_part(eight<T>& v, int at, vec<double> x) {
+  if constexpr (W<double> == LANES)
+    v = narrowed<T>(x);
+  else
+    store_narrow(reinterpret_cast<T*>(&v) + at, x);
 }
 
-// What one epoch knows before its step.
-template <class T>
-struct LaneEpoch {
-  alignas(64) T gradient[gdcore::most_lane_params][LANES];
-  alignas(64) T loss[LANES];
-  alignas(64) double norm[LANES];
+// Where the descents are, and what the epoch they are in finds there. P parameters, or any number
+// if P is 0.
+template <class T, int P>
+struct LanePoint {
+  static constexpr int most = P ? P : gdcore::most_lane_params;
+  eight<T> w[most], previous[most], gradient[most];
+  eight<T> loss, first_loss, last_loss;
+  eight<double> squares;  // of the gradient's norm
+  eight<double> first_norm;
+  Answers moving, moved;
 };
 
-// Sums, loss, gradient and its norm, W lanes from `at` on.
-template <class T>
-inline void evaluate_lanes(const gdcore::QuadraticLanes<T>& q, int at, LaneEpoch<T>& out) {
+template <class T, int P>
+inline index_t size_of(const gdcore::DescentLanes<T>& q) {
+  return P ? P : q.p;
+}
+
+template <class T, int P>
+inline void load_point(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  for (index_t a = 0; a < size_of<T, P>(q); ++a) {
+    x.w[a] = all_lanes(q.w + a * LANES);
+    x.previous[a] = all_lanes(q.previous + a * LANES);
+  }
+  x.first_loss = all_lanes(q.first_loss);
+  x.last_loss = all_lanes(q.last_loss);
+  x.first_norm = all_lanes(q.first_norm);
+  x.moving = all_lanes(q.moving);
+  x.moved = all_lanes(q.moved);
+}
+
+template <class T, int P>
+inline void store_point(const gdcore::DescentLanes<T>& q, const LanePoint<T, P>& x) {
+  for (index_t a = 0; a < size_of<T, P>(q); ++a) {
+    put_lanes(q.w + a * LANES, x.w[a]);
+    put_lanes(q.previous + a * LANES, x.previous[a]);
+  }
+  put_lanes(q.first_loss, x.first_loss);
+  put_lanes(q.last_loss, x.last_loss);
+  put_lanes(q.first_norm, x.first_norm);
+  put_lanes(q.moving, x.moving);
+  put_lanes(q.moved, x.moved);
+}
+
+// From half of the squared error's derivative by parameter a: the gradient's entry, and its part of
+// the norm's square. W lanes from `at` on.
+template <class T, int P>
+inline void put_gradient(const gdcore::DescentLanes<T>& q, int at, index_t a, vec<double> half,
+                         vec<double>& norm, LanePoint<T, P>& x) {
+  put_part<T>(x.gradient[a], at, load(q.factor + at) * half);
+  const vec<double> entry =
+      wide_part<T>(x.gradient[a], at) + load(q.decay + at) * wide_part<T>(x.w[a], at);
+  norm += entry * entry;
+}
+
+template <class T, int P>
+inline void evaluate_quadratics(const gdcore::DescentLanes<T>& q, int at, LanePoint<T, P>& x) {
   typedef vec<double> D;
   typedef typename SumOf<T, D>::type Sum;
-  const index_t p = q.p, low_G = p * p * LANES, low_c = p * LANES;
-  D w[gdcore::most_lane_params];
-  for (index_t b = 0; b < p; ++b) w[b] = load_wide(q.w + b * LANES + at);
+  const index_t p = size_of<T, P>(q), low_G = p * p * LANES, low_c = p * LANES;
+  D w[LanePoint<T, P>::most], norm = {};
+#pragma GCC unroll 8
+  for (index_t b = 0; b < p; ++b) w[b] = wide_part<T>(x.w[b], at);
   Sum squares;
   read(squares, q.s + at, LANES);
-  const D factor = load(q.factor + at), decay = load(q.decay + at);
-  D norm = {};
+#pragma GCC unroll 8
   for (index_t a = 0; a < p; ++a) {
     Sum sum = {}, g, c;
+#pragma GCC unroll 8
     for (index_t b = 0; b < p; ++b) {
       read(g, q.G + (b * p + a) * LANES + at, low_G);
       sum = add_product(sum, g, w[b]);
@@ -98,82 +169,224 @@ inline void evaluate_lanes(const gdcore::QuadraticLanes<T>& q, int at, LaneEpoch
     read(c, q.c + a * LANES + at, low_c);
     g = subtract(sum, c);
     squares = add_product(squares, subtract(g, c), w[a]);
-    store_narrow(&out.gradient[a][at], factor * value(g));
-    const D entry = load_wide(&out.gradient[a][at]) + decay * w[a];
-    norm += entry * entry;
+    put_gradient(q, at, a, value(g), norm, x);
   }
   D total = value(squares);
   total = total < D{} ? D{} : total;
-  store_narrow(&out.loss[at], total / load(q.divisor + at));
-  store(&out.norm[at], norm);
+  put_part<T>(x.loss, at, total / load(q.divisor + at));
+  put_part<double>(x.squares, at, norm);
+}
+
+template <class T, int P>
+inline void evaluate(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  for (int at = 0; at < LANES; at += W<double>) evaluate_quadratics(q, at, x);
+}
+
+// Sums over rows of D features, in the order of the contract: of r times each feature, of r, and of
+// r squared, r the residual.
+template <class T, int D, int P>
+inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
+                     eight<T> (&sums)[CHAINS_OF_ROWS][D + 2]) {
+  typedef decltype(eight<T>{} == eight<T>{}) Bits;
+  constexpr int terms = D > 2 ? 4 : D;  // lanes of the sum that makes a prediction
+  const eight<T> zero = {};
+  const Bits n = bits_of<Bits>(all_lanes(rows.n));
+  for (index_t chain = 0; chain < CHAINS_OF_ROWS; ++chain) {
+    eight<T> sum[D + 2] = {};
+    for (index_t i = chain; i < rows.most; i += CHAINS_OF_ROWS) {
+      eight<T> feature[D], term[terms] = {};
+#pragma GCC unroll 4
+      for (int j = 0; j < D; ++j) {
+        feature[j] = all_lanes(rows.X + (i * D + j) * LANES);
+        term[j] = fma_lanes<T>(feature[j], x.w[j], zero);
+      }
+#pragma GCC unroll 2
+      for (int h = terms / 2; h > 0; h /= 2)
+        for (int j = 0; j < h; ++j) term[j] += term[j + h];
+      eight<T> r = term[0];
+      if (P > D) r += x.w[P - 1];
+      r -= all_lanes(rows.y + i * LANES);
+      if (i >= rows.fewest) r = Bits{} + static_cast<int>(i) < n ? r : zero;
+#pragma GCC unroll 4
+      for (int j = 0; j < D; ++j) sum[j] = fma_lanes<T>(r, feature[j], sum[j]);
+      sum[D] += r;
+      sum[D + 1] = fma_lanes<T>(r, r, sum[D + 1]);
+    }
+    for (int j = 0; j < D + 2; ++j) sums[chain][j] = sum[j];
+  }
+  for (int h = CHAINS_OF_ROWS / 2; h > 0; h /= 2)
+    for (int i = 0; i < h; ++i)
+      for (int j = 0; j < D + 2; ++j) sums[i][j] += sums[i + h][j];
+}
+
+template <class T, int D, int P>
+inline void evaluate_rows(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  eight<T> sums[CHAINS_OF_ROWS][D + 2];
+  sum_rows<T, D, P>(q.rows, x, sums);
+  for (int at = 0; at < LANES; at += W<double>) {
+    vec<double> norm = {};
+    for (int a = 0; a < P; ++a) put_gradient(q, at, a, wide_part<T>(sums[0][a], at), norm, x);
+    put_part<T>(x.loss, at, wide_part<T>(sums[0][D + 1], at) / load(q.divisor + at));
+    put_part<double>(x.squares, at, norm);
+  }
 }
 
 // Lanes that an ordinary epoch may not serve: an end, or a number out of the ordinary.
-template <class T>
-inline unsigned ending_lanes(const gdcore::QuadraticLanes<T>& q, LaneEpoch<T>& e) {
-  const eight<double> squares = all_lanes(e.norm), tol = all_lanes(q.tol);
-  const eight<T> loss = all_lanes(e.loss);
-  const Answers usual = __builtin_convertvector(loss - loss == 0, Answers) &
-                        (squares - squares == 0) & (squares > 1e-200);
-  const eight<double> norm = sqrt_lanes(usual ? squares : squares * 0 + 1);
-  const eight<double> known = all_lanes(q.first_norm), first = known < 0 ? norm : known;
-  const Answers small = norm <= tol * first, still = ~all_lanes(q.moved);
-  Answers ends = ~usual | ((tol >= 0) & (small | still));
-  if (q.stop_on_equal_loss)
-    ends |= __builtin_convertvector(loss == all_lanes(q.last_loss), Answers);
-  put_lanes(e.norm, norm);
+template <class T, int P>
+inline unsigned ending_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  const Answers usual =
+      answers(x.loss - x.loss == 0) & (x.squares - x.squares == 0) & (x.squares > 1e-200);
+  const Answers first = x.first_norm < 0;
+  if (__builtin_expect(mask_of(first & usual) != 0, 0)) {
+    typedef decltype(eight<T>{} == eight<T>{}) Choice;
+    const Answers now = first & usual;
+    x.first_norm = now ? sqrt_lanes(usual ? x.squares : x.squares * 0 + 1) : x.first_norm;
+    x.first_loss = bits_of<Choice>(now) ? x.loss : x.first_loss;
+  }
+  const eight<double> tol = all_lanes(q.tol), small = tol * x.first_norm;
+  Answers ends = ~usual | ((tol >= 0) & ~x.moved);
+  // A root takes as long as all the rest, so only where the squares leave a doubt.
+  if (mask_of((tol >= 0) & (x.squares <= small * small * (1 + 0x1p-40) + 1e-200)) & q.active)
+    ends |= (tol >= 0) & (sqrt_lanes(usual ? x.squares : x.squares * 0 + 1) <= small);
+  if (q.stop_on_equal_loss) ends |= answers(x.loss == x.last_loss);
   return mask_of(ends) & q.active;
 }
 
-template <class T>
-inline void step_lanes(const gdcore::QuadraticLanes<T>& q, const LaneEpoch<T>& e) {
-  typedef decltype(eight<T>{} == eight<T>{}) Choice;
-  const eight<T> decay = __builtin_convertvector(all_lanes(q.decay), eight<T>),
-                 down = -__builtin_convertvector(all_lanes(q.lr), eight<T>);
-  const Choice moving = __builtin_convertvector(all_lanes(q.moving), Choice);
-  const Choice decays = __builtin_convertvector(all_lanes(q.decay) != 0, Choice);
-  Answers moved = {};
-  for (index_t a = 0; a < q.p; ++a) {
-    const eight<T> w = all_lanes(q.w + a * LANES);
-    eight<T> g = all_lanes(e.gradient[a]);
-    g = decays ? fma_lanes<T>(decay, w, g) : g;
+template <class T, int P>
+inline void step_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  typedef decltype(eight<T>{} == eight<T>{}) Bits;
+  eight<T> decay, down;
+  for (int at = 0; at < LANES; at += W<double>) {
+    put_part<T>(decay, at, load(q.decay + at));
+    put_part<T>(down, at, -load(q.lr + at));
+  }
+  const Bits moving = bits_of<Bits>(x.moving);
+  const Bits decays = bits_of<Bits>(all_lanes(q.decay) != 0);
+  Bits changed = {};
+  for (index_t a = 0; a < size_of<T, P>(q); ++a) {
+    const eight<T> w = x.w[a];
+    eight<T> g = decays ? fma_lanes<T>(decay, w, x.gradient[a]) : x.gradient[a];
     if (q.has_momentum) {
       const eight<T> v = all_lanes(q.velocity + a * LANES);
       const eight<T> zero = {}, momentum = zero + q.momentum, damped = zero + q.damped;
       const eight<T> next = moving ? fma_lanes<T>(damped, g, momentum * v) : g;
-      moved |= changed<T>(next, v);
+      changed |= (Bits)next ^ (Bits)v;
       put_lanes(q.velocity + a * LANES, next);
       g = q.nesterov ? fma_lanes<T>(momentum, next, g) : next;
     }
-    const eight<T> after = fma_lanes<T>(down, g, w);
-    moved |= changed<T>(after, w);
-    put_lanes(q.previous + a * LANES, w);
-    put_lanes(q.w + a * LANES, after);
+    x.previous[a] = w;
+    x.w[a] = fma_lanes<T>(down, g, w);
+    changed |= (Bits)x.w[a] ^ (Bits)w;
   }
-  if (q.has_momentum) moved |= ~all_lanes(q.moving);
-  const eight<double> known = all_lanes(q.first_norm);
-  const Answers first = known < 0;
-  const eight<T> loss = all_lanes(e.loss);
-  put_lanes(q.first_norm, first ? all_lanes(e.norm) : known);
-  put_lanes(q.first_loss, __builtin_convertvector(first, Choice) ? loss : all_lanes(q.first_loss));
-  put_lanes(q.last_loss, loss);
-  put_lanes(q.moved, moved);
-  if (q.has_momentum) put_lanes(q.moving, ~Answers{});
+  x.moved = answers(changed != 0);
+  if (q.has_momentum) {
+    x.moved |= ~x.moving;
+    x.moving = ~Answers{};
+  }
+  x.last_loss = x.loss;
+}
+
+// D: features of the rows, or 0 on quadratics.
+template <class T, int P, int D>
+int64_t run_lanes(const gdcore::DescentLanes<T>& given, int64_t epochs, unsigned* ending) {
+  const gdcore::DescentLanes<T> q = given;
+  LanePoint<T, P> x;
+  load_point(q, x);
+  int64_t epoch = 0;
+  for (*ending = 0; epoch < epochs; ++epoch) {
+    if constexpr (D > 0)
+      evaluate_rows<T, D>(q, x);
+    else
+      evaluate(q, x);
+    const eight<double> first_norm = x.first_norm;
+    const eight<T> first_loss = x.first_loss;
+    *ending = ending_lanes(q, x);
+    if (*ending) {  // Descent begins this epoch again
+      x.first_norm = first_norm;
+      x.first_loss = first_loss;
+      break;
+    }
+    step_lanes(q, x);
+    if (q.losses) put_lanes(q.losses + epoch * LANES, x.last_loss);
+  }
+  store_point(q, x);
+  return epoch;
+}
+
+template <class T, int D>
+int64_t run_on_rows(const gdcore::DescentLanes<T>& q, int64_t epochs, unsigned* ending) {
+  return q.p > D ? run_lanes<T, D + 1, D>(q, epochs, ending)
+                 : run_lanes<T, D, D>(q, epochs, ending);
 }
 
 template <class T>
-int64_t quadratic_lanes(const gdcore::QuadraticLanes<T>& given, int64_t epochs, unsigned* ending) {
-  const gdcore::QuadraticLanes<T> q = given;
-  LaneEpoch<T> e;
-  *ending = 0;
-  for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-    for (int at = 0; at < LANES; at += W<double>) evaluate_lanes(q, at, e);
-    *ending = ending_lanes(q, e);
-    if (*ending) return epoch;
-    step_lanes(q, e);
-    if (q.losses) put_lanes(q.losses + epoch * LANES, all_lanes(e.loss));
+int64_t descent_lanes(const gdcore::DescentLanes<T>& q, int64_t epochs, unsigned* ending) {
+  if (q.on_rows) {
+    switch (q.rows.d) {
+      case 1: return run_on_rows<T, 1>(q, epochs, ending);
+      case 2: return run_on_rows<T, 2>(q, epochs, ending);
+      case 3: return run_on_rows<T, 3>(q, epochs, ending);
+      default: return run_on_rows<T, 4>(q, epochs, ending);
+    }
   }
-  return epochs;
+  switch (q.p) {
+    case 1: return run_lanes<T, 1, 0>(q, epochs, ending);
+    case 2: return run_lanes<T, 2, 0>(q, epochs, ending);
+    case 3: return run_lanes<T, 3, 0>(q, epochs, ending);
+    case 4: return run_lanes<T, 4, 0>(q, epochs, ending);
+    case 5: return run_lanes<T, 5, 0>(q, epochs, ending);
+    case 6: return run_lanes<T, 6, 0>(q, epochs, ending);
+    default: return run_lanes<T, 0, 0>(q, epochs, ending);
+  }
+}
+
+// ---- Second moments ----
+
+constexpr int MOMENTS_TILE = 3;
+
+// Column a of [X 1 y] in row 0; there are d + 2 of them, the last as often as asked.
+template <class T>
+inline const T* lane_column(const gdcore::LaneRows<T>& rows, index_t a, index_t& step) {
+  step = a < rows.d ? rows.d * LANES : LANES;
+  return a < rows.d ? rows.X + a * LANES : a == rows.d ? rows.ones : rows.y;
+}
+
+template <class T>
+inline void moments_tile(const gdcore::LaneMoments<T>& q, index_t a, index_t b, int at) {
+  typedef typename SumOf<T, vec<double>>::type Sum;
+  constexpr int N = MOMENTS_TILE;
+  const T *left[N], *right[N];
+  index_t left_step[N], right_step[N];
+#pragma GCC unroll 3
+  for (int r = 0; r < N; ++r) {
+    left[r] = lane_column(q.rows, a + r, left_step[r]) + at;
+    right[r] = lane_column(q.rows, b + r, right_step[r]) + at;
+  }
+  Sum sum[N][N] = {};
+  for (index_t i = 0; i < q.rows.most; ++i) {
+    vec<double> y[N];
+#pragma GCC unroll 3
+    for (int c = 0; c < N; ++c) y[c] = load_wide(right[c] + i * right_step[c]);
+#pragma GCC unroll 3
+    for (int r = 0; r < N; ++r) {
+      const vec<double> x = load_wide(left[r] + i * left_step[r]);
+#pragma GCC unroll 3
+      for (int c = 0; c < N; ++c) sum[r][c] = add_product(sum[r][c], x, y[c]);
+    }
+  }
+#pragma GCC unroll 3
+  for (int r = 0; r < N; ++r)
+#pragma GCC unroll 3
+    for (int c = 0; c < N; ++c)
+      write(q.out + ((a + r) * q.side + b + c) * LANES + at, q.low, sum[r][c]);
+}
+
+template <class T>
+void moments_lanes(const gdcore::LaneMoments<T>& given) {
+  const gdcore::LaneMoments<T> q = given;
+  for (int at = 0; at < LANES; at += W<double>)
+    for (index_t a = 0; a < q.rows.d + 2; a += MOMENTS_TILE)
+      for (index_t b = a; b < q.rows.d + 2; b += MOMENTS_TILE) moments_tile(q, a, b, at);
 }
 
 }  // namespace

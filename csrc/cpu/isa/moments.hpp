@@ -185,19 +185,39 @@ void products(const gdcore::ProductsArgs& x) {
   }
 }
 
+// As many numbers of type T as a vector of doubles has.
 template <class T>
-inline vec<double> load_wide(const T* p) {
-  typedef T narrow
+struct AsManyOf {
+  typedef T type __attribute__((vector_size(W<double> * sizeof(T))));
+  typedef T loose
       __attribute__((vector_size(W<double> * sizeof(T)), aligned(alignof(T)), may_alias));
-  return __builtin_convertvector(*reinterpret_cast<const narrow*>(p), vec<double>);
+};
+template <class T>
+using as_many = typename AsManyOf<T>::type;
+
+// gcc 12 converts half a vector of 64 bytes at a time, and warns of intrinsics without a mask.
+template <class T>
+inline vec<double> widened(as_many<T> x) {
+#if GDCORE_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) return (vec<double>)_mm512_maskz_cvtps_pd(-1, (__m256)x);
+#endif
+  return __builtin_convertvector(x, vec<double>);
+}
+template <class T>
+inline as_many<T> narrowed(vec<double> x) {
+#if GDCORE_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4) return (as_many<T>)_mm512_maskz_cvtpd_ps(-1, (__m512d)x);
+#endif
+  return __builtin_convertvector(x, as_many<T>);
 }
 
 template <class T>
-inline void store_narrow(T* p, vec<double> v) {
-  typedef T narrow
-      __attribute__((vector_size(W<double> * sizeof(T)), aligned(alignof(T)), may_alias));
-  typedef T exact __attribute__((vector_size(W<double> * sizeof(T))));
-  *reinterpret_cast<narrow*>(p) = __builtin_convertvector(v, exact);
+inline vec<double> load_wide(const T* p) {
+  return widened<T>(*reinterpret_cast<const typename AsManyOf<T>::loose*>(p));
+}
+template <class T>
+inline void store_narrow(T* p, vec<double> x) {
+  *reinterpret_cast<typename AsManyOf<T>::loose*>(p) = narrowed<T>(x);
 }
 
 // Left to itself the compiler turns the short loops below into vector code for long ones.

@@ -135,8 +135,9 @@ struct IsaTable {
   void (*products)(const ProductsArgs& x);
 
   double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
-  std::int64_t (*quadratic_lanes)(const QuadraticLanes<T>& lanes, std::int64_t epochs,
-                                  unsigned* ending);
+  std::int64_t (*descent_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
+                                unsigned* ending);
+  void (*moments_lanes)(const LaneMoments<T>& lanes);
 
   // The machine's limits. A round of probe_fma is fma_at_once products and sums, x * factor + term;
   // the others, in the table of float alone, take n a multiple of 256, and memory aligned to 64
