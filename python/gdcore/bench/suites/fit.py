@@ -207,7 +207,6 @@ def _times(X: Array, size: Array) -> Array:
 
 FULL = (
     Equation(10_000),
-    FullBatch(1, 1, 10_000),
     FullBatch(7500, 2, 1000),
     FullBatch(7500, 2, 1000, "gram"),
     FullBatch(1_000_000, 8, 30),
