@@ -1,17 +1,38 @@
-"""Put the tables of bench/results/bench.json where README.md and docs/performance.md have marks.
+"""Put the tables of bench/results where README.md and docs/performance.md have marks.
 
-A mark is a pair of comments, ``<!-- bench: NAME -->`` and ``<!-- end -->``; NAME is ``scores`` or a
-suite.
+A mark is a pair of comments, ``<!-- bench: NAME -->`` and ``<!-- end -->``; NAME is ``scores``,
+``targets``, ``large`` or a suite.
 """
 
+import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from gdcore.bench.report import Report, Row
+from gdcore.bench.case import Work
+from gdcore.bench.report import Key, Report, Row
 
 ROOT = Path(__file__).parent.parent
 REPORT = Report.from_json((ROOT / "bench/results/bench.json").read_text())
+MILLION = ROOT / "bench/results/million.json"  # of a run of its own, which takes long
+LARGE: dict[str, Any] = json.loads((ROOT / "bench/results/large.json").read_text())
 MARK = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+MANY = "10,000 of 64 4, 100 epochs"
+GROUPS = "1,000,000 groups of 5 to 100 4"
+ROLLING = "10,000 4, windows of 250"
+RACES = [  # work, a case of the suite fit, the peer, times as long as gdcore that it should take
+    ("10 000 problems of 64 x 4, 100 epochs", f"{MANY}, gram", "torch", 100),
+    ("", f"{MANY}, gram", "torch-solve", 1),
+    ("the same by `stream`", MANY, "torch", 40),
+    ("1 000 000 groups of 5 to 100 rows, d = 4", GROUPS, "polars-ols", 20),
+    ("", GROUPS, "polars-ds", 20),
+    ("", GROUPS, "sklearn", 500),
+    ("windows of 250 of 10 000 rows, d = 4", ROLLING, "statsmodels", 1),
+    ("7500 x 2, 1000 epochs, `gram`", "7,500 2, 1,000 epochs, gram", "torch", 1000),
+    ("x + 1 = 3, 10 000 steps, `stream`", "x + 1 = 3, 10,000 steps", "torch", 2000),
+]
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:
@@ -38,30 +59,151 @@ def scores() -> str:
 
 
 def suite(name: str) -> str:
-    """Percent of the machine's limit, and each library's ratio, case by case."""
-    races = [
-        (key, {row.library: row for row in rows})
-        for key, rows in REPORT.races()
-        if key.suite == name
-    ]
-    libraries = list(dict.fromkeys(each for _, rows in races for each in rows if each != "gdcore"))
+    """Percent of the machine's limit, and each library's ratio, case by case.
 
-    def cell(row: Row | None) -> str:
-        if row is None:
-            return ""
-        return f"{row.ratio.value:.2f}" if row.ratio else row.status
+    Cases that other libraries do have a table of their own.
+    """
+    blocks: dict[tuple[str, ...], list[tuple[Key, dict[str, Row]]]] = {}
+    for key, rows in REPORT.races():
+        if key.suite == name:
+            found = {row.library: row for row in rows}
+            blocks.setdefault(tuple(found), []).append((key, found))
 
-    lines = []
-    for key, rows in races:
-        ours = rows["gdcore"]
-        speed = f"{ours.gflops:.3g}", f"{ours.gbs:.3g}", f"{ours.percent:.0f} %"
-        others = (cell(rows.get(library)) for library in libraries)
-        lines.append([key.case, key.dtype, str(key.threads), *speed, *others])
-    return table(["case", "dtype", "threads", "GFLOP/s", "GB/s", "limit", *libraries], lines)
+    def cell(row: Row) -> str:
+        if not row.ratio:
+            return row.status
+        return f"{row.ratio.value:.2f}" + " *" * (row.share > 1)
 
+    def block(libraries: tuple[str, ...], races: list[tuple[Key, dict[str, Row]]]) -> str:
+        lines = []
+        for key, rows in races:
+            ours = rows["gdcore"]
+            speed = f"{ours.gflops:.3g}", f"{ours.gbs:.3g}", f"{ours.percent:.0f} %"
+            others = (cell(rows[each]) for each in libraries if each != "gdcore")
+            lines.append([key.case, key.dtype, str(key.threads), *speed, *others])
+        names = [each for each in libraries if each != "gdcore"]
+        return table(["case", "dtype", "threads", "GFLOP/s", "GB/s", "limit", *names], lines)
 
-for page in (ROOT / "README.md", ROOT / "docs/performance.md"):
-    text = page.read_text()
-    page.write_text(
-        MARK.sub(lambda m: m[1] + (scores() if m[2] == "scores" else suite(m[2])) + m[3], text)
+    text = "\n".join(block(*each) for each in blocks.items())
+    scaled = any(
+        row.share > 1 for races in blocks.values() for _, rows in races for row in rows.values()
     )
+    return text + "\n\\* timed on a part of the problems or epochs, and scaled.\n" * scaled
+
+
+def targets() -> str:
+    """What was asked for, and what was measured: float32, all threads."""
+    most = max(each.threads for each in REPORT.limits)
+    million = Report.from_json(MILLION.read_text()).rows if MILLION.exists() else []
+    rows = {
+        (row.case, row.library): row
+        for row in REPORT.rows + million
+        if row.suite == "fit" and (row.dtype, row.threads) == ("float32", most)
+    }
+    lines = [*_races(rows), *_limits(rows, most), *_large()]
+    return table(["work", "target", "measured", ""], lines)
+
+
+def _races(rows: dict[tuple[str, str], Row]) -> Iterator[list[str]]:
+    for work, case, peer, times in RACES:
+        row = rows.get((case, peer))
+        asked = f"≥ {times} x {peer}" if times > 1 else f"faster than {peer}"
+        if row is None or row.ratio is None:
+            yield [work, asked, row.status if row else "not measured", ""]
+            continue
+        value, low, high, _ = row.ratio
+        scaled = f", on 1/{row.share} of it" * (row.share > 1)
+        measured = f"{_times(value)} ({_times(low)} to {_times(high)}{scaled})"
+        yield [work, asked, measured, _met(low >= times, high < times)]
+
+
+def _limits(rows: dict[tuple[str, str], Row], threads: int) -> Iterator[list[str]]:
+    limits = REPORT.limits_of(threads)
+    assert limits is not None
+
+    def line(work: str, case: str, asked: str, measure: Callable[[Row], tuple[str, bool]]) -> Any:
+        row = rows.get((case, "gdcore"))
+        if row is None or not row.rounds:
+            return [work, asked, "not measured", ""]
+        measured, met = measure(row)
+        return [work, asked, measured, _met(met)]
+
+    def reads(row: Row) -> tuple[str, bool]:
+        seconds, level = limits.moving(Work(0, row.bytes, 0, row.bytes))
+        times = row.seconds / seconds
+        return f"{times:.2f} x (of {level})", times <= 1.5
+
+    def peak(row: Row) -> tuple[str, bool]:
+        share = 100 * 1e9 * row.gflops / limits.peak["float64"]
+        return f"{share:.0f} %", share >= 70
+
+    case = "1,000,000 8, 1,000 epochs, gram"
+    yield line("1 000 000 x 8, 1000 epochs, `gram`", case, "≤ 1.5 x one read of X", reads)
+    case = "1,000,000 64, 10 epochs, gram"
+    yield line("1 000 000 x 64, `gram`, the whole call", case, "≥ 70 % of the float64 peak", peak)
+
+
+def _large() -> Iterator[list[str]]:
+    where = f", {LARGE['gigabytes']:g} GB, d = 16"
+    for what, share in LARGE["shares"].items():
+        name, than = what.split(", beside ")
+        met = _met(share >= 0.8)
+        yield [f"{name}{where}", f"≥ 80 % of {than}", f"{100 * share:.0f} %", met]
+    for name in ("parquet", "memmap"):
+        peak = LARGE["files"][f"{name}_fit"]["peak_bytes"] / 1e6
+        met = _met(peak <= 500)
+        yield [
+            "" if name == "memmap" else "their memory",
+            f"{name} ≤ 500 MB",
+            f"{peak:.0f} MB",
+            met,
+        ]
+    for name in ("4 000 000 x 64, gram", "500 000 of 64 x 4, gram"):
+        ratio = LARGE["memory"][name]["ratio"]
+        yield [f"memory of {name}", "≤ 1.05 x the input", f"{ratio:.3f} x", _met(ratio <= 1.05)]
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} x" if ratio >= 100 else f"{ratio:.3g} x"
+
+
+def _met(met: bool, missed: bool = True) -> str:
+    """Return what became of a target; the noise of races may leave that open."""
+    return "met" if met else "**missed**" if missed else "within the noise"
+
+
+def large() -> str:
+    """Time and memory of fits of files, and memory of fits of arrays."""
+    files = [
+        [
+            name.replace("_", ", "),
+            f"{found['seconds']:.2f} s",
+            f"{found['peak_bytes'] / 1e6:.0f} MB",
+        ]
+        for name, found in LARGE["files"].items()
+    ]
+    memory = [
+        [name, f"{found['input_bytes'] / 1e6:.0f} MB", f"{found['ratio']:.3f} x"]
+        for name, found in LARGE["memory"].items()
+    ]
+    return (
+        table([f"{LARGE['gigabytes']:g} GB in a file", "time", "memory above the import's"], files)
+        + "\n"
+        + table(["fit of arrays", "input", "peak memory, of the input"], memory)
+    )
+
+
+TABLES = {"scores": scores, "targets": targets, "large": large}
+
+
+def main() -> None:
+    """Fill the marks."""
+    for page in (ROOT / "README.md", ROOT / "docs/performance.md"):
+        text = page.read_text()
+        page.write_text(
+            MARK.sub(lambda m: m[1] + TABLES.get(m[2], lambda: suite(m[2]))() + m[3], text)
+        )
+
+
+if __name__ == "__main__":
+    main()

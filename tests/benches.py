@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gdcore.bench import race, suites
-from gdcore.bench.suites.fit import FullBatch, MiniBatch
+from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.many import Groups, Rolling, Stack
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
 from gdcore.bench.suites.operands import Operands
@@ -25,7 +26,16 @@ TINY = {
         Operands("broadcast", Matmul(2, 3, 1, 4)),
         Operands("transposed", Gradient(2, 50)),
     ),
-    "fit": (FullBatch(1, 1, 5), MiniBatch(8000, 4, 20)),
+    "fit": (
+        Equation(9),
+        FullBatch(1, 1, 5),
+        FullBatch(50, 3, 5, "gram"),
+        MiniBatch(8000, 4, 20),
+        Stack(100, 16, 2, 5),
+        Stack(100, 16, 2, 5, "gram"),
+        Groups(200, 2),
+        Rolling(60, 2, 30),
+    ),
 }
 CASES = [case for cases in TINY.values() for case in cases]
 BAD = """

@@ -84,7 +84,9 @@ def test_the_exit_code_tells_of_a_wrong_gdcore(command, monkeypatch, status, par
         (["mm"], "there is no suite 'mm'; choose from matmul, mse, gradient, operands, fit, all."),
         (
             ["--against", "numpy,x"],
-            "there is no peer 'x'; choose from numpy, torch, jax, sklearn, contiguous.",
+            "there is no peer 'x'; choose from gdcore, numpy, torch, torch-vmap, torch-solve, "
+            "torch-lstsq, jax, scipy, sklearn, polars-ols, polars-ds, statsmodels, contiguous, "
+            "exact.",
         ),
         (["--dtype", "int8"], "there is no dtype 'int8'; choose from float32, float64."),
         (["--threads", "two"], "--threads must be whole numbers such as 1,2, not 'two'."),
@@ -103,4 +105,4 @@ def test_mistakes(command, args, message):
 
 def test_peers_of_the_environment(command, peers, monkeypatch):
     monkeypatch.setenv("GDCORE_BENCH_PEERS", str(peers))
-    assert "sklearn, contiguous, absent, bad." in command("--against", "x").stderr
+    assert "contiguous, exact, absent, bad." in command("--against", "x").stderr

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from benches import CASES, TINY, tiny, write_peers
-from gdcore.bench import Report, Verdict, crew, race, run
+from gdcore.bench import Report, Verdict, crew, race, run, suites
 from gdcore.bench.check import as_arrays, exactly, find_fault
-from gdcore.bench.libraries import Unsupported, find_peers, open_library
+from gdcore.bench.libraries import Unsupported, find_peers, open_library, solves
+from gdcore.bench.libraries.numpy import Numpy
+from gdcore.bench.suites.many import Stack
 
 HUNG = """
 import os, signal, time
@@ -29,6 +31,11 @@ def gradient(X, y, w):
 def matmul(a, b):
     return a @ b
 """
+MODULES = {
+    "exact": (),
+    "polars-ols": ("polars", "polars_ols"),
+    "polars-ds": ("polars", "polars_ds"),
+}
 DRIFTING = """
 import numpy as np
 
@@ -49,6 +56,17 @@ def gradient(X, y, w):
 
 def matmul(a, b):
     return np.nextafter(a @ b, 9).astype(a.dtype)
+"""
+SOLVER = """
+import numpy as np
+
+solves = ("fit_stack",)
+
+def fit_stack(X, y, lr):
+    {text}
+    A = np.concatenate([X, np.ones_like(X[..., :1])], -1)
+    w = np.array([np.linalg.lstsq(a, b)[0] for a, b in zip(A, y)])
+    return w[:, :-1], w[:, -1]
 """
 PEER = """
 #include <stdint.h>
@@ -103,7 +121,8 @@ class TestRun:
     def test_numpy_is_timed_everywhere(self, report):
         for library in ("gdcore", "numpy"):
             found = rows(report, library=library)
-            assert len(found) == len(CASES) * 2
+            does = [case for case in CASES if library == "gdcore" or hasattr(Numpy, case.job)]
+            assert len(found) == len(does) * 2
             for row in found:
                 assert row.status == "timed"
                 assert len(row.rounds) == 5
@@ -220,9 +239,11 @@ class TestRun:
             ),
             (
                 {"against": ["nunpy"]},
-                "there is no peer 'nunpy'; choose from numpy, torch, jax, skl",
+                "there is no peer 'nunpy'; choose from gdcore, numpy, torch, torch-vmap,",
             ),
             ({"dtypes": ["int8"]}, "there is no dtype 'int8'; choose from float32, float64."),
+            ({"suite": "mse", "large": True}, "the suite 'mse' has no large sizes; choose fit."),
+            ({"quick": True, "large": True}, "a run is either quick or large; choose one."),
             ({"timeout": 0}, "timeout is 0; give the seconds a library may take to answer."),
             ({"threads": [0]}, "cannot measure 0 threads: this process may run on"),
             ({"peers": "/no/such"}, "the folder of peers, /no/such, does not exist."),
@@ -251,6 +272,43 @@ class TestDrifting:
         assert row.rounds == ()
         assert row.ratio is None
         assert rows(drifted, suite=suite, library="gdcore")[0].status == "timed"
+
+
+class TestParts:
+    """A contestant that solves where others descend, and is so slow that it does a part."""
+
+    @pytest.fixture
+    def raced(self, tmp_path, monkeypatch):
+        ask = crew.Member.ask
+
+        def timed(member, method, *arguments):
+            answer = ask(member, method, *arguments)
+            return 1.0 if method == "round" else answer
+
+        def race_of(text, share=10):
+            (tmp_path / "gdcore_peer_solver.py").write_text(SOLVER.format(text=text))
+            monkeypatch.setattr(crew.Member, "ask", timed)
+            monkeypatch.setattr(Stack, "shares", {"solver": share})
+            monkeypatch.setattr(suites, "_QUICK", {"fit": (Stack(100, 16, 2, 5),)})
+            settings = {"threads": [1], "dtypes": ["float64"], "quick": True, "peers": tmp_path}
+            ours, theirs = run("fit", against=["solver"], **settings).rows
+            assert ours.status == "timed", ours.note
+            assert ours.rounds == (1.0,) * 5
+            return theirs
+
+        return race_of
+
+    def test_it_is_scaled(self, raced):
+        row = raced("assert len(X) == 10")
+        assert row.status == "timed", row.note
+        assert row.share == 10
+        assert row.rounds == (10.0,) * 5
+        assert row.ratio.value == 10
+
+    def test_it_is_checked(self, raced):
+        row = raced("y = y + 1e-9", share=1)
+        assert row.status == "wrong"
+        assert row.note.startswith("200 of 200 elements of the weights") or "intercept" in row.note
 
 
 class TestTimeout:
@@ -290,7 +348,7 @@ class TestTimeout:
         path = tmp_path / "gdcore_peer_hung.py"
         path.write_text(HUNG)
         with closing(crew.Member("hung", path, 1, timeout=np.inf)) as member:
-            assert member.opened()["suites"]
+            assert member.opened()["jobs"]
 
     def test_a_library_that_does_not_start_is_told(self, tmp_path):
         path = tmp_path / "gdcore_peer_hung.py"
@@ -328,26 +386,35 @@ class TestLibraries:
             library.matmul(case, *case.inputs("float64"))(1)
 
     @pytest.mark.parametrize(
-        "name", ["jax", "sklearn", pytest.param("torch", marks=pytest.mark.torch)]
+        "name",
+        [
+            *("jax", "scipy", "sklearn", "polars-ols", "polars-ds", "statsmodels", "exact"),
+            *(
+                pytest.param(name, marks=pytest.mark.torch)
+                for name in ("torch", "torch-vmap", "torch-solve", "torch-lstsq")
+            ),
+        ],
     )
     @pytest.mark.filterwarnings("ignore")
     def test_optional_libraries(self, name):
-        pytest.importorskip(name)
+        for module in MODULES.get(name, (name.partition("-")[0],)):
+            pytest.importorskip(module)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("JAX_ENABLE_X64", "1")
             library = open_library(name, None, 1)
         assert library.describe()["version"]
-        for case in CASES:
-            prepare = getattr(library, case.suite, None)
-            if prepare is None:
-                continue
+        done = [case for case in CASES if hasattr(library, case.job)]
+        assert done
+        for case in done:
+            prepare, solving = getattr(library, case.job), case.job in solves(library)
             inputs = case.inputs("float32")
             try:
                 library_run = prepare(case, *inputs)
             except Unsupported:
                 continue
-            assert find_fault(as_arrays(library_run(2)), case.expected(inputs)) is None
-            if whole := case.whole():
+            expected = case.solved(inputs) if solving else case.expected(inputs)
+            assert find_fault(as_arrays(library_run(2)), expected) is None
+            if (whole := case.whole()) and not solving:
                 inputs = whole.inputs("float32")
                 outputs = as_arrays(prepare(whole, *inputs)(1))
                 assert find_fault(outputs, exactly(whole.expected(inputs))) is None

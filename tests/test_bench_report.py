@@ -63,11 +63,25 @@ def test_json_round_trip(example):
     )
     assert tuple(found["rows"][-1]) == (
         *("suite", "case", "dtype", "threads", "library", "status", "note", "rounds"),
-        *("repeats", "flops", "bytes", "floor", "roof", "ratio"),
+        *("repeats", "share", "flops", "bytes", "floor", "roof", "ratio"),
         *("seconds", "gflops", "gbs", "percent"),
     )
     with pytest.raises(ValueError, match="schema"):
         Report.from_json('{"schema": 0}')
+
+
+def test_a_part_that_was_scaled_is_told(example):
+    example.rows.append(made("loop", 1.0, share=100))
+    for text in (str(example), example.to_html()):
+        assert "loop (1/100, scaled)" in text
+    assert Report.from_json(example.to_json()).rows[-1].share == 100
+
+
+def test_reports_without_parts_are_read(example):
+    found = json.loads(example.to_json())
+    for row in found["rows"]:
+        del row["share"]
+    assert {row.share for row in Report.from_json(json.dumps(found)).rows} == {1}
 
 
 def test_a_busy_machine_is_told(example):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,12 +26,15 @@ class Work(NamedTuple):
         Bytes that have to be moved, each operand once.
     resident : float
         Bytes the call goes over: what decides which memory they come from.
+    arithmetic : str, optional
+        The dtype of the operations, where it is not that of the data.
     """
 
     flops: float
     read: float
     written: float
     resident: float
+    arithmetic: str | None = None
 
     @property
     def bytes(self) -> float:
@@ -51,7 +55,7 @@ class Case(ABC):
     """One computation at one size.
 
     To add a suite, write its cases beside the others in `gdcore.bench.suites`; a library takes
-    part in it with a method of the suite's name (`gdcore.bench.libraries`).
+    part in it with a method of the name of their `job` (`gdcore.bench.libraries`).
 
     Parameters
     ----------
@@ -68,6 +72,23 @@ class Case(ABC):
     def name(self) -> str:
         """The sizes in words."""
 
+    @property
+    def job(self) -> str:
+        """The name of the method by which a library does it: by default the suite's."""
+        return self.suite
+
+    @property
+    def shares(self) -> Mapping[str, int]:
+        """The libraries so slow that they do a part of the case, and one in how many it is.
+
+        Only those whose time grows with the part, such as a loop over problems: it is scaled.
+        """
+        return {}
+
+    def part(self, share: int) -> Case:
+        """Return a case of which this one has `share` times as much."""
+        raise NotImplementedError(f"{self.name} has no parts")
+
     @abstractmethod
     def inputs(self, dtype: str) -> tuple[Array, ...]:
         """Return the inputs: the same numbers in every process."""
@@ -80,6 +101,10 @@ class Case(ABC):
     def expected(self, inputs: tuple[Array, ...]) -> list[Expected]:
         """Return each output as computed in the next wider type, and its bound."""
 
+    def solved(self, inputs: tuple[Array, ...]) -> list[Expected]:
+        """Return the outputs of a library that solves in closed form, where others descend."""
+        return self.expected(inputs)
+
     def whole(self) -> Case | None:
         """Return a case like this on whole numbers, the same exactly in every order of summation.
 
@@ -87,9 +112,13 @@ class Case(ABC):
         """
         return None
 
+    def random(self) -> np.random.Generator:
+        """Return a generator that depends on the case alone."""
+        return np.random.default_rng(zlib.crc32(f"{self.suite} {self.name}".encode()))
+
     def uniform(self, dtype: str, *shapes: tuple[int, ...]) -> tuple[Array, ...]:
         """Return arrays that depend on the case alone: between -1 and 1, or whole from -2 to 2."""
-        rng = np.random.default_rng(zlib.crc32(f"{self.suite} {self.name}".encode()))
+        rng = self.random()
         if self.on_whole:
             return tuple(rng.integers(-2, 3, shape).astype(dtype) for shape in shapes)
         arrays = tuple(rng.random(shape, np.dtype(dtype).type) for shape in shapes)
@@ -108,3 +137,14 @@ def whole_rows(n: int, d: int = 1) -> int:
     (4096, 1048576)
     """
     return 1 << (min(n, _WHOLE // d).bit_length() - 1)
+
+
+def moments_flops(n: float, p: int) -> float:
+    """Return the operations of the second moments of n rows: p columns, and y beside them.
+
+    Examples
+    --------
+    >>> moments_flops(1, 2)
+    12
+    """
+    return n * (p + 1) * (p + 2)

@@ -145,6 +145,8 @@ def _environment(threads: int) -> dict[str, str]:
     names = ("OMP", "OPENBLAS", "MKL", "BLIS", "GDCORE")
     return {f"{name}_NUM_THREADS": str(threads) for name in names} | {
         "NPROC": str(threads),
+        "POLARS_MAX_THREADS": str(threads),
+        "RAYON_NUM_THREADS": str(threads),
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(),
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",

@@ -105,7 +105,8 @@ class Limits:
         >>> limits.floor(Work(flops=1e12, read=1e9, written=0, resident=1e9), "float32")
         (10.0, 'FMA peak')
         """
-        computing, (moving, name) = work.flops / self.peak[dtype], self.moving(work)
+        computing = work.flops / self.peak[work.arithmetic or dtype]
+        moving, name = self.moving(work)
         return (computing, "FMA peak") if computing >= moving else (moving, name)
 
 

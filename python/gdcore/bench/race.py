@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gdcore.bench import machine, suites
 from gdcore.bench.case import Array, Case, Expected, Work
 from gdcore.bench.check import exactly, find_fault
 from gdcore.bench.crew import Member, Refusal, usable_cpus
-from gdcore.bench.libraries import BUILT_IN, find_peers
+from gdcore.bench.libraries import BUILT_IN, does, find_peers
 from gdcore.bench.probe import Limits
 from gdcore.bench.report import Key, Report, Row, counted
-from gdcore.bench.verdict import judge
+from gdcore.bench.verdict import FEWEST, judge
 
 DTYPES = ("float32", "float64")
 BASELINE = "gdcore"
 TIMEOUT = 120.0  # seconds for one request: the slowest honest one, compiling too, takes a tenth
+_SLOW = 2.0  # seconds of a round of all, from which on there are only as many as a verdict needs
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Effort:
 
 
 FULL = Effort(round=0.004, race=1.5, fewest=9, most=31, probe=0.1)
-QUICK = Effort(round=0.001, race=0.1, fewest=5, most=11, probe=0.02)
+QUICK = Effort(round=0.001, race=0.1, fewest=FEWEST, most=11, probe=0.02)
 
 
 def run(
@@ -57,6 +58,7 @@ def run(
     threads: Sequence[int] | None = None,
     dtypes: Sequence[str] = DTYPES,
     quick: bool = False,
+    large: bool = False,
     peers: str | os.PathLike[str] | None = None,
     timeout: float = TIMEOUT,
     progress: Callable[[str], None] | None = None,
@@ -75,6 +77,8 @@ def run(
     dtypes : sequence of {"float32", "float64"}
     quick : bool
         A few small sizes and few rounds.
+    large : bool
+        In place of a suite's sizes, those that need 16 GB of memory and many minutes.
     peers : path-like, optional
         Folder of further libraries: see docs/bench.md.
     timeout : float
@@ -90,7 +94,7 @@ def run(
     Raises
     ------
     ValueError
-        If a name is not known or there are fewer CPUs than threads.
+        If a name is not known, there are fewer CPUs than threads, or no large sizes.
     ChildProcessError
         If gdcore itself does not start, or the machine cannot be probed.
     """
@@ -99,9 +103,19 @@ def run(
     files = find_peers(Path(peers) if peers else None)
     known = [name for name in (*BUILT_IN, *files) if name != BASELINE]
     wanted = known if against is None else against
-    chosen = [name for name in dict.fromkeys(wanted) if name != BASELINE]
-    _check_choices("peer", chosen, known)
+    _check_choices("peer", wanted, (BASELINE, *known))
     _check_choices("dtype", dtypes, DTYPES)
+    cases = [case for name in names for case in suites.cases(name, quick=quick, large=large)]
+    if not cases:
+        raise ValueError(f"the suite {suite!r} has no large sizes; choose fit.")
+    if quick and large:
+        raise ValueError("a run is either quick or large; choose one.")
+    jobs = {case.job for case in cases}
+    chosen = [
+        name
+        for name in dict.fromkeys(wanted)
+        if name != BASELINE and does(name, files.get(name), jobs)
+    ]
     counts = sorted(set(threads or (1, len(usable_cpus()))))
     _check_threads(counts)
     if not timeout > 0:
@@ -117,7 +131,7 @@ def run(
         ]
         contest.open(members)
         contest.probe()
-        for case in [case for name in names for case in suites.cases(name, quick=quick)]:
+        for case in cases:
             contest.hold(case)
         contest.probe()
         contest.report.partial = False
@@ -133,7 +147,8 @@ class _Contest:
     dtypes: tuple[str, ...]
     members: list[Member] = field(default_factory=list)
     limits: dict[int, Limits] = field(default_factory=dict)
-    suites: dict[Member, Sequence[str]] = field(default_factory=dict)
+    jobs: dict[Member, Sequence[str]] = field(default_factory=dict)
+    solves: dict[Member, Sequence[str]] = field(default_factory=dict)
     work: dict[Key, Work] = field(default_factory=dict)
     report: Report = field(init=False)
 
@@ -155,7 +170,7 @@ class _Contest:
                 if absent not in self.report.rows:
                     self.report.rows.append(absent)
                 continue
-            self.suites[member] = about.pop("suites")
+            self.jobs[member], self.solves[member] = about.pop("jobs"), about.pop("solves")
             libraries.setdefault(member.library, {})[str(member.threads)] = about
             self.members.append(member)
 
@@ -166,7 +181,7 @@ class _Contest:
                 self.progress(f"probing the machine, threads: {member.threads}")
                 before = self.limits.get(member.threads)
                 try:
-                    found = member.ask("limits", self.dtypes, self.effort.probe)
+                    found = member.ask("limits", DTYPES, self.effort.probe)
                 except Refusal as refusal:
                     if before is None:
                         raise ChildProcessError(f"cannot probe the machine: {refusal}.") from None
@@ -194,42 +209,93 @@ class _Contest:
         exact = exactly(whole.expected(whole.inputs("float32"))) if whole else []
         for dtype in self.dtypes:
             self.progress(f"{case.suite} {case.name}, {dtype}")
-            work, expected = case.work(dtype), case.expected(case.inputs(dtype))
+            work, tasks = case.work(dtype), _Tasks(case, dtype)
             for threads in self.limits:
                 key = Key(case.suite, case.name, dtype, threads)
                 self.work[key] = work
                 blank = Row(*key, "", "timed", flops=work.flops, bytes=work.bytes)
-                runners = (each for each in self.members if each.threads == threads)
-                race = _Race(blank, [each for each in runners if case.suite in self.suites[each]])
+                race = _Race(blank)
+                for member in self.members:
+                    if member.threads == threads and case.job in self.jobs[member]:
+                        race.enter(member, tasks.of(member, case.job in self.solves[member]))
                 try:
                     if whole:
-                        race.check("on small whole numbers, ", exact, "load", whole, dtype)
-                    race.check("", expected, "load", case, dtype)
+                        race.check_whole(exact, whole, dtype)
+                    race.load(dtype)
                     race.start(self.effort)
-                    race.check("after timing, ", expected, "last")
+                    race.check_last()
                     race.unload()
                 finally:
                     self.report.rows += race.rows()
 
 
+class _Task(NamedTuple):
+    """What a member does of a case, what has to come out, and whether that is by a closed form."""
+
+    case: Case
+    share: int
+    expected: list[Expected]
+    solves: bool
+
+
+class _Tasks:
+    """The tasks of one case and dtype, each made when it is first wanted."""
+
+    def __init__(self, case: Case, dtype: str) -> None:
+        self.case, self.dtype = case, dtype
+        self.made: dict[tuple[int, bool], _Task] = {}
+
+    def of(self, member: Member, solves: bool) -> _Task:
+        """Return the task of a member."""
+        share = self.case.shares.get(member.library, 1)
+        if (share, solves) not in self.made:
+            case = self.case if share == 1 else self.case.part(share)
+            inputs = case.inputs(self.dtype)
+            expected = case.solved(inputs) if solves else case.expected(inputs)
+            self.made[share, solves] = _Task(case, share, expected, solves)
+        return self.made[share, solves]
+
+
 class _Race:
     """Some members on one case: who may run, and the laps so far."""
 
-    def __init__(self, blank: Row, members: Sequence[Member]) -> None:
+    def __init__(self, blank: Row) -> None:
         self.blank = blank
-        self.running = list(members)
+        self.tasks: dict[Member, _Task] = {}
+        self.running: list[Member] = []
         self.ended: dict[str, Row] = {}
-        self.order = [member.library for member in members]
         self.repeats: dict[str, int] = {}
         self.laps: dict[str, list[float]] = {}
 
-    def check(self, when: str, expected: list[Expected], method: str, *arguments: Any) -> None:
-        """Keep those members whose outputs, the answer to a request, are right."""
+    def enter(self, member: Member, task: _Task) -> None:
+        """Let a member take part."""
+        self.tasks[member] = task
+        self.running.append(member)
+
+    def check_whole(self, exact: list[Expected], whole: Case, dtype: str) -> None:
+        """Keep those who are exact on whole numbers; what is divided by no power of two is not."""
         for member in list(self.running):
-            outputs: list[Array] | None = self._ask(member, method, *arguments)
-            fault = find_fault(outputs, expected) if outputs is not None else None
-            if fault:
-                self._drop(member, "wrong", when + fault)
+            if not self.tasks[member].solves:
+                self._check(member, "on small whole numbers, ", exact, "load", whole, dtype)
+
+    def load(self, dtype: str) -> None:
+        """Keep those who are right on the numbers that will be timed."""
+        for member in list(self.running):
+            task = self.tasks[member]
+            self._check(member, "", task.expected, "load", task.case, dtype)
+
+    def check_last(self) -> None:
+        """Keep those whose last timed call was right."""
+        for member in list(self.running):
+            self._check(member, "after timing, ", self.tasks[member].expected, "last")
+
+    def _check(
+        self, member: Member, when: str, expected: list[Expected], method: str, *arguments: Any
+    ) -> None:
+        outputs: list[Array] | None = self._ask(member, method, *arguments)
+        fault = find_fault(outputs, expected) if outputs is not None else None
+        if fault:
+            self._drop(member, "wrong", when + fault)
 
     def start(self, effort: Effort) -> None:
         """Run rounds in turns until they have taken the time that was set."""
@@ -241,11 +307,12 @@ class _Race:
                 self.laps[member.library] = []
                 total += found[0] * seconds
         rounds = round(effort.race / total) if total else 0
-        for lap in range(min(max(rounds, effort.fewest), effort.most)):
+        fewest = effort.fewest if total < _SLOW else FEWEST
+        for lap in range(min(max(rounds, fewest), effort.most)):
             for member in list(self.running)[:: -1 if lap % 2 else 1]:
                 seconds = self._ask(member, "round", self.repeats[member.library])
                 if seconds is not None:
-                    self.laps[member.library].append(seconds)
+                    self.laps[member.library].append(seconds * self.tasks[member].share)
 
     def unload(self) -> None:
         """Let every member forget the case."""
@@ -261,6 +328,7 @@ class _Race:
                 library=member.library,
                 rounds=tuple(self.laps[member.library][:complete]),
                 repeats=self.repeats[member.library],
+                share=self.tasks[member].share,
             )
             for member in self.running
             if complete
@@ -270,7 +338,7 @@ class _Race:
                 if name != BASELINE:
                     timed[name] = replace(theirs, ratio=judge(ours.rounds, theirs.rounds))
         found = timed | self.ended
-        return [found[name] for name in self.order if name in found]
+        return [found[each.library] for each in self.tasks if each.library in found]
 
     def _ask(self, member: Member, method: str, *arguments: Any) -> Any:
         """Return a member's answer, or None if it is out of the race."""

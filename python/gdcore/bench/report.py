@@ -46,6 +46,8 @@ class Row:
         Seconds of a call, one for each round.
     repeats : int
         Calls in a round.
+    share : int
+        Of how many parts of the case it did one: then `rounds` are scaled to all of them.
     flops, bytes : float
         What a call has to compute and to move at the least.
     floor, roof : float, str
@@ -63,6 +65,7 @@ class Row:
     note: str = ""
     rounds: tuple[float, ...] = ()
     repeats: int = 0
+    share: int = 1
     flops: float = math.nan
     bytes: float = math.nan
     floor: float = math.nan
@@ -73,6 +76,11 @@ class Row:
     def key(self) -> Key:
         """The suite, case, dtype and thread count."""
         return Key(self.suite, self.case, self.dtype, self.threads)
+
+    @property
+    def contestant(self) -> str:
+        """The library, and what part of the case it did if not all."""
+        return self.library + (f" (1/{self.share}, scaled)" if self.share > 1 else "")
 
     @property
     def seconds(self) -> float:
@@ -103,7 +111,7 @@ class Row:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Self:
         """Return the row that `as_dict` described."""
-        known = {each.name: row[each.name] for each in fields(cls)}
+        known = {each.name: row[each.name] for each in fields(cls) if each.name in row}
         for name in ("flops", "bytes", "floor"):
             known[name] = math.nan if row[name] is None else row[name]
         if ratio := row["ratio"]:

@@ -99,7 +99,7 @@ def _table(report: Report, races: Sequence[tuple[Key, list[Row]]]) -> Iterator[s
 def _cells(row: Row) -> tuple[str, ...]:
     """Return the cells of a row after its case; two of them if it was not timed."""
     if row.status != "timed":
-        return row.library, f"{row.status.upper()}: {row.note}"
+        return row.contestant, f"{row.status.upper()}: {row.note}"
     times = ("", "", "")
     if ratio := row.ratio:
         times = (
@@ -108,7 +108,7 @@ def _cells(row: Row) -> tuple[str, ...]:
             ratio.verdict,
         )
     speed = (digits(row.gflops), digits(row.gbs))
-    return row.library, duration(row.seconds), *speed, percent(row.percent), *times
+    return row.contestant, duration(row.seconds), *speed, percent(row.percent), *times
 
 
 def _title(report: Report, key: Key) -> str:

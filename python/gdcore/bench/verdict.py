@@ -23,7 +23,7 @@ import numpy as np
 MARGIN = 0.05
 _CONFIDENCE = 0.95
 _RESAMPLES = 2000
-_FEWEST = 5
+FEWEST = 5
 
 
 class Verdict(StrEnum):
@@ -76,7 +76,7 @@ def judge(ours: Sequence[float], theirs: Sequence[float], margin: float = MARGIN
     tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(medians, (tail, 1 - tail))
     faster, slower = 1 + margin, 1 / (1 + margin)
-    if rounds < _FEWEST:
+    if rounds < FEWEST:
         verdict = Verdict.AMBG
     elif low > faster:
         verdict = Verdict.FAST

@@ -16,7 +16,7 @@ import numpy as np
 from gdcore.bench import machine, probe, suites, timing
 from gdcore.bench.case import Array, Case
 from gdcore.bench.check import as_arrays
-from gdcore.bench.libraries import Run, Unsupported, open_library
+from gdcore.bench.libraries import Run, Unsupported, open_library, solves
 
 
 class Misbehaved(Exception):
@@ -35,15 +35,16 @@ class Worker:
         self.expected = 0.0
 
     def describe(self) -> dict[str, Any]:
-        """Return what the library says of itself, its suites, and its OpenMP runtimes."""
-        taken = [name for name in suites.NAMES if hasattr(self.library, name)]
-        about = {"suites": taken, "openmp": machine.openmp_runtimes()}
+        """Return what the library says of itself, its jobs, and its OpenMP runtimes."""
+        jobs = [name for name in suites.JOBS if hasattr(self.library, name)]
+        about = {"jobs": jobs, "solves": solves(self.library)}
+        about["openmp"] = machine.openmp_runtimes()
         return self.library.describe() | about
 
     def load(self, case: Case, dtype: str) -> list[Array]:
         """Prepare a case and return the outputs of its first call."""
         self.unload()
-        make: Callable[..., Run] = getattr(self.library, case.suite)
+        make: Callable[..., Run] = getattr(self.library, case.job)
         self.inputs = case.inputs(dtype)
         self.digest = _digest(self.inputs)
         self.run = timing.Kept(make(case, *self.inputs))

@@ -42,6 +42,9 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="A few small sizes, few rounds: under a minute.")
     ] = False,
+    large: Annotated[
+        bool, typer.Option("--large", help="Only sizes that need 16 GB and many minutes: of fit.")
+    ] = False,
     against: Annotated[
         str | None,
         typer.Option(help="Libraries to compare with.", metavar="A,B,...", show_default="all"),
@@ -84,6 +87,7 @@ def bench(
             threads=None if threads is None else [_count(word) for word in _words(threads)],
             dtypes=_words(dtype),
             quick=quick,
+            large=large,
             peers=peers or os.environ.get("GDCORE_BENCH_PEERS"),
             timeout=timeout,
             progress=progress,

@@ -1,36 +1,57 @@
 """The contestants: how each library does the computation of each suite.
 
-A library is a class that is made with a number of threads. It has a method for each suite it takes
-part in, which gets the case and its inputs, does whatever a user of it would do once (tensors,
-compiled functions, room for the result), and returns a function ``run(repeats)``: this one is
-timed, and returns the outputs of its last repeat. A library that is not installed raises
-ImportError when made; one that does not do a size raises `Unsupported`.
+A library is a class that is made with a number of threads. It has a method for each job it does
+(`Case.job`: as a rule, a suite), which gets the case and its inputs, does whatever a user of it
+would do once (tensors, compiled functions, room for the result), and returns a function
+``run(repeats)``: this one is timed, and returns the outputs of its last repeat. A library that is
+not installed raises ImportError when made; one that does not do a size raises `Unsupported`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["BUILT_IN", "Library", "Run", "Unsupported", "find_peers", "open_library", "repeating"]
+__all__ = [
+    "BUILT_IN",
+    "Library",
+    "Run",
+    "Unsupported",
+    "does",
+    "find_peers",
+    "open_library",
+    "repeating",
+    "solves",
+]
 
 Run = Callable[[int], Any]
 
 BUILT_IN = {
-    "gdcore": "Gdcore",
-    "numpy": "Numpy",
-    "torch": "Torch",
-    "jax": "Jax",
-    "sklearn": "Sklearn",
-    "contiguous": "Contiguous",
+    "gdcore": "gdcore.Gdcore",
+    "numpy": "numpy.Numpy",
+    "torch": "torch.Torch",
+    "torch-vmap": "torch_many.Vmap",
+    "torch-solve": "torch_many.Solve",
+    "torch-lstsq": "torch_many.Lstsq",
+    "jax": "jax.Jax",
+    "scipy": "scipy.Scipy",
+    "sklearn": "sklearn.Sklearn",
+    "polars-ols": "polars_ols.PolarsOls",
+    "polars-ds": "polars_ds.PolarsDs",
+    "statsmodels": "statsmodels.Statsmodels",
+    "contiguous": "contiguous.Contiguous",
+    "exact": "exact.Exact",
 }
 _KINDS = {"c++": ("libgdcore_peer_", ".so"), "python": ("gdcore_peer_", ".py")}
 
 
 class Library(Protocol):
-    """What every contestant has, beside a method for each suite it does."""
+    """What every contestant has, beside a method for each job it does.
+
+    The jobs in its attribute `solves`, if it has one, it does in closed form where others descend.
+    """
 
     def describe(self) -> dict[str, Any]:
         """Return the version, and whatever else decides how fast it is."""
@@ -79,8 +100,7 @@ def find_peers(folder: Path | None) -> Mapping[str, Path]:
 def open_library(name: str, path: Path | None, threads: int) -> Library:
     """Return a library ready to work: a built-in one by its name, a peer from its file."""
     if path is None:
-        module, kind = name, BUILT_IN[name]
-        return getattr(import_module(f"gdcore.bench.libraries.{module}"), kind)(threads)  # type: ignore[no-any-return]
+        return _kind(name)(threads)  # type: ignore[no-any-return]
     if path.suffix == ".py":
         from gdcore.bench.libraries.functions import Functions
 
@@ -88,3 +108,18 @@ def open_library(name: str, path: Path | None, threads: int) -> Library:
     from gdcore.bench.libraries.shared import Shared
 
     return Shared(path, threads)
+
+
+def does(name: str, path: Path | None, jobs: Collection[str]) -> bool:
+    """Return whether a library does any of some jobs, as far as can be told without opening it."""
+    return path is not None or any(hasattr(_kind(name), job) for job in jobs)
+
+
+def solves(library: Library) -> Collection[str]:
+    """Return the jobs that a library does in closed form."""
+    return getattr(library, "solves", ())
+
+
+def _kind(name: str) -> Any:
+    module, kind = BUILT_IN[name].split(".")
+    return getattr(import_module(f"gdcore.bench.libraries.{module}"), kind)

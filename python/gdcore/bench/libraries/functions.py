@@ -2,7 +2,8 @@
 
 Each function has the name of a suite, gets that suite's NumPy arrays and returns its outputs:
 ``matmul(a, b)``, and loss and gradient from ``mse(pred, target)`` and ``gradient(X, y, w)``. A
-suite without a function is left out. ``__version__`` is reported if there is one.
+suite without a function is left out. ``__version__`` is reported if there is one. Those that solve
+in closed form where others descend, such as ``fit_stack(X, y, lr)``, are named in ``solves``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Functions:
             raise ImportError(f"cannot load {path}")
         self.module = module_from_spec(spec)
         spec.loader.exec_module(self.module)
+        self.solves = getattr(self.module, "solves", ())
 
     def describe(self) -> dict[str, Any]:
         """Return the file and its version."""

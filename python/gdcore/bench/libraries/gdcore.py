@@ -9,8 +9,9 @@ import numpy as np
 import gdcore as gd
 from gdcore.bench.case import Array
 from gdcore.bench.libraries import Run, repeating
-from gdcore.bench.suites.fit import FullBatch, MiniBatch
+from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.many import Groups, Rolling, Stack
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
 from gdcore.bench.suites.operands import Operands
@@ -51,11 +52,9 @@ class Gdcore:
         return run
 
     def fit(self, case: FullBatch | MiniBatch, X: Array, y: Array) -> Run:
-        """`gdcore.fit`: the whole call, its checks and its look at the curvature too.
-
-        Every epoch reads the rows, as those of the others do.
-        """
+        """`gdcore.fit`: the whole call, its checks and its look at the curvature too."""
         sgd = gd.SGD(case.lr)
+        method: Any = "stream" if isinstance(case, MiniBatch) else case.method
 
         def call() -> tuple[Array, Any]:
             fit = gd.fit(
@@ -65,8 +64,55 @@ class Gdcore:
                 epochs=case.epochs,
                 batch_size=case.batch_size,
                 tol=None,
-                method="stream",
+                method=method,
             )
+            return fit.weights, fit.intercept
+
+        return repeating(call)
+
+    def fit_equation(self, case: Equation, a: Array, y: Array) -> Run:
+        """`gdcore.fit` with an offset and one feature, which is 1."""
+        X, sgd = np.ones((1, 1), a.dtype), gd.SGD(case.lr)
+
+        def call() -> Array:
+            return gd.fit(
+                X,
+                y,
+                sgd,
+                offset=a,
+                fit_intercept=False,
+                reduction="half_sum",
+                epochs=case.steps,
+                tol=None,
+                method="stream",
+            ).weights
+
+        return repeating(call)
+
+    def fit_stack(self, case: Stack, X: Array, y: Array, lr: Array) -> Run:
+        """`gdcore.fit` of all problems, a learning rate each."""
+        sgd = gd.SGD(lr.astype(np.float64))
+
+        def call() -> tuple[Array, Array]:
+            fits = gd.fit(X, y, sgd, epochs=case.epochs, tol=None, method=case.method, history=0)
+            return fits.weights, fits.intercept
+
+        return repeating(call)
+
+    def fit_groups(self, case: Groups, X: Array, y: Array, labels: Array) -> Run:
+        """`gdcore.fit_groups` as it comes."""
+
+        def call() -> tuple[Array, Array]:
+            fits = gd.fit_groups(X, y, labels)
+            return fits.weights, fits.intercept
+
+        return repeating(call)
+
+    def fit_rolling(self, case: Rolling, X: Array, y: Array) -> Run:
+        """`gdcore.fit_rolling` as it comes."""
+
+        def call() -> tuple[Array, Array]:
+            fit = gd.fit_rolling(X, y, case.window)
             return fit.weights, fit.intercept
 
         return repeating(call)

@@ -8,6 +8,7 @@ from typing import Any
 from gdcore.bench.case import Array
 from gdcore.bench.libraries import Run, repeating
 from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.many import Stack
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
 
@@ -40,6 +41,25 @@ class Jax:
             return self.jnp.mean((product - target) ** 2)
 
         return self._compiled(self.jax.value_and_grad(loss), w, X, y)
+
+    def fit_stack(self, case: Stack, X: Array, y: Array, lr: Array) -> Run:
+        """One problem's descent by `jax.grad`, under `jax.vmap` and `jax.jit`."""
+        jax, jnp = self.jax, self.jnp
+
+        def loss(parameters: Any, features: Any, target: Any) -> Any:
+            w, b = parameters
+            r = jnp.matmul(features, w, precision="highest") + b - target
+            return jnp.mean(r * r)
+
+        def fit(features: Any, target: Any, rate: Any) -> Any:
+            def epoch(_: Any, parameters: Any) -> Any:
+                slopes = jax.grad(loss)(parameters, features, target)
+                return tuple(p - rate * g for p, g in zip(parameters, slopes, strict=True))
+
+            start = jnp.zeros(case.d, X.dtype), jnp.zeros((), X.dtype)
+            return jax.lax.fori_loop(0, case.epochs, epoch, start)
+
+        return self._compiled(jax.vmap(fit), X, y, lr)
 
     def _compiled(self, function: Any, *inputs: Array) -> Run:
         arrays = [self.jnp.asarray(each) for each in inputs]

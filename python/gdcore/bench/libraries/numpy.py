@@ -8,8 +8,9 @@ import numpy as np
 
 from gdcore.bench.case import Array
 from gdcore.bench.libraries import Run, repeating
-from gdcore.bench.suites.fit import FullBatch, MiniBatch
+from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.many import Stack
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
 from gdcore.bench.suites.operands import Operands
@@ -81,5 +82,32 @@ class Numpy:
                     w -= step * (r @ A)
                     b -= step * r.sum()
             return w, b
+
+        return repeating(call)
+
+    def fit_equation(self, case: Equation, a: Array, y: Array) -> Run:
+        """Descend in the loop that anyone would write."""
+        lr = a.dtype.type(case.lr)
+
+        def call() -> Array:
+            x = np.zeros_like(a)
+            for _ in range(case.steps):
+                x -= lr * (x + a - y)
+            return x
+
+        return repeating(call)
+
+    def fit_stack(self, case: Stack, X: Array, y: Array, lr: Array) -> Run:
+        """Descend on all problems at once, by batched products."""
+        step = (lr * lr.dtype.type(2 / case.n))[:, None]
+        across = X.swapaxes(1, 2)
+
+        def call() -> tuple[Array, Array]:
+            w, b = np.zeros((case.count, case.d), X.dtype), np.zeros((case.count, 1), X.dtype)
+            for _ in range(case.epochs):
+                r = (X @ w[..., None])[..., 0] + b - y
+                w -= step * (across @ r[..., None])[..., 0]
+                b -= step * r.sum(1, keepdims=True)
+            return w, b[:, 0]
 
         return repeating(call)

@@ -9,15 +9,16 @@ import numpy as np
 
 from gdcore.bench.case import Array
 from gdcore.bench.libraries import Run, Unsupported, repeating
-from gdcore.bench.suites.fit import FullBatch, MiniBatch
+from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
+from gdcore.bench.suites.many import Stack
 from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.suites.mse import Mse
 from gdcore.bench.suites.operands import Operands
 
 
-class Torch:
-    """`torch`, in full precision."""
+class Opened:
+    """`torch`, in full precision on so many threads."""
 
     def __init__(self, threads: int) -> None:
         self.torch: Any = import_module("torch")
@@ -30,6 +31,10 @@ class Torch:
         lines = self.torch.__config__.show().splitlines()[1:]
         build = [line.removeprefix("  - ") for line in lines if "Build settings" not in line]
         return {"version": self.torch.__version__, "build": build}
+
+
+class Torch(Opened):
+    """Eager mode, gradients by autograd."""
 
     def matmul(self, case: Matmul, a: Array, b: Array) -> Run:
         """`torch.bmm`, or `torch.mm` for a batch of one."""
@@ -92,5 +97,41 @@ class Torch:
                     self.loss(A @ w + b, target).backward()
                     optimizer.step()
             return np.asarray(w.detach()), np.asarray(b.detach())
+
+        return repeating(call)
+
+    def fit_equation(self, case: Equation, a: Array, y: Array) -> Run:
+        """`torch.optim.SGD` in the loop that anyone would write."""
+        torch = self.torch
+        added, right = torch.from_numpy(a), torch.from_numpy(y)
+
+        def call() -> Any:
+            x = torch.zeros(1, dtype=added.dtype, requires_grad=True)
+            optimizer = torch.optim.SGD([x], lr=case.lr)
+            for _ in range(case.steps):
+                optimizer.zero_grad()
+                ((right - (x + added)) ** 2 / 2).sum().backward()
+                optimizer.step()
+            return x.detach()
+
+        return repeating(call)
+
+    def fit_stack(self, case: Stack, X: Array, y: Array, lr: Array) -> Run:
+        """All problems at once, by `torch.bmm`; the step by hand, as `optim.SGD` takes one rate."""
+        torch = self.torch
+        features, targets = torch.from_numpy(X), torch.from_numpy(y)
+        rates = torch.from_numpy(lr)[:, None]
+
+        def call() -> tuple[Any, Any]:
+            w = torch.zeros((case.count, case.d), dtype=features.dtype, requires_grad=True)
+            b = torch.zeros((case.count, 1), dtype=features.dtype, requires_grad=True)
+            for _ in range(case.epochs):
+                w.grad = b.grad = None
+                r = torch.bmm(features, w[..., None])[..., 0] + b - targets
+                (r * r).mean(1).sum().backward()
+                with torch.no_grad():
+                    w -= rates * w.grad
+                    b -= rates * b.grad
+            return w.detach(), b.detach()[:, 0]
 
         return repeating(call)

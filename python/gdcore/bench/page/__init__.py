@@ -47,9 +47,10 @@ def render(report: Report) -> str:
 
 
 def color(report: Report, library: str) -> int:
-    """Return the number of a library's colour: 0 for the baseline."""
+    """Return the number of a library's colour: 0 for the baseline alone, 1 to 9 for the others."""
     names = dict.fromkeys([report.baseline, *(row.library for row in report.rows)])
-    return list(names).index(library)
+    place = list(names).index(library)
+    return 1 + (place - 1) % 9 if place else 0
 
 
 def block(row: Row) -> str:
@@ -128,7 +129,7 @@ def _rows(report: Report) -> Iterator[str]:
         if not row.suite:
             continue
         dot = f'<i class=dot style="--dot:var(--c{color(report, row.library)})"></i>'
-        name = f"{dot}{escape(row.library)}"
+        name = f"{dot}{escape(row.contestant)}"
         yield (
             f"<tr id=r{index} {block(row)}>{_cell(row.suite)}"
             f"{_cell(row.case, _natural(row.case))}{_cell(row.dtype)}{_cell(row.threads)}"

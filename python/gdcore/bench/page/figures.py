@@ -202,7 +202,7 @@ def _legend(report: Report, axes: Any, rows: list[Row]) -> None:
 
 
 def _color(number: int) -> str:
-    return f"#ab00{number % 10:02d}"
+    return f"#ab00{number:02d}"
 
 
 def _where(dtype: str, threads: int) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from gdcore.bench import bounds
 from gdcore.bench.bounds import Array
-from gdcore.bench.case import Case, Expected, Work, whole_rows
+from gdcore.bench.case import Case, Expected, Work, moments_flops, whole_rows
+from gdcore.bench.suites.quadratic import drift, parameters, quadratic
 
-_SMALL = 2**26  # products in a whole fit up to which the reference runs in a wider type
+_SMALL = 2**27  # products in G up to which the reference is summed in a wider type
+_LONG = 10**8  # rows read by all epochs together, from which on slow loops run a part of them
 _CURVATURE = 0.1  # far below the least curvature of any mini-batch here, about 0.16
 
 
@@ -22,6 +25,11 @@ class FullBatch(Case):
 
     `lr` is at most 1/epochs, so that no fit comes to rest before its last epoch, and at most one
     over the largest curvature.
+
+    Parameters
+    ----------
+    method : {"stream", "gram"}
+        gdcore's: whether it reads the rows every epoch or once. The others read them every epoch.
     """
 
     suite: ClassVar[str] = "fit"
@@ -30,12 +38,13 @@ class FullBatch(Case):
     n: int
     d: int
     epochs: int
+    method: Literal["stream", "gram"] = "stream"
     batch_size: ClassVar[None] = None
 
     @property
     def name(self) -> str:
         """The sizes in words."""
-        return f"{self.n:,} {self.d}, {self.epochs:,} epochs"
+        return f"{self.n:,} {self.d}, {self.epochs:,} epochs" + ", gram" * (self.method == "gram")
 
     @property
     def lr(self) -> float:
@@ -43,6 +52,16 @@ class FullBatch(Case):
         if self.on_whole:
             return float(2.0 ** -math.ceil(math.log2(8 * (self.d + 1))))
         return min(1 / (2 * (self.d + 1)), 1 / self.epochs)
+
+    @property
+    def shares(self) -> Mapping[str, int]:
+        """Every epoch of a loop takes as long: of many long ones, one in fifty is run."""
+        long = self.epochs >= 1000 and self.n * self.epochs > _LONG
+        return dict.fromkeys(("numpy", "torch"), 50) if long else {}
+
+    def part(self, share: int) -> FullBatch:
+        """Return fewer epochs."""
+        return replace(self, epochs=self.epochs // share)
 
     def inputs(self, dtype: str) -> tuple[Array, ...]:
         """Return X and y: a linear model's, and some noise."""
@@ -57,39 +76,72 @@ class FullBatch(Case):
         return replace(self, n=whole_rows(self.n, self.d), epochs=1, on_whole=True)
 
     def work(self, dtype: str) -> Work:
-        """Count two products and the intercept's in each epoch, which reads X and y once."""
+        """Count two products and the intercept's in each epoch, which reads X and y once.
+
+        By "gram", count the second moments of [X 1 y] in float64, over rows read once, and p^2
+        products in each epoch.
+        """
         size = np.dtype(dtype).itemsize * self.n * (self.d + 1)
-        return Work(self.epochs * 4 * self.n * (self.d + 1), self.epochs * size, 0, size)
+        if self.method == "stream":
+            return Work(self.epochs * 4 * self.n * (self.d + 1), self.epochs * size, 0, size)
+        p = self.d + 1
+        return Work(moments_flops(self.n, p) + self.epochs * 2 * p * p, size, 0, size, "float64")
 
     def expected(self, inputs: tuple[Array, ...]) -> list[Expected]:
         """Return weights and intercept, each within T times what one of the T steps may add.
 
-        A step with lr <= 1 / curvature makes no error larger. What it adds is lr times the
-        gradient's bound, and its own three roundings. Both are taken at twice the largest
-        parameters seen on the way, which no right fit exceeds. For large fits the reference runs
-        in float64 whatever the dtype: then it may be off by as much as they.
+        That is taken at twice the largest parameters seen on the way, which no right fit exceeds.
+        For large fits the reference is summed in float64 whatever the dtype: then it may be off by
+        as much as they.
         """
         X, y = inputs
-        n, d, steps, lr = self.n, self.d, self.epochs, self.lr
-        small = n * (d + 1) * steps <= _SMALL
+        small = self.n * (self.d + 1) ** 2 <= _SMALL
         wide = bounds.wider(X.dtype) if small else np.dtype(np.float64)
-        Z, target = X.astype(wide), y.astype(wide)
-        w, b = np.zeros(d, wide), wide.type(0)
-        largest = np.zeros(d + 1)
-        for _ in range(steps):
-            r = Z @ w + b - target
-            w = w - lr * (2 / wide.type(n)) * (r @ Z)
-            b = b - lr * (2 / wide.type(n)) * r.sum()
-            largest = np.maximum(largest, np.abs(np.append(w, b)).astype(np.float64))
-        dtype, largest = X.dtype, 2 * largest
-        reach = _times(X, largest) + np.abs(y)
-        long = bounds.gamma(n + 3, dtype)
-        delta = bounds.gamma(d + 3, dtype) * reach
-        gradient = 2 / n * _transposed(X, (1 + long) * delta + long * reach)
-        slope = 2 / n * _transposed(X, reach)
-        step = lr * gradient + 3 * bounds.unit(dtype) * (largest + lr * slope)
-        bound = bounds.up(steps * np.linalg.norm(step) * (1 if small else 2), 2 * n + d)
-        return [Expected("weights", w, bound), Expected("intercept", np.asarray(b), bound)]
+        w, largest = quadratic(X, y, wide).descended(self.lr, self.epochs)
+        bound = drift(X, y, 2 * largest, self.lr, self.epochs)
+        return parameters(w, bound * (1 if small else 2))
+
+
+@dataclass(frozen=True)
+class Equation(Case):
+    """Solve x + 1 = 3 by steps on half its squared error, from zero: one number, nothing else."""
+
+    suite: ClassVar[str] = "fit"
+    sizes: ClassVar[str] = "n d"
+
+    steps: int
+    lr: ClassVar[float] = 1e-3
+
+    @property
+    def name(self) -> str:
+        """The equation, and the steps."""
+        return f"x + 1 = 3, {self.steps:,} steps"
+
+    @property
+    def job(self) -> str:
+        """It has neither features nor an intercept."""
+        return "fit_equation"
+
+    def inputs(self, dtype: str) -> tuple[Array, ...]:
+        """Return what is added to x, and the right side."""
+        return np.ones(1, dtype), np.full(1, 3, dtype)
+
+    def work(self, dtype: str) -> Work:
+        """Count residual, gradient and step."""
+        size = np.dtype(dtype).itemsize
+        return Work(self.steps * 4, 2 * size, size, 3 * size)
+
+    def expected(self, inputs: tuple[Array, ...]) -> list[Expected]:
+        """Return 2 (1 - (1 - lr)^steps), within what each step's roundings of numbers <= 3 add.
+
+        They are five: the sum, the difference, lr, the product and the step's own, which shrink to
+        (1 - lr) of them in each later step.
+        """
+        dtype = inputs[0].dtype
+        kept = (1 - np.longdouble(self.lr)) ** self.steps
+        added = bounds.unit(dtype) * (2 + self.lr * 4 * 3)
+        bound = bounds.up(added * float(1 - kept) / self.lr, 8)
+        return [Expected("x", np.asarray(2 * (1 - kept))[None], bound)]
 
 
 @dataclass(frozen=True)
@@ -153,16 +205,19 @@ def _times(X: Array, size: Array) -> Array:
     return np.asarray(np.abs(X).astype(np.float64) @ size[:-1] + size[-1])
 
 
-def _transposed(X: Array, size: Array) -> Array:
-    """Return sums over the rows of |X| and of the intercept's ones, weighted, in float64."""
-    return np.append(size @ np.abs(X).astype(np.float64), size.sum())
-
-
 FULL = (
-    FullBatch(1, 1, 10_000),
+    Equation(10_000),
     FullBatch(7500, 2, 1000),
+    FullBatch(7500, 2, 1000, "gram"),
     FullBatch(1_000_000, 8, 30),
+    FullBatch(1_000_000, 8, 1000, "gram"),
     FullBatch(1_000_000, 64, 10),
+    FullBatch(1_000_000, 64, 10, "gram"),
     MiniBatch(100_000, 16, 64),
 )
-QUICK = (FullBatch(1, 1, 500), FullBatch(7500, 2, 50), MiniBatch(20_000, 16, 64))
+QUICK = (
+    Equation(500),
+    FullBatch(7500, 2, 50),
+    FullBatch(7500, 2, 50, "gram"),
+    MiniBatch(20_000, 16, 64),
+)

@@ -1,0 +1,25 @@
+"""Frames of polars, as its extensions for regression take them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from gdcore.bench.case import Array
+
+
+class Frames:
+    """`polars` and an extension of it. Its threads are set by the environment."""
+
+    def __init__(self, extension: str) -> None:
+        self.polars: Any = import_module("polars")
+        self.extension: Any = import_module(extension)
+
+    def frame(self, X: Array, y: Array, **columns: Array) -> tuple[Any, list[Any]]:
+        """Return a frame of float64, which is what the extensions compute in, and its features."""
+        names = [f"x{j}" for j in range(X.shape[1])]
+        data = {name: np.ascontiguousarray(X[:, j], np.float64) for j, name in enumerate(names)}
+        frame = self.polars.DataFrame(data | {"y": y.astype(np.float64)} | columns)
+        return frame, [self.polars.col(name) for name in names]
