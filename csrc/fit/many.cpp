@@ -236,9 +236,10 @@ template <class T>
 void Many<T>::survey_lanes(Wanted wanted, Share& share) {
   MomentsLanes<T> summing(rows_.all.d, std::min(most_rows_, L<T>));
   int64_t who[lanes], i;
-  for (bool first = true;; first = false) {
+  for (bool first = true;;) {
     int held = 0;
     while (held < lanes && (first || !share.budget.spent(few)) && share.take(i)) {
+      first = false;
       const int64_t* order;
       const Problem<T> problem = problem_at(rows_, i, order);
       if (streamed[i] || ones_[i] || problem.n == 0 || problem.n > L<T>) {
@@ -390,9 +391,10 @@ void Many<T>::advance_lanes(Share& share) {
   Team teams[] = {{Lanes<T>(all.size(), options_.common), {}},
                   {Lanes<T>(all, rows, options_.common), {}}};
   int64_t i;
-  for (bool first = true;; first = false) {
+  for (bool first = true;;) {
     Team* full = nullptr;
     while (!full && (first || !share.budget.spent(few)) && share.take(i)) {
+      first = false;
       Team& team = teams[streamed[i]];
       if (options_.skip[i] || !load_lane(team, i, share))
         share.put(i, advance_one(i, share));
