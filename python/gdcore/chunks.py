@@ -13,6 +13,7 @@ import numpy as np
 
 from gdcore import _core
 from gdcore.kernels import Floats
+from gdcore.mapped import maps_a_file, watched
 from gdcore.problem import Problem, make_problem
 from gdcore.reader import ahead
 
@@ -91,7 +92,8 @@ class Source:
     def chunks(self, order: Iterable[int] | None = None) -> Iterator[Any]:
         """Yield the chunks of the parts, in this order of them."""
         for i in range(len(self.parts)) if order is None else order:
-            yield from self.parts[i]()
+            for given in self.parts[i]():
+                yield _in_memory(given)
 
 
 class Chunk:
@@ -149,6 +151,14 @@ def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]
             chunk.check_like(first)
             yield chunk
             number, rows = number + 1, rows + chunk.problem.n
+
+
+def _in_memory(given: Any) -> Any:
+    """Copy what a chunk maps of files, while the last one is worked on and not when it is due."""
+    if not (isinstance(given, tuple) and any(map(maps_a_file, given))):
+        return given
+    with watched(**dict(zip(("X", "y", "sample_weight"), given, strict=False))):
+        return tuple(np.array(a) if maps_a_file(a) else a for a in given)
 
 
 def pieces(

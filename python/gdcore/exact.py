@@ -8,6 +8,7 @@ import numpy as np
 
 from gdcore import _core
 from gdcore.descent import loss_at
+from gdcore.mapped import check
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 from gdcore.result import Fit, history_of
@@ -19,7 +20,7 @@ def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     """Return the minimiser of loss + weight_decay / 2 |params|^2."""
     exact = _core.Exact(problem.core, float(sgd.weight_decay))
     while not exact.advance(BLOCK_SECONDS):
-        pass
+        check()
     params, rank = exact.solve()
     if not np.isfinite(params).all():
         diagnose(problem)

@@ -18,6 +18,7 @@ from gdcore.descent import descend
 from gdcore.exact import solve_exact
 from gdcore.kernels import Floats, Reduction
 from gdcore.many import Problems, fit_many, stacked, start_of
+from gdcore.mapped import watched
 from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
 from gdcore.result import Fit, Fits, Start, history_of
@@ -117,6 +118,8 @@ def fit(
         If a chunk is at fault; it says which, and keeps what was done.
     TypeError
         If a dtype is not real.
+    DataLostError
+        If X or y map a file (`numpy.memmap`) that shrinks meanwhile, with the weights before that.
     FitInterrupted
         On Ctrl-C, with the weights so far.
 
@@ -153,13 +156,14 @@ def fit(
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress)
         warn_of_end(result)
         return result
+    given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-        with _core.FpEnv():
+        with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             return fit_problems(many, sgd, options, init, progress, checkpoint)
     sgd.alone()
-    with _core.FpEnv():
+    with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         options.check(problem.n)
