@@ -55,7 +55,7 @@ def descend(
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
     target = start.epoch + options.epochs
-    saved = _open_checkpoint(checkpoint, problem, sgd, options, start, method)
+    saved = open_checkpoint(checkpoint, problem, sgd, options, start, method)
     state = start if saved.state is None else saved.state
     descent = make_descent(problem, sgd, options, state, target, moments)
     if not callable(rate):
@@ -97,7 +97,7 @@ def descend(
     return result()
 
 
-def _open_checkpoint(
+def open_checkpoint(
     path: str | os.PathLike[str] | None,
     problem: Problem,
     sgd: SGD,
@@ -105,6 +105,7 @@ def _open_checkpoint(
     start: FitState,
     method: str,
 ) -> Unsaved:
+    """Return what keeps the state of a fit, and where an earlier process left it."""
     if path is None:
         return Unsaved()
     from gdcore.storage import Checkpoint
@@ -138,13 +139,15 @@ def make_descent(
     )
 
 
-def loss_at(problem: Problem, params: Floats, options: Options) -> Any:
-    """Loss over all the rows at some parameters: a descent of no epochs."""
+def loss_at(
+    problem: Problem, params: Floats, options: Options, moments: _core.Moments | None = None
+) -> Any:
+    """Loss over all the rows, or their moments, at some parameters: a descent of no epochs."""
     how = replace(options, batch_size=None, tol=None, stop="gradient", history=0)
-    descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, None)
+    descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, moments)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
         pass
-    return problem.dtype.type(descent.loss)
+    return problem.dtype.type(_most_loss(descent) if descent.loss_doubtful else descent.loss)
 
 
 def _most_loss(descent: _core.Descent) -> float:

@@ -59,9 +59,10 @@ def fit(
     ----------
     X : array_like, shape (n, d) or (count, n, d), or chunks of rows
         Rows of one problem, or of many that are fitted one by one as if alone. Without y, chunks
-        ``(X, y)`` or ``(X, y, sample_weight)``: an iterable of them, a function that returns one,
-        or `read_chunks`. Only a few are in memory at a time. "auto" then means "gram", which reads
-        them once; "stream" and mini-batches read them once more every epoch.
+        ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight or None, offset)``: an
+        iterable of them, a function that returns one, or `read_chunks`. Only a few are in memory
+        at a time. "auto" then means "gram", which reads them once, as "exact" does; "stream" and
+        mini-batches read them once more every epoch.
     y : array_like, shape (n,) or (n, t); (count, n) or (count, n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional
@@ -99,7 +100,8 @@ def fit(
         problems (done, count, NaN).
     checkpoint : path-like, optional
         File that keeps the state while fitting. If it exists, the fit goes on from it, to the
-        same bits as if it had never stopped.
+        same bits as if it had never stopped. Of chunks, it is kept between epochs; the first
+        reading is done anew.
     n_threads : int, optional
         Threads to use; `get_num_threads()` by default.
 
@@ -137,7 +139,11 @@ def fit(
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
     CONVERGED [2.] 1.0
     """
+    if isinstance(y, SGD):
+        raise TypeError("y is SGD; of chunks, which bring y along, pass it by name: sgd=.")
     sgd = checked_sgd(sgd, method)
+    if checkpoint is not None and method == "exact":
+        raise ValueError("method='exact' takes no steps that a checkpoint keeps; leave it out.")
     if y is None:
         sgd.alone()
         from gdcore.chunked import fit_chunks
@@ -146,14 +152,14 @@ def fit(
         for name, value in (
             ("offset", offset),
             ("sample_weight", sample_weight),
-            ("checkpoint", checkpoint),
         ):
             if value is not None:
                 raise ValueError(
-                    f"chunks take no {name}=; put weights into the chunks: (X, y, sample_weight)."
+                    f"chunks take no {name}=; put it into the chunks: (X, y, sample_weight) or "
+                    "(X, y, sample_weight or None, offset)."
                 )
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-        result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress)
+        result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
         warn_of_end(result)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
