@@ -624,6 +624,23 @@ def test_a_truncated_file(tmp_path: Path, rng: Any) -> None:
         refused(lambda chunks=chunks: gd.fit(chunks), match, gd.ChunkError)
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_file_truncated_between_epochs_keeps_the_fit(
+    tmp_path: Path, rng: Any, suffix: str
+) -> None:
+    path = write(tmp_path / f"t{suffix}", columns_of(draw(rng)))
+    chunks = gd.read_chunks(path, "y", rows=200)
+
+    def cut_after_two(epoch: int, *_: Any) -> None:
+        if epoch == 2:
+            os.truncate(path, path.stat().st_size // 2)
+
+    with pytest.raises(gd.ChunkError, match=r"cannot be read|gave \d+ rows after") as caught:
+        gd.fit(chunks, method="stream", epochs=9, tol=None, progress=cut_after_two)
+    assert caught.value.fit is not None
+    assert 2 <= caught.value.fit.epochs < 9
+
+
 def test_text_in_a_column_of_numbers(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,y\n" + "1,2\n" * 400_000 + "one,2\n")
