@@ -99,6 +99,7 @@ Pivoted pivot(std::vector<double> a, const std::vector<int>& exponent, int64_t p
     f.scale[j] = std::ldexp(power, -exponent[j]);
   }
   double first = 0;
+  std::vector<double> along(static_cast<size_t>(width));
   for (int64_t k = 0; k < p; ++k) {
     const int64_t best = squares.largest(k);
     const double norm = std::sqrt(squares[best]);
@@ -112,7 +113,6 @@ Pivoted pivot(std::vector<double> a, const std::vector<int>& exponent, int64_t p
     double tail = 0;
     for (int64_t i = k + 1; i < p; ++i) tail += at(i, k) * at(i, k);
     const Reflection h = reflection(at(k, k), tail);
-    std::vector<double> along(static_cast<size_t>(width), 0.0);
     for (int64_t j = k + 1; j < width; ++j) along[j] = at(k, j);
     for (int64_t i = k + 1; i < p; ++i)
       for (int64_t j = k + 1; j < width; ++j) along[j] += at(i, k) * h.scale * at(i, j);

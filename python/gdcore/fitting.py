@@ -128,7 +128,8 @@ def fit(
     Warns
     -----
     LearningRateWarning
-        If lr is above the stability limit, before the first step.
+        If lr is above the stability limit, before the first step; of many problems, afterwards, if
+        some diverged for that reason.
     FitWarning
         If the fit diverged, stalled, is singular or empty.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,7 +22,7 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import ManyState
-from gdcore.status import DataLostError, FitInterrupted, Status
+from gdcore.status import DataLostError, FitInterrupted, LearningRateWarning, Status
 
 Ints = npt.NDArray[np.int64]
 
@@ -152,6 +153,7 @@ def fit_many(
         raise
     except KeyboardInterrupt:
         raise FitInterrupted(run.result()) from None
+    run.warn_of_rates()
     return run.result()
 
 
@@ -414,6 +416,26 @@ class _Run:
             curvature = one.surveyed()[0] * self._share(part)
             self.limit[i] = self.sgd_of(part).stability_limit(curvature)[0]
         return float(self.limit[i])
+
+    def warn_of_rates(self) -> None:
+        """Warn once of given rates that some problems cannot converge at.
+
+        Their limits cost as much as many epochs, so only those of problems that diverged are known.
+        """
+        if self.given is None or isinstance(self.sgd.lr, str) or self.sgd.maximize:
+            return
+        diverged = np.flatnonzero(self.status == Status.DIVERGED)
+        for i in diverged.tolist():
+            rate, limit = float(self.lr[i]), self._limit(i)
+            if rate > limit:
+                others = f", one of {len(diverged)} that diverged" if len(diverged) > 1 else ""
+                warnings.warn(
+                    f"lr={rate:.6g} is above the stability limit {limit:.6g} of problem {i}"
+                    f"{others}; use lr='auto', which finds one for each, or an array of rates.",
+                    LearningRateWarning,
+                    stacklevel=5,
+                )
+                return
 
     def result(self) -> Fits:
         """Return what is known now; problems not reached are at their start."""
