@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,21 +39,22 @@ def cut(problem: Linear, size: int | list[int]) -> list[tuple[Array, ...]]:
     """Cut the rows into chunks of a size, or at these rows."""
     n = len(problem.X)
     ends = [0, *(range(size, n, size) if isinstance(size, int) else sorted(size)), n]
-    arrays = [problem.X, problem.y]
-    if problem.sample_weight is not None:
-        arrays.append(problem.sample_weight)
-    return [tuple(a[b:e] for a in arrays) for b, e in pairwise(ends)]
+    arrays = [problem.X, problem.y, problem.sample_weight, problem.offset]
+    while arrays[-1] is None:
+        arrays.pop()
+    return [tuple(None if a is None else a[b:e] for a in arrays) for b, e in pairwise(ends)]  # type: ignore[misc]
 
 
 def whole(problem: Linear, sgd: Any = None, **how: Any) -> gd.Fit:
-    return gd.fit(problem.X, problem.y, sgd, sample_weight=problem.sample_weight, **how)
+    fixed = {"sample_weight": problem.sample_weight, "offset": problem.offset}
+    return gd.fit(problem.X, problem.y, sgd, **fixed, **how)
 
 
 # Bits.
 
 
 @pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["b", "bs"])
+@pytest.mark.parametrize("parts", ["b", "bs", "bo", "bos"])
 @pytest.mark.parametrize("size", [1, 100, L, 1000, N])
 def test_gram_has_the_bits_of_arrays(rng: Any, dtype: Any, t: Any, parts: str, size: int) -> None:
     problem = draw(rng, t=t, parts=parts, dtype=dtype)
@@ -70,8 +72,37 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@pytest.mark.parametrize("parts", ["", "b", "bos"], ids="parts={}".format)
+@pytest.mark.parametrize("size", [1, 100, 1000, N])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_exact_has_the_bits_of_arrays(
+    rng: Any, monkeypatch: Any, dtype: Any, t: Any, parts: str, size: int, decay: float
+) -> None:
+    """Of the parameters; the loss is that of the moments, within the rounding of each."""
+    monkeypatch.setattr("gdcore.chunks.PIECE_BYTES", 20_000)
+    problem, sgd = draw(rng, t=t, parts=parts, dtype=dtype), gd.SGD(weight_decay=decay)
+    how: dict[str, Any] = {"method": "exact", "fit_intercept": "b" in parts}
+    fit, same = gd.fit(cut(problem, size), sgd=sgd, **how), whole(problem, sgd, **how)
+    assert fit.weights.tobytes() == same.weights.tobytes()
+    assert np.array_equal(fit.intercept, same.intercept)
+    assert (fit.status, fit.method) == (gd.Status.CONVERGED, "exact")
+    assert fit.loss == pytest.approx(float(same.loss), rel=float(N * np.finfo(dtype).eps))
+
+
+def test_exact_of_dependent_columns_and_of_one_reading(rng: Any) -> None:
+    problem = draw(rng)
+    problem.X[:, 2] = problem.X[:, 0] - problem.X[:, 1]
+    with pytest.warns(gd.FitWarning, match="dependent"):
+        fit = gd.fit(iter(cut(problem, 100)), method="exact")
+    assert fit.status is gd.Status.SINGULAR
+    with pytest.warns(gd.FitWarning, match="dependent"):
+        same = whole(problem, method="exact")
+    assert fit.weights.tobytes() == same.weights.tobytes()
+
+
 @pytest.mark.parametrize("how", STREAMS.values(), ids=list(STREAMS))
-@pytest.mark.parametrize("parts", ["b", "bs"])
+@pytest.mark.parametrize("parts", ["b", "bs", "bo"])
 @pytest.mark.parametrize("reduction", problems.REDUCTIONS)
 def test_stream_has_the_bits_of_arrays(
     rng: Any, monkeypatch: pytest.MonkeyPatch, dtype: Any, how: Any, parts: str, reduction: Any
@@ -229,7 +260,10 @@ def failing(error: Exception) -> Any:
     ((X, Y[:5]), r"chunk 2 .*y has shape \(5,\) and X \(6, 2\)"),
     ((X, Y[:, None]), r"chunk 2 .*y has shape \(n, 1\).*before \(n,\)"),
     ((X.astype("f4"), Y.astype("f4")), "chunk 2 .*float32 and the chunks before it float64"),
-    ((X, Y, Y), "chunk 2 .*either all chunks have a sample_weight or none"),
+    ((X, Y, Y), "chunk 2 .*either all chunks have sample_weight or none"),
+    ((X, Y, None, Y), "chunk 2 .*either all chunks have offset or none"),
+    ((X, Y, None, Y[:4]), "chunk 2 .*offset has shape"),
+    ((X, Y, None, Y, Y), "chunk 2 .*a tuple of 5"),
     ((X.astype(str), Y), "chunk 2 .*X"),
     (nan_at(4), r"chunk 2 \(from row 12\): X holds nan at row 4, column 1"),
     ((X, np.where(Y > 3, np.inf, Y)), r"chunk 2 .*y holds inf at row 4"),
@@ -264,19 +298,23 @@ def test_no_chunks(given: Any, match: str, error: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize(("how", "match"), [
-    ({"method": "exact"}, "'exact' needs arrays"),
+    ({"method": "exact", "batch_size": 2}, "'exact' takes no batch_size"),
+    ({"method": "exact", "checkpoint": "x"}, "'exact' takes no steps that a checkpoint keeps"),
     ({"batch_size": 13}, "batch_size is 13.*from 1 to the 12 rows"),
     ({"batch_size": 0}, "batch_size is 0"),
     ({"epochs": -1}, "epochs is -1"),
-    ({"offset": 1.0}, "chunks take no offset="),
+    ({"offset": 1.0}, r"chunks take no offset=; put it into the chunks: .*, offset\)"),
     ({"sample_weight": Y}, r"chunks take no sample_weight=; put .*\(X, y, sample_weight\)"),
-    ({"checkpoint": "x"}, "chunks take no checkpoint="),
     ({"reduction": "max"}, "max"),
     ({"init": [1.0]}, "init"),
     ({"method": "gram", "batch_size": 2}, "takes no batch_size"),
 ])  # fmt: skip
 def test_options(how: Any, match: str) -> None:
     refused(lambda: gd.fit([GOOD, GOOD], **how), match)
+
+
+def test_sgd_goes_by_its_name() -> None:
+    refused(lambda: gd.fit([GOOD], gd.SGD()), "y is SGD.*sgd=", TypeError)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("how", [{"batch_size": 3}, {"method": "stream"}], ids=str)
@@ -325,6 +363,47 @@ def test_interrupted_while_streaming(rng: Any, how: Any) -> None:
         gd.fit(chunks, progress=cutter, tol=None, **how)
     assert caught.value.fit.epochs > 1
     assert gd.fit(chunks, init=caught.value.fit, epochs=2, tol=None, **how).epochs > 3
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "gram": {"epochs": 60_000, "history": 3000},  # several blocks
+    "stream": {"method": "stream", "epochs": 8},
+    "shuffled": {"batch_size": 50, "epochs": 8, "history": 2},
+}
+
+
+@pytest.mark.parametrize("how", KEPT.values(), ids=KEPT)
+def test_a_checkpoint_goes_on_to_the_same_bits(
+    rng: Any, monkeypatch: Any, tmp_path: Path, how: Any
+) -> None:
+    """From the last whole epoch, after a chunk that could not be read or a Ctrl-C."""
+    monkeypatch.setattr("gdcore.storage.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 1e-6)
+    chunks, path, readings = cut(draw(rng), 400), tmp_path / "state", 0
+    settings: dict[str, Any] = {"sgd": gd.SGD(lr=1e-5), "tol": None, "checkpoint": path} | how
+
+    class Failing(list[Any]):
+        def __getitem__(self, at: Any) -> Any:
+            nonlocal readings
+            readings += 1
+            if readings == 5 * len(chunks) + 3:
+                raise OSError("the disk is gone")
+            return super().__getitem__(at)
+
+    want = gd.fit(chunks, **(settings | {"checkpoint": tmp_path / "other"}))
+    if "method" in how or "batch_size" in how:
+        with pytest.raises(gd.ChunkError, match="the disk is gone"):
+            gd.fit(Failing(chunks), **settings)
+    else:
+        with pytest.raises(gd.FitInterrupted):
+            gd.fit(chunks, progress=fits.cut_after(9, KeyboardInterrupt), **settings)
+    epochs: list[int] = []
+    fit = gd.fit(chunks, progress=lambda epoch, *_: epochs.append(epoch), **settings)
+    assert bits(fit) == bits(want)
+    assert max(epochs[len(chunks) :]) == how["epochs"]
+    assert min(epochs[len(chunks) :]) > 0  # it did not begin anew
+    assert bits(gd.fit(chunks, **settings)) == bits(want)
+    refused(lambda: gd.fit(cut(draw(rng), 400), **settings), "of another problem")
 
 
 INTERRUPTED = """
@@ -484,11 +563,24 @@ def test_columns_chosen(tmp_path: Path, rng: Any) -> None:
     columns = columns_of(problem) | {"w": problem.sample_weight, "text": ["x"] * N}
     path = write(tmp_path / "t.parquet", columns)
     chunks = gd.read_chunks(path, "y", ["c", "a"], sample_weight="w", dtype=np.float32)
-    X, y, w = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    X, y, w = (np.concatenate(parts) for parts in zip(*chunks, strict=True))  # type: ignore[arg-type]
     assert (X.dtype, y.dtype) == (np.float32, np.float32)
     np.testing.assert_array_equal(X, problem.X[:, [2, 0]].astype("f4"))
     wanted = gd.fit(X, y, sample_weight=w, method="gram", epochs=20)
     assert bits(gd.fit(chunks, epochs=20)) == bits(wanted)
+
+
+@pytest.mark.parametrize("weight", [None, "w"])
+def test_a_column_of_offsets(tmp_path: Path, rng: Any, weight: Any) -> None:
+    problem = draw(rng, parts="bos")
+    columns = columns_of(problem) | {"w": problem.sample_weight, "o": problem.offset}
+    features = None if weight else NAMES
+    path = write(tmp_path / "t.parquet", columns)
+    chunks = gd.read_chunks(path, "y", features, sample_weight=weight, offset="o", rows=97)
+    assert chunks.feature_names == NAMES
+    if weight is None:
+        problem = replace(problem, sample_weight=None)
+    assert bits(gd.fit(chunks, epochs=20)) == bits(whole(problem, epochs=20, method="gram"))
 
 
 def test_numbers_of_every_kind(tmp_path: Path) -> None:
@@ -530,6 +622,23 @@ def test_a_truncated_file(tmp_path: Path, rng: Any) -> None:
         os.truncate(path, path.stat().st_size // 2)
         match = r"chunk \d+ \(from row \d+\) cannot be read"
         refused(lambda chunks=chunks: gd.fit(chunks), match, gd.ChunkError)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_file_truncated_between_epochs_keeps_the_fit(
+    tmp_path: Path, rng: Any, suffix: str
+) -> None:
+    path = write(tmp_path / f"t{suffix}", columns_of(draw(rng)))
+    chunks = gd.read_chunks(path, "y", rows=200)
+
+    def cut_after_two(epoch: int, *_: Any) -> None:
+        if epoch == 2:
+            os.truncate(path, path.stat().st_size // 2)
+
+    with pytest.raises(gd.ChunkError, match=r"cannot be read|gave \d+ rows after") as caught:
+        gd.fit(chunks, method="stream", epochs=9, tol=None, progress=cut_after_two)
+    assert caught.value.fit is not None
+    assert 2 <= caught.value.fit.epochs < 9
 
 
 def test_text_in_a_column_of_numbers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import bounds
 import fits
 import gdcore as gd
+import nist
 import problems
 from gdcore import Status
 from problems import CHUNK, REDUCTIONS, Array, Linear
@@ -117,33 +119,6 @@ def test_the_gradient_vanishes(rng: Any, dtype: Any, reduction: str) -> None:
         assert (np.abs(fits.gradient(here, decay)) <= 2 * allowed).all()
 
 
-# Longley's data (1967), the standard test of least squares: National Institute of Standards and
-# Technology, Statistical Reference Datasets, with certified values. Columns: deflator, product,
-# unemployed, army, population, year; employment.
-LONGLEY = np.array([
-    [83.0, 234289, 2356, 1590, 107608, 1947, 60323],
-    [88.5, 259426, 2325, 1456, 108632, 1948, 61122],
-    [88.2, 258054, 3682, 1616, 109773, 1949, 60171],
-    [89.5, 284599, 3351, 1650, 110929, 1950, 61187],
-    [96.2, 328975, 2099, 3099, 112075, 1951, 63221],
-    [98.1, 346999, 1932, 3594, 113270, 1952, 63639],
-    [99.0, 365385, 1870, 3547, 115094, 1953, 64989],
-    [100.0, 363112, 3578, 3350, 116219, 1954, 63761],
-    [101.2, 397469, 2904, 3048, 117388, 1955, 66019],
-    [104.6, 419180, 2822, 2857, 118734, 1956, 67857],
-    [108.4, 442769, 2936, 2798, 120445, 1957, 68169],
-    [110.8, 444546, 4681, 2637, 121950, 1958, 66513],
-    [112.6, 482704, 3813, 2552, 123366, 1959, 68655],
-    [114.2, 502601, 3931, 2514, 125368, 1960, 69564],
-    [115.7, 518173, 4806, 2572, 127852, 1961, 69331],
-    [116.9, 554894, 4007, 2827, 130081, 1962, 70551],
-])  # fmt: skip
-CERTIFIED = [
-    15.0618722713733, -0.0358191792925910, -2.02022980381683,
-    -1.03322686717359, -0.0511041056535807, 1829.15146461355, -3482258.63459582,
-]  # fmt: skip
-
-
 def fractions(problem: Linear) -> Array:
     """Solve the normal equations in fractions, which forgives any condition."""
     A, B = augmented(problem)
@@ -155,17 +130,90 @@ def fractions(problem: Linear) -> Array:
     return np.array([[float(x)] for x in fits.solve(squares, image)])  # type: ignore[arg-type]
 
 
-def test_longley() -> None:
-    """Columns that say nearly the same: condition number 5e9 as they stand, 4e4 scaled."""
-    X, y = LONGLEY[:, :-1], LONGLEY[:, -1]
-    problem = Linear(X, y, np.zeros(6), np.zeros(()))
+@pytest.mark.parametrize("name", nist.NAMES)
+def test_nist_certifies_what_its_rows_say(name: str) -> None:
+    """Every digit of the files: the certified values are the exact ones to 15 places."""
+    reference = nist.read(name)
+    found = nist.solve(reference.design, reference.response)
+
+    def same(squared: Fraction, certified: Fraction) -> bool:
+        """Whether a number with this square rounds to the certified one."""
+        exponent = math.floor(math.log10(certified)) if certified else 0
+        half = Fraction(10) ** (exponent - 14) / 2
+        return max(certified - half, Fraction(0)) ** 2 <= squared <= (certified + half) ** 2
+
+    for exact, certified in zip(found.coefficients, reference.coefficients, strict=True):
+        assert exact * certified >= 0
+        assert same(exact**2, abs(certified))
+    for variance, certified in zip(found.variances, reference.standard_deviations, strict=True):
+        assert same(variance, certified)
+    assert same(found.variance, reference.residual_standard_deviation)
+
+
+@pytest.mark.parametrize("name", nist.NAMES)
+@pytest.mark.parametrize("intercept", [True, False], ids=["intercept", "ones"])
+def test_nist(name: str, intercept: bool) -> None:
+    """Within the bound of the exact solution of the rows as rounded, so never much worse than
+    lstsq; and with its digits among many problems and groups.
+    """
+    reference = nist.read(name)
+    X, y = reference.X, reference.y
+    if not intercept:
+        X = np.hstack([np.ones((len(X), 1)), X])
+    problem = Linear(X, y, np.zeros(X.shape[1]), np.zeros(()) if intercept else None)
     result = exact(problem)
     assert result.status is Status.CONVERGED
-    check(problem, result, fractions(problem))
-    np.testing.assert_allclose(fits.parameters(result), CERTIFIED, rtol=1e-9)
-    centred = X - X.mean(axis=0)
-    again = gd.fit(centred, y, method="exact")
-    np.testing.assert_allclose(again.weights, CERTIFIED[:-1], rtol=1e-11)
+    x = np.array([[float(b)] for b in nist.rounded(reference).coefficients])
+    check(problem, result, np.roll(x, -1, axis=0) if intercept else x)
+
+    how: Any = {"method": "exact", "fit_intercept": intercept}
+    stacked = gd.fit(np.stack([X, X[::-1], X]), np.stack([y, y[::-1], y]), **how)
+    labels = np.repeat([7, 3], len(X))
+    grouped = gd.fit_groups(np.vstack([X[::-1], X]), np.concatenate([y[::-1], y]), labels, **how)
+    for many, i in ((stacked, 0), (stacked, 2), (grouped, 0)):
+        assert many.status[i] == Status.CONVERGED
+        assert many.weights[i].tobytes() == result.weights.tobytes()
+        assert many.intercept[i] == result.intercept
+
+
+def test_filip_has_full_rank() -> None:
+    """NumPy cuts off what is small beside the longest column, x^10: rank 10 of 11 and no digit."""
+    reference = nist.read("Filip")
+    A = np.hstack([np.ones((len(reference.X), 1)), reference.X])
+    theirs, _, rank, _ = np.linalg.lstsq(A, reference.y)
+    result = gd.fit(reference.X, reference.y, method="exact")
+    ours = np.append(result.intercept, result.weights)
+    assert rank == 10
+    assert result.status is Status.CONVERGED
+    assert nist.digits(theirs, reference.certified) < 1 < nist.digits(ours, reference.certified)
+
+
+@pytest.mark.parametrize("kind", ["duplicate", "multiple", "sum of all", "indicators"])
+def test_dependent_columns_of_many_rows(rng: Any, kind: str) -> None:
+    """Each block of rows rounds, so what is left of a dependent column grows with them."""
+    n, d = 150_000, 8
+    X = problems.integers(rng, (n, d), float, 99)
+    if kind == "duplicate":
+        X[:, -1] = X[:, 0]
+    elif kind == "multiple":
+        X[:, -1] = 3 * X[:, 0]
+    elif kind == "sum of all":
+        X[:, -1] = X[:, :-1].sum(axis=1)
+    else:
+        X = np.eye(d)[rng.integers(0, d, n)]
+    with pytest.warns(gd.FitWarning, match="dependent"):
+        result = gd.fit(X, X[:, 0], method="exact")
+    assert result.status is Status.SINGULAR
+    # A solution is 1 and zeros; that of least norm is no longer, and no two huge ones cancel.
+    assert np.linalg.norm(fits.parameters(result)) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("size", [1e-8, 1e-9])
+def test_nearly_dependent_columns_of_many_rows(rng: Any, size: float) -> None:
+    """Independent by much more than the rounding of so many rows."""
+    X = rng.standard_normal((150_000, 4))
+    X[:, 3] = X[:, 0] * (1 + size * X[:, 3])
+    assert gd.fit(X, X[:, 1], method="exact").status is Status.CONVERGED
 
 
 @pytest.mark.parametrize("k", [4, 6, 8])

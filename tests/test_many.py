@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def pick(options: dict[str, Any], i: int) -> gd.SGD:
 
 @every_method
 @every_option
+@pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning")
 def test_each_is_as_if_alone(rng: Any, dtype: Any, options: dict[str, Any], method: str) -> None:
     X, y = draw(rng, dtype)
     many = gd.fit(X, y, gd.SGD(**options), epochs=60, tol=1e-2, method=method)
@@ -436,6 +438,7 @@ def test_invalid_problems_begin_anew(rng: Any, dtype: Any) -> None:
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("epochs", [0, 20])
+@pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning")
 def test_statuses_of_mini_batches(rng: Any, reduction: Any, epochs: int) -> None:
     X, y = draw(rng, float, (5, 20, 1))
     how: dict[str, Any] = {"batch_size": 1, "reduction": reduction, "epochs": epochs, "tol": None}
@@ -486,3 +489,24 @@ def test_a_file_with_states_of_other_sizes(rng: Any, tmp_path: Any) -> None:
 def test_many_rates_of_a_schedule_are_refused(rng: Any) -> None:
     with pytest.raises(ValueError, match="at most 1000000 epochs"):
         gd.fit(*draw(rng, float), gd.SGD(lr=lambda epoch: 0.1), epochs=10**10)
+
+
+@every_method
+def test_a_rate_too_large_for_some_is_told_of_once(rng: Any, method: str) -> None:
+    """With the first problem that diverged, its limit, and how many did; no warning without one."""
+    X, y = rng.standard_normal((6, 40, 3)), rng.standard_normal((6, 40))
+    X[2] *= 10
+    X[4] *= 20
+    how: dict[str, Any] = {"method": method, "epochs": 30, "tol": None}
+    match = "lr=0.3 is above the stability limit .* of problem 2, one of 2 that diverged; use"
+    with pytest.warns(gd.LearningRateWarning, match=match) as told:
+        fits = gd.fit(X, y, gd.SGD(lr=0.3), **how)
+    assert [Path(w.filename).name for w in told] == ["test_many.py"]
+    assert (fits.status == gd.Status.DIVERGED).tolist() == [False, False, True, False, True, False]
+    assert f"limit {gd.fit(X[2], y[2], epochs=0).stability_limit:.6g} " in str(told[0].message)
+    rates = np.where(np.arange(6) % 2, 0.3, 1e-4)
+    gd.fit(X, y, gd.SGD(lr=rates), **how)  # none is too large, so none is told of
+    labels = np.repeat(np.arange(6), 40)
+    with pytest.warns(gd.LearningRateWarning, match=match) as told:
+        gd.fit_groups(X.reshape(-1, 3), y.ravel(), labels, gd.SGD(lr=0.3), **how)
+    assert [Path(w.filename).name for w in told] == ["test_many.py"]

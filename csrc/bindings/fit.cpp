@@ -338,6 +338,16 @@ class PyExact {
     return std::visit([&](auto& e) { return compute([&] { return e->advance(seconds); }); },
                       exact_);
   }
+  void go_on(const PyProblem& rows) {
+    dispatch(problem_.single(), [&](auto zero) {
+      using T = decltype(zero);
+      const Problem<T>&was = problem_.as<T>(), &now = rows.as<T>();
+      if (now.d != was.d || now.t != was.t || now.fit_intercept != was.fit_intercept)
+        throw py::value_error("Exact goes on with rows of as many features and targets.");
+      std::get<std::unique_ptr<Exact<T>>>(exact_)->go_on(now);
+    });
+    problem_ = rows;
+  }
   py::tuple solve() {
     return std::visit(
         [](auto& e) -> py::tuple {
@@ -555,6 +565,7 @@ void register_fit(py::module_& m) {
   py::class_<PyExact>(m, "Exact")
       .def(py::init<const PyProblem&, double>(), py::arg("problem"), py::arg("weight_decay"))
       .def("advance", &PyExact::advance, py::arg("seconds"))
+      .def("go_on", &PyExact::go_on, py::arg("rows"))
       .def("solve", &PyExact::solve);
 
   py::class_<PyRolling>(m, "Rolling")

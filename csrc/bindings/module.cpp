@@ -7,5 +7,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   gdcore::register_kernels(m);
   gdcore::register_fit(m);
   gdcore::register_many(m);
+  gdcore::register_lost_pages(m);
   gdcore::register_probe(m);
 }

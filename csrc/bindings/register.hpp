@@ -9,6 +9,7 @@ void register_config(pybind11::module_& m);
 void register_kernels(pybind11::module_& m);
 void register_fit(pybind11::module_& m);
 void register_many(pybind11::module_& m);
+void register_lost_pages(pybind11::module_& m);
 void register_probe(pybind11::module_& m);
 
 }  // namespace gdcore

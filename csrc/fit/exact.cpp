@@ -40,6 +40,46 @@ struct Pivoted {
   std::vector<double> scale;    // of each column of X
 };
 
+// The squares of each column of `a` (p, width) from a row on, which is what pivots are chosen by.
+class ColumnSquares {
+ public:
+  ColumnSquares(const std::vector<double>& a, int64_t p, int64_t width)
+      : a_(a), p_(p), width_(width), left_(static_cast<size_t>(p)), summed_(left_) {
+    for (int64_t j = 0; j < p; ++j) sum(j, 0);
+  }
+  double operator[](int64_t j) const { return left_[j]; }
+  int64_t largest(int64_t from) const {
+    return std::max_element(left_.begin() + from, left_.end()) - left_.begin();
+  }
+  void scale(int64_t j, double factor) {
+    left_[j] *= factor * factor;
+    summed_[j] = left_[j];
+  }
+  void swap(int64_t i, int64_t j) {
+    std::swap(left_[i], left_[j]);
+    std::swap(summed_[i], summed_[j]);
+  }
+  // Leaves out a row. Where the difference keeps less than half of the digits, it is summed anew.
+  void leave(int64_t row) {
+    for (int64_t j = row + 1; j < p_; ++j) {
+      const double gone = a_[row * width_ + j];
+      left_[j] -= gone * gone;
+      if (!(left_[j] > 0x1p-26 * summed_[j])) sum(j, row + 1);
+    }
+  }
+
+ private:
+  void sum(int64_t j, int64_t row) {
+    double squares = 0;
+    for (int64_t i = row; i < p_; ++i) squares += a_[i * width_ + j] * a_[i * width_ + j];
+    left_[j] = summed_[j] = squares;
+  }
+
+  const std::vector<double>& a_;
+  int64_t p_, width_;
+  std::vector<double> left_, summed_;  // summed_: when it last was
+};
+
 // The columns come scaled by 2^-exponent.
 Pivoted pivot(std::vector<double> a, const std::vector<int>& exponent, int64_t p, int64_t width,
               double tolerance) {
@@ -51,34 +91,28 @@ Pivoted pivot(std::vector<double> a, const std::vector<int>& exponent, int64_t p
             std::vector<double>(static_cast<size_t>(p))};
   std::iota(f.column.begin(), f.column.end(), 0);
   const auto at = [&](int64_t i, int64_t j) -> double& { return f.a[i * width + j]; };
-  // Squares of each column from `row` on, rows in order: recomputed, as differences would cancel.
-  std::vector<double> squares(static_cast<size_t>(p));
-  const auto sum_squares = [&](int64_t row) {
-    std::fill(squares.begin(), squares.end(), 0.0);
-    for (int64_t i = row; i < p; ++i)
-      for (int64_t j = row; j < p; ++j) squares[j] += at(i, j) * at(i, j);
-  };
-  sum_squares(0);
+  ColumnSquares squares(f.a, p, width);
   for (int64_t j = 0; j < p; ++j) {
     const double power = inverse_power(std::sqrt(squares[j]));
     for (int64_t i = 0; i < p; ++i) at(i, j) *= power;
+    squares.scale(j, power);
     f.scale[j] = std::ldexp(power, -exponent[j]);
   }
   double first = 0;
+  std::vector<double> along(static_cast<size_t>(width));
   for (int64_t k = 0; k < p; ++k) {
-    sum_squares(k);
-    const int64_t best = std::max_element(squares.begin() + k, squares.end()) - squares.begin();
+    const int64_t best = squares.largest(k);
     const double norm = std::sqrt(squares[best]);
     if (k == 0) first = norm;
     if (!(norm > tolerance * first)) break;
     if (best != k) {
       for (int64_t i = 0; i < p; ++i) std::swap(at(i, k), at(i, best));
       std::swap(f.column[k], f.column[best]);
+      squares.swap(k, best);
     }
     double tail = 0;
     for (int64_t i = k + 1; i < p; ++i) tail += at(i, k) * at(i, k);
     const Reflection h = reflection(at(k, k), tail);
-    std::vector<double> along(static_cast<size_t>(width), 0.0);
     for (int64_t j = k + 1; j < width; ++j) along[j] = at(k, j);
     for (int64_t i = k + 1; i < p; ++i)
       for (int64_t j = k + 1; j < width; ++j) along[j] += at(i, k) * h.scale * at(i, j);
@@ -89,6 +123,7 @@ Pivoted pivot(std::vector<double> a, const std::vector<int>& exponent, int64_t p
       at(i, k) = 0;
     }
     at(k, k) = h.norm;
+    squares.leave(k);
     ++f.rank;
   }
   return f;
@@ -177,13 +212,16 @@ bool Exact<T>::advance(double seconds) {
     }
     absorb(block, rows);
     row_ += rows;
-    if (row_ == problem_.n)
-      absorb_penalty();
-    else if (budget.spent(4 * rows * p_ * width_))
-      return false;
+    rows_ += rows;
+    if (row_ < problem_.n && budget.spent(4 * rows * p_ * width_)) return false;
   }
-  for (int& exponent : exponent_) exponent = std::max(exponent, -1000);  // columns of zeros
   return true;
+}
+
+template <class T>
+void Exact<T>::go_on(const Problem<T>& rows) {
+  problem_ = rows;
+  row_ = 0;
 }
 
 // Scales the block's columns by powers of two, so that no square over- or underflows; exact, so
@@ -213,6 +251,7 @@ void Exact<T>::scale(std::vector<double>& block, int64_t rows) {
 template <class T>
 void Exact<T>::absorb(std::vector<double>& block, int64_t rows) {
   scale(block, rows);
+  ++absorbed_;
   std::vector<double> along(static_cast<size_t>(width_));
   for (int64_t j = 0; j < p_; ++j) {
     double* const top = factor_.data() + j * width_;
@@ -240,9 +279,8 @@ void Exact<T>::absorb(std::vector<double>& block, int64_t rows) {
 template <class T>
 void Exact<T>::absorb_penalty() {
   if (weight_decay_ == 0) return;
-  const double elements =
-      (problem_.sample_weight.data ? weight_sum_ : static_cast<double>(problem_.n)) *
-      static_cast<double>(problem_.t);
+  const double elements = (problem_.sample_weight.data ? weight_sum_ : static_cast<double>(rows_)) *
+                          static_cast<double>(problem_.t);
   const double root = std::sqrt(weight_decay_ * scale_of(problem_.reduction, elements).divisor / 2);
   for (int64_t j = 0; j < p_; ++j) {
     std::vector<double> row(static_cast<size_t>(width_), 0.0);
@@ -254,12 +292,17 @@ void Exact<T>::absorb_penalty() {
 template <class T>
 typename Exact<T>::Solution Exact<T>::solve() {
   FpEnv env;
+  absorb_penalty();
+  for (int& exponent : exponent_) exponent = std::max(exponent, -1000);  // columns of zeros
   Solution solution{
       std::vector<T>(static_cast<size_t>(p_ * problem_.t), std::numeric_limits<T>::quiet_NaN()), 0};
   for (double value : factor_)
     if (!std::isfinite(value)) return solution;
+  // What the data's rounding leaves of a dependent column, and what that of the blocks adds: p
+  // eliminations in each of b blocks, at random, sqrt(p b) eps, which p eps + b eps is above.
   const double tolerance =
-      static_cast<double>(std::max<int64_t>(p_, 1)) * std::numeric_limits<T>::epsilon();
+      static_cast<double>(std::max<int64_t>(p_, 1)) * std::numeric_limits<T>::epsilon() +
+      static_cast<double>(absorbed_) * std::numeric_limits<double>::epsilon();
   const Pivoted f = pivot(factor_, exponent_, p_, width_, tolerance);
   for (int64_t u = 0; u < problem_.t; ++u) {
     const std::vector<double> x = f.rank == p_ ? back_substitute(f, p_ + u) : least_norm(f, p_ + u);

@@ -17,11 +17,15 @@ class Exact {
   // True when every row is in; otherwise call again. There must be a row.
   bool advance(double seconds);
 
+  // More rows of the same problem to advance over, all before them being in. The bits are those of
+  // one problem if every set of rows but the last is a multiple of 64.
+  void go_on(const Problem<T>& rows);
+
   struct Solution {
     std::vector<T> params;  // of least norm where the columns are dependent
     int64_t rank;
   };
-  Solution solve();
+  Solution solve();  // once, at the end
 
  private:
   void scale(std::vector<double>& block, int64_t rows);
@@ -33,7 +37,8 @@ class Exact {
   int64_t p_, width_;           // columns, columns and targets
   std::vector<double> factor_;  // (p, width): R and Q^T y
   std::vector<int> exponent_;   // column j of R is that of X times 2^-exponent
-  int64_t row_ = 0;
+  int64_t row_ = 0, rows_ = 0;  // done of these rows, and of all
+  int64_t absorbed_ = 0;        // blocks
   double weight_sum_ = 0;
 };
 

@@ -30,7 +30,13 @@ from gdcore.result import Fit, Fits, History, Start, load
 from gdcore.rolling import RollingFit, RollingInterrupted, fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
-from gdcore.status import FitInterrupted, FitWarning, LearningRateWarning, Status
+from gdcore.status import (
+    DataLostError,
+    FitInterrupted,
+    FitWarning,
+    LearningRateWarning,
+    Status,
+)
 
 __version__: str = _core.VERSION
 
@@ -38,6 +44,7 @@ __all__ = [
     "SGD",
     "ChunkError",
     "ChunkReader",
+    "DataLostError",
     "Fit",
     "FitInterrupted",
     "FitWarning",

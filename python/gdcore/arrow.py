@@ -24,7 +24,7 @@ _FORMATS = {
 
 
 class ChunkReader:
-    """Chunks ``(X, y)`` or ``(X, y, sample_weight)`` of a file: what `read_chunks` returns.
+    """Chunks ``(X, y)`` of a file, with weights and offsets if asked: what `read_chunks` returns.
 
     It can be iterated any number of times, each of which reads the file anew. Its parts (the row
     groups of Parquet files; whole files else) are read in another order every shuffled epoch.
@@ -41,19 +41,20 @@ class ChunkReader:
         target: str,
         features: tuple[str, ...],
         sample_weight: str | None,
+        offset: str | None,
         drop: bool,
         rows: int,
         dtype: np.dtype[Any],
     ) -> None:
         self.feature_names, self.target_name = features, target
-        self._dataset, self._weight, self._drop = dataset, sample_weight, drop
-        self._rows, self._dtype = rows, dtype
+        self._dataset, self._weight, self._offset = dataset, sample_weight, offset
+        self._drop, self._rows, self._dtype = drop, rows, dtype
 
-    def __iter__(self) -> Iterator[tuple[Floats, ...]]:
+    def __iter__(self) -> Iterator[tuple[Floats | None, ...]]:
         for part in self.parts():
             yield from part()
 
-    def parts(self) -> Sequence[Callable[[], Iterator[tuple[Floats, ...]]]]:
+    def parts(self) -> Sequence[Callable[[], Iterator[tuple[Floats | None, ...]]]]:
         """Return functions that each read a part of the rows."""
         fragments: list[Any] = []
         for fragment in self._dataset.get_fragments():
@@ -61,11 +62,11 @@ class ChunkReader:
             fragments += split() if split else [fragment]
         return [partial(self._read, fragment) for fragment in fragments]
 
-    def _read(self, fragment: Any) -> Iterator[tuple[Floats, ...]]:
-        names = [*self.feature_names, self.target_name]
+    def _read(self, fragment: Any) -> Iterator[tuple[Floats | None, ...]]:
+        names = [*self.feature_names, self.target_name, self._weight, self._offset]
         scanner = fragment.scanner(
             schema=self._dataset.schema,
-            columns=names if self._weight is None else [*names, self._weight],
+            columns=[name for name in names if name is not None],
             batch_size=self._rows,
             batch_readahead=1,
             fragment_readahead=1,
@@ -88,15 +89,18 @@ class ChunkReader:
             "out rows with a null"
         )
 
-    def _arrays(self, batch: Any) -> tuple[Floats, ...]:
+    def _arrays(self, batch: Any) -> tuple[Floats | None, ...]:
         d = len(self.feature_names)
         X, y = np.empty((batch.num_rows, d), self._dtype), np.empty(batch.num_rows, self._dtype)
-        weight = np.empty_like(y)
-        places = [*X.T, y, weight]
+        weight = None if self._weight is None else np.empty_like(y)
+        offset = None if self._offset is None else np.empty_like(y)
+        places = [a for a in (*X.T, y, weight, offset) if a is not None]
         with np.errstate(over="ignore"):  # infinity is told of by the fit
-            for place, column in zip(places, batch.columns, strict=False):
+            for place, column in zip(places, batch.columns, strict=True):
                 place[:] = column.cast("float64").to_numpy(zero_copy_only=False)
-        return (X, y) if self._weight is None else (X, y, weight)
+        if offset is not None:
+            return X, y, weight, offset
+        return (X, y) if weight is None else (X, y, weight)
 
 
 def read_chunks(
@@ -105,6 +109,7 @@ def read_chunks(
     features: Sequence[str] | None = None,
     *,
     sample_weight: str | None = None,
+    offset: str | None = None,
     nulls: Literal["error", "drop"] = "error",
     rows: int = 65536,
     dtype: npt.DTypeLike = np.float64,
@@ -121,6 +126,8 @@ def read_chunks(
         The columns to predict it from; all others by default.
     sample_weight : str, optional
         The column of weights.
+    offset : str, optional
+        The column of the prediction's fixed term.
     nulls : {"error", "drop"}
         What becomes of rows with a null in one of these columns.
     rows : int
@@ -160,16 +167,18 @@ def read_chunks(
     dataset = _open(source)
     names = dataset.schema.names
     if features is None:
-        features = [name for name in names if name not in (target, sample_weight)]
+        features = [name for name in names if name not in (target, sample_weight, offset)]
     if isinstance(features, str):
         raise TypeError(f"features is the string {features!r}; pass a list of names.")
-    wanted = [target, *([] if sample_weight is None else [sample_weight]), *features]
+    extra = [name for name in (sample_weight, offset) if name is not None]
+    wanted = [target, *extra, *features]
     if len(set(wanted)) < len(wanted):
-        raise ValueError("features, target and sample_weight must each name other columns.")
+        raise ValueError("features, target, weight and offset must each name other columns.")
     for name in wanted:
         _check_column(dataset.schema, name)
+    drop = nulls == "drop"
     return ChunkReader(
-        dataset, target, tuple(features), sample_weight, nulls == "drop", int(rows), kind
+        dataset, target, tuple(features), sample_weight, offset, drop, int(rows), kind
     )
 
 

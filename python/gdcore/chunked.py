@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gdcore import _core
-from gdcore.chunks import ChunkError, Source, epoch_order, piece_seed, pieces, read, unit_of
-from gdcore.descent import descend, make_descent, result_of
+from gdcore.chunks import Chunk, ChunkError, Source, epoch_order, piece_seed, pieces, read, unit_of
+from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, result_of
+from gdcore.exact import solution
 from gdcore.fitting import empty_fit, start_from
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
 from gdcore.method import in_range
@@ -19,7 +20,7 @@ from gdcore.problem import Problem
 from gdcore.progress import Progress
 from gdcore.result import Fit
 from gdcore.sgd import SGD, rate_at
-from gdcore.state import FitState, Unsaved
+from gdcore.state import FitState
 from gdcore.status import FitInterrupted
 
 Show = bool | Callable[[int, int, float], None]
@@ -36,8 +37,20 @@ class _Surveyed(Problem):
     def n(self) -> int:
         return self.rows
 
+    moments: Moments | None = None
+
     def largest_row(self) -> float:
         return self.steepest
+
+    def fingerprint(self) -> str:
+        """Digest of the rows' moments and of what is fitted to them."""
+        import hashlib
+
+        assert self.moments is not None
+        how = (self.d, self.t, self.rows, str(self.dtype), self.fit_intercept, self.reduction)
+        digest = hashlib.blake2b(repr(how).encode(), digest_size=16)
+        digest.update(self.moments.hi.tobytes() + self.moments.lo.tobytes())
+        return digest.hexdigest()
 
 
 def fit_chunks(
@@ -48,12 +61,11 @@ def fit_chunks(
     init: Any,
     reduction: str,
     progress: Show,
+    checkpoint: Any,
 ) -> Fit:
     """Fit chunks of rows; see `gdcore.fit`."""
     source = Source.of(given)
     streams = options.method == "stream" or options.batch_size is not None
-    if options.method == "exact":
-        raise ValueError("method='exact' needs arrays X and y; chunks take 'gram' or 'stream'.")
     if streams and not source.again:
         raise ValueError(
             f"the chunks are a {type(given).__name__}, which can be read once only, and every "
@@ -62,18 +74,22 @@ def fit_chunks(
         )
     with _core.FpEnv():
         survey = _Survey(options, fit_intercept, reduction, init)
+        solver = _Solver(sgd, fit_intercept, reduction) if options.method == "exact" else None
         with Progress.make(progress, 0, options.epochs) as bar:
-            survey.run(source, bar)
+            survey.run(source, bar, solver.take if solver else _pass_by)
         problem, moments = survey.problem(), survey.moments
         options.check_batch(problem.n)
         start = start_from(init, problem, options.batch_size)
         if weight_of(moments) == 0:
             fit = empty_fit(problem, start)
         elif streams:
-            fit = _Stream(source, survey, sgd, options, start).run(progress)
+            fit = _Stream(source, survey, sgd, options, start, checkpoint).run(progress)
         elif in_range(problem, total_of(moments)):
-            fit = descend(problem, sgd, options, start, progress, None, total_of(moments))
-            fit = replace(fit, method_reason="chunks are read once.")
+            if solver:
+                fit = solver.fit(problem, total_of(moments), options)
+            else:
+                fit = descend(problem, sgd, options, start, progress, checkpoint, total_of(moments))
+                fit = replace(fit, method_reason="chunks are read once.")
         else:
             raise ValueError(
                 f"the squares of the data leave the range of {problem.dtype}: scale the columns "
@@ -94,15 +110,11 @@ class _Survey:
         rowless_problem(Moments(1), True, reduction)  # refuses what it can before reading
         replace(options, batch_size=options.batch_size and 1).check(1)
 
-    def run(self, source: Source, bar: Progress) -> None:
-        """Read every chunk once."""
+    def run(self, source: Source, bar: Progress, work: Callable[[Iterable[Chunk]], None]) -> None:
+        """Read every chunk once, and hand it on to other work."""
         try:
             with closing(read(source)) as chunks:
-                for chunk in chunks:
-                    self._add(chunk.problem, chunk)
-                    assert self._moments is not None
-                    bar.read(self._moments.n, self._bytes)
-                    bar.update(0, float("nan"))
+                work(self._surveyed(chunks, bar))
         except ChunkError as error:
             error.moments = self._moments
             raise
@@ -115,6 +127,13 @@ class _Survey:
         if self._moments is None:
             raise ValueError("there are no chunks: the iterable is empty.")
 
+    def _surveyed(self, chunks: Iterable[Chunk], bar: Progress) -> Iterator[Chunk]:
+        for chunk in chunks:
+            self._add(chunk.problem, chunk)
+            bar.read(self.moments.n, self._bytes)
+            bar.update(0, float("nan"))
+            yield chunk
+
     @property
     def moments(self) -> Moments:
         assert self._moments is not None
@@ -122,22 +141,53 @@ class _Survey:
 
     def problem(self, weighted: bool = True) -> _Surveyed:
         problem = rowless_problem(self.moments, *self._how, weighted)
-        fields = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
-        return _Surveyed(**fields, rows=self.moments.n, steepest=self._steepest)
+        fields: dict[str, Any] = {f: getattr(problem, f) for f in Problem.__dataclass_fields__}
+        fields |= {"rows": self.moments.n, "steepest": self._steepest, "moments": self.moments}
+        return _Surveyed(**fields)
 
-    def _add(self, p: Problem, chunk: Any) -> None:
+    def _add(self, p: Problem, chunk: Chunk) -> None:
         if self._moments is None:
             self._moments = Moments(p.d, p.t if p.several else None, p.dtype)
             self.weighted = p.sample_weight is not None
         try:
-            y = p.y if p.several else p.y[:, 0]
-            self._moments.update(p.X, y, sample_weight=p.sample_weight)
+            y, offset = (a if p.several or a is None else a[:, 0] for a in (p.y, p.offset))
+            assert y is not None
+            self._moments.update(p.X, y, offset=offset, sample_weight=p.sample_weight)
         except ValueError as error:
             raise chunk.error(str(error)) from None
         self._bytes += p.X.nbytes + p.y.nbytes
         if self._options.batch_size is not None and p.n:
             core = _core.Problem(p.X, p.y, None, p.sample_weight, *self._how)
             self._steepest = max(self._steepest, core.largest_row())
+
+
+def _pass_by(chunks: Iterable[Chunk]) -> None:
+    for _ in chunks:
+        pass
+
+
+class _Solver:
+    """The closed form, of rows that come in chunks."""
+
+    def __init__(self, sgd: SGD, fit_intercept: bool, reduction: str) -> None:
+        self._weight_decay, self._how = float(sgd.weight_decay), (bool(fit_intercept), reduction)
+        self._exact: _core.Exact | None = None
+
+    def take(self, chunks: Iterable[Chunk]) -> None:
+        """Take in all rows."""
+        for piece in pieces(chunks, unit_of(None), *self._how):
+            if self._exact is None:
+                self._exact = _core.Exact(piece, self._weight_decay)
+            else:
+                self._exact.go_on(piece)
+            while not self._exact.advance(BLOCK_SECONDS):
+                pass
+
+    def fit(self, problem: Problem, moments: _core.Moments, options: Options) -> Fit:
+        """Return the minimiser, its loss from the moments of the rows."""
+        assert self._exact is not None
+        params, rank = self._exact.solve()
+        return solution(problem, params, rank, loss_at(problem, params, options, moments))
 
 
 class _Stream:
@@ -150,6 +200,7 @@ class _Stream:
         sgd: SGD,
         options: Options,
         start: FitState,
+        checkpoint: Any,
     ) -> None:
         self._source, self._options, self._start = source, options, start
         self._threads = options.n_threads or 0
@@ -161,7 +212,9 @@ class _Stream:
         warn_of_divergence(self._rate, start.epoch, self._limit, sgd)
         self._target = start.epoch + options.epochs
         self._problem = survey.problem(survey.weighted)
-        self._descent = make_descent(self._problem, sgd, options, start, self._target, None)
+        self._saved = open_checkpoint(checkpoint, problem, sgd, options, start, "stream")
+        state = self._saved.state or start
+        self._descent = make_descent(self._problem, sgd, options, state, self._target, None)
         self._outcome: _core.Outcome = "running"
 
     def run(self, progress: Show) -> Fit:
@@ -171,6 +224,7 @@ class _Stream:
                     self._read(bar)
                     self._outcome = self._descent.end_pass()
                     bar.update(self._descent.epoch, self._descent.last_loss)
+                    self._saved.save(self._descent, force=self._outcome != "running")
         except ChunkError as error:
             error.fit = self._result()
             raise
@@ -211,7 +265,7 @@ class _Stream:
             self._options,
             self._start,
             self._descent,
-            Unsaved(),
+            self._saved,
             self._outcome,
             self._rate,
             self._limit,

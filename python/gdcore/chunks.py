@@ -13,6 +13,7 @@ import numpy as np
 
 from gdcore import _core
 from gdcore.kernels import Floats
+from gdcore.mapped import maps_a_file, watched
 from gdcore.problem import Problem, make_problem
 from gdcore.reader import ahead
 
@@ -91,7 +92,8 @@ class Source:
     def chunks(self, order: Iterable[int] | None = None) -> Iterator[Any]:
         """Yield the chunks of the parts, in this order of them."""
         for i in range(len(self.parts)) if order is None else order:
-            yield from self.parts[i]()
+            for given in self.parts[i]():
+                yield _in_memory(given)
 
 
 class Chunk:
@@ -99,11 +101,15 @@ class Chunk:
 
     def __init__(self, given: Any, number: int, first_row: int) -> None:
         self.number, self.first_row = number, first_row
-        if not (isinstance(given, tuple) and len(given) in (2, 3)):
+        if not (isinstance(given, tuple) and len(given) in (2, 3, 4)):
             what = f"a tuple of {len(given)}" if isinstance(given, tuple) else type(given).__name__
-            raise self.error(f"it is {what}; chunks are tuples (X, y) or (X, y, sample_weight)")
+            raise self.error(
+                f"it is {what}; chunks are tuples (X, y), (X, y, sample_weight) or "
+                "(X, y, sample_weight or None, offset)"
+            )
+        X, y, sample_weight, offset = (*given, None, None)[:4]
         try:
-            self.problem = make_problem(given[0], given[1], None, (*given, None)[2], True, "mean")
+            self.problem = make_problem(X, y, offset, sample_weight, True, "mean")
         except (TypeError, ValueError) as error:
             raise self.error(str(error)) from None
 
@@ -126,8 +132,9 @@ class Chunk:
             )
         if p.dtype != first.dtype:
             raise self.error(f"it is {p.dtype} and the chunks before it {first.dtype}; convert it")
-        if (p.sample_weight is None) != (first.sample_weight is None):
-            raise self.error("either all chunks have a sample_weight or none")
+        for name in ("sample_weight", "offset"):
+            if (getattr(p, name) is None) != (getattr(first, name) is None):
+                raise self.error(f"either all chunks have {name} or none")
 
 
 def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]:
@@ -151,6 +158,14 @@ def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]
             number, rows = number + 1, rows + chunk.problem.n
 
 
+def _in_memory(given: Any) -> Any:
+    """Copy what a chunk maps of files, while the last one is worked on and not when it is due."""
+    if not (isinstance(given, tuple) and any(map(maps_a_file, given))):
+        return given
+    with watched(**dict(zip(("X", "y", "sample_weight", "offset"), given, strict=False))):
+        return tuple(np.array(a) if maps_a_file(a) else a for a in given)
+
+
 def pieces(
     chunks: Iterable[Chunk], unit: int, fit_intercept: bool, reduction: str
 ) -> Iterator[_core.Problem]:
@@ -158,28 +173,31 @@ def pieces(
 
     Every piece but the last is a multiple of `unit` rows.
     """
-    held: list[list[Floats]] = []
+    held: list[list[Floats | None]] = []
     rows = size = 0
 
     def piece() -> _core.Problem:
-        parts = [np.concatenate(columns) for columns in zip(*held, strict=True)]
-        weight = parts[2] if len(parts) == 3 else None
-        return _core.Problem(parts[0], parts[1], None, weight, fit_intercept, reduction)
+        X, y, offset, weight = (
+            None if parts[0] is None else np.concatenate(parts) for parts in zip(*held, strict=True)
+        )
+        assert X is not None
+        assert y is not None
+        return _core.Problem(X, y, offset, weight, fit_intercept, reduction)
 
     for chunk in chunks:
         p = chunk.problem
         if not size:
             row = (p.d + p.t) * p.dtype.itemsize
             size = max(1, round(PIECE_BYTES / row / unit)) * unit
-        columns = [p.X, p.y] if p.sample_weight is None else [p.X, p.y, p.sample_weight]
+        arrays = (p.X, p.y, p.offset, p.sample_weight)
         at = 0
         while p.n - at >= size - rows:
-            held.append([c[at : at + size - rows] for c in columns])
+            held.append([None if a is None else a[at : at + size - rows] for a in arrays])
             at += size - rows
             yield piece()
             held, rows = [], 0
         if at < p.n:
-            held.append([c[at:].copy() for c in columns])
+            held.append([None if a is None else a[at:].copy() for a in arrays])
             rows += p.n - at
     if rows:
         yield piece()

@@ -12,6 +12,7 @@ from typing import Any
 from gdcore import _core
 from gdcore.kernels import Floats
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
+from gdcore.mapped import check, watching
 from gdcore.method import choose
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
@@ -19,7 +20,7 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD, LearningRate, rate_at
 from gdcore.state import FitState, Unsaved
-from gdcore.status import FitInterrupted, FitWarning, Status
+from gdcore.status import DataLostError, FitInterrupted, FitWarning, Status
 
 SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
@@ -54,13 +55,14 @@ def descend(
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
     target = start.epoch + options.epochs
-    saved = _open_checkpoint(checkpoint, problem, sgd, options, start, method)
+    saved = open_checkpoint(checkpoint, problem, sgd, options, start, method)
     state = start if saved.state is None else saved.state
     descent = make_descent(problem, sgd, options, state, target, moments)
     if not callable(rate):
         descent.set_constant_lr(float(rate))
 
     outcome: _core.Outcome = "running"
+    reached = state
 
     def result() -> Fit:
         fit = result_of(problem, options, start, descent, saved, outcome, rate, limit)
@@ -73,8 +75,14 @@ def descend(
                     epochs = range(descent.epoch, min(descent.epoch + SCHEDULE_BLOCK, target))
                     descent.set_schedule(descent.epoch, [rate_at(rate, e) for e in epochs])
                 outcome = descent.advance(BLOCK_SECONDS, threads)
+                if watching():
+                    check()
+                    reached = _state_of(problem, options, descent)
                 bar.update(descent.epoch, descent.last_loss)
                 saved.save(descent, force=outcome != "running")
+    except DataLostError as error:
+        error.fit = _fit_at(problem, start, reached)
+        raise
     except KeyboardInterrupt:
         saved.save(descent, force=True)
         fit = result()
@@ -89,7 +97,7 @@ def descend(
     return result()
 
 
-def _open_checkpoint(
+def open_checkpoint(
     path: str | os.PathLike[str] | None,
     problem: Problem,
     sgd: SGD,
@@ -97,6 +105,7 @@ def _open_checkpoint(
     start: FitState,
     method: str,
 ) -> Unsaved:
+    """Return what keeps the state of a fit, and where an earlier process left it."""
     if path is None:
         return Unsaved()
     from gdcore.storage import Checkpoint
@@ -130,13 +139,15 @@ def make_descent(
     )
 
 
-def loss_at(problem: Problem, params: Floats, options: Options) -> Any:
-    """Loss over all the rows at some parameters: a descent of no epochs."""
+def loss_at(
+    problem: Problem, params: Floats, options: Options, moments: _core.Moments | None = None
+) -> Any:
+    """Loss over all the rows, or their moments, at some parameters: a descent of no epochs."""
     how = replace(options, batch_size=None, tol=None, stop="gradient", history=0)
-    descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, None)
+    descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, moments)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
         pass
-    return problem.dtype.type(descent.loss)
+    return problem.dtype.type(_most_loss(descent) if descent.loss_doubtful else descent.loss)
 
 
 def _most_loss(descent: _core.Descent) -> float:
@@ -151,6 +162,27 @@ def _most_loss(descent: _core.Descent) -> float:
     return loss
 
 
+def _state_of(problem: Problem, options: Options, descent: _core.Descent) -> FitState:
+    return FitState(**descent.state(), rows=problem.n, batch_size=options.batch_size or 0)
+
+
+def _fit_at(problem: Problem, start: FitState, state: FitState) -> Fit:
+    """Return the fit of a state whose rows are gone: its loss is the one measured last."""
+    weights, intercept = problem.unpack(state.params)
+    return Fit(
+        weights=weights,
+        intercept=intercept,
+        loss=problem.dtype.type(state.last_loss),
+        epochs=state.epoch,
+        status=Status.MAX_EPOCHS,
+        lr=state.lr,
+        history=history_of(problem),
+        fit_intercept=problem.fit_intercept,
+        start=Start(*problem.unpack(start.params), start.epoch),
+        state=state,
+    )
+
+
 def result_of(
     problem: Problem,
     options: Options,
@@ -162,7 +194,7 @@ def result_of(
     limit: float,
 ) -> Fit:
     """Return what a descent has come to."""
-    state = FitState(**descent.state(), rows=problem.n, batch_size=options.batch_size or 0)
+    state = _state_of(problem, options, descent)
     status = _STATUS[outcome]
     used = descent.lr
     if math.isnan(used) and not callable(rate):  # no step was due

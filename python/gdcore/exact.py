@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from gdcore import _core
 from gdcore.descent import loss_at
+from gdcore.kernels import Floats
+from gdcore.mapped import check
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 from gdcore.result import Fit, history_of
@@ -19,16 +22,21 @@ def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     """Return the minimiser of loss + weight_decay / 2 |params|^2."""
     exact = _core.Exact(problem.core, float(sgd.weight_decay))
     while not exact.advance(BLOCK_SECONDS):
-        pass
+        check()
     params, rank = exact.solve()
     if not np.isfinite(params).all():
         diagnose(problem)
+    return solution(problem, params, rank, loss_at(problem, params, options))
+
+
+def solution(problem: Problem, params: Floats, rank: int, loss: Any) -> Fit:
+    """Return the fit of a solution."""
     weights, intercept = problem.unpack(params)
     singular = rank < problem.size // problem.t
     return Fit(
         weights=weights,
         intercept=intercept,
-        loss=loss_at(problem, params, options),
+        loss=loss,
         epochs=0,
         status=Status.SINGULAR if singular else Status.CONVERGED,
         lr=math.nan,

@@ -18,6 +18,7 @@ from gdcore.descent import descend
 from gdcore.exact import solve_exact
 from gdcore.kernels import Floats, Reduction
 from gdcore.many import Problems, fit_many, stacked, start_of
+from gdcore.mapped import watched
 from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
 from gdcore.result import Fit, Fits, Start, history_of
@@ -58,9 +59,10 @@ def fit(
     ----------
     X : array_like, shape (n, d) or (count, n, d), or chunks of rows
         Rows of one problem, or of many that are fitted one by one as if alone. Without y, chunks
-        ``(X, y)`` or ``(X, y, sample_weight)``: an iterable of them, a function that returns one,
-        or `read_chunks`. Only a few are in memory at a time. "auto" then means "gram", which reads
-        them once; "stream" and mini-batches read them once more every epoch.
+        ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight or None, offset)``: an
+        iterable of them, a function that returns one, or `read_chunks`. Only a few are in memory
+        at a time. "auto" then means "gram", which reads them once, as "exact" does; "stream" and
+        mini-batches read them once more every epoch.
     y : array_like, shape (n,) or (n, t); (count, n) or (count, n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional
@@ -98,7 +100,8 @@ def fit(
         problems (done, count, NaN).
     checkpoint : path-like, optional
         File that keeps the state while fitting. If it exists, the fit goes on from it, to the
-        same bits as if it had never stopped.
+        same bits as if it had never stopped. Of chunks, it is kept between epochs; the first
+        reading is done anew.
     n_threads : int, optional
         Threads to use; `get_num_threads()` by default.
 
@@ -117,13 +120,16 @@ def fit(
         If a chunk is at fault; it says which, and keeps what was done.
     TypeError
         If a dtype is not real.
+    DataLostError
+        If X or y map a file (`numpy.memmap`) that shrinks meanwhile, with the weights before that.
     FitInterrupted
         On Ctrl-C, with the weights so far.
 
     Warns
     -----
     LearningRateWarning
-        If lr is above the stability limit, before the first step.
+        If lr is above the stability limit, before the first step; of many problems, afterwards, if
+        some diverged for that reason.
     FitWarning
         If the fit diverged, stalled, is singular or empty.
 
@@ -134,7 +140,11 @@ def fit(
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
     CONVERGED [2.] 1.0
     """
+    if isinstance(y, SGD):
+        raise TypeError("y is SGD; of chunks, which bring y along, pass it by name: sgd=.")
     sgd = checked_sgd(sgd, method)
+    if checkpoint is not None and method == "exact":
+        raise ValueError("method='exact' takes no steps that a checkpoint keeps; leave it out.")
     if y is None:
         sgd.alone()
         from gdcore.chunked import fit_chunks
@@ -143,23 +153,24 @@ def fit(
         for name, value in (
             ("offset", offset),
             ("sample_weight", sample_weight),
-            ("checkpoint", checkpoint),
         ):
             if value is not None:
                 raise ValueError(
-                    f"chunks take no {name}=; put weights into the chunks: (X, y, sample_weight)."
+                    f"chunks take no {name}=; put it into the chunks: (X, y, sample_weight) or "
+                    "(X, y, sample_weight or None, offset)."
                 )
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-        result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress)
+        result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
         warn_of_end(result)
         return result
+    given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-        with _core.FpEnv():
+        with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             return fit_problems(many, sgd, options, init, progress, checkpoint)
     sgd.alone()
-    with _core.FpEnv():
+    with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         options.check(problem.n)

@@ -14,11 +14,12 @@ from gdcore.fitting import Method, checked_sgd, fit_problems
 from gdcore.kernels import Floats, Reduction
 from gdcore.labels import Ints, group_rows
 from gdcore.many import Problems
+from gdcore.mapped import watched
 from gdcore.options import Options
 from gdcore.problem import make_problem
 from gdcore.result import Fits
 from gdcore.sgd import SGD
-from gdcore.status import Status
+from gdcore.status import DataLostError, FitInterrupted, Status
 
 
 def fit_groups(
@@ -122,7 +123,8 @@ def fit_groups(
         raise ValueError("pass either groups, a label for each row, or offsets.")
     sgd = checked_sgd(sgd, method)
     options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-    with _core.FpEnv():
+    given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
+    with watched(**given), _core.FpEnv():
         assert y is not None
         one = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         order = None
@@ -136,7 +138,12 @@ def fit_groups(
         problems = Problems(
             *data, one.fit_intercept, reduction, one.several, starts=starts, order=order
         )
-        fits = fit_problems(problems, sgd, options, init, progress, None)
+        try:
+            fits = fit_problems(problems, sgd, options, init, progress, None)
+        except (DataLostError, FitInterrupted) as error:
+            if isinstance(error.fit, Fits):
+                error.fit = replace(error.fit, groups=labels)
+            raise
     fits = replace(fits, groups=labels)
     _mark_singular(fits, problems, sgd)
     return fits if table is None else table.answer(fits)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gdcore import _core
+from gdcore.mapped import check
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 from gdcore.sgd import SGD, LearningRate, rate_at
@@ -21,7 +22,7 @@ def curvature_of(
     """Return the largest eigenvalue of the loss's Hessian, from below, and its error's width."""
     spectrum = _core.Spectrum(problem.core, moments)
     while not spectrum.advance(BLOCK_SECONDS, threads):
-        pass
+        check()
     if not math.isfinite(spectrum.largest):
         diagnose(problem)
         wider = ", or pass float64" if problem.dtype == np.float32 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.kernels import Floats
 from gdcore.learning_rate import fast_rate
+from gdcore.mapped import check, watching
 from gdcore.method import worth_it
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import laid_out
@@ -20,7 +22,7 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import ManyState
-from gdcore.status import FitInterrupted, Status
+from gdcore.status import DataLostError, FitInterrupted, LearningRateWarning, Status
 
 Ints = npt.NDArray[np.int64]
 
@@ -146,8 +148,12 @@ def fit_many(
             work = run.solve if options.method == "exact" else run.block
             for part in problems.blocks():
                 work(part, bar)
+    except DataLostError as error:
+        error.fit = run.result()
+        raise
     except KeyboardInterrupt:
         raise FitInterrupted(run.result()) from None
+    run.warn_of_rates()
     return run.result()
 
 
@@ -255,19 +261,21 @@ class _Run:
         threads = self.options.n_threads or 0
         many = self.problems.core(part, self.gram)
         while not many.survey(False, False, BLOCK_SECONDS, threads):
-            pass
+            check()
         empty, finite, _ = (flag.astype(bool) for flag in many.surveyed()[3:])
         many.start(
             self._states(part, empty | ~finite),
             **self._settings(part, np.ones(part.stop - part.start)),
         )
+        reached = _reached(many)
         try:
             done = False
             while not done:
                 done = many.solve(BLOCK_SECONDS, threads)
+                reached = _reached(many)
                 bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
-            states = many.states()
+            states = reached or many.states()
             params = states["params"].reshape(-1, self.problems.size)
             self._keep(part, states, empty, finite & np.isfinite(params).all(axis=1))
             size = self.problems.size // self.problems.t
@@ -281,7 +289,7 @@ class _Run:
         curved = isinstance(self.sgd.lr, str)
         steep = curved and self.options.batch_size is not None
         while not many.survey(curved, steep, BLOCK_SECONDS, threads):
-            pass
+            check()
         curvature, error, steepest, *flags = many.surveyed()
         empty, finite, streamed = (flag.astype(bool) for flag in flags)
         self.streamed[part] = streamed
@@ -292,13 +300,15 @@ class _Run:
             self.limit[part] = self.sgd_of(part).stability_limit(curvature * self._share(part))
             finite &= np.isfinite(rate)
         many.start(self._states(part, empty | ~finite), **self._settings(part, rate))
+        reached = _reached(many)
         try:
             done = False
             while not done:
                 done = many.advance(BLOCK_SECONDS, threads)
+                reached = _reached(many)
                 bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
-            self._keep(part, many.states(), empty, finite)
+            self._keep(part, reached or many.states(), empty, finite)
 
     def _states(self, part: slice, skip: Any) -> dict[str, Any]:
         return self.state.part(part).as_dict() | {"skipped": skip}
@@ -407,6 +417,26 @@ class _Run:
             self.limit[i] = self.sgd_of(part).stability_limit(curvature)[0]
         return float(self.limit[i])
 
+    def warn_of_rates(self) -> None:
+        """Warn once of given rates that some problems cannot converge at.
+
+        Their limits cost as much as many epochs, so only those of problems that diverged are known.
+        """
+        if self.given is None or isinstance(self.sgd.lr, str) or self.sgd.maximize:
+            return
+        diverged = np.flatnonzero(self.status == Status.DIVERGED)
+        for i in diverged.tolist():
+            rate, limit = float(self.lr[i]), self._limit(i)
+            if rate > limit:
+                others = f", one of {len(diverged)} that diverged" if len(diverged) > 1 else ""
+                warnings.warn(
+                    f"lr={rate:.6g} is above the stability limit {limit:.6g} of problem {i}"
+                    f"{others}; use lr='auto', which finds one for each, or an array of rates.",
+                    LearningRateWarning,
+                    stacklevel=5,
+                )
+                return
+
     def result(self) -> Fits:
         """Return what is known now; problems not reached are at their start."""
         weights, intercept = self.problems.unpack(self.state.params)
@@ -445,6 +475,12 @@ class _Run:
             return "so few rows gain nothing from second moments."
         rest = f"; {streamed} problems of few rows were streamed" if streamed else ""
         return f"one pass costs less than the epochs{rest}."
+
+
+def _reached(many: _core.Many) -> dict[str, Any] | None:
+    """Return where problems stand whose rows may get lost; DataLostError if some did."""
+    check()
+    return many.states() if watching() else None
 
 
 OUTCOMES = np.array(

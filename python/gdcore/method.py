@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gdcore import _core
+from gdcore.mapped import check
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 
@@ -49,7 +50,7 @@ def moments_of(
     """Sum the second moments of [X 1 y] over the rows, on top of others, interruptibly."""
     rows = _core.MomentsPass(problem, start)
     while not rows.advance(BLOCK_SECONDS, threads):
-        pass
+        check()
     return rows.moments()
 
 

@@ -12,6 +12,7 @@ from gdcore import _core
 from gdcore.descent import descend
 from gdcore.fitting import empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
+from gdcore.mapped import watched
 from gdcore.method import in_range, moments_of
 from gdcore.options import Options
 from gdcore.problem import Problem, diagnose, make_problem
@@ -168,7 +169,7 @@ class Moments:
         TypeError
             If a dtype is not real, or wider than that of the moments.
         """
-        with _core.FpEnv():
+        with watched(X=X, y=y, offset=offset, sample_weight=sample_weight), _core.FpEnv():
             problem = self._checked(X, y, offset, sample_weight)
             rows = _Rows(problem.X, problem.y, problem.offset, problem.sample_weight)
             first = 0 if self._open is None else CHUNK - len(self._open.X)

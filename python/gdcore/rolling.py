@@ -14,6 +14,7 @@ from gdcore import _core
 from gdcore.fitting import start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
+from gdcore.mapped import check, watched
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.sgd import SGD
@@ -150,7 +151,8 @@ def fit_rolling(
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
     if callable(sgd.lr):
         raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
-    with _core.FpEnv():
+    given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
+    with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, None, False, 0, tol, stop, "gram", 0, n_threads)
         options.check(problem.n)
@@ -171,7 +173,7 @@ def fit_rolling(
         )
         try:
             while not rolling.advance(BLOCK_SECONDS, n_threads or 0):
-                pass
+                check()
         except KeyboardInterrupt:
             raise RollingInterrupted(_result(problem, sgd, rolling, step)) from None
     if rolling.out_of_range:

@@ -88,6 +88,25 @@ class LearningRateWarning(UserWarning):
     """The learning rate is above the stability limit, so that descent must diverge."""
 
 
+class DataLostError(OSError):
+    """A file that an array maps, such as np.memmap does, shrank while it was read.
+
+    Parameters
+    ----------
+    message : str
+    fit : Fit, optional
+        What was fitted before, of one problem or of many; its weights are those of whole rows.
+
+    Attributes
+    ----------
+    fit : Fit or None
+    """
+
+    def __init__(self, message: str, fit: Fit | None = None) -> None:
+        super().__init__(message)
+        self.fit = fit
+
+
 class FitInterrupted(KeyboardInterrupt):
     """Ctrl-C stopped a fit between two steps.
 

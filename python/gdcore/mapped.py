@@ -1,0 +1,79 @@
+"""Arrays that map a file, which may shrink while it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from mmap import mmap
+from typing import Any
+
+import numpy as np
+
+from gdcore import _core
+from gdcore.status import DataLostError
+
+_Watch = dict[str, _core.LostPages]
+_watches: ContextVar[tuple[_Watch, ...]] = ContextVar("_watches", default=())
+
+
+@contextmanager
+def watched(**arrays: Any) -> Iterator[None]:
+    """Turn memory that can no longer be read into DataLostError, where the process would die."""
+    watch = {
+        name: _core.LostPages(array)
+        for name, array in arrays.items()
+        if isinstance(array, np.ndarray) and _owner(array) is not None  # Arrow maps files too
+    }
+    if not watch:
+        yield
+        return
+    token = _watches.set((*_watches.get(), watch))
+    try:
+        yield
+        check()
+    except DataLostError:
+        raise
+    except Exception as error:  # what zeros in the place of rows led to
+        lost = _loss(watch)
+        raise error if lost is None else lost from error
+    finally:
+        _watches.reset(token)
+        for pages in watch.values():
+            pages.close()
+
+
+def watching() -> bool:
+    """Whether rows may get lost."""
+    return bool(_watches.get())
+
+
+def check() -> None:
+    """Raise DataLostError if what is watched here lost any of its memory."""
+    for watch in _watches.get():
+        lost = _loss(watch)
+        if lost is not None:
+            raise lost
+
+
+def _loss(watch: _Watch) -> DataLostError | None:
+    lost = [name for name, pages in watch.items() if pages.count]
+    if not lost:
+        return None
+    return DataLostError(
+        f"{' and '.join(lost)} could not be read to the end: the file in the place of which it "
+        "stands was truncated while it was read, or the disk failed. Write the file again, map it "
+        "anew, and go on from the checkpoint if there is one."
+    )
+
+
+def maps_a_file(array: Any) -> bool:
+    """Whether an array's memory is that of `numpy.memmap` or `mmap.mmap`."""
+    return isinstance(_owner(array), mmap)
+
+
+def _owner(array: Any) -> Any:
+    """Return what an array has its memory from; None if it is its own."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array

@@ -1,0 +1,214 @@
+"""Arrays that map a file: the bits of those in memory, and a sentence when the file shrinks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fits
+import gdcore as gd
+from problems import Array
+
+N, D = 20_000, 8  # 1.3 MB, many pages
+HOW: dict[str, dict[str, Any]] = {
+    "stream": {"method": "stream"},
+    "batches": {"batch_size": 100, "shuffle": False},
+    "gram": {"method": "gram"},
+    "exact": {"method": "exact"},
+}
+
+
+class Cut:
+    """A progress callback that truncates a file, after so many calls."""
+
+    def __init__(self, path: Path, size: int, calls: int = 3) -> None:
+        self.path, self.size, self.calls = path, size, calls
+
+    def __call__(self, *told: Any) -> None:
+        self.calls -= 1
+        if self.calls == 0:
+            os.truncate(self.path, self.size)
+
+
+@pytest.fixture(autouse=True)
+def _short_blocks(monkeypatch: Any) -> None:
+    """Python looks after every few slices of work."""
+    for module in ("descent", "many", "chunked", "rolling", "exact", "learning_rate", "method"):
+        if hasattr(getattr(gd, module, None), "BLOCK_SECONDS"):
+            monkeypatch.setattr(f"gdcore.{module}.BLOCK_SECONDS", 1e-4)
+
+
+def data(rng: Any, *shape: int) -> tuple[Array, Array]:
+    X = rng.standard_normal(shape)
+    return X, X.sum(axis=-1) + rng.standard_normal(shape[:-1])
+
+
+def mapped(path: Path, array: Array) -> Array:
+    if not path.exists():
+        np.save(path, array)
+    found: Array = np.load(path, mmap_mode="r")
+    return found
+
+
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW)
+def test_the_bits_are_those_of_memory(rng: Any, tmp_path: Path, how: Any) -> None:
+    X, y = data(rng, 2000, 3)
+    there = gd.fit(mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y), epochs=5, **how)
+    assert fits.bits(there) == fits.bits(gd.fit(X, y, epochs=5, **how))
+
+
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW)
+def test_a_file_truncated_before(rng: Any, tmp_path: Path, how: Any) -> None:
+    X, y = data(rng, N, D)
+    there = mapped(tmp_path / "X.npy", X)
+    os.truncate(tmp_path / "X.npy", 500_000)
+    with pytest.raises(gd.DataLostError, match=r"^X could not be read to the end: .*truncated"):
+        gd.fit(there, y, epochs=3, **how)
+
+
+@pytest.mark.parametrize("name", ["y", "offset", "sample_weight"])
+def test_it_says_which(rng: Any, tmp_path: Path, name: str) -> None:
+    X, y = data(rng, N, D)
+    given = {"y": y, "offset": y, "sample_weight": np.ones(N)}
+    given[name] = mapped(tmp_path / "a.npy", given[name])
+    os.truncate(tmp_path / "a.npy", 5000)
+    with pytest.raises(gd.DataLostError, match=f"^{name} could not be read"):
+        gd.fit(X, epochs=3, **given)
+
+
+def test_integers_are_lost_while_they_are_converted(rng: Any, tmp_path: Path) -> None:
+    X = mapped(tmp_path / "X.npy", rng.integers(0, 9, (N, D)))
+    os.truncate(tmp_path / "X.npy", 5000)
+    with pytest.raises(gd.DataLostError, match=r"^X"):
+        gd.fit(X, np.ones(N))
+
+
+@pytest.mark.parametrize("size", [0, 4096, 500_000])
+@pytest.mark.parametrize("kind", ["stream", "batches"])
+def test_a_file_truncated_meanwhile(rng: Any, tmp_path: Path, kind: str, size: int) -> None:
+    """What was done is in the error and in the checkpoint, and goes on to the same bits."""
+    X, y = data(rng, N, D)
+    path, how = tmp_path / "X.npy", HOW[kind] | {"epochs": 60, "tol": None}
+    sgd = gd.SGD(lr=1e-3, momentum=0.9)
+    there = mapped(path, X)
+    with pytest.raises(gd.DataLostError) as caught:
+        gd.fit(there, y, sgd, **how, progress=Cut(path, size), checkpoint=tmp_path / "state")
+    reached = caught.value.fit
+    assert isinstance(reached, gd.Fit)
+    assert reached.epochs < 60
+    whole = gd.fit(X, y, sgd, **how)
+    with pytest.raises(gd.DataLostError):  # zeros never stand in for rows
+        gd.fit(there, y, sgd, **how)
+    path.unlink()
+    again = mapped(path, X)
+    resumed = gd.fit(again, y, sgd, **how, checkpoint=tmp_path / "state")
+    assert fits.bits(resumed) == fits.bits(whole)
+    if reached.state.step == 0:
+        rest = gd.fit(again, y, sgd, **(how | {"epochs": 60 - reached.epochs}), init=reached)
+        assert rest.weights.tobytes() == whole.weights.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["batches", "exact"])
+@pytest.mark.parametrize("grouped", [False, True], ids=["stacked", "grouped"])
+def test_finished_problems_are_kept(rng: Any, tmp_path: Path, kind: str, grouped: bool) -> None:
+    """And those alone: what is not as it would have been is not called done."""
+    count, n = 300, 200
+    X, y = data(rng, count, n, D)
+    path, labels = tmp_path / "X.npy", np.repeat(np.arange(count), n)
+    how = HOW[kind] | {"epochs": 40}
+
+    def run(X: Array, progress: Any = False) -> gd.Fits:
+        if grouped:
+            return gd.fit_groups(X.reshape(-1, D), y.ravel(), labels, **how, progress=progress)
+        return gd.fit(X, y, **how, progress=progress)  # type: ignore[return-value]
+
+    whole = run(X)
+    there = mapped(path, X)
+    with pytest.raises(gd.DataLostError) as caught:
+        run(there, Cut(path, X.nbytes // 2, 1))
+    kept = caught.value.fit
+    assert isinstance(kept, gd.Fits)
+    done = (kept.status == whole.status) & (kept.epochs == whole.epochs) & ~np.isnan(kept.loss)
+    assert 0 < done.sum() < count
+    assert (kept.weights[done] == whole.weights[done]).all()
+    assert grouped == (kept.groups is not None)
+
+
+def test_moments_stay_as_they_were(rng: Any, tmp_path: Path) -> None:
+    X, y = data(rng, N, D)
+    moments = gd.Moments(D).update(X, y)
+    before, there = moments.copy(), mapped(tmp_path / "X.npy", X)
+    os.truncate(tmp_path / "X.npy", 5000)
+    with pytest.raises(gd.DataLostError, match=r"^X"):
+        moments.update(there, y)
+    assert moments == before
+    with pytest.raises(gd.DataLostError, match=r"^X"):
+        gd.fit_rolling(there, y, 1000, step=500)
+
+
+@pytest.mark.parametrize("how", [{}, {"method": "stream"}], ids=["gram", "stream"])
+def test_chunks_that_map_a_file(rng: Any, tmp_path: Path, how: Any) -> None:
+    X, y = data(rng, N, D)
+    there = mapped(tmp_path / "X.npy", X)
+    chunks = [(there[i : i + 5000], y[i : i + 5000]) for i in range(0, N, 5000)]
+    in_memory = [(np.array(a), b) for a, b in chunks]
+    assert fits.bits(gd.fit(chunks, epochs=3, **how)) == fits.bits(
+        gd.fit(in_memory, epochs=3, **how)
+    )
+    os.truncate(tmp_path / "X.npy", X.nbytes // 2)
+    with pytest.raises(gd.ChunkError, match=r"chunk 2 \(from row 10000\) cannot be read: X"):
+        gd.fit(chunks, epochs=3, **how)
+
+
+CHILD = """
+import faulthandler, os, sys, tempfile
+import numpy as np, gdcore as gd
+if sys.argv[1] == "faulthandler":
+    faulthandler.enable()
+def lost():
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(80_000))
+        file.flush()
+        array = np.memmap(file.name, dtype=float, mode="r", shape=(1000, 10))
+        os.truncate(file.name, 0)
+    return array
+try:
+    gd.fit(lost(), np.ones(1000))
+    print("fitted")
+except gd.DataLostError:
+    print("told", flush=True)
+print(lost().sum())
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "faulthandler"])
+def test_any_other_sigbus_is_left_alone(kind: str) -> None:
+    """The process dies of it, as it would have without gdcore; faulthandler tells where."""
+    command = [sys.executable, "-c", CHILD, kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("told\n", -signal.SIGBUS)
+    assert ("Fatal Python error: Bus error" in done.stderr) == (kind == "faulthandler")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda a: a[::-1], lambda a: a[::3], lambda a: a[:, ::-1], lambda a: a.T[:, :7].T],
+    ids=["reversed", "steps", "columns", "head"],
+)
+def test_views_are_watched_whole(rng: Any, tmp_path: Path, view: Callable[[Array], Array]) -> None:
+    X, _ = data(rng, N, D)
+    there = view(mapped(tmp_path / "X.npy", X))
+    watch = gd._core.LostPages(there)
+    os.truncate(tmp_path / "X.npy", 0)
+    assert watch.count == 0
+    there.sum()
+    assert watch.count >= 1
+    assert not there.any()

@@ -1,0 +1,128 @@
+"""Memory of a fit: nothing is allocated by an epoch, and the peak is hardly above the input."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fits
+
+SHIM = Path(__file__).parent / "native" / "allocations.c"
+
+# One block of C++ does all epochs, so that Python's own loop is the same for any number of them.
+COUNTED = """
+import ctypes, json, sys, warnings
+import numpy as np, gdcore as gd
+import gdcore.descent, gdcore.many
+gdcore.descent.BLOCK_SECONDS = gdcore.many.BLOCK_SECONDS = 1e9
+warnings.simplefilter("ignore")
+count = ctypes.CDLL(None).allocations
+count.restype = ctypes.c_long
+kind, how = sys.argv[1], json.loads(sys.argv[2])
+rng = np.random.default_rng(0)
+n, d, t = how.pop("n", 300), how.pop("d", 6), how.pop("t", None)
+shape = (n,) if kind == "one" else (how.pop("count", 40), n)
+X = rng.standard_normal((*shape, d)).astype(how.pop("dtype", "f8"))
+y = rng.standard_normal(shape if t is None else (*shape, t)).astype(X.dtype)
+sgd = gd.SGD(lr=1e-6, **how.pop("sgd", {}))
+if kind == "groups":
+    labels = np.repeat(np.arange(len(X)), n)[rng.permutation(X.shape[0] * n)]
+    rows = X.reshape(-1, d), y.reshape(-1, *y.shape[2:]), labels
+    fit = lambda epochs: gd.fit_groups(*rows, sgd, epochs=epochs, tol=None, **how)
+else:
+    fit = lambda epochs: gd.fit(X, y, sgd, epochs=epochs, tol=None, **how)
+found = []
+for epochs in (50, 50, 100, 400):  # the first ones warm up
+    before = count()
+    fit(epochs)
+    found.append(count() - before)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> str:
+    compiler = shutil.which("cc") or shutil.which("c++")
+    if platform.libc_ver()[0] != "glibc" or compiler is None:
+        pytest.skip("needs glibc and a C compiler")
+    path = tmp_path_factory.mktemp("shim") / "allocations.so"
+    command = [compiler, "-x", "c", "-std=c11", "-O1", "-fno-builtin", "-shared", "-fPIC"]
+    subprocess.run([*command, str(SHIM), "-o", str(path)], check=True)
+    return str(path)
+
+
+HOW: dict[str, dict[str, Any]] = {
+    "stream": {"method": "stream"},
+    "momentum": {"method": "stream", "sgd": {"momentum": 0.9, "nesterov": True}},
+    "gram": {"method": "gram"},
+    "batches": {"batch_size": 32},
+    "targets": {"method": "stream", "t": 3},
+    "wide": {"method": "stream", "d": 70},
+    "float32": {"method": "gram", "dtype": "f4"},
+}
+
+
+@pytest.mark.parametrize("kind", ["one", "many", "groups"])
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW)
+def test_an_epoch_allocates_nothing(shim: str, kind: str, how: Any) -> None:
+    given = json.dumps(how | {"history": 0})
+    run = fits.python(COUNTED, kind, given, LD_PRELOAD=shim, OMP_NUM_THREADS="1")
+    counts = json.loads(run.stdout)
+    assert counts[1] > 0  # they are counted
+    assert counts[1:] == [counts[1]] * 3
+
+
+PEAK = """
+import json, re, sys, warnings
+from pathlib import Path
+import numpy as np, gdcore as gd
+warnings.simplefilter("ignore")
+layout, how = sys.argv[1], json.loads(sys.argv[2])
+dtype = how.pop("dtype")
+X = np.empty((16, 1 << 19 if dtype == "f4" else 1 << 18), dtype)  # 32 MiB
+rng = np.random.default_rng(0)
+for row in X:
+    row[:] = rng.standard_normal(X.shape[1], "f4")
+if layout != "columns":
+    X = X.reshape(-1, 16)
+X = {"columns": X.T, "reversed": X[::-1, ::-1]}.get(layout, X)
+if layout == "many":
+    X = X.reshape(-1, 1 << 10, 16)
+y = X[..., 0].copy()
+gd.fit(X[:65536], y[:65536], epochs=1, tol=None, **how)  # warms up
+status = Path("/proc/self/status")
+def kib(name):
+    return int(re.search(name + r":\\s+(\\d+)", status.read_text())[1])
+Path("/proc/self/clear_refs").write_text("5")
+before = kib("VmRSS")
+gd.fit(X, y, epochs=2, tol=None, **how)
+print(1024 * (kib("VmHWM") - before), X.nbytes + y.nbytes)
+"""
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="needs a peak that can be set back"
+)
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [("rows", "f4"), ("rows", "f8"), ("columns", "f4"), ("reversed", "f8"), ("many", "f4")],
+)
+@pytest.mark.parametrize(
+    "how",
+    [{"method": "stream"}, {"method": "gram"}, {"method": "exact"}, {"batch_size": 65536}],
+    ids=str,
+)
+def test_the_peak_is_hardly_above_the_input(layout: str, how: Any, dtype: str) -> None:
+    """A twentieth of X and y, and 4 MB for what does not depend on them."""
+    if layout == "many" and "batch_size" in how:
+        how = {"batch_size": 128}
+    given = json.dumps(how | {"dtype": dtype})
+    more, size = map(int, fits.python(PEAK, layout, given).stdout.split())
+    assert more <= 0.05 * size + 4e6
