@@ -70,7 +70,7 @@ class ChunkReader:
             batch_size=self._rows,
             batch_readahead=1,
             fragment_readahead=1,
-            use_threads=False,
+            use_threads=True,
         )
         for batch in scanner.to_batches():
             chunk = self._without_nulls(batch)
@@ -97,7 +97,9 @@ class ChunkReader:
         places = [a for a in (*X.T, y, weight, offset) if a is not None]
         with np.errstate(over="ignore"):  # infinity is told of by the fit
             for place, column in zip(places, batch.columns, strict=True):
-                place[:] = column.cast("float64").to_numpy(zero_copy_only=False)
+                if column.type not in ("float", "double"):
+                    column = column.cast("float64")
+                place[:] = column.to_numpy(zero_copy_only=False)
         if offset is not None:
             return X, y, weight, offset
         return (X, y) if weight is None else (X, y, weight)
