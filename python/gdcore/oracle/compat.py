@@ -1,0 +1,1 @@
+"""The calling conventions of torch and SciPy."""
