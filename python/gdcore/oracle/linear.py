@@ -270,9 +270,7 @@ class _Linear:
         squares = squares.map(lambda x: x[..., 0, 0])
         growth = arithmetic.growth(elements + self.weighted, 5 + arithmetic.final)
         s = 1.0 if p.s is None else np.abs(p.s)
-        allowed = s * (
-            2 * self.r.size * self.delta + self.delta**2 + growth * self.at_most**2
-        )
+        allowed = s * (2 * self.r.size * self.delta + self.delta**2 + growth * self.at_most**2)
         tiny = elements * (1 + np.max(s, initial=0.0)) * arithmetic.sums.tiny
         factor = self.scale.loss.size
         total = (s * self.at_most**2).sum((-2, -1))

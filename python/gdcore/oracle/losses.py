@@ -70,7 +70,9 @@ def mse(
     assert p is not None
     assert y is not None
     if p.shape != y.shape:
-        raise ValueError(f"pred has shape {p.shape} and target has shape {y.shape}; they must be equal.")
+        raise ValueError(
+            f"pred has shape {p.shape} and target has shape {y.shape}; they must be equal."
+        )
     if reduction != "none":
         check_reduction(reduction, ("none",))
     if not p.size and reduction.endswith("mean"):
@@ -126,9 +128,9 @@ class _Loss:
             size=(1 + growth) * size * max(1.0, factor),
             finite_inputs=self.finite,
             typical=lambda: (
-                self.arithmetic.sum_unit * np.sqrt(n / 3 + 1) + 3 * self.arithmetic.store.unit
-            )
-            * loss.hi,
+                (self.arithmetic.sum_unit * np.sqrt(n / 3 + 1) + 3 * self.arithmetic.store.unit)
+                * loss.hi
+            ),
             grad=MseGrad(self),
         )
 
@@ -228,9 +230,7 @@ def sum_of_squares(r: Wide) -> tuple[Wide, Floats]:
     hi = r.hi.reshape(1, -1)
     lo = np.broadcast_to(r.lo, r.hi.shape).reshape(1, -1)
     error = np.broadcast_to(r.error, r.hi.shape).reshape(1, -1)
-    value, size = product(
-        np.concatenate([hi, hi], axis=1), np.concatenate([hi, 2 * lo], axis=1).T
-    )
+    value, size = product(np.concatenate([hi, hi], axis=1), np.concatenate([hi, 2 * lo], axis=1).T)
     ones = np.ones((hi.shape[1], 1))
     missing = product(2 * np.abs(hi) * error + (np.abs(lo) + error) ** 2, ones).size
     whole = Wide(*(np.broadcast_to(part, (1, 1))[0, 0] for part in value))

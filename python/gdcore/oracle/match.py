@@ -83,5 +83,7 @@ def explained(verdict: Verdict, causes: list[Cause]) -> Verdict:
     sentences = list(dict.fromkeys(cause.sentence for cause in causes))
     if len({cause.sentence.partition(":")[0] for cause in causes}) == 1:
         sentences = sentences[:1] if causes[0].sentence[0].isdigit() else sentences
-    text = " Or: ".join(s.removeprefix("Likely cause: ") if i else s for i, s in enumerate(sentences))
+    text = " Or: ".join(
+        s.removeprefix("Likely cause: ") if i else s for i, s in enumerate(sentences)
+    )
     return replace(verdict, cause=text or None)

@@ -172,7 +172,9 @@ def _reference(
         spread = k * root_of_squares(a, b).reshape(shape) ** 2
         drift = k * value.hi.reshape(shape) ** 2 / 3
         u = max(arithmetic.sum_unit, arithmetic.operand_unit / max(k, 1) ** 0.5)
-        return np.hypot(u * np.sqrt(spread + drift), arithmetic.store.unit * value.hi.reshape(shape))
+        return np.hypot(
+            u * np.sqrt(spread + drift), arithmetic.store.unit * value.hi.reshape(shape)
+        )
 
     return make(
         name,
@@ -235,7 +237,8 @@ def _alternatives(a: Array, b: Array, shape: tuple[int, ...]) -> Iterator[Altern
         for rest in blocks(k):
             where = f"the last block of {rest} {last}"
             yield Alternative(
-                f"{where} is dropped", lambda rest=rest: part(slice(0, k - rest))  # type: ignore[misc]
+                f"{where} is dropped",
+                lambda rest=rest: part(slice(0, k - rest)),  # type: ignore[misc]
             )
             yield Alternative(
                 f"{where} is counted twice",
