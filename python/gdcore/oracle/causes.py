@@ -45,7 +45,8 @@ def find_causes(actual: Floats, reference: Reference, status: Any) -> list[Cause
     """
     with np.errstate(all="ignore"):
         if not np.isfinite(actual).all():
-            return _unwritten(actual, reference, ~np.isfinite(actual))
+            odd = ~np.isfinite(actual)
+            return _overflow(odd, reference) or _unwritten(actual, reference, odd)
         return (
             _factors(actual, reference)
             or _alternatives(actual, reference)
@@ -93,7 +94,7 @@ def _alternatives(actual: Floats, reference: Reference) -> list[Cause]:
 
 
 def _rounding(actual: Floats, reference: Reference) -> list[Cause]:
-    """A result of fewer bits than its dtype has."""
+    """Find a result of fewer bits than its dtype has."""
     if reference.arithmetic.store.bits <= 11:
         return []
     found = []
@@ -111,8 +112,16 @@ def _rounding(actual: Floats, reference: Reference) -> list[Cause]:
     return [Cause(cause, _likely(cause)) for cause in found]
 
 
+def _overflow(odd: Any, reference: Reference) -> list[Cause]:
+    """Find numbers that are not finite just where float16 ends."""
+    if not np.array_equal(odd, ~np.isfinite(PRECISIONS["float16"](reference.value))):
+        return []
+    cause = "the result is rounded through float16"
+    return [Cause(cause, f"Not finite just where float16 ends, beyond 65504: {cause}.")]
+
+
 def _place(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
-    """What is wrong with some elements alone."""
+    """Find what is wrong with some elements alone."""
     if not wrong.any() or (wrong.all() and wrong.size > 1 and np.any(actual)):
         return []
     bad, right = actual[wrong], reference.value[wrong]
@@ -125,7 +134,7 @@ def _place(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
 
 
 def _unwritten(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
-    """Elements at the end that nobody computed."""
+    """Find elements at the end that nobody computed."""
     where = _tail(wrong)
     if where is None:
         return []
@@ -147,11 +156,11 @@ def _tail(wrong: Any) -> str | None:
         others = tuple(i for i in range(wrong.ndim) if i != axis)
         lines, full = wrong.any(axis=others), wrong.shape[axis]
         first = int(np.argmax(lines))
-        if lines.any() and 0 < first and lines[first:].all():
+        if lines.any() and first > 0 and lines[first:].all():
             return f"the last {full - first} of {full} along axis {axis}"
     flat = wrong.reshape(-1)
     first = int(np.argmax(flat))
-    if flat.any() and 0 < first and flat[first:].all():
+    if flat.any() and first > 0 and flat[first:].all():
         return f"the last {flat.size - first} of {flat.size} elements"
     return None
 

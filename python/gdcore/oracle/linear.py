@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.arithmetic import Arithmetic
-from gdcore.oracle.products import PRECISIONS
 from gdcore.oracle.losses import (
     Scale,
     check_reduction,
@@ -22,6 +21,7 @@ from gdcore.oracle.losses import (
     told,
 )
 from gdcore.oracle.operands import root_of_squares, take
+from gdcore.oracle.products import PRECISIONS
 from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
 from gdcore.oracle.wide import Floats, Wide, add, exact, negative, product, quotient, times, up
@@ -156,7 +156,7 @@ class _Problem:
 
     def rows(self, which: Any) -> _Problem:
         """Return the problem of some rows, some of them perhaps twice."""
-        taken = {
+        taken: dict[str, Any] = {
             name: None if (x := getattr(self, name)) is None else x[..., which, :]
             for name in ("X", "y", "o", "s")
         }
@@ -244,7 +244,7 @@ class _Linear:
 
     @cached_property
     def weighted_residual(self) -> Wide:
-        """s r."""
+        """The residuals times the sample weights."""
         return self.r if self.problem.s is None else times(exact(self.problem.s), self.r)
 
     def terms(self, growth: float) -> Floats:
@@ -253,12 +253,6 @@ class _Linear:
         terms: Floats = s * (self.delta + growth * self.at_most) + self.arithmetic.store.tiny
         return terms
 
-    @property
-    def count(self) -> float | Floats:
-        """Elements, or the sum of their weights."""
-        p = self.problem
-        return self.n * self.t if p.s is None else p.s.sum((-2, -1)) * self.t
-
     def loss(self) -> Reference:
         """Return the reference of the loss (…)."""
         p, arithmetic = self.problem, self.arithmetic
@@ -266,7 +260,7 @@ class _Linear:
         shape = (*p.batch, elements)
         weighted = self.weighted_residual.map(lambda x: x.reshape(shape)[..., None, :])
         plain = self.r.map(lambda x: x.reshape(shape)[..., :, None])
-        squares, size = _dot(weighted, plain)
+        squares, _ = _dot(weighted, plain)
         squares = squares.map(lambda x: x[..., 0, 0])
         growth = arithmetic.growth(elements + self.weighted, 5 + arithmetic.final)
         s = 1.0 if p.s is None else np.abs(p.s)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.arithmetic import Arithmetic
-from gdcore.oracle.products import PRECISIONS, blocks
 from gdcore.oracle.operands import take
+from gdcore.oracle.products import PRECISIONS, blocks
 from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
 from gdcore.oracle.wide import Floats, Wide, add, exact, negative, product, times, up
@@ -67,8 +67,6 @@ def mse(
     """
     arithmetic, given = take(dtype, accumulator, pred=pred, target=target)
     p, y = given["pred"], given["target"]
-    assert p is not None
-    assert y is not None
     if p.shape != y.shape:
         raise ValueError(
             f"pred has shape {p.shape} and target has shape {y.shape}; they must be equal."

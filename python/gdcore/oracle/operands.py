@@ -13,7 +13,7 @@ from gdcore.oracle.intake import dtype_name, to_numpy
 Array = NDArray[Any]
 
 
-def take(dtype: Any, accumulator: Any, **named: Any) -> tuple[Arithmetic, dict[str, Array | None]]:
+def take(dtype: Any, accumulator: Any, **named: Any) -> tuple[Arithmetic, dict[str, Any]]:
     """Return the arithmetic under test, and the operands as float32 or float64 arrays.
 
     Without a `dtype` it is the widest of the operands', bfloat16 where all are.

@@ -144,7 +144,10 @@ class Maker:
         return drawn
 
     def _map(self, shape: Shape, change: Callable[[Array], Array]) -> Operands:
-        drawn = {name: change(array) for name, array in self._normal(shape).items()}
+        drawn = {
+            name: array if name == "sample_weight" else change(array)
+            for name, array in self._normal(shape).items()
+        }
         self.adjust(drawn, False)
         return drawn
 
@@ -176,9 +179,9 @@ class Maker:
         """Return the operands in the dtype under test; bfloat16 is kept in float32."""
         name = self.arithmetic.name
         if name == "bfloat16":
-            return {k: rounded(v, 8).astype(np.float32) for k, v in operands.items()}
+            return {k: np.asarray(rounded(v, 8), np.float32) for k, v in operands.items()}
         dtype = np.float32 if name == "tf32" else np.dtype(name)
-        return {k: v.astype(dtype) for k, v in operands.items()}
+        return {k: np.array(v, dtype) for k, v in operands.items()}
 
 
 class MatmulMaker(Maker):
@@ -363,10 +366,13 @@ def _spread(operands: Operands) -> Operands:
     """Return the same numbers in arrays of twice the size, with NaN between them."""
     spread = {}
     for name, array in operands.items():
+        if not array.ndim:
+            spread[name] = array
+            continue
         wide = np.full([2 * size for size in array.shape], np.nan, array.dtype)
         view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
         view[...] = array
-        spread[name] = view if array.ndim else array
+        spread[name] = view
     return spread
 
 

@@ -157,7 +157,8 @@ def assert_grad(
     """
     task = _Task(kind, dtype, accumulator, reduction, tuple(operands), grad_out)
     call = _Call(fn, to, task)
-    rows, wrong = [], []
+    rows: list[ProbeRow] = []
+    wrong: list[Any] = []
     for probe in task.probes(shapes, seed):
         again = probe.name == "random" or not rows
         outputs = call(probe, again)
@@ -194,7 +195,7 @@ class _Task:
         check_reduction(reduction)
         if unknown := [name for name in extra if name not in EXTRA]:
             raise ValueError(f"operands has {unknown[0]!r}; there are {', '.join(EXTRA)}.")
-        if extra and kind != "linear_mse" or grad_out and kind != "matmul":
+        if (extra and kind != "linear_mse") or (grad_out and kind != "matmul"):
             raise ValueError("operands are for kind='linear_mse', grad_out for kind='matmul'.")
         self.kind, self.reduction, self.extra, self.grad_out = kind, reduction, extra, grad_out
         self.arithmetic: Arithmetic = arithmetic_of(dtype, accumulator)
@@ -347,15 +348,14 @@ def _summary(report: ProbeReport, wrong: list[Any]) -> str:
         (verdict, causes_of(actual, reference, verdict))
         for _, reference, actual, verdict in wrong[:_EXPLAINED]
     ]
-    votes = Counter(name for _, causes in found for name in {_same(cause) for cause in causes})
+    votes = Counter(
+        name for _, causes in found for name in dict.fromkeys(_same(cause) for cause in causes)
+    )
     likeliest = max(votes, key=lambda name: votes[name], default=None)
-    verdict, chosen = found[0][0], []
-    for each, causes in found:
-        chosen = [cause for cause in causes if _same(cause) == likeliest]
-        if chosen:
-            # Where several mistakes give the same numbers, the votes have chosen one.
-            verdict = each
-            break
+    # Told of where the fewest other mistakes give the same numbers.
+    telling = [pair for pair in found if likeliest in map(_same, pair[1])] or found[:1]
+    verdict, causes = min(telling, key=lambda pair: len(pair[1]))
+    chosen = [cause for cause in causes if _same(cause) == likeliest]
     bad = sum(not row.verdict.ok for row in report.rows)
     head = f"{report.kind}, {report.dtype}: wrong on {bad} of {len(report.rows)} probes. "
     return head + str(explained(verdict, chosen))

@@ -72,8 +72,6 @@ def matmul(
     """
     arithmetic, given = take(dtype, accumulator, a=a, b=b, grad_out=grad_out)
     left, right = given["a"], given["b"]
-    assert left is not None
-    assert right is not None
     shape = _result_shape(left, right)
     rows = left[None, :] if left.ndim == 1 else left
     columns = right[:, None] if right.ndim == 1 else right
@@ -219,7 +217,7 @@ def _alternatives(a: Array, b: Array, shape: tuple[int, ...]) -> Iterator[Altern
         (left, np.swapaxes(right, -1, -2), "the second operand is transposed", n == k),
     ]
     for x, y, cause, square in turned:
-        if square and m > 1 or square and n > 1:
+        if square and (m > 1 or n > 1):
             yield Alternative(cause, partial(of, x, y))
     if m == n > 1:
         yield Alternative(

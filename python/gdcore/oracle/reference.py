@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gdcore.oracle.arithmetic import Arithmetic
 from gdcore.oracle.intake import to_numpy

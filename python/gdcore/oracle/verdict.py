@@ -119,11 +119,11 @@ def judge(
         wrong = ~(error <= bound)
         if wrong.any():
             status[wrong] = np.where(np.isfinite(actual), Status.WRONG, Status.NONFINITE)[wrong]
-            status[np.isinf(bound)] = Status.OK
             if expects_nonfinite:
                 odd = ~np.isfinite(value)
                 same = (actual == value) | (np.isnan(actual) & np.isnan(value))
                 status[odd] = np.where(same, Status.OK, Status.NONFINITE)[odd]
+        status[np.isinf(bound)] = Status.OK
         measure = np.where(error == 0, 0.0, error / bound) if np.any(bound) else error
         if status.any():
             measure = np.where(status == status.max(), np.nan_to_num(measure), -1.0)
