@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gdcore.oracle.points import Point, Vector, dtype_name, to_numpy
+from gdcore.oracle.intake import dtype_name, to_numpy
+from gdcore.oracle.points import Point, Vector
 
 Array = npt.NDArray[Any]
 
@@ -31,11 +32,11 @@ class Function:
     def __call__(self, flat: Array, wide: bool) -> Any:
         """Return what the function returns; ValueError if it changed its argument."""
         arguments = self.point.arguments(flat, wide)
-        before = [to_numpy(a).tobytes() for a in arguments]
+        before = [_bytes(a) for a in arguments]
         self.calls += 1
         value = self.function(*arguments)
         for k, (argument, old) in enumerate(zip(arguments, before, strict=True)):
-            if to_numpy(argument).tobytes() != old:
+            if _bytes(argument) != old:
                 which = f"x[{k}]" if self.point.several else "x"
                 raise Mutated(
                     f"{self.name} changed its argument {which} in place; let it work on a copy."
@@ -80,12 +81,13 @@ class BadValue(TypeError, ValueError):
 
 
 def read_any(value: Any) -> Array:
-    """Return f's value as an array, in its own dtype; whole numbers become float64."""
+    """Return f's value as an array of floats or complex numbers."""
+    if np.iscomplexobj(value) if isinstance(value, np.ndarray | np.generic | complex) else False:
+        return np.asarray(value)
     try:
-        array = to_numpy(value, "what f returned")
+        return to_numpy("what f returned", value)
     except TypeError as error:
         raise BadValue(f"{error} Let f return a number or an array of them.") from error
-    return array if array.dtype.kind in "fc" else array.astype(np.float64)
 
 
 def read_real(value: Any) -> Array:
@@ -120,23 +122,24 @@ def read_gradient(value: Any, point: Point, out: tuple[int, ...], dtypes: list[s
     for k, (piece, part, dtype) in enumerate(zip(pieces, point.parts, dtypes, strict=True)):
         which = f" for x[{k}]" if point.several else ""
         try:
-            array = to_numpy(piece, f"what grad returned{which}")
+            array = to_numpy(f"what grad returned{which}", piece)
         except TypeError as error:
             raise BadValue(str(error)) from error
         wanted = (*out, *part.shape)
         if array.shape != wanted:
             of = f"x's shape {part.shape}" + (f" after f's shape {out}" if out else "")
             raise BadValue(f"grad returned shape {array.shape}{which}; it must be {wanted}, {of}.")
-        given = dtype_name(piece, array)
+        given = dtype_name(piece) or array.dtype.name
         if given != dtype:
-            raise BadValue(
-                f"grad returned {given}{which}, where {dtype} was expected; return that, or pass "
-                f"dtype={given!r} if it is meant."
-                if array.dtype.kind == "f"
-                else f"grad returned {given}{which}; it must return {dtype}."
-            )
+            advice = f", or pass dtype={given!r} if it is meant" if "float" in given else ""
+            raise BadValue(f"grad returned {given}{which}; return {dtype}, like x{advice}.")
         columns.append(array.astype(np.float64).reshape(int(np.prod(out)), part.size))
     return np.concatenate(columns, axis=1)
+
+
+def _bytes(argument: Any) -> bytes:
+    array = argument if isinstance(argument, np.ndarray) else to_numpy("x", argument)
+    return bytes(array.tobytes())
 
 
 def _brief(first: Array, second: Array) -> str:

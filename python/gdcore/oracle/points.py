@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gdcore.oracle.intake import dtype_name, to_numpy
+
 Vector = npt.NDArray[np.float64]
 
 
@@ -23,7 +25,6 @@ class Part:
 
     shape: tuple[int, ...]
     dtype: str
-    unit: float  # half an ulp of 1 in that dtype
     make: Callable[[npt.NDArray[Any], bool], Any]
 
     @property
@@ -81,7 +82,7 @@ class Point:
             return flat
         pieces = zip(self.parts, self.split(flat), strict=True)
         return np.concatenate(
-            [np.ravel(to_numpy(p.make(a, True))).astype(np.float64) for p, a in pieces]
+            [np.ravel(to_numpy("x", p.make(a, True))).astype(np.float64) for p, a in pieces]
         )
 
     @property
@@ -134,19 +135,11 @@ def point_of(x: Any) -> Point:
 
 
 def _read(x: Any, name: str) -> tuple[Vector, Part]:
-    array = to_numpy(x, name)
-    if array.dtype.kind in "iub" and not hasattr(x, "dtype"):  # Python's own numbers
-        array = array.astype(np.float64)
-    if array.dtype.kind != "f":
-        raise TypeError(
-            f"{name} has dtype {array.dtype}; derivatives are taken by real floats: pass float64 "
-            "or float32" + (", real and imaginary part apart." if array.dtype.kind == "c" else ".")
-        )
+    array = to_numpy(name, x)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity; pass a finite point.")
-    dtype = dtype_name(x, array)
-    unit = 2.0**-8 if dtype == "bfloat16" else float(np.finfo(array.dtype).eps) / 2
-    part = Part(array.shape, dtype, unit, _maker(x, array.dtype))
+    dtype = "bfloat16" if dtype_name(x) == "bfloat16" else array.dtype.name
+    part = Part(array.shape, dtype, _maker(x, array.dtype))
     return array.astype(np.float64), part
 
 
@@ -165,31 +158,3 @@ def _maker(x: Any, dtype: np.dtype[Any]) -> Callable[[npt.NDArray[Any], bool], A
         make = sys.modules["cupy" if library == "cupy" else "jax.numpy"].asarray
         return lambda a, cast: make(a.astype(x.dtype) if cast else a)
     return lambda a, cast: a.astype(dtype) if cast else a
-
-
-def to_numpy(value: Any, name: str = "the value") -> npt.NDArray[Any]:
-    """Return an array of any library as a NumPy array; TypeError if it is none."""
-    library = type(value).__module__.partition(".")[0]
-    try:
-        if library == "torch":
-            value = value.detach().cpu().resolve_conj().resolve_neg()
-            return np.asarray((value.float() if "bfloat16" in str(value.dtype) else value).numpy())
-        if library == "cupy":
-            return np.asarray(value.get())
-        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-            return np.from_dlpack(value)
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise TypeError(
-            f"{name} is {type(value).__name__}, which does not become an array: {error}"
-        ) from error
-    if array.dtype.kind not in "fciub":
-        if array.dtype.name == "bfloat16":
-            return array.astype(np.float32)
-        raise TypeError(f"{name} is {type(value).__name__}; it must be an array of numbers.")
-    return array
-
-
-def dtype_name(value: Any, array: npt.NDArray[Any]) -> str:
-    """Return ``float32`` and the like, as the value's own library calls it."""
-    return str(getattr(value, "dtype", array.dtype)).rpartition(".")[2]
