@@ -138,9 +138,10 @@ def gradcheck(
     NotImplementedError
         If an option that is not supported is on.
     """
-    on = dict(zip(_UNSUPPORTED, (check_batched_grad, check_batched_forward_grad, check_forward_ad, masked), strict=True))  # fmt: skip
-    if unsupported := [name for name, value in on.items() if value]:
-        raise NotImplementedError(f"{unsupported[0]} is not supported; leave it to torch.")
+    values = (check_batched_grad, check_batched_forward_grad, check_forward_ad, masked)
+    for name, value in zip(_UNSUPPORTED, values, strict=True):
+        if value:
+            raise NotImplementedError(f"{name} is not supported; leave that to torch.")
     torch = sys.modules.get("torch")
     if torch is None:
         raise TypeError("inputs are no tensors: torch was never imported; see oracle.gradcheck.")
@@ -149,13 +150,13 @@ def gradcheck(
     if not at:
         raise ValueError("no input requires a gradient; set requires_grad=True on what to check.")
     call = _Backward(torch, func, given, at)
-    directions = 8 if fast_mode else "all"
     found = _gradcheck(
         call.value, call.jacobian, tuple(given[k] for k in at),
-        rtol=rtol, atol=atol, directions=directions, method="differences",
+        rtol=rtol, atol=atol, directions=8 if fast_mode else "all", method="differences",
     )  # fmt: skip
     if not found and raise_exception:
-        raise torch.autograd.gradcheck.GradcheckError(found.message)
+        module = sys.modules["torch.autograd.gradcheck"]  # its name in torch is the function's
+        raise module.GradcheckError(found.message)
     return bool(found)
 
 

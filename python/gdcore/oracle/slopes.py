@@ -46,7 +46,8 @@ class Slopes:
 
     def _noise(self, unit: float) -> Noise:
         """Measure f's rounding errors, along lines that move every element of x."""
-        lines = [self._line(direction) for direction in self.point.directions(2, self.rng)]
+        count = 2 if self.point.flat.size else 0
+        lines = [self._line(each) for each in self.point.directions(count, self.rng)]
         spacing = 2.0**-44 if self.wide and unit <= 2.0**-53 else 2.0**-20
         return measured_noise(lines, 1.1 * spacing, self.value, unit)
 

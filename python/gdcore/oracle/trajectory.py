@@ -124,7 +124,7 @@ def trajectory(
     >>> x, y = [[1.0], [2.0], [3.0], [4.0]], [2.0, 4.0, 6.0, 8.0]
     >>> run = oracle.trajectory(x, y, gd.SGD(lr=0.01), 3, fit_intercept=False)
     >>> run.weights[:, 0].round(6)
-    array([0.      , 0.3     , 0.555   , 0.77175 ])
+    array([0.     , 0.3    , 0.555  , 0.77175])
     >>> fit = gd.fit(x, y, gd.SGD(lr=0.01), epochs=3, tol=None, fit_intercept=False)
     >>> bool(abs(fit.weights[0] - run.weights[3, 0]) <= (run.bound + run.rounding("float64"))[3])
     True
@@ -356,7 +356,8 @@ def _apply(power: Long, states: Long) -> Long:
 
 def _norm(x: Any) -> Vector:
     """Return the Euclidean norm of each of the first axis."""
-    flat = np.asarray(x).reshape(len(x), -1)
+    flat = np.asarray(x)
+    flat = flat.reshape(len(flat), int(np.prod(flat.shape[1:])))
     return np.asarray(np.sqrt((flat * flat).sum(axis=1)), np.float64)
 
 
