@@ -50,7 +50,7 @@ def _setting(config: pytest.Config, name: str) -> Any:
             return _OPTIONS[name][0](written)
         except ValueError:
             kind = _OPTIONS[name][0].__name__
-            raise pytest.UsageError(f"gradient_{name} is {written!r}; write a {kind}.") from None
+            raise pytest.UsageError(f"gradient_{name} is {written!r}, which is no {kind}.") from None
     return given
 
 

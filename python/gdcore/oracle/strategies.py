@@ -71,16 +71,13 @@ def values(
         Also NaN and infinities.
     """
     info = np.finfo(np.dtype(dtype))
-    top = math.sqrt(float(info.max)) if largest is None else float(largest)
-    one, tiny, least = 1.0, float(info.tiny), float(info.smallest_subnormal)
-    eps = float(info.eps)
-    chosen = [0.0, one, one + eps, one - eps / 2, 1 / 3, 2.0 ** (info.nmant // 2) + 1]
+    limit = math.sqrt(float(info.max)) if largest is None else float(largest)
+    rounded = info.dtype.type(limit)
+    top = float(rounded if rounded <= limit else np.nextafter(rounded, info.dtype.type(0)))
+    tiny, least, eps = float(info.tiny), float(info.smallest_subnormal), float(info.eps)
+    chosen = [0.0, 1.0, 1 + eps, 1 - eps / 2, 1 / 3, 2.0 ** (info.nmant // 2) + 1]
     chosen += [top, top / 2, math.sqrt(tiny), tiny, tiny - least, least]
     hostile = [float(info.dtype.type(v)) for v in chosen if v <= top]
-    top = float(info.dtype.type(top))
-    top = top if top <= (math.inf if largest is None else largest) else float(
-        np.nextafter(info.dtype.type(top), info.dtype.type(0))
-    )  # fmt: skip
     width: Any = info.bits
     found = (
         st.sampled_from(hostile + [-v for v in hostile])
