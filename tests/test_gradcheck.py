@@ -67,13 +67,13 @@ def test_the_error_is_known(rng: Any, name: str) -> None:
 @pytest.mark.parametrize("mistake", [2.0, -1.0, 1.001, 0.0])
 def test_wrong_gradients_are_never_right(rng: Any, name: str, mistake: float) -> None:
     f, grad = SMOOTH[name]
-    caught = 0
+    caught = judged = 0
     for k, x in enumerate(points(rng)):
         if abs(grad(x)) > 1e-6 * (abs(f(x)) + abs(f(x) / x)):  # else it hardly matters
             found = gradcheck(f, lambda x: mistake * grad(x), x, seed=k)
             assert found.verdict is not RIGHT, found
-            caught += found.verdict is WRONG
-    assert caught >= 5
+            caught, judged = caught + (found.verdict is WRONG), judged + 1
+    assert caught >= 0.8 * judged > 0
 
 
 @pytest.mark.parametrize("name", ["log", "inverse", "cubic", "huber"])

@@ -49,8 +49,8 @@ def _setting(config: pytest.Config, name: str) -> Any:
         try:
             return _OPTIONS[name][0](written)
         except ValueError:
-            kind = _OPTIONS[name][0].__name__
-            raise pytest.UsageError(f"gradient_{name} is {written!r}, which is no {kind}.") from None
+            message = f"gradient_{name} is {written!r}, which is no {_OPTIONS[name][0].__name__}."
+            raise pytest.UsageError(message) from None
     return given
 
 

@@ -82,8 +82,10 @@ class BadValue(TypeError, ValueError):
 
 def read_any(value: Any) -> Array:
     """Return f's value as an array of floats or complex numbers."""
-    if np.iscomplexobj(value) if isinstance(value, np.ndarray | np.generic | complex) else False:
+    if isinstance(value, float | complex | np.float64 | np.complexfloating):
         return np.asarray(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "c":
+        return value
     try:
         return to_numpy("what f returned", value)
     except TypeError as error:

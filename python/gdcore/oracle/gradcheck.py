@@ -104,8 +104,9 @@ def gradcheck(
 
     With g the gradient, D the derivative as estimated and E its error, the verdict is RIGHT where
     ``|g - D| + E <= tolerance``, WRONG where ``|g - D| - E > tolerance``, else UNDECIDED. The
-    tolerance is ``rtol * (|g| + c) + atol``, where c is how much g changes when x changes by
-    its own size: the terms of g are that large, even where they cancel.
+    tolerance is ``rtol * |g| + rtol**1.25 * c + atol``, where c is how much g changes when x does
+    by its own size: the terms of g are that large, even where they cancel. (With f in float32 it
+    is ``rtol * c``.)
 
     Parameters
     ----------
@@ -241,7 +242,9 @@ class _Gradient:
     ----------
     value : ndarray, shape (m, n)
     allowed : ndarray, shape (m, n)
-        Relative tolerance times the size of each element's terms.
+        What each element may be off.
+    terms_rate : ndarray, shape (n,)
+        Relative tolerance for the terms of which each element is the sum.
     """
 
     def __init__(
@@ -259,10 +262,10 @@ class _Gradient:
             change = np.zeros_like(self.value)
         sizes = [part.size for part in parts]
         rates = [math.sqrt(UNITS[d]) if rtol is None else rtol for d in self.dtypes]
-        self.rate = np.repeat(rates, sizes)
-        self.allowed = self.rate * (
-            np.where(np.isfinite(self.value), np.abs(self.value), 0) + change
-        )
+        rate = np.repeat(rates, sizes)
+        self.terms_rate = rate**1.25 if slopes.exact else rate
+        size = np.where(np.isfinite(self.value), np.abs(self.value), 0)
+        self.allowed = rate * size + self.terms_rate * change
 
     def _read(self, value: Any) -> Array:
         return read_gradient(value, self.point, self.shape, self.dtypes)
@@ -290,7 +293,7 @@ class _Gradient:
 def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: float) -> _Row:
     """Compare gradient and differences along a direction."""
     actual, terms = gradient.along(direction)
-    rate = float(gradient.rate[direction.vector != 0].max())
+    rate = float(gradient.terms_rate[direction.vector != 0].max())
     floor = atol * direction.length
 
     def tolerance(bend: Vector) -> Vector:
@@ -304,7 +307,7 @@ def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: floa
 
 def _result(rows: list[_Row], slopes: Slopes, directions: bool) -> GradCheck:
     """Gather the rows."""
-    verdicts = np.array([row.verdicts for row in rows]).T.reshape(-1, len(rows))  # (m, rows)
+    verdicts = _table([row.verdicts for row in rows], slopes)
     if (verdicts == GradVerdict.WRONG).any():
         verdict = GradVerdict.WRONG
     elif (verdicts == GradVerdict.UNDECIDED).any():
@@ -313,7 +316,7 @@ def _result(rows: list[_Row], slopes: Slopes, directions: bool) -> GradCheck:
         verdict = GradVerdict.RIGHT
 
     def shaped(columns: list[Any]) -> Any:
-        table = np.array(columns).T.reshape(*slopes.shape, len(rows))
+        table = _table(columns, slopes).reshape(*slopes.shape, len(rows))
         if directions:
             return table
         pieces = slopes.point.split(table)
@@ -331,16 +334,20 @@ def _result(rows: list[_Row], slopes: Slopes, directions: bool) -> GradCheck:
     )
 
 
+def _table(columns: list[Any], slopes: Slopes) -> npt.NDArray[Any]:
+    """Return what was found along each direction as an array (m, directions)."""
+    return np.array(columns).T.reshape(len(slopes.value), len(columns))
+
+
 def _message(
     verdict: GradVerdict, verdicts: npt.NDArray[Any], rows: list[_Row], slopes: Slopes
 ) -> str:
     """Say what was found: how many, the worst, and what may be the cause."""
     if not verdicts.size:
         return f"{verdict}: there is no derivative to check."
-    off, error = (np.array(a).T for a in zip(*((r.off, r.slope.error) for r in rows), strict=True))
-    tolerance = np.array([r.tolerance for r in rows]).T
     with np.errstate(all="ignore"):
-        excess = np.nan_to_num((off + error) / tolerance, nan=np.inf)
+        found = [(row.off + row.slope.error) / row.tolerance for row in rows]
+        excess = np.nan_to_num(_table(found, slopes), nan=np.inf)
     excess[verdicts != verdict] = -1
     m, k = (int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
     row = rows[k]
@@ -370,9 +377,11 @@ def _cause(rows: list[_Row], verdicts: npt.NDArray[Any]) -> str:
     fuzz = np.array([r.slope.error + r.tolerance for r in rows])[wrong]
     if not np.isfinite(actual).all():
         return " The gradient is not finite there."
-    if not expected.any():
+    size = np.abs(expected).max()
+    if size == 0:
         return ""
-    factor = float(actual @ expected / (expected @ expected))
+    unit = expected / size
+    factor = float((actual / size) @ unit / (unit @ unit))
     if len(actual) < 2 or not np.all(
         np.abs(actual - factor * expected) <= (1 + abs(factor)) * fuzz
     ):

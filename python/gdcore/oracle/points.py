@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Part:
     @property
     def size(self) -> int:
         """Elements."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Point:
 
     def split(self, flat: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Cut (..., n) into arrays (..., *shape), one for each argument."""
+        if len(self.parts) == 1:
+            return [flat.reshape((*flat.shape[:-1], *self.parts[0].shape))]
         ends = np.cumsum([p.size for p in self.parts])[:-1]
         pieces = np.split(flat, ends, axis=-1)
         return [

@@ -28,6 +28,8 @@ class Slopes:
     value : ndarray, shape (m,)
     wide : bool
         f takes float64, whatever the point's dtype.
+    exact : bool
+        f returns float64.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Slopes:
             if better is not None and better.shape == value.shape:
                 self.wide, value = True, better
         self.shape = value.shape
+        self.exact = value.dtype == np.float64
         self.value = np.ravel(value).astype(np.float64)
         self.noise = self._noise(float(np.finfo(value.dtype).eps) / 2)
 
