@@ -255,13 +255,13 @@ def factors_of_loss(reduction: str, n: float) -> tuple[Factor, ...]:
         Factor(0.5, "a factor 1/2 too many"),
         Factor(-1.0, "the sign is wrong"),
     ]
-    if reduction.endswith("mean") and n != 1:
+    if reduction.endswith("mean") and n not in (0, 1):
         factors += [
             Factor(n, "a missing 1/n"),
             Factor(1 / n, "1/n is applied twice"),
             Factor(n / (n - 1), "a division by n - 1 instead of n"),
         ]
-    elif reduction.endswith("sum") and n != 1:
+    elif reduction.endswith("sum") and n not in (0, 1):
         factors.append(Factor(1 / n, "a mean, where the reduction is a sum"))
     return tuple(factors)
 
@@ -276,7 +276,7 @@ def factors_of_gradient(reduction: str, n: float) -> tuple[Factor, ...]:
         factors.append(Factor(0.5, "1/n instead of 2/n"))
     else:
         factors.append(Factor(0.5, "a factor 1/2 too many"))
-    if reduction.endswith("mean") and n != 1:
+    if reduction.endswith("mean") and n not in (0, 1):
         factors += [
             Factor(n, "a missing 1/n"),
             Factor(n / (n - 1), "a division by n - 1 instead of n"),
@@ -284,7 +284,7 @@ def factors_of_gradient(reduction: str, n: float) -> tuple[Factor, ...]:
         ]
         if reduction == "mean":
             factors.append(Factor(n / 2, "a missing 2/n"))
-    elif reduction.endswith("sum") and n != 1:
+    elif reduction.endswith("sum") and n not in (0, 1):
         factors.append(Factor(1 / n, "a mean, where the reduction is a sum"))
     return tuple(factors)
 
