@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from flint import fmpq, fmpq_mat
 from numpy.typing import NDArray
+from oracle_variants import CONDITIONS, linear_problem, matmul_problem, mse_problem, orders
 
 from gdcore import oracle
-
-from oracle_variants import CONDITIONS, linear_problem, matmul_problem, mse_problem, orders
 
 Array = NDArray[Any]
 

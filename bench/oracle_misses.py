@@ -7,9 +7,9 @@ import time
 import warnings
 from typing import Any
 
-from gdcore import oracle
-
 from oracle_mutants import Mutant, all_mutants
+
+from gdcore import oracle
 
 
 def judged(mutant: Mutant, seed: int = 0) -> tuple[bool, str]:

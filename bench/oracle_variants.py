@@ -121,7 +121,7 @@ def linear_variants(rng: Any, X: Array, y: Array, w: Array) -> Iterator[tuple[st
 
 
 def linear_libraries(rng: Any, X: Array, y: Array, w: Array) -> Iterator[tuple[str, Array]]:
-    torch, jax = libraries()
+    torch, _ = libraries()
     dtype = X.dtype.type
     n = len(X)
     yield "numpy", X.T @ (X @ w - y) * dtype(2 / n)
@@ -133,9 +133,7 @@ def linear_libraries(rng: Any, X: Array, y: Array, w: Array) -> Iterator[tuple[s
         r = wide[0] @ wide[2] - wide[1]
         yield "float64 accumulator", (wide[0].T @ r * 2 / n).astype(np.float32)
     parameter = torch.from_numpy(w.copy()).requires_grad_()
-    torch.nn.functional.mse_loss(
-        torch.from_numpy(X) @ parameter, torch.from_numpy(y)
-    ).backward()
+    torch.nn.functional.mse_loss(torch.from_numpy(X) @ parameter, torch.from_numpy(y)).backward()
     yield "torch autograd", parameter.grad
     yield "jax grad", jax_gradient()(w, X, y)
 
@@ -143,7 +141,9 @@ def linear_libraries(rng: Any, X: Array, y: Array, w: Array) -> Iterator[tuple[s
 @cache
 def jax_gradient() -> Any:
     _, jax = libraries()
-    return jax.jit(jax.grad(lambda w, X, y: ((jax.numpy.matmul(X, w, precision="highest") - y) ** 2).mean()))
+    return jax.jit(
+        jax.grad(lambda w, X, y: ((jax.numpy.matmul(X, w, precision="highest") - y) ** 2).mean())
+    )
 
 
 def mse_variants(rng: Any, p: Array, y: Array) -> Iterator[tuple[str, Array]]:
@@ -154,7 +154,11 @@ def mse_variants(rng: Any, p: Array, y: Array) -> Iterator[tuple[str, Array]]:
     for name, order in orders(rng).items():
         yield f"loss, {name}", (order(squares) / dtype(n))[0]
     r = p - y
-    for name, value in {"2/n r": dtype(2 / n) * r, "2 r/n": 2 * r / dtype(n), "r/n 2": r / dtype(n) * 2}.items():
+    for name, value in {
+        "2/n r": dtype(2 / n) * r,
+        "2 r/n": 2 * r / dtype(n),
+        "r/n 2": r / dtype(n) * 2,
+    }.items():
         yield name, value
     parameter = torch.from_numpy(p.copy()).requires_grad_()
     torch.nn.functional.mse_loss(parameter, torch.from_numpy(y)).backward()
@@ -196,7 +200,9 @@ KINDS = {
 }
 
 
-def count(kind: str, reference: Any, variants: Any, found: Counter[str], wrong: list[str], where: str) -> None:
+def count(
+    kind: str, reference: Any, variants: Any, found: Counter[str], wrong: list[str], where: str
+) -> None:
     for name, actual in variants:
         against = reference
         if kind == "mse" and not name.startswith("loss"):
