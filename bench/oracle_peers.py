@@ -4,7 +4,8 @@ Each has its documented defaults. `torch.testing.assert_close` compares with tor
 float32; `torch.autograd.gradcheck` gets float64, as it asks for; `jax.test_util.check_grads` gets
 float32, the dtype under test, and float64; `scipy.optimize.check_grad` returns a number and no
 verdict: it is taken to reject where that exceeds 1e-6 of the gradient's norm. A matmul is checked
-through the derivatives of its sum with random factors, whose gradients are right.
+through the derivatives of its sum with random factors, whose gradients are right; the large
+products are left out, since differences take one product for each of thousands of entries.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ def right_functions() -> list[Mutant]:
     def in_blocks(a: Array, b: Array) -> Array:
         return blocked(a[:, None, :] * b.T[None])
 
-    linear, mse, matmul = ((37, 7), (1001, 33)), ((33,), (1001,)), ((17, 33, 9), (33, 100, 65))
+    linear, mse, matmul = ((37, 7), (1001, 33)), ((33,), (1001,)), ((17, 33, 9), (5, 31, 7))
     found = []
     for shape in linear:
         found.append(Mutant("numpy", "linear_mse", "", gradient, (shape,)))
@@ -211,8 +212,8 @@ def right_functions() -> list[Mutant]:
 
 def run() -> list[dict[str, Any]]:
     """Return for each check its false alarms, misses and time."""
-    mutants = list(all_mutants())
-    right = [(f, c, s) for f in right_functions() for c in CONDITIONS for s in range(2)]
+    mutants = [m for m in all_mutants() if (m.kind, m.name.split()[-1]) != ("matmul", "large")]
+    right = [(f, c, seed) for seed, c in enumerate(CONDITIONS) for f in right_functions()]
     rows = []
     for name, check in PEERS.items():
         alarms = misses = failed = 0

@@ -92,7 +92,7 @@ def linear_mse(
     Traceback (most recent call last):
         ...
     AssertionError: gradient of the weights: WRONG in 1 of 1 elements; worst at [0]: -120 instead \
-of -30, off by 90 = 2.53e+16 ulps, 1.01e+15 times the certified bound. \
+of -30, off by 90 = 2.53e+16 ulps, 2.25e+15 times the certified bound. \
 4.000 times the mean-loss gradient with n = 4: a missing 1/n.
     """
     check_reduction(reduction)
