@@ -114,8 +114,21 @@ def test_narrow_dtypes(torch: Any, name: Any) -> None:
     to: Any = torch.from_numpy
     if name == "bfloat16":
         to = lambda x: torch.from_numpy(np.ascontiguousarray(x)).bfloat16()  # noqa: E731
-    check(torch.matmul, "matmul", dtype=name, to=to)
-    check(torch.matmul, "matmul", dtype=name, to=to, accumulator="float32")
+
+    def loss_and_gradient(X: Any, y: Any, w: Any) -> Any:
+        w = w.clone().requires_grad_()
+        loss = torch.nn.functional.mse_loss(X @ w, y)
+        loss.backward()
+        return loss, w.grad
+
+    def scaled_last(X: Any, y: Any, w: Any) -> Any:
+        return X.T @ (X @ w - y) * (2 / len(y))
+
+    for accumulator in (None, "float32"):
+        how: Any = {"dtype": name, "to": to, "accumulator": accumulator}
+        check(torch.matmul, "matmul", **how)
+        check(loss_and_gradient, **how)
+        check(scaled_last, **how)
     with pytest.raises(AssertionError, match="the last of the k"):
         check(lambda a, b: a[:, :-1] @ b[:-1], "matmul", dtype=name, to=to)
 

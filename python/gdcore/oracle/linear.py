@@ -279,6 +279,7 @@ class _Linear:
             arithmetic,
             Mistakes(what, self._factors(factors_of_loss), self._losses),
             size=total * np.maximum(1.0, factor),
+            stored=True,
             finite_inputs=self.finite,
             typical=partial(self._typical_loss, elements),
             grad=LinearGrad(self),
@@ -376,6 +377,7 @@ class _Linear:
                 alternatives,
             ),
             size=at_most * np.maximum(1.0, factor),
+            stored=True,
             finite_inputs=self.finite,
             typical=lambda: factor * typical() + 2 * a.store.unit * np.abs(result.hi),
         )

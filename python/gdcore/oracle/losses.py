@@ -102,6 +102,7 @@ class _Loss:
                 self.arithmetic,
                 Mistakes("the squared error", factors_of_loss("none", 1)),
                 size=square.size,
+                stored=True,
                 finite_inputs=self.finite,
                 typical=lambda: 2 * self.arithmetic.store.unit * square.hi,
             )
@@ -124,6 +125,7 @@ class _Loss:
                 partial(self._losses, factor),
             ),
             size=(1 + growth) * size * max(1.0, factor),
+            stored=True,
             finite_inputs=self.finite,
             typical=lambda: (
                 (self.arithmetic.sum_unit * np.sqrt(n / 3 + 1) + 3 * self.arithmetic.store.unit)
@@ -153,6 +155,7 @@ class _Loss:
                     partial(self._gradients, sign),
                 ),
                 size=2 * size,
+                stored=True,
                 finite_inputs=self.finite,
                 typical=lambda: 2 * self.arithmetic.store.unit * np.abs(gradient.hi),
             )
