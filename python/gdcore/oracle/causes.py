@@ -151,16 +151,16 @@ def _unwritten(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
 
 
 def _tail(wrong: Any) -> str | None:
-    """Name the last rows or elements, if they alone are wrong."""
+    """Name the last rows or elements, if they alone are wrong: half of them at most."""
     for axis in range(wrong.ndim):
         others = tuple(i for i in range(wrong.ndim) if i != axis)
         lines, full = wrong.any(axis=others), wrong.shape[axis]
         first = int(np.argmax(lines))
-        if lines.any() and first > 0 and lines[first:].all():
+        if lines.any() and 2 * first >= full and lines[first:].all():
             return f"the last {full - first} of {full} along axis {axis}"
     flat = wrong.reshape(-1)
     first = int(np.argmax(flat))
-    if flat.any() and first > 0 and flat[first:].all():
+    if flat.any() and 2 * first >= flat.size and flat[first:].all():
         return f"the last {flat.size - first} of {flat.size} elements"
     return None
 

@@ -102,6 +102,7 @@ class _Loss:
                 self.arithmetic,
                 Mistakes("the squared error", factors_of_loss("none", 1)),
                 size=square.size,
+                stored=True,
                 finite_inputs=self.finite,
                 typical=lambda: 2 * self.arithmetic.store.unit * square.hi,
             )
@@ -124,6 +125,7 @@ class _Loss:
                 partial(self._losses, factor),
             ),
             size=(1 + growth) * size * max(1.0, factor),
+            stored=True,
             finite_inputs=self.finite,
             typical=lambda: (
                 (self.arithmetic.sum_unit * np.sqrt(n / 3 + 1) + 3 * self.arithmetic.store.unit)
@@ -153,6 +155,7 @@ class _Loss:
                     partial(self._gradients, sign),
                 ),
                 size=2 * size,
+                stored=True,
                 finite_inputs=self.finite,
                 typical=lambda: 2 * self.arithmetic.store.unit * np.abs(gradient.hi),
             )
@@ -255,13 +258,13 @@ def factors_of_loss(reduction: str, n: float) -> tuple[Factor, ...]:
         Factor(0.5, "a factor 1/2 too many"),
         Factor(-1.0, "the sign is wrong"),
     ]
-    if reduction.endswith("mean") and n != 1:
+    if reduction.endswith("mean") and n not in (0, 1):
         factors += [
             Factor(n, "a missing 1/n"),
             Factor(1 / n, "1/n is applied twice"),
             Factor(n / (n - 1), "a division by n - 1 instead of n"),
         ]
-    elif reduction.endswith("sum") and n != 1:
+    elif reduction.endswith("sum") and n not in (0, 1):
         factors.append(Factor(1 / n, "a mean, where the reduction is a sum"))
     return tuple(factors)
 
@@ -276,7 +279,7 @@ def factors_of_gradient(reduction: str, n: float) -> tuple[Factor, ...]:
         factors.append(Factor(0.5, "1/n instead of 2/n"))
     else:
         factors.append(Factor(0.5, "a factor 1/2 too many"))
-    if reduction.endswith("mean") and n != 1:
+    if reduction.endswith("mean") and n not in (0, 1):
         factors += [
             Factor(n, "a missing 1/n"),
             Factor(n / (n - 1), "a division by n - 1 instead of n"),
@@ -284,7 +287,7 @@ def factors_of_gradient(reduction: str, n: float) -> tuple[Factor, ...]:
         ]
         if reduction == "mean":
             factors.append(Factor(n / 2, "a missing 2/n"))
-    elif reduction.endswith("sum") and n != 1:
+    elif reduction.endswith("sum") and n not in (0, 1):
         factors.append(Factor(1 / n, "a mean, where the reduction is a sum"))
     return tuple(factors)
 

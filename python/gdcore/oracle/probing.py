@@ -168,7 +168,7 @@ def assert_grad(
             verdict = judged.check(actual, factor=factor)
             verdicts.append(verdict)
             if not verdict.ok:
-                wrong.append((probe, judged, actual, verdict))
+                wrong.append((judged, actual, verdict))
         rows.append(ProbeRow(probe.name, probe.shapes, max(verdicts[::-1], key=_badness)))
     report = ProbeReport(task.kind, task.arithmetic.name, tuple(rows))
     if not quiet:
@@ -344,9 +344,10 @@ def _badness(verdict: Verdict) -> tuple[int, float]:
 
 def _summary(report: ProbeReport, wrong: list[Any]) -> str:
     """Tell the mistake that explains most of the wrong results."""
+    of_gradients = [each for each in wrong if each[0].name != "loss"] or wrong
     found = [
         (verdict, causes_of(actual, reference, verdict))
-        for _, reference, actual, verdict in wrong[:_EXPLAINED]
+        for reference, actual, verdict in of_gradients[:_EXPLAINED]
     ]
     votes = Counter(
         name for _, causes in found for name in dict.fromkeys(_same(cause) for cause in causes)

@@ -182,6 +182,7 @@ def _reference(
         arithmetic,
         Mistakes(what, _factors(k), partial(_alternatives, a, b, shape)),
         size=((1 + growth) * size if k else size).reshape(shape),
+        stored=False,
         finite_inputs=all_finite(a, b),
         typical=typical,
         grad=grad,

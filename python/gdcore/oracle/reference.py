@@ -164,6 +164,7 @@ def make_reference(
     mistakes: Mistakes,
     *,
     size: Any,
+    stored: bool,
     finite_inputs: bool,
     typical: Callable[[], Any],
     grad: Any = None,
@@ -171,15 +172,15 @@ def make_reference(
     """Return a reference whose bound holds, the error of its own result counted in.
 
     `bound` was evaluated with so many `roundings` in a row. `size` is the largest magnitude that
-    any partial sum may have; beyond the dtype's range every result is right.
+    any partial sum may have, `stored` whether sums are rounded to the dtype before they are scaled;
+    beyond the range of what holds them every result is right.
     """
     with np.errstate(all="ignore"):
         value, tail = result.hi, np.broadcast_to(result.lo, result.hi.shape)
         total = up(np.asarray(bound) + result.error, roundings)
         store, sums = arithmetic.store, arithmetic.sums
-        over = (up(size, roundings) + total > sums.largest) | (
-            np.abs(value) + total > store.largest
-        )
+        largest = store.largest if stored else sums.largest
+        over = (up(size, roundings) + total > largest) | (np.abs(value) + total > store.largest)
         total = np.where(over | np.isnan(total), np.inf, total)
         total = np.broadcast_to(total, value.shape)
     if not finite_inputs:  # what is not finite must be so, and what is must be right

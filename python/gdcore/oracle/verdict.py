@@ -84,7 +84,7 @@ class Verdict:
         text += f": {self.actual:.9g} instead of {self.expected:.9g}"
         if worst is not Status.NONFINITE:
             text += f", off by {self.error:.3g} = {self.ulps:.3g} ulps, {_multiple(self.bounds)}"
-        return f"{text}. {self.cause}" if self.cause else text
+        return f"{text}. {self.cause}" if self.cause else f"{text}."
 
 
 def _multiple(bounds: float) -> str:
