@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from gdcore import oracle
 from gdcore.oracle import strategies
@@ -174,7 +174,7 @@ def test_light_to_import() -> None:
 
 # Strategies.
 
-few = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=60, deadline=None)
 
 
 @few

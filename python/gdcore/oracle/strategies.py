@@ -79,10 +79,9 @@ def values(
     chosen += [top, top / 2, math.sqrt(tiny), tiny, tiny - least, least]
     hostile = [float(info.dtype.type(v)) for v in chosen if v <= top]
     width: Any = info.bits
-    found = (
-        st.sampled_from(hostile + [-v for v in hostile])
-        | st.integers(-min(8, int(top)), min(8, int(top))).map(float)
-        | st.floats(-top, top, width=width, allow_nan=False)
+    whole = [float(n) for n in range(-min(8, int(top)), min(8, int(top)) + 1)]
+    found = st.sampled_from(whole + hostile + [-v for v in hostile]) | st.floats(
+        -top, top, width=width, allow_nan=False
     )
     return found | st.sampled_from([math.nan, math.inf, -math.inf]) if special else found
 
@@ -107,7 +106,8 @@ def arrays(
         `values` of the dtype by default.
     """
     kind = np.dtype(dtype)
-    plain = draw(hnp.arrays(kind, shape, elements=values(kind) if elements is None else elements))
+    drawn = values(kind) if elements is None else elements
+    plain = draw(hnp.arrays(kind, shape, elements=drawn, fill=drawn))  # large ones repeat numbers
     order = draw(st.permutations(range(len(shape))))
     steps = [draw(st.sampled_from([1, 1, 2, 3, -1, -2])) for _ in shape]
     skipped = draw(st.integers(0, 3))
