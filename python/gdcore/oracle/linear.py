@@ -550,6 +550,5 @@ def _reshaped(reference: Reference, shape: tuple[int, ...]) -> Reference:
         tail=reference.tail.reshape(shape),
         bound=reference.bound.reshape(shape),
         slack=reference.slack.reshape(shape),
-        _least_typical=np.reshape(reference._least_typical, shape),
         _typical=lambda: np.reshape(typical(), shape),
     )
