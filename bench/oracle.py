@@ -105,7 +105,7 @@ def main() -> None:
     result = {
         "gdcore": gd.__version__,
         "milliseconds": speed(),
-        "variants": oracle_variants.run(26),
+        "variants": oracle_variants.run(30),
         "mutants": oracle_misses.run(),
         "exact": oracle_exact.run(),
         "peers": oracle_peers.run(),

@@ -267,8 +267,8 @@ class _Linear:
         allowed = s * (2 * self.r.size * self.delta + self.delta**2 + growth * self.at_most**2)
         tiny = elements * (1 + np.max(s, initial=0.0)) * arithmetic.sums.tiny
         factor = self.scale.loss.size
-        total = (s * self.at_most**2).sum((-2, -1))
-        bound = factor * (allowed.sum((-2, -1)) + tiny) + arithmetic.store.tiny * (2 + total) + tiny
+        total = _sum(s * self.at_most**2)
+        bound = factor * (_sum(allowed) + tiny) + arithmetic.store.tiny * (2 + total) + tiny
         n = elements if p.s is None else None
         what = f"the {told(p.reduction)} loss" + (f" with n = {n}" if n else "")
         return make(
@@ -423,9 +423,9 @@ class _Linear:
     def _typical_loss(self, elements: int) -> Any:
         s = 1.0 if self.problem.s is None else self.problem.s
         delta = self._typical_delta()
-        of_residuals = np.sqrt(((2 * s * self.r.hi * delta) ** 2).sum((-2, -1)))
-        of_residuals = of_residuals + (s * delta**2).sum((-2, -1))
-        total = (s * self.r.hi**2).sum((-2, -1))
+        of_residuals = np.sqrt(_sum((2 * s * self.r.hi * delta) ** 2))
+        of_residuals = of_residuals + _sum(s * delta**2)
+        total = _sum(s * self.r.hi**2)
         unit = self.arithmetic.sum_unit * np.sqrt(elements / 3 + 1) + 3 * self.arithmetic.store.unit
         return self.scale.loss.hi * (of_residuals + unit * total)
 
@@ -514,6 +514,13 @@ def _other_terms(p: _Problem, of: Any) -> Iterator[Alternative]:
     yield Alternative("the target is added", lambda: of(replace(p, y=-p.y)))
 
 
+def _sum(x: Floats) -> Floats:
+    """Return sums over the last two axes, of no negative numbers, rounded up."""
+    flat = x.reshape((*x.shape[:-2], 1, -1) if x.size else (*x.shape[:-2], 1, 0))
+    total: Floats = product(flat, np.ones((flat.shape[-1], 1))).size[..., 0, 0]
+    return total
+
+
 def _dot(a: Any, b: Any) -> tuple[Wide, Floats]:
     """Return the product of two matrices of which one is wide, and the sum of its magnitudes."""
     if isinstance(a, Wide) and isinstance(b, Wide):
@@ -543,6 +550,5 @@ def _reshaped(reference: Reference, shape: tuple[int, ...]) -> Reference:
         tail=reference.tail.reshape(shape),
         bound=reference.bound.reshape(shape),
         slack=reference.slack.reshape(shape),
-        _least_typical=np.reshape(reference._least_typical, shape),
         _typical=lambda: np.reshape(typical(), shape),
     )

@@ -354,8 +354,8 @@ def _summary(report: ProbeReport, wrong: list[Any]) -> str:
     )
     likeliest = max(votes, key=lambda name: votes[name], default=None)
     # Told of where the fewest other mistakes give the same numbers.
-    telling = [pair for pair in found if likeliest in map(_same, pair[1])] or found[:1]
-    verdict, causes = min(telling, key=lambda pair: len(pair[1]))
+    telling = [each for each in found if any(_same(c) == likeliest for c in each[1])] or found[:1]
+    verdict, causes = min(telling, key=lambda each: len(each[1]))
     chosen = [cause for cause in causes if _same(cause) == likeliest]
     bad = sum(not row.verdict.ok for row in report.rows)
     head = f"{report.kind}, {report.dtype}: wrong on {bad} of {len(report.rows)} probes. "

@@ -163,7 +163,9 @@ def _reference(
         k = a.shape[-1]
         growth = arithmetic.growth(k, arithmetic.final, operands=2)
         lost = k * arithmetic.sums.tiny + arithmetic.final * arithmetic.store.tiny
-        bound = np.where(size == 0, 0.0, growth * size) + lost
+        bound = growth * size + lost
+        if growth == np.inf:
+            bound = np.where(size == 0, lost, bound)
 
     def typical() -> Any:
         """Errors of a sum that wanders, and of one that grows steadily to its end."""

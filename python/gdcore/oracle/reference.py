@@ -78,7 +78,7 @@ class Reference:
     grad: Any = None
     slack: Floats = field(default_factory=lambda: np.zeros(()))
     _typical: Callable[[], Any] = field(default=lambda: np.zeros(()))
-    _least_typical: Any = 0.0
+    _least_typical: float = 0.0  # times the bound
 
     @cached_property
     def typical(self) -> Floats:
@@ -149,7 +149,7 @@ class Reference:
 
     def _suspicious(self, error: Floats, factor: float) -> Any:
         """Return which errors are suspect; what is typical is only computed if one may be."""
-        if not np.any(error > factor * self._least_typical):
+        if not np.any(error > factor * self._least_typical * self.slack):
             return False
         suspect = error > factor * self.typical
         return suspect & (error > self.arithmetic.store.tiny)
@@ -180,15 +180,23 @@ def make_reference(
         total = up(np.asarray(bound) + result.error, roundings)
         store, sums = arithmetic.store, arithmetic.sums
         largest = store.largest if stored else sums.largest
-        over = (up(size, roundings) + total > largest) | (np.abs(value) + total > store.largest)
-        total = np.where(over | np.isnan(total), np.inf, total)
+        most = up(_most(size), roundings) + _most(total)
+        if not (most <= largest and _most(np.abs(value)) + _most(total) <= store.largest):
+            over = up(size, roundings) + total > largest
+            over = over | (np.abs(value) + total > store.largest)
+            total = np.where(over | np.isnan(total), np.inf, total)
         total = np.broadcast_to(total, value.shape)
     if not finite_inputs:  # what is not finite must be so, and what is must be right
         total = np.where(np.isfinite(value) | ~np.isinf(total), total, 0.0)
-    least = np.where(np.isinf(total), 0.0, total) / (roundings + 4)  # by Cauchy and Schwarz
+    least = 1 / (roundings + 4)  # by Cauchy and Schwarz
     return Reference(
         name, value, tail, total, arithmetic, mistakes, finite_inputs, grad, total, typical, least
     )
+
+
+def _most(x: Any) -> float:
+    """Return the largest element, NaN if there is one."""
+    return float(np.max(x, initial=0.0))
 
 
 def all_finite(*arrays: Any) -> bool:

@@ -124,10 +124,14 @@ def judge(
                 same = (actual == value) | (np.isnan(actual) & np.isnan(value))
                 status[odd] = np.where(same, Status.OK, Status.NONFINITE)[odd]
         status[np.isinf(bound)] = Status.OK
-        measure = np.where(error == 0, 0.0, error / bound) if np.any(bound) else error
+        measure = error
+        if np.any(bound):
+            measure = np.divide(
+                error, bound, out=np.zeros(error.shape), where=(error > 0) & (bound < np.inf)
+            )
         if status.any():
             measure = np.where(status == status.max(), np.nan_to_num(measure), -1.0)
-        at = np.unravel_index(int(np.argmax(np.nan_to_num(measure))), value.shape)
+        at = np.unravel_index(int(np.argmax(measure)), value.shape)
         off, allowed = float(error[at]), float(bound[at])
         bounds = 0.0 if off == 0 else off / allowed if allowed else np.inf
         ulps = off / float(ulp(value[at]))
