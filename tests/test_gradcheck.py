@@ -122,6 +122,21 @@ def test_badly_scaled() -> None:
     assert not gradcheck(lambda x: np.log(x).sum(), lambda x: [1, 1, 1.0001] / x, x)
 
 
+def test_steps_that_jump_over() -> None:
+    """From steps as large as the other elements, a narrow peak looks flat, except at x itself."""
+    x = np.array([7e-4, 1.0, 2.0])
+
+    def f(x: Array) -> Any:
+        return np.exp(-((1e3 * x[0]) ** 2)) + np.square(x[1:]).sum()
+
+    def grad(x: Array) -> Array:
+        peak = -2e6 * x[0] * np.exp(-((1e3 * x[0]) ** 2))
+        return np.array([peak, 2 * x[1], 2 * x[2]])
+
+    assert_gradcheck(f, grad, x)
+    assert gradcheck(f, lambda x: grad(x) * [0, 1, 1], x).verdict is WRONG
+
+
 def test_kinks_are_not_decided() -> None:
     def f(x: Array) -> Any:
         return np.abs(x).sum()
