@@ -35,6 +35,18 @@ struct MatmulArgs {
   Dims batch, a_batch, b_batch, c_batch;  // shape and strides of the batch dimensions
 };
 
+// hi + lo (m,n) = a (m,k) @ b (k,n) and size = |a| @ |b|, for every index of the batch dimensions:
+// the product in more than T's precision, and what bounds its errors. For float the sums are
+// doubles, and there is no lo. Outputs are contiguous, lo and size so many elements behind hi.
+template <class T>
+struct AccurateArgs {
+  int64_t m, n, k;
+  Matrix<const T> a, b;
+  Dims batch, a_batch, b_batch;
+  double* hi;
+  int64_t lo, size;
+};
+
 // Elements in C order of an n-dimensional strided array.
 template <class T>
 struct Elements {
@@ -129,6 +141,7 @@ struct SgdOptions {
 template <class T>
 struct Device {
   void (*matmul)(const MatmulArgs<T>&);
+  void (*accurate)(const AccurateArgs<T>&);
   // Sum of squared residuals, in double; writes args.out as asked.
   double (*mse)(const MseArgs<T>&);
   // Adds the row chunks [chunk0, chunk1) of args to sums.

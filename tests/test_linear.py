@@ -11,6 +11,7 @@ import pytest
 import bounds
 import gdcore as gd
 import problems
+from gdcore import oracle
 from problems import CHUNK, LAYOUTS, REDUCTIONS, Linear, Shape, canonical, edge_cases, exact_linear
 
 PARTS = ["", "b", "o", "s", "bos"]
@@ -78,6 +79,22 @@ def test_torch_at_the_edges(
     n, d = (size, 11) if dim == "n" else (11, size)
     problem = problems.linear(rng, n, d, t, dtype=dtype, reduction="half_mean", parts="bo")
     check_against(problem, dtype, torch_outputs(torch, problem))
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_the_oracle_with_batches(rng: Any, dtype: Any, name: str) -> None:
+    arrays = [None if s is None else problems.normal(rng, s, dtype) for s in BATCHES[name][0]]
+    if arrays[5] is not None:
+        arrays[5] = np.abs(arrays[5])
+    p = Linear(*arrays)  # type: ignore[arg-type]
+    ref = oracle.linear_mse(
+        p.X, p.y, p.weights, p.intercept, offset=p.offset, sample_weight=p.sample_weight
+    )
+    loss, grad = p()
+    assert ref.check(loss).worst_status is oracle.Status.OK
+    assert ref.grad.weights.check(grad.weights).worst_status is oracle.Status.OK
+    if p.intercept is not None:
+        assert ref.grad.intercept.check(grad.intercept).worst_status is oracle.Status.OK
 
 
 @pytest.mark.torch

@@ -11,6 +11,7 @@ import pytest
 import bounds
 import gdcore as gd
 import problems
+from gdcore import oracle
 from problems import LAYOUTS, Shape, edge_cases, integers, normal
 
 BASE = (13, 19, 21)
@@ -95,6 +96,13 @@ def test_torch(torch: Any, rng: Any, dtype: Any, size: int, dim: str) -> None:
     bounds.check(
         gd.matmul(a, b), expected.numpy(), bounds.against(bounds.matmul, a, b, dtype=dtype)
     )
+
+
+@every_dim
+@pytest.mark.parametrize(("dtype", "size"), edge_cases())
+def test_the_oracle(rng: Any, dtype: Any, size: int, dim: str) -> None:
+    a, b = (normal(rng, shape, dtype) for shape in with_size(dim, size))
+    assert oracle.matmul(a, b).check(gd.matmul(a, b)).worst_status is oracle.Status.OK
 
 
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)

@@ -100,6 +100,33 @@ py::object matmul(py::handle a, py::handle b, py::handle out) {
   return dispatch(in.single, [&](auto t) { return matmul_as<decltype(t)>(in, out); });
 }
 
+// ---- accurate_matmul ----
+
+// (parts, …, m, n): hi and size, and for float64 lo.
+template <class T>
+py::array accurate_matmul_as(const Operands<2>& in) {
+  const MatmulShapes s = matmul_shapes(in.arrays[0], in.arrays[1]);
+  const Stack<const T> a(in.arrays[0], s.batch, s.row, false);
+  const Stack<const T> b(in.arrays[1], s.batch, false, s.column);
+  const Dims result = s.result();
+  Dims shape{in.single ? 2 : 3};
+  for (int64_t size : result) shape.push_back(size);
+  const py::array out = empty(shape, false);
+  const int64_t size = product(result);
+  const AccurateArgs<T> args{
+      s.m,      s.n, s.k, a.first, b.first, s.batch, a.batch, b.batch, data_of<double>(out),
+      2 * size, size};
+  compute(s.work(), [&] { device<T>().accurate(args); });
+  return out;
+}
+
+py::object accurate_matmul(py::handle a, py::handle b) {
+  FpEnv env;
+  const auto in = as_floats({{"a", a}, {"b", b}});
+  return dispatch(in.single,
+                  [&](auto t) -> py::object { return accurate_matmul_as<decltype(t)>(in); });
+}
+
 // ---- mse ----
 
 template <class T>
@@ -387,6 +414,7 @@ py::tuple linear_mse_value_and_grad(py::handle X, py::handle y, py::handle weigh
 void register_kernels(py::module_& m) {
   static PyMethodDef methods[] = {
       fast_method<matmul>("matmul"),
+      fast_method<accurate_matmul>("accurate_matmul"),
       fast_method<mse>("mse"),
       fast_method<mse_value_and_grad>("mse_value_and_grad"),
       fast_method<linear_mse_value_and_grad>(linear),

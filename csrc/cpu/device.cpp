@@ -27,9 +27,10 @@ void each_thread(int64_t tasks, int64_t work, void (*body)(void*), void* context
 
 template <class T>
 const Device<T>& cpu_device() {
-  static constexpr Device<T> table{
-      cpu::matmul<T>,    cpu::mse<T>, cpu::linear<T>,   cpu::linear_each<T>, cpu::moments<T>,
-      cpu::quadratic<T>, cpu::sgd<T>, descent_lanes<T>, moments_lanes<T>,    each_thread};
+  static constexpr Device<T> table{cpu::matmul<T>,    cpu::accurate<T>,    cpu::mse<T>,
+                                   cpu::linear<T>,    cpu::linear_each<T>, cpu::moments<T>,
+                                   cpu::quadratic<T>, cpu::sgd<T>,         descent_lanes<T>,
+                                   moments_lanes<T>,  each_thread};
   return table;
 }
 template const Device<float>& cpu_device<float>();

@@ -10,6 +10,8 @@ void matmul(const MatmulArgs<T>& args);
 template <class T>
 void matvec(const MatmulArgs<T>& args);  // matmul with n = 1
 template <class T>
+void accurate(const AccurateArgs<T>& args);
+template <class T>
 double mse(const MseArgs<T>& args);
 template <class T>
 void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);

@@ -200,6 +200,31 @@ Pair accumulate(Pair x, double a, double b) {
   return add_product(x, a, b);
 }
 
+// One chain over k for each element, and one for the magnitudes.
+template <class T>
+void accurate(const AccurateArgs<T>& args) {
+  int64_t problems = 1;
+  for (int64_t size : args.batch) problems *= size;
+  double* hi = args.hi;
+  for (int64_t problem = 0; problem < problems; ++problem) {
+    const T* const a = args.a.data + offset_of(problem, args.batch, args.a_batch);
+    const T* const b = args.b.data + offset_of(problem, args.batch, args.b_batch);
+    for (int64_t i = 0; i < args.m; ++i)
+      for (int64_t j = 0; j < args.n; ++j, ++hi) {
+        Pair sum;
+        double size = 0;
+        for (int64_t p = 0; p < args.k; ++p) {
+          const double x = a[i * args.a.rs + p * args.a.cs], y = b[p * args.b.rs + j * args.b.cs];
+          sum = accumulate<T>(sum, x, y);
+          size = std::fma(std::fabs(x), std::fabs(y), size);
+        }
+        *hi = sum.hi;
+        hi[args.size] = size;
+        if (std::is_same_v<T, double>) hi[args.lo] = sum.lo;
+      }
+  }
+}
+
 // Rows are taken times the roots of their weights, so that both factors of a product are the same
 // numbers. Each sum is one chain over the rows of a chunk, in double; the chunks are added in order
 // as pairs.
@@ -292,8 +317,9 @@ void each_thread(int64_t, int64_t, void (*body)(void*), void* context) { body(co
 
 template <class T>
 const Device<T>& reference_device() {
-  static constexpr Device<T> table{matmul<T>,    mse<T>, linear<T>, linear_each<T>, moments<T>,
-                                   quadratic<T>, sgd<T>, nullptr,   nullptr,        each_thread};
+  static constexpr Device<T> table{matmul<T>,      accurate<T>, mse<T>,       linear<T>,
+                                   linear_each<T>, moments<T>,  quadratic<T>, sgd<T>,
+                                   nullptr,        nullptr,     each_thread};
   return table;
 }
 template const Device<float>& reference_device<float>();

@@ -4,6 +4,7 @@
 // initialisers, so that no code built for a newer CPU is ever shared.
 #pragma once
 
+#include "accurate.hpp"
 #include "columns.hpp"
 #include "lanes.hpp"
 #include "linear.hpp"
@@ -37,6 +38,7 @@
                                                                        sgd<T>,                    \
                                                                        widen<T>,                  \
                                                                        products<T>,               \
+                                                                       accurate<T>,               \
                                                                        quadratic<T>,              \
                                                                        descent_lanes<T>,          \
                                                                        moments_lanes<T>,          \

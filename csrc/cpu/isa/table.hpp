@@ -90,6 +90,20 @@ struct ProductsArgs {
   bool resume;
 };
 
+// hi + lo (m,n) = a (k,m)^T b (k,n), and size = |a|^T |b|: each element one chain over k, as a
+// double (float) or as a pair (double). Rows of a and b are lda and ldb apart, those of b in whole
+// vectors. lo and size lie so many elements behind hi. resume: the chains go on from what is there.
+struct AccurateBlock {
+  int64_t m, n, k;
+  const double* a;
+  int64_t lda;
+  const double* b;
+  int64_t ldb;
+  double* hi;
+  int64_t ldc, lo, size;
+  bool resume;
+};
+
 template <class T>
 struct IsaTable {
   const char* name;
@@ -133,6 +147,8 @@ struct IsaTable {
   // Second moments, see ProductsArgs: sums rounded (float) or as pairs (double).
   void (*widen)(const WidenArgs<T>& x);
   void (*products)(const ProductsArgs& x);
+
+  void (*accurate)(const AccurateBlock& x);
 
   double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
   std::int64_t (*descent_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,

@@ -1,4 +1,4 @@
-"""The command line: ``gdcore fit``, ``predict``, ``bench``, ``config`` and ``selftest``.
+"""The command line: ``gdcore fit``, ``predict``, ``check``, ``bench``, ``config`` and ``selftest``.
 
 A command reads its files, calls plain functions, and prints. To add one, write it beside the
 others in `gdcore.cli.app`. It needs typer and rich (``gdcore[cli]``).
@@ -7,7 +7,7 @@ others in `gdcore.cli.app`. It needs typer and rich (``gdcore[cli]``).
 exit code   meaning
 ==========  =======================================================================
 0           fine
-1           the selftest failed
+1           the selftest failed, or the function that was checked is wrong
 2           bad usage or data, told in one sentence on standard error
 3           the fit diverged; its last finite weights were printed and saved all the same
 130         interrupted by Ctrl-C; what was reached was printed and saved all the same

@@ -11,6 +11,7 @@ import typer
 
 import gdcore as gd
 from gdcore.cli.bench import bench
+from gdcore.cli.check import check
 from gdcore.cli.large import is_large, learn_large
 from gdcore.cli.pictures import draw, film
 from gdcore.cli.reading import read_table
@@ -53,7 +54,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(top)
-    for command in (fit, predict, bench, config, selftest):
+    for command in (fit, predict, check, bench, config, selftest):
         app.command()(command)
     return app
 

@@ -1,0 +1,105 @@
+"""The command ``gdcore check``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from gdcore.cli.report import one_sentence
+
+
+class Kind(StrEnum):
+    """What the function computes; see `gdcore.oracle.assert_grad`."""
+
+    LINEAR_MSE = "linear_mse"
+    MSE = "mse"
+    MATMUL = "matmul"
+
+
+@one_sentence()
+def check(
+    function: Annotated[
+        str,
+        typer.Argument(metavar="MODULE:FUNCTION", help="What to call; a module in this folder."),
+    ],
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="fn(X, y, weights) or fn(pred, target), which return the gradient or (loss, "
+            "gradient); fn(a, b), which returns the product."
+        ),
+    ] = Kind.LINEAR_MSE,
+    dtype: Annotated[
+        str, typer.Option(help="float32, float64, float16, bfloat16 or tf32.", metavar="DTYPE")
+    ] = "float32",
+    accumulator: Annotated[
+        str | None,
+        typer.Option(help="Where sums are kept.", metavar="DTYPE", show_default="the dtype"),
+    ] = None,
+    reduction: Annotated[
+        str, typer.Option(help="mean, sum, half_mean or half_sum.", metavar="NAME")
+    ] = "mean",
+    operands: Annotated[
+        str,
+        typer.Option(help="Also pass intercept, offset, sample_weight.", metavar="A,B,..."),
+    ] = "",
+    grad_out: Annotated[
+        bool, typer.Option("--grad-out", help="matmul: fn(a, b, grad_out) returns both gradients.")
+    ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Applied to each argument, such as torch:from_numpy.", metavar="MODULE:FUNCTION"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed, the same probes.", min=0)] = 0,
+) -> None:
+    """Call a function with the data that find mistakes, and name the mistake.
+
+    The exit code is 1 if the function is proven wrong, 2 for a mistake in the command.
+    """
+    from gdcore.oracle import assert_grad
+
+    sys.path.insert(0, "")  # as `python -m` does
+    try:
+        report = assert_grad(
+            _find(function),
+            kind.value,
+            dtype=dtype,
+            accumulator=accumulator,
+            reduction=reduction,
+            operands=[word.strip() for word in operands.split(",") if word.strip()],
+            grad_out=grad_out,
+            to=None if to is None else _find(to),
+            seed=seed,
+            quiet=True,
+        )
+    except AssertionError as error:
+        print(error)
+        raise typer.Exit(1) from None
+    finally:
+        sys.path.remove("")
+    print(report)
+
+
+def _find(name: str) -> Callable[..., Any]:
+    """Return what MODULE:FUNCTION names; ValueError if there is no such function."""
+    module, _, path = name.partition(":")
+    if not module or not path:
+        raise ValueError(f"{name!r} names no function; write MODULE:FUNCTION, as kernels:gradient.")
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module}: {error}") from None
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{module} has no {path}.")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(f"{name} is {type(found).__name__}, which cannot be called.")
+    return found  # type: ignore[no-any-return]

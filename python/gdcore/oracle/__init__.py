@@ -1,0 +1,54 @@
+"""Whether a matmul, a loss or a linear layer of yours is right: certified, and with the cause.
+
+References know the right result and how far rounding may take any other::
+
+    from gdcore import oracle
+
+    ref = oracle.linear_mse(X, y, weights)
+    oracle.assert_matches(gradient, ref.grad.weights)
+
+Probes call a function with the data that find mistakes::
+
+    oracle.assert_grad(my_gradient, kind="linear_mse")
+
+Derivatives check the gradient of any function, and closed forms whole runs of gradient descent::
+
+    oracle.assert_gradcheck(f, my_gradient, x)
+    oracle.trajectory(X, y, gd.SGD(lr=0.1, momentum=0.9), epochs=100)
+
+References: `matmul`, `mse`, `linear_mse`, each a `Reference`; `Verdict` and `Status`. Assertions:
+`assert_matches`, `assert_grad`. Derivatives: `gradcheck`, `assert_gradcheck`; `compat` has the
+calling conventions of torch and SciPy. Runs: `trajectory`. Arrays of any library will do; nothing
+but NumPy is imported. See docs/oracle.md.
+"""
+
+from gdcore.oracle import compat
+from gdcore.oracle.gradcheck import GradCheck, GradVerdict, assert_gradcheck, gradcheck
+from gdcore.oracle.linear import linear_mse
+from gdcore.oracle.losses import mse
+from gdcore.oracle.match import OracleWarning, assert_matches
+from gdcore.oracle.probing import ProbeReport, assert_grad
+from gdcore.oracle.products import matmul
+from gdcore.oracle.reference import Reference
+from gdcore.oracle.trajectory import Trajectory, trajectory
+from gdcore.oracle.verdict import Status, Verdict
+
+__all__ = [
+    "GradCheck",
+    "GradVerdict",
+    "OracleWarning",
+    "ProbeReport",
+    "Reference",
+    "Status",
+    "Trajectory",
+    "Verdict",
+    "assert_grad",
+    "assert_gradcheck",
+    "assert_matches",
+    "compat",
+    "gradcheck",
+    "linear_mse",
+    "matmul",
+    "mse",
+    "trajectory",
+]

@@ -1,0 +1,437 @@
+"""Is a gradient the derivative of its function? RIGHT, WRONG, or UNDECIDED."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gdcore.oracle.differences import Slope, Vector
+from gdcore.oracle.functions import Array, BadValue, Function, read_gradient
+from gdcore.oracle.points import Direction, point_of
+from gdcore.oracle.slopes import Method, Slopes
+
+FULL = 256  # elements of x up to which every one is checked by default
+DIRECTIONS = 64  # and how many directions beyond
+CLEAR = 8.0  # an estimate is good enough once its error is a tolerance over this
+UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+
+
+class GradVerdict(enum.Enum):
+    """What became of the comparison."""
+
+    RIGHT = "right"
+    """Every derivative agrees, and is known well enough to say so."""
+    WRONG = "wrong"
+    """At least one differs by more than its tolerance and the estimate's own error."""
+    UNDECIDED = "undecided"
+    """Neither: the estimate is too coarse to tell."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class GradCheck:
+    """The outcome of `gradcheck`; true only if the gradient is RIGHT.
+
+    Arrays have f's shape followed by x's; with directions, f's shape followed by their number. Of
+    several arguments x they are tuples, one array for each.
+
+    Attributes
+    ----------
+    verdict : GradVerdict
+    actual : ndarray or tuple of ndarray
+        The gradient that was checked.
+    expected : ndarray or tuple of ndarray
+        The estimate of the derivative.
+    error : ndarray or tuple of ndarray
+        The estimate of the error of `expected`.
+    tolerance : ndarray or tuple of ndarray
+        How far `actual` may be from the derivative.
+    verdicts : ndarray or tuple of ndarray, of GradVerdict
+        The verdict on each.
+    message : str
+        What was found, in sentences; ``str()`` of the whole gives it.
+    calls : int
+        Evaluations of f.
+    """
+
+    verdict: GradVerdict
+    actual: Any
+    expected: Any
+    error: Any
+    tolerance: Any
+    verdicts: Any
+    message: str
+    calls: int
+
+    def __bool__(self) -> bool:
+        return self.verdict is GradVerdict.RIGHT
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        return f"<GradCheck {self.message}>"
+
+
+def gradcheck(
+    f: Callable[..., Any],
+    grad: Callable[..., Any] | npt.ArrayLike | None,
+    x: Any,
+    *,
+    rtol: float | None = None,
+    atol: float = 0.0,
+    dtype: Any = None,
+    directions: int | Literal["all"] | None = None,
+    method: Method = "auto",
+    seed: int = 0,
+) -> GradCheck:
+    """Hold a gradient against derivatives found by differences that know their own error.
+
+    f is evaluated in float64 if it takes that, whatever the dtype of x. Its rounding errors are
+    measured. Along each element of x, central differences are taken at steps that begin as large as
+    x and are halved: on a quadratic the first three agree, and are exact; otherwise Richardson's
+    extrapolation gives the derivative and an estimate of its error. Where that is too coarse, and f
+    takes complex numbers, the complex step ``imag(f(x + ih)) / h`` refines it (Squire and Trapp
+    1998), if the differences confirm it to a tenth.
+
+    With g the gradient, D the derivative as estimated and E its error, the verdict is RIGHT where
+    ``|g - D| + E <= tolerance``, WRONG where ``|g - D| - E > tolerance``, else UNDECIDED. The
+    tolerance is ``rtol * |g| + rtol**1.25 * c + atol``, where c is how much g changes when x does
+    by its own size: the terms of g are that large, even where they cancel. (With f in float32 it
+    is ``rtol * c``.)
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x)`` returns a number or an array.
+    grad : callable, array_like or None
+        ``grad(x)`` returns the gradient, of x's shape; for f of an array the Jacobian, of f's shape
+        followed by x's. An array is the gradient at x itself. None: f returns (value, gradient).
+    x : array_like or tuple of array_like
+        Where to check. NumPy, torch, JAX, CuPy or anything that becomes an array; f and grad get
+        the same kind. A tuple stands for several arguments, ``f(*x)``; grad then returns a tuple.
+    rtol : float, optional
+        Half the digits of the gradient's dtype by default: 1.1e-8 for float64, 2.4e-4 for float32.
+    atol : float
+        Derivatives below it do not matter.
+    dtype : dtype, optional
+        What grad returns; x's dtype by default.
+    directions : int or "all", optional
+        "all" checks each element of x, and is the default up to 256 of them. A number checks that
+        many random directions instead, which is 64 beyond.
+    method : {"auto", "differences", "complex"}
+        "complex" demands the complex step.
+    seed : int
+        For steps and directions.
+
+    Returns
+    -------
+    GradCheck
+
+    Raises
+    ------
+    ValueError
+        If f or grad is random, changes its argument, or returns the wrong shape, or f is NaN at x.
+    TypeError
+        If a dtype is not the expected one, or not real.
+    RuntimeError
+        If f or grad raises an error at x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gdcore.oracle import gradcheck
+    >>> def loss(w):
+    ...     return np.sum((w - 1.0) ** 2)
+    >>> print(gradcheck(loss, lambda w: 2 * (w - 1.0), np.array([0.5, 3.0])).verdict)
+    RIGHT
+    >>> wrong = gradcheck(loss, lambda w: w - 1.0, np.array([0.5, 3.0]))
+    >>> print(wrong.verdict, wrong.actual, wrong.expected)
+    WRONG [-0.5  2. ] [-1.  4.]
+    >>> print(wrong.message.partition("tolerance")[2].partition(". ")[2])
+    The gradient is 0.5 times the derivative wherever it is wrong.
+    """
+    point = point_of(x)
+    if not (atol >= 0 and (rtol is None or rtol >= 0)):
+        raise ValueError(f"rtol is {rtol} and atol is {atol}; they must be 0 or larger.")
+    if method not in ("auto", "differences", "complex"):
+        raise ValueError(f"method is {method!r}; choose 'auto', 'differences' or 'complex'.")
+    count = _count(directions, point.flat.size)
+    rng = np.random.default_rng(seed)
+    if grad is None:
+        f, grad = _returns_both(f, 0), _returns_both(f, 1)
+    slopes = Slopes(f, point, method, rng)
+    gradient = _Gradient(grad, slopes, dtype, rtol, rng)
+    lines = point.elements() if count is None else point.directions(count, rng)
+    rows = [_judge(gradient, slopes, line, atol) for line in lines]
+    return _result(rows, slopes, count is not None)
+
+
+def assert_gradcheck(f: Any, grad: Any, x: Any, **options: Any) -> None:
+    """Assert that `gradcheck`, with the same arguments, finds the gradient RIGHT.
+
+    Raises
+    ------
+    AssertionError
+        If it is WRONG or UNDECIDED, with what was found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gdcore.oracle import assert_gradcheck
+    >>> assert_gradcheck(np.sin, lambda x: np.diag(np.cos(x)), np.array([0.1, 2.0]))
+    """
+    __tracebackhide__ = True
+    found = gradcheck(f, grad, x, **options)
+    if not found:
+        raise AssertionError(found.message)
+
+
+def _count(directions: Any, n: int) -> int | None:
+    """Return the number of directions, None for each element of x."""
+    if directions is None:
+        return None if n <= FULL else DIRECTIONS
+    if directions == "all":
+        return None
+    if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
+        raise ValueError(f"directions is {directions!r}; pass a whole number from 1, or 'all'.")
+    return directions
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The derivatives of f's m values along one direction, each array (m,)."""
+
+    where: str
+    actual: Vector
+    slope: Slope
+    tolerance: Vector
+
+    @property
+    def off(self) -> Vector:
+        """How far the gradient is from the derivative; NaN where it is NaN."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.abs(self.actual - self.slope.value))
+
+    @property
+    def verdicts(self) -> npt.NDArray[Any]:
+        """One for each value of f. A NaN is wrong where a derivative is known."""
+        error, known = self.slope.error, np.isfinite(self.slope.error)
+        with np.errstate(invalid="ignore"):
+            right = self.off + error <= self.tolerance
+            right |= self.slope.flat & (self.actual == 0)
+            wrong = known & ~(self.off - error <= self.tolerance)
+        result = np.full(right.shape, GradVerdict.UNDECIDED)
+        result[wrong] = GradVerdict.WRONG
+        result[right] = GradVerdict.RIGHT
+        return result
+
+
+class _Gradient:
+    """The gradient that is checked, at a point.
+
+    Attributes
+    ----------
+    value : ndarray, shape (m, n)
+    allowed : ndarray, shape (m, n)
+        What each element may be off.
+    terms_rate : ndarray, shape (n,)
+        Relative tolerance for the terms of which each element is the sum.
+    """
+
+    def __init__(
+        self, grad: Any, slopes: Slopes, dtype: Any, rtol: float | None, rng: np.random.Generator
+    ) -> None:
+        self.point, self.shape = slopes.point, slopes.shape
+        parts = self.point.parts
+        self.dtypes = [part.dtype if dtype is None else _dtype_of(dtype) for part in parts]
+        if callable(grad):
+            function = Function(grad, "grad", self.point)
+            self.value = function.twice(self.point.flat, False, self._read)
+            change = self._change(function, rng)
+        else:
+            self.value = self._read(grad)
+            change = np.zeros_like(self.value)
+        sizes = [part.size for part in parts]
+        rates = [math.sqrt(UNITS[d]) if rtol is None else rtol for d in self.dtypes]
+        rate = np.repeat(rates, sizes)
+        self.terms_rate = rate**1.25 if slopes.exact else rate
+        size = np.where(np.isfinite(self.value), np.abs(self.value), 0)
+        self.allowed = rate * size + self.terms_rate * change
+
+    def _read(self, value: Any) -> Array:
+        return read_gradient(value, self.point, self.shape, self.dtypes)
+
+    def _change(self, function: Function, rng: np.random.Generator) -> Vector:
+        """Return how much the gradient changes when x does by as much as its size."""
+        point, step = self.point, 2.0**-6
+        changes = [np.zeros_like(self.value)]
+        for _ in range(3):
+            away = step * point.reach * rng.choice([-1.0, 1.0], point.flat.size)
+            ends = [function.probe(point.flat + s * away, False, self._read) for s in (1, -1)]
+            if ends[0] is not None and ends[1] is not None:
+                changes.append(np.abs(ends[0] - ends[1]) / (2 * step))
+        found = np.max(changes, axis=0)
+        return np.where(np.isfinite(found), found, 0)
+
+    def along(self, direction: Direction) -> tuple[Vector, Vector]:
+        """Return its derivatives along a direction and their tolerances, each (m,)."""
+        v, at = direction.vector, direction.element
+        if at is not None:
+            return self.value[:, at], self.allowed[:, at]
+        return self.value @ v, np.asarray(np.sqrt(((self.allowed * v) ** 2).sum(axis=1)))
+
+
+def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: float) -> _Row:
+    """Compare gradient and differences along a direction."""
+    actual, terms = gradient.along(direction)
+    rate = float(gradient.terms_rate[direction.vector != 0].max())
+    floor = atol * direction.length
+
+    def tolerance(bend: Vector) -> Vector:
+        """Return the tolerance, given how f bends: a gradient given as an array tells no change."""
+        bent = np.where(np.isfinite(bend), bend, 0) * direction.own_size
+        return np.asarray(np.fmax(terms, rate * bent) + floor)
+
+    slope = slopes.along(direction, lambda bend: tolerance(bend) / CLEAR)
+    return _Row(direction.name, actual, slope, tolerance(slope.bend))
+
+
+def _result(rows: list[_Row], slopes: Slopes, directions: bool) -> GradCheck:
+    """Gather the rows."""
+    verdicts = _table([row.verdicts for row in rows], slopes)
+    if (verdicts == GradVerdict.WRONG).any():
+        verdict = GradVerdict.WRONG
+    elif (verdicts == GradVerdict.UNDECIDED).any():
+        verdict = GradVerdict.UNDECIDED
+    else:
+        verdict = GradVerdict.RIGHT
+
+    def shaped(columns: list[Any]) -> Any:
+        table = _table(columns, slopes).reshape(*slopes.shape, len(rows))
+        if directions:
+            return table
+        pieces = slopes.point.split(table)
+        return tuple(pieces) if slopes.point.several else pieces[0]
+
+    return GradCheck(
+        verdict=verdict,
+        actual=shaped([row.actual for row in rows]),
+        expected=shaped([row.slope.value for row in rows]),
+        error=shaped([row.slope.error for row in rows]),
+        tolerance=shaped([row.tolerance for row in rows]),
+        verdicts=shaped([row.verdicts for row in rows]),
+        message=_message(verdict, verdicts, rows, slopes),
+        calls=slopes.f.calls,
+    )
+
+
+def _table(columns: list[Any], slopes: Slopes) -> npt.NDArray[Any]:
+    """Return what was found along each direction as an array (m, directions)."""
+    return np.array(columns).T.reshape(len(slopes.value), len(columns))
+
+
+def _message(
+    verdict: GradVerdict, verdicts: npt.NDArray[Any], rows: list[_Row], slopes: Slopes
+) -> str:
+    """Say what was found: how many, the worst, and what may be the cause."""
+    if not verdicts.size:
+        return f"{verdict}: there is no derivative to check."
+    with np.errstate(all="ignore"):
+        found = [(row.off + row.slope.error) / row.tolerance for row in rows]
+        excess = np.nan_to_num(_table(found, slopes), nan=np.inf)
+    excess[verdicts != verdict] = -1
+    m, k = (int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
+    row = rows[k]
+    value = ""
+    if slopes.shape:
+        at = ", ".join(str(int(i)) for i in np.unravel_index(m, slopes.shape))
+        value = f" of f[{at}]"
+    count = f"{np.count_nonzero(verdicts == verdict)} of {verdicts.size} derivatives"
+    known = f"known to {row.slope.error[m]:.1g}, the tolerance {row.tolerance[m]:.1g}"
+    compared = (
+        f"{row.where}{value}: the gradient is {row.actual[m]:.7g}, the derivative "
+        f"{row.slope.value[m]:.7g} ({known})."
+    )
+    if verdict is GradVerdict.RIGHT:
+        methods = ", ".join(dict.fromkeys(r.slope.method for r in rows))
+        return f"{verdict}: {verdicts.size} derivatives ({methods}). Least sure {compared}"
+    if verdict is GradVerdict.WRONG:
+        return f"{verdict}: {count}. Worst at {compared}{_cause(rows, verdicts)}"
+    return f"{verdict}: {count}. {_doubt(row, m, compared)}"
+
+
+def _cause(rows: list[_Row], verdicts: npt.NDArray[Any]) -> str:
+    """Name the factor by which all that is wrong is off, if there is one."""
+    wrong = verdicts.T == GradVerdict.WRONG
+    actual = np.array([r.actual for r in rows])[wrong]
+    expected = np.array([r.slope.value for r in rows])[wrong]
+    fuzz = np.array([r.slope.error + r.tolerance for r in rows])[wrong]
+    if not np.isfinite(actual).all():
+        return " The gradient is not finite there."
+    size = np.abs(expected).max()
+    if size == 0:
+        return ""
+    unit = expected / size
+    factor = float((actual / size) @ unit / (unit @ unit))
+    if len(actual) < 2 or not np.all(
+        np.abs(actual - factor * expected) <= (1 + abs(factor)) * fuzz
+    ):
+        return ""
+    if abs(factor) <= 1e-9:
+        return " The gradient is 0 wherever it is wrong."
+    return f" The gradient is {factor:.4g} times the derivative wherever it is wrong."
+
+
+def _doubt(row: _Row, m: int, compared: str) -> str:
+    """Say why a derivative could not be decided, and what would."""
+    left, right = row.slope.sides[:, m]
+    if not np.isnan(left):
+        return (
+            f"f has a kink or a jump along {row.where}: its slope is {left:.5g} on one side and "
+            f"{right:.5g} on the other, and the gradient is {row.actual[m]:.5g}; check beside it."
+        )
+    if not np.isfinite(row.slope.error[m]):
+        return (
+            f"f has no derivative along {row.where} that differences could find: it is undefined "
+            "or rough around x; check at another x."
+        )
+    return (
+        f"At {compared} The rounding errors of f are too large to tell: evaluate f in float64, or "
+        f"pass atol={2 * (row.slope.error[m] + row.off[m]):.1g} if derivatives below that do not "
+        "matter."
+    )
+
+
+def _dtype_of(dtype: Any) -> str:
+    """Return the name of a dtype given as NumPy, torch or a string would name it."""
+    name = str(dtype).rpartition(".")[2]
+    if name not in UNITS:
+        name = np.dtype(dtype).name
+    if name not in UNITS:
+        raise TypeError(f"dtype is {dtype!r}; choose one of {', '.join(UNITS)}.")
+    return name
+
+
+def _returns_both(f: Any, index: int) -> Callable[..., Any]:
+    """Return the function that takes one of f's two results, (value, gradient)."""
+    if not callable(f):
+        raise TypeError(f"f is {type(f).__name__}; pass a function of x.")
+
+    def one(*x: Any) -> Any:
+        both = f(*x)
+        if not (isinstance(both, tuple | list) and len(both) == 2):
+            raise BadValue(
+                f"without grad, f must return (value, gradient); it returned {type(both).__name__}."
+            )
+        return both[index]
+
+    return one

@@ -1,0 +1,53 @@
+"""What references are computed from: arrays of one precision, and the arithmetic they are for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdcore.oracle.arithmetic import Arithmetic, Floats, arithmetic_of
+from gdcore.oracle.intake import dtype_name, to_numpy
+
+Array = NDArray[Any]
+
+
+def take(dtype: Any, accumulator: Any, **named: Any) -> tuple[Arithmetic, dict[str, Any]]:
+    """Return the arithmetic under test, and the operands as float32 or float64 arrays.
+
+    Without a `dtype` it is the widest of the operands', bfloat16 where all are.
+    """
+    arrays = {
+        name: None if value is None else to_numpy(name, value) for name, value in named.items()
+    }
+    given = [array for array in arrays.values() if array is not None]
+    if dtype is None:
+        names = {dtype_name(value) for value in named.values() if value is not None}
+        dtype = "bfloat16" if names == {"bfloat16"} else np.result_type(*given).name
+    arithmetic = arithmetic_of(dtype, accumulator)
+    wide = np.float64 if any(array.dtype == np.float64 for array in given) else np.float32
+    return arithmetic, {
+        name: None if array is None else array.astype(wide, copy=False)
+        for name, array in arrays.items()
+    }
+
+
+def scaled(x: Floats) -> tuple[Floats, float]:
+    """Return numbers whose squares neither overflow nor vanish, and the factor that was taken out.
+
+    Of numbers that are not all finite, the largest finite one counts.
+    """
+    size = np.abs(x, dtype=np.float64)
+    largest = float(np.max(size, initial=0.0, where=np.isfinite(size)))
+    factor = 2.0 ** np.frexp(largest)[1] if largest else 1.0
+    return size / factor, factor
+
+
+def root_of_squares(a: Floats, b: Floats) -> Floats:
+    """Return the root of the sums of squares of the products, ``(a * a) @ (b * b)``."""
+    from gdcore.kernels import matmul
+
+    (x, left), (y, right) = scaled(a), scaled(b)
+    root: Floats = np.sqrt(matmul(x * x, y * y)) * (left * right)
+    return root

@@ -1,0 +1,262 @@
+"""The matrix product and its vector-Jacobian products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdcore.oracle.arithmetic import Arithmetic, rounded
+from gdcore.oracle.operands import root_of_squares, take
+from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
+from gdcore.oracle.reference import make_reference as make
+from gdcore.oracle.wide import Wide, product
+
+Array = NDArray[Any]
+BLOCKS = (4, 8, 16, 32, 64, 128)
+PRECISIONS: dict[str, Callable[[Any], Array]] = {
+    "float16": lambda x: np.asarray(x).astype(np.float16).astype(np.float64),
+    "bfloat16": lambda x: rounded(x, 8),
+    "TF32": lambda x: rounded(x, 11),
+}
+
+
+def matmul(
+    a: Any, b: Any, *, grad_out: Any = None, dtype: Any = None, accumulator: Any = None
+) -> Reference:
+    """Return the reference of a matrix product.
+
+    Float32 data are multiplied exactly and summed in float64; float64 data as pairs of float64
+    numbers (Dot2; Ogita, Rump, Oishi 2005). An element of k products is off by at most
+    ``((1 + u)**k - 1) * |a| @ |b| + k * eta`` (Higham, Accuracy and Stability of Numerical
+    Algorithms, chapter 3), u being half an ulp of 1 and eta the smallest subnormal of the
+    accumulator; with an accumulator of more precision, once more by the rounding of the result.
+    TF32 also loses 2**-10 of each operand, whose last bits may be cut off.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., m, k) or (k,)
+    b : array_like, shape (..., k, n) or (k,)
+        Batch dimensions broadcast.
+    grad_out : array_like, shape of the product, optional
+        What the product's vector-Jacobian products are taken with.
+    dtype : {"float32", "float64", "float16", "bfloat16", "tf32"}, optional
+        The dtype under test; by default the operands'.
+    accumulator : {"float32", "float64"}, optional
+        Where sums are kept, if in more precision than the dtype's.
+
+    Returns
+    -------
+    Reference
+        With `grad_out`, ``grad.a`` and ``grad.b`` are those of the derivatives of
+        ``(grad_out * (a @ b)).sum()``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or the dtype is unknown.
+    TypeError
+        If an operand cannot be read as real numbers.
+
+    Examples
+    --------
+    >>> from gdcore import oracle
+    >>> ref = oracle.matmul([[1.0, 2.0]], [[3.0], [4.0]], grad_out=[[1.0]], dtype="float32")
+    >>> print(ref.value, ref.grad.a.value)
+    [[11.]] [[3. 4.]]
+    >>> print(ref.check([[12.0]]).worst_status)
+    WRONG
+    """
+    arithmetic, given = take(dtype, accumulator, a=a, b=b, grad_out=grad_out)
+    left, right = given["a"], given["b"]
+    shape = _result_shape(left, right)
+    rows = left[None, :] if left.ndim == 1 else left
+    columns = right[:, None] if right.ndim == 1 else right
+    grad = None
+    if given["grad_out"] is not None:
+        if given["grad_out"].shape != shape:
+            raise ValueError(
+                f"grad_out has shape {given['grad_out'].shape}; the product has shape {shape}."
+            )
+        grad = MatmulGrad(arithmetic, left, right, given["grad_out"])
+    return _reference("product", "the product", arithmetic, rows, columns, shape, grad)
+
+
+class MatmulGrad:
+    """References of the derivatives of a product, each computed when it is first asked for."""
+
+    def __init__(self, arithmetic: Arithmetic, a: Array, b: Array, grad_out: Array) -> None:
+        self._arithmetic = arithmetic
+        self._a, self._b = a, b
+        rows, columns = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+        batch = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+        core = grad_out.reshape((*batch, rows.shape[-2], columns.shape[-1]))
+        self._rows, self._columns, self._grad_out = rows, columns, core
+
+    @cached_property
+    def a(self) -> Reference:
+        """Of the first operand: ``grad_out @ b.T``."""
+        left, right = self._grad_out, np.swapaxes(self._columns, -1, -2)
+        operands = _summed_over(left, right, self._rows.shape[:-2])
+        what = "the gradient grad_out @ b.T"
+        return _reference("gradient of a", what, self._arithmetic, *operands, self._a.shape)
+
+    @cached_property
+    def b(self) -> Reference:
+        """Of the second operand: ``a.T @ grad_out``."""
+        left, right = np.swapaxes(self._rows, -1, -2), self._grad_out
+        operands = _summed_over(left, right, self._columns.shape[:-2])
+        what = "the gradient a.T @ grad_out"
+        return _reference("gradient of b", what, self._arithmetic, *operands, self._b.shape)
+
+
+def _summed_over(a: Array, b: Array, batch: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return operands whose product is that of a (…,m,k) and b (…,k,n), summed down to a batch.
+
+    The dimensions of the batch that are summed over lie beside k, so that all is one sum.
+    """
+    full = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    missing = len(full) - len(batch)
+    over = [
+        axis for axis in range(len(full)) if axis < missing or batch[axis - missing] != full[axis]
+    ]
+    if not over:
+        return a, b
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    a, b = np.broadcast_to(a, (*full, m, k)), np.broadcast_to(b, (*full, k, n))
+    kept = [axis for axis in range(len(full)) if axis not in over]
+    at = len(full)
+    rest = tuple(full[axis] for axis in kept)
+    a = a.transpose(*kept, at, *over, at + 1).reshape(*rest, m, -1)
+    b = b.transpose(*kept, *over, at, at + 1).reshape(*rest, -1, n)
+    return a, b
+
+
+def _result_shape(a: Array, b: Array) -> tuple[int, ...]:
+    told = f"matmul (m,k),(k,n)->(m,n): a has shape {a.shape} and b has shape {b.shape};"
+    if not a.ndim or not b.ndim:
+        raise ValueError(f"{told} a scalar is no matrix.")
+    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ValueError(f"{told} the columns of a must equal the rows of b.")
+    try:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise ValueError(f"{told} their batch dimensions do not broadcast.") from None
+    return (*batch, *(a.shape[-2:-1] if a.ndim > 1 else ()), *(b.shape[-1:] if b.ndim > 1 else ()))
+
+
+def _reference(
+    name: str,
+    what: str,
+    arithmetic: Arithmetic,
+    a: Array,
+    b: Array,
+    shape: tuple[int, ...],
+    grad: Any = None,
+) -> Reference:
+    """Return the reference of a (…,m,k) @ b (…,k,n), as `shape`."""
+    with np.errstate(all="ignore"):
+        value, size = product(a, b)
+        k = a.shape[-1]
+        growth = arithmetic.growth(k, arithmetic.final, operands=2)
+        lost = k * arithmetic.sums.tiny + arithmetic.final * arithmetic.store.tiny
+        bound = growth * size + lost
+        if growth == np.inf:
+            bound = np.where(size == 0, lost, bound)
+
+    def typical() -> Any:
+        """Errors of a sum that wanders, and of one that grows steadily to its end."""
+        spread = k * root_of_squares(a, b).reshape(shape) ** 2
+        drift = k * value.hi.reshape(shape) ** 2 / 3
+        u = max(arithmetic.sum_unit, arithmetic.operand_unit / max(k, 1) ** 0.5)
+        return np.hypot(
+            u * np.sqrt(spread + drift), arithmetic.store.unit * value.hi.reshape(shape)
+        )
+
+    return make(
+        name,
+        Wide(*(np.broadcast_to(part, value.hi.shape).reshape(shape) for part in value)),
+        bound.reshape(shape),
+        k,
+        arithmetic,
+        Mistakes(what, _factors(k), partial(_alternatives, a, b, shape)),
+        size=((1 + growth) * size if k else size).reshape(shape),
+        stored=False,
+        finite_inputs=all_finite(a, b),
+        typical=typical,
+        grad=grad,
+    )
+
+
+def _factors(k: int) -> tuple[Factor, ...]:
+    factors = [
+        Factor(-1.0, "the sign is wrong"),
+        Factor(2.0, "stale accumulation, or a factor 2"),
+        Factor(0.5, "a factor 1/2 too many"),
+    ]
+    if k > 1:
+        factors.append(Factor(1 / k, f"a mean over the k = {k} products, where it is a sum"))
+    return tuple(factors)
+
+
+def _alternatives(a: Array, b: Array, shape: tuple[int, ...]) -> Iterator[Alternative]:
+    """Yield what known mistakes make of a (…,m,k) @ b (…,k,n)."""
+    left, right = a.astype(np.float64), b.astype(np.float64)
+    m, k, n = left.shape[-2], left.shape[-1], right.shape[-1]
+
+    def of(x: Array, y: Array) -> Array:
+        with np.errstate(all="ignore"):
+            result: Array = (x @ y).reshape(shape)
+        return result
+
+    def part(keep: slice) -> Array:
+        return of(left[..., keep], right[..., keep, :])
+
+    turned = [
+        (np.swapaxes(left, -1, -2), right, "the first operand is transposed", m == k),
+        (left, np.swapaxes(right, -1, -2), "the second operand is transposed", n == k),
+    ]
+    for x, y, cause, square in turned:
+        if square and (m > 1 or n > 1):
+            yield Alternative(cause, partial(of, x, y))
+    if m == n > 1:
+        yield Alternative(
+            "the result is transposed",
+            lambda: np.swapaxes((left @ right), -1, -2).reshape(shape),
+        )
+    if k > 1:
+        last = f"of the k = {k} products"
+        yield Alternative(f"the last {last} is dropped", lambda: part(slice(0, k - 1)))
+        yield Alternative(
+            f"the last {last} is counted twice",
+            lambda: part(slice(None)) + part(slice(k - 1, k)),
+        )
+        yield Alternative(f"the first {last} is dropped", lambda: part(slice(1, k)))
+        for rest in blocks(k):
+            where = f"the last block of {rest} {last}"
+            yield Alternative(
+                f"{where} is dropped",
+                lambda rest=rest: part(slice(0, k - rest)),  # type: ignore[misc]
+            )
+            yield Alternative(
+                f"{where} is counted twice",
+                lambda rest=rest: part(slice(None)) + part(slice(k - rest, k)),  # type: ignore[misc]
+            )
+    for precision, narrow in PRECISIONS.items():
+        yield Alternative(
+            f"the operands are rounded through {precision}",
+            lambda narrow=narrow: of(narrow(left), narrow(right)),  # type: ignore[misc]
+        )
+
+
+def blocks(n: int) -> Iterator[int]:
+    """Yield how many of n are left for the last block, more than 1, for usual sizes of blocks."""
+    seen = set()
+    for size in BLOCKS:
+        for rest in (n % size, size):
+            if 1 < rest < n and rest not in seen:
+                seen.add(rest)
+                yield rest

@@ -1,0 +1,130 @@
+"""The derivatives of a user's function along lines through a point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from gdcore.oracle.differences import Line, Noise, Slope, Vector, measured_noise, slope_along
+from gdcore.oracle.functions import Array, Function, read_any, read_real, read_value
+from gdcore.oracle.points import Direction, Point
+
+Method = Literal["auto", "differences", "complex"]
+
+CONFIRMED = 0.1  # relative error of differences that may still confirm a complex step
+STEP = 2.0**-200  # of the complex step: its square vanishes beside any value
+
+
+class Slopes:
+    """A function at a point, in the widest precision that it takes.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of f's value, which has m elements.
+    value : ndarray, shape (m,)
+    wide : bool
+        f takes float64, whatever the point's dtype.
+    exact : bool
+        f returns float64.
+    """
+
+    def __init__(
+        self, f: Callable[..., Any], point: Point, method: Method, rng: np.random.Generator
+    ) -> None:
+        self.f, self.point, self.method, self.rng = Function(f, "f", point), point, method, rng
+        value = self.f.twice(point.flat, False, read_value)
+        self.wide = all(part.dtype == "float64" for part in point.parts)
+        if not self.wide:
+            better = self.f.probe(point.flat, True, read_value)
+            if better is not None and better.shape == value.shape:
+                self.wide, value = True, better
+        self.shape = value.shape
+        self.exact = value.dtype == np.float64
+        self.value = np.ravel(value).astype(np.float64)
+        self.noise = self._noise(float(np.finfo(value.dtype).eps) / 2)
+
+    def _noise(self, unit: float) -> Noise:
+        """Measure f's rounding errors, along lines that move every element of x."""
+        count = 2 if self.point.flat.size else 0
+        lines = [self._line(each) for each in self.point.directions(count, self.rng)]
+        spacing = 2.0**-44 if self.wide and unit <= 2.0**-53 else 2.0**-20
+        return measured_noise(lines, 1.1 * spacing, self.value, unit)
+
+    def _line(self, direction: Direction) -> Line:
+        """Return f along a direction, and how far t really went once x was rounded."""
+        point, v = self.point, direction.vector
+        at = int(np.argmax(np.abs(v))) if direction.element is None else direction.element
+
+        def line(t: float) -> tuple[float, Vector | None]:
+            there = point.rounded(point.flat + t * v, self.wide)
+            moved = float((there[at] - point.flat[at]) / v[at])
+            found = self.f.probe(there, self.wide, read_real)
+            if found is None or found.shape != self.shape or not np.isfinite(found).all():
+                return moved, None
+            return moved, np.ravel(found).astype(np.float64)
+
+        return line
+
+    def along(self, direction: Direction, enough: Callable[[Vector], Vector]) -> Slope:
+        """Return f's derivatives along a direction.
+
+        ``enough(bend)`` is the error at which it may stop.
+        """
+        unit = direction.unit
+        first = float(self.rng.integers(128, 250)) / 256
+
+        def wanted(bend: Vector) -> Vector:
+            return enough(bend / unit**2) * unit
+
+        slope = slope_along(self._line(direction), self.value, self.noise, first, wanted)
+        coarse = not np.all(slope.error <= wanted(slope.bend))
+        if self.method == "complex" or (self.method == "auto" and coarse):
+            slope = self._refined(slope, direction.vector)
+        return replace(
+            slope,
+            value=slope.value / unit,
+            error=slope.error / unit,
+            bend=slope.bend / unit**2,
+            sides=slope.sides / unit,
+        )
+
+    def _refined(self, slope: Slope, v: Vector) -> Slope:
+        """Take the complex step wherever f allows it and differences confirm it.
+
+        Its own rounding error shows when x moves by some units in the last place.
+        """
+        found = [self._complex(v, t) for t in (0.0, 2.0**-48, -(2.0**-48))]
+        middle, *beside = found
+        if middle is None or any(each is None for each in beside):
+            if self.method == "complex":
+                raise TypeError(
+                    "f takes no complex numbers, or drops the imaginary part; use method='auto'."
+                )
+            return slope
+        spread = np.max([np.abs(each - middle) for each in beside if each is not None], axis=0)
+        error = 16 * spread + 16 * 2.0**-53 * np.abs(middle)
+        confirmed = (np.abs(middle - slope.value) <= slope.error) & (
+            slope.error <= CONFIRMED * np.abs(middle)
+        )
+        better = confirmed & (error < slope.error)
+        if not better.any():
+            return slope
+        return replace(
+            slope,
+            value=np.where(better, middle, slope.value),
+            error=np.where(better, error, slope.error),
+            method="complex step",
+        )
+
+    def _complex(self, v: Vector, t: float) -> Vector | None:
+        """Return the derivatives by a step in the imaginary direction; None if f allows none."""
+        there: Array = self.point.flat + t * v + 1j * STEP * v
+        found = self.f.probe(there, True, read_any)
+        if found is None or found.dtype.kind != "c" or found.shape != self.shape:
+            return None
+        slopes = np.ravel(found).imag / STEP
+        return slopes if np.isfinite(slopes).all() else None

@@ -1,0 +1,360 @@
+"""oracle.gradcheck: right and wrong gradients told apart in any library, bad functions named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fits import refused
+from gdcore.oracle import GradVerdict, assert_gradcheck, compat, gradcheck
+from problems import Array
+
+RIGHT, WRONG, UNDECIDED = GradVerdict.RIGHT, GradVerdict.WRONG, GradVerdict.UNDECIDED
+
+Pair = tuple[Callable[..., Any], Callable[..., Any]]
+SMOOTH: dict[str, Pair] = {
+    "exp": (np.exp, np.exp),
+    "sin": (np.sin, np.cos),
+    "fast sine": (lambda x: np.sin(1e4 * x), lambda x: 1e4 * np.cos(1e4 * x)),
+    "log": (lambda x: np.log(np.abs(x)), lambda x: 1 / x),
+    "inverse": (lambda x: 1 / x, lambda x: -1 / x**2),
+    "quadratic": (lambda x: (x - 1) ** 2, lambda x: 2 * (x - 1)),
+    "cubic": (lambda x: x**3 - x, lambda x: 3 * x**2 - 1),
+    "bump": (lambda x: np.exp(-1e4 * x**2), lambda x: -2e4 * x * np.exp(-1e4 * x**2)),
+    "runge": (lambda x: 1 / (1 + 1e4 * x**2), lambda x: -2e4 * x / (1 + 1e4 * x**2) ** 2),
+    "huber": (lambda x: np.where(abs(x) < 1, x * x / 2, abs(x) - 0.5), lambda x: np.clip(x, -1, 1)),
+    "relu": (lambda x: np.maximum(x - 0.3, 0), lambda x: np.where(x > 0.3, 1.0, 0.0)),
+    "sawtooth": (lambda x: abs(np.mod(37 * x, 1) - 0.5),
+                 lambda x: 37 * np.sign(np.mod(37 * x, 1) - 0.5)),
+}  # fmt: skip
+every_smooth = pytest.mark.parametrize("name", SMOOTH)
+
+
+def points(rng: np.random.Generator, count: int = 20) -> Array:
+    """Draw numbers from a thousandth to a hundred."""
+    return np.asarray(rng.standard_normal(count) * 10.0 ** rng.uniform(-3, 2, count))
+
+
+@every_smooth
+def test_right_gradients_are_never_wrong(rng: Any, name: str) -> None:
+    f, grad = SMOOTH[name]
+    for k, x in enumerate(points(rng)):
+        found = gradcheck(f, grad, x, seed=k)
+        assert found.verdict is not WRONG, found
+        if name != "bump":  # beyond its foot, f is 0 and says nothing of its derivative
+            assert found.verdict is RIGHT, found
+
+
+@every_smooth
+def test_the_error_is_known(rng: Any, name: str) -> None:
+    """The derivative lies within its estimate and its own rounding, whatever precision is asked."""
+    f, grad = SMOOTH[name]
+    for k, x in enumerate(points(rng)):
+        found = gradcheck(f, grad, x, seed=k, rtol=1e-15, method="differences")
+        expected = grad(x)
+        nearby = abs(grad(x * (1 + 2.0**-51)) - expected) + 2.0**-51 * abs(expected)
+        if name == "bump" and abs(x) > 0.25:
+            continue
+        assert abs(found.expected - expected) <= found.error + nearby, (x, found)
+
+
+@every_smooth
+@pytest.mark.parametrize("mistake", [2.0, -1.0, 1.001, 0.0])
+def test_wrong_gradients_are_never_right(rng: Any, name: str, mistake: float) -> None:
+    f, grad = SMOOTH[name]
+    caught = judged = 0
+    for k, x in enumerate(points(rng)):
+        if abs(grad(x)) > 1e-6 * (abs(f(x)) + abs(f(x) / x)):  # else it hardly matters
+            found = gradcheck(f, lambda x: mistake * grad(x), x, seed=k)
+            assert found.verdict is not RIGHT, found
+            caught, judged = caught + (found.verdict is WRONG), judged + 1
+    assert caught >= 0.8 * judged > 0
+
+
+@pytest.mark.parametrize("name", ["log", "inverse", "cubic", "huber"])
+def test_a_millionth_is_seen(rng: Any, name: str) -> None:
+    f, grad = SMOOTH[name]
+    for k, x in enumerate(points(rng)):
+        assert gradcheck(f, lambda x: grad(x) * (1 + 1e-6), x, seed=k).verdict is WRONG
+
+
+def test_quadratics_are_exact(rng: Any) -> None:
+    """Three steps as large as x itself suffice, for a loss with any number of rows."""
+    X, y, w = rng.standard_normal((50, 5)), rng.standard_normal(50), rng.standard_normal(5)
+    found = gradcheck(lambda w: np.mean((X @ w - y) ** 2), lambda w: 2 / 50 * X.T @ (X @ w - y), w)
+    assert found
+    assert found.calls <= 18 + 6 * 5
+    assert np.all(found.error <= 1e-12)
+    assert "quadratic" in found.message
+
+
+def test_at_the_minimum(rng: Any) -> None:
+    """Where all is rounding, the gradient may be too."""
+    X, y = rng.standard_normal((50, 5)), rng.standard_normal(50)
+    w = np.linalg.lstsq(X, y)[0]
+    assert_gradcheck(lambda w: np.mean((X @ w - y) ** 2), lambda w: 2 / 50 * X.T @ (X @ w - y), w)
+
+
+def test_one_wrong_element_of_many(rng: Any) -> None:
+    x = rng.standard_normal(100)
+
+    def wrong(x: Array) -> Array:
+        g = np.cos(x)
+        g[37] *= 1.01
+        return np.asarray(g)
+
+    for directions in (None, "all", 40):
+        found = gradcheck(lambda x: np.sin(x).sum(), wrong, x, directions=directions)
+        assert found.verdict is WRONG
+    assert np.flatnonzero(gradcheck(lambda x: np.sin(x).sum(), wrong, x).verdicts == WRONG) == [37]
+    assert gradcheck(lambda x: np.sin(x).sum(), np.cos, x, directions=40)
+
+
+def test_badly_scaled() -> None:
+    """Each element has its own step and its own tolerance."""
+    x = np.array([1e-8, 1.0, 1e8])
+    assert_gradcheck(lambda x: np.log(x).sum(), lambda x: 1 / x, x)
+    assert not gradcheck(lambda x: np.log(x).sum(), lambda x: [1, 1, 1.0001] / x, x)
+
+
+def test_steps_that_jump_over() -> None:
+    """From steps as large as the other elements, a narrow peak looks flat, except at x itself."""
+    x = np.array([7e-4, 1.0, 2.0])
+
+    def f(x: Array) -> Any:
+        return np.exp(-((1e3 * x[0]) ** 2)) + np.square(x[1:]).sum()
+
+    def grad(x: Array) -> Array:
+        peak = -2e6 * x[0] * np.exp(-((1e3 * x[0]) ** 2))
+        return np.array([peak, 2 * x[1], 2 * x[2]])
+
+    assert_gradcheck(f, grad, x)
+    assert gradcheck(f, lambda x: grad(x) * [0, 1, 1], x).verdict is WRONG
+
+
+def test_kinks_are_not_decided() -> None:
+    def f(x: Array) -> Any:
+        return np.abs(x).sum()
+
+    x = np.array([1e-3, 0.0, -2.0])
+    found = gradcheck(f, np.sign, x)
+    assert [str(v) for v in found.verdicts] == ["RIGHT", "UNDECIDED", "RIGHT"]
+    assert "kink" in found.message
+    assert not found
+    assert gradcheck(f, lambda x: np.sign(x) + 5 * (x == 0), x).verdict is WRONG
+    with pytest.raises(AssertionError, match="UNDECIDED"):
+        assert_gradcheck(f, np.sign, x)
+
+
+def test_a_coarse_estimate_is_not_decided() -> None:
+    """f in float32 cannot vouch for a gradient in float64; atol says what does not matter."""
+
+    def f(x: Array) -> Any:
+        return np.float64(np.sin(np.asarray(x).astype(np.float32)).sum())
+
+    x = np.array([0.5, 1.5])
+    assert gradcheck(f, np.cos, x).verdict is UNDECIDED
+    assert "rounding errors" in gradcheck(f, np.cos, x).message
+    assert gradcheck(f, np.cos, x, atol=1e-3)
+    assert gradcheck(f, lambda x: 2 * np.cos(x), x).verdict is WRONG
+
+
+def test_complex_step() -> None:
+    """It sees past a constant that drowns the differences, and is not believed by itself."""
+    x = np.array([0.3, 2.0])
+
+    def f(x: Array) -> Any:
+        return 1e8 + np.sin(x).sum()
+
+    assert gradcheck(f, np.cos, x, method="differences").verdict is UNDECIDED
+    found = gradcheck(f, np.cos, x)
+    assert found, found
+    assert "complex step" in found.message
+    assert gradcheck(f, lambda x: np.cos(x) * (1 + 1e-6), x).verdict is WRONG
+    refused(lambda: gradcheck(lambda x: np.abs(x) ** 2, lambda x: 2 * x, 1.0, method="complex"),
+            "imaginary", TypeError)  # fmt: skip
+
+
+def test_float32_is_evaluated_in_float64(rng: Any) -> None:
+    x = rng.standard_normal(6).astype(np.float32)
+    seen = set()
+
+    def f(x: Array) -> Any:
+        seen.add(x.dtype.name)
+        return np.exp(x).sum()
+
+    assert_gradcheck(f, np.exp, x)
+    assert seen == {"float32", "float64"}
+    assert not gradcheck(f, lambda x: np.exp(x) * np.float32(1.001), x)
+
+
+def test_jacobians_and_several_arguments(rng: Any) -> None:
+    a, b = rng.standard_normal((2, 3)), rng.standard_normal((3, 2))
+
+    def jacobian(a: Array, b: Array) -> tuple[Array, Array]:
+        return (
+            np.einsum("ij,lk->iljk", np.eye(2), b.T).reshape(2, 2, 2, 3),
+            np.einsum("ij,kl->ilkj", a, np.eye(2)).transpose(0, 1, 3, 2),
+        )
+
+    found = gradcheck(np.matmul, jacobian, (a, b))
+    assert found, found
+    assert [v.shape for v in found.expected] == [(2, 2, 2, 3), (2, 2, 3, 2)]
+    wrong = gradcheck(np.matmul, lambda a, b: (jacobian(a, b)[0], 2 * jacobian(a, b)[1]), (a, b))
+    assert wrong.verdict is WRONG
+    assert "x[1][" in wrong.message
+    assert "2 times" in wrong.message
+
+
+def test_a_gradient_as_array_and_with_the_value() -> None:
+    x = np.array([1.0, 2.0])
+    assert gradcheck(lambda x: (x**2).sum(), 2 * x, x)
+    assert not gradcheck(lambda x: (x**2).sum(), 2.001 * x, x)
+    assert gradcheck(lambda x: ((x**2).sum(), 2 * x), None, x)
+    refused(lambda: gradcheck(lambda x: (x**2).sum(), None, x), "value, gradient")
+
+
+def test_nan_gradient() -> None:
+    found = gradcheck(np.sum, lambda x: np.array([1.0, np.nan]), np.ones(2))
+    assert found.verdict is WRONG
+    assert "not finite" in found.message
+
+
+def test_the_same_seed_finds_the_same(rng: Any) -> None:
+    x = rng.standard_normal(300)
+    a, b, c = (gradcheck(lambda x: np.exp(x).sum(), np.exp, x, seed=s) for s in (1, 1, 2))
+    assert a.expected.shape == (64,)
+    assert a.expected.tobytes() == b.expected.tobytes() != c.expected.tobytes()
+
+
+@pytest.mark.parametrize("x", [2.0, np.float32(2), [1.0, 2.0], np.zeros((0,)), np.zeros((2, 0))])
+def test_any_shape(x: Any) -> None:
+    assert gradcheck(lambda x: np.sum(np.square(x)), lambda x: np.multiply(2, x), x)
+
+
+# Functions that do what they should not: each has its own sentence.
+
+
+def scribble(x: Array) -> Any:
+    x[0] = 0.0
+    return x.sum()
+
+
+def fail(x: Array) -> Any:
+    raise ZeroDivisionError("by zero")
+
+
+NOISE = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(("f", "grad", "error", "match"), [
+    (fail, np.ones_like, RuntimeError, "f raised ZeroDivisionError at x: by zero"),
+    (np.sum, fail, RuntimeError, "grad raised ZeroDivisionError"),
+    (scribble, np.ones_like, ValueError, "f changed its argument x in place"),
+    (np.sum, lambda x: scribble(x) * x, ValueError, "grad changed its argument x in place"),
+    (lambda x: NOISE.random(), np.ones_like, ValueError, "f is random: two calls"),
+    (np.sum, lambda x: NOISE.random(x.shape), ValueError, "grad is random: two calls"),
+    (lambda x: np.nan, np.ones_like, ValueError, "f returned nan at x"),
+    (lambda x: 1j * x.sum(), np.ones_like, TypeError, "complex"),
+    (lambda x: "one", np.ones_like, TypeError, "number or an array"),
+    (np.sum, lambda x: 1.0, ValueError, r"shape \(\); it must be \(2,\)"),
+    (np.sum, lambda x: np.ones((1, 2)), ValueError, r"shape \(1, 2\); it must be \(2,\)"),
+    (np.exp, lambda x: np.exp(x), ValueError, r"must be \(2, 2\), x's shape \(2,\) after f's"),
+    (np.sum, lambda x: np.ones(2, np.float32), TypeError, "returned float32; return float64"),
+    (np.sum, lambda x: np.ones(2, int), TypeError, "returned int64; return float64"),
+    (np.sum, lambda x: None, TypeError, "grad returned"),
+    (3, np.ones_like, TypeError, "f is int"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_bad_functions(f: Any, grad: Any, error: Any, match: str) -> None:
+    refused(lambda: gradcheck(f, grad, np.array([1.0, 2.0])), match, error)
+
+
+@pytest.mark.parametrize(("x", "options", "error", "match"), [
+    (np.array([1 + 1j]), {}, TypeError, "complex"),
+    (np.array(["a"]), {}, TypeError, "x"),
+    (np.array([np.nan]), {}, ValueError, "NaN or infinity"),
+    (np.ones(1), {"rtol": -1}, ValueError, "0 or larger"),
+    (np.ones(1), {"atol": np.nan}, ValueError, "0 or larger"),
+    (np.ones(1), {"method": "newton"}, ValueError, "method"),
+    (np.ones(1), {"directions": 0}, ValueError, "directions"),
+    (np.ones(1), {"dtype": "int8"}, TypeError, "dtype"),
+])  # fmt: skip
+def test_bad_arguments(x: Any, options: Any, error: Any, match: str) -> None:
+    refused(lambda: gradcheck(np.sum, np.ones_like, x, **options), match, error)
+
+
+def test_functions_may_fail_beside_x() -> None:
+    """Outside of its domain f raises, returns NaN or warns: steps that lead there are skipped."""
+
+    def f(x: Array) -> Any:
+        if (x > 2).any():
+            raise ValueError("outside")
+        return np.sqrt(x).sum()
+
+    assert_gradcheck(f, lambda x: 0.5 / np.sqrt(x), np.array([1.999, 1e-3]))
+
+
+# Other libraries, and their calling conventions.
+
+
+@pytest.mark.torch
+def test_torch(torch: Any) -> None:
+    x = torch.tensor([0.5, -1.5])
+    for kind in (torch.float32, torch.float64):
+        point = x.to(kind)
+        assert_gradcheck(lambda x: torch.tanh(x).sum(), lambda x: 1 - torch.tanh(x) ** 2, point)
+        assert not gradcheck(lambda x: torch.tanh(x).sum(), lambda x: 1 + 0 * x, point)
+    narrow = torch.tensor([0.5, -1.5], dtype=torch.bfloat16)
+    assert_gradcheck(lambda x: (x**2).sum(), lambda x: 2 * x, narrow)
+    assert not gradcheck(lambda x: (x**2).sum(), lambda x: 3 * x, narrow)
+
+
+@pytest.mark.torch
+def test_torch_calling_convention(torch: Any) -> None:
+    x = torch.tensor([[0.5, -1.5]], requires_grad=True)
+    w = torch.tensor([[0.3], [0.7]], dtype=torch.float32, requires_grad=True)
+    assert compat.gradcheck(lambda x, w: torch.tanh(x @ w), (x, w))
+    assert compat.gradcheck(lambda x, w: (x.sum(), (x @ w.double().to(x.dtype))), (x, w))
+
+    class Double(torch.autograd.Function):  # type: ignore[name-defined, misc]
+        @staticmethod
+        def forward(context: Any, x: Any) -> Any:
+            return 2 * x
+
+        @staticmethod
+        def backward(context: Any, g: Any) -> Any:
+            return g
+
+    error = sys.modules["torch.autograd.gradcheck"].GradcheckError
+    with pytest.raises(error, match=r"0\.5 times"):
+        compat.gradcheck(Double.apply, (x,))
+    assert not compat.gradcheck(Double.apply, x, raise_exception=False, fast_mode=True)
+    with pytest.raises(NotImplementedError, match="check_forward_ad"):
+        compat.gradcheck(torch.sin, x, check_forward_ad=True)
+    refused(lambda: compat.gradcheck(torch.sin, x.detach()), "requires_grad")
+
+
+def test_scipy_calling_convention() -> None:
+    def f(x: Array, power: int) -> Any:
+        return np.sum(x**power)
+
+    x = np.array([1.0, 2.0])
+    assert compat.check_grad(f, lambda x, p: p * x ** (p - 1), x, 3) < 1e-6
+    for how in ({}, {"direction": "random", "seed": 3}, {"direction": "random", "rng": NOISE}):
+        assert compat.check_grad(f, lambda x, p: x ** (p - 1), x, 3, **how) > 0.1
+    assert compat.check_grad(f, lambda x, p: p * x ** (p - 1), x, 3, epsilon=1.0) < 1e-6
+    refused(lambda: compat.check_grad(f, f, x, 3, direction="some"), "direction")  # type: ignore[arg-type]
+
+
+def test_imports_numpy_only() -> None:
+    code = (
+        "import sys, gdcore.oracle; "
+        "print([m for m in ('torch', 'scipy', 'jax', 'pytest', 'hypothesis') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

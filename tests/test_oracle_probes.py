@@ -1,0 +1,326 @@
+"""Probes: exact ones are exact, right functions pass, wrong ones fail, strange ones are told of."""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fits
+import gdcore as gd
+from gdcore import oracle
+from gdcore.oracle.arithmetic import arithmetic_of
+from gdcore.oracle.probes import LinearMaker, MatmulMaker, MseMaker
+
+TESTED = ("float32", "float64", "float16", "bfloat16", "tf32")
+
+
+def gradient(X: Any, y: Any, weights: Any) -> Any:
+    return 2 * X.T @ (X @ weights - y) / X.dtype.type(len(y))
+
+
+def check(fn: Any, *args: Any, **keywords: Any) -> oracle.ProbeReport:
+    return oracle.assert_grad(fn, *args, **({"quiet": True} | keywords))
+
+
+def makers(name: str, seed: int) -> Any:
+    arithmetic = arithmetic_of(name)
+    yield MatmulMaker(arithmetic, seed, True)
+    for reduction in ("mean", "half_sum"):
+        yield MseMaker(arithmetic, seed, reduction)
+        yield LinearMaker(arithmetic, seed, reduction, ("intercept", "offset", "sample_weight"))
+
+
+@pytest.mark.parametrize("name", TESTED)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_exact_probes_are_exact(name: str, seed: int) -> None:
+    """Whole numbers, and the sums of magnitudes in fractions stay below what the proof says."""
+    seen = 0
+    for maker in makers(name, seed):
+        for shape in maker.default_shapes:
+            probe = maker.integers(shape)
+            if not probe.exact:
+                continue
+            seen += 1
+            assert probe.largest < 2.0 ** arithmetic_of(name).store.bits
+            whole = {k: x.astype(float) for k, x in probe.operands.items()}
+            assert all((x == np.rint(x)).all() for x in whole.values())
+            fractions = {k: np.vectorize(Fraction, otypes=[object])(x) for k, x in whole.items()}
+            if isinstance(maker, MatmulMaker):
+                sums = np.abs(fractions["a"]) @ np.abs(fractions["b"])
+            elif isinstance(maker, MseMaker):
+                sums = ((np.abs(fractions["pred"]) + np.abs(fractions["target"])) ** 2).sum()
+            else:
+                f = {k: np.abs(x) for k, x in fractions.items()}
+                size = f["X"] @ f["weights"] + f["y"] + f["intercept"] + f["offset"]
+                sums = (f["sample_weight"] * size * size).sum()
+            assert np.max(sums) <= Fraction(probe.largest)
+    assert seen > 10
+
+
+def test_exact_probes_expose_narrower_dtypes() -> None:
+    for name, narrow in (("float32", np.float16), ("float64", np.float32)):
+        probe = LinearMaker(arithmetic_of(name), 0, "mean", ()).integers((64, 5))
+        assert probe.exact
+        X = probe.operands["X"]
+        assert np.any(X.astype(narrow).astype(X.dtype) != X)
+
+
+KINDS: dict[str, Any] = {
+    "linear_mse": (gradient, {}),
+    "linear_mse-loss": (gd.linear_mse_value_and_grad, {"kind": "linear_mse"}),
+    "linear_mse-all": (
+        gd.linear_mse_value_and_grad,
+        {"kind": "linear_mse", "operands": ("intercept", "offset", "sample_weight")},
+    ),
+    "mse": (lambda p, y: 2 * (p - y) / p.dtype.type(p.size), {"kind": "mse"}),
+    "mse-loss": (gd.mse_value_and_grad, {"kind": "mse"}),
+    "matmul": (np.matmul, {"kind": "matmul"}),
+    "matmul-gradients": (lambda a, b, g: (g @ b.T, a.T @ g), {"kind": "matmul", "grad_out": True}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("name", KINDS)
+def test_right_functions_pass(dtype: Any, name: str, seed: int) -> None:
+    fn, keywords = KINDS[name]
+    report = check(fn, dtype=dtype, seed=seed, **keywords)
+    assert report.worst_status is oracle.Status.OK
+    assert {"exact", "random", "zero", "huge", "tiny"} <= {row.probe for row in report.rows}
+
+
+@pytest.mark.parametrize("reduction", ["sum", "half_mean", "half_sum"])
+def test_reductions(reduction: Any) -> None:
+    def fn(X: Any, y: Any, weights: Any) -> Any:
+        return gd.linear_mse_value_and_grad(X, y, weights, reduction=reduction)
+
+    check(fn, reduction=reduction)
+    with pytest.raises(AssertionError, match="times the mean-loss gradient"):
+        check(fn)
+
+
+def test_several_targets_and_given_shapes() -> None:
+    report = check(gd.linear_mse_value_and_grad, shapes=[(8, 3, 2), (7, 2, 5)])
+    assert all("weights (3, 2)" in r.shapes or "weights (2, 5)" in r.shapes for r in report.rows)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "tf32"])
+def test_narrow_dtypes(torch: Any, name: Any) -> None:
+    to: Any = torch.from_numpy
+    if name == "bfloat16":
+        to = lambda x: torch.from_numpy(np.ascontiguousarray(x)).bfloat16()  # noqa: E731
+
+    def loss_and_gradient(X: Any, y: Any, w: Any) -> Any:
+        w = w.clone().requires_grad_()
+        loss = torch.nn.functional.mse_loss(X @ w, y)
+        loss.backward()
+        return loss, w.grad
+
+    def scaled_last(X: Any, y: Any, w: Any) -> Any:
+        return X.T @ (X @ w - y) * (2 / len(y))
+
+    for accumulator in (None, "float32"):
+        how: Any = {"dtype": name, "to": to, "accumulator": accumulator}
+        check(torch.matmul, "matmul", **how)
+        check(loss_and_gradient, **how)
+        check(scaled_last, **how)
+    with pytest.raises(AssertionError, match="the last of the k"):
+        check(lambda a, b: a[:, :-1] @ b[:-1], "matmul", dtype=name, to=to)
+
+
+def test_the_table_is_printed_and_repeatable(capsys: pytest.CaptureFixture[str]) -> None:
+    first = oracle.assert_grad(gradient, seed=3)
+    printed = capsys.readouterr().out
+    assert printed == f"{first}\n"
+    assert str(oracle.assert_grad(gradient, seed=3, quiet=True)) == str(first)
+    assert str(oracle.assert_grad(gradient, seed=4, quiet=True)) != str(first)
+    assert len(printed.splitlines()) == 1 + len(first.rows)
+
+
+def dropped(X: Any, y: Any, w: Any) -> Any:
+    return gradient(X, y, w) - X[-1] * (X[-1] @ w - y[-1]) * X.dtype.type(2 / len(y))
+
+
+def cut(x: Any) -> Any:
+    return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+MUTANTS: dict[str, Any] = {
+    "a missing 1/n": lambda X, y, w: 2 * X.T @ (X @ w - y),
+    "1/n instead of 2/n": lambda X, y, w: gradient(X, y, w) / 2,
+    "stale accumulation, or a factor 2": lambda X, y, w: 2 * gradient(X, y, w),
+    "the sign is wrong": lambda X, y, w: -gradient(X, y, w),
+    "rows is dropped": lambda X, y, w: dropped(X, y, w),
+    "rounded through bfloat16": lambda X, y, w: cut(gradient(X, y, w)),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("cause", MUTANTS)
+def test_wrong_functions_fail_by_name(cause: str, seed: int) -> None:
+    with pytest.raises(AssertionError) as error:
+        check(MUTANTS[cause], seed=seed)
+    first, *table = str(error.value).splitlines()
+    assert cause in first
+    assert "gradient of the weights" in first
+    assert len(table) == 29
+
+
+# Functions that do what they must not.
+
+CALLS = count()
+STRANGE: dict[str, tuple[Any, str]] = {
+    "raises": (lambda X, y, w: 1 / 0, "fn raised ZeroDivisionError: division by zero; the probe"),
+    "shape": (lambda X, y, w: gradient(X, y, w)[None], r"of shape \(1, 1\) instead of \(1,\)"),
+    "dtype": (lambda X, y, w: gradient(X, y, w).astype(float), "of dtype float64 for float32"),
+    "mutates": (lambda X, y, w: np.multiply(w, 2, out=w), "fn changes its argument weights"),
+    "random": (lambda X, y, w: gradient(X, y, w) + np.float32(next(CALLS)), "fn is random"),
+    "NaN": (lambda X, y, w: gradient(X, y, w) * np.float32(np.nan), "NONFINITE"),
+    "None": (lambda X, y, w: None, "fn returned 0 arrays"),
+    "three": (lambda X, y, w: (1.0, w, w), "fn returned 3 arrays"),
+    "text": (lambda X, y, w: "gradient", "fn returned no array"),
+    "complex": (lambda X, y, w: w + 1j, "complex"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_functions(name: str) -> None:
+    fn, said = STRANGE[name]
+    with pytest.raises(AssertionError, match=said) as error:
+        check(fn)
+    assert len(str(error.value).splitlines()[0]) < 600
+
+
+@pytest.mark.parametrize("keywords", [
+    {"kind": "conv"}, {"dtype": "int8"}, {"reduction": "none"}, {"operands": ("bias",)},
+    {"kind": "mse", "operands": ("offset",)}, {"grad_out": True}, {"shapes": [(3,)]},
+    {"shapes": [(0, 3)]}, {"kind": "matmul", "shapes": [(2, 3)]}, {"factor": -1},
+])  # fmt: skip
+def test_arguments_that_make_no_sense(keywords: Any) -> None:
+    with pytest.raises(ValueError, match=r"\.$"):
+        check(gradient, **keywords)
+    with pytest.raises(TypeError, match="cannot be called"):
+        check(3)
+
+
+# Arrays of other libraries.
+
+
+class Exporter:
+    """An object with the array protocol, and lies on request."""
+
+    def __init__(self, array: Any, shape: Any = None, error: Any = None) -> None:
+        self._array, self._error = array, error
+        self.shape = array.shape if shape is None else shape
+
+    def __dlpack__(self, **keywords: Any) -> Any:
+        if self._error:
+            raise self._error
+        return self._array.__dlpack__(**keywords)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+class Broken:
+    def __array__(self, *args: Any, **keywords: Any) -> Any:
+        return "no array"
+
+
+def test_arrays_of_any_library(torch: Any) -> None:
+    a = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    ref = oracle.matmul(a, a.T)
+    product = a @ a.T
+    for same in (product.tolist(), Exporter(product), torch.from_numpy(product).requires_grad_()):
+        assert ref.check(same).ok
+        assert np.array_equal(oracle.matmul(same, np.eye(2)).value, product)
+    assert oracle.matmul(torch.eye(2).bfloat16(), torch.eye(2).bfloat16()).arithmetic.name == (
+        "bfloat16"
+    )
+    assert oracle.matmul(a.astype(np.float16), a.T.astype(np.float16)).arithmetic.name == "float16"
+    jnp = pytest.importorskip("jax.numpy")
+    assert ref.check(jnp.asarray(product)).ok
+    assert ref.check(jnp.asarray(product, jnp.bfloat16)).status.shape == (2, 2)
+
+
+@pytest.mark.parametrize("broken", [
+    Exporter(np.ones((2, 2)), error=RuntimeError("gone")),
+    Exporter(np.ones((2, 2)), error=BufferError("no")),
+    Exporter(np.ones((2, 2)), shape=(2, 3)),
+    Exporter(np.ones((2, 2)), shape="wide"),
+    Broken(),
+    object(),
+    [[1.0], [1.0, 2.0]],
+    np.ma.masked_array(np.ones((2, 2)), np.eye(2)),
+    np.ones((2, 2), complex),
+    np.full((2, 2), 2**60 + 1),
+], ids=lambda x: type(x).__name__)  # fmt: skip
+def test_broken_arrays(broken: Any) -> None:
+    for call in (
+        lambda: oracle.matmul(broken, np.eye(2)),
+        lambda: oracle.matmul(np.eye(2), np.eye(2)).check(broken),
+    ):
+        with pytest.raises(TypeError, match=r"\bb?a(ctual)?\b") as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+# The command line and imports.
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    pytest.importorskip("typer")
+    from typer.testing import CliRunner
+
+    from gdcore import cli
+
+    (tmp_path / "checked_kernels.py").write_text(
+        "import numpy as np\n"
+        "def right(X, y, w): return 2 * X.T @ (X @ w - y) / X.dtype.type(len(y))\n"
+        "def wrong(X, y, w): return right(X, y, w) / 2\n"
+        "class Names: product = staticmethod(np.matmul)\n"
+        "number = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield lambda *args: CliRunner().invoke(cli.build_app(), ["check", *map(str, args)])
+    sys.modules.pop("checked_kernels", None)
+
+
+def test_the_command(command: Any) -> None:
+    before = list(sys.path)
+    done = command("checked_kernels:right", "--kind", "linear_mse")
+    assert done.exit_code == 0, done.output
+    assert "28 probes, 28 OK" in done.stdout
+    assert command("checked_kernels:Names.product", "--kind", "matmul").exit_code == 0
+    failed = command("checked_kernels:wrong", "--dtype", "float64", "--seed", 5)
+    assert failed.exit_code == 1
+    assert "1/n instead of 2/n" in failed.stdout
+    assert sys.path == before
+
+
+@pytest.mark.parametrize("name", [
+    "checked_kernels", "nowhere:f", "checked_kernels:nothing", "checked_kernels:number",
+])  # fmt: skip
+def test_the_command_and_names_of_nothing(command: Any, name: str) -> None:
+    done = command(name)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Error: ")
+    assert command("checked_kernels:right", "--dtype", "int8").exit_code == 2
+
+
+def test_the_oracle_needs_numpy_alone() -> None:
+    source = (
+        "import sys; from gdcore import oracle; oracle.matmul([[1.0]], [[1.0]]).check([[1.0]]); "
+        "print(sorted({n.partition('.')[0] for n in sys.modules} & "
+        "{'torch', 'jax', 'scipy', 'pytest', 'typer', 'hypothesis'}))"
+    )
+    assert fits.python(source).stdout == "[]\n"
+    assert fits.python("import gdcore, sys; print('gdcore.oracle' in sys.modules)").stdout == (
+        "False\n"
+    )

@@ -1,0 +1,283 @@
+"""References: exact values, bounds that hold for every order and are not idle, the same bits."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gdcore as gd
+import problems
+from gdcore import oracle
+from gdcore.oracle.arithmetic import FORMATS, arithmetic_of, rounded
+from problems import REDUCTIONS, Array, normal
+
+TESTED = ("float32", "float64", "float16", "bfloat16", "tf32")
+BITS = {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8}
+
+
+def exact(x: Array) -> Array:
+    return np.vectorize(Fraction, otypes=[object])(np.asarray(x, np.float64))
+
+
+def gaps(reference: oracle.Reference, value: Array) -> tuple[Array, Array]:
+    """Return |value + tail - exact| and the bound, as fractions."""
+    own = exact(reference.value) + exact(reference.tail)
+    return np.abs(own - np.reshape(value, reference.value.shape)), exact(reference.bound)
+
+
+def check_exact(reference: oracle.Reference, value: Array, share: float = 1e-6) -> None:
+    """Assert that a reference is off by a small share of the bound alone."""
+    error, bound = gaps(reference, value)
+    assert np.all(error <= bound * Fraction(share))
+
+
+def difficult(rng: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Draw numbers of very different sizes."""
+    spread = rng.integers(-12, 12, shape)
+    return np.ldexp(rng.standard_normal(shape), spread).astype(dtype)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (2, 3, 2), (5, 40, 4), (3, 300, 1)])
+def test_products_against_fractions(rng: Any, dtype: Any, m: int, k: int, n: int) -> None:
+    a, b = difficult(rng, (m, k), dtype), difficult(rng, (k, n), dtype)
+    b[k // 2 : k // 2 * 2] = -b[: k // 2]
+    a[:, k // 2 : k // 2 * 2] = a[:, : k // 2]
+    ref = oracle.matmul(a, b, grad_out=np.ones((m, n), dtype))
+    check_exact(ref, exact(a) @ exact(b))
+    check_exact(ref.grad.a, exact(np.ones((m, n))) @ exact(b.T))
+
+
+def test_gradients_of_broadcast_products_are_summed(rng: Any, dtype: Any) -> None:
+    a, b = normal(rng, (5, 1, 3, 4), dtype), normal(rng, (2, 4, 6), dtype)
+    g = normal(rng, (5, 2, 3, 6), dtype)
+    ref = oracle.matmul(a, b, grad_out=g)
+    left = exact(g) @ exact(b).swapaxes(-1, -2)
+    check_exact(ref.grad.a, left.sum(1, keepdims=True))
+    check_exact(ref.grad.b, (exact(a).swapaxes(-1, -2) @ exact(g)).sum(0))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 2)), ((2, 3, 4), (4,))]
+)
+def test_vectors_have_numpy_s_shapes(rng: Any, dtype: Any, shapes: Any) -> None:
+    a, b = (normal(rng, shape, dtype) for shape in shapes)
+    whole = np.matmul(a, b)
+    ref = oracle.matmul(a, b, grad_out=np.ones_like(whole))
+    assert ref.check(whole).ok
+    assert ref.grad.a.value.shape == a.shape
+    assert ref.grad.b.value.shape == b.shape
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_errors_against_fractions(rng: Any, dtype: Any, reduction: Any) -> None:
+    p, y = difficult(rng, (3, 7), dtype), difficult(rng, (3, 7), dtype)
+    y[0] = p[0] * (1 + 2 * np.finfo(dtype).eps)
+    ref = oracle.mse(p, y, reduction=reduction)
+    r = exact(p) - exact(y)
+    value = Fraction(1, 2 if "half" in reduction else 1) / (21 if "mean" in reduction else 1)
+    check_exact(ref, np.asarray(value * (r * r).sum()))
+    check_exact(ref.grad.pred, 2 * value * r)
+    check_exact(ref.grad.target, -2 * value * r)
+
+
+def test_squares_by_themselves(rng: Any, dtype: Any) -> None:
+    p, y = normal(rng, (50,), dtype), normal(rng, (50,), dtype)
+    ref = oracle.mse(p, y, reduction="none")
+    check_exact(ref, (exact(p) - exact(y)) ** 2)
+    assert ref.check(gd.mse(p, y, reduction="none")).ok
+    assert ref.grad is None
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("parts", ["", "b", "bos"])
+@pytest.mark.parametrize("t", [None, 2])
+def test_linear_models_against_fractions(
+    rng: Any, dtype: Any, reduction: Any, parts: str, t: int | None
+) -> None:
+    p = problems.linear(rng, 11, 4, t, dtype=dtype, reduction=reduction, parts=parts)
+    ref = oracle.linear_mse(
+        p.X, p.y, p.weights, p.intercept,
+        offset=p.offset, sample_weight=p.sample_weight, reduction=reduction,
+    )  # fmt: skip
+    f = p.full(np.float64)
+    X, y, w, b, o, s = (exact(x) for x in (f.X, f.y, f.w, f.b, f.o, f.s))
+    r = X @ w + b + o - y
+    count = np.broadcast_to(s, (11, 1)).sum() * w.shape[1]
+    value = Fraction(1, 2 if "half" in reduction else 1) / (count if "mean" in reduction else 1)
+    check_exact(ref, np.asarray(value * (s * r * r).sum()))
+    check_exact(ref.grad.weights, 2 * value * (X.T @ (s * r)))
+    check_exact(ref.grad.X, 2 * value * ((s * r) @ w.T))
+    if p.intercept is None:
+        assert ref.grad.intercept is None
+    else:
+        check_exact(ref.grad.intercept, 2 * value * (s * r).sum(0))
+
+
+@pytest.mark.parametrize("batch", [(3,), (2, 3)])
+@pytest.mark.parametrize("parts", ["", "bos"])
+def test_a_batch_is_its_problems(rng: Any, dtype: Any, batch: Any, parts: str) -> None:
+    p = problems.linear(rng, 9, 3, None, batch, dtype, parts=parts)
+    keywords = {"offset": p.offset, "sample_weight": p.sample_weight}
+    ref = oracle.linear_mse(p.X, p.y, p.weights, p.intercept, **keywords)
+    loss, grad = p()
+    assert ref.check(loss).ok
+    assert ref.grad.weights.check(grad.weights).ok
+    for at in np.ndindex(batch):
+        one = oracle.linear_mse(
+            p.X[at], p.y[at], p.weights[at], None if p.intercept is None else p.intercept[at],
+            **{name: None if x is None else x[at] for name, x in keywords.items()},
+        )  # fmt: skip
+        assert one.value == ref.value[at]
+        assert np.array_equal(one.grad.weights.value, ref.grad.weights.value[at])
+        assert np.array_equal(one.grad.X.value, ref.grad.X.value[at])
+
+
+def stepwise(x: Array, y: Array, bits: int, inner: int | None = None) -> Array:
+    """Return x @ y with every operation rounded to so many bits, products to `inner` ones."""
+    total = np.zeros((x.shape[0], y.shape[1]))
+    for j in range(x.shape[1]):
+        term = rounded(x[:, j : j + 1] * y[j], inner or bits)
+        total = rounded(total + term, inner or bits)
+    return rounded(total, bits)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("accumulator", [None, "float32"])
+def test_narrow_dtypes(rng: Any, name: Any, accumulator: Any) -> None:
+    """Naive sums keep the bound, and sums in a narrower accumulator do not."""
+    bits = BITS[name]
+    a, b = (rounded(normal(rng, shape, np.float32), bits) for shape in ((20, 300), (300, 20)))
+    ref = oracle.matmul(a, b, dtype=name, accumulator=accumulator)
+    assert ref.check(stepwise(a, b, bits, 24 if accumulator else None)).ok
+    worse = ref.check(stepwise(a, b, bits))
+    assert worse.ok == (accumulator is None)
+
+
+def test_tf32_may_cut_its_operands(rng: Any) -> None:
+    def cut(x: Array) -> Array:
+        return (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+
+    a, b = normal(rng, (9, 60), np.float32), normal(rng, (60, 9), np.float32)
+    actual = cut(a) @ cut(b)
+    assert oracle.matmul(a, b, dtype="tf32").check(actual).ok
+    assert not oracle.matmul(a, b, dtype="float32").check(actual).ok
+
+
+def test_bounds_are_near_what_rounding_does() -> None:
+    """A product of two numbers takes nearly all of it, sums of equal roundings half."""
+    u = 2.0**-24
+    x = np.float32(1 + 2.0**-12)
+    ref = oracle.matmul([[x]], [[x]], dtype="float32")
+    assert 0.9 * u < ref.bound[0, 0] <= u * (1 + 2.0**-10) * x * x
+    ones = np.full((1, 64), np.float32(1.1))
+    ref = oracle.matmul(ones, ones.T, dtype="float32")
+    assert ref.bound[0, 0] <= 65 * u * ref.value[0, 0]
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_growth_is_rounded_up(name: Any) -> None:
+    arithmetic = arithmetic_of(name)
+    for k in (1, 2, 1000):
+        exactly = (1 + Fraction(arithmetic.sum_unit)) ** k - 1
+        assert exactly <= Fraction(arithmetic.growth(k)) <= exactly * Fraction(1 + 2.0**-30)
+
+
+def test_what_may_overflow_is_never_wrong() -> None:
+    big = np.full((1, 4), 1e38, np.float32)
+    signs = np.array([[10.0], [-10.0], [1.0], [0.0]], np.float32)
+    ref = oracle.matmul(big, signs, dtype="float32")
+    for actual in (np.nan, np.inf, -np.inf, 1e38):
+        assert ref.check([[actual]]).ok
+    assert not oracle.matmul(big[:, :1], [[1.0]], dtype="float32").check([[np.nan]]).ok
+
+
+def test_what_cannot_be_finite_must_not_be() -> None:
+    a = np.array([[np.inf, 1.0], [np.nan, 1.0], [2.0, 1.0]])
+    ref = oracle.matmul(a, np.ones((2, 1)), dtype="float64")
+    assert ref.check([[np.inf], [np.nan], [3.0]]).ok
+    assert list(ref.check([[1.0], [2.0], [3.5]]).status.ravel()) == [3, 3, 2]
+    assert not ref.check([[-np.inf], [np.nan], [3.0]]).ok
+
+
+def test_underflow_is_allowed_for(dtype: Any) -> None:
+    tiny = np.finfo(dtype).smallest_subnormal
+    a = np.full((1, 5), tiny * 3, dtype)
+    ref = oracle.matmul(a, np.full((5, 1), 0.5, dtype))
+    assert ref.check(a @ np.full((5, 1), 0.5, dtype)).ok
+    assert ref.bound[0, 0] <= 32 * tiny  # a float64 reference may lose as much itself
+
+
+@pytest.mark.parametrize(
+    "shapes", [((0, 3), (3, 2)), ((3, 0), (0, 2)), ((2, 0, 3), (3, 4))], ids=str
+)
+def test_nothing(dtype: Any, shapes: Any) -> None:
+    a, b = (np.ones(shape, dtype) for shape in shapes)
+    ref = oracle.matmul(a, b, grad_out=np.ones(np.matmul(a, b).shape, dtype))
+    assert ref.check(np.matmul(a, b)).ok
+    assert not ref.bound.any()
+    assert ref.grad.a.value.shape == a.shape
+    assert ref.grad.b.value.shape == b.shape
+    empty = oracle.linear_mse(np.ones((0, 2)), np.ones(0), np.ones(2), reduction="sum")
+    assert empty.check(0.0).ok
+    assert empty.grad.weights.check([0.0, 0.0]).ok
+
+
+# The kernel under it.
+
+
+def operands(dtype: Any) -> Any:
+    rng = np.random.default_rng(3)
+    edges = (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 24, 25)
+    for m, n in product(edges, edges):
+        yield difficult(rng, (m, 6), dtype), difficult(rng, (6, n), dtype)
+    for m, k, n in ((97, 257, 193), (3, 1000, 2), (200, 3, 400), (4, 0, 5)):
+        yield difficult(rng, (m, k), dtype), difficult(rng, (k, n), dtype)
+    yield difficult(rng, (7, 3, 5), dtype)[::-1], difficult(rng, (9, 5), dtype).T
+    a = difficult(rng, (6, 10), dtype)
+    a[2, 3], a[4, 1] = np.inf, np.nan
+    yield a, difficult(rng, (10, 9), dtype)
+
+
+def test_the_kernel_has_the_bits_of_the_reference(isa: str, threads: int, dtype: Any) -> None:
+    for a, b in operands(dtype):
+        gd._core.set_isa("reference")
+        expected = gd._core.accurate_matmul(a, b)
+        gd._core.set_isa(isa)
+        assert problems.canonical(gd._core.accurate_matmul(a, b)) == problems.canonical(expected)
+
+
+def test_a_transposed_product_has_the_same_bits(dtype: Any) -> None:
+    rng = np.random.default_rng(4)
+    a, b = difficult(rng, (40, 300), dtype), difficult(rng, (300, 3), dtype)
+    expected = np.swapaxes(gd._core.accurate_matmul(b.T, a.T), -1, -2)
+    assert problems.canonical(gd._core.accurate_matmul(a, b)) == problems.canonical(expected)
+
+
+def test_a_reference_has_the_same_bits_everywhere(isa: str, threads: int, dtype: Any) -> None:
+    p = problems.linear(np.random.default_rng(5), 3000, 9, dtype=dtype, parts="bos")
+
+    def parts() -> Any:
+        ref = oracle.linear_mse(
+            p.X, p.y, p.weights, p.intercept, offset=p.offset, sample_weight=p.sample_weight
+        )
+        every = (ref, ref.grad.weights, ref.grad.intercept, ref.grad.X)
+        return problems.canonical(
+            *(x for r in every for x in (r.value, r.tail, r.bound, r.typical))
+        )
+
+    forced = parts()
+    gd._core.set_isa("reference")
+    gd.set_num_threads(1)
+    assert forced == parts()
+
+
+def test_formats_are_numpy_s() -> None:
+    for name in ("float16", "float32", "float64"):
+        info = np.finfo(name)
+        assert FORMATS[name].unit == float(info.eps) / 2
+        assert FORMATS[name].tiny == float(info.smallest_subnormal)
+        assert FORMATS[name].largest == float(info.max)
