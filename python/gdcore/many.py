@@ -26,7 +26,7 @@ from gdcore.status import DataLostError, FitInterrupted, LearningRateWarning, St
 
 Ints = npt.NDArray[np.int64]
 
-BLOCK_BYTES = 32 << 20  # of second moments at a time
+BLOCK_BYTES = 16 << 20  # of second moments at a time
 RECORD_BYTES = 64 << 20  # the most that recorded losses may take
 MOST_RATES = 1_000_000  # of a schedule
 
@@ -90,7 +90,7 @@ class Problems:
     def blocks(self) -> Iterator[slice]:
         """Ranges of problems whose second moments fit into memory together."""
         p = self.d + 1
-        bytes_each = 16 * (p * (p + 8) + 4 * p * (self.t + 1)) + 256
+        bytes_each = 16 * (p * (p + 8) + (p + 1) * (self.t + 1)) + 64
         step = max(64, BLOCK_BYTES // bytes_each)
         for begin in range(0, self.count, step):
             yield slice(begin, min(begin + step, self.count))
