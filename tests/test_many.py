@@ -115,6 +115,30 @@ def test_numbers_of_rows(
             same(one, many, i, Status.SINGULAR if lengths[i] < d + (d != 3) else None)
 
 
+@every_method
+@pytest.mark.parametrize("epochs", [255, 256, 257, 600])
+def test_more_epochs_than_lanes_run_at_once(
+    rng: Any, dtype: Any, threads: int, epochs: int, method: str
+) -> None:
+    """Lanes may all be taken when a run of theirs is over."""
+    X, y = draw(rng, dtype, (20, N, D))
+    how: dict[str, Any] = {"epochs": epochs, "tol": None, "method": method}
+    many = gd.fit(X, y, gd.SGD(lr=1e-3), **how)
+    assert np.all(many.epochs == epochs)
+    for i in range(20):
+        same(alone(X[i], y[i], gd.SGD(lr=1e-3), **how), many, i)
+
+
+def test_sums_of_zeros_of_any_sign(dtype: Any, isa: str) -> None:
+    """All products of a feature underflow to -0; the weight is -0 and stays."""
+    tiny, small = (1e-30, 1e-18) if dtype == np.float32 else (1e-240, 1e-90)
+    X, y = np.full((8, 32, 1), tiny, dtype), np.full((8, 32), small, dtype)
+    how: dict[str, Any] = {"init": (np.array([-0.0]), 0.0), "epochs": 3, "method": "stream"}
+    many = gd.fit(X, y, gd.SGD(lr=0.1), **how)
+    for i in range(8):
+        same(alone(X[i], y[i], gd.SGD(lr=0.1), **how), many, i)
+
+
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16, 70])
 def test_numbers_of_problems(rng: Any, dtype: Any, threads: int, count: int) -> None:
     X, y = draw(rng, dtype, (count, N, D))

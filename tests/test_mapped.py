@@ -212,3 +212,11 @@ def test_views_are_watched_whole(rng: Any, tmp_path: Path, view: Callable[[Array
     there.sum()
     assert watch.count >= 1
     assert not there.any()
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    """Memory of another owner is watched too; an error of another kind is nobody's cause."""
+    X = np.frombuffer(bytes(800)).reshape(50, 2)
+    with pytest.raises(ValueError, match="reduction") as caught:
+        gd.fit(X, np.ones(50), reduction="bad")
+    assert caught.value.__cause__ is not caught.value

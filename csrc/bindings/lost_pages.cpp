@@ -27,6 +27,7 @@ struct Slot {
 constexpr int slots = 1024;
 Slot table[slots];
 std::atomic<uintptr_t> page_size{0};
+std::atomic<bool> passed_on{false};  // to a handler that may pass it back
 
 std::mutex mutex;  // of what follows
 bool taken[slots];
@@ -62,12 +63,15 @@ void handle(int signal, siginfo_t* info, void* context) {
       info->si_code == BUS_ADRERR && replaced(reinterpret_cast<uintptr_t>(info->si_addr));
   errno = error;
   if (ours) return;
-  if (before.sa_flags & SA_SIGINFO)
+  if (passed_on.exchange(true))
+    ::signal(signal, SIG_DFL);
+  else if (before.sa_flags & SA_SIGINFO)
     before.sa_sigaction(signal, info, context);
   else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
     before.sa_handler(signal);
   else
     ::signal(signal, SIG_DFL);  // and the same read, tried again, ends the process
+  passed_on = false;
 }
 
 void install() {

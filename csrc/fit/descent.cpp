@@ -48,6 +48,9 @@ void Descent<T>::restart(const Problem<T>& problem, const DescentOptions& option
   pass_.sums.reset(problem.d, problem.t);
   gradient_.resize(static_cast<size_t>(problem.size()));
   ending_ = Outcome::running;
+  piece_.restart();
+  piece_step_ = fed_ = 0;
+  broken_off_ = false;
   loss_ = std::numeric_limits<T>::quiet_NaN();
   if (options.batch_size == 0) state_.step = 0;
   if (state_.step == 0) state_.epoch_sums.reset(problem.d, problem.t);

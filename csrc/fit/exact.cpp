@@ -188,6 +188,11 @@ template <class T>
 bool Exact<T>::advance(double seconds) {
   FpEnv env;
   Budget budget(seconds);
+  return advance(budget);
+}
+
+template <class T>
+bool Exact<T>::advance(Budget& budget) {
   std::vector<double> block(static_cast<size_t>(block_rows * width_));
   while (row_ < problem_.n) {
     const int64_t rows = std::min(block_rows, problem_.n - row_);
@@ -213,7 +218,7 @@ bool Exact<T>::advance(double seconds) {
     absorb(block, rows);
     row_ += rows;
     rows_ += rows;
-    if (row_ < problem_.n && budget.spent(4 * rows * p_ * width_)) return false;
+    if (budget.spent(4 * rows * p_ * width_) && row_ < problem_.n) return false;
   }
   return true;
 }

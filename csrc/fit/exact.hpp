@@ -16,6 +16,7 @@ class Exact {
 
   // True when every row is in; otherwise call again. There must be a row.
   bool advance(double seconds);
+  bool advance(Budget& budget);
 
   // More rows of the same problem to advance over, all before them being in. The bits are those of
   // one problem if every set of rows but the last is a multiple of 64.

@@ -174,10 +174,12 @@ class Many<T>::Share {
     }
     one->stage = One::Stage::begun;
     one->left = one->recorded = 0;
-    if (rows)
+    if (rows) {
       one->problem = gathered_problem(many_.rows_, i, one->gathered);
-    else
+      if (many_.rows_.order) budget.spent(many_.work_of_rows(i));
+    } else {
       one->problem = size_at(many_.rows_, i);
+    }
     return *one;
   }
 
@@ -351,7 +353,7 @@ bool Many<T>::advance_one(int64_t i, Share& share) {
   if (outcome == Outcome::running) return false;
   states_.outcome[i] = outcome;
   keep(i, one);
-  if (one.descent.loss_doubtful()) states_.loss[i] = loss_of_rows(i);
+  if (one.descent.loss_doubtful()) states_.loss[i] = loss_of_rows(i, share.budget);
   share.close(i);
   return true;
 }
@@ -393,6 +395,8 @@ void Many<T>::advance_lanes(Share& share) {
   int64_t i;
   for (bool first = true;;) {
     Team* full = nullptr;
+    for (Team& team : teams)  // none of it may have ended in its last run
+      if (team.descents.full()) full = &team;
     while (!full && (first || !share.budget.spent(few)) && share.take(i)) {
       first = false;
       Team& team = teams[streamed[i]];
@@ -474,21 +478,21 @@ void Many<T>::record(const Lanes<T>& descents, int lane, int64_t i, int64_t epoc
 
 template <class T>
 bool Many<T>::solve(double seconds) {
-  return in_turns(seconds, [&](int64_t i, Share& share) { return solve_one(i, share, seconds); });
+  return in_turns(seconds, [&](int64_t i, Share& share) { return solve_one(i, share); });
 }
 
 template <class T>
-bool Many<T>::solve_one(int64_t i, Share& share, double seconds) {
+bool Many<T>::solve_one(int64_t i, Share& share) {
   if (options_.skip[i]) return true;
   One& one = share.open(i, true);
   if (!one.exact) one.exact.emplace(one.problem, options_.weight_decay[i]);
-  if (!one.exact->advance(seconds)) return false;
+  if (!one.exact->advance(share.budget)) return false;
   const auto solution = one.exact->solve();
   one.exact.reset();
   rank[i] = solution.rank;
   std::copy(solution.params.begin(), solution.params.end(),
             states_.params.begin() + i * rows_.all.size());
-  states_.loss[i] = loss_of_rows(i);
+  states_.loss[i] = loss_of_rows(i, share.budget);
   states_.outcome[i] = Outcome::converged;
   share.close(i);
   return true;
@@ -500,6 +504,13 @@ const ManyStates<T>& Many<T>::states() {
   for (int64_t i = 0; i < rows_.count; ++i)
     if (ones_[i] && ones_[i]->stage == One::Stage::descent) keep(i, *ones_[i]);
   return states_;
+}
+
+// Of one pass over the rows.
+template <class T>
+int64_t Many<T>::work_of_rows(int64_t i) const {
+  const Problem<T> p = size_at(rows_, i);
+  return 8 * p.n * (p.d + 1) * p.t;
 }
 
 template <class T>
@@ -546,12 +557,13 @@ void Many<T>::keep(int64_t i, const One& one) {
 }
 
 template <class T>
-T Many<T>::loss_of_rows(int64_t i) const {
+T Many<T>::loss_of_rows(int64_t i, Budget& budget) const {
   std::vector<T> gathered;
   DescentState<T> state;
   state_of(i, state);
   Descent<T> none(gathered_problem(rows_, i, gathered), DescentOptions{}, state, 0);
   none.set_constant_lr(0);
+  budget.spent(work_of_rows(i));
   while (none.advance(1.0) == Outcome::running) continue;
   return none.loss();
 }

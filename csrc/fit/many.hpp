@@ -99,10 +99,11 @@ class Many {
   bool load_lane(Team& team, int64_t i, Share& share);
   void record(const Lanes<T>& descents, int lane, int64_t i, int64_t epochs);
   DescentOptions options_of(int64_t i) const;
-  bool solve_one(int64_t i, Share& share, double seconds);
+  bool solve_one(int64_t i, Share& share);
   void state_of(int64_t i, DescentState<T>& state) const;
   void keep(int64_t i, const One& one);
-  T loss_of_rows(int64_t i) const;
+  T loss_of_rows(int64_t i, Budget& budget) const;
+  int64_t work_of_rows(int64_t i) const;
 
   ManyRows<T> rows_;
   ManyOptions options_;

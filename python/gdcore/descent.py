@@ -12,7 +12,7 @@ from typing import Any
 from gdcore import _core
 from gdcore.kernels import Floats
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
-from gdcore.mapped import check, watching
+from gdcore.mapped import check, lost, watching
 from gdcore.method import choose
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
@@ -84,6 +84,10 @@ def descend(
         error.fit = _fit_at(problem, start, reached)
         raise
     except KeyboardInterrupt:
+        gone = lost()
+        if gone is not None:
+            gone.fit = _fit_at(problem, start, reached)
+            raise gone from None
         saved.save(descent, force=True)
         fit = result()
         raise FitInterrupted(fit) from None

@@ -148,12 +148,12 @@ def fit_many(
             work = run.solve if options.method == "exact" else run.block
             for part in problems.blocks():
                 work(part, bar)
+        run.warn_of_rates()
     except DataLostError as error:
         error.fit = run.result()
         raise
     except KeyboardInterrupt:
         raise FitInterrupted(run.result()) from None
-    run.warn_of_rates()
     return run.result()
 
 

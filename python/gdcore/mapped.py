@@ -35,8 +35,10 @@ def watched(**arrays: Any) -> Iterator[None]:
     except DataLostError:
         raise
     except Exception as error:  # what zeros in the place of rows led to
-        lost = _loss(watch)
-        raise error if lost is None else lost from error
+        gone = _loss(watch)
+        if gone is None:
+            raise
+        raise gone from error
     finally:
         _watches.reset(token)
         for pages in watch.values():
@@ -50,18 +52,22 @@ def watching() -> bool:
 
 def check() -> None:
     """Raise DataLostError if what is watched here lost any of its memory."""
-    for watch in _watches.get():
-        lost = _loss(watch)
-        if lost is not None:
-            raise lost
+    gone = lost()
+    if gone is not None:
+        raise gone
+
+
+def lost() -> DataLostError | None:
+    """Return the error of what is watched here, if it lost any of its memory."""
+    return next((e for e in map(_loss, _watches.get()) if e is not None), None)
 
 
 def _loss(watch: _Watch) -> DataLostError | None:
-    lost = [name for name, pages in watch.items() if pages.count]
-    if not lost:
+    names = [name for name, pages in watch.items() if pages.count]
+    if not names:
         return None
     return DataLostError(
-        f"{' and '.join(lost)} could not be read to the end: the file in the place of which it "
+        f"{' and '.join(names)} could not be read to the end: the file in the place of which it "
         "stands was truncated while it was read, or the disk failed. Write the file again, map it "
         "anew, and go on from the checkpoint if there is one."
     )

@@ -225,7 +225,8 @@ inline void evaluate_rows(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) 
   sum_rows<T, D, P>(q.rows, x, sums);
   for (int at = 0; at < LANES; at += W<double>) {
     vec<double> norm = {};
-    for (int a = 0; a < P; ++a) put_gradient(q, at, a, wide_part<T>(sums[0][a], at), norm, x);
+    for (int a = 0; a < P; ++a)  // a chunk is added to +0, which -0 is not
+      put_gradient(q, at, a, vec<double>{} + wide_part<T>(sums[0][a], at), norm, x);
     put_part<T>(x.loss, at, wide_part<T>(sums[0][D + 1], at) / load(q.divisor + at));
     put_part<double>(x.squares, at, norm);
   }

@@ -37,17 +37,17 @@ def eta(dtype: DTypeLike) -> float:
     return float(np.finfo(np.dtype(dtype)).smallest_subnormal)
 
 
-def gamma(k: float, dtype: DTypeLike) -> float:
+def gamma(k: Any, dtype: DTypeLike) -> Any:
     """Return the error of k roundings in a row: k u / (1 - k u), and 2 k u where k u > 1/2.
 
     The latter is for the sums of tens of millions of float32 numbers, where the first has no
     meaning; k u alone bounds a dot product of any length (Jeannerod and Rump 2013).
     """
     ku = k * unit(dtype)
-    return ku / (1 - min(ku, 0.5))
+    return ku / (1 - np.minimum(ku, 0.5))
 
 
-def up(bound: Any, terms: int) -> Array:
+def up(bound: Any, terms: Any) -> Array:
     """Round up what a float64 evaluation with `terms` roundings in a row gave."""
     return np.asarray(np.asarray(bound, np.float64) * (1 + (terms + 16) * 2.0**-52))
 

@@ -102,7 +102,7 @@ def rest(q: Quadratic, w: Array, dtype: Any) -> Array:
     eigenvalue - D): by anything, if that is less than D.
     """
     p = w.shape[-1]
-    n = int(q.n.max())
+    n = q.n
     values = np.linalg.eigvalsh(q.G.astype(np.float64))
     size = np.trace(q.G, axis1=-2, axis2=-1).astype(np.float64)
     least = values[..., 0] - p * p * 2.0**-52 * size
