@@ -157,6 +157,34 @@ def test_narrow_dtypes(rng: Any, name: Any, accumulator: Any) -> None:
     assert worse.ok == (accumulator is None)
 
 
+def test_products_of_a_batch_may_be_stored_before_they_are_summed(rng: Any) -> None:
+    """In float16, each by itself, and every sum of them too."""
+    a, b = (rounded(1 + rng.random(shape) / 5, 11) for shape in ((16, 1, 4), (4, 8)))
+    g = rounded(1 + rng.random((16, 1, 8)) / 5, 11)
+    parts = [stepwise(x.T, y, 11, 24) for x, y in zip(a, g, strict=True)]
+    ref = oracle.matmul(a, b, grad_out=g, dtype="float16", accumulator="float32").grad.b
+    assert ref.check(rounded(np.sum(parts, axis=0), 11)).ok
+    total = parts[0]
+    for part in parts[1:]:
+        total = rounded(total + part, 11)
+    assert ref.check(total).ok
+    assert not ref.check(np.sum(parts[1:], axis=0)).ok
+
+
+def test_a_loss_may_be_stored_before_it_is_divided() -> None:
+    """Twice the residual, its square, the sum, 1/n and the product: six roundings in float16."""
+    below = 2.0**-11 - 2.0**-22
+    worst = 0.0
+    for k in range(20, 30):
+        p = np.full(1002, np.float16(1 + k * 2.0**-10))
+        y = np.full(1002, np.float16(-below))
+        total = np.float16(((p - y) ** 2).sum(dtype=np.float32))
+        verdict = oracle.mse(p, y, accumulator="float32").check(total * np.float16(1 / 1002))
+        assert verdict.ok
+        worst = max(worst, verdict.bounds)
+    assert worst > 0.5
+
+
 def test_tf32_may_cut_its_operands(rng: Any) -> None:
     def cut(x: Array) -> Array:
         return (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)

@@ -34,7 +34,8 @@ def mse(
     With N elements, ``c`` is 1/N, 1, 1/(2N) or 1/2. A residual is rounded once; its square, the
     sum of N, c and the products are N + 4 roundings more, so the loss is off by at most
     ``((1 + u)**(N + 5) - 1) * loss`` and the gradient ``2 c (pred - target)`` by
-    ``((1 + u)**3 - 1)`` of itself, besides what underflows.
+    ``((1 + u)**3 - 1)`` of itself, besides what underflows; by one rounding more where the dtype
+    does not hold N, or the accumulator's sum is stored.
 
     Parameters
     ----------
@@ -87,6 +88,7 @@ class _Loss:
         self.p, self.y = p, y
         self.residual = add(exact(p), negative(exact(y)))
         self.finite = all_finite(p, y)
+        self.rounded_count = int(p.size > 2**arithmetic.store.bits)
 
     def reference(self) -> Reference:
         """Return the reference of the loss, or of each square."""
@@ -110,7 +112,7 @@ class _Loss:
         squares, size = sum_of_squares(self.residual)
         scale = scale_of(self.reduction, n)
         loss = times(squares, scale.loss)
-        growth = self.arithmetic.growth(n, 5)
+        growth = self.arithmetic.growth(n, 5 + self.arithmetic.final + self.rounded_count)
         tiny = self.arithmetic.sums.tiny * n + self.arithmetic.store.tiny
         factor = float(scale.loss.hi)
         return make(
@@ -146,7 +148,8 @@ class _Loss:
             return make(
                 f"gradient of {'pred' if sign > 0 else 'target'}",
                 gradient,
-                self.arithmetic.growth(0, 3) * gradient.size + tiny * (4 + size),
+                self.arithmetic.growth(0, 3 + self.rounded_count) * gradient.size
+                + tiny * (4 + size),
                 8,
                 self.arithmetic,
                 Mistakes(
