@@ -231,6 +231,89 @@ def test_what_cannot_be_finite_must_not_be() -> None:
     assert not ref.check([[-np.inf], [np.nan], [3.0]]).ok
 
 
+def test_a_residual_that_may_overflow_has_no_verdict() -> None:
+    X, y = np.ones((4, 3), np.float32), np.full(4, 3e38, np.float32)
+    ref = oracle.linear_mse(X, y, np.float32([3e38, 3e38, -3e38]))
+    for actual in (np.inf, -np.inf, np.nan, 0.0):
+        assert ref.grad.weights.check(np.full(3, actual)).ok
+        assert ref.check(actual).ok
+    half = [x.astype(np.float16) for x in (X, y / 1e38, np.float32([9e4, 9e4, -9e4]) / 2)]
+    assert oracle.linear_mse(*half).grad.weights.check(np.full(3, np.nan)).ok
+    small = oracle.linear_mse(X, y / 1e38, np.float32([1, 2, 3])).grad.weights
+    assert not small.check(np.full(3, np.nan)).ok
+
+
+def test_an_infinity_may_meet_an_overflow() -> None:
+    a = np.float32([[-3e38, -3e38, np.inf], [1, 2, np.inf]])
+    ref = oracle.matmul(a, np.ones((3, 1), np.float32))
+    assert list(ref.check([[np.nan], [np.nan]]).status[:, 0]) == [0, 3]
+    y = np.zeros(2, np.float32)
+    grad = oracle.linear_mse(a, y, np.ones(3, np.float32)).grad.X
+    assert list(grad.check(np.full((2, 3), np.nan)).status[:, 0]) == [0, 3]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_of_both_signs(seed: int) -> None:
+    """Their sum may be off by much of itself: by how much is in the bound, and no more."""
+    rng = np.random.default_rng(seed)
+    for left in (1e-2, 1e-4, 1e-6):
+        X, y = normal(rng, (5, 2), np.float32), normal(rng, (5,), np.float32)
+        s, w = normal(rng, (5,), np.float32), np.ones(2, np.float32)
+        s[-1] = -s[:-1].sum() * np.float32(1 - left)
+        ref = oracle.linear_mse(X, y, w, sample_weight=s).grad.weights
+        total = np.float32(0)
+        for each in s:
+            total = total + each
+        assert ref.check(np.float32(2) * (X.T @ (s * (X @ w - y))) / total).ok
+    s = np.float32([2, -1, 2, -1, 2])
+    ref = oracle.linear_mse(X, y, w, sample_weight=s).grad.weights
+    assert not ref.check(ref.value * (1 + 1e-4)).ok
+
+
+def test_numbers_without_a_dtype_have_no_vote(rng: Any) -> None:
+    X, w = normal(rng, (50, 4), np.float32), normal(rng, (4,), np.float32)
+    y = rng.integers(-9, 9, 50)
+    ref = oracle.linear_mse(X, y, w, 0.1, offset=1, sample_weight=[1] * 50)
+    assert ref.arithmetic.name == "float32"
+    r = X @ w + np.float32(0.1) + np.float32(1) - y.astype(np.float32)
+    assert ref.grad.weights.check(2 * X.T @ r / np.float32(50)).ok
+    assert oracle.matmul(X, np.ones((4, 1))).arithmetic.name == "float64"
+    assert oracle.matmul([[1]], [[1]]).arithmetic.name == "float64"
+
+
+def test_data_that_the_dtype_does_not_hold(rng: Any) -> None:
+    """One rounding of each operand, before all others."""
+    worst = 0.0
+    for _ in range(20):
+        a, b, c = rng.random((40, 1)), rng.random((1, 40)), rng.random((40, 1))
+        x, y, z = (v.astype(np.float32) for v in (a, b, c))
+        verdict = oracle.matmul(a, b, dtype="float32").check(x @ y)
+        worst = max(worst, verdict.bounds)
+        assert verdict.ok
+        assert oracle.mse(a, c, dtype="float32").grad.pred.check((x - z) / np.float32(20)).ok
+        assert oracle.mse(a, c, dtype="float32").check(((x - z) ** 2).mean()).ok
+        near = oracle.linear_mse(a, c[:, 0], [0.3], dtype="float32").grad.weights
+        r = x @ np.float32([0.3]) - z[:, 0]
+        assert near.check(2 * x.T @ r / np.float32(40)).ok
+    assert worst > 1 / 3
+    assert oracle.matmul(x, y, dtype="float32").bound[0, 0] < 1.1 * 2.0**-24 * (x @ y)[0, 0]
+    assert np.isinf(oracle.matmul([[1e300]], [[1e-300]], dtype="float32").bound).all()
+
+
+def test_batches_of_weights_with_sums_of_their_own() -> None:
+    X, y, w = np.ones((2, 3, 1)), np.ones((2, 3)), np.zeros(1)
+    s = np.array([[1.0, 1, 1], [1, 1, 2]])
+    ref = oracle.linear_mse(X, y, w, sample_weight=s).grad.weights
+    assert all("1/n" not in factor.cause for factor in ref.mistakes.factors if factor.value > 2)
+    none = oracle.linear_mse(np.ones((0, 3, 1)), np.ones((0, 3)), w, sample_weight=np.ones((0, 3)))
+    assert none.value.shape == (0,)
+
+
+def test_a_unit_at_0_is_the_smallest_number() -> None:
+    ref = oracle.matmul(np.float32([[0]]), np.float32([[0]]))
+    assert ref.check([[2.0**-149]]).ulps == 1
+
+
 def test_underflow_is_allowed_for(dtype: Any) -> None:
     tiny = np.finfo(dtype).smallest_subnormal
     a = np.full((1, 5), tiny * 3, dtype)

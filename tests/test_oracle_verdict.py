@@ -116,6 +116,15 @@ def test_a_mean_over_one_axis(rng: Any) -> None:
     assert "a mean over one axis of 4 alone" in message(2 * (p - y) / 4, ref)
 
 
+def test_a_reference_for_a_wider_dtype(rng: Any) -> None:
+    a, b = rng.random((4, 3)), rng.random((3, 4))
+    actual = a.astype(np.float32) @ b.astype(np.float32)
+    said = message(actual, oracle.matmul(a, b))
+    assert said.endswith(
+        "The result is float32, the reference is for float64; pass dtype='float32'."
+    )
+
+
 def test_no_cause_is_made_up(rng: Any) -> None:
     """Noise has none: the message ends with how far it is off."""
     p = problems.linear(rng, 37, 5, dtype=np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.arithmetic import Arithmetic, rounded
-from gdcore.oracle.operands import root_of_squares, take
+from gdcore.oracle.operands import finite, root_of_squares, take
 from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
 from gdcore.oracle.wide import Wide, product
@@ -101,17 +101,21 @@ class MatmulGrad:
     def a(self) -> Reference:
         """Of the first operand: ``grad_out @ b.T``."""
         left, right = self._grad_out, np.swapaxes(self._columns, -1, -2)
-        *operands, summed = _summed_over(left, right, self._rows.shape[:-2])
+        left, right, summed = _summed_over(left, right, self._rows.shape[:-2])
         what, shape = "the gradient grad_out @ b.T", self._a.shape
-        return _reference("gradient of a", what, self._arithmetic, *operands, shape, summed=summed)
+        return _reference(
+            "gradient of a", what, self._arithmetic, left, right, shape, summed=summed
+        )
 
     @cached_property
     def b(self) -> Reference:
         """Of the second operand: ``a.T @ grad_out``."""
         left, right = np.swapaxes(self._rows, -1, -2), self._grad_out
-        *operands, summed = _summed_over(left, right, self._columns.shape[:-2])
+        left, right, summed = _summed_over(left, right, self._columns.shape[:-2])
         what, shape = "the gradient a.T @ grad_out", self._b.shape
-        return _reference("gradient of b", what, self._arithmetic, *operands, shape, summed=summed)
+        return _reference(
+            "gradient of b", what, self._arithmetic, left, right, shape, summed=summed
+        )
 
 
 def _summed_over(a: Array, b: Array, batch: tuple[int, ...]) -> tuple[Array, Array, int]:
@@ -169,7 +173,7 @@ def _reference(
         value, size = product(a, b)
         k = a.shape[-1]
         stores = arithmetic.final * summed
-        growth = arithmetic.growth(k, stores, operands=2)
+        growth = arithmetic.growth(k, stores + 2 * arithmetic.converted, operands=2)
         lost = k * arithmetic.sums.tiny + stores * arithmetic.store.tiny
         bound = growth * size + lost
         if growth == np.inf:
@@ -184,7 +188,7 @@ def _reference(
         stored = value.hi.reshape(shape) ** 2 + (summed * squares if summed > 1 else 0)
         return np.hypot(u * np.sqrt(spread + drift), arithmetic.store.unit * np.sqrt(stored))
 
-    return make(
+    reference = make(
         name,
         Wide(*(np.broadcast_to(part, value.hi.shape).reshape(shape) for part in value)),
         bound.reshape(shape),
@@ -197,6 +201,10 @@ def _reference(
         typical=typical,
         grad=grad,
     )
+    if reference.finite_inputs:
+        return reference
+    rest = _reference(name, what, arithmetic, finite(a), finite(b), shape, None, summed)
+    return reference.undecided_where(rest)
 
 
 def _factors(k: int) -> tuple[Factor, ...]:
