@@ -26,6 +26,8 @@ from gdcore.oracle.verdict import Status, Verdict
 Array = NDArray[Any]
 KINDS = ("linear_mse", "mse", "matmul")
 EXTRA = ("intercept", "offset", "sample_weight")
+_UNKNOWN = "No known mistake explains it."
+_WEAK = ("a wrong factor", "an uninitialised tail", "all zero", "NaN")
 _INEXACT = (
     "Within rounding, but not exact on whole numbers: a square root, a running mean, or a rounding "
     "of the operands?"
@@ -377,14 +379,17 @@ def _summary(report: ProbeReport, wrong: list[Any]) -> str:
     votes = Counter(
         name for _, causes in found for name in dict.fromkeys(_same(cause) for cause in causes)
     )
-    likeliest = max(votes, key=lambda name: votes[name], default=None)
+    half = [name for name in votes if 2 * votes[name] >= len(found)]
+    likeliest = max(half, key=lambda name: (name not in _WEAK, votes[name]), default=None)
+    if likeliest is None:
+        found = [(replace(verdict, cause=_UNKNOWN), []) for verdict, _ in found]
     # Told of where the fewest other mistakes give the same numbers.
     telling = [each for each in found if any(_same(c) == likeliest for c in each[1])] or found[:1]
     verdict, causes = min(telling, key=lambda each: len(each[1]))
     chosen = [cause for cause in causes if _same(cause) == likeliest]
     bad = sum(not row.verdict.ok for row in report.rows)
     head = f"{report.kind}, {report.dtype}: wrong on {bad} of {len(report.rows)} probes. "
-    return head + str(explained(verdict, chosen))
+    return head + str(explained(verdict, chosen) if chosen else verdict)
 
 
 def _same(cause: Cause) -> str:
