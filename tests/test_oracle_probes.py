@@ -168,7 +168,7 @@ def test_wrong_functions_fail_by_name(cause: str, seed: int) -> None:
     first, *table = str(error.value).splitlines()
     assert cause in first
     assert "gradient of the weights" in first
-    assert len(table) == 29
+    assert len(table) == 30
 
 
 # Functions that do what they must not.
@@ -185,6 +185,8 @@ STRANGE: dict[str, tuple[Any, str]] = {
     "three": (lambda X, y, w: (1.0, w, w), "fn returned 3 arrays"),
     "text": (lambda X, y, w: "gradient", "fn returned no array"),
     "complex": (lambda X, y, w: w + 1j, "complex"),
+    "exits": (lambda X, y, w: sys.exit(3), "fn raised SystemExit: 3; the probe"),
+    "list": (lambda X, y, w: [np.float32(0), gradient(X, y, w)], "fn returned a list of arrays"),
 }
 
 
@@ -199,13 +201,66 @@ def test_strange_functions(name: str) -> None:
 @pytest.mark.parametrize("keywords", [
     {"kind": "conv"}, {"dtype": "int8"}, {"reduction": "none"}, {"operands": ("bias",)},
     {"kind": "mse", "operands": ("offset",)}, {"grad_out": True}, {"shapes": [(3,)]},
-    {"shapes": [(0, 3)]}, {"kind": "matmul", "shapes": [(2, 3)]}, {"factor": -1},
+    {"shapes": [(0, 3)]}, {"shapes": (5, 3)}, {"seed": -1}, {"shapes": [(5.0, 3)]},
+    {"kind": "matmul", "shapes": [(2, 3)]}, {"factor": -1},
 ])  # fmt: skip
 def test_arguments_that_make_no_sense(keywords: Any) -> None:
     with pytest.raises(ValueError, match=r"\.$"):
         check(gradient, **keywords)
     with pytest.raises(TypeError, match="cannot be called"):
         check(3)
+
+
+def test_arguments_changed_after_to() -> None:
+    """A copy is the function's own, and yet it must not be changed."""
+
+    def zeroed(X: Any, y: Any, w: Any) -> Any:
+        g = gradient(X, y, w)
+        y[...] = 0
+        return g
+
+    with pytest.raises(AssertionError, match="fn changes its argument y"):
+        check(zeroed, to=np.copy)
+
+
+def test_random_results_in_one_buffer() -> None:
+    memory, calls = np.zeros(64, np.float32), count()
+
+    def reused(X: Any, y: Any, w: Any) -> Any:
+        memory[: len(w)] = gradient(X, y, w) * np.float32(1 + next(calls) % 2)
+        return memory[: len(w)]
+
+    with pytest.raises(AssertionError, match="fn is random"):
+        check(reused, shapes=[(4, 3)])
+
+
+def test_sizes_of_numpy_are_sizes() -> None:
+    assert check(gradient, shapes=[(np.int64(5), np.int32(3))]).ok
+    assert check(lambda p, y: 2 * (p - y) / p.dtype.type(p.size), "mse", shapes=(5, 3)).ok
+    with pytest.raises(ValueError, match=r"\[\(5, 3\)\]"):
+        check(gradient, shapes=(5, 3))
+
+
+def test_what_is_within_rounding_on_whole_numbers_is_suspect() -> None:
+    """A loss by way of a square root is right; one by way of float16 is not."""
+
+    def rooted(p: Any, y: Any) -> Any:
+        r = p - y
+        norm = np.sqrt((r * r).sum())
+        return norm * norm / p.dtype.type(p.size), 2 * r / p.dtype.type(p.size)
+
+    report = check(rooted, "mse")
+    assert report.worst_status is oracle.Status.SUSPECT
+    causes = [row.verdict.cause for row in report.rows if row.verdict.cause]
+    assert causes
+    assert all("a square root" in cause for cause in causes)
+    for narrow in (np.float16, np.float32):
+        dtype = {np.float16: "float32", np.float32: "float64"}[narrow]
+        with np.errstate(all="ignore"), pytest.raises(AssertionError, match="wrong on"):
+            check(lambda a, b, f=narrow: a.astype(f).astype(a.dtype) @ b, "matmul", dtype=dtype)
+    for name in ("bfloat16", "float16"):
+        with pytest.raises(AssertionError, match="wrong on"):
+            check(lambda a, b: a[:, :-1] @ b[:-1], "matmul", dtype=name)
 
 
 # Arrays of other libraries.
@@ -250,6 +305,8 @@ def test_arrays_of_any_library(torch: Any) -> None:
 
 @pytest.mark.parametrize("broken", [
     Exporter(np.ones((2, 2)), error=RuntimeError("gone")),
+    Exporter(np.ones((2, 2)), error=SystemExit(3)),
+    np.full((2, 2), 2**53 + 1),
     Exporter(np.ones((2, 2)), error=BufferError("no")),
     Exporter(np.ones((2, 2)), shape=(2, 3)),
     Exporter(np.ones((2, 2)), shape="wide"),
@@ -296,7 +353,7 @@ def test_the_command(command: Any) -> None:
     before = list(sys.path)
     done = command("checked_kernels:right", "--kind", "linear_mse")
     assert done.exit_code == 0, done.output
-    assert "28 probes, 28 OK" in done.stdout
+    assert "29 probes, 29 OK" in done.stdout
     assert command("checked_kernels:Names.product", "--kind", "matmul").exit_code == 0
     failed = command("checked_kernels:wrong", "--dtype", "float64", "--seed", 5)
     assert failed.exit_code == 1

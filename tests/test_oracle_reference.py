@@ -157,6 +157,34 @@ def test_narrow_dtypes(rng: Any, name: Any, accumulator: Any) -> None:
     assert worse.ok == (accumulator is None)
 
 
+def test_products_of_a_batch_may_be_stored_before_they_are_summed(rng: Any) -> None:
+    """In float16, each by itself, and every sum of them too."""
+    a, b = (rounded(1 + rng.random(shape) / 5, 11) for shape in ((16, 1, 4), (4, 8)))
+    g = rounded(1 + rng.random((16, 1, 8)) / 5, 11)
+    parts = [stepwise(x.T, y, 11, 24) for x, y in zip(a, g, strict=True)]
+    ref = oracle.matmul(a, b, grad_out=g, dtype="float16", accumulator="float32").grad.b
+    assert ref.check(rounded(np.sum(parts, axis=0), 11)).ok
+    total = parts[0]
+    for part in parts[1:]:
+        total = rounded(total + part, 11)
+    assert ref.check(total).ok
+    assert not ref.check(np.sum(parts[1:], axis=0)).ok
+
+
+def test_a_loss_may_be_stored_before_it_is_divided() -> None:
+    """Twice the residual, its square, the sum, 1/n and the product: six roundings in float16."""
+    below = 2.0**-11 - 2.0**-22
+    worst = 0.0
+    for k in range(20, 30):
+        p = np.full(1002, np.float16(1 + k * 2.0**-10))
+        y = np.full(1002, np.float16(-below))
+        total = np.float16(((p - y) ** 2).sum(dtype=np.float32))
+        verdict = oracle.mse(p, y, accumulator="float32").check(total * np.float16(1 / 1002))
+        assert verdict.ok
+        worst = max(worst, verdict.bounds)
+    assert worst > 0.5
+
+
 def test_tf32_may_cut_its_operands(rng: Any) -> None:
     def cut(x: Array) -> Array:
         return (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
@@ -201,6 +229,89 @@ def test_what_cannot_be_finite_must_not_be() -> None:
     assert ref.check([[np.inf], [np.nan], [3.0]]).ok
     assert list(ref.check([[1.0], [2.0], [3.5]]).status.ravel()) == [3, 3, 2]
     assert not ref.check([[-np.inf], [np.nan], [3.0]]).ok
+
+
+def test_a_residual_that_may_overflow_has_no_verdict() -> None:
+    X, y = np.ones((4, 3), np.float32), np.full(4, 3e38, np.float32)
+    ref = oracle.linear_mse(X, y, np.float32([3e38, 3e38, -3e38]))
+    for actual in (np.inf, -np.inf, np.nan, 0.0):
+        assert ref.grad.weights.check(np.full(3, actual)).ok
+        assert ref.check(actual).ok
+    half = [x.astype(np.float16) for x in (X, y / 1e38, np.float32([9e4, 9e4, -9e4]) / 2)]
+    assert oracle.linear_mse(*half).grad.weights.check(np.full(3, np.nan)).ok
+    small = oracle.linear_mse(X, y / 1e38, np.float32([1, 2, 3])).grad.weights
+    assert not small.check(np.full(3, np.nan)).ok
+
+
+def test_an_infinity_may_meet_an_overflow() -> None:
+    a = np.float32([[-3e38, -3e38, np.inf], [1, 2, np.inf]])
+    ref = oracle.matmul(a, np.ones((3, 1), np.float32))
+    assert list(ref.check([[np.nan], [np.nan]]).status[:, 0]) == [0, 3]
+    y = np.zeros(2, np.float32)
+    grad = oracle.linear_mse(a, y, np.ones(3, np.float32)).grad.X
+    assert list(grad.check(np.full((2, 3), np.nan)).status[:, 0]) == [0, 3]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_of_both_signs(seed: int) -> None:
+    """Their sum may be off by much of itself: by how much is in the bound, and no more."""
+    rng = np.random.default_rng(seed)
+    for left in (1e-2, 1e-4, 1e-6):
+        X, y = normal(rng, (5, 2), np.float32), normal(rng, (5,), np.float32)
+        s, w = normal(rng, (5,), np.float32), np.ones(2, np.float32)
+        s[-1] = -s[:-1].sum() * np.float32(1 - left)
+        ref = oracle.linear_mse(X, y, w, sample_weight=s).grad.weights
+        total = np.float32(0)
+        for each in s:
+            total = total + each
+        assert ref.check(np.float32(2) * (X.T @ (s * (X @ w - y))) / total).ok
+    s = np.float32([2, -1, 2, -1, 2])
+    ref = oracle.linear_mse(X, y, w, sample_weight=s).grad.weights
+    assert not ref.check(ref.value * (1 + 1e-4)).ok
+
+
+def test_numbers_without_a_dtype_have_no_vote(rng: Any) -> None:
+    X, w = normal(rng, (50, 4), np.float32), normal(rng, (4,), np.float32)
+    y = rng.integers(-9, 9, 50)
+    ref = oracle.linear_mse(X, y, w, 0.1, offset=1, sample_weight=[1] * 50)
+    assert ref.arithmetic.name == "float32"
+    r = X @ w + np.float32(0.1) + np.float32(1) - y.astype(np.float32)
+    assert ref.grad.weights.check(2 * X.T @ r / np.float32(50)).ok
+    assert oracle.matmul(X, np.ones((4, 1))).arithmetic.name == "float64"
+    assert oracle.matmul([[1]], [[1]]).arithmetic.name == "float64"
+
+
+def test_data_that_the_dtype_does_not_hold(rng: Any) -> None:
+    """One rounding of each operand, before all others."""
+    worst = 0.0
+    for _ in range(20):
+        a, b, c = rng.random((40, 1)), rng.random((1, 40)), rng.random((40, 1))
+        x, y, z = (v.astype(np.float32) for v in (a, b, c))
+        verdict = oracle.matmul(a, b, dtype="float32").check(x @ y)
+        worst = max(worst, verdict.bounds)
+        assert verdict.ok
+        assert oracle.mse(a, c, dtype="float32").grad.pred.check((x - z) / np.float32(20)).ok
+        assert oracle.mse(a, c, dtype="float32").check(((x - z) ** 2).mean()).ok
+        near = oracle.linear_mse(a, c[:, 0], [0.3], dtype="float32").grad.weights
+        r = x @ np.float32([0.3]) - z[:, 0]
+        assert near.check(2 * x.T @ r / np.float32(40)).ok
+    assert worst > 1 / 3
+    assert oracle.matmul(x, y, dtype="float32").bound[0, 0] < 1.1 * 2.0**-24 * (x @ y)[0, 0]
+    assert np.isinf(oracle.matmul([[1e300]], [[1e-300]], dtype="float32").bound).all()
+
+
+def test_batches_of_weights_with_sums_of_their_own() -> None:
+    X, y, w = np.ones((2, 3, 1)), np.ones((2, 3)), np.zeros(1)
+    s = np.array([[1.0, 1, 1], [1, 1, 2]])
+    ref = oracle.linear_mse(X, y, w, sample_weight=s).grad.weights
+    assert all("1/n" not in factor.cause for factor in ref.mistakes.factors if factor.value > 2)
+    none = oracle.linear_mse(np.ones((0, 3, 1)), np.ones((0, 3)), w, sample_weight=np.ones((0, 3)))
+    assert none.value.shape == (0,)
+
+
+def test_a_unit_at_0_is_the_smallest_number() -> None:
+    ref = oracle.matmul(np.float32([[0]]), np.float32([[0]]))
+    assert ref.check([[2.0**-149]]).ulps == 1
 
 
 def test_underflow_is_allowed_for(dtype: Any) -> None:

@@ -116,6 +116,27 @@ def test_a_mean_over_one_axis(rng: Any) -> None:
     assert "a mean over one axis of 4 alone" in message(2 * (p - y) / 4, ref)
 
 
+def test_a_reference_for_a_wider_dtype(rng: Any) -> None:
+    a, b = rng.random((4, 3)), rng.random((3, 4))
+    actual = a.astype(np.float32) @ b.astype(np.float32)
+    said = message(actual, oracle.matmul(a, b))
+    assert said.endswith(
+        "The result is float32, the reference is for float64; pass dtype='float32'."
+    )
+
+
+def test_zeros_and_nan_have_sentences_of_their_own(rng: Any) -> None:
+    a, b = normal(rng, (3, 4), np.float32), normal(rng, (4, 3), np.float32)
+    ref = oracle.matmul(a, b)
+    assert message(np.zeros((3, 3)), ref).endswith("Every element is zero.")
+    assert "Every element is NaN" in message(np.full((3, 3), np.nan), ref)
+    big = oracle.matmul(a * 1e6, b * 1e6)
+    assert "Every element is NaN" in message(np.full((3, 3), np.nan), big)
+    tiny = oracle.matmul(np.float32([[1e-20]]), np.float32([[1e-20]]))
+    assert "below the normal ones are flushed to zero" in message([[0.0]], tiny)
+    assert "a wrong factor" not in message([[3.7]], oracle.matmul([[1.0]], [[1.0]]))
+
+
 def test_no_cause_is_made_up(rng: Any) -> None:
     """Noise has none: the message ends with how far it is off."""
     p = problems.linear(rng, 37, 5, dtype=np.float32)

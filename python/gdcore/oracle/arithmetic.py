@@ -64,6 +64,9 @@ class Arithmetic:
     name : str
     store, sums : Format
         What results are rounded to, and what sums and products are.
+    converted : float
+        1 if operands are rounded to the dtype first, 0 if it holds them; infinite if some are
+        beyond its normal numbers.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Arithmetic:
     sums: Format
     operand_unit: float = 0.0
     sum_unit: float = 0.0
+    converted: float = 0.0
 
     def growth(self, sums: float, stores: float = 0, operands: int = 0) -> float:
         """Return how far so many roundings in a row can move a number of 1, rounded up.

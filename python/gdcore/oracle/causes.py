@@ -46,9 +46,14 @@ def find_causes(actual: Floats, reference: Reference, status: Any) -> list[Cause
     with np.errstate(all="ignore"):
         if not np.isfinite(actual).all():
             odd = ~np.isfinite(actual)
-            return _overflow(odd, reference) or _unwritten(actual, reference, odd)
+            return (
+                _overflow(actual, odd, reference)
+                or _unwritten(actual, reference, odd)
+                or _nan(actual)
+            )
         return (
-            _factors(actual, reference)
+            _flushed(actual, reference, status >= Status.WRONG)
+            or _factors(actual, reference)
             or _alternatives(actual, reference)
             or _rounding(actual, reference)
             or _place(actual, reference, status >= Status.WRONG)
@@ -112,12 +117,33 @@ def _rounding(actual: Floats, reference: Reference) -> list[Cause]:
     return [Cause(cause, _likely(cause)) for cause in found]
 
 
-def _overflow(odd: Any, reference: Reference) -> list[Cause]:
-    """Find numbers that are not finite just where float16 ends."""
-    if not np.array_equal(odd, ~np.isfinite(PRECISIONS["float16"](reference.value))):
+def _overflow(actual: Floats, odd: Any, reference: Reference) -> list[Cause]:
+    """Find infinities, of the right sign, just where float16 ends."""
+    narrow = PRECISIONS["float16"](reference.value)
+    same = np.array_equal(odd, ~np.isfinite(narrow)) and np.array_equal(actual[odd], narrow[odd])
+    if not same:
         return []
     cause = "the result is rounded through float16"
     return [Cause(cause, f"Not finite just where float16 ends, beyond 65504: {cause}.")]
+
+
+def _nan(actual: Floats) -> list[Cause]:
+    """Tell of NaN where nothing more is known."""
+    count = int(np.isnan(actual).sum())
+    if not count:
+        return []
+    told = "Every element is" if count == actual.size else f"{count} of {actual.size} elements are"
+    return [Cause("NaN", f"{told} NaN: 0/0, inf - inf, or memory that nobody wrote?")]
+
+
+def _flushed(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
+    """Find zeros where sums of a thousand numbers below the normal ones would be."""
+    store, size = reference.arithmetic.store, np.abs(reference.value[wrong])
+    small = 2.0**10 * store.tiny * 2.0 ** (store.bits - 1)
+    if not size.size or np.any(actual[wrong]) or not np.all((size > 0) & (size < small)):
+        return []
+    cause = "numbers below the normal ones are flushed to zero"
+    return [Cause(cause, _likely(cause))]
 
 
 def _place(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
@@ -167,8 +193,16 @@ def _tail(wrong: Any) -> str | None:
 
 def _any_factor(actual: Floats, reference: Reference) -> list[Cause]:
     value = reference.value
+    if np.any(value) and not np.any(actual):
+        return [Cause("all zero", "Every element is zero.")]
+    if np.count_nonzero(value) < 3:
+        return []
     factor = float(np.vdot(value, actual) / np.vdot(value, value))
-    if not np.isfinite(factor) or not _fits(actual, factor * value, reference, factor):
+    if (
+        not abs(factor) > 1e-6
+        or not np.isfinite(factor)
+        or not _fits(actual, factor * value, reference, factor)
+    ):
         return []
     cause = "a wrong factor"
     return [Cause(cause, f"{factor:.6g} times {reference.mistakes.of}: {cause}.")]

@@ -42,7 +42,7 @@ def to_numpy(name: str, value: Any) -> Array:
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     if array.dtype.name == "bfloat16":
         return array.astype(np.float32)
-    if kind in "iub" and array.size and np.abs(array.astype(np.float64)).max() > 2.0**53:
+    if kind in "iu" and array.size and max(int(array.max()), -int(array.min())) > 2**53:
         raise TypeError(f"{name} holds integers beyond 2**53, which float64 does not hold.")
     if kind not in "fiub" or bits > 64:
         raise TypeError(
@@ -65,7 +65,10 @@ def _foreign(name: str, value: Any) -> Array:
         array = _read(_on_cpu(value))
         if hasattr(value, "shape"):
             claimed = tuple(int(size) for size in value.shape)
-    except Exception as error:  # it is someone else's object that failed, in whatever way
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # it is someone else's object that failed, in whatever way
         raise TypeError(
             f"{name} ({type(value).__name__}) cannot be read as an array: "
             f"{type(error).__name__}: {error}"

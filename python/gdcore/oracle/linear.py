@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -20,7 +20,7 @@ from gdcore.oracle.losses import (
     scale_of,
     told,
 )
-from gdcore.oracle.operands import root_of_squares, take
+from gdcore.oracle.operands import finite, root_of_squares, take
 from gdcore.oracle.products import PRECISIONS
 from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
@@ -115,7 +115,7 @@ of -30, off by 90 = 2.53e+16 ulps, 2.25e+15 times the certified bound. \
             "reduction='sum'."
         )
     with np.errstate(all="ignore"):
-        return _Linear(arithmetic, problem).loss()
+        return _Linear(arithmetic, problem).of(_Linear.loss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +153,14 @@ class _Problem:
         sr = r if self.s is None else self.s * r
         gradient: Floats = np.asarray(factor)[..., None, None] * (np.swapaxes(self.X, -1, -2) @ sr)
         return gradient
+
+    def finite(self) -> _Problem:
+        """Return the problem with 0 for what is not finite."""
+        operands: dict[str, Any] = {
+            name: getattr(self, name) for name in ("X", "y", "w", "b", "o", "s")
+        }
+        parts: dict[str, Any] = {k: None if x is None else finite(x) for k, x in operands.items()}
+        return replace(self, **parts)
 
     def rows(self, which: Any) -> _Problem:
         """Return the problem of some rows, some of them perhaps twice."""
@@ -219,19 +227,26 @@ class _Linear:
         self.t = p.w.shape[-1]
         self.finite = all_finite(p.X, p.y, p.w, p.b, p.o, p.s)
         r, size = product(p.X, p.w)
+        stored = r.size  # of what is stored on the way to r, whatever is added first
         for term in (p.b, p.o):
             if term is not None:
-                r, size = add(r, exact(term)), size + np.abs(term)
+                r, size, stored = add(r, exact(term)), size + np.abs(term), stored + np.abs(term)
         r, size = add(r, negative(exact(p.y))), size + np.abs(p.y)
+        stored = stored + np.abs(p.y)
         shape = (*p.batch, self.n, self.t)
         self.r = r.map(lambda x: np.broadcast_to(x, shape))
         self.size = np.broadcast_to(up(size, 4), shape)
         lost = (self.d + 3) * arithmetic.sums.tiny + 3 * arithmetic.store.tiny
-        growth = arithmetic.growth(self.d + 3, 3 * arithmetic.final, operands=2)
+        stores = 3 * arithmetic.final + 2 * arithmetic.converted
+        growth = arithmetic.growth(self.d + 3, stores, operands=2)
         self.delta = np.where(self.size == 0, 0.0, growth * self.size) + lost
+        over = self.size + self.delta > arithmetic.sums.largest
+        over = over | (up(stored, 4) + self.delta > arithmetic.store.largest)
+        self.delta = np.where(over, np.inf, self.delta)
         self.at_most = self.r.size + self.delta  # of what is computed for |r|
         self.weighted = 0 if p.s is None else self.n + 3  # the roundings of their sum, and with r
         self.scale = self._scale()
+        self.opposed = self._opposed()
 
     def _scale(self) -> Scale:
         p = self.problem
@@ -242,16 +257,45 @@ class _Linear:
         gradient = quotient(1.0 if p.reduction == "half_mean" else 2.0, total)
         return Scale(quotient(0.5 if p.reduction == "half_mean" else 1.0, total), gradient)
 
+    def _opposed(self) -> Any:
+        """Return how much further than one of positive weights 1 / sum(s) may be off (…,1,1).
+
+        The sum is off by G sum(|s|), however little is left of it.
+        """
+        p = self.problem
+        if p.s is None or not p.reduction.endswith("mean") or np.all(p.s >= 0):
+            return 0.0
+        size = np.abs(p.s).sum((-2, -1), keepdims=True)
+        growth = self.arithmetic.growth(self.n + 3, 1 + self.arithmetic.converted)
+        off = growth * up(size / np.abs(p.s.sum((-2, -1), keepdims=True)), self.n)
+        mixed = (p.s < 0).any((-2, -1), keepdims=True) & (p.s > 0).any((-2, -1), keepdims=True)
+        return np.where(mixed, np.where(off < 1, off / (1 - off), np.inf), 0.0)
+
+    def growth(self, sums: int, stores: int, operands: int = 0) -> Any:
+        """Return how far a sum over rows, and what follows it, may be off: a number or (…,1,1)."""
+        a = self.arithmetic
+        stores_in_all = stores + a.final + 3 * a.converted
+        growth = a.growth(sums + self.weighted, stores_in_all, operands)
+        return growth + (1 + growth) * self.opposed
+
     @cached_property
     def weighted_residual(self) -> Wide:
         """The residuals times the sample weights."""
         return self.r if self.problem.s is None else times(exact(self.problem.s), self.r)
 
-    def terms(self, growth: float) -> Floats:
+    def terms(self, growth: Any) -> Floats:
         """Return how far a term of a sum over rows may be off, but for its factor in X."""
         s = 1.0 if self.problem.s is None else np.abs(self.problem.s)
         terms: Floats = s * (self.delta + growth * self.at_most) + self.arithmetic.store.tiny
         return terms
+
+    def of(self, what: Callable[[_Linear], Reference]) -> Reference:
+        """Return one of the references; no verdict where the finite terms may overflow."""
+        with np.errstate(all="ignore"):
+            reference = what(self)
+            if self.finite:
+                return reference
+            return reference.undecided_where(what(_Linear(self.arithmetic, self.problem.finite())))
 
     def loss(self) -> Reference:
         """Return the reference of the loss (…)."""
@@ -262,7 +306,7 @@ class _Linear:
         plain = self.r.map(lambda x: x.reshape(shape)[..., :, None])
         squares, _ = _dot(weighted, plain)
         squares = squares.map(lambda x: x[..., 0, 0])
-        growth = arithmetic.growth(elements + self.weighted, 5 + arithmetic.final)
+        growth = self.growth(elements, 5)
         s = 1.0 if p.s is None else np.abs(p.s)
         allowed = s * (2 * self.r.size * self.delta + self.delta**2 + growth * self.at_most**2)
         tiny = elements * (1 + np.max(s, initial=0.0)) * arithmetic.sums.tiny
@@ -278,7 +322,7 @@ class _Linear:
             2 * elements + self.d + 16,
             arithmetic,
             Mistakes(what, self._factors(factors_of_loss), self._losses),
-            size=total * np.maximum(1.0, factor),
+            size=_sum(np.maximum(s, 1.0) * self.at_most**2) * np.maximum(1.0, factor),
             stored=True,
             finite_inputs=self.finite,
             typical=partial(self._typical_loss, elements),
@@ -289,9 +333,7 @@ class _Linear:
         """Return the reference of the derivative with respect to the weights."""
         p = self.problem
         sums = _dot(np.swapaxes(p.X, -1, -2), self.weighted_residual)[0]
-        growth = self.arithmetic.growth(
-            self.n + self.weighted, 4 + self.arithmetic.final, operands=2
-        )
+        growth = self.growth(self.n, 4, operands=2)
         transposed = np.swapaxes(p.X, -1, -2)
         allowed = product(transposed, self.terms(growth)).size
         at_most = product(transposed, self._at_most()).size
@@ -306,13 +348,11 @@ class _Linear:
             self._gradients,
         )
 
-    def intercept(self) -> Reference | None:
+    def intercept(self) -> Reference:
         """Return the reference of the derivative with respect to the intercept."""
-        if self.problem.b is None:
-            return None
         ones = np.ones((1, self.n))
         sums = _dot(ones, self.weighted_residual)[0]
-        growth = self.arithmetic.growth(self.n + self.weighted, 4 + self.arithmetic.final)
+        growth = self.growth(self.n, 4)
         allowed = product(ones, self.terms(growth)).size
         at_most = product(ones, self._at_most()).size
         typical = partial(self._typical_sum, ones, sums)
@@ -326,20 +366,18 @@ class _Linear:
         """Return the reference of the derivative with respect to X, of the whole batch's shape."""
         right = np.swapaxes(self.problem.w, -1, -2)
         sums = _dot(self.weighted_residual, right)[0]
-        growth = self.arithmetic.growth(
-            self.t + self.weighted, 4 + self.arithmetic.final, operands=2
-        )
+        growth = self.growth(self.t, 4, operands=2)
         allowed = product(self.terms(growth), right).size
         at_most = product(self._at_most(), right).size
         tiny = product(np.ones((1, self.t)), np.abs(right)).size + self.t + 4
         u = self.arithmetic.sum_unit
         return self._gradient(
-            "X", sums, allowed, at_most, tiny, lambda: u * allowed / max(growth, u), tuple
+            "X", sums, allowed, at_most, tiny, lambda: u * allowed / np.maximum(growth, u), tuple
         )
 
     def _at_most(self) -> Floats:
-        s = 1.0 if self.problem.s is None else np.abs(self.problem.s)
-        at_most: Floats = s * self.at_most
+        s = 1.0 if self.problem.s is None else np.maximum(np.abs(self.problem.s), 1.0)
+        at_most: Floats = 2 * s * self.at_most  # the 2 may come first
         return at_most
 
     def _gradient(
@@ -389,7 +427,8 @@ class _Linear:
         if p.s is None:
             count = float(self.n * self.t)
         else:
-            count = float(np.reshape(p.s.sum((-2, -1)) * self.t, -1)[0])
+            counts = np.unique(p.s.sum((-2, -1)) * self.t)
+            count = float(counts[0]) if counts.size == 1 else 1.0
         found = list(factors(p.reduction, count))
         if p.reduction.endswith("mean") and p.s is None:
             if self.t > 1:
@@ -484,20 +523,17 @@ class LinearGrad:
     @cached_property
     def weights(self) -> Reference:
         """With respect to the weights (…,d) or (…,d,t)."""
-        with np.errstate(all="ignore"):
-            return self._linear.weights()
+        return self._linear.of(_Linear.weights)
 
     @cached_property
     def intercept(self) -> Reference | None:
         """With respect to the intercept (…) or (…,t), if there is one."""
-        with np.errstate(all="ignore"):
-            return self._linear.intercept()
+        return None if self._linear.problem.b is None else self._linear.of(_Linear.intercept)
 
     @cached_property
     def X(self) -> Reference:
         """With respect to X (…,n,d), without any sum over a batch that shares it."""
-        with np.errstate(all="ignore"):
-            return self._linear.X()
+        return self._linear.of(_Linear.X)
 
 
 def _other_terms(p: _Problem, of: Any) -> Iterator[Alternative]:

@@ -34,7 +34,8 @@ def mse(
     With N elements, ``c`` is 1/N, 1, 1/(2N) or 1/2. A residual is rounded once; its square, the
     sum of N, c and the products are N + 4 roundings more, so the loss is off by at most
     ``((1 + u)**(N + 5) - 1) * loss`` and the gradient ``2 c (pred - target)`` by
-    ``((1 + u)**3 - 1)`` of itself, besides what underflows.
+    ``((1 + u)**3 - 1)`` of itself, besides what underflows; by one rounding more where the dtype
+    does not hold N, or the accumulator's sum is stored.
 
     Parameters
     ----------
@@ -87,13 +88,18 @@ class _Loss:
         self.p, self.y = p, y
         self.residual = add(exact(p), negative(exact(y)))
         self.finite = all_finite(p, y)
+        lost = arithmetic.converted * arithmetic.store.unit
+        self.lost = lost * (np.abs(p) + np.abs(y)) if lost else np.zeros(p.shape)
+        self.rounded_count = int(p.size > 2**arithmetic.store.bits)
 
     def reference(self) -> Reference:
         """Return the reference of the loss, or of each square."""
         if self.reduction == "none":
             square = times(self.residual, self.residual)
             name = "squared error"
-            bound = self.arithmetic.growth(0, 3) * square.size + self.arithmetic.store.tiny
+            growth = self.arithmetic.growth(0, 3)
+            bound = growth * square.size + (1 + growth) * self._lost_square()
+            bound = bound + self.arithmetic.store.tiny
             return make(
                 name,
                 square,
@@ -108,23 +114,26 @@ class _Loss:
             )
         n = self.p.size
         squares, size = sum_of_squares(self.residual)
+        lost = float(self._lost_square().sum())
         scale = scale_of(self.reduction, n)
         loss = times(squares, scale.loss)
-        growth = self.arithmetic.growth(n, 5)
+        growth = self.arithmetic.growth(n, 5 + self.arithmetic.final + self.rounded_count)
         tiny = self.arithmetic.sums.tiny * n + self.arithmetic.store.tiny
         factor = float(scale.loss.hi)
         return make(
             "loss",
             loss,
-            growth * size * factor + tiny * (2 + factor) + self.arithmetic.store.tiny * size,
-            n + 16,
+            (growth * size + (1 + growth) * lost) * factor
+            + tiny * (2 + factor)
+            + self.arithmetic.store.tiny * size,
+            2 * n + 16,
             self.arithmetic,
             Mistakes(
                 f"the {told(self.reduction)} loss with n = {n}",
                 factors_of_loss(self.reduction, n),
                 partial(self._losses, factor),
             ),
-            size=(1 + growth) * size * max(1.0, factor),
+            size=(1 + growth) * (size + lost) * max(1.0, factor),
             stored=True,
             finite_inputs=self.finite,
             typical=lambda: (
@@ -134,6 +143,11 @@ class _Loss:
             grad=MseGrad(self),
         )
 
+    def _lost_square(self) -> Floats:
+        """Return how far the squares are off where the operands are rounded first."""
+        lost: Floats = 2 * self.residual.size * self.lost + self.lost**2
+        return lost
+
     def gradient(self, sign: int) -> Reference:
         """Return the reference of the derivative with respect to pred (1) or target (-1)."""
         n = self.p.size
@@ -142,11 +156,13 @@ class _Loss:
             residual = self.residual if sign > 0 else negative(self.residual)
             gradient = times(residual, scale.gradient)
             tiny = self.arithmetic.store.tiny
-            size = residual.size
+            size = residual.size + self.lost
+            growth = self.arithmetic.growth(0, 3 + self.rounded_count)
+            lost = scale.gradient.size * self.lost
             return make(
                 f"gradient of {'pred' if sign > 0 else 'target'}",
                 gradient,
-                self.arithmetic.growth(0, 3) * gradient.size + tiny * (4 + size),
+                growth * gradient.size + (1 + growth) * lost + tiny * (4 + size),
                 8,
                 self.arithmetic,
                 Mistakes(

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from gdcore.oracle.arithmetic import FORMATS
 from gdcore.oracle.causes import Cause, find_causes
-from gdcore.oracle.intake import to_numpy
+from gdcore.oracle.intake import dtype_name, to_numpy
 from gdcore.oracle.reference import SUSPICION, Reference
 from gdcore.oracle.verdict import Status, Verdict
 
@@ -66,11 +67,21 @@ def assert_matches(actual: Any, reference: Reference, *, factor: float = SUSPICI
             raise
         raise AssertionError(str(error)) from None
     if not verdict.ok:
-        verdict = explained(verdict, causes_of(actual, reference, verdict))
-        raise AssertionError(str(verdict))
+        told = explained(verdict, causes_of(actual, reference, verdict))
+        if narrow := _narrower(actual, reference):
+            told = replace(told, cause=f"{told.cause} {narrow}" if told.cause else narrow)
+        raise AssertionError(str(told))
     if verdict.worst_status is Status.SUSPECT:
         warnings.warn(str(verdict), OracleWarning, stacklevel=2)
     return verdict
+
+
+def _narrower(actual: Any, reference: Reference) -> str | None:
+    """Return what is wrong with the question if a result has fewer bits than are asked for."""
+    name, asked = dtype_name(actual), reference.arithmetic.name
+    if name not in FORMATS or FORMATS[name].bits >= reference.arithmetic.store.bits:
+        return None
+    return f"The result is {name}, the reference is for {asked}; pass dtype={name!r}."
 
 
 def causes_of(actual: Any, reference: Reference, verdict: Verdict) -> list[Cause]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.arithmetic import Arithmetic, rounded
-from gdcore.oracle.operands import root_of_squares, take
+from gdcore.oracle.operands import finite, root_of_squares, take
 from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
 from gdcore.oracle.wide import Wide, product
@@ -100,23 +101,28 @@ class MatmulGrad:
     def a(self) -> Reference:
         """Of the first operand: ``grad_out @ b.T``."""
         left, right = self._grad_out, np.swapaxes(self._columns, -1, -2)
-        operands = _summed_over(left, right, self._rows.shape[:-2])
-        what = "the gradient grad_out @ b.T"
-        return _reference("gradient of a", what, self._arithmetic, *operands, self._a.shape)
+        left, right, summed = _summed_over(left, right, self._rows.shape[:-2])
+        what, shape = "the gradient grad_out @ b.T", self._a.shape
+        return _reference(
+            "gradient of a", what, self._arithmetic, left, right, shape, summed=summed
+        )
 
     @cached_property
     def b(self) -> Reference:
         """Of the second operand: ``a.T @ grad_out``."""
         left, right = np.swapaxes(self._rows, -1, -2), self._grad_out
-        operands = _summed_over(left, right, self._columns.shape[:-2])
-        what = "the gradient a.T @ grad_out"
-        return _reference("gradient of b", what, self._arithmetic, *operands, self._b.shape)
+        left, right, summed = _summed_over(left, right, self._columns.shape[:-2])
+        what, shape = "the gradient a.T @ grad_out", self._b.shape
+        return _reference(
+            "gradient of b", what, self._arithmetic, left, right, shape, summed=summed
+        )
 
 
-def _summed_over(a: Array, b: Array, batch: tuple[int, ...]) -> tuple[Array, Array]:
+def _summed_over(a: Array, b: Array, batch: tuple[int, ...]) -> tuple[Array, Array, int]:
     """Return operands whose product is that of a (…,m,k) and b (…,k,n), summed down to a batch.
 
-    The dimensions of the batch that are summed over lie beside k, so that all is one sum.
+    The dimensions of the batch that are summed over lie beside k, so that all is one sum; of so
+    many products as the last number says.
     """
     full = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     missing = len(full) - len(batch)
@@ -124,7 +130,7 @@ def _summed_over(a: Array, b: Array, batch: tuple[int, ...]) -> tuple[Array, Arr
         axis for axis in range(len(full)) if axis < missing or batch[axis - missing] != full[axis]
     ]
     if not over:
-        return a, b
+        return a, b, 1
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     a, b = np.broadcast_to(a, (*full, m, k)), np.broadcast_to(b, (*full, k, n))
     kept = [axis for axis in range(len(full)) if axis not in over]
@@ -132,7 +138,7 @@ def _summed_over(a: Array, b: Array, batch: tuple[int, ...]) -> tuple[Array, Arr
     rest = tuple(full[axis] for axis in kept)
     a = a.transpose(*kept, at, *over, at + 1).reshape(*rest, m, -1)
     b = b.transpose(*kept, *over, at, at + 1).reshape(*rest, -1, n)
-    return a, b
+    return a, b, math.prod(full[axis] for axis in over)
 
 
 def _result_shape(a: Array, b: Array) -> tuple[int, ...]:
@@ -156,27 +162,33 @@ def _reference(
     b: Array,
     shape: tuple[int, ...],
     grad: Any = None,
+    summed: int = 1,
 ) -> Reference:
-    """Return the reference of a (…,m,k) @ b (…,k,n), as `shape`."""
+    """Return the reference of a (…,m,k) @ b (…,k,n), as `shape`.
+
+    It is the sum of `summed` products, each of which may be stored before it is added, and each
+    sum of them, too.
+    """
     with np.errstate(all="ignore"):
         value, size = product(a, b)
         k = a.shape[-1]
-        growth = arithmetic.growth(k, arithmetic.final, operands=2)
-        lost = k * arithmetic.sums.tiny + arithmetic.final * arithmetic.store.tiny
+        stores = arithmetic.final * summed
+        growth = arithmetic.growth(k, stores + 2 * arithmetic.converted, operands=2)
+        lost = k * arithmetic.sums.tiny + stores * arithmetic.store.tiny
         bound = growth * size + lost
         if growth == np.inf:
             bound = np.where(size == 0, lost, bound)
 
     def typical() -> Any:
         """Errors of a sum that wanders, and of one that grows steadily to its end."""
-        spread = k * root_of_squares(a, b).reshape(shape) ** 2
+        squares = root_of_squares(a, b).reshape(shape) ** 2
+        spread = k * squares
         drift = k * value.hi.reshape(shape) ** 2 / 3
         u = max(arithmetic.sum_unit, arithmetic.operand_unit / max(k, 1) ** 0.5)
-        return np.hypot(
-            u * np.sqrt(spread + drift), arithmetic.store.unit * value.hi.reshape(shape)
-        )
+        stored = value.hi.reshape(shape) ** 2 + (summed * squares if summed > 1 else 0)
+        return np.hypot(u * np.sqrt(spread + drift), arithmetic.store.unit * np.sqrt(stored))
 
-    return make(
+    reference = make(
         name,
         Wide(*(np.broadcast_to(part, value.hi.shape).reshape(shape) for part in value)),
         bound.reshape(shape),
@@ -184,11 +196,15 @@ def _reference(
         arithmetic,
         Mistakes(what, _factors(k), partial(_alternatives, a, b, shape)),
         size=((1 + growth) * size if k else size).reshape(shape),
-        stored=False,
+        stored=summed > 1,
         finite_inputs=all_finite(a, b),
         typical=typical,
         grad=grad,
     )
+    if reference.finite_inputs:
+        return reference
+    rest = _reference(name, what, arithmetic, finite(a), finite(b), shape, None, summed)
+    return reference.undecided_where(rest)
 
 
 def _factors(k: int) -> tuple[Factor, ...]:

@@ -91,7 +91,20 @@ class Reference:
         """Return the unit in the last place of values, in the dtype under test."""
         store = self.arithmetic.store
         _, exponent = np.frexp(value)
-        return np.ldexp(1.0, np.maximum(exponent - store.bits, store.least))
+        ulp = np.ldexp(1.0, np.maximum(exponent - store.bits, store.least))
+        return np.where(np.equal(value, 0), store.tiny, ulp)
+
+    def undecided_where(self, rest: Reference) -> Reference:
+        """Return the reference without a verdict where another may overflow.
+
+        That of the finite operands alone: their sum, overflown, makes NaN of an infinity.
+        """
+        open_ = np.isinf(rest.bound)
+        return replace(
+            self,
+            bound=np.where(open_, np.inf, self.bound),
+            slack=np.where(open_, np.inf, self.slack),
+        )
 
     def exactly(self) -> Reference:
         """Return the reference for data whose every partial sum is exact: a bound of 0."""
