@@ -151,6 +151,55 @@ def test_kinks_are_not_decided() -> None:
         assert_gradcheck(f, np.sign, x)
 
 
+KINKS: dict[str, tuple[Callable[..., Any], float, float, float]] = {
+    "relu": (lambda x: np.maximum(x, 0), 0.0, 0.0, 1.0),
+    "leaky relu": (lambda x: np.where(x > 0, x, 0.01 * x), 0.0, 0.01, 1.0),
+    "relu6": (lambda x: np.clip(x, 0, 6), 6.0, 0.0, 1.0),
+    "beside others": (lambda x: np.abs(x - 1) + 7 * x * x, 1.0, 13.0, 15.0),
+    "small": (lambda x: np.abs(x) + 1000 * x, 0.0, 999.0, 1001.0),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", KINKS)
+def test_no_slope_at_a_kink_is_decided(name: str, dtype: Any) -> None:
+    """Neither that of a side nor their mean is right or wrong; one beyond both is wrong."""
+    f, x, left, right = KINKS[name]
+    for seed in range(5):
+        for slope in (left, right, (left + right) / 2):
+            found = gradcheck(f, dtype(slope), dtype(x), seed=seed, rtol=1e-6)
+            assert found.verdict is UNDECIDED, found
+            assert "f has a kink" in found.message
+        beyond = dtype(right + (right - left))
+        assert gradcheck(f, beyond, dtype(x), seed=seed, rtol=1e-6).verdict is WRONG
+
+
+def test_ties() -> None:
+    x = np.array([1.0, 1.0, 0.0])
+    found = gradcheck(np.max, lambda x: 1.0 * (np.arange(3) == np.argmax(x)), x)
+    assert [str(v) for v in found.verdicts] == ["UNDECIDED", "UNDECIDED", "RIGHT"]
+
+
+def test_a_kink_close_by_is_none() -> None:
+    """Large steps see it, small ones do not."""
+    for near in (0.3000001, 0.2999999):
+        x = np.array([0.3, 1.7])
+        assert_gradcheck(lambda x, c=near: np.maximum(x - c, 0).sum(), 1.0 * (x > near), x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("x", [[0.0, 1.0, -1.0], [0.0, 0.0]])
+def test_where_the_gradient_is_even(x: Any, dtype: Any) -> None:
+    """Its change from one side of x to the other is 0, yet not its size around x."""
+    point = np.array(x, dtype)
+    assert_gradcheck(lambda x: (x**3).sum(), lambda x: 3 * x**2, point)
+    assert_gradcheck(
+        lambda x: (np.tanh(x) ** 3).sum(), lambda x: 3 * np.tanh(x) ** 2 / np.cosh(x) ** 2, point
+    )
+    wrong = gradcheck(lambda x: (x**3).sum(), lambda x: 3 * x**2 + 1e-3 * (x == 0), point)
+    assert wrong.verdict is WRONG
+
+
 def test_a_coarse_estimate_is_not_decided() -> None:
     """f in float32 cannot vouch for a gradient in float64; atol says what does not matter."""
 
@@ -338,6 +387,10 @@ def test_torch_calling_convention(torch: Any) -> None:
     with pytest.raises(NotImplementedError, match="check_forward_ad"):
         compat.gradcheck(torch.sin, x, check_forward_ad=True)
     refused(lambda: compat.gradcheck(torch.sin, x.detach()), "requires_grad")
+    zeros = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    assert compat.gradcheck(lambda x: x**3, zeros)
+    with pytest.raises(error, match="kink"):
+        compat.gradcheck(torch.relu, zeros)
 
 
 def test_scipy_calling_convention() -> None:

@@ -212,15 +212,18 @@ class _Kink:
         both = np.stack([fall, rise])
         gap = np.abs(rise - fall)
         apart = gap > 8 * lost
+        gone = gap + 8 * lost < np.abs(self.sides[1] - self.sides[0]) / 2  # it was beside x
         stays = np.all(np.abs(both - self.last) <= 0.1 * gap, axis=0)
         self.seen = np.where(apart, np.where(stays, self.seen + 1, 0), self.seen)
+        self.seen = np.where(gone, 0, self.seen)
         sides = np.where(self.seen >= 2, both, np.nan)
-        self.sides = np.where(apart, sides, self.sides)
+        self.sides = np.where(apart | gone, sides, self.sides)
         self.last = both
 
     def instead_of(self, best: _Best) -> tuple[Vector, Vector]:
-        """Return value and error; between both slopes where there is no better estimate."""
+        """Return value and error; where the slopes differ, they reach beyond both."""
         left, right = self.sides
-        use = np.isinf(best.error) & np.isfinite(left)
+        use = np.isfinite(left)
         value = np.where(use, (left + right) / 2, best.value)
-        return value, np.where(use, 0.6 * np.abs(right - left), best.error)
+        known = np.where(np.isfinite(best.error), best.error, 0)
+        return value, np.where(use, np.fmax(known, 0.6 * np.abs(right - left)), best.error)

@@ -276,11 +276,11 @@ class _Gradient:
         changes = [np.zeros_like(self.value)]
         for _ in range(3):
             away = step * point.reach * rng.choice([-1.0, 1.0], point.flat.size)
-            ends = [function.probe(point.flat + s * away, False, self._read) for s in (1, -1)]
-            if ends[0] is not None and ends[1] is not None:
-                changes.append(np.abs(ends[0] - ends[1]) / (2 * step))
-        found = np.max(changes, axis=0)
-        return np.where(np.isfinite(found), found, 0)
+            for there in (point.flat + away, point.flat - away):
+                found = function.probe(there, False, self._read)
+                if found is not None:
+                    changes.append(np.abs(found - self.value) / step)
+        return np.asarray(np.max(np.where(np.isfinite(changes), changes, 0), axis=0))
 
     def along(self, direction: Direction) -> tuple[Vector, Vector]:
         """Return its derivatives along a direction and their tolerances, each (m,)."""

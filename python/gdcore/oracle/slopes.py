@@ -110,6 +110,7 @@ class Slopes:
         confirmed = (np.abs(middle - slope.value) <= slope.error) & (
             slope.error <= CONFIRMED * np.abs(middle)
         )
+        confirmed &= np.isnan(slope.sides[0])  # |z| drops the imaginary part, for one
         better = confirmed & (error < slope.error)
         if not better.any():
             return slope
