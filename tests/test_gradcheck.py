@@ -122,6 +122,24 @@ def test_badly_scaled() -> None:
     assert not gradcheck(lambda x: np.log(x).sum(), lambda x: [1, 1, 1.0001] / x, x)
 
 
+@pytest.mark.parametrize("size", [1e-160, 1e150, 1e300, 1.7e308])
+@pytest.mark.parametrize("count", [2, 300])
+@pytest.mark.filterwarnings("error")
+def test_huge_and_tiny(size: float, count: int) -> None:
+    """Sizes whose squares are no numbers; beyond 256 elements along directions."""
+    x = np.full(count, size)
+    power = 1 if size > 1e154 else 2  # that of 1e154 is infinite
+
+    def f(x: Array) -> Any:
+        return (x / count) @ (x / size) ** (power - 1)
+
+    def grad(x: Array) -> Array:
+        return np.full(count, power / count) * (x / size) ** (power - 1)
+
+    assert_gradcheck(f, grad, x)
+    assert gradcheck(f, lambda x: 1.01 * grad(x), x).verdict is WRONG
+
+
 def test_steps_that_jump_over() -> None:
     """From steps as large as the other elements, a narrow peak looks flat, except at x itself."""
     x = np.array([7e-4, 1.0, 2.0])
@@ -196,7 +214,7 @@ def test_where_the_gradient_is_even(x: Any, dtype: Any) -> None:
     assert_gradcheck(
         lambda x: (np.tanh(x) ** 3).sum(), lambda x: 3 * np.tanh(x) ** 2 / np.cosh(x) ** 2, point
     )
-    wrong = gradcheck(lambda x: (x**3).sum(), lambda x: 3 * x**2 + 1e-3 * (x == 0), point)
+    wrong = gradcheck(lambda x: (x**3).sum(), lambda x: 3 * x**2 + (x == 0) * dtype(1e-3), point)
     assert wrong.verdict is WRONG
 
 

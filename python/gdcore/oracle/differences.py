@@ -104,12 +104,13 @@ def measured_noise(lines: Sequence[Line], spacing: float, middle: Vector, unit: 
 
 def _deviation(values: Vector) -> Vector:
     """Return the standard deviation of the errors in seven equidistant values (7, m)."""
-    differences, estimates = np.diff(values, 3, axis=0), []
+    largest = np.fmax(np.max(np.abs(values), axis=0), np.finfo(float).tiny)  # has no square, maybe
+    differences, estimates = np.diff(values / largest, 3, axis=0), []
     for order in (4, 5, 6):
         differences = np.diff(differences, axis=0)
         scale = math.factorial(order) ** 2 / math.factorial(2 * order)
         estimates.append(np.sqrt(scale * np.mean(differences**2, axis=0)))
-    return np.asarray(np.max(estimates, axis=0))
+    return np.asarray(largest * np.max(estimates, axis=0))
 
 
 def slope_along(
@@ -126,11 +127,11 @@ def slope_along(
     for level in range(LEVELS):
         h = first * RATIO**-level
         (left, minus), (right, plus) = line(-h), line(h)
-        if not abs((right - left) / (2 * h) - 1) <= ROUNDED:  # x has no such neighbours
-            break
         if minus is None or plus is None:
             tableau.clear()
             continue
+        if not abs((right - left) / (2 * h) - 1) <= ROUNDED:  # x has no such neighbours
+            break
         with np.errstate(all="ignore"):
             fall, rise = (minus - middle) / left, (plus - middle) / right
             bend = 2 * (rise - fall) / (right - left)

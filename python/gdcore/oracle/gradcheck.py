@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gdcore.oracle.differences import Slope, Vector
 from gdcore.oracle.functions import Array, BadValue, Function, read_gradient
-from gdcore.oracle.points import Direction, point_of
+from gdcore.oracle.points import Direction, norm, point_of
 from gdcore.oracle.slopes import Method, Slopes
 
 FULL = 256  # elements of x up to which every one is checked by default
@@ -287,14 +287,14 @@ class _Gradient:
         v, at = direction.vector, direction.element
         if at is not None:
             return self.value[:, at], self.allowed[:, at]
-        return self.value @ v, np.asarray(np.sqrt(((self.allowed * v) ** 2).sum(axis=1)))
+        return self.value @ v, norm(self.allowed * v)
 
 
 def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: float) -> _Row:
     """Compare gradient and differences along a direction."""
     actual, terms = gradient.along(direction)
     rate = float(gradient.terms_rate[direction.vector != 0].max())
-    floor = atol * direction.length
+    floor = atol * direction.length if atol else 0.0  # a length may be infinite
 
     def tolerance(bend: Vector) -> Vector:
         """Return the tolerance, given how f bends: a gradient given as an array tells no change."""
