@@ -286,6 +286,11 @@ def test_a_gradient_as_array_and_with_the_value() -> None:
     refused(lambda: gradcheck(lambda x: (x**2).sum(), None, x), "value, gradient")
 
 
+def test_a_factor_near_one() -> None:
+    found = gradcheck(lambda x: (x**2).sum(), lambda x: 2 * x * (1 + 1e-6), np.ones(2))
+    assert "1.000001 times the derivative" in found.message
+
+
 def test_nan_gradient() -> None:
     found = gradcheck(np.sum, lambda x: np.array([1.0, np.nan]), np.ones(2))
     assert found.verdict is WRONG
@@ -405,6 +410,11 @@ def test_torch_calling_convention(torch: Any) -> None:
     with pytest.raises(NotImplementedError, match="check_forward_ad"):
         compat.gradcheck(torch.sin, x, check_forward_ad=True)
     refused(lambda: compat.gradcheck(torch.sin, x.detach()), "requires_grad")
+    z = torch.ones(2, dtype=torch.complex128, requires_grad=True)
+    with pytest.raises(NotImplementedError, match=r"inputs\[0\] is torch.complex128"):
+        compat.gradcheck(lambda z: (z * z.conj()).real, z)
+    with pytest.raises(RuntimeError, match=r"func returned torch\.complex64"):
+        compat.gradcheck(lambda x: torch.complex(x, x), x)
     zeros = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     assert compat.gradcheck(lambda x: x**3, zeros)
     with pytest.raises(error, match="kink"):

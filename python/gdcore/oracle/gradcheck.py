@@ -388,7 +388,8 @@ def _cause(rows: list[_Row], verdicts: npt.NDArray[Any]) -> str:
         return ""
     if abs(factor) <= 1e-9:
         return " The gradient is 0 wherever it is wrong."
-    return f" The gradient is {factor:.4g} times the derivative wherever it is wrong."
+    digits = 4 if abs(factor - 1) > 1e-3 else 3 - math.floor(math.log10(abs(factor - 1) + 1e-16))
+    return f" The gradient is {factor:.{digits}g} times the derivative wherever it is wrong."
 
 
 def _doubt(row: _Row, m: int, compared: str) -> str:
