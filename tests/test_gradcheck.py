@@ -122,6 +122,24 @@ def test_badly_scaled() -> None:
     assert not gradcheck(lambda x: np.log(x).sum(), lambda x: [1, 1, 1.0001] / x, x)
 
 
+@pytest.mark.parametrize("size", [1e-160, 1e150, 1e300, 1.7e308])
+@pytest.mark.parametrize("count", [2, 300])
+@pytest.mark.filterwarnings("error")
+def test_huge_and_tiny(size: float, count: int) -> None:
+    """Sizes whose squares are no numbers; beyond 256 elements along directions."""
+    x = np.full(count, size)
+    power = 1 if size > 1e154 else 2  # that of 1e154 is infinite
+
+    def f(x: Array) -> Any:
+        return (x / count) @ (x / size) ** (power - 1)
+
+    def grad(x: Array) -> Array:
+        return np.full(count, power / count) * (x / size) ** (power - 1)
+
+    assert_gradcheck(f, grad, x)
+    assert gradcheck(f, lambda x: 1.01 * grad(x), x).verdict is WRONG
+
+
 def test_steps_that_jump_over() -> None:
     """From steps as large as the other elements, a narrow peak looks flat, except at x itself."""
     x = np.array([7e-4, 1.0, 2.0])
@@ -149,6 +167,55 @@ def test_kinks_are_not_decided() -> None:
     assert gradcheck(f, lambda x: np.sign(x) + 5 * (x == 0), x).verdict is WRONG
     with pytest.raises(AssertionError, match="UNDECIDED"):
         assert_gradcheck(f, np.sign, x)
+
+
+KINKS: dict[str, tuple[Callable[..., Any], float, float, float]] = {
+    "relu": (lambda x: np.maximum(x, 0), 0.0, 0.0, 1.0),
+    "leaky relu": (lambda x: np.where(x > 0, x, 0.01 * x), 0.0, 0.01, 1.0),
+    "relu6": (lambda x: np.clip(x, 0, 6), 6.0, 0.0, 1.0),
+    "beside others": (lambda x: np.abs(x - 1) + 7 * x * x, 1.0, 13.0, 15.0),
+    "small": (lambda x: np.abs(x) + 1000 * x, 0.0, 999.0, 1001.0),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", KINKS)
+def test_no_slope_at_a_kink_is_decided(name: str, dtype: Any) -> None:
+    """Neither that of a side nor their mean is right or wrong; one beyond both is wrong."""
+    f, x, left, right = KINKS[name]
+    for seed in range(5):
+        for slope in (left, right, (left + right) / 2):
+            found = gradcheck(f, dtype(slope), dtype(x), seed=seed, rtol=1e-6)
+            assert found.verdict is UNDECIDED, found
+            assert "f has a kink" in found.message
+        beyond = dtype(right + (right - left))
+        assert gradcheck(f, beyond, dtype(x), seed=seed, rtol=1e-6).verdict is WRONG
+
+
+def test_ties() -> None:
+    x = np.array([1.0, 1.0, 0.0])
+    found = gradcheck(np.max, lambda x: 1.0 * (np.arange(3) == np.argmax(x)), x)
+    assert [str(v) for v in found.verdicts] == ["UNDECIDED", "UNDECIDED", "RIGHT"]
+
+
+def test_a_kink_close_by_is_none() -> None:
+    """Large steps see it, small ones do not."""
+    for near in (0.3000001, 0.2999999):
+        x = np.array([0.3, 1.7])
+        assert_gradcheck(lambda x, c=near: np.maximum(x - c, 0).sum(), 1.0 * (x > near), x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("x", [[0.0, 1.0, -1.0], [0.0, 0.0]])
+def test_where_the_gradient_is_even(x: Any, dtype: Any) -> None:
+    """Its change from one side of x to the other is 0, yet not its size around x."""
+    point = np.array(x, dtype)
+    assert_gradcheck(lambda x: (x**3).sum(), lambda x: 3 * x**2, point)
+    assert_gradcheck(
+        lambda x: (np.tanh(x) ** 3).sum(), lambda x: 3 * np.tanh(x) ** 2 / np.cosh(x) ** 2, point
+    )
+    wrong = gradcheck(lambda x: (x**3).sum(), lambda x: 3 * x**2 + (x == 0) * dtype(1e-3), point)
+    assert wrong.verdict is WRONG
 
 
 def test_a_coarse_estimate_is_not_decided() -> None:
@@ -217,6 +284,11 @@ def test_a_gradient_as_array_and_with_the_value() -> None:
     assert not gradcheck(lambda x: (x**2).sum(), 2.001 * x, x)
     assert gradcheck(lambda x: ((x**2).sum(), 2 * x), None, x)
     refused(lambda: gradcheck(lambda x: (x**2).sum(), None, x), "value, gradient")
+
+
+def test_a_factor_near_one() -> None:
+    found = gradcheck(lambda x: (x**2).sum(), lambda x: 2 * x * (1 + 1e-6), np.ones(2))
+    assert "1.000001 times the derivative" in found.message
 
 
 def test_nan_gradient() -> None:
@@ -338,6 +410,15 @@ def test_torch_calling_convention(torch: Any) -> None:
     with pytest.raises(NotImplementedError, match="check_forward_ad"):
         compat.gradcheck(torch.sin, x, check_forward_ad=True)
     refused(lambda: compat.gradcheck(torch.sin, x.detach()), "requires_grad")
+    z = torch.ones(2, dtype=torch.complex128, requires_grad=True)
+    with pytest.raises(NotImplementedError, match=r"inputs\[0\] is torch.complex128"):
+        compat.gradcheck(lambda z: (z * z.conj()).real, z)
+    with pytest.raises(RuntimeError, match=r"func returned torch\.complex64"):
+        compat.gradcheck(lambda x: torch.complex(x, x), x)
+    zeros = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    assert compat.gradcheck(lambda x: x**3, zeros)
+    with pytest.raises(error, match="kink"):
+        compat.gradcheck(torch.relu, zeros)
 
 
 def test_scipy_calling_convention() -> None:

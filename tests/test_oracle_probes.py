@@ -342,8 +342,12 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         "def right(X, y, w): return 2 * X.T @ (X @ w - y) / X.dtype.type(len(y))\n"
         "def wrong(X, y, w): return right(X, y, w) / 2\n"
         "class Names: product = staticmethod(np.matmul)\n"
+        "def leave(X, y, w): raise SystemExit(0)\n"
         "number = 3\n"
     )
+    (tmp_path / "checked_syntax.py").write_text("x =\n")
+    (tmp_path / "checked_raises.py").write_text("raise RuntimeError('on top')\n")
+    (tmp_path / "checked_exits.py").write_text("raise SystemExit(0)\n")
     monkeypatch.chdir(tmp_path)
     yield lambda *args: CliRunner().invoke(cli.build_app(), ["check", *map(str, args)])
     sys.modules.pop("checked_kernels", None)
@@ -363,12 +367,35 @@ def test_the_command(command: Any) -> None:
 
 @pytest.mark.parametrize("name", [
     "checked_kernels", "nowhere:f", "checked_kernels:nothing", "checked_kernels:number",
+    "checked_syntax:f", "checked_raises:f", "checked_exits:f",
 ])  # fmt: skip
 def test_the_command_and_names_of_nothing(command: Any, name: str) -> None:
     done = command(name)
     assert done.exit_code == 2
     assert done.stderr.startswith("Error: ")
     assert command("checked_kernels:right", "--dtype", "int8").exit_code == 2
+
+
+def test_the_command_and_functions_that_exit(command: Any) -> None:
+    """Leaving with 0 would say that nothing is wrong."""
+    done = command("checked_kernels:leave")
+    assert done.exit_code == 1
+    assert "checked_kernels:leave called exit(0)" in done.stdout
+    for convert in ("sys:exit", "math:sqrt"):
+        done = command("checked_kernels:right", "--to", convert)
+        assert done.exit_code == 2
+        assert f"--to {convert} raised" in " ".join(done.stderr.split())
+
+
+def test_the_command_and_shapes(command: Any) -> None:
+    done = command("checked_kernels:right", "--shapes", "33x7,5x1")
+    assert done.exit_code == 0, done.output
+    assert "(33, 7)" in done.stdout
+    assert "(5, 1)" in done.stdout
+    assert "SUSPECT" in command("checked_kernels:right", "--factor", 1e-9).stdout
+    for words in ("33by7", "33", "0x7", ""):
+        assert command("checked_kernels:right", "--shapes", words).exit_code == 2
+    assert command("checked_kernels:right", "--factor", -1).exit_code == 2
 
 
 def test_the_oracle_needs_numpy_alone() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+import pytest_gdcore
 from gdcore import oracle
-from gdcore.oracle import strategies
+from gdcore.oracle import arithmetic, strategies
 
 pytest_plugins = "pytester"
 
@@ -83,8 +84,8 @@ def test_marker(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize("written", [False, True], ids=["options", "file"])
 def test_settings(pytester: pytest.Pytester, written: bool) -> None:
-    """The suspicion factor, the seed and the dtype, from the command line or a file."""
-    options = ["--gradient-dtype=float64", "--gradient-seed=7", "--gradient-suspicion=1e-9"]
+    """The factor, the seed and the dtype, from the command line or a file."""
+    options = ["--gradient-dtype=float64", "--gradient-seed=7", "--gradient-factor=1e-9"]
     if written:
         lines = "\n".join(o.removeprefix("--").replace("-", "_", 1) for o in options)
         pytester.makeini(f"[pytest]\n{lines}\n")
@@ -99,10 +100,63 @@ def test_settings(pytester: pytest.Pytester, written: bool) -> None:
     found.stdout.fnmatch_lines("gradient oracle: 1 functions, * probes: * SUSPECT")
 
 
-def test_a_bad_setting(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\ngradient_seed = many\n")
-    found = run(pytester, "\n    def test_it(gradient_oracle): pass\n")
-    found.stdout.fnmatch_lines("*gradient_seed is 'many', which is no int.*")
+@pytest.mark.parametrize(("name", "value", "wanted"), [
+    ("seed", "many", "a whole number, 0 or larger"),
+    ("seed", "-1", "a whole number, 0 or larger"),
+    ("factor", "-1", "a number, 0 or larger"),
+    ("factor", "nan", "a number, 0 or larger"),
+    ("dtype", "int9", "one of float32, float64, float16, bfloat16, tf32"),
+])  # fmt: skip
+def test_bad_settings(pytester: pytest.Pytester, name: str, value: str, wanted: str) -> None:
+    """The run does not begin."""
+    source = "\n    def test_it(): pass\n"
+    found = run(pytester, source, f"--gradient-{name}={value}")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    found.stderr.fnmatch_lines(f"ERROR: --gradient-{name} is '{value}'; it must be {wanted}.")
+    pytester.makeini(f"[pytest]\ngradient_{name} = {value}\n")
+    found = run(pytester, source)
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    found.stderr.fnmatch_lines(f"ERROR: gradient_{name} is '{value}'; it must be {wanted}.")
+
+
+def test_the_dtypes_are_those_of_the_oracle() -> None:
+    assert set(pytest_gdcore._DTYPES) == set(arithmetic.FORMATS)
+
+
+def test_a_marker_without_the_fixture(pytester: pytest.Pytester) -> None:
+    """It would check nothing; that of a module is a default for those tests that check."""
+    found = run(pytester, """
+    pytestmark = pytest.mark.gradient_oracle(shapes=[(4, 2)])
+
+    @pytest.mark.gradient_oracle(kind="linear_mse")
+    def test_nothing(): pass
+
+    def test_other(): pass
+
+    @pytest.fixture
+    def checked(gradient_oracle):
+        return gradient_oracle(right)
+
+    @pytest.mark.gradient_oracle(kind="linear_mse")
+    def test_by_fixture(checked): pass
+    """)  # fmt: skip
+    found.assert_outcomes(passed=2, errors=1)
+    found.stdout.fnmatch_lines("*the marker gradient_oracle checks nothing by itself*")
+
+
+def test_misuse_is_counted(pytester: pytest.Pytester) -> None:
+    found = run(pytester, """
+    def test_kind(gradient_oracle):
+        gradient_oracle(right, kind="nope")
+
+    def test_random(gradient_oracle):
+        gradient_oracle.gradcheck(lambda x: np.random.rand(), np.zeros_like, np.ones(2))
+
+    def test_reference(gradient_oracle):
+        gradient_oracle.matches(np.ones(2), np.ones(2))
+    """)  # fmt: skip
+    found.assert_outcomes(failed=3)
+    found.stdout.fnmatch_lines("gradient oracle: 1 functions, 1 results, 1 gradients: 3 failed")
 
 
 def test_results_and_gradients(pytester: pytest.Pytester) -> None:

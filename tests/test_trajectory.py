@@ -168,6 +168,15 @@ def test_no_steps(rng: Any) -> None:
     assert found.rounding("float32").tolist() == [0.0]
 
 
+@pytest.mark.parametrize("targets", [(), (2,)])
+def test_no_features(rng: Any, targets: tuple[int, ...]) -> None:
+    """The intercept alone descends to the mean."""
+    y = rng.standard_normal((6, *targets))
+    run = trajectory(np.zeros((6, 0)), y, gd.SGD(lr=0.5 * max(1, *targets, 1)), 2)
+    assert run.weights.shape == (3, 0, *targets)
+    assert np.all(np.abs(run.intercept[1:] - y.mean(axis=0)) <= run.bound[1] + 1e-15)
+
+
 def test_the_comparison_can_fail(rng: Any) -> None:
     """A thousandth of a millionth more lr, or one row less, is not within the bounds."""
     problem = problems.linear(rng, 40, 4, parts="b")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +16,37 @@ import pytest
 
 _KEY = "gradient_oracle"  # of the counts among a test's properties
 _DONE = ("functions", "probes", "results", "gradients")
-_FOUND = ("SUSPECT", "UNDECIDED", "WRONG")
+_FOUND = ("SUSPECT", "UNDECIDED", "WRONG", "failed")
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "tf32")
+
+
+def _number(text: str) -> float:
+    """Read a factor; ValueError names what it may be."""
+    with suppress(ValueError):
+        if (value := float(text)) >= 0:
+            return value
+    raise ValueError("a number, 0 or larger")
+
+
+def _whole(text: str) -> int:
+    """Read a seed."""
+    with suppress(ValueError):
+        if (value := int(text)) >= 0:
+            return value
+    raise ValueError("a whole number, 0 or larger")
+
+
+def _dtype(text: str) -> str:
+    """Read a dtype."""
+    if text not in _DTYPES:
+        raise ValueError(f"one of {', '.join(_DTYPES)}")
+    return text
+
+
 _OPTIONS = {
-    "suspicion": (float, "errors above so many times what is typical are SUSPECT (16)"),
-    "seed": (int, "seed of probes and directions (0)"),
-    "dtype": (str, "dtype under test (float32)"),
+    "factor": (_number, "errors above so many times what is typical are SUSPECT (16)"),
+    "seed": (_whole, "seed of probes and directions (0)"),
+    "dtype": (_dtype, "dtype under test (float32)"),
 }
 _MARKER = (
     "gradient_oracle(kind=..., **options): options of the fixture gradient_oracle, as those of "
@@ -30,28 +57,42 @@ _MARKER = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options, and the same names for a configuration file."""
     group = parser.getgroup("gdcore", "gradients (gdcore)")
-    for name, (kind, text) in _OPTIONS.items():
-        group.addoption(f"--gradient-{name}", type=kind, metavar=name.upper(), help=text)
+    for name, (_, text) in _OPTIONS.items():
+        group.addoption(f"--gradient-{name}", metavar=name.upper(), help=text)
         parser.addini(f"gradient_{name}", text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker and the summary."""
+    """Register the marker and the summary, and look at the options."""
     config.addinivalue_line("markers", _MARKER)
+    for name in _OPTIONS:
+        _setting(config, name)
     config.pluginmanager.register(_Summary(), "gdcore-summary")
 
 
 def _setting(config: pytest.Config, name: str) -> Any:
     """Return an option of the command line or the configuration file; None for neither."""
-    given = config.getoption(f"gradient_{name}")
-    written = config.getini(f"gradient_{name}")
-    if given is None and written:
-        try:
-            return _OPTIONS[name][0](written)
-        except ValueError:
-            message = f"gradient_{name} is {written!r}, which is no {_OPTIONS[name][0].__name__}."
-            raise pytest.UsageError(message) from None
-    return given
+    text = config.getoption(f"gradient_{name}")
+    shown = f"--gradient-{name}"
+    if text is None:
+        text, shown = config.getini(f"gradient_{name}") or None, f"gradient_{name}"
+    if text is None:
+        return None
+    try:
+        return _OPTIONS[name][0](text)
+    except ValueError as error:
+        raise pytest.UsageError(f"{shown} is {text!r}; it must be {error}.") from None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a test's own marker without the fixture; those of a class or module are defaults."""
+    marked = any(mark.name == _KEY for mark in item.own_markers)
+    if marked and _KEY not in getattr(item, "fixturenames", ()):
+        pytest.fail(
+            "the marker gradient_oracle checks nothing by itself: give the test the argument "
+            "gradient_oracle, and call that with the function.",
+            pytrace=False,
+        )
 
 
 @dataclass
@@ -87,6 +128,9 @@ class GradientOracle:
             shown = ", ".join(f"{k}={v!r}" for k, v in chosen.items())
             cause = error.__cause__
             raise AssertionError(f"{error}\nwith {shown or 'the default options'}") from cause
+        except BaseException:
+            self.counts["failed"] += 1
+            raise
         self.counts["probes"] += len(report.rows)
         self.counts["SUSPECT"] += report.count(oracle.Status.SUSPECT)
         return report
@@ -103,6 +147,9 @@ class GradientOracle:
         except AssertionError as error:
             self.counts["WRONG"] += 1
             raise AssertionError(str(error)) from None
+        except BaseException:
+            self.counts["failed"] += 1
+            raise
         self.counts["SUSPECT"] += verdict.worst_status is oracle.Status.SUSPECT
         return verdict
 
@@ -112,8 +159,12 @@ class GradientOracle:
         from gdcore import oracle
 
         seed = {"seed": self.options["seed"]} if "seed" in self.options else {}
-        found = oracle.gradcheck(f, grad, x, **(seed | options))
         self.counts["gradients"] += 1
+        try:
+            found = oracle.gradcheck(f, grad, x, **(seed | options))
+        except BaseException:
+            self.counts["failed"] += 1
+            raise
         if not found:
             self.counts[str(found.verdict)] += 1
             raise AssertionError(found.message)
@@ -123,8 +174,7 @@ class GradientOracle:
 @pytest.fixture
 def gradient_oracle(request: pytest.FixtureRequest) -> Iterator[GradientOracle]:
     """Check gradients: ``gradient_oracle(fn)``, ``.matches(result, reference)``, ``.gradcheck``."""
-    names = {"suspicion": "factor", "seed": "seed", "dtype": "dtype"}
-    settings = {to: _setting(request.config, name) for name, to in names.items()}
+    settings = {name: _setting(request.config, name) for name in _OPTIONS}
     options = {name: value for name, value in settings.items() if value is not None}
     for marker in reversed(list(request.node.iter_markers(_KEY))):
         if marker.args[1:]:

@@ -57,6 +57,22 @@ def check(
             help="Applied to each argument, such as torch:from_numpy.", metavar="MODULE:FUNCTION"
         ),
     ] = None,
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            help="Sizes of the data: n x d or n x d x targets; m x k x n for matmul.",
+            metavar="33x7,...",
+            show_default="many, odd ones among them",
+        ),
+    ] = None,
+    factor: Annotated[
+        float | None,
+        typer.Option(
+            help="Errors above so many times what is typical are SUSPECT.",
+            min=0,
+            show_default="16",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed, the same probes.", min=0)] = 0,
 ) -> None:
     """Call a function with the data that find mistakes, and name the mistake.
@@ -68,16 +84,18 @@ def check(
     sys.path.insert(0, "")  # as `python -m` does
     try:
         report = assert_grad(
-            _find(function),
+            _guarded(_find(function), function),
             kind.value,
             dtype=dtype,
             accumulator=accumulator,
             reduction=reduction,
             operands=[word.strip() for word in operands.split(",") if word.strip()],
             grad_out=grad_out,
-            to=None if to is None else _find(to),
+            to=None if to is None else _converting(_find(to), to),
+            shapes=None if shapes is None else [_shape(word) for word in shapes.split(",")],
             seed=seed,
             quiet=True,
+            **({} if factor is None else {"factor": factor}),
         )
     except AssertionError as error:
         print(error)
@@ -87,6 +105,38 @@ def check(
     print(report)
 
 
+def _shape(word: str) -> tuple[int, ...]:
+    """Return the sizes in "33x7"."""
+    try:
+        return tuple(int(size) for size in word.split("x"))
+    except ValueError:
+        raise ValueError(f"--shapes has {word!r}; write sizes as 33x7, or 33x7,100x1.") from None
+
+
+def _guarded(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a function whose call to exit ends nothing: it is an error like another."""
+
+    def call(*operands: Any, **more: Any) -> Any:
+        try:
+            return function(*operands, **more)
+        except SystemExit as error:
+            raise RuntimeError(f"{name} called exit({error.code})") from error
+
+    return call
+
+
+def _converting(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a function whose errors are a mistake in the command: ValueError."""
+
+    def convert(operand: Any) -> Any:
+        try:
+            return function(operand)
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"--to {name} raised {type(error).__name__}: {error}") from error
+
+    return convert
+
+
 def _find(name: str) -> Callable[..., Any]:
     """Return what MODULE:FUNCTION names; ValueError if there is no such function."""
     module, _, path = name.partition(":")
@@ -94,8 +144,9 @@ def _find(name: str) -> Callable[..., Any]:
         raise ValueError(f"{name!r} names no function; write MODULE:FUNCTION, as kernels:gradient.")
     try:
         found: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"cannot import {module}: {error}") from None
+    except (Exception, SystemExit) as error:
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise ValueError(f"cannot import {module}: {kind}{error}") from None
     for part in path.split("."):
         if not hasattr(found, part):
             raise ValueError(f"{module} has no {path}.")

@@ -136,7 +136,8 @@ def gradcheck(
     ValueError
         If no input requires a gradient.
     NotImplementedError
-        If an option that is not supported is on.
+        If an option that is not supported is on, or an input is complex. (A complex output is a
+        RuntimeError that says so.)
     """
     values = (check_batched_grad, check_batched_forward_grad, check_forward_ad, masked)
     for name, value in zip(_UNSUPPORTED, values, strict=True):
@@ -147,6 +148,12 @@ def gradcheck(
         raise TypeError("inputs are no tensors: torch was never imported; see oracle.gradcheck.")
     given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     at = [k for k, x in enumerate(given) if isinstance(x, torch.Tensor) and x.requires_grad]
+    for k in at:
+        if given[k].is_complex():
+            raise NotImplementedError(
+                f"inputs[{k}] is {given[k].dtype}, and only real tensors are checked; pass its "
+                "real and imaginary parts, and let func call torch.complex, or leave that to torch."
+            )
     if not at:
         raise ValueError("no input requires a gradient; set requires_grad=True on what to check.")
     call = _Backward(torch, func, given, at)
@@ -175,7 +182,14 @@ class _Backward:
             arguments[k] = tensor
         outputs = self.func(*arguments)
         several = outputs if isinstance(outputs, tuple | list) else (outputs,)
-        floats = [o for o in several if isinstance(o, self.torch.Tensor) and o.is_floating_point()]
+        found = [o for o in several if isinstance(o, self.torch.Tensor)]
+        for o in found:
+            if o.is_complex():
+                raise NotImplementedError(
+                    f"func returned {o.dtype}, and only real tensors are checked; return "
+                    "torch.view_as_real of it, or leave that to torch."
+                )
+        floats = [o for o in found if o.is_floating_point()]
         if not floats:
             raise TypeError("func returned no tensor of floats.")
         return self.torch.cat([o.reshape(-1) for o in floats])

@@ -104,12 +104,13 @@ def measured_noise(lines: Sequence[Line], spacing: float, middle: Vector, unit: 
 
 def _deviation(values: Vector) -> Vector:
     """Return the standard deviation of the errors in seven equidistant values (7, m)."""
-    differences, estimates = np.diff(values, 3, axis=0), []
+    largest = np.fmax(np.max(np.abs(values), axis=0), np.finfo(float).tiny)  # has no square, maybe
+    differences, estimates = np.diff(values / largest, 3, axis=0), []
     for order in (4, 5, 6):
         differences = np.diff(differences, axis=0)
         scale = math.factorial(order) ** 2 / math.factorial(2 * order)
         estimates.append(np.sqrt(scale * np.mean(differences**2, axis=0)))
-    return np.asarray(np.max(estimates, axis=0))
+    return np.asarray(largest * np.max(estimates, axis=0))
 
 
 def slope_along(
@@ -126,11 +127,11 @@ def slope_along(
     for level in range(LEVELS):
         h = first * RATIO**-level
         (left, minus), (right, plus) = line(-h), line(h)
-        if not abs((right - left) / (2 * h) - 1) <= ROUNDED:  # x has no such neighbours
-            break
         if minus is None or plus is None:
             tableau.clear()
             continue
+        if not abs((right - left) / (2 * h) - 1) <= ROUNDED:  # x has no such neighbours
+            break
         with np.errstate(all="ignore"):
             fall, rise = (minus - middle) / left, (plus - middle) / right
             bend = 2 * (rise - fall) / (right - left)
@@ -212,15 +213,18 @@ class _Kink:
         both = np.stack([fall, rise])
         gap = np.abs(rise - fall)
         apart = gap > 8 * lost
+        gone = gap + 8 * lost < np.abs(self.sides[1] - self.sides[0]) / 2  # it was beside x
         stays = np.all(np.abs(both - self.last) <= 0.1 * gap, axis=0)
         self.seen = np.where(apart, np.where(stays, self.seen + 1, 0), self.seen)
+        self.seen = np.where(gone, 0, self.seen)
         sides = np.where(self.seen >= 2, both, np.nan)
-        self.sides = np.where(apart, sides, self.sides)
+        self.sides = np.where(apart | gone, sides, self.sides)
         self.last = both
 
     def instead_of(self, best: _Best) -> tuple[Vector, Vector]:
-        """Return value and error; between both slopes where there is no better estimate."""
+        """Return value and error; where the slopes differ, they reach beyond both."""
         left, right = self.sides
-        use = np.isinf(best.error) & np.isfinite(left)
+        use = np.isfinite(left)
         value = np.where(use, (left + right) / 2, best.value)
-        return value, np.where(use, 0.6 * np.abs(right - left), best.error)
+        known = np.where(np.isfinite(best.error), best.error, 0)
+        return value, np.where(use, np.fmax(known, 0.6 * np.abs(right - left)), best.error)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gdcore.oracle.differences import Slope, Vector
 from gdcore.oracle.functions import Array, BadValue, Function, read_gradient
-from gdcore.oracle.points import Direction, point_of
+from gdcore.oracle.points import Direction, norm, point_of
 from gdcore.oracle.slopes import Method, Slopes
 
 FULL = 256  # elements of x up to which every one is checked by default
@@ -276,25 +276,25 @@ class _Gradient:
         changes = [np.zeros_like(self.value)]
         for _ in range(3):
             away = step * point.reach * rng.choice([-1.0, 1.0], point.flat.size)
-            ends = [function.probe(point.flat + s * away, False, self._read) for s in (1, -1)]
-            if ends[0] is not None and ends[1] is not None:
-                changes.append(np.abs(ends[0] - ends[1]) / (2 * step))
-        found = np.max(changes, axis=0)
-        return np.where(np.isfinite(found), found, 0)
+            for there in (point.flat + away, point.flat - away):
+                found = function.probe(there, False, self._read)
+                if found is not None:
+                    changes.append(np.abs(found - self.value) / step)
+        return np.asarray(np.max(np.where(np.isfinite(changes), changes, 0), axis=0))
 
     def along(self, direction: Direction) -> tuple[Vector, Vector]:
         """Return its derivatives along a direction and their tolerances, each (m,)."""
         v, at = direction.vector, direction.element
         if at is not None:
             return self.value[:, at], self.allowed[:, at]
-        return self.value @ v, np.asarray(np.sqrt(((self.allowed * v) ** 2).sum(axis=1)))
+        return self.value @ v, norm(self.allowed * v)
 
 
 def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: float) -> _Row:
     """Compare gradient and differences along a direction."""
     actual, terms = gradient.along(direction)
     rate = float(gradient.terms_rate[direction.vector != 0].max())
-    floor = atol * direction.length
+    floor = atol * direction.length if atol else 0.0  # a length may be infinite
 
     def tolerance(bend: Vector) -> Vector:
         """Return the tolerance, given how f bends: a gradient given as an array tells no change."""
@@ -388,7 +388,8 @@ def _cause(rows: list[_Row], verdicts: npt.NDArray[Any]) -> str:
         return ""
     if abs(factor) <= 1e-9:
         return " The gradient is 0 wherever it is wrong."
-    return f" The gradient is {factor:.4g} times the derivative wherever it is wrong."
+    digits = 4 if abs(factor - 1) > 1e-3 else 3 - math.floor(math.log10(abs(factor - 1) + 1e-16))
+    return f" The gradient is {factor:.{digits}g} times the derivative wherever it is wrong."
 
 
 def _doubt(row: _Row, m: int, compared: str) -> str:

@@ -92,7 +92,9 @@ class Point:
     def typical(self) -> Vector:
         """For each element the median size of its argument's elements; 1 where all are 0."""
         pieces = [np.abs(piece[piece != 0]) for piece in self.split(self.flat)]
-        medians = [np.median(sizes) if sizes.size else 1.0 for sizes in pieces]
+        medians = [
+            np.quantile(sizes, 0.5, method="higher") if sizes.size else 1.0 for sizes in pieces
+        ]
         return np.repeat(medians, [part.size for part in self.parts])
 
     @property
@@ -113,7 +115,7 @@ class Point:
         for k in range(count):
             v = self.reach * rng.uniform(0.5, 1.0, self.flat.size)
             v *= rng.choice([-1.0, 1.0], self.flat.size)
-            yield Direction(v, None, f"direction {k}", float(np.sqrt(v @ v)), 1.0)
+            yield Direction(v, None, f"direction {k}", float(norm(v)), 1.0)
 
     def name(self, index: int) -> str:
         """Return ``x[2, 0]``, or of several arguments ``x[1][2, 0]``, for the vector's element."""
@@ -124,6 +126,14 @@ class Point:
                 return f"{argument}[{where}]" if part.shape else argument
             index -= part.size
         raise IndexError(index)
+
+
+def norm(x: Vector) -> Vector:
+    """Return the Euclidean norm over the last axis, also of numbers whose squares are none."""
+    largest = np.max(np.abs(x), axis=-1, initial=0, keepdims=True)
+    scaled = np.divide(x, largest, out=np.zeros_like(x), where=largest > 0)
+    with np.errstate(over="ignore"):
+        return np.asarray(largest[..., 0] * np.sqrt((scaled * scaled).sum(axis=-1)))
 
 
 def point_of(x: Any) -> Point:

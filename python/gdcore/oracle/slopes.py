@@ -60,7 +60,8 @@ class Slopes:
         at = int(np.argmax(np.abs(v))) if direction.element is None else direction.element
 
         def line(t: float) -> tuple[float, Vector | None]:
-            there = point.rounded(point.flat + t * v, self.wide)
+            with np.errstate(over="ignore"):
+                there = point.rounded(point.flat + t * v, self.wide)
             moved = float((there[at] - point.flat[at]) / v[at])
             found = self.f.probe(there, self.wide, read_real)
             if found is None or found.shape != self.shape or not np.isfinite(found).all():
@@ -78,7 +79,7 @@ class Slopes:
         first = float(self.rng.integers(128, 250)) / 256
 
         def wanted(bend: Vector) -> Vector:
-            return enough(bend / unit**2) * unit
+            return enough(_second(bend, unit)) * unit
 
         slope = slope_along(self._line(direction), self.value, self.noise, first, wanted)
         coarse = not np.all(slope.error <= wanted(slope.bend))
@@ -88,7 +89,7 @@ class Slopes:
             slope,
             value=slope.value / unit,
             error=slope.error / unit,
-            bend=slope.bend / unit**2,
+            bend=_second(slope.bend, unit),
             sides=slope.sides / unit,
         )
 
@@ -110,6 +111,7 @@ class Slopes:
         confirmed = (np.abs(middle - slope.value) <= slope.error) & (
             slope.error <= CONFIRMED * np.abs(middle)
         )
+        confirmed &= np.isnan(slope.sides[0])  # |z| drops the imaginary part, for one
         better = confirmed & (error < slope.error)
         if not better.any():
             return slope
@@ -128,3 +130,9 @@ class Slopes:
             return None
         slopes = np.ravel(found).imag / STEP
         return slopes if np.isfinite(slopes).all() else None
+
+
+def _second(bend: Vector, unit: float) -> Vector:
+    """Return a second derivative by a variable of which t = 1 is `unit`, whose square may be 0."""
+    with np.errstate(all="ignore"):
+        return bend / unit / unit

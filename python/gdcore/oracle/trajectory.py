@@ -205,7 +205,12 @@ class _Descent:
         if not self.problem.several:
             intercept = intercept[:, 0]
         return Trajectory(
-            result[:, :d].reshape(-1, *shape), intercept, loss, _up(bound), _up(loss_bound), self
+            result[:, :d].reshape(len(result), *shape),
+            intercept,
+            loss,
+            _up(bound),
+            _up(loss_bound),
+            self,
         )
 
     def _modes(self, z: Long, slopes: Long, target: Long, epochs: int) -> tuple[Long, Long]:
