@@ -72,10 +72,14 @@ def test_the_table_and_the_model(data: Path, tmp_path: Path) -> None:
     assert gd.load(tmp_path / "m.npz").feature_names == ("a",)
 
 
+def test_closed_form(data: Path) -> None:
+    """Of rows that are never in memory together."""
+    assert "CONVERGED: Solved in closed form." in run(data, "--target", "y", "--method", "exact")
+
+
 @pytest.mark.parametrize(("options", "match"), [
     (("--target", "z"), "no column 'z'"),
     (("--target", "y", "--plot", "p.png"), "too large to be read whole"),
-    (("--target", "y", "--method", "exact"), "'exact' needs arrays"),
     (("--target", "y", "--test-size", "1"), "--test-size must be at least 0 and below 1"),
 ])  # fmt: skip
 def test_mistakes(data: Path, options: tuple[str, ...], match: str) -> None:
