@@ -117,7 +117,9 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram)
   const bool any = std::find(gram.begin(), gram.end(), uint8_t{1}) != gram.end();
   stored_ =
       Quadratic<T>::values_of(rows_.all.size() / std::max<int64_t>(rows_.all.t, 1), rows_.all.t);
-  for (int64_t i = 0; i < rows_.count; ++i) most_rows_ = std::max(most_rows_, size_at(rows_, i).n);
+  most_rows_ = rows_.starts.empty() ? rows_.all.n : 0;
+  for (size_t i = 1; i < rows_.starts.size(); ++i)
+    most_rows_ = std::max(most_rows_, rows_.starts[i] - rows_.starts[i - 1]);
   if (any) quadratics_.resize(count * static_cast<size_t>(stored_));
 }
 

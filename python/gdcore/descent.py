@@ -81,12 +81,12 @@ def descend(
                 bar.update(descent.epoch, descent.last_loss)
                 saved.save(descent, force=outcome != "running")
     except DataLostError as error:
-        error.fit = _fit_at(problem, start, reached)
+        error.fit = fit_at(problem, start, reached)
         raise
     except KeyboardInterrupt:
         gone = lost()
         if gone is not None:
-            gone.fit = _fit_at(problem, start, reached)
+            gone.fit = fit_at(problem, start, reached)
             raise gone from None
         saved.save(descent, force=True)
         fit = result()
@@ -170,8 +170,8 @@ def _state_of(problem: Problem, options: Options, descent: _core.Descent) -> Fit
     return FitState(**descent.state(), rows=problem.n, batch_size=options.batch_size or 0)
 
 
-def _fit_at(problem: Problem, start: FitState, state: FitState) -> Fit:
-    """Return the fit of a state whose rows are gone: its loss is the one measured last."""
+def fit_at(problem: Problem, start: FitState, state: FitState) -> Fit:
+    """Return the fit of a state without reading any rows: its loss is the one measured last."""
     weights, intercept = problem.unpack(state.params)
     return Fit(
         weights=weights,

@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.chunks import require_chunks
-from gdcore.descent import descend
+from gdcore.descent import descend, fit_at
 from gdcore.exact import solve_exact
 from gdcore.kernels import Floats, Reduction
 from gdcore.many import Problems, fit_many, stacked, start_of
 from gdcore.mapped import watched
 from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
-from gdcore.result import Fit, Fits, Start, history_of
+from gdcore.result import Fit, Fits
 from gdcore.sgd import SGD
 from gdcore.state import FitState
 from gdcore.status import FitWarning, Status
@@ -273,17 +273,10 @@ def start_from(init: Any, problem: Problem, batch_size: int | None) -> FitState:
 
 def empty_fit(problem: Problem, start: FitState) -> Fit:
     """Return the fit of no rows: the start."""
-    weights, intercept = problem.unpack(start.params)
-    return Fit(
-        weights=weights,
-        intercept=intercept,
+    return replace(
+        fit_at(problem, start, start),
         loss=problem.dtype.type(math.nan),
-        epochs=start.epoch,
         status=Status.EMPTY,
         lr=math.nan,
-        history=history_of(problem),
         method_reason="there is nothing to read.",
-        fit_intercept=problem.fit_intercept,
-        start=Start(weights, intercept, start.epoch),
-        state=start,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,9 +15,15 @@ from gdcore.bench.case import Array
 class Frames:
     """`polars` and an extension of it. Its threads are set by the environment."""
 
+    solves: ClassVar[Collection[str]] = ("fit_groups", "fit_rolling")
+
     def __init__(self, extension: str) -> None:
         self.polars: Any = import_module("polars")
         self.extension: Any = import_module(extension)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the versions."""
+        return {"version": version(self.extension.__name__), "polars": version("polars")}
 
     def frame(self, X: Array, y: Array, **columns: Array) -> tuple[Any, list[Any]]:
         """Return a frame of float64, which is what the extensions compute in, and its features."""

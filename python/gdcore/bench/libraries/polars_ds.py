@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +15,8 @@ from gdcore.bench.suites.many import Groups, Rolling
 class PolarsDs(Frames):
     """`polars_ds`, in float64."""
 
-    solves: ClassVar[Collection[str]] = ("fit_groups", "fit_rolling")
-
     def __init__(self, threads: int) -> None:
         super().__init__("polars_ds")
-
-    def describe(self) -> dict[str, Any]:
-        """Return the versions."""
-        return {"version": version("polars-ds"), "polars": version("polars")}
 
     def fit_groups(self, case: Groups, X: Array, y: Array, labels: Array) -> Run:
         """`lin_reg` in `group_by`; the frame is there already."""

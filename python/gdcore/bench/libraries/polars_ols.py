@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from importlib.metadata import version
-from typing import Any, ClassVar
-
 from gdcore.bench.case import Array
 from gdcore.bench.libraries import Run, repeating
 from gdcore.bench.libraries.frames import Frames
@@ -15,14 +11,8 @@ from gdcore.bench.suites.many import Groups, Rolling
 class PolarsOls(Frames):
     """`polars_ols`, in float64."""
 
-    solves: ClassVar[Collection[str]] = ("fit_groups", "fit_rolling")
-
     def __init__(self, threads: int) -> None:
         super().__init__("polars_ols")
-
-    def describe(self) -> dict[str, Any]:
-        """Return the versions."""
-        return {"version": version("polars-ols"), "polars": version("polars")}
 
     def fit_groups(self, case: Groups, X: Array, y: Array, labels: Array) -> Run:
         """`least_squares.ols` in `group_by`, by Cholesky factors; the frame is there already."""
