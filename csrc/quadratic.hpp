@@ -61,6 +61,7 @@ struct DescentLanes {
   T *first_loss, *last_loss;
   std::int64_t *moving, *moved;  // 0 or -1: has a velocity; the last step changed some bit
   T* losses;                     // (epochs) of each lane, or null
+  T* params;                     // (epochs, p) after each, or null
 };
 
 }  // namespace gdcore

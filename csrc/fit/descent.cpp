@@ -47,6 +47,9 @@ void Descent<T>::restart(const Problem<T>& problem, const DescentOptions& option
   pass_.restart();
   pass_.sums.reset(problem.d, problem.t);
   gradient_.resize(static_cast<size_t>(problem.size()));
+  if (!on_quadratic_ || (alone_ && !alone_->suit(problem.size(), options))) alone_.reset();
+  in_lane_ = suits_lane();
+  loaded_ = false;
   ending_ = Outcome::running;
   piece_.restart();
   piece_step_ = fed_ = 0;
@@ -105,6 +108,54 @@ Outcome Descent<T>::advance_full(Budget& budget) {
     if (!sum_rows(budget)) return Outcome::running;
     const Outcome outcome = take_step(problem_.n);
     if (outcome != Outcome::running || budget.spent(0)) return outcome;
+    if (in_lane_) run_ahead(budget);
+  }
+}
+
+// A lane spares what an epoch costs whatever its size, and takes the time of eight for the rest.
+template <class T>
+bool Descent<T>::suits_lane() const {
+  constexpr int64_t most_rows = 16, most_params = sizeof(T) == 4 ? 6 : 4;
+  if (!Lanes<T>::serve(problem_, options_)) return false;
+  if (on_quadratic_) return problem_.size() > 0 && problem_.size() <= most_params;
+  return problem_.n <= most_rows && Lanes<T>::serve_rows(problem_, problem_.n);
+}
+
+// Epochs that end nothing, after an epoch of the ordinary kind.
+template <class T>
+void Descent<T>::run_ahead(Budget& budget) {
+  const double elements = problem_.count(problem_.n, pass_.sums);
+  if (!constant_lr_ || elements == 0) return;
+  if (!alone_) {
+    alone_ = on_quadratic_ ? std::make_unique<Lanes<T>>(problem_.size(), options_)
+                           : std::make_unique<Lanes<T>>(problem_, problem_.n, options_);
+  }
+  if (!loaded_) {
+    on_quadratic_ ? alone_->load(0, quadratic_) : alone_->load(0, problem_, nullptr);
+    loaded_ = true;
+  }
+  alone_->start(0, scale_of(problem_.reduction, elements), options_, lrs_[0], state_);
+  const int64_t first = state_.epoch;
+  int64_t epoch = first;
+  for (unsigned ending = 0; epoch < target_ && !ending;) {
+    const int64_t done = alone_->run(target_ - epoch, ending);
+    record(epoch, done);
+    epoch += done;
+    if (budget.spent(alone_->work(done))) break;
+  }
+  alone_->unload(0, state_);
+  in_lane_ = epoch > first;  // else it would stop there again and again
+}
+
+// What the lane measured in its last run.
+template <class T>
+void Descent<T>::record(int64_t first, int64_t epochs) {
+  const int64_t every = options_.history;
+  for (int64_t e = 0; e < epochs && every > 0; ++e) {
+    if ((first + e + 1) % every != 0) continue;
+    history_.epoch.push_back(first + e + 1);
+    history_.loss.push_back(alone_->loss(0, e));
+    if (options_.record_params) alone_->append_params(0, e, history_.params);
   }
 }
 

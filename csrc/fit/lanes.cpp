@@ -12,23 +12,23 @@ LanePanel<T>::LanePanel(int64_t d, int64_t most_rows)
       view_{d, X_.data(), y_.data(), ones_.data(), n_, 0, 0} {}
 
 template <class T>
-void LanePanel<T>::write(int lane, int64_t row, const T* x, int64_t cs, T y, T one) {
-  T* const to = &X_[row * view_.d * lanes + lane];
-  for (int64_t j = 0; j < view_.d; ++j) to[j * lanes] = x[j * cs];
-  y_[row * lanes + lane] = y;
-  ones_[row * lanes + lane] = one;
-}
-
-template <class T>
 void LanePanel<T>::load(int lane, const Problem<T>& problem, const int64_t* order) {
+  const int64_t n = problem.n, before = n_[lane], d = view_.d;
   const Matrix<const T>&X = problem.X, &y = problem.y;
-  for (int64_t i = 0; i < problem.n; ++i) {
-    const int64_t row = order ? order[i] : i;
-    write(lane, i, X.data + row * X.rs, X.cs, y.data[row * y.rs], T(1));
+  T *const to_X = X_.data() + lane, *const to_y = y_.data() + lane, *const to_1 = ones_.data() + lane;
+  const auto row = [&](int64_t i) { return order ? order[i] : i; };
+  if (!order && X.rs == d && X.cs == 1) {
+    for (int64_t k = 0; k < n * d; ++k) to_X[k * lanes] = X.data[k];
+  } else {
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < d; ++j)
+        to_X[(i * d + j) * lanes] = X.data[row(i) * X.rs + j * X.cs];
   }
-  const T zero = 0;
-  for (int64_t i = problem.n; i < n_[lane]; ++i) write(lane, i, &zero, 0, T(0), T(0));
-  n_[lane] = problem.n;
+  for (int64_t i = 0; i < n; ++i) to_y[i * lanes] = y.data[row(i) * y.rs];
+  for (int64_t k = n * d; k < before * d; ++k) to_X[k * lanes] = 0;
+  for (int64_t i = n; i < before; ++i) to_y[i * lanes] = to_1[i * lanes] = 0;
+  for (int64_t i = before; i < n; ++i) to_1[i * lanes] = 1;
+  n_[lane] = n;
   view_.fewest = *std::min_element(n_, n_ + lanes);
   view_.most = *std::max_element(n_, n_ + lanes);
 }
@@ -71,15 +71,11 @@ Lanes<T>::Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t 
       scales_(6 * lanes, 1.0),
       params_(static_cast<size_t>((3 * p + 2) * lanes)),
       losses_(most_epochs * lanes),
+      records_(records(options) ? static_cast<size_t>(most_epochs * p * lanes) : 0),
       flags_(2 * lanes) {
   view_.p = p;
   view_.active = 0;
   view_.on_rows = on_rows;
-  view_.has_momentum = options.sgd.momentum != 0;
-  view_.nesterov = options.sgd.nesterov;
-  view_.stop_on_equal_loss = options.stop_on_equal_loss;
-  view_.momentum = static_cast<T>(options.sgd.momentum);
-  view_.damped = static_cast<T>(1.0 - options.sgd.dampening);
   view_.G = sums_.data();
   view_.c = view_.G + 2 * p * p * lanes;
   view_.s = view_.c + 2 * p * lanes;
@@ -99,6 +95,7 @@ Lanes<T>::Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t 
   view_.moving = flags_.data();
   view_.moved = flags_.data() + lanes;
   view_.losses = losses_.data();
+  view_.params = records_.empty() ? nullptr : records_.data();
 }
 
 template <class T>
@@ -110,6 +107,11 @@ void Lanes<T>::load(int lane, const Quadratic<T>& quadratic) {
 template <class T>
 void Lanes<T>::start(int lane, const Scale& scale, const DescentOptions& options, double lr,
                      const DescentState<T>& state) {
+  view_.has_momentum = options.sgd.momentum != 0;
+  view_.nesterov = options.sgd.nesterov;
+  view_.stop_on_equal_loss = options.stop_on_equal_loss;
+  view_.momentum = static_cast<T>(options.sgd.momentum);
+  view_.damped = static_cast<T>(1.0 - options.sgd.dampening);
   const double values[] = {scale.divisor, scale.gradient,  lr, options.sgd.weight_decay,
                            options.tol,   state.first_norm};
   for (size_t i = 0; i < 6; ++i) scales_[i * lanes + lane] = values[i];
@@ -120,7 +122,7 @@ void Lanes<T>::start(int lane, const Scale& scale, const DescentOptions& options
   view_.first_loss[lane] = state.first_loss;
   view_.last_loss[lane] = state.last_loss;
   view_.moving[lane] = state.velocity.empty() ? 0 : -1;
-  view_.moved[lane] = -1;
+  view_.moved[lane] = state.moved ? -1 : 0;
   epoch_[lane] = 0;
   view_.active |= 1u << lane;
 }
@@ -131,17 +133,17 @@ void Lanes<T>::unload(int lane, DescentState<T>& state) {
     one.resize(known ? static_cast<size_t>(p_) : 0);
     for (size_t j = 0; j < one.size(); ++j) one[j] = all[j * lanes + lane];
   };
-  const bool stepped = epoch_[lane] > 0;
+  view_.active &= ~(1u << lane);
+  if (epoch_[lane] == 0) return;
   column(view_.w, true, state.params);
   column(view_.velocity, view_.moving[lane] != 0, state.velocity);
-  column(view_.previous, stepped, state.previous);
-  state.epoch = epoch_[lane];
+  column(view_.previous, true, state.previous);
+  state.epoch += epoch_[lane];
   state.first_norm = view_.first_norm[lane];
   state.first_loss = view_.first_loss[lane];
   state.last_loss = view_.last_loss[lane];
-  state.lr = stepped ? view_.lr[lane] : std::numeric_limits<double>::quiet_NaN();
-  state.moved = !stepped || view_.moved[lane] != 0;
-  view_.active &= ~(1u << lane);
+  state.lr = view_.lr[lane];
+  state.moved = view_.moved[lane] != 0;
 }
 
 template <class T>

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "fit/descent.hpp"
+#include "fit/state.hpp"
 
 namespace gdcore {
 
@@ -21,8 +21,6 @@ class LanePanel {
   const LaneRows<T>& view() const { return view_; }
 
  private:
-  void write(int lane, int64_t row, const T* x, int64_t cs, T y, T one);
-
   std::vector<T> X_, y_, ones_;
   int64_t n_[lanes] = {};
   LaneRows<T> view_;
@@ -79,14 +77,19 @@ class Lanes {
   bool holds(int lane) const { return view_.active >> lane & 1; }
   int free_lane() const { return __builtin_ctz(~view_.active); }
 
+  // Whether they could serve quadratics of p parameters, with these options, as they are.
+  bool suit(int64_t p, const DescentOptions& options) const {
+    return !view_.on_rows && p == p_ && records_.empty() != records(options);
+  }
+
   void load(int lane, const Quadratic<T>& quadratic);
   void load(int lane, const Problem<T>& problem, const int64_t* order) {
     panel_.load(lane, problem, order);
   }
-  // After either.
+  // After either. Options other than tol and weight decay are those of all lanes.
   void start(int lane, const Scale& scale, const DescentOptions& options, double lr,
              const DescentState<T>& state);
-  // The state after its last epoch, over one of the same problem's kind; the lane is free again.
+  // Where its epochs have led from the state it started with; the lane is free again.
   void unload(int lane, DescentState<T>& state);
 
   // Runs at most so many epochs of all lanes; the epochs done, and a bit for each lane that may
@@ -94,15 +97,22 @@ class Lanes {
   int64_t run(int64_t epochs, unsigned& ending);
   int64_t work(int64_t epochs) const;                                              // of a run
   T loss(int lane, int64_t epoch) const { return losses_[epoch * lanes + lane]; }  // of that run
+  // Parameters after that epoch, if they are recorded, behind the others.
+  void append_params(int lane, int64_t epoch, std::vector<T>& all) const {
+    for (int64_t j = 0; j < p_; ++j) all.push_back(records_[(epoch * p_ + j) * lanes + lane]);
+  }
 
  private:
   Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t d, int64_t most_rows);
+  static bool records(const DescentOptions& options) {
+    return options.history > 0 && options.record_params;
+  }
 
   int64_t p_;
   LanePanel<T> panel_;
   DescentLanes<T> view_;
   std::vector<double> sums_, scales_;
-  std::vector<T> params_, losses_;
+  std::vector<T> params_, losses_, records_;
   std::vector<int64_t> flags_;
   int64_t epoch_[lanes] = {};
 };

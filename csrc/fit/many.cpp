@@ -434,7 +434,6 @@ void Many<T>::run(Team& team, Share& share) {
     record(descents, lane, i, done);
     if (!late && one.left > 0 && !(ending >> lane & 1)) continue;
     descents.unload(lane, one.state);
-    one.state.epoch += states_.epoch[i];
     if (streamed[i]) one.problem = gathered_problem(rows_, i, one.gathered);
     descend(i, one);
     share.put(i, advance_one(i, share));

@@ -11,6 +11,14 @@ constexpr int64_t most_steps = 64;
 constexpr int64_t most_basis = int64_t{1} << 24;  // doubles
 constexpr double accuracy = 1e-6;                 // of the eigenvalue, relative
 
+// Moments take n p^2 / 2 products in float64, Lanczos up to min(p, 64) times 2 n p in T; those of
+// float64 data take pairs, which is never less.
+template <class T>
+bool moments_cheaper(const Problem<T>& problem) {  // of one target
+  constexpr int64_t most = 65, fewest_rows = 64;
+  return sizeof(T) == 4 && problem.size() <= most && problem.n >= fewest_rows;
+}
+
 double dot(const double* a, const double* b, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
@@ -112,8 +120,10 @@ void Spectrum<T>::restart(const Problem<T>& problem, const Quadratic<T>* quadrat
   on_quadratic_ = quadratic != nullptr;
   if (on_quadratic_) quadratic_ = *quadratic;
   problem_.t = 1;
-  problem_.y = {nullptr, 0, 0};
   problem_.offset = {nullptr, 0, 0};
+  moments_due_ = !on_quadratic_ && targets_ > 0 && moments_cheaper(problem_);
+  if (moments_due_) moments_.restart(problem_);
+  problem_.y = {nullptr, 0, 0};
   pass_.restart();
   pass_.sums.reset(problem.d, 1);
   p_ = problem_.size();
@@ -151,6 +161,7 @@ bool Spectrum<T>::advance(double seconds) {
 
 template <class T>
 bool Spectrum<T>::advance(Budget& budget) {
+  if (moments_due_ && !done_ && !sum_moments(budget)) return false;
   while (!done_) {
     if (on_quadratic_)
       quadratic_.product(direction_.data(), pass_.sums);
@@ -160,6 +171,16 @@ bool Spectrum<T>::advance(Budget& budget) {
     if (budget.spent(0)) break;
   }
   return done_;
+}
+
+// False if that needs another call. Where their squares leave the range, the rows stay.
+template <class T>
+bool Spectrum<T>::sum_moments(Budget& budget) {
+  if (!moments_.run(budget)) return false;
+  moments_due_ = false;
+  on_quadratic_ = moments_.moments.in_range(true);
+  if (on_quadratic_) quadratic_.assign(moments_.moments, problem_.fit_intercept);
+  return true;
 }
 
 template <class T>

@@ -7,7 +7,8 @@
 
 namespace gdcore {
 
-// Lanczos with full reorthogonalisation on H = scale * [X 1]^T S [X 1], one pass over X a step.
+// Lanczos with full reorthogonalisation on H = scale * [X 1]^T S [X 1]: on second moments where one
+// pass for them costs less than a pass over X a step.
 template <class T>
 class Spectrum {
  public:
@@ -32,11 +33,13 @@ class Spectrum {
 
  private:
   void begin_anywhere();
+  bool sum_moments(Budget& budget);
   void step();
 
   Problem<T> problem_{};
   int64_t targets_ = 0, p_ = 0, most_ = 0;
-  bool on_quadratic_ = false;
+  bool on_quadratic_ = false, moments_due_ = false;
+  MomentsPass<T> moments_;
   Quadratic<T> quadratic_;
   Pass<T> pass_;
   std::vector<T> direction_;

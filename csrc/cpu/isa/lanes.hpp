@@ -191,7 +191,8 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
   constexpr int terms = D > 2 ? 4 : D;  // lanes of the sum that makes a prediction
   const eight<T> zero = {};
   const Bits n = bits_of<Bits>(all_lanes(rows.n));
-  for (index_t chain = 0; chain < CHAINS_OF_ROWS; ++chain) {
+  const index_t chains = rows.most < CHAINS_OF_ROWS ? rows.most : CHAINS_OF_ROWS;
+  for (index_t chain = 0; chain < chains; ++chain) {
     eight<T> sum[D + 2] = {};
     for (index_t i = chain; i < rows.most; i += CHAINS_OF_ROWS) {
       eight<T> feature[D], term[terms] = {};
@@ -215,7 +216,7 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
     for (int j = 0; j < D + 2; ++j) sums[chain][j] = sum[j];
   }
   for (int h = CHAINS_OF_ROWS / 2; h > 0; h /= 2)
-    for (int i = 0; i < h; ++i)
+    for (int i = 0; i < h && i + h < chains; ++i)  // the others have no rows
       for (int j = 0; j < D + 2; ++j) sums[i][j] += sums[i + h][j];
 }
 
@@ -287,6 +288,12 @@ inline void step_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
   x.last_loss = x.loss;
 }
 
+template <class T, int P>
+inline void put_params(const gdcore::DescentLanes<T>& q, index_t epoch, const LanePoint<T, P>& x) {
+  const index_t p = size_of<T, P>(q);
+  for (index_t a = 0; a < p; ++a) put_lanes(q.params + (epoch * p + a) * LANES, x.w[a]);
+}
+
 // D: features of the rows, or 0 on quadratics.
 template <class T, int P, int D>
 int64_t run_lanes(const gdcore::DescentLanes<T>& given, int64_t epochs, unsigned* ending) {
@@ -309,6 +316,7 @@ int64_t run_lanes(const gdcore::DescentLanes<T>& given, int64_t epochs, unsigned
     }
     step_lanes(q, x);
     if (q.losses) put_lanes(q.losses + epoch * LANES, x.last_loss);
+    if (q.params) put_params(q, epoch, x);
   }
   store_point(q, x);
   return epoch;
