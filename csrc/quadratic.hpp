@@ -60,7 +60,7 @@ struct DescentLanes {
   double* first_norm;          // below 0: not known yet
   T *first_loss, *last_loss;
   std::int64_t *moving, *moved;  // 0 or -1: has a velocity; the last step changed some bit
-  T* losses;                     // (epochs) of each lane, or null
+  T* losses;                     // (epochs + 1) of each lane: the last is where they have come to
   T* params;                     // (epochs, p) after each, or null
 };
 

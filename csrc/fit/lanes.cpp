@@ -70,7 +70,7 @@ Lanes<T>::Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t 
       sums_(on_rows ? 0 : static_cast<size_t>(2 * (p * p + p + 1) * lanes)),
       scales_(6 * lanes, 1.0),
       params_(static_cast<size_t>((3 * p + 2) * lanes)),
-      losses_(most_epochs * lanes),
+      losses_((most_epochs + 1) * lanes),
       records_(records(options) ? static_cast<size_t>(most_epochs * p * lanes) : 0),
       flags_(2 * lanes) {
   view_.p = p;
@@ -99,9 +99,10 @@ Lanes<T>::Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t 
 }
 
 template <class T>
-void Lanes<T>::load(int lane, const Quadratic<T>& quadratic) {
+void Lanes<T>::load(int lane, const double* packed) {
   double* const sums = sums_.data() + lane;
-  quadratic.spread(sums, sums + 2 * p_ * p_ * lanes, sums + 2 * (p_ * p_ + p_) * lanes, lanes);
+  Quadratic<T>::spread(p_, packed, lanes, sums, sums + 2 * p_ * p_ * lanes,
+                       sums + 2 * (p_ * p_ + p_) * lanes);
 }
 
 template <class T>

@@ -82,7 +82,7 @@ class Lanes {
     return !view_.on_rows && p == p_ && records_.empty() != records(options);
   }
 
-  void load(int lane, const Quadratic<T>& quadratic);
+  void load(int lane, const double* packed);  // see Quadratic
   void load(int lane, const Problem<T>& problem, const int64_t* order) {
     panel_.load(lane, problem, order);
   }
@@ -93,10 +93,12 @@ class Lanes {
   void unload(int lane, DescentState<T>& state);
 
   // Runs at most so many epochs of all lanes; the epochs done, and a bit for each lane that may
-  // end.
+  // end, or has come to where another epoch would.
   int64_t run(int64_t epochs, unsigned& ending);
   int64_t work(int64_t epochs) const;                                              // of a run
-  T loss(int lane, int64_t epoch) const { return losses_[epoch * lanes + lane]; }  // of that run
+  // Of an epoch of that run; or, if it did all of them, of the one to come.
+  T loss(int lane, int64_t epoch) const { return losses_[epoch * lanes + lane]; }
+  double divisor(int lane) const { return view_.divisor[lane]; }  // of the loss
   // Parameters after that epoch, if they are recorded, behind the others.
   void append_params(int lane, int64_t epoch, std::vector<T>& all) const {
     for (int64_t j = 0; j < p_; ++j) all.push_back(records_[(epoch * p_ + j) * lanes + lane]);

@@ -116,7 +116,7 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram)
   for (uint8_t one : gram) streamed.push_back(!one);
   const bool any = std::find(gram.begin(), gram.end(), uint8_t{1}) != gram.end();
   stored_ =
-      Quadratic<T>::values_of(rows_.all.size() / std::max<int64_t>(rows_.all.t, 1), rows_.all.t);
+      Quadratic<T>::packed_size(rows_.all.size() / std::max<int64_t>(rows_.all.t, 1), rows_.all.t);
   most_rows_ = rows_.starts.empty() ? rows_.all.n : 0;
   for (size_t i = 1; i < rows_.starts.size(); ++i)
     most_rows_ = std::max(most_rows_, rows_.starts[i] - rows_.starts[i - 1]);
@@ -292,6 +292,7 @@ bool Many<T>::survey_stages(int64_t i, One& one, Wanted wanted, Budget& budget) 
   }
   if (one.stage == Stage::moments_known) {
     if (!finite[i] || !wanted.curvature) return true;
+    if (!streamed[i]) find_quadratic(i, one);
     one.spectrum.restart(one.problem, streamed[i] ? nullptr : &one.quadratic);
     one.stage = Stage::curvature;
   }
@@ -308,9 +309,7 @@ void Many<T>::keep_moments(int64_t i, One& one) {
   finite[i] = one.pass.moments.finite();
   streamed[i] = !one.pass.moments.in_range(sizeof(T) == 4);
   if (streamed[i]) return;
-  one.quadratic.assign(one.pass.moments, one.problem.fit_intercept);
-  const std::vector<double>& values = one.quadratic.values();
-  std::copy(values.begin(), values.end(), quadratics_.begin() + i * stored_);
+  Quadratic<T>::pack(one.pass.moments, one.problem.fit_intercept, &quadratics_[i * stored_]);
 }
 
 template <class T>
@@ -354,7 +353,7 @@ bool Many<T>::advance_one(int64_t i, Share& share) {
   const Outcome outcome = one.descent.advance(share.budget);
   if (outcome == Outcome::running) return false;
   states_.outcome[i] = outcome;
-  keep(i, one);
+  keep_descent(i, one);
   if (one.descent.loss_doubtful()) states_.loss[i] = loss_of_rows(i, share.budget);
   share.close(i);
   return true;
@@ -434,10 +433,28 @@ void Many<T>::run(Team& team, Share& share) {
     record(descents, lane, i, done);
     if (!late && one.left > 0 && !(ending >> lane & 1)) continue;
     descents.unload(lane, one.state);
+    if (one.left == 0 && !(ending >> lane & 1) && loss_known(descents, lane, i, done)) {
+      states_.outcome[i] = one.state.moved ? Outcome::max_epochs : Outcome::stalled;
+      keep(i, one.state, descents.loss(lane, done));
+      share.close(i);
+      share.put(i, true);
+      continue;
+    }
     if (streamed[i]) one.problem = gathered_problem(rows_, i, one.gathered);
     descend(i, one);
     share.put(i, advance_one(i, share));
   }
+}
+
+// Whether what lanes tell of a problem's loss after their last epoch is more than rounding errors,
+// which Descent would leave to the rows.
+template <class T>
+bool Many<T>::loss_known(const Lanes<T>& descents, int lane, int64_t i, int64_t epoch) const {
+  if (streamed[i]) return true;
+  constexpr double clearly = 1.01;  // the loss is rounded
+  const double squares = descents.divisor(lane) * descents.loss(lane, epoch);
+  const T* const params = ones_[i]->state.params.data();
+  return squares > clearly * Quadratic<T>::least_known(rows_.all.size(), &quadratics_[i * stored_], params);
 }
 
 template <class T>
@@ -453,9 +470,9 @@ bool Many<T>::load_lane(Team& team, int64_t i, Share& share) {
     const Problem<T> problem = problem_at(rows_, i, order);
     team.descents.load(lane, problem, order);
   } else {
-    find_quadratic(i, one);
-    sums.sample_weight = one.quadratic.sample_weight();
-    team.descents.load(lane, one.quadratic);
+    const double* const packed = &quadratics_[i * stored_];
+    sums.sample_weight = packed[stored_ - 1];
+    team.descents.load(lane, packed);
   }
   const Scale scale = scale_of(size.reduction, size.count(size.n, sums));
   one.target = states_.epoch[i] + options_.epochs;
@@ -503,7 +520,7 @@ bool Many<T>::solve_one(int64_t i, Share& share) {
 template <class T>
 const ManyStates<T>& Many<T>::states() {
   for (int64_t i = 0; i < rows_.count; ++i)
-    if (ones_[i] && ones_[i]->stage == One::Stage::descent) keep(i, *ones_[i]);
+    if (ones_[i] && ones_[i]->stage == One::Stage::descent) keep_descent(i, *ones_[i]);
   return states_;
 }
 
@@ -535,9 +552,8 @@ void Many<T>::state_of(int64_t i, DescentState<T>& state) const {
 }
 
 template <class T>
-void Many<T>::keep(int64_t i, const One& one) {
+void Many<T>::keep(int64_t i, const DescentState<T>& state, T loss) {
   const int64_t p = rows_.all.size();
-  const DescentState<T>& state = one.descent.state();
   std::copy(state.params.begin(), state.params.end(), states_.params.begin() + i * p);
   if (!states_.velocity.empty())
     std::copy(state.velocity.begin(), state.velocity.end(), states_.velocity.begin() + i * p);
@@ -547,7 +563,13 @@ void Many<T>::keep(int64_t i, const One& one) {
   states_.first_loss[i] = state.first_loss;
   states_.last_loss[i] = state.last_loss;
   states_.lr[i] = state.lr;
-  states_.loss[i] = one.descent.loss();
+  states_.loss[i] = loss;
+}
+
+template <class T>
+void Many<T>::keep_descent(int64_t i, const One& one) {
+  const DescentState<T>& state = one.descent.state();
+  keep(i, state, one.descent.loss());
   if (options_.records == 0) return;
   T* const losses = states_.losses.data() + i * options_.records;
   const std::vector<T>& later = one.descent.history().loss;

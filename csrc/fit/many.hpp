@@ -101,14 +101,16 @@ class Many {
   DescentOptions options_of(int64_t i) const;
   bool solve_one(int64_t i, Share& share);
   void state_of(int64_t i, DescentState<T>& state) const;
-  void keep(int64_t i, const One& one);
+  bool loss_known(const Lanes<T>& descents, int lane, int64_t i, int64_t epoch) const;
+  void keep(int64_t i, const DescentState<T>& state, T loss);
+  void keep_descent(int64_t i, const One& one);
   T loss_of_rows(int64_t i, Budget& budget) const;
   int64_t work_of_rows(int64_t i) const;
 
   ManyRows<T> rows_;
   ManyOptions options_;
   ManyStates<T> states_;
-  std::vector<double> quadratics_;  // (count, stored_): see Quadratic::values
+  std::vector<double> quadratics_;  // (count, stored_): see Quadratic::packed
   int64_t stored_ = 0, most_rows_ = 0;
   std::vector<std::unique_ptr<One>> ones_;  // under way
 

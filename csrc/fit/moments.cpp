@@ -2,44 +2,53 @@
 
 namespace gdcore {
 
+// Each part of a sum in a run of its own: G, then c and s of each target.
 template <class T>
-void Quadratic<T>::resize(int64_t d, int64_t t, bool fit_intercept) {
+void Quadratic<T>::pack(const Moments& m, bool fit_intercept, double* packed) {
+  const int64_t p = m.d + (fit_intercept ? 1 : 0), columns = m.columns();
+  const int64_t low = p * (p + 1) / 2 + m.t * (p + 1);
+  double* to = packed;
+  const auto put = [&](int64_t from) {
+    const double sum = m.hi[from] + m.lo[from];  // so that the parts do not overlap
+    if (parts == 2) to[low] = m.lo[from] - (sum - m.hi[from]);
+    *to++ = sum;
+  };
+  for (int64_t a = 0; a < p; ++a)
+    for (int64_t b = a; b < p; ++b) put(a * columns + b);
+  for (int64_t u = 0; u < m.t; ++u) {
+    for (int64_t a = 0; a < p; ++a) put(a * columns + m.d + 1 + u);
+    put((m.d + 1) * columns + u);
+  }
+  packed[parts * low] = m.hi[m.d * columns + m.d];
+}
+
+template <class T>
+void Quadratic<T>::assign(const Moments& m, bool fit_intercept) {
+  std::vector<double> packed(
+      static_cast<size_t>(packed_size(m.d + (fit_intercept ? 1 : 0), m.t)));
+  pack(m, fit_intercept, packed.data());
+  assign(m.d, m.t, fit_intercept, packed.data());
+}
+
+template <class T>
+void Quadratic<T>::assign(int64_t d, int64_t t, bool fit_intercept, const double* packed) {
   fit_intercept_ = fit_intercept;
   p_ = d + (fit_intercept ? 1 : 0);
   t_ = t;
   ld_ = ld_of(p_);
   gradient_.resize(static_cast<size_t>(2 * p_));
-}
-
-template <class T>
-void Quadratic<T>::assign(int64_t d, int64_t t, bool fit_intercept, const double* values) {
-  resize(d, t, fit_intercept);
-  values_.assign(values, values + values_of(p_, t_));
-}
-
-template <class T>
-void Quadratic<T>::assign(const Moments& m, bool fit_intercept) {
-  resize(m.d, m.t, fit_intercept);
-  values_.assign(static_cast<size_t>(values_of(p_, t_)), 0.0);
-  const int64_t columns = m.columns();
-  const auto put = [&](double* to, int64_t low, int64_t from) {
-    const double sum = m.hi[from] + m.lo[from];  // so that the parts do not overlap
-    *to = sum;
-    to[low] = m.lo[from] - (sum - m.hi[from]);
-  };
-  double *const G = values_.data(), *target = G + 2 * p_ * ld_;
-  for (int64_t a = 0; a < p_; ++a)
-    for (int64_t b = a; b < p_; ++b)
-      for (double* to : {G + a * ld_ + b, G + b * ld_ + a}) put(to, p_ * ld_, a * columns + b);
-  double squares = 0;
-  for (int64_t u = 0; u < t_; ++u, target += target_of(p_)) {
-    for (int64_t a = 0; a < p_; ++a) put(target + a, p_, a * columns + m.d + 1 + u);
-    put(target + 2 * p_, 1, (m.d + 1) * columns + u);
-    squares += target[2 * p_];
+  packed_.assign(packed, packed + packed_size(p_, t));
+  values_.assign(static_cast<size_t>(2 * p_ * ld_ + (t + 1) * target_of(p_)), 0.0);
+  for (int64_t part = 0; part < parts; ++part) {
+    double* const G = values_.data() + part * p_ * ld_;
+    for (int64_t a = 0; a < p_; ++a)
+      for (int64_t b = a; b < p_; ++b) G[a * ld_ + b] = G[b * ld_ + a] = *packed++;
+    double* target = values_.data() + 2 * p_ * ld_;
+    for (int64_t u = 0; u < t; ++u, target += target_of(p_)) {
+      for (int64_t a = 0; a < p_; ++a) target[part * p_ + a] = *packed++;
+      target[2 * p_ + part] = *packed++;
+    }
   }
-  target += target_of(p_);
-  target[0] = m.hi[m.d * columns + m.d];
-  target[1] = squares;
 }
 
 template <class T>
@@ -72,25 +81,48 @@ void Quadratic<T>::product(const T* direction, LinearSums& out) {
 }
 
 template <class T>
-void Quadratic<T>::spread(double* G, double* c, double* s, int64_t lanes) const {
-  for (int64_t part = 0; part < 2; ++part) {
-    for (int64_t b = 0; b < p_; ++b)
-      for (int64_t a = 0; a < p_; ++a) *G = values_[(part * p_ + b) * ld_ + a], G += lanes;
-    for (int64_t a = 0; a < p_; ++a) *c = target(0)[part * p_ + a], c += lanes;
-    *s = target(0)[2 * p_ + part], s += lanes;
+void Quadratic<T>::spread(int64_t p, const double* packed, int64_t lanes, double* G, double* c,
+                          double* s) {
+  for (int64_t part = 0; part < parts; ++part, G += p * p * lanes, c += p * lanes, s += lanes) {
+    for (int64_t a = 0; a < p; ++a)
+      for (int64_t b = a; b < p; ++b) G[(a * p + b) * lanes] = G[(b * p + a) * lanes] = *packed++;
+    for (int64_t a = 0; a < p; ++a) c[a * lanes] = *packed++;
+    *s = *packed++;
   }
 }
 
+namespace {
+
+// Of so large terms.
+template <class T>
+double least_known_of(int64_t p, double terms) {
+  const double rounding = sizeof(T) == 4 ? 0x1p-52 : 0x1p-100;
+  return 0x1p24 * static_cast<double>(p + 1) * rounding * terms;
+}
+
+}  // namespace
+
 template <class T>
 double Quadratic<T>::least_known(const T* params) const {
-  const double rounding = sizeof(T) == 4 ? 0x1p-52 : 0x1p-100;
-  double terms = squares();
+  double terms = 0;
+  for (int64_t u = 0; u < t_; ++u) terms += target(u)[2 * p_];
   for (int64_t a = 0; a < p_; ++a)
     for (int64_t u = 0; u < t_; ++u) {
       const double w = params[a * t_ + u];
       terms += values_[a * ld_ + a] * w * w;
     }
-  return 0x1p24 * static_cast<double>(p_ + 1) * rounding * terms;
+  return least_known_of<T>(p_, terms);
+}
+
+template <class T>
+double Quadratic<T>::least_known(int64_t p, const double* packed, const T* params) {
+  const double* diagonal = packed;
+  double terms = packed[p * (p + 1) / 2 + p];
+  for (int64_t a = 0; a < p; diagonal += p - a++) {
+    const double w = params[a];
+    terms += *diagonal * w * w;
+  }
+  return least_known_of<T>(p, terms);
 }
 
 template class Quadratic<float>;

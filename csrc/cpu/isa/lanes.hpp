@@ -301,7 +301,7 @@ int64_t run_lanes(const gdcore::DescentLanes<T>& given, int64_t epochs, unsigned
   LanePoint<T, P> x;
   load_point(q, x);
   int64_t epoch = 0;
-  for (*ending = 0; epoch < epochs; ++epoch) {
+  while (true) {
     if constexpr (D > 0)
       evaluate_rows<T, D>(q, x);
     else
@@ -309,14 +309,15 @@ int64_t run_lanes(const gdcore::DescentLanes<T>& given, int64_t epochs, unsigned
     const eight<double> first_norm = x.first_norm;
     const eight<T> first_loss = x.first_loss;
     *ending = ending_lanes(q, x);
-    if (*ending) {  // Descent begins this epoch again
+    put_lanes(q.losses + epoch * LANES, x.loss);
+    if (*ending || epoch == epochs) {  // this epoch begins again
       x.first_norm = first_norm;
       x.first_loss = first_loss;
       break;
     }
     step_lanes(q, x);
-    if (q.losses) put_lanes(q.losses + epoch * LANES, x.last_loss);
     if (q.params) put_params(q, epoch, x);
+    ++epoch;
   }
   store_point(q, x);
   return epoch;
