@@ -20,9 +20,11 @@ void LanePanel<T>::load(int lane, const Problem<T>& problem, const int64_t* orde
   if (!order && X.rs == d && X.cs == 1) {
     for (int64_t k = 0; k < n * d; ++k) to_X[k * lanes] = X.data[k];
   } else {
-    for (int64_t i = 0; i < n; ++i)
-      for (int64_t j = 0; j < d; ++j)
-        to_X[(i * d + j) * lanes] = X.data[row(i) * X.rs + j * X.cs];
+    constexpr int64_t ahead = 8;  // rows in an order are anywhere
+    for (int64_t i = 0; i < n; ++i) {
+      if (i + ahead < n) __builtin_prefetch(X.data + row(i + ahead) * X.rs);
+      for (int64_t j = 0; j < d; ++j) to_X[(i * d + j) * lanes] = X.data[row(i) * X.rs + j * X.cs];
+    }
   }
   for (int64_t i = 0; i < n; ++i) to_y[i * lanes] = y.data[row(i) * y.rs];
   for (int64_t k = n * d; k < before * d; ++k) to_X[k * lanes] = 0;

@@ -209,7 +209,7 @@ def _result(problem: Problem, sgd: SGD, rolling: _core.Rolling, step: int) -> Ro
     params = found["params"].reshape(k, problem.size)
     split = problem.d * problem.t
     intercept = params[:, split:] if problem.fit_intercept else np.zeros((k, problem.t))
-    limit = np.array([sgd.stability_limit(c) for c in found["curvature"].tolist()])
+    limit = sgd.stability_limit(found["curvature"])
     status = np.array([_STATUS[outcome] for outcome in found["outcome"]], np.int64)
     above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
     status[above & (status == Status.MAX_EPOCHS)] = Status.DIVERGED  # though still finite
