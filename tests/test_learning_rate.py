@@ -46,16 +46,27 @@ def draw(rng: Any, n: int, d: int, t: int | None = None, **how: Any) -> Linear:
 # The limit is 2 / lambda_max.
 
 SHAPES = [*((50, d) for d in range(1, 20)), (100, 31), (100, 32), (100, 63), (100, 64), (1000, 64),
-          (1, 1), (1, 5), (3, 64), (63, 64), (64, 64), (513, 3), (4000, 2)]  # fmt: skip
+          (1, 1), (1, 5), (3, 64), (63, 64), (64, 64), (513, 3), (4000, 2), (64, 5), (64, 6),
+          (64, 11), (64, 12), (70, 128), (70, 129), (70, 300), (70, 301)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("n", "d"), SHAPES)
 @pytest.mark.parametrize("parts", ["", "b", "bos"], ids="parts={}".format)
-def test_shapes(rng: Any, n: int, d: int, parts: str) -> None:
+@pytest.mark.parametrize("method", ["stream", "gram"])
+def test_shapes(rng: Any, n: int, d: int, parts: str, method: str) -> None:
     problem = draw(rng, n, d, parts=parts)
     if problem.sample_weight is not None:
         problem.sample_weight[0] = 2
-    assert limit_of(problem) == pytest.approx(2 / fits.steepest(problem), rel=1e-6)
+    limit = fits.fit(problem, epochs=0, method=method).stability_limit
+    assert limit == pytest.approx(2 / fits.steepest(problem), rel=1e-6)
+
+
+def test_squares_of_y_that_leave_the_range(rng: Any) -> None:
+    """Second moments would not serve, so the rows do."""
+    problem = draw(rng, 100, 20)
+    problem.y[:] = 1e-250 * problem.y
+    limit = fits.fit(problem, epochs=0, method="stream").stability_limit
+    assert limit == pytest.approx(2 / fits.steepest(problem), rel=1e-6)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

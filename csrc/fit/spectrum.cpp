@@ -11,12 +11,12 @@ constexpr int64_t most_steps = 64;
 constexpr int64_t most_basis = int64_t{1} << 24;  // doubles
 constexpr double accuracy = 1e-6;                 // of the eigenvalue, relative
 
-// Moments take n p^2 / 2 products in float64, Lanczos up to min(p, 64) times 2 n p in T; those of
-// float64 data take pairs, which is never less.
+// Whether moments take less than min(p, about 32) passes over the rows (docs/decisions.md).
 template <class T>
-bool moments_cheaper(const Problem<T>& problem) {  // of one target
-  constexpr int64_t most = 65, fewest_rows = 64;
-  return sizeof(T) == 4 && problem.size() <= most && problem.n >= fewest_rows;
+bool moments_cheaper(const Problem<T>& problem) {
+  constexpr int64_t fewest = sizeof(T) == 4 ? 6 : 12, most = sizeof(T) == 4 ? 300 : 128;
+  constexpr int64_t fewest_rows = 64;
+  return problem.size() >= fewest && problem.size() <= most && problem.n >= fewest_rows;
 }
 
 double dot(const double* a, const double* b, int64_t n) {
@@ -178,7 +178,7 @@ template <class T>
 bool Spectrum<T>::sum_moments(Budget& budget) {
   if (!moments_.run(budget)) return false;
   moments_due_ = false;
-  on_quadratic_ = moments_.moments.in_range(true);
+  on_quadratic_ = moments_.moments.in_range(sizeof(T) == 4);
   if (on_quadratic_) quadratic_.assign(moments_.moments, problem_.fit_intercept);
   return true;
 }
