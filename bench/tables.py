@@ -12,10 +12,11 @@ from typing import Any
 
 from gdcore.bench.case import Work
 from gdcore.bench.report import Key, Report, Row
+from gdcore.bench.suites import NAMES
 
 ROOT = Path(__file__).parent.parent
 REPORT = Report.from_json((ROOT / "bench/results/bench.json").read_text())
-FITS = ROOT / "bench/results/fits.json"  # of a run of that suite alone, if it is newer
+FITS = ROOT / "bench/results/fits.json"  # of a run of the suite fit alone, if it is newer
 MILLION = ROOT / "bench/results/million.json"  # of a run of its own, which takes long
 LARGE: dict[str, Any] = json.loads((ROOT / "bench/results/large.json").read_text())
 MARK = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -46,9 +47,19 @@ def table(header: list[str], lines: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *lines])
 
 
+def report_of(suite: str) -> Report:
+    """Return the run that measured a suite last."""
+    return Report.from_json(FITS.read_text()) if suite == "fit" and FITS.exists() else REPORT
+
+
 def scores() -> str:
     """Geometric means of the ratios for each suite and library."""
-    found = {(score.suite, score.library): score for score in REPORT.scores()}
+    found = {
+        (score.suite, score.library): score
+        for name in NAMES
+        for score in report_of(name).scores()
+        if score.suite == name
+    }
     suites = list(dict.fromkeys(suite for suite, _ in found))
     libraries = list(dict.fromkeys(library for _, library in found))
 
@@ -69,7 +80,7 @@ def suite(name: str) -> str:
     Cases that other libraries do have a table of their own.
     """
     blocks: dict[tuple[str, ...], list[tuple[Key, dict[str, Row]]]] = {}
-    for key, rows in REPORT.races():
+    for key, rows in report_of(name).races():
         if key.suite == name:
             found = {row.library: row for row in rows}
             blocks.setdefault(tuple(found), []).append((key, found))
@@ -98,7 +109,7 @@ def suite(name: str) -> str:
 
 def targets() -> str:
     """What was asked for, and what was measured: float32, all threads."""
-    report = Report.from_json(FITS.read_text()) if FITS.exists() else REPORT
+    report = report_of("fit")
     most = max(each.threads for each in report.limits)
     million = Report.from_json(MILLION.read_text()).rows if MILLION.exists() else []
     rows = {
