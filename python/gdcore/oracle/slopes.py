@@ -7,13 +7,25 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from gdcore.oracle.differences import Line, Noise, Slope, Vector, measured_noise, slope_along
+from gdcore.oracle.differences import (
+    RATIO,
+    Line,
+    Noise,
+    Slope,
+    Vector,
+    contradicted,
+    either,
+    measured_noise,
+    slope_along,
+)
 from gdcore.oracle.functions import Array, Function, read_any, read_real, read_value
 from gdcore.oracle.points import Direction, Point
 
 Method = Literal["auto", "differences", "complex"]
 
+CLEAR = 8.0  # an estimate is good enough once its error is a tolerance over this
 CONFIRMED = 0.1  # relative error of differences that may still confirm a complex step
 STEP = 2.0**-200  # of the complex step: its square vanishes beside any value
 
@@ -70,19 +82,36 @@ class Slopes:
 
         return line
 
-    def along(self, direction: Direction, enough: Callable[[Vector], Vector]) -> Slope:
-        """Return f's derivatives along a direction.
+    def along(
+        self, direction: Direction, tolerance: Callable[[Vector], Vector], held: Vector
+    ) -> Slope:
+        """Return f's derivatives along a direction, to be held against those in `held`.
 
-        ``enough(bend)`` is the error at which it may stop.
+        ``tolerance(bend)`` says how far the two may be apart; an error of it over `CLEAR` will do.
         """
-        unit = direction.unit
+        unit, line = direction.unit, self._line(direction)
         first = float(self.rng.integers(128, 250)) / 256
 
-        def wanted(bend: Vector) -> Vector:
-            return enough(_second(bend, unit)) * unit
+        def allowed(bend: Vector) -> Vector:
+            return tolerance(_second(bend, unit)) * unit
 
-        slope = slope_along(self._line(direction), self.value, self.noise, first, wanted)
-        coarse = not np.all(slope.error <= wanted(slope.bend))
+        def enough(bend: Vector) -> Vector:
+            return allowed(bend) / CLEAR
+
+        def false(slope: Slope) -> npt.NDArray[np.bool_]:
+            """Whether a slope that is not the one held does not last when steps shrink."""
+            with np.errstate(invalid="ignore"):
+                off = np.abs(slope.value - held * unit)
+                apart = np.asarray(off - slope.error > allowed(slope.bend))
+            if not apart.any():
+                return apart
+            return apart & contradicted(line, self.value, self.noise, slope, held * unit)
+
+        slope = slope_along(line, self.value, self.noise, first, enough)
+        while (chance := false(slope)).any():
+            first = float(slope.step[chance].min()) / RATIO
+            slope = either(chance, slope_along(line, self.value, self.noise, first, enough), slope)
+        coarse = not np.all(slope.error <= enough(slope.bend))
         if self.method == "complex" or (self.method == "auto" and coarse):
             slope = self._refined(slope, direction.vector)
         return replace(
