@@ -81,18 +81,20 @@ class Noise:
         return np.asarray(np.fmax(self.least, self.relative * largest))
 
 
-def measured_noise(lines: Sequence[Line], spacing: float, middle: Vector, unit: float) -> Noise:
+def measured_noise(
+    lines: Sequence[Line], spacing: float, middle: Vector, unit: float, widest: float = WIDEST
+) -> Noise:
     """Measure the rounding errors of f beside x, along a few lines.
 
     High differences of a smooth function at tiny spacing are rounding errors alone: with order k
     their mean square is (2 k)! / (k!)^2 times that of one error (More and Wild 2011, "Estimating
     computational noise"). Three standard deviations are taken, and `unit` times f at least. A
-    spacing at which f hardly changes is widened: f may work in a narrower dtype inside.
+    spacing at which f hardly changes is widened, up to `widest`: f may work in a narrower dtype.
     """
     worst, blind = unit * np.abs(middle), np.full(len(middle), True)
     for line in lines:
         width = spacing
-        while width < WIDEST:
+        while width < widest:
             found = [line(i * width)[1] for i in range(-3, 4)]
             values = [each for each in found if each is not None]
             if len(values) < len(found):  # x is on the edge of where f is defined

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gdcore.oracle.differences import (
     RATIO,
+    WIDEST,
     Line,
     Noise,
     Slope,
@@ -42,6 +43,8 @@ class Slopes:
         f takes float64, whatever the point's dtype.
     exact : bool
         f returns float64.
+    spacing : float
+        Of the values whose rounding errors are measured, as a share of x.
     """
 
     def __init__(
@@ -57,14 +60,14 @@ class Slopes:
         self.shape = value.shape
         self.exact = value.dtype == np.float64
         self.value = np.ravel(value).astype(np.float64)
-        self.noise = self._noise(float(np.finfo(value.dtype).eps) / 2)
+        self.unit = float(np.finfo(value.dtype).eps) / 2
+        self.spacing = 1.1 * (2.0**-44 if self.wide and self.unit <= 2.0**-53 else 2.0**-20)
+        count = 2 if point.flat.size else 0
+        self.noise = self._measured([self._line(each) for each in point.directions(count, rng)])
 
-    def _noise(self, unit: float) -> Noise:
-        """Measure f's rounding errors, along lines that move every element of x."""
-        count = 2 if self.point.flat.size else 0
-        lines = [self._line(each) for each in self.point.directions(count, self.rng)]
-        spacing = 2.0**-44 if self.wide and unit <= 2.0**-53 else 2.0**-20
-        return measured_noise(lines, 1.1 * spacing, self.value, unit)
+    def _measured(self, lines: list[Line], widest: float = WIDEST) -> Noise:
+        """Measure f's rounding errors along lines."""
+        return measured_noise(lines, self.spacing, self.value, self.unit, widest)
 
     def _line(self, direction: Direction) -> Line:
         """Return f along a direction, and how far t really went once x was rounded."""
@@ -98,17 +101,17 @@ class Slopes:
         def enough(bend: Vector) -> Vector:
             return allowed(bend) / CLEAR
 
-        def false(slope: Slope) -> npt.NDArray[np.bool_]:
-            """Whether a slope that is not the one held does not last when steps shrink."""
+        def apart(slope: Slope) -> npt.NDArray[np.bool_]:
             with np.errstate(invalid="ignore"):
                 off = np.abs(slope.value - held * unit)
-                apart = np.asarray(off - slope.error > allowed(slope.bend))
-            if not apart.any():
-                return apart
-            return apart & contradicted(line, self.value, self.noise, slope, held * unit)
+                return np.asarray(off - slope.error > allowed(slope.bend))
 
         slope = slope_along(line, self.value, self.noise, first, enough)
-        while (chance := false(slope)).any():
+        while (doubted := apart(slope)).any():
+            chance = contradicted(line, self.value, self.noise, slope, held * unit) & doubted
+            if not chance.any():
+                slope = self._surer(line, slope, doubted, held == 0)
+                break
             first = float(slope.step[chance].min()) / RATIO
             slope = either(chance, slope_along(line, self.value, self.noise, first, enough), slope)
         coarse = not np.all(slope.error <= enough(slope.bend))
@@ -121,6 +124,27 @@ class Slopes:
             bend=_second(slope.bend, unit),
             sides=slope.sides / unit,
         )
+
+    def _surer(
+        self,
+        line: Line,
+        slope: Slope,
+        doubted: npt.NDArray[np.bool_],
+        zero: npt.NDArray[np.bool_],
+    ) -> Slope:
+        """Count in the rounding errors of f where it was evaluated, which may exceed those at x.
+
+        Those of 1e9 x, for one, do not show in sin(1e9 x) at its peaks. Where f does not change
+        at all near x, it is a staircase or narrow inside: then 0 is no more wrong than its slope.
+        """
+        near = [line(t)[1] for t in (-8 * self.spacing, 8 * self.spacing)]
+        still = np.all([zero if each is None else each == self.value for each in near], axis=0)
+        error = np.where(doubted & zero & still, np.inf, slope.error)
+        for h in np.unique(slope.step[doubted]):
+            beside = [_moved(line, float(t)) for t in (-h, h)]
+            lost = 4 * self._measured(beside, float(h) / 4).least / h
+            error = np.where(doubted & (slope.step == h), np.fmax(error, lost), error)
+        return replace(slope, error=error)
 
     def _refined(self, slope: Slope, v: Vector) -> Slope:
         """Take the complex step wherever f allows it and differences confirm it.
@@ -159,6 +183,11 @@ class Slopes:
             return None
         slopes = np.ravel(found).imag / STEP
         return slopes if np.isfinite(slopes).all() else None
+
+
+def _moved(line: Line, start: float) -> Line:
+    """Return a line whose t is counted from elsewhere."""
+    return lambda t: line(start + t)
 
 
 def _second(bend: Vector, unit: float) -> Vector:
