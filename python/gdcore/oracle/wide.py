@@ -29,7 +29,9 @@ class Wide(NamedTuple):
 
     def map(self, change: Any) -> Wide:
         """Return each of the three changed in shape."""
-        return Wide(*(change(np.broadcast_to(part, self.hi.shape)) for part in self))
+        shape = self.hi.shape
+        parts = (part if part.shape == shape else np.broadcast_to(part, shape) for part in self)
+        return Wide(*map(change, parts))
 
     @property
     def size(self) -> Floats:
