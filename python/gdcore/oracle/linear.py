@@ -52,9 +52,10 @@ def linear_mse(
     is 1/N, 1, 1/(2N) or 1/2 with N = n t elements, or the sum of their weights. r is kept as a
     pair of float64 numbers before ``X.T @ r`` is summed. With delta the bound of r's error,
     ``((1 + u)**(d + 3) - 1) * (|X| @ |weights| + |intercept| + |offset| + |y|)``, and G that of a
-    sum over rows and of what follows it, ``(1 + u)**(n + 4) - 1``, the gradient is off by at most
-    ``2 c |X|.T @ (s * (delta + G * (|r| + delta)))``, and the loss by
-    ``c * (s * (2 |r| delta + delta**2 + G * (|r| + delta)**2)).sum()``.
+    sum and of what follows it, the gradient is off by at most
+    ``2 c |X|.T @ (s * (delta + G * (|r| + delta)))`` with ``G = (1 + u)**(n + 4) - 1``, and the
+    loss by ``c * (s * (2 |r| delta + delta**2 + G * (|r| + delta)**2)).sum()`` with
+    ``G = (1 + u)**(n t + 5) - 1``; docs/oracle.md has accumulators and sample weights, too.
 
     Parameters
     ----------
