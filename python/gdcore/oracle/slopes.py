@@ -137,14 +137,22 @@ class Slopes:
         Those of 1e9 x, for one, do not show in sin(1e9 x) at its peaks. Where f does not change
         at all near x, it is a staircase or narrow inside: then 0 is no more wrong than its slope.
         """
-        near = [line(t)[1] for t in (-8 * self.spacing, 8 * self.spacing)]
-        still = np.all([zero if each is None else each == self.value for each in near], axis=0)
-        error = np.where(doubted & zero & still, np.inf, slope.error)
+        error = np.where(self._still(line, slope, doubted & zero), np.inf, slope.error)
         for h in np.unique(slope.step[doubted]):
             beside = [_moved(line, float(t)) for t in (-h, h)]
             lost = 4 * self._measured(beside, float(h) / 4).least / h
             error = np.where(doubted & (slope.step == h), np.fmax(error, lost), error)
         return replace(slope, error=error)
+
+    def _still(self, line: Line, slope: Slope, asked: npt.NDArray[np.bool_]) -> Any:
+        """Whether f does not change where its slope says that it does, by 64 roundings."""
+        with np.errstate(all="ignore"):
+            far = np.fmax(64 * self.unit * np.abs(self.value / slope.value), 8 * self.spacing)
+        far, still = 2 ** np.ceil(np.log2(far)), asked.copy()
+        for t in np.unique(far[asked]):
+            for found in (line(-float(t))[1], line(float(t))[1]):
+                still &= (far != t) | (True if found is None else found == self.value)
+        return still
 
     def _refined(self, slope: Slope, v: Vector) -> Slope:
         """Take the complex step wherever f allows it and differences confirm it.
