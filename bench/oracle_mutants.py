@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 BLOCK = 8
+BLOCKS = (8, 16, 32, 64, 100, 128)
+ODD = (7, 23, 50)  # that no block usually has
 
 
 class Mutant(NamedTuple):
@@ -107,7 +109,13 @@ def linear_mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
             "inputs are rounded through bfloat16",
             lambda X, y, w: g(*(through(x, "bfloat16") for x in (X, y, w))),
         ),
+        "X float16": (
+            "X is rounded through float16|X is rounded through TF32",
+            lambda X, y, w: g(through(X, "float16"), y, w),
+        ),
         "no target": ("the target is not subtracted", lambda X, y, w: g(X, 0 * y, w)),
+        "weight decay": ("a weight decay", lambda X, y, w: g(X, y, w) + 2 * w),
+        "all NaN": ("Every element is NaN", lambda X, y, w: g(X, y, w) * X.dtype.type(np.nan)),
         "uninitialised tail": ("uninitialised tail", tail),
     }
 
@@ -142,6 +150,11 @@ def mse_mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
         "sign": ("the sign is wrong", lambda p, y: g(y, p)),
         "stale": ("stale accumulation, or a factor 2", lambda p, y: g(p, y) + g(p, y)),
         "bfloat16": ("rounded through bfloat16", lambda p, y: through(g(p, y), "bfloat16")),
+        "targets float16": (
+            "the targets are rounded through float16|the targets are rounded through TF32",
+            lambda p, y: g(p, through(y, "float16")),
+        ),
+        "all NaN": ("Every element is NaN", lambda p, y: g(p, y) * p.dtype.type(np.nan)),
         "uninitialised tail": ("uninitialised tail", tail),
     }
 
@@ -171,12 +184,118 @@ def matmul_mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
             "operands are rounded through bfloat16",
             lambda a, b: through(a, "bfloat16") @ through(b, "bfloat16"),
         ),
+        "first float16": (
+            "first operand is rounded through float16|first operand is rounded through TF32",
+            lambda a, b: through(a, "float16") @ b,
+        ),
+        "all NaN": ("Every element is NaN", lambda a, b: (a @ b) * a.dtype.type(np.nan)),
         "result bfloat16": (
             "result is rounded through bfloat16",
             lambda a, b: through(a @ b, "bfloat16"),
         ),
         "uninitialised tail": ("uninitialised tail", tail),
     }
+
+
+def cut_rows(X: Array, y: Array, w: Array, whole: int) -> Array:
+    return gradient(X, y, w, slice(0, whole))
+
+
+def repeated_rows(X: Array, y: Array, w: Array, whole: int) -> Array:
+    return gradient(X, y, w) + gradient(X, y, w, slice(whole, None))
+
+
+def cut_products(a: Array, b: Array, whole: int) -> Array:
+    return a[:, :whole] @ b[:whole]
+
+
+def repeated_products(a: Array, b: Array, whole: int) -> Array:
+    return a @ b + a[:, whole:] @ b[whole:]
+
+
+def ends() -> Iterator[Mutant]:
+    """Yield what leaves out, or repeats, the last block of rows or of products."""
+
+    def whole(n: int, size: int, full: bool) -> int:
+        return n - (size if full else n % size)
+
+    for size in (*BLOCKS, *ODD):
+        for full in (False, True):
+            if size in ODD and not full:
+                continue
+            n, block = (2 * size + 5, 3 * size + 3), "last block of #"
+            which = f"{'full' if full else 'last'} block of {size}"
+            for done, linear, matmul in (
+                ("dropped", cut_rows, cut_products),
+                ("counted twice", repeated_rows, repeated_products),
+            ):
+                yield Mutant(
+                    f"{which} {done}, rows",
+                    "linear_mse",
+                    f"the {block} of the n = # rows is {done}",
+                    lambda X, y, w, f=linear, b=size, u=full: f(X, y, w, whole(len(X), b, u)),
+                    ((n[0], 7), (n[1], 9)),
+                )
+                yield Mutant(
+                    f"{which} {done}, products",
+                    "matmul",
+                    f"the {block} of the k = # products is {done}",
+                    lambda a, b, f=matmul, c=size, u=full: f(a, b, whole(len(b), c, u)),
+                    ((9, n[0], 7), (17, n[1], 5)),
+                )
+
+
+def tails() -> Iterator[Mutant]:
+    """Yield what leaves out a remainder that does not fill a vector of so many lanes."""
+    unwritten = "an uninitialised tail"
+
+    def untouched(out: Array, lanes: int, axis: int) -> Array:
+        out = np.moveaxis(out, axis, 0)
+        out[len(out) - len(out) % lanes :] = 0
+        return np.moveaxis(out, 0, axis)
+
+    def features(X: Array, y: Array, w: Array, lanes: int) -> Array:
+        d = len(w) - len(w) % lanes
+        return X.T @ (X[:, :d] @ w[:d] - y) * X.dtype.type(2 / len(X))
+
+    for lanes in (8, 16):
+        for size, n, d in (("odd", (37, 69), (19, 21)), ("large", (203, 1003), (27, 43))):
+            linear = tuple(zip(n, d, strict=True))
+            products = tuple((17, k, 9) for k in n)
+            rows, columns = (tuple((m, 33, 9) for m in n), tuple((9, 33, m) for m in n))
+            for name, kind, cause, fn, shapes in (
+                (
+                    "rows", "linear_mse", "last block of # of the n = # rows is dropped",
+                    lambda X, y, w, v=lanes: cut_rows(X, y, w, len(X) - len(X) % v), linear,
+                ),
+                (
+                    "features", "linear_mse",
+                    "last block of # of the d = # features is dropped in the prediction",
+                    lambda X, y, w, v=lanes: features(X, y, w, v), linear,
+                ),
+                (
+                    "gradient", "linear_mse", unwritten,
+                    lambda X, y, w, v=lanes: untouched(gradient(X, y, w), v, 0), linear,
+                ),
+                (
+                    "products", "matmul", "last block of # of the k = # products is dropped",
+                    lambda a, b, v=lanes: cut_products(a, b, len(b) - len(b) % v), products,
+                ),
+                (
+                    "rows", "matmul", unwritten,
+                    lambda a, b, v=lanes: untouched(a @ b, v, 0), rows,
+                ),
+                (
+                    "columns", "matmul", unwritten,
+                    lambda a, b, v=lanes: untouched(a @ b, v, 1), columns,
+                ),
+                (
+                    "elements", "mse", unwritten,
+                    lambda p, y, v=lanes: untouched((p - y) * p.dtype.type(2 / p.size), v, 0),
+                    tuple((m,) for m in n),
+                ),
+            ):  # fmt: skip
+                yield Mutant(f"tail of {lanes} {name}, {size}", kind, cause, fn, shapes)
 
 
 def all_mutants() -> Iterator[Mutant]:
@@ -234,3 +353,5 @@ def all_mutants() -> Iterator[Mutant]:
             lambda X, y, w: X @ (X @ w - y) * X.dtype.type(2 / len(X)),
             shapes,
         )
+    yield from ends()
+    yield from tails()

@@ -155,6 +155,32 @@ def test_steps_that_jump_over() -> None:
     assert gradcheck(f, lambda x: grad(x) * [0, 1, 1], x).verdict is WRONG
 
 
+@pytest.mark.parametrize("seed", [143, 166, 532, *range(20)])
+def test_a_fast_oscillation_is_never_wrong(seed: int) -> None:
+    """Large steps may agree by chance, and rounding errors hide at x where f has a peak."""
+
+    def f(x: Any) -> Any:
+        return np.sin(1e9 * x)
+
+    def grad(x: Any) -> Any:
+        return 1e9 * np.cos(1e9 * x)
+
+    chosen = {143: 1.7133657362383088, 166: -20.28359386566904, 532: -0.7807124543784271}
+    x = chosen.get(seed, 30 * np.random.default_rng(seed).standard_normal())
+    for method in ("auto", "differences"):
+        found = gradcheck(f, grad, x, seed=seed, method=method)  # type: ignore[arg-type]
+        assert found.verdict is not WRONG, found
+
+
+def test_stairs_are_not_decided() -> None:
+    """A staircase looks like a line to every step that spans stairs, and is flat to others."""
+    for seed in range(5):
+        stairs = gradcheck(
+            lambda x: np.floor(1e5 * x) / 1e5, lambda x: 0.0 * x, 0.700001, seed=seed
+        )
+        assert stairs.verdict is UNDECIDED, stairs
+
+
 def test_kinks_are_not_decided() -> None:
     def f(x: Array) -> Any:
         return np.abs(x).sum()

@@ -214,6 +214,56 @@ def test_growth_is_rounded_up(name: Any) -> None:
         assert exactly <= Fraction(arithmetic.growth(k)) <= exactly * Fraction(1 + 2.0**-30)
 
 
+@pytest.mark.parametrize(("name", "accumulator"), [
+    ("float32", None), ("float64", None), ("float32", "float64"), ("float16", "float32"),
+    ("bfloat16", "float32"),
+])  # fmt: skip
+@pytest.mark.parametrize("t", [None, 3])
+def test_bounds_are_those_of_the_page(rng: Any, name: Any, accumulator: Any, t: Any) -> None:
+    """G(p, q) of docs/oracle.md: p roundings of sums, q of the dtype, f of a stored sum."""
+    u, v = (FORMATS[x].unit for x in (name, accumulator or name))
+    f = int(accumulator is not None)
+
+    def G(p: int, q: int) -> float:
+        return float(np.expm1(p * np.log1p(v) + q * np.log1p(u)))
+
+    def near(ref: Any, expected: Any, lost: float = 1e3) -> None:
+        """Rounded up, with the reference's own error, and with what underflows."""
+        lost = lost * FORMATS[name].tiny
+        assert np.all(expected <= ref.bound * (1 + 1e-12))
+        assert np.all(ref.bound <= expected * (1 + 1e-6) + lost)
+
+    def draw(*shape: int) -> Any:
+        return rounded(1 + rng.random(shape), 8)
+
+    how = {"dtype": name, "accumulator": accumulator}
+    a, b = draw(2, 4, 9), draw(9, 5)
+    ref = oracle.matmul(a, b, grad_out=draw(2, 4, 5), **how)
+    near(ref, G(9, f) * (a @ b))
+    g = ref.grad.b
+    near(g, G(8, 2 * f) * np.abs(g.value))
+
+    p, y = draw(40), -draw(40)
+    ref = oracle.mse(p, y, **how)
+    near(ref, G(40, 5 + f) * ref.value)
+    near(ref.grad.pred, G(0, 3) * np.abs(ref.grad.pred.value))
+    squares = oracle.mse(p, y, reduction="none", **how)
+    near(squares, G(0, 3) * squares.value)
+
+    several = () if t is None else (t,)
+    X, w, y = draw(12, 4), draw(4, *several), -draw(12, *several)
+    intercept, offset = draw(*several), draw(12, *several)
+    ref = oracle.linear_mse(X, y, w, intercept, offset=offset, **how)
+    r = X @ w + intercept + offset - y  # no term of it is negative
+    delta, c = G(7, 3 * f) * r, 1 / y.size
+    terms = delta + G(12, 4 + f) * (r + delta)
+    near(ref.grad.weights, 2 * c * X.T @ terms)
+    near(ref.grad.intercept, 2 * c * terms.sum(0))
+    terms = delta + G(t or 1, 4 + f) * (r + delta)
+    near(ref.grad.X, 2 * c * terms.reshape(12, -1) @ w.reshape(4, -1).T)
+    near(ref, c * (2 * r * delta + delta**2 + G(y.size, 5 + f) * (r + delta) ** 2).sum(), 1e4)
+
+
 def test_what_may_overflow_is_never_wrong() -> None:
     big = np.full((1, 4), 1e38, np.float32)
     signs = np.array([[10.0], [-10.0], [1.0], [0.0]], np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,14 +74,27 @@ LINEAR_CAUSES: dict[str, Any] = {
     "the result is rounded through float16": lambda g, p: g.astype(np.float16),
     "an uninitialised tail": lambda g, p: np.append(g[:-1], np.nan),
     "3.75 times": lambda g, p: g * 3.75,
-}
+    "the last block of 13 of the n = 37 rows is dropped": lambda g, p: weights_of(p, slice(0, 24)),
+    "the last block of 13 of the n = 37 rows is counted twice":
+        lambda g, p: g + weights_of(p, slice(24, 37)),
+    "the first block of 3 of the n = 37 rows is dropped": lambda g, p: weights_of(p, slice(3, 37)),
+    "the last block of 6 of the n = 37 rows is dropped, and the division is by n - 6":
+        lambda g, p: weights_of(p, slice(0, 31)) * p.X.dtype.type(37 / 31),
+    "the last block of 2 of the d = 5 features is dropped in the prediction":
+        lambda g, p: weights_of(p, features=3),
+    "2 times the weights are added: a weight decay": lambda g, p: g + 2 * p.weights,
+    "X is rounded through bfloat16": lambda g, p: weights_of(p, X=rounded(p.X, 8)),
+}  # fmt: skip
 
 
-def weights_of(p: Any, rows: slice = slice(None), without: str = "") -> Any:
-    r = p.X @ p.weights
+def weights_of(
+    p: Any, rows: slice = slice(None), without: str = "", features: int = 5, X: Any = None
+) -> Any:
+    X = p.X if X is None else X
+    r = X[:, :features] @ p.weights[:features]
     for name, term in {"intercept": p.intercept, "offset": p.offset, "y": -p.y}.items():
         r = r if name == without else r + term
-    return p.X[rows].T @ r[rows] * p.X.dtype.type(2 / len(p.y))
+    return X[rows].T @ r[rows] * p.X.dtype.type(2 / len(p.y))
 
 
 @pytest.mark.parametrize("cause", LINEAR_CAUSES)
@@ -98,16 +112,73 @@ MATMUL_CAUSES: dict[str, Any] = {
     "the result is transposed": lambda a, b: (a @ b).T,
     "the last of the k = 11 products is dropped": lambda a, b: a[:, :-1] @ b[:-1],
     "the last block of 3 of the k = 11 products is dropped": lambda a, b: a[:, :8] @ b[:8],
+    "the last block of 5 of the k = 11 products is counted twice":
+        lambda a, b: a @ b + a[:, 6:] @ b[6:],
     "the operands are rounded through bfloat16": lambda a, b: rounded(a, 8) @ rounded(b, 8),
+    "the second operand is rounded through bfloat16": lambda a, b: a @ rounded(b, 8),
     "the last 3 of 11 along axis 0": lambda a, b: (a @ b) * (np.arange(11) < 8)[:, None],
     "the last 2 of 11 along axis 1": lambda a, b: (a @ b) + 5.0 * (np.arange(11) > 8),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("cause", MATMUL_CAUSES)
 def test_causes_of_a_wrong_product(rng: Any, dtype: Any, cause: str) -> None:
     a, b = normal(rng, (11, 11), dtype), normal(rng, (11, 11), dtype)
     assert cause in message(MATMUL_CAUSES[cause](a, b), oracle.matmul(a, b))
+
+
+def test_causes_of_a_batch(rng: Any, dtype: Any) -> None:
+    """Every problem leaves out the same."""
+    p = problems.linear(rng, 20, 4, None, (3, 2), dtype, parts="bos")
+    ref = oracle.linear_mse(
+        p.X, p.y, p.weights, p.intercept, offset=p.offset, sample_weight=p.sample_weight
+    )
+    f = p.full(np.float64)
+    r = f.s * (f.X @ f.w + f.b + f.o - f.y)
+    left = np.swapaxes(f.X, -1, -2)[..., :13] @ r[..., :13, :]
+    scale = 2 / np.broadcast_to(f.s, (3, 2, 20, 1)).sum(-2)
+    cause = "the last block of 7 of the n = 20 rows is dropped"
+    assert cause in message((left[..., 0] * scale).astype(dtype), ref.grad.weights)
+    assert cause in message((r[..., :13, 0].sum(-1) * scale[..., 0]).astype(dtype),
+                            ref.grad.intercept)  # fmt: skip
+    a, b = normal(rng, (3, 1, 4, 9), dtype), normal(rng, (2, 9, 5), dtype)
+    said = message(a[..., :6] @ b[:, :6], oracle.matmul(a, b))
+    assert "the last block of 3 of the k = 9 products is dropped" in said
+
+
+def test_a_sample_of_a_large_result_comes_first(rng: Any) -> None:
+    """Mistakes that do not explain it cost a few elements; one that does is seen in all of it."""
+    a, b = normal(rng, (90, 90), np.float32), normal(rng, (90, 90), np.float32)
+    ref, whole = oracle.matmul(a, b), []
+
+    def counted() -> Any:
+        for each in ref.mistakes.alternatives():
+
+            def of(where: Any, each: Any = each) -> Any:
+                if isinstance(where, slice):
+                    whole.append(each.cause)
+                return each.of(where)
+
+            yield each._replace(of=of)
+
+    watched = replace(ref, mistakes=replace(ref.mistakes, alternatives=counted))
+    turned = a @ b.T
+    assert "the second operand is transposed" in message(turned, watched)
+    assert whole == ["the second operand is transposed"]
+    turned[3, 4] = (a @ b)[3, 4]
+    assert "transposed" not in message(turned, watched)
+    corner = a @ b
+    corner[-20:, -70:] = (a @ b.T)[-20:, -70:]
+    assert "transposed" not in message(corner, watched)
+
+
+def test_one_number_is_explained_by_many_counts(rng: Any) -> None:
+    """So only those that blocks usually have are believed of it."""
+    X, w = normal(rng, (999, 1), np.float32), np.ones(1, np.float32)
+    ref = oracle.linear_mse(X, normal(rng, (999,), np.float32), w).grad.weights
+    for error in rng.uniform(0.001, 0.02, 20):
+        said = message(ref.value + np.float32(error), ref)
+        assert re.search("block of (?!(4|7|8|16|32|39|64|99|100|103|128) )", said) is None
 
 
 def test_a_mean_over_one_axis(rng: Any) -> None:

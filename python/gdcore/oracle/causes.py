@@ -1,21 +1,39 @@
 """The likely cause of a wrong result: its error, projected on known mistakes.
 
 Each known mistake says what it would have made of the result. The one that explains the result
-within rounding errors is named, and all of them where several do.
+within rounding errors is named, and all of them where several do. A sample of the elements comes
+first: what does not explain it does not explain the result.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdcore.oracle.products import PRECISIONS
+from gdcore.oracle.mistakes import ALL, PRECISIONS, Array, Where, usual_blocks
 from gdcore.oracle.reference import Reference
-from gdcore.oracle.verdict import Status
+from gdcore.oracle.verdict import Status, Verdict
 from gdcore.oracle.wide import Floats
 
 _SLACK = 4.0  # bounds of the right result that a mistaken one may be off by
+_MANY = 3  # elements that a mistake within those bounds must all explain
+_NEARER = 16.0  # times nearer than the right result
+_SAMPLE = 64  # elements
+_TERMS = 1 << 22  # numbers read to find how many terms are missing
+_CHANCE = 0.01  # of an unusual number of terms that explains an error by accident
+_FIRST, _LAST = 1, -1  # steps along the terms, from either end
+_ENDS: tuple[tuple[str, int, Callable[[Any, Any, Any], Floats]], ...] = (
+    ("the last{} is dropped", _LAST, lambda value, part, share: value - part),
+    ("the last{} is counted twice", _LAST, lambda value, part, share: value + part),
+    ("the first{} is dropped", _FIRST, lambda value, part, share: value - part),
+    (
+        "the last{} is dropped, and the division is by n - {}",
+        _LAST,
+        lambda value, part, share: share * (value - part),
+    ),
+)
 
 
 class Cause(NamedTuple):
@@ -25,14 +43,14 @@ class Cause(NamedTuple):
     sentence: str
 
 
-def find_causes(actual: Floats, reference: Reference, status: Any) -> list[Cause]:
+def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[Cause]:
     """Return the mistakes that explain a result, the likeliest ones first; often one, or none.
 
     Parameters
     ----------
     actual : ndarray of float64
     reference : Reference
-    status : ndarray of Status
+    verdict : Verdict
         What `Reference.check` found.
 
     Examples
@@ -40,10 +58,11 @@ def find_causes(actual: Floats, reference: Reference, status: Any) -> list[Cause
     >>> from gdcore import oracle
     >>> ref = oracle.mse([1.0, 2.0, 3.0], [0.0, 0.0, 0.0]).grad.pred
     >>> actual = ref.value / 2
-    >>> print(find_causes(actual, ref, ref.check(actual).status)[0].sentence)
+    >>> print(find_causes(actual, ref, ref.check(actual))[0].sentence)
     0.500 times the mean-loss gradient with n = 3: 1/n instead of 2/n.
     """
     with np.errstate(all="ignore"):
+        wrong = verdict.status >= Status.WRONG
         if not np.isfinite(actual).all():
             odd = ~np.isfinite(actual)
             return (
@@ -51,70 +70,163 @@ def find_causes(actual: Floats, reference: Reference, status: Any) -> list[Cause
                 or _unwritten(actual, reference, odd)
                 or _nan(actual)
             )
+        case = _Case(actual, reference, verdict, wrong)
         return (
-            _flushed(actual, reference, status >= Status.WRONG)
-            or _factors(actual, reference)
-            or _alternatives(actual, reference)
-            or _rounding(actual, reference)
-            or _place(actual, reference, status >= Status.WRONG)
-            or _any_factor(actual, reference)
+            _flushed(actual, reference, wrong)
+            or _factors(case)
+            or [*_alternatives(case), *_left_out(case), *_added(case)]
+            or _rounding(case)
+            or _place(actual, reference, wrong)
+            or _any_factor(case)
         )
 
 
-def _fits(actual: Floats, other: Floats, reference: Reference, factor: float = 1.0) -> bool:
-    """Whether a result is the other one but for rounding, and that one is not the right one."""
-    if np.shape(other) != reference.value.shape:
-        return False
-    slack = np.where(np.isinf(reference.slack), 0.0, reference.slack)
-    unit = reference.arithmetic.store.unit
-    allowed = _SLACK * (max(1.0, abs(factor)) * slack + unit * np.abs(other))
-    explained = np.abs(actual - other) <= allowed
-    distinct = np.abs(other - reference.value) > allowed
-    return bool(explained.all() and distinct.any())
+class _Case:
+    """A wrong result beside the right one, both as vectors, and a sample of its elements."""
+
+    def __init__(self, actual: Floats, reference: Reference, verdict: Verdict, wrong: Any) -> None:
+        self.reference, self.mistakes = reference, reference.mistakes
+        self.actual, self.value = actual.reshape(-1), reference.value.reshape(-1)
+        slack = np.where(np.isinf(reference.slack), 0.0, reference.slack)
+        self.slack = np.broadcast_to(slack, actual.shape).reshape(-1)
+        self.unit = reference.arithmetic.store.unit
+        self.sample = _sample(verdict, wrong)
+
+    def allowed(self, where: Where, other: Floats, factor: float = 1.0) -> Floats:
+        """Return how far a result may be from what a mistake makes of it."""
+        allowed: Floats = _SLACK * (
+            max(1.0, abs(factor)) * self.slack[where] + self.unit * np.abs(other)
+        )
+        return allowed
+
+    def is_like(self, of: Callable[[Where], Array], factor: float = 1.0) -> bool:
+        """Whether the result is another one but for rounding, and that is not the right one."""
+        for where in (self.sample, ALL) if len(self.sample) < len(self.actual) else (ALL,):
+            other = of(where)
+            allowed = self.allowed(where, other, factor)
+            off = np.abs(self.actual[where] - other)
+            if not np.all(off <= allowed):
+                return False
+        if np.any(np.abs(other - self.value) > allowed):
+            return True
+        error = np.abs(self.actual - self.value)
+        return len(error) >= _MANY and bool(np.max(off) <= np.max(error) / _NEARER)
 
 
-def _factors(actual: Floats, reference: Reference) -> list[Cause]:
+def _sample(verdict: Verdict, wrong: Any) -> Array:
+    """Return indices of elements: the worst one, then wrong ones, then any, evenly spread."""
+    if wrong.size <= _SAMPLE:
+        return np.arange(wrong.size)
+    worst = np.ravel_multi_index(verdict.worst, wrong.shape)
+    bad = np.flatnonzero(wrong)
+    half = _SAMPLE // 2 - 1
+    spread = np.linspace(0, wrong.size - 1, half).astype(np.intp)
+    drawn = np.concatenate([[worst], bad[:: -(-len(bad) // half)], spread])
+    _, first = np.unique(drawn, return_index=True)
+    return drawn[np.sort(first)]
+
+
+def _factors(case: _Case) -> list[Cause]:
     found = [
         factor
-        for factor in reference.mistakes.factors
-        if _fits(actual, factor.value * reference.value, reference, factor.value)
+        for factor in case.mistakes.factors
+        if case.is_like(lambda where, f=factor: f.value * case.value[where], factor.value)  # type: ignore[misc]
     ]
     if not found:
         return []
     causes = list(dict.fromkeys(factor.cause for factor in found))
-    times = f"{found[0].value:.3f} times {reference.mistakes.of}"
+    times = f"{found[0].value:.3f} times {case.mistakes.of}"
     return [
         Cause(cause, f"{times}: {', or '.join([cause, *(c for c in causes if c != cause)])}.")
         for cause in causes
     ]
 
 
-def _alternatives(actual: Floats, reference: Reference) -> list[Cause]:
-    found = [
-        alternative.cause
-        for alternative in reference.mistakes.alternatives()
-        if _fits(actual, alternative.value(), reference)
-    ]
+def _alternatives(case: _Case) -> list[Cause]:
+    found = [each.cause for each in case.mistakes.alternatives() if case.is_like(each.of)]
     return [Cause(cause, _likely(cause)) for cause in dict.fromkeys(found)]
 
 
-def _rounding(actual: Floats, reference: Reference) -> list[Cause]:
+def _left_out(case: _Case) -> Iterator[Cause]:
+    """Find how many terms at an end are missing, or there twice: the number that fits best."""
+    for terms in case.mistakes.terms():
+        if terms.number < 2:
+            continue
+        n, sample = terms.number, case.sample[: max(1, _TERMS // max(terms.cost, 1))]
+        each, value = terms.at(sample), case.value[sample, None]
+        sums = {at: np.cumsum(each[:, ::at], axis=1)[:, :-1] for at in (_FIRST, _LAST)}
+        shares = n / (n - np.arange(1, n))
+        for told, end, change in _ENDS[: 4 if terms.mean else 3]:
+            count = _count(case, sample, change(value, sums[end], shares), each)
+            if not count:
+                continue
+            part = terms.total(slice(0, count) if end == _FIRST else slice(n - count, n))
+            whole = change(case.value, part, n / (n - count))
+            if case.is_like(whole.__getitem__):
+                block = "" if count == 1 else f" block of {count}"
+                cause = told.format(f"{block} of the {terms.what}", count) + terms.where
+                yield Cause(cause, _likely(cause))
+
+
+def _count(case: _Case, sample: Array, others: Floats, each: Floats) -> int:
+    """Return the number of terms, from 1, whose column of `others` (E, n - 1) fits best, or 0.
+
+    A number that blocks do not usually have is taken if hardly one of all would fit by chance.
+    """
+    slack = case.slack[sample, None]
+    gap = np.abs(case.actual[sample, None] - others)
+    allowed = _SLACK * (slack + case.unit * np.abs(others))
+    fits = np.all(gap <= allowed, axis=0)
+    if not fits.any():
+        return 0
+    n = others.shape[1] + 1
+    usual = np.isin(np.arange(1, n), [1, *usual_blocks(n)])
+    grain = np.min(np.abs(each), axis=1, initial=np.inf, where=each != 0)
+    grain = np.where(np.isinf(grain), 0.0, grain)
+    hit = (2 * allowed.max(axis=1) + grain) / np.ptp(others, axis=1)
+    chance = n * np.prod(np.clip(np.nan_to_num(hit, nan=1.0), 0.0, 1.0))
+    if not chance <= _CHANCE:
+        fits &= usual
+    far = np.max(np.divide(gap, allowed, out=np.zeros(gap.shape), where=gap > 0), axis=0)
+    order = np.lexsort((np.arange(n - 1), ~usual, np.where(fits, far, np.inf)))
+    return int(order[0]) + 1 if fits.any() else 0
+
+
+def _added(case: _Case) -> Iterator[Cause]:
+    """Find what is added to the result, times a number that one element cannot tell."""
+    for addition in case.mistakes.additions():
+        value = addition.value.reshape(-1)
+        if np.count_nonzero(value) < 2:
+            continue
+        times = float(np.vdot(value, case.actual - case.value) / np.vdot(value, value))
+        if np.isfinite(times) and case.is_like(
+            lambda where, v=value, t=times: case.value[where] + t * v[where]  # type: ignore[misc]
+        ):
+            yield Cause(addition.cause, _likely(f"{times:.4g} times {addition.cause}"))
+
+
+def _rounding(case: _Case) -> list[Cause]:
     """Find a result of fewer bits than its dtype has."""
-    if reference.arithmetic.store.bits <= 11:
+    if case.reference.arithmetic.store.bits <= 11:
         return []
     found = []
     for precision, narrow in PRECISIONS.items():
-        near = np.abs(actual - narrow(reference.value)) <= _SLACK * reference.slack + (
-            np.abs(actual - reference.value) * 1e-9
-        )
-        short = (narrow(actual) == actual).all() and not np.all(
-            narrow(reference.value) == reference.value
-        )
-        step = 2.0**-7 if precision == "bfloat16" else 2.0**-10
-        close = np.abs(actual - reference.value) <= step * np.abs(reference.value) + reference.slack
-        if short and (near.all() or close.all()):
+        wheres = (case.sample, ALL) if len(case.sample) < len(case.actual) else (ALL,)
+        if all(_is_short(case, where, precision) for where in wheres) and not np.array_equal(
+            narrow(case.value), case.value
+        ):
             found.append(f"the result is rounded through {precision}")
     return [Cause(cause, _likely(cause)) for cause in found]
+
+
+def _is_short(case: _Case, where: Where, precision: str) -> bool:
+    """Whether elements have the bits of a precision, and are about right."""
+    narrow, actual, value = PRECISIONS[precision], case.actual[where], case.value[where]
+    slack, error = case.slack[where], np.abs(actual - value)
+    near = np.abs(actual - narrow(value)) <= _SLACK * slack + error * 1e-9
+    step = 2.0**-7 if precision == "bfloat16" else 2.0**-10
+    close = error <= step * np.abs(value) + slack
+    return bool((narrow(actual) == actual).all() and (near.all() or close.all()))
 
 
 def _overflow(actual: Floats, odd: Any, reference: Reference) -> list[Cause]:
@@ -138,9 +250,11 @@ def _nan(actual: Floats) -> list[Cause]:
 
 def _flushed(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     """Find zeros where sums of a thousand numbers below the normal ones would be."""
+    if not wrong.any() or np.any(actual[wrong]):
+        return []
     store, size = reference.arithmetic.store, np.abs(reference.value[wrong])
     small = 2.0**10 * store.tiny * 2.0 ** (store.bits - 1)
-    if not size.size or np.any(actual[wrong]) or not np.all((size > 0) & (size < small)):
+    if not np.all((size > 0) & (size < small)):
         return []
     cause = "numbers below the normal ones are flushed to zero"
     return [Cause(cause, _likely(cause))]
@@ -152,7 +266,7 @@ def _place(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
         return []
     bad, right = actual[wrong], reference.value[wrong]
     slack = _SLACK * np.broadcast_to(reference.slack, actual.shape)[wrong]
-    if np.all(np.abs(bad + right) <= slack):
+    if np.all(np.abs(bad + right) <= slack) and np.any(np.abs(right) > slack):
         first = [int(i) for i in np.argwhere(wrong)[0]]
         more = f" and {int(wrong.sum()) - 1} more" if wrong.sum() > 1 else ""
         return [Cause("the sign is wrong", f"The sign of element {first}{more} is wrong.")]
@@ -191,21 +305,20 @@ def _tail(wrong: Any) -> str | None:
     return None
 
 
-def _any_factor(actual: Floats, reference: Reference) -> list[Cause]:
-    value = reference.value
-    if np.any(value) and not np.any(actual):
+def _any_factor(case: _Case) -> list[Cause]:
+    if np.any(case.value) and not np.any(case.actual):
         return [Cause("all zero", "Every element is zero.")]
-    if np.count_nonzero(value) < 3:
+    if np.count_nonzero(case.value) < 3:
         return []
-    factor = float(np.vdot(value, actual) / np.vdot(value, value))
+    factor = float(np.vdot(case.value, case.actual) / np.vdot(case.value, case.value))
     if (
         not abs(factor) > 1e-6
         or not np.isfinite(factor)
-        or not _fits(actual, factor * value, reference, factor)
+        or not case.is_like(lambda where: factor * case.value[where], factor)
     ):
         return []
     cause = "a wrong factor"
-    return [Cause(cause, f"{factor:.6g} times {reference.mistakes.of}: {cause}.")]
+    return [Cause(cause, f"{factor:.6g} times {case.mistakes.of}: {cause}.")]
 
 
 def _likely(cause: str) -> str:

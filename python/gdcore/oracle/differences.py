@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -31,6 +31,9 @@ COLUMNS = 5  # powers of h that are extrapolated away
 SETTLED = 0.01
 STEADY = 8
 ROUNDED = 0.02  # the most that a step may change when x is rounded
+APART = 32.0  # rounding errors, at least, between two slopes that a step can tell apart
+CONFIRMING = 4.0  # ratio of the steps that do
+TINIEST = 2.0**-52
 WIDEST = 2.0**-7  # spacing of values whose rounding errors are measured
 
 
@@ -48,6 +51,8 @@ class Slope:
         How it was found.
     sides : ndarray, shape (2, m)
         Slopes to the left and to the right, where they seem to differ; else NaN.
+    step : ndarray, shape (m,)
+        The last step that the derivative was taken from.
     """
 
     value: Vector
@@ -56,6 +61,7 @@ class Slope:
     flat: npt.NDArray[np.bool_]
     method: Method
     sides: Vector
+    step: Vector
 
 
 @dataclass(frozen=True)
@@ -75,18 +81,20 @@ class Noise:
         return np.asarray(np.fmax(self.least, self.relative * largest))
 
 
-def measured_noise(lines: Sequence[Line], spacing: float, middle: Vector, unit: float) -> Noise:
+def measured_noise(
+    lines: Sequence[Line], spacing: float, middle: Vector, unit: float, widest: float = WIDEST
+) -> Noise:
     """Measure the rounding errors of f beside x, along a few lines.
 
     High differences of a smooth function at tiny spacing are rounding errors alone: with order k
     their mean square is (2 k)! / (k!)^2 times that of one error (More and Wild 2011, "Estimating
     computational noise"). Three standard deviations are taken, and `unit` times f at least. A
-    spacing at which f hardly changes is widened: f may work in a narrower dtype inside.
+    spacing at which f hardly changes is widened, up to `widest`: f may work in a narrower dtype.
     """
     worst, blind = unit * np.abs(middle), np.full(len(middle), True)
     for line in lines:
         width = spacing
-        while width < WIDEST:
+        while width < widest:
             found = [line(i * width)[1] for i in range(-3, 4)]
             values = [each for each in found if each is not None]
             if len(values) < len(found):  # x is on the edge of where f is defined
@@ -142,10 +150,49 @@ def slope_along(
             flat = np.where((plus == middle) & (minus == middle), flat + 1, 0)
             tableau = [*tableau[-2:], _extrapolated(np.stack([slope, bend]), tableau)]
             best.take(tableau, h, lost)
-            kink.take(fall, rise, lost)
+            kink.take(fall, rise, h, lost)
         if np.all((best.error <= enough(best.bend)) | (lost > best.error)):
             break
-    return Slope(*kink.instead_of(best), best.bend, flat >= 3, best.method, kink.sides)
+    value, error = kink.instead_of(best)
+    step = np.where(np.isnan(kink.sides[0]), best.step, kink.step)
+    return Slope(value, error, best.bend, flat >= 3, best.method, kink.sides, step)
+
+
+def either(choice: npt.NDArray[np.bool_], one: Slope, other: Slope) -> Slope:
+    """Return of each derivative the one or the other, as chosen."""
+    parts = {
+        name: np.where(choice, getattr(one, name), getattr(other, name))
+        for name in ("value", "error", "bend", "flat", "sides", "step")
+    }
+    return replace(one, **parts)
+
+
+def contradicted(
+    line: Line, middle: Vector, noise: Noise, slope: Slope, against: Vector
+) -> npt.NDArray[np.bool_]:
+    """Whether steps so small that rounding just lets them tell two slopes apart find another one.
+
+    Large steps over a fast oscillation may agree by chance; no smaller one repeats that. `against`
+    is the slope to tell it from.
+    """
+    gap = np.abs(slope.value - against)
+    with np.errstate(all="ignore"):
+        wanted = np.fmax(APART * noise.at(np.abs(middle), np.abs(middle)) / gap, TINIEST)
+    asked = np.isfinite(gap) & (wanted < slope.step / 2)
+    found = np.full(len(middle), False)
+    levels = np.ceil(np.log(wanted[asked]) / np.log(CONFIRMING))
+    for level in np.unique(levels):
+        here = np.flatnonzero(asked)[levels == level]
+        h = CONFIRMING**level
+        while True:
+            (left, minus), (right, plus) = line(-h), line(h)
+            if abs((right - left) / (2 * h) - 1) <= ROUNDED or h > slope.step[here].max():
+                break
+            h *= CONFIRMING  # x has no such neighbours
+        if minus is not None and plus is not None:
+            near = (plus - minus)[here] / (right - left)
+            found[here] = ~(np.abs(near - slope.value[here]) <= gap[here] / 2)
+    return found & asked
 
 
 def _extrapolated(start: Vector, tableau: list[Vector]) -> Vector:
@@ -168,6 +215,7 @@ class _Best:
         self.error = np.full(m, np.inf)
         self.bend = np.full(m, np.inf)
         self.method: Method = "quadratic"
+        self.step = np.zeros(m)
         self.last = np.full(m, np.inf)
         self.fallen = np.zeros(m, int)
 
@@ -190,6 +238,7 @@ class _Best:
                 self.method = "extrapolation" if j else "quadratic"
                 self.value = np.where(better, row[j][0], self.value)
                 self.error = np.where(better, error, self.error)
+                self.step = np.where(better, h, self.step)
 
 
 def _error(j: int, rows: list[Vector], h: float, lost: Vector) -> Vector:
@@ -207,8 +256,9 @@ class _Kink:
         self.last = np.full((2, m), np.nan)
         self.seen = np.zeros(m, int)
         self.sides = np.full((2, m), np.nan)
+        self.step = np.zeros(m)
 
-    def take(self, fall: Vector, rise: Vector, lost: Vector) -> None:
+    def take(self, fall: Vector, rise: Vector, h: float, lost: Vector) -> None:
         """Consider the slopes of one more step."""
         both = np.stack([fall, rise])
         gap = np.abs(rise - fall)
@@ -219,6 +269,7 @@ class _Kink:
         self.seen = np.where(gone, 0, self.seen)
         sides = np.where(self.seen >= 2, both, np.nan)
         self.sides = np.where(apart | gone, sides, self.sides)
+        self.step = np.where(apart | gone, h, self.step)
         self.last = both
 
     def instead_of(self, best: _Best) -> tuple[Vector, Vector]:

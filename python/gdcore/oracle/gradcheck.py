@@ -18,7 +18,6 @@ from gdcore.oracle.slopes import Method, Slopes
 
 FULL = 256  # elements of x up to which every one is checked by default
 DIRECTIONS = 64  # and how many directions beyond
-CLEAR = 8.0  # an estimate is good enough once its error is a tolerance over this
 UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
 
 
@@ -301,7 +300,7 @@ def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: floa
         bent = np.where(np.isfinite(bend), bend, 0) * direction.own_size
         return np.asarray(np.fmax(terms, rate * bent) + floor)
 
-    slope = slopes.along(direction, lambda bend: tolerance(bend) / CLEAR)
+    slope = slopes.along(direction, tolerance, actual)
     return _Row(direction.name, actual, slope, tolerance(slope.bend))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -11,26 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.arithmetic import Arithmetic
-from gdcore.oracle.losses import (
-    Scale,
-    check_reduction,
-    factors_of_gradient,
-    factors_of_loss,
-    fewer_rows,
-    scale_of,
-    told,
-)
-from gdcore.oracle.operands import finite, root_of_squares, take
-from gdcore.oracle.products import PRECISIONS
-from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
+from gdcore.oracle.linear_mistakes import of_gradient, of_loss
+from gdcore.oracle.losses import Scale, check_reduction, scale_of
+from gdcore.oracle.operands import root_of_squares, take
+from gdcore.oracle.problem import Problem, linear_problem
+from gdcore.oracle.reference import Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
-from gdcore.oracle.wide import Floats, Wide, add, exact, negative, product, quotient, times, up
+from gdcore.oracle.wide import (
+    Floats,
+    Wide,
+    add,
+    dot,
+    exact,
+    negative,
+    product,
+    quotient,
+    sum_up,
+    times,
+    up,
+)
 
 Array = NDArray[Any]
-SHAPES = (
-    "The shapes are X (…,n,d), y (…,n) or (…,n,t), weights (…,d) or (…,d,t), intercept (…) or "
-    "(…,t), offset like y, sample_weight (…,n)."
-)
 
 
 def linear_mse(
@@ -51,9 +52,10 @@ def linear_mse(
     is 1/N, 1, 1/(2N) or 1/2 with N = n t elements, or the sum of their weights. r is kept as a
     pair of float64 numbers before ``X.T @ r`` is summed. With delta the bound of r's error,
     ``((1 + u)**(d + 3) - 1) * (|X| @ |weights| + |intercept| + |offset| + |y|)``, and G that of a
-    sum over rows and of what follows it, ``(1 + u)**(n + 4) - 1``, the gradient is off by at most
-    ``2 c |X|.T @ (s * (delta + G * (|r| + delta)))``, and the loss by
-    ``c * (s * (2 |r| delta + delta**2 + G * (|r| + delta)**2)).sum()``.
+    sum and of what follows it, the gradient is off by at most
+    ``2 c |X|.T @ (s * (delta + G * (|r| + delta)))`` with ``G = (1 + u)**(n + 4) - 1``, and the
+    loss by ``c * (s * (2 |r| delta + delta**2 + G * (|r| + delta)**2)).sum()`` with
+    ``G = (1 + u)**(n t + 5) - 1``; docs/oracle.md has accumulators and sample weights, too.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ of -30, off by 90 = 2.53e+16 ulps, 2.25e+15 times the certified bound. \
         offset=offset,
         sample_weight=sample_weight,
     )
-    problem = _problem(reduction, **given)
+    problem = linear_problem(reduction, **given)
     n, t = problem.y.shape[-2:]
     mean = reduction.endswith("mean")
     if mean and (n * t == 0 or (problem.s is not None and not problem.s.sum(-2).all())):
@@ -118,110 +120,10 @@ of -30, off by 90 = 2.53e+16 ulps, 2.25e+15 times the certified bound. \
         return _Linear(arithmetic, problem).of(_Linear.loss)
 
 
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """Operands in float64, with every axis.
-
-    X (…,n,d), y (…,n,t), w (…,d,t); or None: b (…,1,t), o (…,n,t), s (…,n,1).
-    """
-
-    X: Array
-    y: Array
-    w: Array
-    b: Array | None
-    o: Array | None
-    s: Array | None
-    reduction: str
-    several: bool
-    batch: tuple[int, ...]
-
-    def squeeze(self, x: Any) -> Any:
-        """Take off the axis of targets where there is one target."""
-        return x if self.several else np.asarray(x)[..., 0]
-
-    def residual(self) -> Floats:
-        """Return r, in float64 alone."""
-        r: Floats = self.X @ self.w - self.y
-        for term in (self.b, self.o):
-            if term is not None:
-                r = r + term
-        return r
-
-    def gradient(self, factor: Any) -> Floats:
-        """Return 2 c X^T (s r), in float64 alone."""
-        r = self.residual()
-        sr = r if self.s is None else self.s * r
-        gradient: Floats = np.asarray(factor)[..., None, None] * (np.swapaxes(self.X, -1, -2) @ sr)
-        return gradient
-
-    def finite(self) -> _Problem:
-        """Return the problem with 0 for what is not finite."""
-        operands: dict[str, Any] = {
-            name: getattr(self, name) for name in ("X", "y", "w", "b", "o", "s")
-        }
-        parts: dict[str, Any] = {k: None if x is None else finite(x) for k, x in operands.items()}
-        return replace(self, **parts)
-
-    def rows(self, which: Any) -> _Problem:
-        """Return the problem of some rows, some of them perhaps twice."""
-        taken: dict[str, Any] = {
-            name: None if (x := getattr(self, name)) is None else x[..., which, :]
-            for name in ("X", "y", "o", "s")
-        }
-        return replace(self, **taken)
-
-
-def _problem(
-    reduction: str,
-    X: Array,
-    y: Array,
-    weights: Array,
-    intercept: Array | None,
-    offset: Array | None,
-    sample_weight: Array | None,
-) -> _Problem:
-    told = f"linear_mse: X has shape {X.shape}, y {y.shape}, weights {weights.shape}"
-    if X.ndim < 2 or not y.ndim or not weights.ndim:
-        raise ValueError(f"{told}; X needs rows and columns, y and weights one axis. {SHAPES}")
-    several = y.ndim >= X.ndim
-    n, d = X.shape[-2:]
-    t = y.shape[-1] if several else 1
-
-    def full(name: str, x: Array | None, core: tuple[int, ...], axes: tuple[int, ...]) -> Any:
-        """Return an operand whose last axes broadcast to `core`, with all of `axes`."""
-        if x is None:
-            return None
-        own = x.shape[max(0, x.ndim - len(core)) :]
-        stretch = name in ("offset", "sample_weight", "intercept")
-        fits = len(own) == len(core) or stretch
-        for have, want in zip(own[::-1], core[::-1], strict=False):
-            fits = fits and (have == want or (stretch and have == 1))
-        if not fits:
-            raise ValueError(f"{told}; {name} {x.shape} does not end in {core}. {SHAPES}")
-        wide = x.astype(np.float64, copy=False)
-        wide = np.broadcast_to(wide, (*x.shape[: max(0, x.ndim - len(core))], *core))
-        return wide.reshape((*wide.shape[: wide.ndim - len(core)], *axes))
-
-    rows, columns = ((n, t), (d, t)) if several else ((n,), (d,))
-    parts = {
-        "X": full("X", X, (n, d), (n, d)),
-        "y": full("y", y, rows, (n, t)),
-        "w": full("weights", weights, columns, (d, t)),
-        "b": full("intercept", intercept, (t,) if several else (), (1, t)),
-        "o": full("offset", offset, rows, (n, t)),
-        "s": full("sample_weight", sample_weight, (n,), (n, 1)),
-    }
-    try:
-        batch = np.broadcast_shapes(*(x.shape[:-2] for x in parts.values() if x is not None))
-    except ValueError:
-        raise ValueError(f"{told}; the batch dimensions do not broadcast. {SHAPES}") from None
-    return _Problem(**parts, reduction=reduction, several=several, batch=batch)
-
-
 class _Linear:
     """The residuals of a problem and what bounds their errors, and the references made of them."""
 
-    def __init__(self, arithmetic: Arithmetic, problem: _Problem) -> None:
+    def __init__(self, arithmetic: Arithmetic, problem: Problem) -> None:
         p, self.arithmetic, self.problem = problem, arithmetic, problem
         self.n, self.d = p.X.shape[-2:]
         self.t = p.w.shape[-1]
@@ -304,25 +206,23 @@ class _Linear:
         shape = (*p.batch, elements)
         weighted = self.weighted_residual.map(lambda x: x.reshape(shape)[..., None, :])
         plain = self.r.map(lambda x: x.reshape(shape)[..., :, None])
-        squares, _ = _dot(weighted, plain)
+        squares, _ = dot(weighted, plain)
         squares = squares.map(lambda x: x[..., 0, 0])
         growth = self.growth(elements, 5)
         s = 1.0 if p.s is None else np.abs(p.s)
         allowed = s * (2 * self.r.size * self.delta + self.delta**2 + growth * self.at_most**2)
         tiny = elements * (1 + np.max(s, initial=0.0)) * arithmetic.sums.tiny
         factor = self.scale.loss.size
-        total = _sum(s * self.at_most**2)
-        bound = factor * (_sum(allowed) + tiny) + arithmetic.store.tiny * (2 + total) + tiny
-        n = elements if p.s is None else None
-        what = f"the {told(p.reduction)} loss" + (f" with n = {n}" if n else "")
+        total = sum_up(s * self.at_most**2)
+        bound = factor * (sum_up(allowed) + tiny) + arithmetic.store.tiny * (2 + total) + tiny
         return make(
             "loss",
             times(squares, self.scale.loss),
             bound,
             2 * elements + self.d + 16,
             arithmetic,
-            Mistakes(what, self._factors(factors_of_loss), self._losses),
-            size=_sum(np.maximum(s, 1.0) * self.at_most**2) * np.maximum(1.0, factor),
+            of_loss(p, self.scale.loss.hi),
+            size=sum_up(np.maximum(s, 1.0) * self.at_most**2) * np.maximum(1.0, factor),
             stored=True,
             finite_inputs=self.finite,
             typical=partial(self._typical_loss, elements),
@@ -332,7 +232,7 @@ class _Linear:
     def weights(self) -> Reference:
         """Return the reference of the derivative with respect to the weights."""
         p = self.problem
-        sums = _dot(np.swapaxes(p.X, -1, -2), self.weighted_residual)[0]
+        sums = dot(np.swapaxes(p.X, -1, -2), self.weighted_residual)[0]
         growth = self.growth(self.n, 4, operands=2)
         transposed = np.swapaxes(p.X, -1, -2)
         allowed = product(transposed, self.terms(growth)).size
@@ -345,34 +245,31 @@ class _Linear:
             at_most,
             tiny,
             partial(self._typical_sum, transposed, sums),
-            self._gradients,
         )
 
     def intercept(self) -> Reference:
         """Return the reference of the derivative with respect to the intercept."""
         ones = np.ones((1, self.n))
-        sums = _dot(ones, self.weighted_residual)[0]
+        sums = dot(ones, self.weighted_residual)[0]
         growth = self.growth(self.n, 4)
         allowed = product(ones, self.terms(growth)).size
         at_most = product(ones, self._at_most()).size
         typical = partial(self._typical_sum, ones, sums)
-        reference = self._gradient(
-            "intercept", sums, allowed, at_most, 2.0 * self.n + 4, typical, tuple
-        )
+        reference = self._gradient("intercept", sums, allowed, at_most, 2.0 * self.n + 4, typical)
         shape = self.problem.batch + ((self.t,) if self.problem.several else ())
         return _reshaped(reference, shape)
 
     def X(self) -> Reference:
         """Return the reference of the derivative with respect to X, of the whole batch's shape."""
         right = np.swapaxes(self.problem.w, -1, -2)
-        sums = _dot(self.weighted_residual, right)[0]
+        sums = dot(self.weighted_residual, right)[0]
         growth = self.growth(self.t, 4, operands=2)
         allowed = product(self.terms(growth), right).size
         at_most = product(self._at_most(), right).size
         tiny = product(np.ones((1, self.t)), np.abs(right)).size + self.t + 4
         u = self.arithmetic.sum_unit
         return self._gradient(
-            "X", sums, allowed, at_most, tiny, lambda: u * allowed / np.maximum(growth, u), tuple
+            "X", sums, allowed, at_most, tiny, lambda: u * allowed / np.maximum(growth, u)
         )
 
     def _at_most(self) -> Floats:
@@ -388,7 +285,6 @@ class _Linear:
         at_most: Floats,
         tiny: Any,
         typical: Any,
-        alternatives: Any,
     ) -> Reference:
         """Return the reference of 2 c times sums, themselves off by `allowed` at most.
 
@@ -401,42 +297,19 @@ class _Linear:
         bound = bound + a.store.tiny * at_most
         result = times(sums, scale)
         drop = what == "weights" and not p.several
-        n = self.n if self.t == 1 else self.n * self.t
-        counted = f" with n = {n}" if p.s is None else ""
         reference = make(
             f"gradient of {'X' if what == 'X' else 'the ' + what}",
             result,
             np.broadcast_to(bound, result.hi.shape),
             2 * self.n * self.t + self.d + 16,
             a,
-            Mistakes(
-                f"the {told(p.reduction)}-loss gradient{counted}",
-                self._factors(factors_of_gradient),
-                alternatives,
-            ),
+            of_gradient(p, what, scale.hi),
             size=at_most * np.maximum(1.0, factor),
             stored=True,
             finite_inputs=self.finite,
             typical=lambda: factor * typical() + 2 * a.store.unit * np.abs(result.hi),
         )
         return _reshaped(reference, result.hi.shape[:-1]) if drop else reference
-
-    def _factors(self, factors: Any) -> tuple[Factor, ...]:
-        """Return the factors of known mistakes, for weights of one sum in all problems."""
-        p = self.problem
-        if p.s is None:
-            count = float(self.n * self.t)
-        else:
-            counts = np.unique(p.s.sum((-2, -1)) * self.t)
-            count = float(counts[0]) if counts.size == 1 else 1.0
-        found = list(factors(p.reduction, count))
-        if p.reduction.endswith("mean") and p.s is None:
-            if self.t > 1:
-                found.append(Factor(float(self.t), "a mean over the rows alone, not the targets"))
-            if self.d != self.n and self.d > 1:
-                cause = f"a division by the d = {self.d} features instead of n: the wrong axis"
-                found.append(Factor(self.n / self.d, cause))
-        return tuple(found)
 
     def _typical_delta(self) -> Floats:
         """Typical error of r."""
@@ -462,56 +335,11 @@ class _Linear:
     def _typical_loss(self, elements: int) -> Any:
         s = 1.0 if self.problem.s is None else self.problem.s
         delta = self._typical_delta()
-        of_residuals = np.sqrt(_sum((2 * s * self.r.hi * delta) ** 2))
-        of_residuals = of_residuals + _sum(s * delta**2)
-        total = _sum(s * self.r.hi**2)
+        of_residuals = np.sqrt(sum_up((2 * s * self.r.hi * delta) ** 2))
+        of_residuals = of_residuals + sum_up(s * delta**2)
+        total = sum_up(s * self.r.hi**2)
         unit = self.arithmetic.sum_unit * np.sqrt(elements / 3 + 1) + 3 * self.arithmetic.store.unit
         return self.scale.loss.hi * (of_residuals + unit * total)
-
-    def _losses(self) -> Iterator[Alternative]:
-        p = self.problem
-        factor = self.scale.loss.hi
-
-        def of(problem: _Problem) -> Floats:
-            r = problem.residual()
-            s = 1.0 if problem.s is None else problem.s
-            loss: Floats = factor * (s * r * r).sum((-2, -1))
-            return loss
-
-        yield from _other_terms(p, of)
-        yield from fewer_rows(self.n, "rows", lambda rows: of(p.rows(rows)))
-
-    def _gradients(self) -> Iterator[Alternative]:
-        p, factor = self.problem, self.scale.gradient.hi
-
-        def of(problem: _Problem) -> Floats:
-            gradient: Floats = p.squeeze(problem.gradient(factor))
-            return gradient
-
-        yield from _other_terms(p, of)
-        yield from fewer_rows(self.n, "rows", lambda rows: of(p.rows(rows)))
-        if self.n == self.d > 1:
-            r = p.residual() * (1.0 if p.s is None else p.s)
-            yield Alternative(
-                "X is transposed: the sum runs over the wrong axis",
-                lambda: p.squeeze(np.asarray(factor)[..., None, None] * (p.X @ r)),
-            )
-        for precision, narrow in PRECISIONS.items():
-            inputs = {
-                name: None if (x := getattr(p, name)) is None else narrow(x)
-                for name in ("X", "y", "w", "b", "o")
-            }
-            yield Alternative(
-                f"the inputs are rounded through {precision}",
-                lambda inputs=inputs: of(replace(p, **inputs)),  # type: ignore[misc]
-            )
-            r = p.residual() * (1.0 if p.s is None else p.s)
-            yield Alternative(
-                f"the residual is rounded through {precision}",
-                lambda narrow=narrow, r=r: p.squeeze(  # type: ignore[misc]
-                    np.asarray(factor)[..., None, None] * (np.swapaxes(p.X, -1, -2) @ narrow(r))
-                ),
-            )
 
 
 class LinearGrad:
@@ -534,47 +362,6 @@ class LinearGrad:
     def X(self) -> Reference:
         """With respect to X (…,n,d), without any sum over a batch that shares it."""
         return self._linear.of(_Linear.X)
-
-
-def _other_terms(p: _Problem, of: Any) -> Iterator[Alternative]:
-    """Yield results of problems with a term missing or turned."""
-    if p.b is not None:
-        yield Alternative("the intercept is missing", lambda: of(replace(p, b=None)))
-        yield Alternative("the intercept is subtracted", lambda: of(replace(p, b=-p.b)))  # type: ignore[operator]
-    if p.o is not None:
-        yield Alternative("the offset is missing", lambda: of(replace(p, o=None)))
-        yield Alternative("the offset is subtracted", lambda: of(replace(p, o=-p.o)))  # type: ignore[operator]
-    if p.s is not None:
-        yield Alternative("the sample weights are missing", lambda: of(replace(p, s=None)))
-    yield Alternative("the target is not subtracted", lambda: of(replace(p, y=0 * p.y)))
-    yield Alternative("the target is added", lambda: of(replace(p, y=-p.y)))
-
-
-def _sum(x: Floats) -> Floats:
-    """Return sums over the last two axes, of no negative numbers, rounded up."""
-    flat = x.reshape((*x.shape[:-2], 1, -1) if x.size else (*x.shape[:-2], 1, 0))
-    total: Floats = product(flat, np.ones((flat.shape[-1], 1))).size[..., 0, 0]
-    return total
-
-
-def _dot(a: Any, b: Any) -> tuple[Wide, Floats]:
-    """Return the product of two matrices of which one is wide, and the sum of its magnitudes."""
-    if isinstance(a, Wide) and isinstance(b, Wide):
-        left = np.concatenate([a.hi, a.hi, a.lo], axis=-1)
-        right = np.concatenate([b.hi, b.lo, b.hi], axis=-2)
-        value, size = product(left, right)
-        missing = product(a.size, b.error).size + product(a.error, b.size).size
-        missing = missing + product(np.abs(a.lo), np.abs(b.lo)).size
-    elif isinstance(b, Wide):
-        t = b.hi.shape[-1]
-        both, size = product(a, np.concatenate([b.hi, b.lo], axis=-1))
-        value = add(both.map(lambda x: x[..., :t]), both.map(lambda x: x[..., t:]))
-        missing = product(a, b.error).size
-        size = size[..., :t] + size[..., t:]
-    else:
-        value, size = _dot(np.swapaxes(b, -1, -2), a.map(lambda x: np.swapaxes(x, -1, -2)))
-        return value.map(lambda x: np.swapaxes(x, -1, -2)), np.swapaxes(size, -1, -2)
-    return value._replace(error=up(value.error + missing, 4)), up(size + missing, 4)
 
 
 def _reshaped(reference: Reference, shape: tuple[int, ...]) -> Reference:

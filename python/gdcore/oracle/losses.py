@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.arithmetic import Arithmetic
+from gdcore.oracle.mistakes import PRECISIONS, Alternative, Factor, Mistakes, Terms, as_float64
 from gdcore.oracle.operands import take
-from gdcore.oracle.products import PRECISIONS, blocks
-from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
+from gdcore.oracle.reference import Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
 from gdcore.oracle.wide import Floats, Wide, add, exact, negative, product, times, up
 
@@ -131,7 +131,7 @@ class _Loss:
             Mistakes(
                 f"the {told(self.reduction)} loss with n = {n}",
                 factors_of_loss(self.reduction, n),
-                partial(self._losses, factor),
+                terms=partial(self._squares, factor),
             ),
             size=(1 + growth) * (size + lost) * max(1.0, factor),
             stored=True,
@@ -187,21 +187,32 @@ class _Loss:
             for size in dict.fromkeys(sizes)
         )
 
-    def _losses(self, factor: float) -> Iterator[Alternative]:
-        squares = (self.p.astype(np.float64) - self.y).reshape(-1) ** 2
-        yield from fewer_rows(
-            len(squares), "elements", lambda rows: np.asarray(factor * squares[rows].sum())
-        )
+    def _squares(self, factor: float) -> Iterator[Terms]:
+        squares = factor * (self.p.astype(np.float64) - self.y).reshape(1, -1) ** 2
+        n = self.p.size
+        yield Terms(
+            f"n = {n} elements", n, n, lambda where: squares,
+            lambda part: squares[:, part].sum(1), self.reduction.endswith("mean"),
+        )  # fmt: skip
 
     def _gradients(self, sign: int) -> Iterator[Alternative]:
-        p, y = sign * self.p.astype(np.float64), sign * self.y.astype(np.float64)
-        factor = float(scale_of(self.reduction, self.p.size).gradient.hi)
-        yield Alternative("the target is not subtracted", lambda: factor * p)
+        factor = sign * float(scale_of(self.reduction, self.p.size).gradient.hi)
+        p, y = self.p.reshape(-1), self.y.reshape(-1)
+
+        def less(where: Any, of_p: Any, of_y: Any) -> Floats:
+            gradient: Floats = factor * (of_p(p[where]) - of_y(y[where]))
+            return gradient
+
+        yield Alternative(
+            "the target is not subtracted", partial(less, of_p=as_float64, of_y=np.zeros_like)
+        )
         for precision, narrow in PRECISIONS.items():
-            yield Alternative(
-                f"the inputs are rounded through {precision}",
-                lambda narrow=narrow: factor * (narrow(p) - narrow(y)),  # type: ignore[misc]
-            )
+            through = f"rounded through {precision}"
+            both = partial(less, of_p=narrow, of_y=narrow)
+            yield Alternative(f"the inputs are {through}", both)
+            for name, change in (("predictions", "of_p"), ("targets", "of_y")):
+                one = {"of_p": as_float64, "of_y": as_float64} | {change: narrow}
+                yield Alternative(f"the {name} are {through}", partial(less, **one))
 
 
 class MseGrad:
@@ -306,30 +317,3 @@ def factors_of_gradient(reduction: str, n: float) -> tuple[Factor, ...]:
     elif reduction.endswith("sum") and n not in (0, 1):
         factors.append(Factor(1 / n, "a mean, where the reduction is a sum"))
     return tuple(factors)
-
-
-def fewer_rows(n: int, what: str, of: Any) -> Iterator[Alternative]:
-    """Yield results of all rows but some, and of some rows twice; `of` takes their indices."""
-    if n < 2:
-        return
-    every = np.arange(n)
-    shrunk = n / (n - 1)
-    yield Alternative(f"the last of the n = {n} {what} is dropped", lambda: of(every[:-1]))
-    yield Alternative(
-        f"the last of the n = {n} {what} is dropped, and the division is by n - 1",
-        lambda: shrunk * of(every[:-1]),
-    )
-    yield Alternative(
-        f"the last of the n = {n} {what} is counted twice", lambda: of(np.append(every, n - 1))
-    )
-    yield Alternative(f"the first of the n = {n} {what} is dropped", lambda: of(every[1:]))
-    for rest in blocks(n):
-        block = f"the last block of {rest} of the n = {n} {what}"
-        yield Alternative(
-            f"{block} is dropped",
-            lambda rest=rest: of(every[: n - rest]),  # type: ignore[misc]
-        )
-        yield Alternative(
-            f"{block} is counted twice",
-            lambda rest=rest: of(np.append(every, every[n - rest :])),  # type: ignore[misc]
-        )

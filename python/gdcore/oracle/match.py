@@ -86,7 +86,8 @@ def _narrower(actual: Any, reference: Reference) -> str | None:
 
 def causes_of(actual: Any, reference: Reference, verdict: Verdict) -> list[Cause]:
     """Return what explains a result that is proven wrong."""
-    return find_causes(to_numpy("actual", actual).astype(np.float64), reference, verdict.status)
+    found = to_numpy("actual", actual).astype(np.float64, copy=False)
+    return find_causes(found, reference, verdict)
 
 
 def explained(verdict: Verdict, causes: list[Cause]) -> Verdict:

@@ -10,19 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.arithmetic import Arithmetic, rounded
+from gdcore.oracle.arithmetic import Arithmetic
+from gdcore.oracle.mistakes import (
+    PRECISIONS,
+    Alternative,
+    Factor,
+    Mistakes,
+    Terms,
+    Where,
+    as_float64,
+    vectors,
+)
 from gdcore.oracle.operands import finite, root_of_squares, take
-from gdcore.oracle.reference import Alternative, Factor, Mistakes, Reference, all_finite
+from gdcore.oracle.reference import Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
 from gdcore.oracle.wide import Wide, product
 
 Array = NDArray[Any]
-BLOCKS = (4, 8, 16, 32, 64, 128)
-PRECISIONS: dict[str, Callable[[Any], Array]] = {
-    "float16": lambda x: np.asarray(x).astype(np.float16).astype(np.float64),
-    "bfloat16": lambda x: rounded(x, 8),
-    "TF32": lambda x: rounded(x, 11),
-}
 
 
 def matmul(
@@ -194,7 +198,7 @@ def _reference(
         bound.reshape(shape),
         k,
         arithmetic,
-        Mistakes(what, _factors(k), partial(_alternatives, a, b, shape)),
+        Mistakes(what, _factors(k), partial(_alternatives, a, b), partial(_terms, a, b)),
         size=((1 + growth) * size if k else size).reshape(shape),
         stored=summed > 1,
         finite_inputs=all_finite(a, b),
@@ -218,61 +222,49 @@ def _factors(k: int) -> tuple[Factor, ...]:
     return tuple(factors)
 
 
-def _alternatives(a: Array, b: Array, shape: tuple[int, ...]) -> Iterator[Alternative]:
+def _alternatives(a: Array, b: Array) -> Iterator[Alternative]:
     """Yield what known mistakes make of a (…,m,k) @ b (…,k,n)."""
-    left, right = a.astype(np.float64), b.astype(np.float64)
-    m, k, n = left.shape[-2], left.shape[-1], right.shape[-1]
-
-    def of(x: Array, y: Array) -> Array:
-        with np.errstate(all="ignore"):
-            result: Array = (x @ y).reshape(shape)
-        return result
-
-    def part(keep: slice) -> Array:
-        return of(left[..., keep], right[..., keep, :])
-
-    turned = [
-        (np.swapaxes(left, -1, -2), right, "the first operand is transposed", m == k),
-        (left, np.swapaxes(right, -1, -2), "the second operand is transposed", n == k),
-    ]
-    for x, y, cause, square in turned:
-        if square and (m > 1 or n > 1):
-            yield Alternative(cause, partial(of, x, y))
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    turned_a, turned_b = np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)
+    if m == k and (m > 1 or n > 1):
+        yield Alternative("the first operand is transposed", partial(_product, turned_a, b))
+    if n == k and (m > 1 or n > 1):
+        yield Alternative("the second operand is transposed", partial(_product, a, turned_b))
     if m == n > 1:
-        yield Alternative(
-            "the result is transposed",
-            lambda: np.swapaxes((left @ right), -1, -2).reshape(shape),
-        )
-    if k > 1:
-        last = f"of the k = {k} products"
-        yield Alternative(f"the last {last} is dropped", lambda: part(slice(0, k - 1)))
-        yield Alternative(
-            f"the last {last} is counted twice",
-            lambda: part(slice(None)) + part(slice(k - 1, k)),
-        )
-        yield Alternative(f"the first {last} is dropped", lambda: part(slice(1, k)))
-        for rest in blocks(k):
-            where = f"the last block of {rest} {last}"
-            yield Alternative(
-                f"{where} is dropped",
-                lambda rest=rest: part(slice(0, k - rest)),  # type: ignore[misc]
-            )
-            yield Alternative(
-                f"{where} is counted twice",
-                lambda rest=rest: part(slice(None)) + part(slice(k - rest, k)),  # type: ignore[misc]
-            )
+        yield Alternative("the result is transposed", partial(_product, turned_b, turned_a))
     for precision, narrow in PRECISIONS.items():
-        yield Alternative(
-            f"the operands are rounded through {precision}",
-            lambda narrow=narrow: of(narrow(left), narrow(right)),  # type: ignore[misc]
-        )
+        through = f"rounded through {precision}"
+        both = partial(_product, a, b, of_a=narrow, of_b=narrow)
+        yield Alternative(f"the operands are {through}", both)
+        yield Alternative(f"the first operand is {through}", partial(_product, a, b, of_a=narrow))
+        yield Alternative(f"the second operand is {through}", partial(_product, a, b, of_b=narrow))
 
 
-def blocks(n: int) -> Iterator[int]:
-    """Yield how many of n are left for the last block, more than 1, for usual sizes of blocks."""
-    seen = set()
-    for size in BLOCKS:
-        for rest in (n % size, size):
-            if 1 < rest < n and rest not in seen:
-                seen.add(rest)
-                yield rest
+def _product(
+    a: Array,
+    b: Array,
+    where: Where,
+    of_a: Callable[[Array], Array] = as_float64,
+    of_b: Callable[[Array], Array] = as_float64,
+) -> Array:
+    """Return elements of a @ b, the operands changed first, in float64 alone."""
+    if isinstance(where, slice):
+        result: Array = (of_a(a) @ of_b(b)).reshape(-1)[where]
+        return result
+    rows, columns = vectors(a, b, where)
+    result = (of_a(rows) * of_b(columns)).sum(-1)
+    return result
+
+
+def _terms(a: Array, b: Array) -> Iterator[Terms]:
+    """Yield the products that each element of a (…,m,k) @ b (…,k,n) is the sum of."""
+
+    def at(where: Array) -> Array:
+        rows, columns = vectors(a, b, where)
+        return as_float64(rows) * as_float64(columns)
+
+    def total(part: slice) -> Array:
+        return _product(a[..., part], b[..., part, :], slice(None))
+
+    k = a.shape[-1]
+    yield Terms(f"k = {k} products", k, k, at, total)

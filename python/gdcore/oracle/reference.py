@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gdcore.oracle.arithmetic import Arithmetic
 from gdcore.oracle.intake import to_numpy
+from gdcore.oracle.mistakes import Mistakes
 from gdcore.oracle.verdict import Verdict, judge
 from gdcore.oracle.wide import Floats, Wide, up
 
 SUSPICION = 16.0  # times the typical error: rounding hardly ever comes to more
-
-
-class Factor(NamedTuple):
-    """A number that a known mistake multiplies every element by."""
-
-    value: float
-    cause: str
-
-
-class Alternative(NamedTuple):
-    """What a known mistake makes of the result."""
-
-    cause: str
-    value: Callable[[], Floats]
-
-
-@dataclass(frozen=True)
-class Mistakes:
-    """What people get wrong about a result; see `gdcore.oracle.causes`.
-
-    Attributes
-    ----------
-    of : str
-        What the result is, such as "the mean-loss gradient with n = 4".
-    factors : tuple of Factor
-    alternatives : callable
-        Returns the Alternatives, computed only when a result is wrong.
-    """
-
-    of: str
-    factors: tuple[Factor, ...] = ()
-    alternatives: Callable[[], Iterable[Alternative]] = tuple
 
 
 @dataclass(frozen=True, eq=False)

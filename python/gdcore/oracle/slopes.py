@@ -7,13 +7,26 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from gdcore.oracle.differences import Line, Noise, Slope, Vector, measured_noise, slope_along
+from gdcore.oracle.differences import (
+    RATIO,
+    WIDEST,
+    Line,
+    Noise,
+    Slope,
+    Vector,
+    contradicted,
+    either,
+    measured_noise,
+    slope_along,
+)
 from gdcore.oracle.functions import Array, Function, read_any, read_real, read_value
 from gdcore.oracle.points import Direction, Point
 
 Method = Literal["auto", "differences", "complex"]
 
+CLEAR = 8.0  # an estimate is good enough once its error is a tolerance over this
 CONFIRMED = 0.1  # relative error of differences that may still confirm a complex step
 STEP = 2.0**-200  # of the complex step: its square vanishes beside any value
 
@@ -30,6 +43,8 @@ class Slopes:
         f takes float64, whatever the point's dtype.
     exact : bool
         f returns float64.
+    spacing : float
+        Of the values whose rounding errors are measured, as a share of x.
     """
 
     def __init__(
@@ -45,14 +60,14 @@ class Slopes:
         self.shape = value.shape
         self.exact = value.dtype == np.float64
         self.value = np.ravel(value).astype(np.float64)
-        self.noise = self._noise(float(np.finfo(value.dtype).eps) / 2)
+        self.unit = float(np.finfo(value.dtype).eps) / 2
+        self.spacing = 1.1 * (2.0**-44 if self.wide and self.unit <= 2.0**-53 else 2.0**-20)
+        count = 2 if point.flat.size else 0
+        self.noise = self._measured([self._line(each) for each in point.directions(count, rng)])
 
-    def _noise(self, unit: float) -> Noise:
-        """Measure f's rounding errors, along lines that move every element of x."""
-        count = 2 if self.point.flat.size else 0
-        lines = [self._line(each) for each in self.point.directions(count, self.rng)]
-        spacing = 2.0**-44 if self.wide and unit <= 2.0**-53 else 2.0**-20
-        return measured_noise(lines, 1.1 * spacing, self.value, unit)
+    def _measured(self, lines: list[Line], widest: float = WIDEST) -> Noise:
+        """Measure f's rounding errors along lines."""
+        return measured_noise(lines, self.spacing, self.value, self.unit, widest)
 
     def _line(self, direction: Direction) -> Line:
         """Return f along a direction, and how far t really went once x was rounded."""
@@ -70,19 +85,36 @@ class Slopes:
 
         return line
 
-    def along(self, direction: Direction, enough: Callable[[Vector], Vector]) -> Slope:
-        """Return f's derivatives along a direction.
+    def along(
+        self, direction: Direction, tolerance: Callable[[Vector], Vector], held: Vector
+    ) -> Slope:
+        """Return f's derivatives along a direction, to be held against those in `held`.
 
-        ``enough(bend)`` is the error at which it may stop.
+        ``tolerance(bend)`` says how far the two may be apart; an error of it over `CLEAR` will do.
         """
-        unit = direction.unit
+        unit, line = direction.unit, self._line(direction)
         first = float(self.rng.integers(128, 250)) / 256
 
-        def wanted(bend: Vector) -> Vector:
-            return enough(_second(bend, unit)) * unit
+        def allowed(bend: Vector) -> Vector:
+            return tolerance(_second(bend, unit)) * unit
 
-        slope = slope_along(self._line(direction), self.value, self.noise, first, wanted)
-        coarse = not np.all(slope.error <= wanted(slope.bend))
+        def enough(bend: Vector) -> Vector:
+            return allowed(bend) / CLEAR
+
+        def apart(slope: Slope) -> npt.NDArray[np.bool_]:
+            with np.errstate(invalid="ignore"):
+                off = np.abs(slope.value - held * unit)
+                return np.asarray(off - slope.error > allowed(slope.bend))
+
+        slope = slope_along(line, self.value, self.noise, first, enough)
+        while (doubted := apart(slope)).any():
+            chance = contradicted(line, self.value, self.noise, slope, held * unit) & doubted
+            if not chance.any():
+                slope = self._surer(line, slope, doubted, held == 0)
+                break
+            first = float(slope.step[chance].min()) / RATIO
+            slope = either(chance, slope_along(line, self.value, self.noise, first, enough), slope)
+        coarse = not np.all(slope.error <= enough(slope.bend))
         if self.method == "complex" or (self.method == "auto" and coarse):
             slope = self._refined(slope, direction.vector)
         return replace(
@@ -92,6 +124,35 @@ class Slopes:
             bend=_second(slope.bend, unit),
             sides=slope.sides / unit,
         )
+
+    def _surer(
+        self,
+        line: Line,
+        slope: Slope,
+        doubted: npt.NDArray[np.bool_],
+        zero: npt.NDArray[np.bool_],
+    ) -> Slope:
+        """Count in the rounding errors of f where it was evaluated, which may exceed those at x.
+
+        Those of 1e9 x, for one, do not show in sin(1e9 x) at its peaks. Where f does not change
+        at all near x, it is a staircase or narrow inside: then 0 is no more wrong than its slope.
+        """
+        error = np.where(self._still(line, slope, doubted & zero), np.inf, slope.error)
+        for h in np.unique(slope.step[doubted]):
+            beside = [_moved(line, float(t)) for t in (-h, h)]
+            lost = 4 * self._measured(beside, float(h) / 4).least / h
+            error = np.where(doubted & (slope.step == h), np.fmax(error, lost), error)
+        return replace(slope, error=error)
+
+    def _still(self, line: Line, slope: Slope, asked: npt.NDArray[np.bool_]) -> Any:
+        """Whether f does not change where its slope says that it does, by 64 roundings."""
+        with np.errstate(all="ignore"):
+            far = np.fmax(64 * self.unit * np.abs(self.value / slope.value), 8 * self.spacing)
+        far, still = 2 ** np.ceil(np.log2(far)), asked.copy()
+        for t in np.unique(far[asked]):
+            for found in (line(-float(t))[1], line(float(t))[1]):
+                still &= (far != t) | (True if found is None else found == self.value)
+        return still
 
     def _refined(self, slope: Slope, v: Vector) -> Slope:
         """Take the complex step wherever f allows it and differences confirm it.
@@ -130,6 +191,11 @@ class Slopes:
             return None
         slopes = np.ravel(found).imag / STEP
         return slopes if np.isfinite(slopes).all() else None
+
+
+def _moved(line: Line, start: float) -> Line:
+    """Return a line whose t is counted from elsewhere."""
+    return lambda t: line(start + t)
 
 
 def _second(bend: Vector, unit: float) -> Vector:

@@ -29,7 +29,9 @@ class Wide(NamedTuple):
 
     def map(self, change: Any) -> Wide:
         """Return each of the three changed in shape."""
-        return Wide(*(change(np.broadcast_to(part, self.hi.shape)) for part in self))
+        shape = self.hi.shape
+        parts = (part if part.shape == shape else np.broadcast_to(part, shape) for part in self)
+        return Wide(*map(change, parts))
 
     @property
     def size(self) -> Floats:
@@ -85,6 +87,33 @@ def add(a: Wide, b: Wide) -> Wide:
     rest = a.lo + b.lo
     lo = lost + rest
     return _mended(hi, lo, a.error + b.error + 4 * U * (np.abs(lost) + np.abs(rest)))
+
+
+def sum_up(x: Floats) -> Floats:
+    """Return sums over the last two axes, of no negative numbers, rounded up."""
+    flat = x.reshape((*x.shape[:-2], 1, -1) if x.size else (*x.shape[:-2], 1, 0))
+    sums: Floats = product(flat, np.ones((flat.shape[-1], 1))).size[..., 0, 0]
+    return sums
+
+
+def dot(a: Any, b: Any) -> tuple[Wide, Floats]:
+    """Return the product of two matrices of which one is wide, and the sum of its magnitudes."""
+    if isinstance(a, Wide) and isinstance(b, Wide):
+        left = np.concatenate([a.hi, a.hi, a.lo], axis=-1)
+        right = np.concatenate([b.hi, b.lo, b.hi], axis=-2)
+        value, size = product(left, right)
+        missing = product(a.size, b.error).size + product(a.error, b.size).size
+        missing = missing + product(np.abs(a.lo), np.abs(b.lo)).size
+    elif isinstance(b, Wide):
+        t = b.hi.shape[-1]
+        both, size = product(a, np.concatenate([b.hi, b.lo], axis=-1))
+        value = add(both.map(lambda x: x[..., :t]), both.map(lambda x: x[..., t:]))
+        missing = product(a, b.error).size
+        size = size[..., :t] + size[..., t:]
+    else:
+        value, size = dot(np.swapaxes(b, -1, -2), a.map(lambda x: np.swapaxes(x, -1, -2)))
+        return value.map(lambda x: np.swapaxes(x, -1, -2)), np.swapaxes(size, -1, -2)
+    return value._replace(error=up(value.error + missing, 4)), up(size + missing, 4)
 
 
 def negative(a: Wide) -> Wide:

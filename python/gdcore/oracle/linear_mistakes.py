@@ -1,0 +1,222 @@
+"""What people get wrong about the squared error of a linear model and its derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from gdcore.oracle.losses import factors_of_gradient, factors_of_loss, told
+from gdcore.oracle.mistakes import (
+    PRECISIONS,
+    Addition,
+    Alternative,
+    Factor,
+    Mistakes,
+    Terms,
+    Where,
+    vectors,
+)
+from gdcore.oracle.problem import Array, Problem
+from gdcore.oracle.wide import Floats
+
+
+def of_loss(problem: Problem, factor: Any) -> Mistakes:
+    """Return what is known of a loss, `factor` (…) times the weighted sum of squares."""
+    p = problem
+    made = _Loss(p, np.asarray(factor))
+    counted = "" if p.s is not None else f" with n = {p.y.shape[-2] * p.y.shape[-1]}"
+    return Mistakes(
+        f"the {told(p.reduction)} loss{counted}",
+        _factors(p, factors_of_loss),
+        made.alternatives,
+        made.terms,
+    )
+
+
+def of_gradient(problem: Problem, what: str, factor: Any) -> Mistakes:
+    """Return what is known of the gradient of weights, intercept or X; of X's, factors alone.
+
+    It is `factor` (…,1,1) times X^T @ (s r), or the sums of s r.
+    """
+    p = problem
+    counted = "" if p.s is not None else f" with n = {p.y.shape[-2] * p.y.shape[-1]}"
+    told_of = f"the {told(p.reduction)}-loss gradient{counted}"
+    factors = _factors(p, factors_of_gradient)
+    if what == "X":
+        return Mistakes(told_of, factors)
+    made = _Gradient(p, np.asarray(factor), what == "weights")
+    return Mistakes(told_of, factors, made.alternatives, made.terms, made.additions)
+
+
+def _factors(p: Problem, known: Callable[[str, float], tuple[Factor, ...]]) -> tuple[Factor, ...]:
+    """Return the factors of known mistakes, for weights of one sum in all problems."""
+    (n, d), t = p.X.shape[-2:], p.y.shape[-1]
+    if p.s is None:
+        count = float(n * t)
+    else:
+        counts = np.unique(p.s.sum((-2, -1)) * t)
+        count = float(counts[0]) if counts.size == 1 else 1.0
+    found = list(known(p.reduction, count))
+    if p.reduction.endswith("mean") and p.s is None:
+        if t > 1:
+            found.append(Factor(float(t), "a mean over the rows alone, not the targets"))
+        if d != n and d > 1:
+            cause = f"a division by the d = {d} features instead of n: the wrong axis"
+            found.append(Factor(n / d, cause))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """A sum over rows of something made of the residuals, in float64 alone."""
+
+    problem: Problem
+    factor: Array
+
+    @cached_property
+    def r(self) -> Floats:
+        """The residuals, of the whole batch."""
+        r = self.problem.residual()
+        return np.broadcast_to(r, (*self.problem.batch, *r.shape[-2:]))
+
+    @cached_property
+    def s(self) -> Any:
+        """The sample weights."""
+        return 1.0 if self.problem.s is None else self.problem.s
+
+    @property
+    def counted(self) -> bool:
+        """Whether the number of rows divides the result."""
+        return self.problem.reduction.endswith("mean") and self.problem.s is None
+
+    def of(self, r: Floats, s: Any) -> Floats:
+        """Return the result that other residuals and weights make."""
+        raise NotImplementedError
+
+    def alternatives(self) -> Iterator[Alternative]:
+        """Yield results of residuals with a term missing or turned."""
+        p, r = self.problem, self.r
+        terms = {"intercept": p.b, "offset": p.o}
+        for name, term in terms.items():
+            if term is not None:
+                yield self._with(f"the {name} is missing", r - term)
+                yield self._with(f"the {name} is subtracted", r - 2 * term)
+        if p.s is not None:
+            cause = "the sample weights are missing"
+            yield Alternative(cause, lambda where: self.of(r, 1.0).reshape(-1)[where])
+        yield self._with("the target is not subtracted", r + p.y)
+        yield self._with("the target is added", r + 2 * p.y)
+
+    def _with(self, cause: str, r: Floats) -> Alternative:
+        return Alternative(cause, lambda where: self.of(r, self.s).reshape(-1)[where])
+
+
+class _Loss(_Sums):
+    def of(self, r: Floats, s: Any) -> Floats:
+        """Return the loss."""
+        loss: Floats = self.factor * (s * r * r).sum((-2, -1))
+        return loss
+
+    def terms(self) -> Iterator[Terms]:
+        """Yield what each row adds."""
+        squares = (self.s * self.r * self.r).sum(-1)
+        squares = (self.factor[..., None] * squares).reshape(-1, squares.shape[-1])
+        n = squares.shape[-1]
+        yield Terms(
+            f"n = {n} rows", n, n, squares.__getitem__,
+            lambda part: squares[:, part].sum(-1), self.counted,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Gradient(_Sums):
+    """left (…,d,n) @ (s r), times `factor` (…,1,1); left is X^T or, of the intercept, ones."""
+
+    of_weights: bool
+
+    @cached_property
+    def left(self) -> Array:
+        """What the residuals are multiplied by."""
+        X = self.problem.X
+        return np.swapaxes(X, -1, -2) if self.of_weights else np.ones((1, X.shape[-2]))
+
+    def of(self, r: Floats, s: Any) -> Floats:
+        """Return the gradient."""
+        return self._times(self.left, s * r)
+
+    def _times(self, left: Array, sr: Floats) -> Floats:
+        gradient = self.factor * (left @ sr)
+        return np.broadcast_to(gradient, (*self.problem.batch, *gradient.shape[-2:]))
+
+    def alternatives(self) -> Iterator[Alternative]:
+        """Yield results of residuals with a term missing, turned or rounded."""
+        yield from super().alternatives()
+        p, (n, d) = self.problem, self.problem.X.shape[-2:]
+        if n == d > 1 and self.of_weights:
+            yield Alternative(
+                "X is transposed: the sum runs over the wrong axis",
+                lambda where: self._times(p.X, self.s * self.r).reshape(-1)[where],
+            )
+        for precision, narrow in PRECISIONS.items():
+            through = f"rounded through {precision}"
+            X = narrow(p.X)
+            others = {
+                name: None if (x := getattr(p, name)) is None else narrow(x)
+                for name in ("y", "w", "b", "o")
+            }
+            left = np.swapaxes(X, -1, -2) if self.of_weights else self.left
+            for cause, changed in (
+                (f"the inputs are {through}", replace(p, X=X, **others)),  # type: ignore[arg-type]
+                (f"X is {through}", replace(p, X=X)),
+            ):
+                yield Alternative(cause, partial(self._of_problem, changed, left))
+            yield self._with(f"the residual is {through}", narrow(self.r))
+
+    def _of_problem(self, changed: Problem, left: Array, where: Where) -> Array:
+        return self._times(left, self.s * changed.residual()).reshape(-1)[where]
+
+    def terms(self) -> Iterator[Terms]:
+        """Yield what each row adds, and what each feature adds by way of the residuals."""
+        p, sr = self.problem, np.broadcast_to(self.s * self.r, self.r.shape)
+        (n, d), size = p.X.shape[-2:], (*p.batch, self.left.shape[-2], p.y.shape[-1])
+        left = np.broadcast_to(self.left, (*p.batch, *self.left.shape[-2:]))
+        factor = np.broadcast_to(self.factor, size).reshape(-1)
+
+        def of_rows(where: Array) -> Array:
+            rows, columns = vectors(left, sr, where)
+            return factor[where, None] * rows * columns
+
+        yield Terms(
+            f"n = {n} rows", n, n, of_rows,
+            lambda part: self._times(left[..., part], sr[..., part, :]).reshape(-1), self.counted,
+        )  # fmt: skip
+
+        def of_features(where: Array) -> Array:
+            X = np.broadcast_to(p.X, (*p.batch, n, d))
+            s = np.broadcast_to(self.s, (*p.batch, n, 1))
+            w = np.broadcast_to(p.w, (*p.batch, *p.w.shape[-2:]))
+            found = []
+            for element in where:
+                *i, row, column = np.unravel_index(element, size)
+                at = tuple(i)
+                by_column = (left[at][row] * s[at][:, 0]) @ X[at]
+                found.append(factor[element] * by_column * w[at][:, column])
+            return np.stack(found)
+
+        def without_features(part: slice) -> Array:
+            return self._times(left, self.s * (p.X[..., part] @ p.w[..., part, :])).reshape(-1)
+
+        yield Terms(
+            f"d = {d} features", d, n * d, of_features, without_features, where=" in the prediction"
+        )
+
+    def additions(self) -> Iterator[Addition]:
+        """Yield what may have been added."""
+        if self.of_weights:
+            size = (*self.problem.batch, *self.problem.w.shape[-2:])
+            w = np.broadcast_to(self.problem.w, size)
+            yield Addition("the weights are added: a weight decay", w)
