@@ -103,8 +103,10 @@ def test_float64_sums_keep_what_rounding_loses() -> None:
 # Columns around the edges of vectors and tiles; targets around a block of squares.
 SHAPES = [(d, 1) for d in (1, 2, 5, 6, 7, 8, 13, 14, 15, 21, 22, 23, 29, 30, 31, 40, 62, 70)]
 SHAPES += [(3, 2), (6, 8), (7, 9), (20, 17)]
-# Rows around the edges of a chunk, and of the blocks of 512, 256, 128, 85 and 64 it is read in.
-ROWS = [1, 2, 63, 64, 65, 85, 86, 127, 129, 255, 257, 511, 512, 513, 1029]
+# And those where [1 y] lies beside whole vectors of X, in rows of its own up to three targets.
+SHAPES += [(d, t) for t, ds in ((2, (6, 15, 24)), (3, (5, 7, 14, 40)), (4, (8, 20))) for d in ds]
+# Rows around the edges of a chunk, and of the blocks of 288, 144, 96, 72 and 48 it is read in.
+ROWS = [1, 2, 47, 48, 49, 71, 73, 95, 97, 143, 145, 287, 289, 511, 512, 513, 1029]
 
 
 @cache

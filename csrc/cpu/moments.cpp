@@ -28,8 +28,10 @@ struct Layout {
     heads = beside ? 1 + t : 0;
     ones = beside ? lines<double>(d) : d;
     rows = beside ? ones : t == 1 ? d + 2 : d + 1;
-    constexpr int64_t doubles_in_cache = 2048, fewest = 64;
-    block = std::min(args.n, std::clamp<int64_t>(doubles_in_cache / ld, fewest, L<T>));
+    // Of what does not fit L1 more at once, so that the sums come and go less often.
+    constexpr int64_t doubles_in_cache = 2304, fewest = 32, widest = 96, fewest_wide = 64;
+    block = std::clamp<int64_t>(doubles_in_cache / ld, ld > widest ? fewest_wide : fewest, L<T>);
+    block = std::min(args.n, block);
   }
   int64_t part() const { return (rows + heads) * ld + lines<double>(t) * squares_at_once; }
   int64_t slot() const { return (pairs ? 2 : 1) * part(); }
@@ -63,7 +65,7 @@ class MomentsChunk {
       const int64_t n = std::min(at_.block, rows - i);
       read(begin + i, n);
       isa<T>().products({n, at_.rows, at_.heads > 0 ? at_.d : at_.columns, at_.ones, at_.heads,
-                         panel_, at_.ld, slot, at_.ld, at_.part(), i > 0, ahead(begin + i + n)});
+                         panel_, at_.ld, slot, at_.ld, at_.part(), i > 0, ahead(begin + i + n, n)});
       if (at_.squares_apart()) squares(n, slot, i > 0);
     }
   }
@@ -81,11 +83,11 @@ class MomentsChunk {
   }
 
   // The rows that are read next, fetched while these are multiplied.
-  Ahead ahead(int64_t row) const {
-    if (args_.X.cs != 1) return {};
-    constexpr int64_t size = sizeof(T), line = 64;
-    return {reinterpret_cast<const char*>(args_.X.data + row * args_.X.rs), args_.X.rs * size,
-            chunks_of(at_.d * size, line)};
+  Ahead ahead(int64_t row, int64_t n) const {
+    constexpr int64_t size = sizeof(T);
+    const bool dense = args_.X.cs == 1 && args_.X.rs < 2 * at_.d;
+    return {reinterpret_cast<const char*>(args_.X.data + row * args_.X.rs),
+            dense ? n * args_.X.rs * size : 0};
   }
 
   void squares(int64_t n, double* slot, bool resume) {

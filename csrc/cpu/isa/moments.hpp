@@ -125,11 +125,17 @@ constexpr int tallest = rows_of_tile<T> == 8 ? 10 : rows_of_tile<T>;
 template <class T>
 constexpr int vectors_beside_heads = sums_at_once == 24 && sizeof(T) == 4 ? 2 : 1;
 
+// Memory up to `end` is asked for step by step, evenly over the rows of all tiles: asked for at
+// once it holds up the products until most of it has come.
+struct Asking {
+  const char *at, *end;
+  index_t step;
+};
+
 // Sums of R columns from i on, and of H heads, times C vectors from j on; of the heads times V
 // vectors of heads.
 template <class T, int R, int C, int H = 0, int V = 0>
-inline void products_tile(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead, index_t i,
-                          index_t j) {
+inline void products_tile(const gdcore::ProductsArgs& x, Asking& ahead, index_t i, index_t j) {
   typedef typename SumOf<T, vec<double>>::type Sum;
   Sum sum[R + H][C] = {}, corner[H + 1][V + 1] = {};
   double* const out = x.out + i * x.ldc + j;
@@ -147,9 +153,9 @@ inline void products_tile(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead, i
   };
   if (x.resume) each([&](Sum& one, const double* at) { read(one, at, x.low); });
   const double *a = x.a + i, *b = x.a + j, *head = x.a + x.head;
-  const bool asks = ahead.lines > 0;
-  const char* next = asks ? ahead.at : reinterpret_cast<const char*>(a);
-  const index_t step = asks ? ahead.step : 0;
+  const char* next = ahead.at;
+  const index_t step = next < ahead.end ? ahead.step : 0;
+#pragma GCC unroll 2
   for (index_t p = 0; p < x.k; ++p, a += x.ld, b += x.ld, head += x.ld, next += step) {
     __builtin_prefetch(next, 0, 2);
     vec<double> right[C];
@@ -166,13 +172,12 @@ inline void products_tile(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead, i
     }
   }
   each([&](const Sum& one, double* at) { write(at, x.low, one); });
-  ahead.at += 64;
-  --ahead.lines;
+  ahead.at = next;
 }
 
 // Vectors three at a time, but rather two and two than three and one.
 template <class T, int R>
-inline void products_rows(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead, index_t i) {
+inline void products_rows(const gdcore::ProductsArgs& x, Asking& ahead, index_t i) {
   constexpr int most = R > rows_of_tile<T> ? 2 : tile_vectors<T>;
   for (index_t j = i / W<double> * W<double>; j < x.n;) {
     const index_t vectors = (x.n - j + W<double> - 1) / W<double>;
@@ -191,7 +196,7 @@ inline void products_rows(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead, i
 
 // The first rows, and H heads. Products of the heads with each other go along with one vector.
 template <class T, int H>
-inline void products_heads(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead) {
+inline void products_heads(const gdcore::ProductsArgs& x, Asking& ahead) {
   constexpr int R = rows_of_tile<T>, C = vectors_beside_heads<T>;
   constexpr int V = (H + W<double> - 1) / W<double>;
   const index_t vectors = (x.n + W<double> - 1) / W<double>;
@@ -202,7 +207,7 @@ inline void products_heads(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead) 
 }
 
 template <class T, int R>
-inline void products_last(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead, index_t i) {
+inline void products_last(const gdcore::ProductsArgs& x, Asking& ahead, index_t i) {
   if (x.m - i == R) return products_rows<T, R>(x, ahead, i);
   if constexpr (R > 1) products_last<T, R - 1>(x, ahead, i);
 }
@@ -210,7 +215,9 @@ inline void products_last(const gdcore::ProductsArgs& x, gdcore::Ahead& ahead, i
 template <class T>
 void products(const gdcore::ProductsArgs& given) {
   const gdcore::ProductsArgs x = given;
-  gdcore::Ahead ahead = x.ahead;
+  const index_t vectors = (x.n + W<double> - 1) / W<double>;
+  const index_t tiles = 1 + x.m / rows_of_tile<T> * (vectors + 1) / 4;  // about
+  Asking ahead = {x.ahead.at, x.ahead.at + x.ahead.bytes, x.ahead.bytes / (tiles * x.k) + 1};
   if (x.heads == 2) products_heads<T, 2>(x, ahead);
   if (x.heads == 3) products_heads<T, 3>(x, ahead);
   if (x.heads == 4) products_heads<T, 4>(x, ahead);
@@ -296,7 +303,20 @@ inline void stay_scalar() { asm volatile(""); }
 
 template <class T>
 inline void widen_column(index_t rows, const T* x, index_t stride, double* out, index_t ld) {
+#pragma GCC unroll 4
   for (index_t i = 0; i < rows; ++i, stay_scalar()) out[i * ld] = x[i * stride];
+}
+
+template <class T, int C>
+inline void widen_block(const gdcore::WidenArgs<T>& x, index_t j) {
+  const T* from = x.X + j;
+  double* to = x.out + j;
+  const index_t rows = x.rows, step = x.X_rs, ld = x.ld;
+#pragma GCC unroll 4
+  for (index_t i = 0; i < rows; ++i, from += step, to += ld) {
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) store(to + c * W<double>, load_wide(from + c * W<double>));
+  }
 }
 
 // Rows [X 1 y - offset] in double, times the roots of their weights; without weights the column of
@@ -304,13 +324,13 @@ inline void widen_column(index_t rows, const T* x, index_t stride, double* out, 
 template <class T>
 void widen(const gdcore::WidenArgs<T>& x) {
   const index_t rows = x.rows, ld = x.ld, whole = x.X_cs == 1 ? x.d / W<double> * W<double> : 0;
-  const index_t step = x.X_rs;
-  for (index_t j = 0; j < whole; j += W<double>) {
-    const T* from = x.X + j;
-    double* to = x.out + j;
-    for (index_t i = 0; i < rows; ++i, from += step, to += ld) {
-      store(to, load_wide(from));
-    }
+  // Two vectors of each row at a time: a line of X, and no loop for a row.
+  constexpr index_t few = 2 * W<double>;
+  for (index_t j = 0; j < whole; j += few) {
+    if (whole - j >= few)
+      widen_block<T, 2>(x, j);
+    else
+      widen_block<T, 1>(x, j);
   }
   for (index_t j = whole; j < x.d; ++j) widen_column(rows, x.X + j * x.X_cs, x.X_rs, x.out + j, ld);
   double* z = x.out + x.ones;

@@ -77,10 +77,10 @@ struct WidenArgs {
   int64_t ld;
 };
 
-// Memory to ask for while there is time: k times `lines` cache lines, `step` bytes apart.
+// Memory to ask for while there is time.
 struct Ahead {
   const char* at;
-  int64_t step, lines;
+  int64_t bytes;
 };
 
 // The upper triangle of out (m,n) = a (k,m)^T a (k,n), m <= n: each element one chain over k. Rows
