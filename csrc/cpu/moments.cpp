@@ -122,7 +122,7 @@ class AddChunks {
       : at_(layout), slots_(slots), count_(count), out_(out) {}
 
   int64_t rows() const { return at_.d + 1 + at_.t; }
-  int64_t work() const { return count_ * at_.part() * 8; }
+  int64_t work() const { return count_ * at_.slot(); }
   void row(int64_t a) const {
     const int64_t d = at_.d, columns = at_.columns, head = a - d;
     if (head > 0) add(1, at_.square(head - 1), (d + 1) * columns + head - 1);
