@@ -155,7 +155,7 @@ def test_bits_of_moments_by_rows(isa: str, dtype: Any, d: int) -> None:
 
 @pytest.mark.parametrize(("d", "t"), [(5, 1), (40, 1), (30, 9), (150, 1)])
 def test_bits_of_moments_by_threads(isa: str, threads: int, dtype: Any, d: int, t: int) -> None:
-    """Chunks enough for seven threads, which none of them divides; columns enough to add on some."""
+    """Chunks for seven threads, which none of them divides; columns enough to add on several."""
     n = 22 * 512 + 11 if d < 30 else 11 * 512 + 3
     assert summed(draw(dtype, n, d, t)) == expected_moments(dtype, n, d, t, "bos")
 
