@@ -103,8 +103,10 @@ def test_float64_sums_keep_what_rounding_loses() -> None:
 # Columns around the edges of vectors and tiles; targets around a block of squares.
 SHAPES = [(d, 1) for d in (1, 2, 5, 6, 7, 8, 13, 14, 15, 21, 22, 23, 29, 30, 31, 40, 62, 70)]
 SHAPES += [(3, 2), (6, 8), (7, 9), (20, 17)]
-# Rows around the edges of a chunk, and of the blocks of 512, 256, 128, 85 and 64 it is read in.
-ROWS = [1, 2, 63, 64, 65, 85, 86, 127, 129, 255, 257, 511, 512, 513, 1029]
+# And those where [1 y] lies beside whole vectors of X, in rows of its own up to three targets.
+SHAPES += [(d, t) for t, ds in ((2, (6, 15, 24)), (3, (5, 7, 14, 40)), (4, (8, 20))) for d in ds]
+# Rows around the edges of a chunk, and of the blocks of 288, 144, 96, 72 and 48 it is read in.
+ROWS = [1, 2, 47, 48, 49, 71, 73, 95, 97, 143, 145, 287, 289, 511, 512, 513, 1029]
 
 
 @cache
@@ -151,9 +153,9 @@ def test_bits_of_moments_by_rows(isa: str, dtype: Any, d: int) -> None:
         assert summed(draw(dtype, n, d, 1, "bs")) == expected_moments(dtype, n, d, 1, "bs"), n
 
 
-@pytest.mark.parametrize(("d", "t"), [(5, 1), (40, 1), (30, 9)])
+@pytest.mark.parametrize(("d", "t"), [(5, 1), (40, 1), (30, 9), (150, 1)])
 def test_bits_of_moments_by_threads(isa: str, threads: int, dtype: Any, d: int, t: int) -> None:
-    """Chunks enough for seven threads, a number that none of them divides."""
+    """Chunks for seven threads, which none of them divides; columns enough to add on several."""
     n = 22 * 512 + 11 if d < 30 else 11 * 512 + 3
     assert summed(draw(dtype, n, d, t)) == expected_moments(dtype, n, d, t, "bos")
 

@@ -11,27 +11,40 @@
 namespace gdcore::cpu {
 namespace {
 
-// One chunk's sums in memory: high parts, then, for float64 data, low parts.
+// How a row [X 1 y - offset] lies in the panel, and one chunk's sums in memory: high parts, then,
+// for float64 data, low parts. Where [1 y] would take a vector of its own, of few lanes, beside
+// each column of X, X goes beside [1 y] instead: [1 y] are heads, see ProductsArgs.
 template <class T>
 struct Layout {
   static constexpr bool pairs = std::is_same_v<T, double>;
   int64_t d, t, columns, ld;
+  int64_t heads, ones;  // 1 + t or 0; the column of ones
+  int64_t rows;         // of products
   int64_t block;  // rows that are read at once: few enough to stay in a cache until multiplied
 
   explicit Layout(const LinearArgs<T>& args)
       : d(args.d), t(args.t), columns(d + 1 + t), ld(lines<double>(columns)) {
-    constexpr int64_t doubles_in_cache = 2048, fewest = 64;
-    block = std::min(args.n, std::clamp<int64_t>(doubles_in_cache / ld, fewest, L<T>));
+    const bool beside = d > 0 && 1 + t <= most_heads && ld > lines<double>(d);
+    heads = beside ? 1 + t : 0;
+    ones = beside ? lines<double>(d) : d;
+    rows = beside ? ones : t == 1 ? d + 2 : d + 1;
+    // Of what does not fit L1 more at once, so that the sums come and go less often.
+    constexpr int64_t doubles_in_cache = 2304, fewest = 32, widest = 96, fewest_wide = 64;
+    block = std::clamp<int64_t>(doubles_in_cache / ld, ld > widest ? fewest_wide : fewest, L<T>);
+    block = std::min(args.n, block);
   }
-  int64_t part() const { return (d + 1) * ld + std::max(ld, lines<double>(t) * squares_at_once); }
+  int64_t part() const { return (rows + heads) * ld + lines<double>(t) * squares_at_once; }
   int64_t slot() const { return (pairs ? 2 : 1) * part(); }
   int64_t panel() const { return (block + 1) * ld; }  // vectors may read past the last row
 
-  // Squares of y lie on the diagonals of blocks of a few targets, that of one where its row would.
+  // Squares of y are rows of heads, or of one target the last row. Those of several targets lie on
+  // the diagonals of blocks of a few.
   static constexpr int64_t squares_at_once = 8;
+  bool squares_apart() const { return heads == 0 && t > 1; }
   int64_t square(int64_t u) const {
-    if (t == 1) return (d + 1) * ld + d + 1;
-    return (d + 1) * ld + u / squares_at_once * squares_at_once * squares_at_once;
+    if (!squares_apart()) return (rows + heads - t + u) * ld + ones + 1 + u;
+    const int64_t block = u / squares_at_once * squares_at_once;
+    return rows * ld + block * squares_at_once + u % squares_at_once * (squares_at_once + 1);
   }
 };
 
@@ -42,7 +55,7 @@ class MomentsChunk {
   MomentsChunk(const LinearArgs<T>& args, const Layout<T>& layout, double* panel)
       : args_(args), at_(layout), panel_(panel) {
     std::fill(panel, panel + layout.panel(), 0.0);
-    for (int64_t i = 0; i < layout.block; ++i) panel[i * layout.ld + layout.d] = 1.0;
+    for (int64_t i = 0; i < layout.block; ++i) panel[i * layout.ld + layout.ones] = 1.0;
   }
 
   void run(int64_t chunk, double* slot) {
@@ -51,12 +64,9 @@ class MomentsChunk {
     for (int64_t i = 0; i < rows; i += at_.block) {
       const int64_t n = std::min(at_.block, rows - i);
       read(begin + i, n);
-      products(n, at_.t == 1 ? at_.d + 2 : at_.d + 1, at_.columns, 0, slot, at_.ld, i > 0);
-      constexpr int64_t few = Layout<T>::squares_at_once;
-      for (int64_t u = 0; at_.t > 1 && u < at_.t; u += few) {
-        const int64_t count = std::min(few, at_.t - u);
-        products(n, count, count, at_.d + 1 + u, slot + at_.square(u), few, i > 0);
-      }
+      isa<T>().products({n, at_.rows, at_.heads > 0 ? at_.d : at_.columns, at_.ones, at_.heads,
+                         panel_, at_.ld, slot, at_.ld, at_.part(), i > 0, ahead(begin + i + n, n)});
+      if (at_.squares_apart()) squares(n, slot, i > 0);
     }
   }
 
@@ -66,16 +76,37 @@ class MomentsChunk {
       return m.data ? m.data + begin * m.rs : nullptr;
     };
     const Vector<const T>& weight = args_.sample_weight;
-    isa<T>().widen({n, at_.d, at_.t, from(args_.X), args_.X.rs, args_.X.cs, from(args_.y),
+    isa<T>().widen({n, at_.d, at_.t, at_.ones, from(args_.X), args_.X.rs, args_.X.cs, from(args_.y),
                     args_.y.rs, args_.y.cs, from(args_.offset), args_.offset.rs, args_.offset.cs,
                     weight.data ? weight.data + begin * weight.stride : nullptr, weight.stride,
                     panel_, at_.ld});
   }
 
-  // Of n rows: the first m columns from `first` on, times the first `columns` from there on.
-  void products(int64_t n, int64_t m, int64_t columns, int64_t first, double* out, int64_t ldc,
-                bool resume) {
-    isa<T>().products({n, m, columns, panel_ + first, at_.ld, out, ldc, at_.part(), resume});
+  // The rows that are read next, fetched while these are multiplied.
+  Ahead ahead(int64_t row, int64_t n) const {
+    constexpr int64_t size = sizeof(T);
+    const bool dense = args_.X.cs == 1 && args_.X.rs < 2 * at_.d;
+    return {reinterpret_cast<const char*>(args_.X.data + row * args_.X.rs),
+            dense ? n * args_.X.rs * size : 0};
+  }
+
+  void squares(int64_t n, double* slot, bool resume) {
+    constexpr int64_t few = Layout<T>::squares_at_once;
+    for (int64_t u = 0; u < at_.t; u += few) {
+      const int64_t count = std::min(few, at_.t - u);
+      isa<T>().products({n,
+                         count,
+                         count,
+                         0,
+                         0,
+                         panel_ + at_.ones + 1 + u,
+                         at_.ld,
+                         slot + at_.square(u),
+                         few,
+                         at_.part(),
+                         resume,
+                         {}});
+    }
   }
 
   const LinearArgs<T>& args_;
@@ -83,22 +114,36 @@ class MomentsChunk {
   double* panel_;  // (block, ld)
 };
 
+// Adds the sums of `count` chunks in turn to every row of the result.
 template <class T>
-void add_slot(const Layout<T>& at, const double* slot, Moments& out) {
-  const int64_t low = at.part(), p = at.d + 1;
-  const auto add_one = [&](int64_t to, int64_t from) {
-    const auto i = static_cast<size_t>(to);
-    const Pair sum = add({out.hi[i], out.lo[i]}, {slot[from], at.pairs ? slot[from + low] : 0.0});
-    out.hi[i] = sum.hi;
-    out.lo[i] = sum.lo;
-  };
-  for (int64_t a = 0; a < p; ++a)
-    for (int64_t b = a; b < at.columns; ++b) add_one(a * at.columns + b, a * at.ld + b);
-  for (int64_t u = 0; u < at.t; ++u) {
-    const int64_t diagonal = u % at.squares_at_once * (at.squares_at_once + 1);
-    add_one(p * at.columns + u, at.square(u) + diagonal);
+class AddChunks {
+ public:
+  AddChunks(const Layout<T>& layout, const double* slots, int64_t count, Moments& out)
+      : at_(layout), slots_(slots), count_(count), out_(out) {}
+
+  int64_t rows() const { return at_.d + 1 + at_.t; }
+  int64_t work() const { return count_ * at_.slot(); }
+  void row(int64_t a) const {
+    const int64_t d = at_.d, columns = at_.columns, head = a - d;
+    if (head > 0) add(1, at_.square(head - 1), (d + 1) * columns + head - 1);
+    if (at_.heads == 0 && head <= 0) return add(columns - a, a * at_.ld + a, a * (columns + 1));
+    if (head < 0) return add(d - a, a * at_.ld + a, a * (columns + 1));
+    const int64_t from = (at_.rows + head) * at_.ld;
+    if (at_.heads > 0) add(d, from, a, columns);
+    if (head == 0) add(at_.heads, from + at_.ones, a * (columns + 1));
   }
-}
+
+ private:
+  void add(int64_t n, int64_t from, int64_t to, int64_t stride = 1) const {
+    isa<T>().add_sums({n, count_, slots_ + from, at_.slot(), at_.part(), out_.hi.data() + to,
+                       out_.lo.data() + to, stride});
+  }
+
+  const Layout<T>& at_;
+  const double* slots_;
+  int64_t count_;
+  Moments& out_;
+};
 
 constexpr int64_t slots_bytes = 4 << 20;  // chunks' sums waiting for their turn
 
@@ -125,7 +170,11 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
       MomentsChunk<T> chunk(args, layout, space + memory * thread);
       for (int64_t c = begin; c < end; ++c) chunk.run(wave + c, values + c * slot);
     });
-    for (int64_t c = 0; c < count; ++c) add_slot(layout, values + c * slot, out);
+    const AddChunks<T> sums(layout, values, count, out);
+    const int adders = threads_for(sums.rows(), sums.work());
+    parallel_for(adders, adders, [&](int64_t begin, int64_t, int) {
+      for (int64_t row = begin; row < sums.rows(); row += adders) sums.row(row);
+    });
   }
   scratch.trim();
 }

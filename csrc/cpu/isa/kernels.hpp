@@ -38,6 +38,7 @@
                                                                        sgd<T>,                    \
                                                                        widen<T>,                  \
                                                                        products<T>,               \
+                                                                       add_sums<T>,               \
                                                                        accurate<T>,               \
                                                                        quadratic<T>,              \
                                                                        descent_lanes<T>,          \

@@ -121,67 +121,145 @@ constexpr int tile_vectors = sizeof(T) == 4 ? 3 : 2;
 template <class T>
 constexpr int tallest = rows_of_tile<T> == 8 ? 10 : rows_of_tile<T>;
 
-template <class T, int R, int C>
-inline void products_tile(const gdcore::ProductsArgs& x, index_t i, index_t j) {
+// Beside heads there are fewer vectors, or registers do not suffice.
+template <class T>
+constexpr int vectors_beside_heads = sums_at_once == 24 && sizeof(T) == 4 ? 2 : 1;
+
+// Memory up to `end` is asked for step by step, evenly over the rows of all tiles: asked for at
+// once it holds up the products until most of it has come.
+struct Asking {
+  const char *at, *end;
+  index_t step;
+};
+
+// Sums of R columns from i on, and of H heads, times C vectors from j on; of the heads times V
+// vectors of heads.
+template <class T, int R, int C, int H = 0, int V = 0>
+inline void products_tile(const gdcore::ProductsArgs& x, Asking& ahead, index_t i, index_t j) {
   typedef typename SumOf<T, vec<double>>::type Sum;
-  Sum sum[R][C] = {};
+  Sum sum[R + H][C] = {}, corner[H + 1][V + 1] = {};
   double* const out = x.out + i * x.ldc + j;
-  if (x.resume) {
-#pragma GCC unroll 10
-    for (int r = 0; r < R; ++r)
+  double* const head_out = x.out + x.m * x.ldc;
+  const auto each = [&](auto&& f) __attribute__((always_inline)) {
+#pragma GCC unroll 14
+    for (int r = 0; r < R + H; ++r)
 #pragma GCC unroll 3
-      for (int c = 0; c < C; ++c) read(sum[r][c], out + r * x.ldc + c * W<double>, x.low);
-  }
-  const double *a = x.a + i, *b = x.a + j;
-  for (index_t p = 0; p < x.k; ++p, a += x.ld, b += x.ld) {
+      for (int c = 0; c < C; ++c)
+        f(sum[r][c], (r < R ? out + r * x.ldc : head_out + (r - R) * x.ldc + j) + c * W<double>);
+#pragma GCC unroll 4
+    for (int h = 0; h < H; ++h)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) f(corner[h][v], head_out + h * x.ldc + x.head + v * W<double>);
+  };
+  if (x.resume) each([&](Sum& one, const double* at) { read(one, at, x.low); });
+  const double *a = x.a + i, *b = x.a + j, *head = x.a + x.head;
+  const char* next = ahead.at;
+  const index_t step = next < ahead.end ? ahead.step : 0;
+#pragma GCC unroll 2
+  for (index_t p = 0; p < x.k; ++p, a += x.ld, b += x.ld, head += x.ld, next += step) {
+    __builtin_prefetch(next, 0, 2);
     vec<double> right[C];
 #pragma GCC unroll 3
     for (int c = 0; c < C; ++c) right[c] = load(b + c * W<double>);
-#pragma GCC unroll 10
-    for (int r = 0; r < R; ++r) {
-      const vec<double> left = broadcast(a[r]);
+#pragma GCC unroll 14
+    for (int r = 0; r < R + H; ++r) {
+      const vec<double> left = broadcast(r < R ? a[r] : head[r - R]);
 #pragma GCC unroll 3
       for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], left, right[c]);
+#pragma GCC unroll 2
+      for (int v = 0; r >= R && v < V; ++v)
+        corner[r - R][v] = add_product(corner[r - R][v], left, load(head + v * W<double>));
     }
   }
-#pragma GCC unroll 10
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 3
-    for (int c = 0; c < C; ++c) write(out + r * x.ldc + c * W<double>, x.low, sum[r][c]);
+  each([&](const Sum& one, double* at) { write(at, x.low, one); });
+  ahead.at = next;
 }
 
 // Vectors three at a time, but rather two and two than three and one.
 template <class T, int R>
-inline void products_rows(const gdcore::ProductsArgs& x, index_t i) {
+inline void products_rows(const gdcore::ProductsArgs& x, Asking& ahead, index_t i) {
   constexpr int most = R > rows_of_tile<T> ? 2 : tile_vectors<T>;
   for (index_t j = i / W<double> * W<double>; j < x.n;) {
     const index_t vectors = (x.n - j + W<double> - 1) / W<double>;
     if (most == 3 && vectors != 4 && vectors >= 3) {
-      products_tile<T, R, most>(x, i, j);
+      products_tile<T, R, most>(x, ahead, i, j);
       j += most * W<double>;
     } else if (vectors >= 2) {
-      products_tile<T, R, 2>(x, i, j);
+      products_tile<T, R, 2>(x, ahead, i, j);
       j += 2 * W<double>;
     } else {
-      products_tile<T, R, 1>(x, i, j);
+      products_tile<T, R, 1>(x, ahead, i, j);
       j += W<double>;
     }
   }
 }
 
+// The first rows, and H heads. Products of the heads with each other go along with one vector.
+template <class T, int H>
+inline void products_heads(const gdcore::ProductsArgs& x, Asking& ahead) {
+  constexpr int R = rows_of_tile<T>, C = vectors_beside_heads<T>;
+  constexpr int V = (H + W<double> - 1) / W<double>;
+  const index_t vectors = (x.n + W<double> - 1) / W<double>;
+  products_tile<T, R, 1, H, V>(x, ahead, 0, 0);
+  index_t c = 1;
+  for (; c + C <= vectors; c += C) products_tile<T, R, C, H>(x, ahead, 0, c * W<double>);
+  if (C > 1 && c < vectors) products_tile<T, R, 1, H>(x, ahead, 0, c * W<double>);
+}
+
 template <class T, int R>
-inline void products_last(const gdcore::ProductsArgs& x, index_t i) {
-  if (x.m - i == R) return products_rows<T, R>(x, i);
-  if constexpr (R > 1) products_last<T, R - 1>(x, i);
+inline void products_last(const gdcore::ProductsArgs& x, Asking& ahead, index_t i) {
+  if (x.m - i == R) return products_rows<T, R>(x, ahead, i);
+  if constexpr (R > 1) products_last<T, R - 1>(x, ahead, i);
 }
 
 template <class T>
-void products(const gdcore::ProductsArgs& x) {
-  for (index_t i = 0; i < x.m; i += rows_of_tile<T>) {
+void products(const gdcore::ProductsArgs& given) {
+  const gdcore::ProductsArgs x = given;
+  const index_t vectors = (x.n + W<double> - 1) / W<double>;
+  const index_t tiles = 1 + x.m / rows_of_tile<T> * (vectors + 1) / 4;  // about
+  Asking ahead = {x.ahead.at, x.ahead.at + x.ahead.bytes, x.ahead.bytes / (tiles * x.k) + 1};
+  if (x.heads == 2) products_heads<T, 2>(x, ahead);
+  if (x.heads == 3) products_heads<T, 3>(x, ahead);
+  if (x.heads == 4) products_heads<T, 4>(x, ahead);
+  for (index_t i = x.heads ? rows_of_tile<T> : 0; i < x.m; i += rows_of_tile<T>) {
     const bool narrow = x.n - i <= 2 * W<double>;
     if (x.m - i <= (narrow ? tallest<T> : rows_of_tile<T>))
-      return products_last<T, tallest<T>>(x, i);
-    products_rows<T, rows_of_tile<T>>(x, i);
+      return products_last<T, tallest<T>>(x, ahead, i);
+    products_rows<T, rows_of_tile<T>>(x, ahead, i);
+  }
+}
+
+template <class D>
+inline Pair<D> add(Pair<D> x, Plain<D> y) {
+  const Pair<D> sum = two_sum(x.hi, y.hi);
+  return {sum.hi, sum.lo + (x.lo + D{})};
+}
+template <class D>
+inline Pair<D> add(Pair<D> x, Pair<D> y) {
+  const Pair<D> sum = two_sum(x.hi, y.hi);
+  return {sum.hi, sum.lo + (x.lo + y.lo)};
+}
+
+template <class T>
+void add_sums(const gdcore::AddSumsArgs& x) {
+  for (index_t j = 0; j < x.n; j += W<double>) {
+    const index_t here = x.n - j < W<double> ? x.n - j : W<double>;
+    double *const hi = x.hi + j * x.stride, *const lo = x.lo + j * x.stride;
+    Pair<vec<double>> total = {};
+    for (index_t i = 0; i < here; ++i) {
+      total.hi[i] = hi[i * x.stride];
+      total.lo[i] = lo[i * x.stride];
+    }
+    const double* from = x.sums + j;
+    for (index_t c = 0; c < x.count; ++c, from += x.step) {
+      typename SumOf<T, vec<double>>::type sum;
+      read(sum, from, x.low);
+      total = add(total, sum);
+    }
+    for (index_t i = 0; i < here; ++i) {
+      hi[i * x.stride] = total.hi[i];
+      lo[i * x.stride] = total.lo[i];
+    }
   }
 }
 
@@ -225,7 +303,20 @@ inline void stay_scalar() { asm volatile(""); }
 
 template <class T>
 inline void widen_column(index_t rows, const T* x, index_t stride, double* out, index_t ld) {
+#pragma GCC unroll 4
   for (index_t i = 0; i < rows; ++i, stay_scalar()) out[i * ld] = x[i * stride];
+}
+
+template <class T, int C>
+inline void widen_block(const gdcore::WidenArgs<T>& x, index_t j) {
+  const T* from = x.X + j;
+  double* to = x.out + j;
+  const index_t rows = x.rows, step = x.X_rs, ld = x.ld;
+#pragma GCC unroll 4
+  for (index_t i = 0; i < rows; ++i, from += step, to += ld) {
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) store(to + c * W<double>, load_wide(from + c * W<double>));
+  }
 }
 
 // Rows [X 1 y - offset] in double, times the roots of their weights; without weights the column of
@@ -233,17 +324,16 @@ inline void widen_column(index_t rows, const T* x, index_t stride, double* out, 
 template <class T>
 void widen(const gdcore::WidenArgs<T>& x) {
   const index_t rows = x.rows, ld = x.ld, whole = x.X_cs == 1 ? x.d / W<double> * W<double> : 0;
-  const index_t step = x.X_rs;
-  for (index_t j = 0; j < whole; j += W<double>) {
-    const T* from = x.X + j;
-    double* to = x.out + j;
-    for (index_t i = 0; i < rows; ++i, from += step, to += ld) {
-      store(to, load_wide(from));
-      __builtin_prefetch(from + rows * step, 0, 2);  // for the next call
-    }
+  // Two vectors of each row at a time: a line of X, and no loop for a row.
+  constexpr index_t few = 2 * W<double>;
+  for (index_t j = 0; j < whole; j += few) {
+    if (whole - j >= few)
+      widen_block<T, 2>(x, j);
+    else
+      widen_block<T, 1>(x, j);
   }
   for (index_t j = whole; j < x.d; ++j) widen_column(rows, x.X + j * x.X_cs, x.X_rs, x.out + j, ld);
-  double* z = x.out + x.d;
+  double* z = x.out + x.ones;
   for (index_t u = 0; u < x.t; ++u) {
     ++z;
     widen_column(rows, x.y + u * x.y_cs, x.y_rs, z, ld);
@@ -257,7 +347,7 @@ void widen(const gdcore::WidenArgs<T>& x) {
     const vec<double> root =
         broadcast(__builtin_sqrt(static_cast<double>(x.weight[i * x.weight_stride])));
     for (index_t j = 0; j < ld; j += W<double>) store(row + j, root * load(row + j));
-    row[x.d] = root[0];
+    row[x.ones] = root[0];
   }
 }
 

@@ -60,11 +60,11 @@ struct LinearRows {
   bool from_memory;                                           // X is larger than the caches
 };
 
-// Rows of [X 1 y - offset] in double, ld apart, times the roots of their sample weights. Without
-// weights the ones are there already.
+// Rows of [X 1 y - offset] in double, ld apart, times the roots of their sample weights, the ones
+// in column `ones`. Without weights they are there already.
 template <class T>
 struct WidenArgs {
-  int64_t rows, d, t;
+  int64_t rows, d, t, ones;
   const T* X;
   int64_t X_rs, X_cs;
   const T* y;
@@ -77,17 +77,38 @@ struct WidenArgs {
   int64_t ld;
 };
 
+// Memory to ask for while there is time.
+struct Ahead {
+  const char* at;
+  int64_t bytes;
+};
+
 // The upper triangle of out (m,n) = a (k,m)^T a (k,n), m <= n: each element one chain over k. Rows
 // of a are ld apart, those of out ldc, low parts of pairs `low` behind. Up to whole vectors, more
 // is written to the left and to the right of the triangle. resume: the chains go on from what out
 // holds.
+// Of `heads` (0 or 2 to most_heads) more columns of a, from `head` on, behind the n ones and at a
+// whole line: their products with the n columns and with each other are `heads` more rows of out.
+// m is then a multiple of 8.
+constexpr int64_t most_heads = 4;
 struct ProductsArgs {
-  int64_t k, m, n;
+  int64_t k, m, n, head, heads;
   const double* a;
   int64_t ld;
   double* out;
   int64_t ldc, low;
   bool resume;
+  Ahead ahead;
+};
+
+// hi + lo (n), elements `stride` apart, += each of `count` sums (n) in turn, as pairs; the sums are
+// `step` apart, their low parts, if there are any, `low` behind.
+struct AddSumsArgs {
+  int64_t n, count;
+  const double* sums;
+  int64_t step, low;
+  double *hi, *lo;
+  int64_t stride;
 };
 
 // hi + lo (m,n) = a (k,m)^T b (k,n), and size = |a|^T |b|: each element one chain over k, as a
@@ -147,6 +168,7 @@ struct IsaTable {
   // Second moments, see ProductsArgs: sums rounded (float) or as pairs (double).
   void (*widen)(const WidenArgs<T>& x);
   void (*products)(const ProductsArgs& x);
+  void (*add_sums)(const AddSumsArgs& x);
 
   void (*accurate)(const AccurateBlock& x);
 
