@@ -1,5 +1,6 @@
 // Second moments of the rows: a pass over X that leaves what every later epoch needs.
 #include <algorithm>
+#include <atomic>
 #include <type_traits>
 
 #include "cpu/dispatch.hpp"
@@ -166,9 +167,10 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
   double* const space = values + slot * slots;
   for (int64_t wave = chunk0; wave < chunk1; wave += slots) {
     const int64_t count = std::min(slots, chunk1 - wave);
-    parallel_for(count, threads, [&](int64_t begin, int64_t end, int thread) {
+    std::atomic<int64_t> next{0};  // whoever is free takes it: a core may be shared with others
+    parallel_for(threads, threads, [&](int64_t, int64_t, int thread) {
       MomentsChunk<T> chunk(args, layout, space + memory * thread);
-      for (int64_t c = begin; c < end; ++c) chunk.run(wave + c, values + c * slot);
+      for (int64_t c; (c = next++) < count;) chunk.run(wave + c, values + c * slot);
     });
     const AddChunks<T> sums(layout, values, count, out);
     const int adders = threads_for(sums.rows(), sums.work());

@@ -15,7 +15,8 @@ template <class T>
 void LanePanel<T>::load(int lane, const Problem<T>& problem, const int64_t* order) {
   const int64_t n = problem.n, before = n_[lane], d = view_.d;
   const Matrix<const T>&X = problem.X, &y = problem.y;
-  T *const to_X = X_.data() + lane, *const to_y = y_.data() + lane, *const to_1 = ones_.data() + lane;
+  T *const to_X = X_.data() + lane, *const to_y = y_.data() + lane,
+           *const to_1 = ones_.data() + lane;
   const auto row = [&](int64_t i) { return order ? order[i] : i; };
   if (!order && X.rs == d && X.cs == 1) {
     for (int64_t k = 0; k < n * d; ++k) to_X[k * lanes] = X.data[k];

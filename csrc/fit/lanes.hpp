@@ -95,7 +95,7 @@ class Lanes {
   // Runs at most so many epochs of all lanes; the epochs done, and a bit for each lane that may
   // end, or has come to where another epoch would.
   int64_t run(int64_t epochs, unsigned& ending);
-  int64_t work(int64_t epochs) const;                                              // of a run
+  int64_t work(int64_t epochs) const;  // of a run
   // Of an epoch of that run; or, if it did all of them, of the one to come.
   T loss(int lane, int64_t epoch) const { return losses_[epoch * lanes + lane]; }
   double divisor(int lane) const { return view_.divisor[lane]; }  // of the loss

@@ -454,7 +454,8 @@ bool Many<T>::loss_known(const Lanes<T>& descents, int lane, int64_t i, int64_t 
   constexpr double clearly = 1.01;  // the loss is rounded
   const double squares = descents.divisor(lane) * descents.loss(lane, epoch);
   const T* const params = ones_[i]->state.params.data();
-  return squares > clearly * Quadratic<T>::least_known(rows_.all.size(), &quadratics_[i * stored_], params);
+  return squares >
+         clearly * Quadratic<T>::least_known(rows_.all.size(), &quadratics_[i * stored_], params);
 }
 
 template <class T>

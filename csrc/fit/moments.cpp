@@ -24,8 +24,7 @@ void Quadratic<T>::pack(const Moments& m, bool fit_intercept, double* packed) {
 
 template <class T>
 void Quadratic<T>::assign(const Moments& m, bool fit_intercept) {
-  std::vector<double> packed(
-      static_cast<size_t>(packed_size(m.d + (fit_intercept ? 1 : 0), m.t)));
+  std::vector<double> packed(static_cast<size_t>(packed_size(m.d + (fit_intercept ? 1 : 0), m.t)));
   pack(m, fit_intercept, packed.data());
   assign(m.d, m.t, fit_intercept, packed.data());
 }

@@ -91,8 +91,11 @@ class Slices {
   bool run(int64_t n, int64_t length, int64_t row_work, Budget& budget, Work&& work) {
     const int64_t chunks = chunks_of(n, length);
     constexpr int64_t fewest = 16;  // of whole multiples: so many threads share a slice evenly
+    // About 10 ms: where other processes hold a core, threads wait for each other after every
+    // slice.
+    constexpr int64_t work_of_slice = 256 * Budget::unit;
     const int64_t slice =
-        fewest * std::max<int64_t>(1, 16 * Budget::unit / (row_work * length) / fewest);
+        fewest * std::max<int64_t>(1, work_of_slice / (row_work * length) / fewest);
     while (chunk_ < chunks) {
       const int64_t end = std::min(chunks, chunk_ + slice);
       work(chunk_, end);
