@@ -184,15 +184,15 @@ def contradicted(
     for level in np.unique(levels):
         here = np.flatnonzero(asked)[levels == level]
         h = CONFIRMING**level
-        while True:
+        while h < slope.step[here].max():
             (left, minus), (right, plus) = line(-h), line(h)
-            if abs((right - left) / (2 * h) - 1) <= ROUNDED or h > slope.step[here].max():
+            if abs((right - left) / (2 * h) - 1) <= ROUNDED:
+                if minus is not None and plus is not None:
+                    near = (plus - minus)[here] / (right - left)
+                    found[here] = ~(np.abs(near - slope.value[here]) <= gap[here] / 2)
                 break
             h *= CONFIRMING  # x has no such neighbours
-        if minus is not None and plus is not None:
-            near = (plus - minus)[here] / (right - left)
-            found[here] = ~(np.abs(near - slope.value[here]) <= gap[here] / 2)
-    return found & asked
+    return found
 
 
 def _extrapolated(start: Vector, tableau: list[Vector]) -> Vector:

@@ -126,9 +126,9 @@ def judge(
         status[np.isinf(bound)] = Status.OK
         measure = error
         if np.any(bound):
-            measure = np.divide(
-                error, bound, out=np.zeros(error.shape), where=(error > 0) & (bound < np.inf)
-            )
+            measure = error / bound
+            if not np.isfinite(measure.max()):
+                measure = np.where((error > 0) & (bound < np.inf), measure, 0.0)
         if status.any():
             measure = np.where(status == status.max(), np.nan_to_num(measure), -1.0)
         at = np.unravel_index(int(np.argmax(measure)), value.shape)
