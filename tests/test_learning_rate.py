@@ -64,7 +64,7 @@ def test_shapes(rng: Any, n: int, d: int, parts: str, method: str) -> None:
 def test_squares_of_y_that_leave_the_range(rng: Any) -> None:
     """Second moments would not serve, so the rows do."""
     problem = draw(rng, 100, 20)
-    problem.y[:] = 1e-250 * problem.y
+    problem.y[:] = 1e-150 * problem.y
     limit = fits.fit(problem, epochs=0, method="stream").stability_limit
     assert limit == pytest.approx(2 / fits.steepest(problem), rel=1e-6)
 

@@ -25,7 +25,7 @@ struct Layout {
 
   explicit Layout(const LinearArgs<T>& args)
       : d(args.d), t(args.t), columns(d + 1 + t), ld(lines<double>(columns)) {
-    const bool beside = d > 0 && 1 + t <= most_heads && ld > lines<double>(d);
+    const bool beside = d > 0 && t > 0 && 1 + t <= most_heads && ld > lines<double>(d);
     heads = beside ? 1 + t : 0;
     ones = beside ? lines<double>(d) : d;
     rows = beside ? ones : t == 1 ? d + 2 : d + 1;
@@ -34,6 +34,7 @@ struct Layout {
     block = std::clamp<int64_t>(doubles_in_cache / ld, ld > widest ? fewest_wide : fewest, L<T>);
     block = std::min(args.n, block);
   }
+  // Vectors of the last sums may read past them, into squares or what lies behind all slots.
   int64_t part() const { return (rows + heads) * ld + lines<double>(t) * squares_at_once; }
   int64_t slot() const { return (pairs ? 2 : 1) * part(); }
   int64_t panel() const { return (block + 1) * ld; }  // vectors may read past the last row

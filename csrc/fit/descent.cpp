@@ -125,7 +125,7 @@ bool Descent<T>::suits_lane() const {
 template <class T>
 void Descent<T>::run_ahead(Budget& budget) {
   const double elements = problem_.count(problem_.n, pass_.sums);
-  if (!constant_lr_ || elements == 0) return;
+  if (!constant_lr_ || elements == 0 || state_.epoch == target_) return;
   if (!alone_) {
     alone_ = on_quadratic_ ? std::make_unique<Lanes<T>>(problem_.size(), options_)
                            : std::make_unique<Lanes<T>>(problem_, problem_.n, options_);
@@ -258,10 +258,9 @@ bool Descent<T>::feed(const Problem<T>& piece, uint64_t seed, double seconds) {
     through = run_batches(piece, seed, piece_step_, budget);
   } else if (!through) {
     const LinearArgs<T> args = piece.args(state_.params.data());
-    through = piece_.run(args.n, L<T>, 2 * (args.d + 4) * args.t, budget,
-                         [&](int64_t chunk0, int64_t chunk1) {
-                           device<T>().linear(args, chunk0, chunk1, pass_.sums);
-                         });
+    through = piece_.run(args.n, L<T>, row_work(args), budget, [&](int64_t chunk0, int64_t chunk1) {
+      device<T>().linear(args, chunk0, chunk1, pass_.sums);
+    });
   }
   if (!through) return false;
   piece_step_ = 0;

@@ -79,9 +79,11 @@ Lanes<T>::Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t 
   view_.p = p;
   view_.active = 0;
   view_.on_rows = on_rows;
-  view_.G = sums_.data();
-  view_.c = view_.G + 2 * p * p * lanes;
-  view_.s = view_.c + 2 * p * lanes;
+  if (!on_rows) {
+    view_.G = sums_.data();
+    view_.c = view_.G + 2 * p * p * lanes;
+    view_.s = view_.c + 2 * p * lanes;
+  }
   double* scale = scales_.data();
   view_.divisor = scale;
   view_.factor = scale += lanes;

@@ -451,8 +451,10 @@ void Many<T>::run(Team& team, Share& share) {
 template <class T>
 bool Many<T>::loss_known(const Lanes<T>& descents, int lane, int64_t i, int64_t epoch) const {
   if (streamed[i]) return true;
+  const T loss = descents.loss(lane, epoch);
+  if (!(loss >= std::numeric_limits<T>::min())) return false;
   constexpr double clearly = 1.01;  // the loss is rounded
-  const double squares = descents.divisor(lane) * descents.loss(lane, epoch);
+  const double squares = descents.divisor(lane) * loss;
   const T* const params = ones_[i]->state.params.data();
   return squares >
          clearly * Quadratic<T>::least_known(rows_.all.size(), &quadratics_[i * stored_], params);

@@ -36,7 +36,9 @@ void Quadratic<T>::assign(int64_t d, int64_t t, bool fit_intercept, const double
   t_ = t;
   ld_ = ld_of(p_);
   gradient_.resize(static_cast<size_t>(2 * p_));
-  packed_.assign(packed, packed + packed_size(p_, t));
+  const int64_t size = packed_size(p_, t);
+  packed_.assign(packed, packed + (p_ <= most_lane_params ? size : 0));
+  sample_weight_ = packed[size - 1];
   values_.assign(static_cast<size_t>(2 * p_ * ld_ + (t + 1) * target_of(p_)), 0.0);
   for (int64_t part = 0; part < parts; ++part) {
     double* const G = values_.data() + part * p_ * ld_;
@@ -66,7 +68,7 @@ void Quadratic<T>::put(int64_t u, int64_t t, double squares, LinearSums& out) co
 
 template <class T>
 void Quadratic<T>::sums(const T* params, LinearSums& out) {
-  out.sample_weight = sample_weight();
+  out.sample_weight = sample_weight_;
   out.squares = 0;
   for (int64_t u = 0; u < t_; ++u) put(u, t_, evaluate(target(u), params + u, t_), out);
   if (out.squares < 0) out.squares = 0;  // by rounding: see `least_known`
@@ -74,7 +76,7 @@ void Quadratic<T>::sums(const T* params, LinearSums& out) {
 
 template <class T>
 void Quadratic<T>::product(const T* direction, LinearSums& out) {
-  out.sample_weight = sample_weight();
+  out.sample_weight = sample_weight_;
   out.squares = 0;
   put(0, 1, evaluate(target(t_), direction, 1), out);
 }

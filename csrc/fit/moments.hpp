@@ -22,7 +22,7 @@ class Quadratic {
   }
   static void pack(const Moments& moments, bool fit_intercept, double* packed);
   void assign(int64_t d, int64_t t, bool fit_intercept, const double* packed);
-  const double* packed() const { return packed_.data(); }
+  const double* packed() const { return packed_.data(); }  // of so few parameters as lanes take
 
   // One of several side by side: see DescentLanes.
   static void spread(int64_t p, const double* packed, int64_t lanes, double* G, double* c,
@@ -42,7 +42,6 @@ class Quadratic {
 
  private:
   static constexpr int64_t parts = sizeof(T) == 4 ? 1 : 2;
-  double sample_weight() const { return packed_.back(); }
   double evaluate(const double* target, const T* params, int64_t stride);
   void put(int64_t u, int64_t t, double squares, LinearSums& out) const;
 
@@ -55,7 +54,8 @@ class Quadratic {
   // G (p, ld) and its low parts; of each target, and of zeros: c (p), its low parts, s, its low
   // part.
   std::vector<double> values_;
-  std::vector<double> packed_;
+  std::vector<double> packed_;  // empty if there are many
+  double sample_weight_ = 0;
   std::vector<double> gradient_;  // (2 p)
 };
 

@@ -83,6 +83,12 @@ class Budget {
   bool spent_ = false;
 };
 
+// Of a pass over the rows: reading them takes longer than their fma.
+template <class T>
+int64_t row_work(const LinearArgs<T>& args) {
+  return 8 * (args.d + 4) * args.t;
+}
+
 // Work over the row chunks of a problem, in slices, so that it can stop and go on.
 class Slices {
  public:
@@ -91,9 +97,9 @@ class Slices {
   bool run(int64_t n, int64_t length, int64_t row_work, Budget& budget, Work&& work) {
     const int64_t chunks = chunks_of(n, length);
     constexpr int64_t fewest = 16;  // of whole multiples: so many threads share a slice evenly
-    // About 10 ms: where other processes hold a core, threads wait for each other after every
-    // slice.
-    constexpr int64_t work_of_slice = 256 * Budget::unit;
+    // Some milliseconds: where other processes hold a core, threads wait for each other after
+    // every slice.
+    constexpr int64_t work_of_slice = 128 * Budget::unit;
     const int64_t slice =
         fewest * std::max<int64_t>(1, work_of_slice / (row_work * length) / fewest);
     while (chunk_ < chunks) {
@@ -123,9 +129,9 @@ class Pass {
   // True when all chunks are in `sums`; the next call then starts anew.
   bool run(const LinearArgs<T>& args, Budget& budget) {
     if (slices_.fresh()) sums.reset(args.d, args.t);
-    return slices_.run(
-        args.n, L<T>, 2 * (args.d + 4) * args.t, budget,
-        [&](int64_t chunk0, int64_t chunk1) { device<T>().linear(args, chunk0, chunk1, sums); });
+    return slices_.run(args.n, L<T>, row_work(args), budget, [&](int64_t chunk0, int64_t chunk1) {
+      device<T>().linear(args, chunk0, chunk1, sums);
+    });
   }
 
   void restart() { slices_.restart(); }
@@ -151,8 +157,8 @@ class MomentsPass {
   }
   bool run(Budget& budget) {
     const int64_t p = problem_.d + 1;
-    return slices_.run(problem_.n, L<T>, p * (p + problem_.t) * (sizeof(T) == 4 ? 1 : 5), budget,
-                       [&](int64_t chunk0, int64_t chunk1) {
+    return slices_.run(problem_.n, L<T>, p * (p + 2 * problem_.t) / 2 * (sizeof(T) == 4 ? 1 : 8),
+                       budget, [&](int64_t chunk0, int64_t chunk1) {
                          device<T>().moments(problem_.args(nullptr), chunk0, chunk1, moments);
                        });
   }

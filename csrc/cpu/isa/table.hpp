@@ -89,7 +89,7 @@ struct Ahead {
 // holds.
 // Of `heads` (0 or 2 to most_heads) more columns of a, from `head` on, behind the n ones and at a
 // whole line: their products with the n columns and with each other are `heads` more rows of out.
-// m is then a multiple of 8.
+// m is then n in whole lines of 8.
 constexpr int64_t most_heads = 4;
 struct ProductsArgs {
   int64_t k, m, n, head, heads;
