@@ -534,3 +534,16 @@ def test_a_rate_too_large_for_some_is_told_of_once(rng: Any, method: str) -> Non
     with pytest.warns(gd.LearningRateWarning, match=match) as told:
         gd.fit_groups(X.reshape(-1, 3), y.ravel(), labels, gd.SGD(lr=0.3), **how)
     assert [Path(w.filename).name for w in told] == ["test_many.py"]
+
+
+def test_losses_that_only_a_subnormal_number_holds() -> None:
+    """The moments tell the loss to a few rounding errors, of which such a number has few."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((300, 64, 2))
+    y = (X @ rng.standard_normal((300, 2, 1)))[..., 0] + 2e-4 * rng.standard_normal((300, 64))
+    y *= 10 ** rng.uniform(-19.1, -18.5, (300, 1))
+    X, y = X.astype(np.float32), y.astype(np.float32)
+    how: dict[str, Any] = {"epochs": 60, "tol": None, "method": "gram", "fit_intercept": False}
+    many = gd.fit(X, y, gd.SGD(lr=0.3), **how)
+    for i in range(300):
+        same(alone(X[i], y[i], gd.SGD(lr=0.3), **how), many, i)
