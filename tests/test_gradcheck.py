@@ -172,13 +172,25 @@ def test_a_fast_oscillation_is_never_wrong(seed: int) -> None:
         assert found.verdict is not WRONG, found
 
 
-def test_stairs_are_not_decided() -> None:
-    """A staircase looks like a line to every step that spans stairs, and is flat to others."""
-    for seed in range(5):
-        stairs = gradcheck(
-            lambda x: np.floor(1e5 * x) / 1e5, lambda x: 0.0 * x, 0.700001, seed=seed
-        )
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("steps", [1e5, 1e6])
+@pytest.mark.parametrize("x", [0.3, 0.700001, -0.3, 0.5 + 2.0**-30])
+def test_stairs_are_not_decided(seed: int, steps: float, x: float) -> None:
+    """A staircase looks like a line to every step that spans stairs, and is flat to others.
+
+    At the edge of a stair one side alone is flat.
+    """
+    for edge in (np.floor, np.ceil):
+        stairs = gradcheck(lambda x, r=edge: r(steps * x) / steps, lambda x: 0.0 * x, x, seed=seed)
         assert stairs.verdict is UNDECIDED, stairs
+
+
+def test_a_value_that_returns_is_not_still() -> None:
+    """Behind its minimum a parabola has the value that it has at x, and not half way."""
+    x = 1 - 2.0**-24
+    for seed in range(5):
+        found = gradcheck(lambda x: 1.9 + (x - 1) ** 2, lambda x: 0.0 * x, x, seed=seed)
+        assert found.verdict is WRONG, found
 
 
 def test_kinks_are_not_decided() -> None:

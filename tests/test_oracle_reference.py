@@ -12,6 +12,7 @@ import pytest
 import gdcore as gd
 import problems
 from gdcore import oracle
+from gdcore.oracle import Status
 from gdcore.oracle.arithmetic import FORMATS, arithmetic_of, rounded
 from problems import REDUCTIONS, Array, normal
 
@@ -279,6 +280,52 @@ def test_what_cannot_be_finite_must_not_be() -> None:
     assert ref.check([[np.inf], [np.nan], [3.0]]).ok
     assert list(ref.check([[1.0], [2.0], [3.5]]).status.ravel()) == [3, 3, 2]
     assert not ref.check([[-np.inf], [np.nan], [3.0]]).ok
+
+
+def test_an_infinite_operand_makes_what_every_sum_makes_of_it(dtype: Any) -> None:
+    """A NaN is right where infinities cancel or meet a zero, and nowhere else."""
+    inf = np.inf
+
+    def check(ref: oracle.Reference, right: Any) -> None:
+        assert ref.check(right).worst_status is Status.OK
+        for other in (inf, -inf, np.nan, 3.0):
+            differs = ~np.equal(right, other) & ~(np.isnan(right) & np.isnan(other))
+            verdict = ref.check(np.where(np.isfinite(right), right, other))
+            assert np.array_equal(verdict.status > 1, differs & ~np.isfinite(right))
+
+    ends = ([inf, 2], [0, 0]), ([0, 1], [3, -inf]), ([inf, 2], [-inf, 0]), ([inf, 2], [inf, 0])
+    for pred, target in (np.array(each, dtype) for each in ends):
+        with np.errstate(invalid="ignore"):
+            r = pred - target
+        for reduction in ("mean", "sum"):
+            ref = oracle.mse(pred, target, reduction=reduction)
+            scale = 2 if reduction == "sum" else 1
+            check(ref, (r**2).sum() * scale / 2)
+            check(ref.grad.pred, r * scale)
+            check(ref.grad.target, -r * scale)
+        check(oracle.mse(pred, target, reduction="none"), r**2)
+    models: tuple[tuple[Any, Any, Any, Any], ...] = (
+        ([[1], [1]], [inf, 0], [1], None),
+        ([[1], [1]], [inf, 0], [1], [0.7, 0.1]),
+        ([[0, 1], [1, 0.1]], [inf, 0], [1, 0.3], None),
+        ([[1], [1]], [inf, inf], [1], None),
+        ([[1], [-1]], [inf, inf], [1], None),
+        ([[inf, 1], [0.1, 1]], [0, 0.7], [0.3, 1], None),
+        ([[inf, 1], [0.1, 1]], [0, 0.7], [0, 1], None),
+        ([[0.1, 1], [0.3, 1]], [0.1, 0.7], [inf, 1], None),
+        ([[0.1, 1], [0.3, 1]], [0.1, 0.7], [0.3, 1], [inf, 1]),
+    )
+    for X, y, w, s in (
+        [None if each is None else np.array(each, dtype) for each in model] for model in models
+    ):
+        ref = oracle.linear_mse(X, y, w, dtype.type(0.1), sample_weight=s, reduction="sum")
+        weight = np.ones(2, dtype) if s is None else s
+        with np.errstate(invalid="ignore"):
+            r = X @ w + dtype.type(0.1) - y
+            check(ref, (weight * r**2).sum())
+            check(ref.grad.weights, 2 * (X.T @ (weight * r)))
+            check(ref.grad.intercept, 2 * (weight * r).sum())
+            check(ref.grad.X, 2 * (weight * r)[:, None] * w)
 
 
 def test_a_residual_that_may_overflow_has_no_verdict() -> None:

@@ -127,6 +127,33 @@ def test_causes_of_a_wrong_product(rng: Any, dtype: Any, cause: str) -> None:
     assert cause in message(MATMUL_CAUSES[cause](a, b), oracle.matmul(a, b))
 
 
+def test_a_tail_is_wrong_as_a_whole(rng: Any) -> None:
+    """One wrong element of the last row is none, nor are wrong ones that somebody computed."""
+    a, b = rng.standard_normal((100, 100)), rng.standard_normal((100, 100))
+    ref = oracle.matmul(a, b)
+    for wrong in ((99, 3), (slice(98, None), slice(1, None)), (slice(98, None, 2), slice(None))):
+        for made in (1.01, 0.0, 1e9, np.nan):
+            actual = a @ b
+            actual[wrong] *= made
+            assert "tail" not in message(actual, ref)
+    actual = a @ b
+    actual[98:] *= 1.01
+    said = message(actual, ref)
+    assert "Only the last 2 of 100 along axis 0 are wrong" in said
+    assert "size" not in said
+    assert "uninitialised" not in said
+    actual[98:] *= 1e9
+    assert "none of the right size: an uninitialised tail" in message(actual, ref)
+
+
+def test_a_tail_of_zeros_may_be_right_here_and_there() -> None:
+    a, b = np.ones((9, 2)), np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 2.0]])
+    actual = a @ b
+    actual[8:] = 0.0
+    said = message(actual, oracle.matmul(a, b))
+    assert "the last 1 of 9 along axis 0 are wrong, and zero: an uninitialised tail" in said
+
+
 def test_causes_of_a_batch(rng: Any, dtype: Any) -> None:
     """Every problem leaves out the same."""
     p = problems.linear(rng, 20, 4, None, (3, 2), dtype, parts="bos")

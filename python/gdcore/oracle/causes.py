@@ -275,32 +275,40 @@ def _place(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
 
 def _unwritten(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     """Find elements at the end that nobody computed."""
-    where = _tail(wrong)
+    zero = not np.any(actual[wrong])
+    where = _tail(wrong, wrong | (actual == 0) if zero else wrong)
     if where is None:
         return []
-    if not np.any(actual[wrong]):
+    size, right = np.abs(actual[wrong]), np.abs(reference.value[wrong])
+    if zero:
         what = "zero"
-    elif np.isfinite(actual[wrong]).all():
-        what = "none of the right size"
-    else:
+    elif not np.isfinite(size).all():
         what = "not all finite"
+    elif np.any((size <= 2 * right) & (right <= 2 * size)):
+        cause = "the end of a loop over blocks"
+        return [Cause(cause, f"Only {where} are wrong: look at {cause}.")]
+    else:
+        what = "none of the right size"
     cause = "an uninitialised tail"
     return [
         Cause(cause, f"Only {where} are wrong, and {what}: {cause}, left by a loop over blocks.")
     ]
 
 
-def _tail(wrong: Any) -> str | None:
-    """Name the last rows or elements, if they alone are wrong: half of them at most."""
+def _tail(wrong: Any, whole: Any) -> str | None:
+    """Name the last rows or elements, if they alone are wrong: half of them at most.
+
+    All of theirs are in `whole`: the wrong elements, and those that are right by accident.
+    """
     for axis in range(wrong.ndim):
         others = tuple(i for i in range(wrong.ndim) if i != axis)
         lines, full = wrong.any(axis=others), wrong.shape[axis]
         first = int(np.argmax(lines))
-        if lines.any() and 2 * first >= full and lines[first:].all():
+        if lines.any() and 2 * first >= full and whole.all(axis=others)[first:].all():
             return f"the last {full - first} of {full} along axis {axis}"
     flat = wrong.reshape(-1)
     first = int(np.argmax(flat))
-    if flat.any() and 2 * first >= flat.size and flat[first:].all():
+    if flat.any() and 2 * first >= flat.size and whole.reshape(-1)[first:].all():
         return f"the last {flat.size - first} of {flat.size} elements"
     return None
 

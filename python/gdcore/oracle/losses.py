@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gdcore.oracle.arithmetic import Arithmetic
 from gdcore.oracle.mistakes import PRECISIONS, Alternative, Factor, Mistakes, Terms, as_float64
-from gdcore.oracle.operands import take
+from gdcore.oracle.operands import finite, take
 from gdcore.oracle.reference import Reference, all_finite
 from gdcore.oracle.reference import make_reference as make
 from gdcore.oracle.wide import Floats, Wide, add, exact, negative, product, times, up
@@ -258,7 +258,8 @@ def sum_of_squares(r: Wide) -> tuple[Wide, Floats]:
     hi = r.hi.reshape(1, -1)
     lo = np.broadcast_to(r.lo, r.hi.shape).reshape(1, -1)
     error = np.broadcast_to(r.error, r.hi.shape).reshape(1, -1)
-    value, size = product(np.concatenate([hi, hi], axis=1), np.concatenate([hi, 2 * lo], axis=1).T)
+    left, right = np.concatenate([hi, finite(hi)], axis=1), np.concatenate([hi, 2 * lo], axis=1)
+    value, size = product(left, right.T)  # an infinite hi times lo = 0 would be NaN
     ones = np.ones((hi.shape[1], 1))
     missing = product(2 * np.abs(hi) * error + (np.abs(lo) + error) ** 2, ones).size
     whole = Wide(*(np.broadcast_to(part, (1, 1))[0, 0] for part in value))

@@ -54,7 +54,8 @@ def _converted(x: Array, store: Format) -> float:
 
 def finite(x: Array) -> Array:
     """Return numbers with 0 for those that are not finite."""
-    return np.where(np.isfinite(x), x, x.dtype.type(0))
+    known = np.isfinite(x)
+    return x if known.all() else np.where(known, x, x.dtype.type(0))
 
 
 def scaled(x: Floats) -> tuple[Floats, float]:

@@ -134,8 +134,8 @@ class Slopes:
     ) -> Slope:
         """Count in the rounding errors of f where it was evaluated, which may exceed those at x.
 
-        Those of 1e9 x, for one, do not show in sin(1e9 x) at its peaks. Where f does not change
-        at all near x, it is a staircase or narrow inside: then 0 is no more wrong than its slope.
+        Those of 1e9 x, for one, do not show in sin(1e9 x) at its peaks. Where f does not change on
+        one side of x, it is a staircase or narrow inside: then 0 is no more wrong than its slope.
         """
         error = np.where(self._still(line, slope, doubted & zero), np.inf, slope.error)
         for h in np.unique(slope.step[doubted]):
@@ -145,14 +145,20 @@ class Slopes:
         return replace(slope, error=error)
 
     def _still(self, line: Line, slope: Slope, asked: npt.NDArray[np.bool_]) -> Any:
-        """Whether f does not change where its slope says that it does, by 64 roundings."""
+        """Whether f does not change, on one side of x, where its slope says by 64 roundings."""
         with np.errstate(all="ignore"):
             far = np.fmax(64 * self.unit * np.abs(self.value / slope.value), 8 * self.spacing)
         far, still = 2 ** np.ceil(np.log2(far)), asked.copy()
         for t in np.unique(far[asked]):
-            for found in (line(-float(t))[1], line(float(t))[1]):
-                still &= (far != t) | (True if found is None else found == self.value)
+            sides = [self._same(line, float(t)), self._same(line, -float(t))]
+            known = [side for side in sides if side is not None]
+            still &= (far != t) | (np.any(known, axis=0) if known else True)
         return still
+
+    def _same(self, line: Line, t: float) -> Any:
+        """Whether f has its value at x at t and half way, where a parabola has another."""
+        found = [line(each)[1] for each in (t, t / 2)]
+        return None if any(each is None for each in found) else np.all(found == self.value, axis=0)
 
     def _refined(self, slope: Slope, v: Vector) -> Slope:
         """Take the complex step wherever f allows it and differences confirm it.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore import _core
+from gdcore.oracle.operands import finite
 
 Floats = NDArray[np.float64]
 U = 2.0**-53
@@ -97,19 +98,21 @@ def sum_up(x: Floats) -> Floats:
 
 
 def dot(a: Any, b: Any) -> tuple[Wide, Floats]:
-    """Return the product of two matrices of which one is wide, and the sum of its magnitudes."""
+    """Return the product of two matrices of which one is wide, and the sum of its magnitudes.
+
+    An infinite hi has no rest: times the other's, which may be 0, it would be NaN.
+    """
     if isinstance(a, Wide) and isinstance(b, Wide):
-        left = np.concatenate([a.hi, a.hi, a.lo], axis=-1)
-        right = np.concatenate([b.hi, b.lo, b.hi], axis=-2)
+        left = np.concatenate([a.hi, finite(a.hi), a.lo], axis=-1)
+        right = np.concatenate([b.hi, b.lo, finite(b.hi)], axis=-2)
         value, size = product(left, right)
         missing = product(a.size, b.error).size + product(a.error, b.size).size
         missing = missing + product(np.abs(a.lo), np.abs(b.lo)).size
     elif isinstance(b, Wide):
-        t = b.hi.shape[-1]
-        both, size = product(a, np.concatenate([b.hi, b.lo], axis=-1))
-        value = add(both.map(lambda x: x[..., :t]), both.map(lambda x: x[..., t:]))
+        value, size = product(a, b.hi)
+        rest, more = product(finite(a), b.lo)
+        value, size = add(value, rest), size + more
         missing = product(a, b.error).size
-        size = size[..., :t] + size[..., t:]
     else:
         value, size = dot(np.swapaxes(b, -1, -2), a.map(lambda x: np.swapaxes(x, -1, -2)))
         return value.map(lambda x: np.swapaxes(x, -1, -2)), np.swapaxes(size, -1, -2)
