@@ -163,7 +163,7 @@ int64_t Lanes<T>::run(int64_t epochs, unsigned& ending) {
 template <class T>
 int64_t Lanes<T>::work(int64_t epochs) const {
   const int64_t each = view_.on_rows ? panel_.view().most * (p_ + 2) * 2 : p_ * p_;
-  return epochs * (each + 16);
+  return epochs * (each * lanes + 128);
 }
 
 template class LanePanel<float>;
