@@ -14,7 +14,7 @@ constexpr double accuracy = 1e-6;                 // of the eigenvalue, relative
 // Whether moments take less than min(p, about 32) passes over the rows (docs/decisions.md).
 template <class T>
 bool moments_cheaper(const Problem<T>& problem) {
-  constexpr int64_t fewest = sizeof(T) == 4 ? 6 : 12, most = sizeof(T) == 4 ? 300 : 128;
+  constexpr int64_t fewest = sizeof(T) == 4 ? 6 : 12, most = sizeof(T) == 4 ? 128 : 32;
   constexpr int64_t fewest_rows = 64;
   return problem.size() >= fewest && problem.size() <= most && problem.n >= fewest_rows;
 }
