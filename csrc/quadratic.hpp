@@ -26,6 +26,7 @@ template <class T>
 struct LaneRows {
   std::int64_t d;
   const T *X, *y, *ones;      // (most, d), (most), and 1 in each row that is one
+  const T* offset;            // (most), or null
   const std::int64_t* n;      // of each lane
   std::int64_t fewest, most;  // of any lane
 };

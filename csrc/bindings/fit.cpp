@@ -10,6 +10,7 @@
 #include "cpu/parallel.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
+#include "fit/normal.hpp"
 #include "fit/rolling.hpp"
 #include "fit/spectrum.hpp"
 
@@ -362,6 +363,26 @@ class PyExact {
   std::variant<std::unique_ptr<Exact<float>>, std::unique_ptr<Exact<double>>> exact_;
 };
 
+// Parameters and loss, None for one that the moments cannot tell; or None for both.
+py::object solve_normal(const PyProblem& problem, const PyMoments& moments, double weight_decay) {
+  return dispatch(problem.single(), [&](auto zero) -> py::object {
+    using T = decltype(zero);
+    const Problem<T>& p = problem.as<T>();
+    check_columns(moments.get(), p);
+    NormalEquations<T> normal;
+    const bool solved = compute([&] {
+      FpEnv env;
+      std::vector<double> packed(
+          static_cast<size_t>(Quadratic<T>::packed_size(p.size() / p.t, p.t)));
+      Quadratic<T>::pack(moments.get(), p.fit_intercept, packed.data());
+      return normal.solve(p, packed.data(), weight_decay);
+    });
+    if (!solved) return py::none();
+    const py::object loss = normal.loss_known() ? py::object(py::float_(normal.loss())) : py::none();
+    return py::make_tuple(copy_of(normal.params()), loss);
+  });
+}
+
 // Fits of windows; what is told of them is of those done so far.
 class PyRolling {
  public:
@@ -567,6 +588,8 @@ void register_fit(py::module_& m) {
       .def("advance", &PyExact::advance, py::arg("seconds"))
       .def("go_on", &PyExact::go_on, py::arg("rows"))
       .def("solve", &PyExact::solve);
+  m.def("solve_normal", &solve_normal, py::arg("problem"), py::arg("moments"),
+        py::arg("weight_decay"));
 
   py::class_<PyRolling>(m, "Rolling")
       .def(py::init<const PyProblem&, int64_t, int64_t, const py::object&, int64_t, double, double,

@@ -6,8 +6,8 @@
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
+#include "cpu/groups.hpp"
 #include "cpu/parallel.hpp"
-#include "fit/groups.hpp"
 #include "fit/many.hpp"
 
 namespace gdcore {
@@ -183,15 +183,20 @@ void register_many(py::module_& m) {
 
   m.def(
       "rows_by_group",
-      [](const py::array_t<int64_t, py::array::c_style>& codes, int64_t groups) {
-        py::array_t<int64_t> starts(groups + 1), order(codes.size());
+      [](const py::array_t<int64_t, py::array::c_style>& labels, int64_t low, int64_t groups,
+         int n_threads) -> py::tuple {
+        ThreadScope scope(n_threads);
+        if (groups < 1) throw py::value_error("there must be a group.");
+        py::array_t<int64_t> starts(groups + 1), order(labels.size());
         int64_t *const s = starts.mutable_data(), *const o = order.mutable_data();
-        const int64_t* const c = codes.data();
-        if (!compute([&] { return rows_by_group(c, codes.size(), groups, s, o); }))
-          throw py::value_error("a code is not one of the groups.");
+        const int64_t* const l = labels.data();
+        const Grouping done =
+            compute([&] { return rows_by_group(l, labels.size(), low, groups, s, o); });
+        if (done == Grouping::outside) throw py::value_error("a label is not one of the groups.");
+        if (done == Grouping::as_they_lie) return py::make_tuple(starts, py::none());
         return py::make_tuple(starts, order);
       },
-      py::arg("codes"), py::arg("groups"));
+      py::arg("labels"), py::arg("low"), py::arg("groups"), py::arg("n_threads"));
 }
 
 }  // namespace gdcore

@@ -131,7 +131,7 @@ void Descent<T>::run_ahead(Budget& budget) {
                            : std::make_unique<Lanes<T>>(problem_, problem_.n, options_);
   }
   if (!loaded_) {
-    on_quadratic_ ? alone_->load(0, quadratic_.packed()) : alone_->load(0, problem_, nullptr);
+    on_quadratic_ ? alone_->load(0, quadratic_.packed()) : alone_->load(0, problem_, {});
     loaded_ = true;
   }
   alone_->start(0, scale_of(problem_.reduction, elements), options_, lrs_[0], state_);

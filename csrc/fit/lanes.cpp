@@ -5,29 +5,36 @@
 namespace gdcore {
 
 template <class T>
-LanePanel<T>::LanePanel(int64_t d, int64_t most_rows)
+LanePanel<T>::LanePanel(int64_t d, int64_t most_rows, bool has_offset)
     : X_(static_cast<size_t>(most_rows * d * lanes)),
       y_(static_cast<size_t>(most_rows * lanes)),
       ones_(y_.size()),
-      view_{d, X_.data(), y_.data(), ones_.data(), n_, 0, 0} {}
+      offset_(has_offset ? y_.size() : 0),
+      view_{d,  X_.data(), y_.data(), ones_.data(), has_offset ? offset_.data() : nullptr,
+            n_, 0,         0} {}
 
 template <class T>
-void LanePanel<T>::load(int lane, const Problem<T>& problem, const int64_t* order) {
+void LanePanel<T>::load(int lane, const Problem<T>& problem, RowOrder order) {
   const int64_t n = problem.n, before = n_[lane], d = view_.d;
-  const Matrix<const T>&X = problem.X, &y = problem.y;
+  const Matrix<const T>&X = problem.X, &y = problem.y, &offset = problem.offset;
   T *const to_X = X_.data() + lane, *const to_y = y_.data() + lane,
            *const to_1 = ones_.data() + lane;
-  const auto row = [&](int64_t i) { return order ? order[i] : i; };
-  if (!order && X.rs == d && X.cs == 1) {
+  const auto row = [&](int64_t i) { return order.rows ? order.rows[i] : i; };
+  if (!order.rows && X.rs == d && X.cs == 1) {
     for (int64_t k = 0; k < n * d; ++k) to_X[k * lanes] = X.data[k];
   } else {
-    constexpr int64_t ahead = 8;  // rows in an order are anywhere
+    constexpr int64_t ahead = 32;  // rows in an order are anywhere
     for (int64_t i = 0; i < n; ++i) {
-      if (i + ahead < n) __builtin_prefetch(X.data + row(i + ahead) * X.rs);
+      if (order.end - order.rows > i + ahead) {
+        __builtin_prefetch(X.data + row(i + ahead) * X.rs);
+        __builtin_prefetch(y.data + row(i + ahead) * y.rs);
+      }
       for (int64_t j = 0; j < d; ++j) to_X[(i * d + j) * lanes] = X.data[row(i) * X.rs + j * X.cs];
     }
   }
   for (int64_t i = 0; i < n; ++i) to_y[i * lanes] = y.data[row(i) * y.rs];
+  for (int64_t i = 0; i < n && view_.offset; ++i)
+    offset_[i * lanes + lane] = offset.data[row(i) * offset.rs];
   for (int64_t k = n * d; k < before * d; ++k) to_X[k * lanes] = 0;
   for (int64_t i = n; i < before; ++i) to_y[i * lanes] = to_1[i * lanes] = 0;
   for (int64_t i = before; i < n; ++i) to_1[i * lanes] = 1;
@@ -37,7 +44,7 @@ void LanePanel<T>::load(int lane, const Problem<T>& problem, const int64_t* orde
 }
 
 template <class T>
-MomentsLanes<T>::MomentsLanes(int64_t d, int64_t most_rows) : panel_(d, most_rows) {
+MomentsLanes<T>::MomentsLanes(int64_t d, int64_t most_rows) : panel_(d, most_rows, false) {
   view_.side = (d + 2 + 2) / 3 * 3;
   view_.low = view_.side * view_.side * lanes;
   sums_.resize(static_cast<size_t>(2 * view_.low));
@@ -66,11 +73,11 @@ void MomentsLanes<T>::moments(int lane, Moments& out) const {
 }
 
 template <class T>
-Lanes<T>::Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t d,
+Lanes<T>::Lanes(int64_t p, const DescentOptions& options, const Problem<T>* like,
                 int64_t most_rows)
     : p_(p),
-      panel_(d, most_rows),
-      sums_(on_rows ? 0 : static_cast<size_t>(2 * (p * p + p + 1) * lanes)),
+      panel_(like ? like->d : 0, most_rows, like && like->offset.data),
+      sums_(like ? 0 : static_cast<size_t>(2 * (p * p + p + 1) * lanes)),
       scales_(6 * lanes, 1.0),
       params_(static_cast<size_t>((3 * p + 2) * lanes)),
       losses_((most_epochs + 1) * lanes),
@@ -78,8 +85,8 @@ Lanes<T>::Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t 
       flags_(2 * lanes) {
   view_.p = p;
   view_.active = 0;
-  view_.on_rows = on_rows;
-  if (!on_rows) {
+  view_.on_rows = like != nullptr;
+  if (!like) {
     view_.G = sums_.data();
     view_.c = view_.G + 2 * p * p * lanes;
     view_.s = view_.c + 2 * p * lanes;

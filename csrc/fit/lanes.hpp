@@ -7,21 +7,27 @@
 
 namespace gdcore {
 
+// Which rows of a table are those of a problem, if they do not lie together.
+struct RowOrder {
+  const int64_t* rows = nullptr;
+  const int64_t* end = nullptr;  // of all problems' rows: those behind its own are due next
+};
+
 // Rows of some problems, transposed.
 template <class T>
 class LanePanel {
  public:
   // Rows of d features, at most so many of a problem.
-  LanePanel(int64_t d, int64_t most_rows);
+  LanePanel(int64_t d, int64_t most_rows, bool has_offset);
   LanePanel(const LanePanel&) = delete;
   LanePanel& operator=(const LanePanel&) = delete;
 
   // The problem's rows, or those that `order` names.
-  void load(int lane, const Problem<T>& problem, const int64_t* order);
+  void load(int lane, const Problem<T>& problem, RowOrder order);
   const LaneRows<T>& view() const { return view_; }
 
  private:
-  std::vector<T> X_, y_, ones_;
+  std::vector<T> X_, y_, ones_, offset_;
   int64_t n_[lanes] = {};
   LaneRows<T> view_;
 };
@@ -39,7 +45,7 @@ class MomentsLanes {
 
   MomentsLanes(int64_t d, int64_t most_rows);
 
-  void load(int lane, const Problem<T>& problem, const int64_t* order) {
+  void load(int lane, const Problem<T>& problem, RowOrder order) {
     panel_.load(lane, problem, order);
   }
   void run();
@@ -64,13 +70,13 @@ class Lanes {
   }
   static bool serve_rows(const Problem<T>& problem, int64_t rows) {
     return problem.d > 0 && problem.d <= most_lane_features && rows <= L<T> &&
-           !problem.offset.data && !problem.sample_weight.data;
+           !problem.sample_weight.data;
   }
 
   // Quadratics of p parameters, or d features and at most so many rows of problems.
-  Lanes(int64_t p, const DescentOptions& options) : Lanes(p, options, false, 0, 0) {}
+  Lanes(int64_t p, const DescentOptions& options) : Lanes(p, options, nullptr, 0) {}
   Lanes(const Problem<T>& problem, int64_t most_rows, const DescentOptions& options)
-      : Lanes(problem.size(), options, true, problem.d, most_rows) {}
+      : Lanes(problem.size(), options, &problem, most_rows) {}
 
   bool empty() const { return view_.active == 0; }
   bool full() const { return view_.active + 1 == 1u << lanes; }
@@ -83,7 +89,7 @@ class Lanes {
   }
 
   void load(int lane, const double* packed);  // see Quadratic
-  void load(int lane, const Problem<T>& problem, const int64_t* order) {
+  void load(int lane, const Problem<T>& problem, RowOrder order) {
     panel_.load(lane, problem, order);
   }
   // After either. Options other than tol and weight decay are those of all lanes.
@@ -105,7 +111,7 @@ class Lanes {
   }
 
  private:
-  Lanes(int64_t p, const DescentOptions& options, bool on_rows, int64_t d, int64_t most_rows);
+  Lanes(int64_t p, const DescentOptions& options, const Problem<T>* like, int64_t most_rows);
   static bool records(const DescentOptions& options) {
     return options.history > 0 && options.record_params;
   }

@@ -43,11 +43,11 @@ Problem<T> size_at(const ManyRows<T>& rows, int64_t i) {
   return p;
 }
 
-// A problem whose rows are those that `order` names, if it is not null.
+// A problem whose rows are those that `order` names, if it names any.
 template <class T>
-Problem<T> problem_at(const ManyRows<T>& rows, int64_t i, const int64_t*& order) {
+Problem<T> problem_at(const ManyRows<T>& rows, int64_t i, RowOrder& order) {
   Problem<T> p = size_at(rows, i);
-  order = nullptr;
+  order = {};
   if (rows.starts.empty()) {
     move(p.X, i * rows.X_step);
     move(p.y, i * rows.y_step);
@@ -57,7 +57,7 @@ Problem<T> problem_at(const ManyRows<T>& rows, int64_t i, const int64_t*& order)
   }
   const int64_t begin = rows.starts[i];
   if (rows.order) {
-    order = rows.order + begin;
+    order = {rows.order + begin, rows.order + rows.starts.back()};
     return p;
   }
   move(p.X, begin * p.X.rs);
@@ -80,16 +80,16 @@ Matrix<const T> gather(const Matrix<const T>& m, int64_t columns, const int64_t*
 
 template <class T>
 Problem<T> gathered_problem(const ManyRows<T>& rows, int64_t i, std::vector<T>& gathered) {
-  const int64_t* order;
+  RowOrder order;
   Problem<T> p = problem_at(rows, i, order);
-  if (!order) return p;
+  if (!order.rows) return p;
   gathered.resize(static_cast<size_t>(p.n * (p.d + 2 * p.t + 1)));
   T* to = gathered.data();
-  p.X = gather(p.X, p.d, order, p.n, to);
-  p.y = gather(p.y, p.t, order, p.n, to);
-  p.offset = gather(p.offset, p.t, order, p.n, to);
+  p.X = gather(p.X, p.d, order.rows, p.n, to);
+  p.y = gather(p.y, p.t, order.rows, p.n, to);
+  p.offset = gather(p.offset, p.t, order.rows, p.n, to);
   const Matrix<const T> weight{p.sample_weight.data, p.sample_weight.stride, 0};
-  p.sample_weight = {gather(weight, 1, order, p.n, to).data, 1};
+  p.sample_weight = {gather(weight, 1, order.rows, p.n, to).data, 1};
   return p;
 }
 
@@ -138,6 +138,7 @@ class Many<T>::Share {
   }
 
   Budget budget;
+  NormalEquations<T> normal;
 
   bool take(int64_t& i) {
     if (next_ < end_) {
@@ -244,7 +245,7 @@ void Many<T>::survey_lanes(Wanted wanted, Share& share) {
     int held = 0;
     while (held < lanes && (first || !share.budget.spent(few)) && share.take(i)) {
       first = false;
-      const int64_t* order;
+      RowOrder order;
       const Problem<T> problem = problem_at(rows_, i, order);
       if (streamed[i] || ones_[i] || problem.n == 0 || problem.n > L<T>) {
         share.put(i, survey_one(i, wanted, share));
@@ -469,7 +470,7 @@ bool Many<T>::load_lane(Team& team, int64_t i, Share& share) {
   const int lane = team.descents.free_lane();
   LinearSums sums;
   if (streamed[i]) {
-    const int64_t* order;
+    RowOrder order;
     const Problem<T> problem = problem_at(rows_, i, order);
     team.descents.load(lane, problem, order);
   } else {
@@ -504,19 +505,36 @@ bool Many<T>::solve(double seconds) {
 
 template <class T>
 bool Many<T>::solve_one(int64_t i, Share& share) {
-  if (options_.skip[i]) return true;
+  if (options_.skip[i] || solve_moments(i, share)) return true;
   One& one = share.open(i, true);
   if (!one.exact) one.exact.emplace(one.problem, options_.weight_decay[i]);
   if (!one.exact->advance(share.budget)) return false;
   const auto solution = one.exact->solve();
   one.exact.reset();
-  rank[i] = solution.rank;
-  std::copy(solution.params.begin(), solution.params.end(),
-            states_.params.begin() + i * rows_.all.size());
+  keep_solution(i, solution.params, solution.rank);
   states_.loss[i] = loss_of_rows(i, share.budget);
-  states_.outcome[i] = Outcome::converged;
   share.close(i);
   return true;
+}
+
+template <class T>
+bool Many<T>::solve_moments(int64_t i, Share& share) {
+  if (streamed[i] || ones_[i]) return false;
+  NormalEquations<T>& normal = share.normal;
+  const Problem<T> size = size_at(rows_, i);
+  const int64_t p = size.size() / size.t;
+  share.budget.spent(p * p * (p + size.t));
+  if (!normal.solve(size, &quadratics_[i * stored_], options_.weight_decay[i])) return false;
+  keep_solution(i, normal.params(), p);
+  states_.loss[i] = normal.loss_known() ? normal.loss() : loss_of_rows(i, share.budget);
+  return true;
+}
+
+template <class T>
+void Many<T>::keep_solution(int64_t i, const std::vector<T>& params, int64_t rank_of_rows) {
+  std::copy(params.begin(), params.end(), states_.params.begin() + i * rows_.all.size());
+  rank[i] = rank_of_rows;
+  states_.outcome[i] = Outcome::converged;
 }
 
 // Those that are still under way included.

@@ -9,6 +9,7 @@
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
 #include "fit/lanes.hpp"
+#include "fit/normal.hpp"
 #include "fit/spectrum.hpp"
 
 namespace gdcore {
@@ -100,6 +101,8 @@ class Many {
   void record(const Lanes<T>& descents, int lane, int64_t i, int64_t epochs);
   DescentOptions options_of(int64_t i) const;
   bool solve_one(int64_t i, Share& share);
+  bool solve_moments(int64_t i, Share& share);
+  void keep_solution(int64_t i, const std::vector<T>& params, int64_t rank_of_rows);
   void state_of(int64_t i, DescentState<T>& state) const;
   bool loss_known(const Lanes<T>& descents, int lane, int64_t i, int64_t epoch) const;
   void keep(int64_t i, const DescentState<T>& state, T loss);

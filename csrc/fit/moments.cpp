@@ -92,16 +92,11 @@ void Quadratic<T>::spread(int64_t p, const double* packed, int64_t lanes, double
   }
 }
 
-namespace {
-
-// Of so large terms.
 template <class T>
-double least_known_of(int64_t p, double terms) {
+double Quadratic<T>::least_known_of(int64_t p, double terms) {
   const double rounding = sizeof(T) == 4 ? 0x1p-52 : 0x1p-100;
   return 0x1p24 * static_cast<double>(p + 1) * rounding * terms;
 }
-
-}  // namespace
 
 template <class T>
 double Quadratic<T>::least_known(const T* params) const {
@@ -112,7 +107,7 @@ double Quadratic<T>::least_known(const T* params) const {
       const double w = params[a * t_ + u];
       terms += values_[a * ld_ + a] * w * w;
     }
-  return least_known_of<T>(p_, terms);
+  return least_known_of(p_, terms);
 }
 
 template <class T>
@@ -123,7 +118,7 @@ double Quadratic<T>::least_known(int64_t p, const double* packed, const T* param
     const double w = params[a];
     terms += *diagonal * w * w;
   }
-  return least_known_of<T>(p, terms);
+  return least_known_of(p, terms);
 }
 
 template class Quadratic<float>;

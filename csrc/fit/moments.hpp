@@ -27,7 +27,7 @@ class Quadratic {
   // One of several side by side: see DescentLanes.
   static void spread(int64_t p, const double* packed, int64_t lanes, double* G, double* c,
                      double* s);
-  // See the other one.
+  // See the others.
   static double least_known(int64_t p, const double* packed, const T* params);
 
   // At parameters (d+intercept, t).
@@ -39,6 +39,7 @@ class Quadratic {
   // A sum of squares up to this is too small a part of the terms it is made of for this arithmetic
   // to know.
   double least_known(const T* params) const;
+  static double least_known_of(int64_t p, double terms);  // their sum
 
  private:
   static constexpr int64_t parts = sizeof(T) == 4 ? 1 : 2;

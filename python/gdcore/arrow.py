@@ -91,7 +91,7 @@ class ChunkReader:
 
     def _arrays(self, batch: Any) -> tuple[Floats | None, ...]:
         d = len(self.feature_names)
-        X, y = np.empty((batch.num_rows, d), self._dtype), np.empty(batch.num_rows, self._dtype)
+        X, y = np.empty((d, batch.num_rows), self._dtype).T, np.empty(batch.num_rows, self._dtype)
         weight = None if self._weight is None else np.empty_like(y)
         offset = None if self._offset is None else np.empty_like(y)
         places = [a for a in (*X.T, y, weight, offset) if a is not None]

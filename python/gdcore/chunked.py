@@ -8,13 +8,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gdcore import _core
-from gdcore.chunks import Chunk, ChunkError, Source, epoch_order, piece_seed, pieces, read, unit_of
+from gdcore.chunks import (
+    Chunk,
+    ChunkError,
+    Source,
+    epoch_order,
+    piece_seed,
+    pieces,
+    read,
+    threads_beside,
+    unit_of,
+)
 from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, result_of
-from gdcore.exact import solution
+from gdcore.exact import solution, solve_moments
 from gdcore.fitting import empty_fit, start_from
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
-from gdcore.method import in_range
-from gdcore.moments import Moments, rowless_problem, total_of, weight_of
+from gdcore.method import in_range, solvable
+from gdcore.moments import Moments, add_rows, rowless_problem, total_of, weight_of
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem
 from gdcore.progress import Progress
@@ -107,6 +117,7 @@ class _Survey:
         self._how = bool(fit_intercept), reduction
         self.weighted, self._steepest, self._bytes = False, 0.0, 0
         self._moments: Moments | None = None
+        self._threads = 0
         rowless_problem(Moments(1), True, reduction)  # refuses what it can before reading
         replace(options, batch_size=options.batch_size and 1).check(1)
 
@@ -114,7 +125,7 @@ class _Survey:
         """Read every chunk once, and hand it on to other work."""
         try:
             with closing(read(source)) as chunks:
-                work(self._surveyed(chunks, bar))
+                work(self._surveyed(source, chunks, bar))
         except ChunkError as error:
             error.moments = self._moments
             raise
@@ -127,9 +138,11 @@ class _Survey:
         if self._moments is None:
             raise ValueError("there are no chunks: the iterable is empty.")
 
-    def _surveyed(self, chunks: Iterable[Chunk], bar: Progress) -> Iterator[Chunk]:
+    def _surveyed(
+        self, source: Source, chunks: Iterable[Chunk], bar: Progress
+    ) -> Iterator[Chunk]:
         for chunk in chunks:
-            self._add(chunk.problem, chunk)
+            self._add(source, chunk)
             bar.read(self.moments.n, self._bytes)
             bar.update(0, float("nan"))
             yield chunk
@@ -145,14 +158,14 @@ class _Survey:
         fields |= {"rows": self.moments.n, "steepest": self._steepest, "moments": self.moments}
         return _Surveyed(**fields)
 
-    def _add(self, p: Problem, chunk: Chunk) -> None:
+    def _add(self, source: Source, chunk: Chunk) -> None:
+        p = chunk.problem
         if self._moments is None:
             self._moments = Moments(p.d, p.t if p.several else None, p.dtype)
+            self._threads = threads_beside(source, self._options, p)
             self.weighted = p.sample_weight is not None
         try:
-            y, offset = (a if p.several or a is None else a[:, 0] for a in (p.y, p.offset))
-            assert y is not None
-            self._moments.update(p.X, y, offset=offset, sample_weight=p.sample_weight)
+            add_rows(self._moments, p, self._threads)
         except ValueError as error:
             raise chunk.error(str(error)) from None
         self._bytes += p.X.nbytes + p.y.nbytes
@@ -185,6 +198,10 @@ class _Solver:
 
     def fit(self, problem: Problem, moments: _core.Moments, options: Options) -> Fit:
         """Return the minimiser, its loss from the moments of the rows."""
+        if solvable(problem.n, problem):
+            fit = solve_moments(problem, moments, self._weight_decay, options)
+            if fit is not None:
+                return fit
         assert self._exact is not None
         params, rank = self._exact.solve()
         return solution(problem, params, rank, loss_at(problem, params, options, moments))
@@ -203,8 +220,8 @@ class _Stream:
         checkpoint: Any,
     ) -> None:
         self._source, self._options, self._start = source, options, start
-        self._threads = options.n_threads or 0
         problem = survey.problem()
+        self._threads = threads_beside(source, options, problem)
         curvature, error = curvature_of(problem, self._threads, total_of(survey.moments))
         self._limit = stability_limit(sgd, problem, options, curvature)
         auto = sgd.lr == "auto"

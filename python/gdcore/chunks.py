@@ -14,6 +14,7 @@ import numpy as np
 from gdcore import _core
 from gdcore.kernels import Floats
 from gdcore.mapped import maps_a_file, watched
+from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
 from gdcore.reader import ahead
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gdcore.result import Fit
 
 PIECE_BYTES = 32 << 20  # of rows that are shuffled among themselves, about
+MOST_WORK_OF_ONE = 512  # features times threads: see `threads_beside`
 _END = object()
 
 
@@ -70,17 +72,19 @@ def require_chunks(given: Any) -> None:
 class Source:
     """Where chunks come from.
 
-    `parts` can be read in any order; `again` is whether they can be read more than once.
+    `parts` can be read in any order; `again` is whether they can be read more than once, `decodes`
+    whether reading them keeps threads busy.
     """
 
     parts: Sequence[Callable[[], Iterable[Any]]]
     again: bool
+    decodes: bool = False
 
     @classmethod
     def of(cls, given: Any) -> Source:
         """Return the source that an argument of `fit` means."""
         if hasattr(given, "parts"):
-            return cls(given.parts(), True)
+            return cls(given.parts(), True, decodes=True)
         if callable(given):
             return cls([given], True)
         if isinstance(given, Sequence):
@@ -177,9 +181,7 @@ def pieces(
     rows = size = 0
 
     def piece() -> _core.Problem:
-        X, y, offset, weight = (
-            None if parts[0] is None else np.concatenate(parts) for parts in zip(*held, strict=True)
-        )
+        X, y, offset, weight = map(_joined, zip(*held, strict=True))
         assert X is not None
         assert y is not None
         return _core.Problem(X, y, offset, weight, fit_intercept, reduction)
@@ -201,6 +203,28 @@ def pieces(
             rows += p.n - at
     if rows:
         yield piece()
+
+
+def _joined(parts: Sequence[Floats | None]) -> Floats | None:
+    """Return rows one after another in memory: those of Parquet come column by column."""
+    first = parts[0]
+    if first is None:
+        return None
+    out = np.empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)  # type: ignore[arg-type]
+    return np.concatenate(parts, out=out)  # type: ignore[arg-type]
+
+
+def threads_beside(source: Source, options: Options, problem: Problem) -> int:
+    """Return the threads to work on chunks with, 0 for all, while others decode the next ones.
+
+    A thread that waits for the next chunk would take a processor from those. One takes about d / 96
+    nanoseconds a number for second moments (float64: eight times that), decoding some seven on each
+    of the threads (docs/decisions.md).
+    """
+    if options.n_threads or not source.decodes:
+        return options.n_threads or 0
+    slower = 1 if problem.dtype == np.float32 else 8
+    return 1 if problem.d * slower * _core.get_num_threads() <= MOST_WORK_OF_ONE else 0
 
 
 def epoch_order(source: Source, seed: int, epoch: int) -> Iterable[int]:

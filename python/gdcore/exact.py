@@ -11,6 +11,7 @@ from gdcore import _core
 from gdcore.descent import loss_at
 from gdcore.kernels import Floats
 from gdcore.mapped import check
+from gdcore.method import in_range, moments_of, solvable
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 from gdcore.result import Fit, history_of
@@ -20,6 +21,11 @@ from gdcore.status import Status
 
 def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     """Return the minimiser of loss + weight_decay / 2 |params|^2."""
+    if solvable(problem.n, problem):
+        moments = moments_of(problem.core, options.n_threads or 0)
+        fit = solve_moments(problem, moments, sgd.weight_decay, options)
+        if fit is not None:
+            return fit
     exact = _core.Exact(problem.core, float(sgd.weight_decay))
     while not exact.advance(BLOCK_SECONDS):
         check()
@@ -27,6 +33,21 @@ def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     if not np.isfinite(params).all():
         diagnose(problem)
     return solution(problem, params, rank, loss_at(problem, params, options))
+
+
+def solve_moments(
+    problem: Problem, moments: _core.Moments, weight_decay: Any, options: Options
+) -> Fit | None:
+    """Return the minimiser if the rows' moments tell it."""
+    if not in_range(problem, moments):
+        return None
+    found = _core.solve_normal(problem.core, moments, float(weight_decay))
+    if found is None:
+        return None
+    params, loss = found
+    if loss is None:
+        loss = loss_at(problem, params, options, moments if problem.rowless else None)
+    return solution(problem, params, problem.size // problem.t, problem.dtype.type(loss))
 
 
 def solution(problem: Problem, params: Floats, rank: int, loss: Any) -> Fit:

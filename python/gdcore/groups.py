@@ -132,7 +132,7 @@ def fit_groups(
             starts = checked_offsets(offsets, one.n)
             labels: Any = np.arange(len(starts) - 1)
         else:
-            labels, starts, order = group_rows(groups, one.n)
+            labels, starts, order = group_rows(groups, one.n, n_threads or 0)
         _check_labels(init, labels)
         data = (one.X, one.y, one.offset, one.sample_weight)
         problems = Problems(

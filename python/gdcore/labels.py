@@ -12,31 +12,31 @@ from gdcore import _core
 Ints = npt.NDArray[np.int64]
 
 
-def group_rows(given: Any, n: int) -> tuple[Any, Ints, Ints | None]:
+def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints | None]:
     """Return the labels, each one's start in an order of the rows, and that (None: as they lie)."""
-    labels, codes = factorize(given, n)
-    if n and np.all(codes[1:] >= codes[:-1]):
-        starts = np.searchsorted(codes, np.arange(len(labels) + 1))
-        return labels, starts.astype(np.int64), None
-    starts, order = _core.rows_by_group(codes, len(labels))
-    return labels, starts, order
+    array = _checked(given, n, "groups")
+    low, span = _span(array)
+    if not span:
+        labels, codes = factorize(array, n)
+        if not n:
+            return labels, np.zeros(1, np.int64), None
+        return labels, *_core.rows_by_group(codes, 0, len(labels), n_threads)
+    shift, wide = _shifted(array, low)
+    starts, order = _core.rows_by_group(wide, low - shift, span, n_threads)
+    present = np.diff(starts) > 0
+    labels = np.flatnonzero(present).astype(array.dtype) + array.dtype.type(low)
+    return labels, starts if present.all() else starts[np.append(present, True)], order
 
 
 def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
     """Return the different labels, sorted where they can be, and for each row which it has."""
-    if isinstance(given, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost; drop those rows.")
-    array = given if isinstance(given, np.ndarray) else as_labels(given)
-    if array.shape != (n,):
-        raise ValueError(
-            f"{name} has shape {array.shape}; it must be ({n},), one label for each row of X."
-        )
+    array = _checked(given, n, name)
     if array.dtype.kind == "O":
         return _factorize_objects(array, name)
     missing = np.isnan(array) if array.dtype.kind in "fcmM" else np.zeros(n, bool)
     if missing.any():
         raise _missing(missing, name)
-    if array.dtype.kind in "iub":
+    if _span(array)[1]:
         return _factorize_integers(array)
     labels, codes = np.unique(array, return_inverse=True)
     return labels, codes.astype(np.int64).reshape(n)
@@ -61,21 +61,41 @@ def as_labels(given: Any) -> npt.NDArray[Any]:
     return objects
 
 
-def _factorize_integers(array: npt.NDArray[Any]) -> tuple[Any, Ints]:
-    if not len(array):
-        return array, np.empty(0, np.int64)
+def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; drop those rows.")
+    array = given if isinstance(given, np.ndarray) else as_labels(given)
+    if array.shape != (n,):
+        raise ValueError(
+            f"{name} has shape {array.shape}; it must be ({n},), one label for each row of X."
+        )
+    return array
+
+
+def _span(array: npt.NDArray[Any]) -> tuple[int, int]:
+    """Return the least of integers that lie close enough to be counted, and of how many; or 0, 0.
+
+    They may be fewer.
+    """
+    if array.dtype.kind not in "iub" or not len(array):
+        return 0, 0
     low, high = int(array.min()), int(array.max())
-    if high - low > 4 * len(array) + 1024:
-        labels, codes = np.unique(array, return_inverse=True)
-        return labels, codes.astype(np.int64)
-    base = array.dtype.type(low)
-    wide = array if array.dtype.kind == "u" else array.astype(np.int64)
-    at = (wide - wide.dtype.type(low)).astype(np.int64)
-    present = np.bincount(at, minlength=high - low + 1) > 0
-    if present.all():
-        return np.arange(high - low + 1).astype(array.dtype) + base, at
-    place = np.cumsum(present) - 1
-    return np.flatnonzero(present).astype(array.dtype) + base, place[at].astype(np.int64)
+    return (low, high - low + 1) if high - low <= 4 * len(array) + 1024 else (0, 0)
+
+
+def _shifted(array: npt.NDArray[Any], low: int) -> tuple[int, Ints]:
+    """Return integers as int64 that hold them, and what was taken from each for that."""
+    shift = low if array.dtype == np.uint64 else 0
+    return shift, (array - np.uint64(shift) if shift else array).astype(np.int64, copy=False)
+
+
+def _factorize_integers(array: npt.NDArray[Any]) -> tuple[Any, Ints]:
+    low, span = _span(array)
+    shift, wide = _shifted(array, low)
+    at = wide - (low - shift)
+    present = np.bincount(at, minlength=span) > 0
+    labels = np.flatnonzero(present).astype(array.dtype) + array.dtype.type(low)
+    return labels, at if present.all() else (np.cumsum(present) - 1)[at].astype(np.int64)
 
 
 def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:

@@ -15,7 +15,7 @@ from gdcore import _core
 from gdcore.kernels import Floats
 from gdcore.learning_rate import fast_rate
 from gdcore.mapped import check, watching
-from gdcore.method import worth_it
+from gdcore.method import solvable, worth_it
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import laid_out
 from gdcore.progress import Progress
@@ -231,6 +231,8 @@ class _Run:
         self.gram = np.full(count, options.method == "gram")
         if options.method == "auto" and options.batch_size is None:
             self.gram[:] = worth_it(problems.n, problems)
+        elif options.method == "exact":
+            self.gram[:] = solvable(problems.n, problems)
         self.epochs_told = self._recorded()
         self.losses = np.full((count, len(self.epochs_told)), np.nan, dtype)
         self.loss = np.full(count, np.nan, dtype)

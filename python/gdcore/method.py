@@ -68,3 +68,11 @@ def worth_it(n: Any, problem: Problem | Problems) -> Any:
 def in_range(problem: Problem, moments: _core.Moments) -> bool:
     """Whether the squares are sums that float32 holds, or whose rounding errors float64 does."""
     return moments.in_range(problem.dtype == np.float32)
+
+
+def solvable(n: Any, problem: Problem | Problems) -> Any:
+    """Whether moments of n rows may tell the closed form to all of the dtype's digits.
+
+    Those of float64 rows would have to be known to more than pairs of numbers hold.
+    """
+    return (n >= problem.d + problem.fit_intercept) & (problem.dtype == np.float32)

@@ -170,26 +170,8 @@ class Moments:
             If a dtype is not real, or wider than that of the moments.
         """
         with watched(X=X, y=y, offset=offset, sample_weight=sample_weight), _core.FpEnv():
-            problem = self._checked(X, y, offset, sample_weight)
-            rows = _Rows(problem.X, problem.y, problem.offset, problem.sample_weight)
-            first = 0 if self._open is None else CHUNK - len(self._open.X)
-            ready = rows.part(0, first)
-            if self._open is not None:
-                ready = self._open.joined(ready)
-            last = max(first, problem.n - (problem.n - first) % CHUNK)
-            sums = self._sums()
-            if first <= problem.n:
-                sums = ready.summed(sums)
-                sums = rows.part(first, last).summed(sums)
-                rest = rows.part(last, problem.n).copy()
-            else:
-                rest = ready
-            if not (np.isfinite(sums.hi).all() and rest.finite()):
-                diagnose(problem)
-                raise ValueError("the squares of the rows overflow float64; scale X and y.")
-        self._hi, self._lo, self._open = sums.hi, sums.lo, rest if len(rest.X) else None
-        self._n += problem.n
-        return self
+            change = self._with(self._checked(X, y, offset, sample_weight), 0)
+        return self._become(*change)
 
     def downdate(
         self,
@@ -348,6 +330,31 @@ class Moments:
         with _core.FpEnv():
             return self._open.summed(self._sums())
 
+    def _with(self, problem: Problem, n_threads: int) -> tuple[_core.Moments, _Rows, int]:
+        """Return the sums, the open chunk and n, a problem's rows being in them."""
+        rows = _Rows(problem.X, problem.y, problem.offset, problem.sample_weight)
+        first = 0 if self._open is None else CHUNK - len(self._open.X)
+        ready = rows.part(0, first)
+        if self._open is not None:
+            ready = self._open.joined(ready)
+        last = max(first, problem.n - (problem.n - first) % CHUNK)
+        sums = self._sums()
+        if first <= problem.n:
+            sums = ready.summed(sums, n_threads)
+            sums = rows.part(first, last).summed(sums, n_threads)
+            rest = rows.part(last, problem.n).copy()
+        else:
+            rest = ready
+        if not (np.isfinite(sums.hi).all() and rest.finite()):
+            diagnose(problem)
+            raise ValueError("the squares of the rows overflow float64; scale X and y.")
+        return sums, rest, self._n + problem.n
+
+    def _become(self, sums: _core.Moments, rest: _Rows, n: int) -> Self:
+        self._hi, self._lo, self._open = sums.hi, sums.lo, rest if len(rest.X) else None
+        self._n = n
+        return self
+
     def _take(self, other: Moments) -> Self:
         """Become a copy of moments of the same shape; no array of theirs is ever written to."""
         self._n, self._open, self._gone = other._n, other._open, other._gone
@@ -443,6 +450,11 @@ def rowless_problem(
     return Problem(*fields, several=moments.t is not None, core=core, rowless=True)
 
 
+def add_rows(moments: Moments, problem: Problem, n_threads: int) -> None:
+    """Add a checked problem's rows: `Moments.update`."""
+    moments._become(*moments._with(problem, n_threads))
+
+
 def total_of(moments: Moments) -> _core.Moments:
     """Return the sums as the core takes them."""
     return moments._total()
@@ -486,9 +498,11 @@ class _Rows(NamedTuple):
         X, y = np.concatenate([self.X, other.X]), np.concatenate([self.y, other.y])
         return _Rows(X, y, offset, weight)
 
-    def summed(self, start: _core.Moments) -> _core.Moments:
+    def summed(self, start: _core.Moments, n_threads: int = 0) -> _core.Moments:
         """Return moments with these rows' chunks added."""
-        return moments_of(_core.Problem(*self, True, "mean"), 0, start) if len(self.X) else start
+        if not len(self.X):
+            return start
+        return moments_of(_core.Problem(*self, True, "mean"), n_threads, start)
 
     def finite(self) -> bool:
         """Whether there is neither NaN nor infinity, in the squares either."""

@@ -206,6 +206,7 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
         for (int j = 0; j < h; ++j) term[j] += term[j + h];
       eight<T> r = term[0];
       if (P > D) r += x.w[P - 1];
+      if (rows.offset) r += all_lanes(rows.offset + i * LANES);
       r -= all_lanes(rows.y + i * LANES);
       if (i >= rows.fewest) r = Bits{} + static_cast<int>(i) < n ? r : zero;
 #pragma GCC unroll 4

@@ -1,6 +1,7 @@
 // The loops of second moments: sums of products, and the quadratic that they define.
 #pragma once
 
+#include "pack.hpp"
 #include "simd.hpp"
 #include "table.hpp"
 
@@ -319,20 +320,39 @@ inline void widen_block(const gdcore::WidenArgs<T>& x, index_t j) {
   }
 }
 
+// W features from j on, each of which lies together in memory.
+template <class T>
+inline void widen_transposed(const gdcore::WidenArgs<T>& x, index_t j) {
+  constexpr int N = W<double>;
+  const T* from = x.X + j * x.X_cs;
+  double* to = x.out + j;
+  const index_t whole = x.rows / N * N;
+  for (index_t i = 0; i < whole; i += N, from += N, to += N * x.ld) {
+    vec<double> rows[N];
+#pragma GCC unroll 8
+    for (int c = 0; c < N; ++c) rows[c] = load_wide(from + c * x.X_cs);
+    transpose_block<double, N>(rows);
+#pragma GCC unroll 8
+    for (int r = 0; r < N; ++r) store(to + r * x.ld, rows[r]);
+  }
+  for (int c = 0; c < N; ++c)
+    widen_column(x.rows - whole, from + c * x.X_cs, x.X_rs, to + c, x.ld);
+}
+
 // Rows [X 1 y - offset] in double, times the roots of their weights; without weights the column of
 // ones is there already.
 template <class T>
 void widen(const gdcore::WidenArgs<T>& x) {
-  const index_t rows = x.rows, ld = x.ld, whole = x.X_cs == 1 ? x.d / W<double> * W<double> : 0;
+  const index_t rows = x.rows, ld = x.ld;
+  const bool together = x.X_cs == 1 || x.X_rs == 1;
+  const index_t whole = together ? x.d / W<double> * W<double> : 0;
   // Two vectors of each row at a time: a line of X, and no loop for a row.
   constexpr index_t few = 2 * W<double>;
-  for (index_t j = 0; j < whole; j += few) {
-    if (whole - j >= few)
-      widen_block<T, 2>(x, j);
-    else
-      widen_block<T, 1>(x, j);
-  }
-  for (index_t j = whole; j < x.d; ++j) widen_column(rows, x.X + j * x.X_cs, x.X_rs, x.out + j, ld);
+  index_t j = 0;
+  if (x.X_cs == 1)
+    for (; whole - j >= few; j += few) widen_block<T, 2>(x, j);
+  for (; j < whole; j += W<double>) x.X_cs == 1 ? widen_block<T, 1>(x, j) : widen_transposed(x, j);
+  for (; j < x.d; ++j) widen_column(rows, x.X + j * x.X_cs, x.X_rs, x.out + j, ld);
   double* z = x.out + x.ones;
   for (index_t u = 0; u < x.t; ++u) {
     ++z;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace {
 

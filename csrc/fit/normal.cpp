@@ -1,0 +1,117 @@
+#include "fit/normal.hpp"
+
+#include <cmath>
+
+namespace gdcore {
+namespace {
+
+// The most that the squares of all entries of R^-1 may sum to, where G = R^T R has columns of length
+// 1 to 2: then G is conditioned like 4 p times this at worst, and rounding errors of the moments (at
+// random like 1e-15 of them) change the parameters by less than float32 rounds.
+constexpr double most_squares = 0x1p16;
+
+}  // namespace
+
+template <class T>
+bool NormalEquations<T>::solve(const Problem<T>& problem, const double* packed,
+                               double weight_decay) {
+  if (sizeof(T) == 8) return false;
+  p_ = problem.size() / problem.t;
+  t_ = problem.t;
+  width_ = p_ + t_;
+  LinearSums sums;
+  sums.sample_weight = packed[Quadratic<T>::packed_size(p_, t_) - 1];
+  const double divisor = scale_of(problem.reduction, problem.count(problem.n, sums)).divisor;
+  if (!factorise(packed, weight_decay * divisor / 2)) return false;
+  substitute();
+  measure(packed);
+  loss_ = static_cast<T>(squares_ / divisor);
+  return true;
+}
+
+// G plus the penalty, its columns scaled, becomes R (Golub, Van Loan, 4.2), its diagonal inverted,
+// and the right sides behind it R^-T times them.
+template <class T>
+bool NormalEquations<T>::factorise(const double* packed, double penalty) {
+  a_.resize(static_cast<size_t>(p_ * width_));
+  scale_.resize(static_cast<size_t>(p_));
+  const double* const right = packed + p_ * (p_ + 1) / 2;
+  const double* G = packed;
+  for (int64_t i = 0; i < p_; G += p_ - i++) {
+    const double square = *G + penalty;
+    if (!(square > 0) || !std::isfinite(square)) return false;
+    scale_[i] = std::ldexp(1.0, -(std::ilogb(square) >> 1));  // exact
+  }
+  G = packed;
+  for (int64_t i = 0; i < p_; ++i) {
+    double* const row = &a_[i * width_];
+    for (int64_t j = i; j < p_; ++j) row[j] = scale_[i] * *G++ * scale_[j];
+    row[i] += scale_[i] * penalty * scale_[i];
+    for (int64_t u = 0; u < t_; ++u) row[p_ + u] = scale_[i] * right[u * (p_ + 1) + i];
+  }
+  for (int64_t k = 0; k < p_; ++k) {
+    double* const row = &a_[k * width_];
+    if (!(row[k] > 1 / most_squares)) return false;
+    const double inverse_root = 1 / std::sqrt(row[k]);
+    for (int64_t j = k; j < width_; ++j) row[j] *= inverse_root;
+    row[k] = inverse_root;
+    for (int64_t i = k + 1; i < p_; ++i)
+      for (int64_t j = i; j < width_; ++j) a_[i * width_ + j] -= row[i] * row[j];
+  }
+  inverse_.resize(static_cast<size_t>(p_));
+  double squares = 0;
+  for (int64_t i = 0; i < p_ && squares <= most_squares; ++i) squares += squares_of_inverse_row(i);
+  return squares <= most_squares;
+}
+
+template <class T>
+double NormalEquations<T>::squares_of_inverse_row(int64_t row) {
+  double squares = 0;
+  for (int64_t j = row; j < p_; ++j) inverse_[j] = j == row ? 1 : 0;
+  for (int64_t j = row; j < p_; ++j) {
+    inverse_[j] *= a_[j * width_ + j];
+    for (int64_t k = j + 1; k < p_; ++k) inverse_[k] -= inverse_[j] * a_[j * width_ + k];
+    squares += inverse_[j] * inverse_[j];
+  }
+  return squares;
+}
+
+template <class T>
+void NormalEquations<T>::substitute() {
+  params_.resize(static_cast<size_t>(p_ * t_));
+  for (int64_t i = p_; i-- > 0;)
+    for (int64_t u = 0; u < t_; ++u) {
+      double& x = a_[i * width_ + p_ + u];
+      for (int64_t j = i + 1; j < p_; ++j) x -= a_[i * width_ + j] * a_[j * width_ + p_ + u];
+      x *= a_[i * width_ + i];
+      params_[i * t_ + u] = static_cast<T>(scale_[i] * x);
+    }
+}
+
+// The squared error at the parameters, and whether it is more than rounding errors.
+template <class T>
+void NormalEquations<T>::measure(const double* packed) {
+  const double* const right = packed + p_ * (p_ + 1) / 2;
+  double terms = 0;
+  squares_ = 0;
+  for (int64_t u = 0; u < t_; ++u) {
+    const double* const c = right + u * (p_ + 1);
+    const double* G = packed;
+    double squares = c[p_];
+    terms += c[p_];
+    for (int64_t i = 0; i < p_; ++i) {
+      const double w = params_[i * t_ + u];
+      double along = *G * w - 2 * c[i];
+      terms += *G++ * w * w;
+      for (int64_t j = i + 1; j < p_; ++j) along += 2 * *G++ * params_[j * t_ + u];
+      squares += w * along;
+    }
+    squares_ += squares;
+  }
+  squares_known_ = squares_ > Quadratic<T>::least_known_of(p_, terms);
+}
+
+template class NormalEquations<float>;
+template class NormalEquations<double>;
+
+}  // namespace gdcore
