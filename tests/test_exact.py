@@ -235,6 +235,70 @@ def test_columns_nearly_alike(rng: Any, size: float) -> None:
     check(problem, result, fractions(problem))
 
 
+def told_by_moments(problem: Linear, weight_decay: float = 0.0) -> bool:
+    """Whether the closed form is that of the normal equations."""
+    core = gd._core
+    with core.FpEnv():
+        shape = problem.y.shape if problem.y.ndim == 2 else (len(problem.y), 1)
+        y, offset = (a if a is None else a.reshape(shape) for a in (problem.y, problem.offset))
+        parts = (problem.X, y, offset, problem.sample_weight)
+        given = core.Problem(*parts, problem.intercept is not None, problem.reduction)
+        moments = core.MomentsPass(given, None)
+        while not moments.advance(1.0, 1):
+            pass
+        return core.solve_normal(given, moments.moments(), weight_decay) is not None
+
+
+ALIKE = [2.0**-k for k in (0, 3, 5, 6, 7, 8, 9, 12, 16)]
+
+
+def alike(rng: Any, size: float, n: int = 90, **how: Any) -> Linear:
+    """Return float32 rows of four columns, two of which differ by so much of their length."""
+    problem = draw(rng, n, 4, dtype=np.float32, **how)
+    X = problem.X.copy()
+    X[:, 2] = X[:, 1] + np.float32(size) * X[:, 2]
+    return replace(problem, X=X)
+
+
+@pytest.mark.parametrize("parts", ["b", "bos"])
+@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
+def test_moments_tell_no_less_than_rows(rng: Any, t: int | None, parts: str) -> None:
+    told = []
+    for size in ALIKE:
+        problem = alike(rng, size, t=t, parts=parts)
+        A, B = augmented(problem)
+        check(problem, exact(problem), np.linalg.lstsq(A, B, rcond=None)[0])
+        told.append(told_by_moments(problem))
+    assert told[0]
+    assert not told[-1]
+    assert sorted(told, reverse=True) == told
+
+
+def test_moments_leave_to_rows(rng: Any) -> None:
+    for kind in (np.float32, np.float64):
+        problem = draw(rng, 90, 4, dtype=kind)
+        assert told_by_moments(problem) == (kind == np.float32)
+    for column in (0.0, problem.X[:, 1]):
+        X = problem.X.astype(np.float32)
+        X[:, 2] = column
+        singular = replace(problem, X=X, y=problem.y.astype(np.float32))
+        assert not told_by_moments(singular)
+        assert told_by_moments(singular, weight_decay=0.1)
+
+
+def test_many_that_moments_tell_or_not_are_as_if_alone(rng: Any) -> None:
+    """Among them one without errors, whose loss only the rows can tell."""
+    each = [alike(rng, size) for size in ALIKE]
+    each.append(replace(each[0], y=(each[0].X[:, 0] * 2 + 1).astype(np.float32)))
+    many = gd.fit(np.stack([p.X for p in each]), np.stack([p.y for p in each]), method="exact")
+    for i, problem in enumerate(each):
+        one = gd.fit(problem.X, problem.y, method="exact")
+        assert one.weights.tobytes() == many.weights[i].tobytes()
+        assert one.intercept == many.intercept[i]
+        assert one.loss == many.loss[i]
+        assert one.loss == pytest.approx(gd.mse(one.predict(problem.X), problem.y), rel=1e-4)
+
+
 @pytest.mark.parametrize("power", [-100, -15, 15, 100, 150])
 def test_scales_of_columns_do_not_matter(rng: Any, power: int) -> None:
     problem = draw(rng, 30, 3, parts="")

@@ -49,9 +49,30 @@ def test_each_group_is_as_if_alone(table: Any, threads: int, dtype: Any, method:
     check(fits, table, epochs=50, method=method)
 
 
+@pytest.mark.parametrize("count", [1, 2, 1023, 50_000, 150_000])
+@pytest.mark.parametrize("n", [1, 2, 1000, 200_001])
+def test_rows_in_the_order_of_their_groups(rng: Any, threads: int, n: int, count: int) -> None:
+    codes = rng.integers(0, count, n)
+    starts, order = gd._core.rows_by_group(codes - 7, -7, count, threads)
+    want = np.argsort(codes, kind="stable")
+    assert np.array_equal(starts, np.searchsorted(codes[want], np.arange(count + 1)))
+    if order is None:
+        order = np.arange(n)
+        assert (np.diff(codes) >= 0).all()
+    assert np.array_equal(order, want)
+
+
+@pytest.mark.parametrize("label", [-1, 3, -(2**63), 2**63 - 1])
+def test_rows_of_no_group(label: int) -> None:
+    with pytest.raises(ValueError, match="not one of the groups"):
+        gd._core.rows_by_group(np.array([2, label, 0]), 0, 3, 1)
+
+
 LABELS: dict[str, Any] = {
     "int": lambda c: c,
     "far apart": lambda c: c * 10**12 - 5,
+    "with gaps": lambda c: c * 3 - 40,
+    "extreme": lambda c: c + np.iinfo(np.int64).min,
     "unsigned": lambda c: c.astype(np.uint64) + np.uint64(2**63),
     "small": lambda c: c.astype(np.int8),
     "bool": lambda c: c % 2 == 0,

@@ -180,18 +180,22 @@ def test_settings_of_their_own(rng: Any, dtype: Any, method: str) -> None:
 
 @every_method
 @pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@pytest.mark.parametrize("parts", ["o", "s", "os"])
 @pytest.mark.parametrize("reduction", ["mean", "half_sum"])
 def test_offsets_and_weights(
-    rng: Any, dtype: Any, method: str, t: int | None, reduction: Any
+    rng: Any, dtype: Any, method: str, t: int | None, parts: str, reduction: Any
 ) -> None:
     X, y = draw(rng, dtype, t=t)
-    offset = rng.normal(size=y.shape).astype(dtype)
-    weight = rng.integers(0, 4, (COUNT, N)).astype(dtype)
+    given = {}
+    if "o" in parts:
+        given["offset"] = rng.normal(size=y.shape).astype(dtype)
+    if "s" in parts:
+        given["sample_weight"] = rng.integers(0, 4, (COUNT, N)).astype(dtype)
     how: dict[str, Any] = {"epochs": 30, "reduction": reduction, "method": method}
-    many = gd.fit(X, y, offset=offset, sample_weight=weight, **how)
+    many = gd.fit(X, y, **given, **how)
     for i in range(COUNT):
-        one = alone(X[i], y[i], gd.SGD(), offset=offset[i], sample_weight=weight[i], **how)
-        same(one, many, i)
+        own = {name: array[i] for name, array in given.items()}
+        same(alone(X[i], y[i], gd.SGD(), **own, **how), many, i)
 
 
 def test_mini_batches(rng: Any, dtype: Any) -> None:

@@ -60,6 +60,15 @@ def exact(problem: Linear) -> list[Fraction]:
 # Bits.
 
 
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 500, L + 15])
+@pytest.mark.parametrize("d", [1, 7, 8, 9, 16, 27, 70])
+def test_columns_may_lie_together(rng: Any, dtype: Any, isa: str, n: int, d: int) -> None:
+    p = draw(rng, n, d, dtype=dtype)
+    rows = gd.Moments(d, dtype=dtype).update(np.ascontiguousarray(p.X), p.y)
+    columns = gd.Moments(d, dtype=dtype).update(np.asfortranarray(p.X), p.y)
+    assert content(columns) == content(rows)
+
+
 @pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
 @pytest.mark.parametrize("parts", ["b", "bo", "bs", "bos"])
 def test_any_cutting_has_the_bits_of_one_update(rng: Any, dtype: Any, t: Any, parts: str) -> None:

@@ -378,7 +378,8 @@ py::object solve_normal(const PyProblem& problem, const PyMoments& moments, doub
       return normal.solve(p, packed.data(), weight_decay);
     });
     if (!solved) return py::none();
-    const py::object loss = normal.loss_known() ? py::object(py::float_(normal.loss())) : py::none();
+    const py::object loss =
+        normal.loss_known() ? py::object(py::float_(normal.loss())) : py::none();
     return py::make_tuple(copy_of(normal.params()), loss);
   });
 }

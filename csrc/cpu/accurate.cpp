@@ -71,12 +71,13 @@ void accurate(const AccurateArgs<T>& args) {
   const double work = cost * static_cast<double>(problems) * static_cast<double>(args.m) *
                       static_cast<double>(args.n) * static_cast<double>(args.k);
   const int threads = threads_for(problems * parts, static_cast<int64_t>(std::min(work, 0x1p62)));
-  double* const memory = scratch.reserve_as<double>(blocks.memory() * threads);
-  std::fill(memory, memory + blocks.memory() * threads, 0.0);  // whole vectors are read
+  const int64_t per_thread = apart<double>(blocks.memory());
+  double* const memory = scratch.reserve_as<double>(per_thread * threads);
+  std::fill(memory, memory + per_thread * threads, 0.0);  // whole vectors are read
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t part = task % parts;
-      blocks.run(task / parts, part / columns, part % columns, memory + thread * blocks.memory());
+      blocks.run(task / parts, part / columns, part % columns, memory + thread * per_thread);
     }
   });
 }

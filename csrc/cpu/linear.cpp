@@ -327,13 +327,13 @@ template <class T>
 void linear_planned(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums,
                     int threads) {
   const Plan<T> plan(args);
-  const int64_t slot = slot_size(args), memory = lines<T>(plan.size());
+  const int64_t slot = slot_size(args), memory = apart<T>(plan.size());
   const int64_t bytes = threads == 1 ? slots_bytes_serial : slots_bytes;
   const int64_t fitting = bytes / static_cast<int64_t>(sizeof(T)) / std::max<int64_t>(slot, 1);
   const int64_t slots =
       std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, chunk1 - chunk0));
-  T* const values = scratch.reserve_as<T>(slot * slots + memory * threads);
-  T* const space = values + slot * slots;
+  T* const values = scratch.reserve_as<T>(apart<T>(slot * slots) + memory * threads);
+  T* const space = values + apart<T>(slot * slots);
   std::vector<double> totals(static_cast<size_t>(args.sample_weight.data ? slots : 0));
   const auto total = [&](int64_t s) {
     return totals.empty() ? nullptr : &totals[static_cast<size_t>(s)];

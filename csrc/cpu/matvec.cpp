@@ -96,7 +96,7 @@ void matvec(const MatmulArgs<T>& args) {
   const int threads = threads_for(std::max(problems, args.m), total);
   const int64_t parts = problems >= 4 * threads ? 1 : threads;
   const Layout<T> layout(args);
-  const int64_t per_thread = lines<T>(layout.packing());
+  const int64_t per_thread = apart<T>(layout.packing());
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {

@@ -147,7 +147,8 @@ class AddChunks {
   Moments& out_;
 };
 
-constexpr int64_t slots_bytes = 4 << 20;  // chunks' sums waiting for their turn
+constexpr int64_t slots_bytes = 4 << 20;    // chunks' sums waiting for their turn
+constexpr int64_t slots_at_once = 1 << 15;  // bytes of them that a thread takes
 
 thread_local Scratch scratch;
 
@@ -160,18 +161,22 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
   const int64_t rows = std::min(args.n, chunk1 * L<T>) - chunk0 * L<T>;
   const int threads =
       threads_for(chunk1 - chunk0, rows * (args.d + 1) * (layout.pairs ? 8 : 1) * layout.columns);
-  const int64_t slot = layout.slot(), memory = layout.panel();
+  const int64_t slot = layout.slot(), memory = apart<double>(layout.panel());
   const int64_t fitting = slots_bytes / static_cast<int64_t>(sizeof(double)) / slot;
   const int64_t slots =
       std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, chunk1 - chunk0));
-  double* const values = scratch.reserve_as<double>(slot * slots + memory * threads);
-  double* const space = values + slot * slots;
+  double* const values = scratch.reserve_as<double>(apart<double>(slot * slots) + memory * threads);
+  double* const space = values + apart<double>(slot * slots);
+  const int64_t at_once =
+      std::max<int64_t>(1, slots_at_once / static_cast<int64_t>(sizeof(double)) / slot);
   for (int64_t wave = chunk0; wave < chunk1; wave += slots) {
     const int64_t count = std::min(slots, chunk1 - wave);
     std::atomic<int64_t> next{0};  // whoever is free takes it: a core may be shared with others
     parallel_for(threads, threads, [&](int64_t, int64_t, int thread) {
       MomentsChunk<T> chunk(args, layout, space + memory * thread);
-      for (int64_t c; (c = next++) < count;) chunk.run(wave + c, values + c * slot);
+      for (int64_t begin; (begin = at_once * next++) < count;)
+        for (int64_t c = begin; c < std::min(count, begin + at_once); ++c)
+          chunk.run(wave + c, values + c * slot);
     });
     const AddChunks<T> sums(layout, values, count, out);
     const int adders = threads_for(sums.rows(), sums.work());

@@ -73,8 +73,7 @@ void MomentsLanes<T>::moments(int lane, Moments& out) const {
 }
 
 template <class T>
-Lanes<T>::Lanes(int64_t p, const DescentOptions& options, const Problem<T>* like,
-                int64_t most_rows)
+Lanes<T>::Lanes(int64_t p, const DescentOptions& options, const Problem<T>* like, int64_t most_rows)
     : p_(p),
       panel_(like ? like->d : 0, most_rows, like && like->offset.data),
       sums_(like ? 0 : static_cast<size_t>(2 * (p * p + p + 1) * lanes)),

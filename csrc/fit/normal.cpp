@@ -5,9 +5,9 @@
 namespace gdcore {
 namespace {
 
-// The most that the squares of all entries of R^-1 may sum to, where G = R^T R has columns of length
-// 1 to 2: then G is conditioned like 4 p times this at worst, and rounding errors of the moments (at
-// random like 1e-15 of them) change the parameters by less than float32 rounds.
+// The most that the squares of all entries of R^-1 may sum to, where G = R^T R has columns of
+// length 1 to 2: then G is conditioned like 4 p times this at worst, and rounding errors of the
+// moments (at random like 1e-15 of them) change the parameters by less than float32 rounds.
 constexpr double most_squares = 0x1p16;
 
 }  // namespace

@@ -138,9 +138,7 @@ class _Survey:
         if self._moments is None:
             raise ValueError("there are no chunks: the iterable is empty.")
 
-    def _surveyed(
-        self, source: Source, chunks: Iterable[Chunk], bar: Progress
-    ) -> Iterator[Chunk]:
+    def _surveyed(self, source: Source, chunks: Iterable[Chunk], bar: Progress) -> Iterator[Chunk]:
         for chunk in chunks:
             self._add(source, chunk)
             bar.read(self.moments.n, self._bytes)

@@ -335,8 +335,7 @@ inline void widen_transposed(const gdcore::WidenArgs<T>& x, index_t j) {
 #pragma GCC unroll 8
     for (int r = 0; r < N; ++r) store(to + r * x.ld, rows[r]);
   }
-  for (int c = 0; c < N; ++c)
-    widen_column(x.rows - whole, from + c * x.X_cs, x.X_rs, to + c, x.ld);
+  for (int c = 0; c < N; ++c) widen_column(x.rows - whole, from + c * x.X_cs, x.X_rs, to + c, x.ld);
 }
 
 // Rows [X 1 y - offset] in double, times the roots of their weights; without weights the column of
