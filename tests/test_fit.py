@@ -165,7 +165,11 @@ def test_the_loss_is_of_the_final_weights_over_all_rows(rng: Any, dtype: Any) ->
                 final = replace(problem, weights=result.weights)
                 if final.intercept is not None:
                     final = replace(final, intercept=np.asarray(result.intercept))
-                assert canonical(result.loss) == canonical(final()[0])
+                if how["method"] == "exact" and dtype == np.float32:  # of the moments, in float64
+                    wide = final.map(lambda a: a.astype(np.float64))()[0]
+                    assert abs(result.loss - wide) <= 2.0**-23 * wide
+                else:
+                    assert canonical(result.loss) == canonical(final()[0])
 
 
 @pytest.mark.parametrize("batch_size", [None, 13, 40])

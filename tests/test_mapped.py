@@ -74,6 +74,20 @@ def test_a_file_truncated_before(rng: Any, tmp_path: Path, how: Any) -> None:
         gd.fit(there, y, epochs=3, **how)
 
 
+@pytest.mark.parametrize("method", ["stream", "gram", "exact"])
+def test_a_file_truncated_within_its_last_page(rng: Any, tmp_path: Path, method: str) -> None:
+    """The rest of the page reads as zeros; rows before it are there."""
+    X, y = data(rng, 3000, D)
+    path = tmp_path / "X.npy"
+    there = mapped(path, X)
+    os.truncate(path, path.stat().st_size - 8 * D)
+    with pytest.raises(gd.DataLostError, match=r"^X could not be read"):
+        gd.fit(there, y, method=method, epochs=3)
+    for rows in (slice(2999), slice(2998, None, -1)):
+        found = gd.fit(there[rows], y[rows], method=method, epochs=3)
+        assert fits.bits(found) == fits.bits(gd.fit(X[rows], y[rows], method=method, epochs=3))
+
+
 @pytest.mark.parametrize("name", ["y", "offset", "sample_weight"])
 def test_it_says_which(rng: Any, tmp_path: Path, name: str) -> None:
     X, y = data(rng, N, D)
@@ -164,7 +178,8 @@ def test_chunks_that_map_a_file(rng: Any, tmp_path: Path, how: Any) -> None:
         gd.fit(in_memory, epochs=3, **how)
     )
     os.truncate(tmp_path / "X.npy", X.nbytes // 2)
-    with pytest.raises(gd.ChunkError, match=r"chunk 2 \(from row 10000\) cannot be read: X"):
+    # The file's header takes the place of two rows, which are within a page that is there.
+    with pytest.raises(gd.ChunkError, match=r"chunk 1 \(from row 5000\) cannot be read: X"):
         gd.fit(chunks, epochs=3, **how)
 
 

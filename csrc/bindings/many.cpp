@@ -6,8 +6,8 @@
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
-#include "cpu/groups.hpp"
 #include "cpu/parallel.hpp"
+#include "fit/groups.hpp"
 #include "fit/many.hpp"
 
 namespace gdcore {

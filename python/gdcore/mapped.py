@@ -9,11 +9,44 @@ from mmap import mmap
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.status import DataLostError
 
-_Watch = dict[str, _core.LostPages]
+
+class _Mapped:
+    """An array's memory, and how long the file must be that it maps, where NumPy knows."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.pages = _core.LostPages(array)
+        self._file, self._end = _owner(array), 0
+        root = array
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        if isinstance(root, np.memmap) and array.size:
+            strides = zip(array.shape, array.strides, strict=True)
+            last = sum((size - 1) * max(stride, 0) for size, stride in strides)
+            self._end = root.offset + _address(array) - _address(root) + last + array.itemsize
+
+    @property
+    def lost(self) -> bool:
+        """Whether memory could not be read, or came as zeros from behind the end of the file.
+
+        The rest of a file's last page does. One of length 0 is a device, or has no page at all.
+        """
+        try:
+            return bool(self.pages.count) or 0 < self._file.size() < self._end
+        except (AttributeError, OSError, ValueError):  # no file, or closed meanwhile
+            return False
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+_Watch = dict[str, _Mapped]
 _watches: ContextVar[tuple[_Watch, ...]] = ContextVar("_watches", default=())
 
 
@@ -21,7 +54,7 @@ _watches: ContextVar[tuple[_Watch, ...]] = ContextVar("_watches", default=())
 def watched(**arrays: Any) -> Iterator[None]:
     """Turn memory that can no longer be read into DataLostError, where the process would die."""
     watch = {
-        name: _core.LostPages(array)
+        name: _Mapped(array)
         for name, array in arrays.items()
         if isinstance(array, np.ndarray) and _owner(array) is not None  # Arrow maps files too
     }
@@ -41,8 +74,8 @@ def watched(**arrays: Any) -> Iterator[None]:
         raise gone from error
     finally:
         _watches.reset(token)
-        for pages in watch.values():
-            pages.close()
+        for each in watch.values():
+            each.pages.close()
 
 
 def watching() -> bool:
@@ -63,7 +96,7 @@ def lost() -> DataLostError | None:
 
 
 def _loss(watch: _Watch) -> DataLostError | None:
-    names = [name for name, pages in watch.items() if pages.count]
+    names = [name for name, each in watch.items() if each.lost]
     if not names:
         return None
     return DataLostError(

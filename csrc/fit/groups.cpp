@@ -1,4 +1,4 @@
-#include "cpu/groups.hpp"
+#include "fit/groups.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "cpu/parallel.hpp"
+#include "device.hpp"
 
 namespace gdcore {
 namespace {
@@ -14,6 +14,7 @@ namespace {
 // Rows go to buckets of groups first: few enough that what is written to each stays in a cache,
 // enough that a bucket does.
 constexpr int64_t most_buckets = 1024, rows_of_bucket = 1 << 15;
+constexpr int64_t most_parts = 32;  // of the rows, for threads to take
 
 // A radix sort of two digits. U holds rows and groups.
 template <class U>
@@ -24,8 +25,8 @@ class ByGroup {
     const int64_t most = std::clamp<int64_t>(rows / rows_of_bucket, 1, most_buckets);
     while ((groups - 1) >> shift_ >= most) ++shift_;
     buckets_ = ((groups - 1) >> shift_) + 1;
-    threads_ = threads_for(rows, 4 * rows);
-    next_.assign(static_cast<size_t>(threads_ * buckets_), 0);
+    parts_ = std::clamp<int64_t>(rows / rows_of_bucket, 1, most_parts);
+    next_.assign(static_cast<size_t>(parts_ * buckets_), 0);
     begin_.assign(static_cast<size_t>(buckets_ + 1), rows);
     sorted_.reset(new Row[static_cast<size_t>(rows)]);
   }
@@ -35,8 +36,8 @@ class ByGroup {
     int64_t total = 0;
     for (int64_t b = 0; b < buckets_; ++b) {
       begin_[b] = total;
-      for (int t = 0; t < threads_; ++t) {
-        int64_t& next = next_[t * buckets_ + b];
+      for (int64_t part = 0; part < parts_; ++part) {
+        int64_t& next = next_[part * buckets_ + b];
         const int64_t count = next;
         next = total;
         total += count;
@@ -46,10 +47,7 @@ class ByGroup {
       const int64_t c = code(i);
       sorted_[next[c >> shift_]++] = {static_cast<U>(i), static_cast<U>(c)};
     });
-    std::atomic<int64_t> free{0};
-    parallel_for(threads_, threads_, [&](int64_t, int64_t, int) {
-      for (int64_t b; (b = free++) < buckets_;) finish(b, starts, order);
-    });
+    on_threads(buckets_, [&](int64_t bucket) { finish(bucket, starts, order); });
     starts[groups_] = rows_;
   }
 
@@ -60,12 +58,24 @@ class ByGroup {
 
   int64_t code(int64_t i) const { return labels_[i] - low_; }
 
+  // work(i) for i < count.
+  template <class Work>
+  void on_threads(int64_t count, Work&& work) const {
+    std::atomic<int64_t> free{0};
+    auto body = [&] {
+      for (int64_t i; (i = free++) < count;) work(i);
+    };
+    device<float>().each_thread(
+        count, 4 * rows_, [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  }
+
   // work(i, next of its part) for all rows, each part's in turn.
   template <class Work>
   void each_part(Work&& work) {
-    parallel_for(rows_, threads_, [&](int64_t begin, int64_t end, int thread) {
-      int64_t* const next = next_.data() + thread * buckets_;
-      for (int64_t i = begin; i < end; ++i) work(i, next);
+    on_threads(parts_, [&](int64_t part) {
+      int64_t* const next = next_.data() + part * buckets_;
+      const int64_t end = rows_ * (part + 1) / parts_;
+      for (int64_t i = rows_ * part / parts_; i < end; ++i) work(i, next);
     });
   }
 
@@ -84,9 +94,9 @@ class ByGroup {
   }
 
   const int64_t* labels_;
-  int64_t rows_, low_, groups_, buckets_ = 0;
-  int shift_ = 0, threads_ = 1;
-  std::vector<int64_t> next_, begin_;  // (threads, buckets), (buckets + 1)
+  int64_t rows_, low_, groups_, buckets_ = 0, parts_ = 1;
+  int shift_ = 0;
+  std::vector<int64_t> next_, begin_;  // (parts, buckets), (buckets + 1)
   std::unique_ptr<Row[]> sorted_;      // by bucket
 };
 
