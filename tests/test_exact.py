@@ -286,6 +286,19 @@ def test_moments_leave_to_rows(rng: Any) -> None:
         assert told_by_moments(singular, weight_decay=0.1)
 
 
+def test_a_solution_out_of_range(rng: Any) -> None:
+    """Alone it is an error; among many the others go on."""
+    X, w = rng.normal(size=(2, 50, 2)).astype(np.float32), np.ones(2, np.float32)
+    X[0] *= np.float32(1e-22)
+    y = (X.astype(float) @ w * [[1e39], [1.0]]).astype(np.float32)
+    with pytest.raises(ValueError, match="leave the range of float32"):
+        gd.fit(X[0], y[0], method="exact")
+    with pytest.raises(ValueError, match="leave the range of float32"):
+        gd.fit([(X[0], y[0])], method="exact")
+    many = gd.fit(X, y, method="exact")
+    assert [Status(s) for s in many.status] == [Status.INVALID, Status.CONVERGED]
+
+
 def test_many_that_moments_tell_or_not_are_as_if_alone(rng: Any) -> None:
     """Among them one without errors, whose loss only the rows can tell."""
     each = [alike(rng, size) for size in ALIKE]

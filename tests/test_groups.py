@@ -74,6 +74,7 @@ LABELS: dict[str, Any] = {
     "with gaps": lambda c: c * 3 - 40,
     "extreme": lambda c: c + np.iinfo(np.int64).min,
     "unsigned": lambda c: c.astype(np.uint64) + np.uint64(2**63),
+    "of other bytes": lambda c: (c.astype(np.uint64) + np.uint64(2**63)).astype(">u8"),
     "small": lambda c: c.astype(np.int8),
     "bool": lambda c: c % 2 == 0,
     "float": lambda c: c * 0.5,

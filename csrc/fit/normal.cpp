@@ -24,6 +24,8 @@ bool NormalEquations<T>::solve(const Problem<T>& problem, const double* packed,
   const double divisor = scale_of(problem.reduction, problem.count(problem.n, sums)).divisor;
   if (!factorise(packed, weight_decay * divisor / 2)) return false;
   substitute();
+  for (T param : params_)
+    if (!std::isfinite(param)) return false;
   measure(packed);
   loss_ = static_cast<T>(squares_ / divisor);
   return true;

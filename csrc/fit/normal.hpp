@@ -12,8 +12,9 @@ template <class T>
 class NormalEquations {
  public:
   // Minimises loss + weight_decay / 2 * |params|^2 over a problem's rows, given what `Quadratic`
-  // packs of them. False where rounding errors of the moments could be seen in the parameters:
-  // where columns are ill-conditioned, and for all float64 data.
+  // packs of them. False where rounding errors of the moments could be more than those of T in the
+  // parameters, as a whole: where columns are ill-conditioned, and for all float64 data. False too
+  // if T does not hold them.
   bool solve(const Problem<T>& problem, const double* packed, double weight_decay);
 
   const std::vector<T>& params() const { return params_; }
@@ -27,7 +28,8 @@ class NormalEquations {
   void measure(const double* packed);
 
   int64_t p_ = 0, t_ = 0, width_ = 0;
-  std::vector<double> a_, scale_, inverse_;
+  std::vector<double> a_;  // (p, p + t): R, its diagonal inverted, and right sides, then solutions
+  std::vector<double> scale_, inverse_;
   std::vector<T> params_;
   double squares_ = 0;
   bool squares_known_ = false;

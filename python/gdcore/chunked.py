@@ -20,7 +20,7 @@ from gdcore.chunks import (
     unit_of,
 )
 from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, result_of
-from gdcore.exact import solution, solve_moments
+from gdcore.exact import check_range, solution, solve_moments
 from gdcore.fitting import empty_fit, start_from
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
 from gdcore.method import in_range, solvable
@@ -202,6 +202,7 @@ class _Solver:
                 return fit
         assert self._exact is not None
         params, rank = self._exact.solve()
+        check_range(problem, params)
         return solution(problem, params, rank, loss_at(problem, params, options, moments))
 
 

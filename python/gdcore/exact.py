@@ -30,8 +30,7 @@ def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     while not exact.advance(BLOCK_SECONDS):
         check()
     params, rank = exact.solve()
-    if not np.isfinite(params).all():
-        diagnose(problem)
+    check_range(problem, params)
     return solution(problem, params, rank, loss_at(problem, params, options))
 
 
@@ -48,6 +47,16 @@ def solve_moments(
     if loss is None:
         loss = loss_at(problem, params, options, moments if problem.rowless else None)
     return solution(problem, params, problem.size // problem.t, problem.dtype.type(loss))
+
+
+def check_range(problem: Problem, params: Floats) -> None:
+    """Raise ValueError if the data, or the weights that fit it best, are not finite."""
+    if not np.isfinite(params).all():
+        diagnose(problem)
+        raise ValueError(
+            f"the weights that fit best leave the range of {problem.dtype}; scale the columns of X "
+            "and y."
+        )
 
 
 def solution(problem: Problem, params: Floats, rank: int, loss: Any) -> Fit:

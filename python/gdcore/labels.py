@@ -21,8 +21,8 @@ def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints 
         if not n:
             return labels, np.zeros(1, np.int64), None
         return labels, *_core.rows_by_group(codes, 0, len(labels), n_threads)
-    shift, wide = _shifted(array, low)
-    starts, order = _core.rows_by_group(wide, low - shift, span, n_threads)
+    wide, least = _as_int64(array, low)
+    starts, order = _core.rows_by_group(wide, least, span, n_threads)
     present = np.diff(starts) > 0
     labels = np.flatnonzero(present).astype(array.dtype) + array.dtype.type(low)
     return labels, starts if present.all() else starts[np.append(present, True)], order
@@ -73,26 +73,27 @@ def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
 
 
 def _span(array: npt.NDArray[Any]) -> tuple[int, int]:
-    """Return the least of integers that lie close enough to be counted, and of how many; or 0, 0.
-
-    They may be fewer.
-    """
+    """Return the least of integers and how many there are up to the largest; 0, 0 if too many."""
     if array.dtype.kind not in "iub" or not len(array):
         return 0, 0
     low, high = int(array.min()), int(array.max())
     return (low, high - low + 1) if high - low <= 4 * len(array) + 1024 else (0, 0)
 
 
-def _shifted(array: npt.NDArray[Any], low: int) -> tuple[int, Ints]:
-    """Return integers as int64 that hold them, and what was taken from each for that."""
-    shift = low if array.dtype == np.uint64 else 0
-    return shift, (array - np.uint64(shift) if shift else array).astype(np.int64, copy=False)
+def _as_int64(array: npt.NDArray[Any], low: int) -> tuple[Ints, int]:
+    """Return integers as int64, and the least of them there: uint64 may have to be moved.
+
+    They are a copy, which nobody else changes while rows are sorted by them.
+    """
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+        return (array - array.dtype.type(low)).astype(np.int64), 0
+    return array.astype(np.int64), low
 
 
 def _factorize_integers(array: npt.NDArray[Any]) -> tuple[Any, Ints]:
     low, span = _span(array)
-    shift, wide = _shifted(array, low)
-    at = wide - (low - shift)
+    wide, least = _as_int64(array, low)
+    at = wide - least
     present = np.bincount(at, minlength=span) > 0
     labels = np.flatnonzero(present).astype(array.dtype) + array.dtype.type(low)
     return labels, at if present.all() else (np.cumsum(present) - 1)[at].astype(np.int64)

@@ -91,7 +91,7 @@ class Problems:
         """Ranges of problems whose second moments fit into memory together."""
         p, pairs = self.d + 1, self.dtype == np.float64
         bytes_each = 8 * ((1 + pairs) * (p * (p + 1) // 2 + self.t * (p + 1)) + 1)
-        step = max(64, BLOCK_BYTES // bytes_each)
+        step = max(16, BLOCK_BYTES // bytes_each)
         for begin in range(0, self.count, step):
             yield slice(begin, min(begin + step, self.count))
 

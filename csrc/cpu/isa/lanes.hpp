@@ -184,7 +184,7 @@ inline void evaluate(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
 
 // Sums over rows of D features, in the order of the contract: of r times each feature, of r, and of
 // r squared, r the residual.
-template <class T, int D, int P>
+template <class T, int D, int P, bool HasOffset>
 inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
                      eight<T> (&sums)[CHAINS_OF_ROWS][D + 2]) {
   typedef decltype(eight<T>{} == eight<T>{}) Bits;
@@ -206,7 +206,7 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
         for (int j = 0; j < h; ++j) term[j] += term[j + h];
       eight<T> r = term[0];
       if (P > D) r += x.w[P - 1];
-      if (rows.offset) r += all_lanes(rows.offset + i * LANES);
+      if (HasOffset) r += all_lanes(rows.offset + i * LANES);
       r -= all_lanes(rows.y + i * LANES);
       if (i >= rows.fewest) r = Bits{} + static_cast<int>(i) < n ? r : zero;
 #pragma GCC unroll 4
@@ -224,7 +224,10 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
 template <class T, int D, int P>
 inline void evaluate_rows(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
   eight<T> sums[CHAINS_OF_ROWS][D + 2];
-  sum_rows<T, D, P>(q.rows, x, sums);
+  if (q.rows.offset)
+    sum_rows<T, D, P, true>(q.rows, x, sums);
+  else
+    sum_rows<T, D, P, false>(q.rows, x, sums);
   for (int at = 0; at < LANES; at += W<double>) {
     vec<double> norm = {};
     for (int a = 0; a < P; ++a)  // a chunk is added to +0, which -0 is not
