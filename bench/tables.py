@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 REPORT = Report.from_json((ROOT / "bench/results/bench.json").read_text())
 FITS = ROOT / "bench/results/fits.json"  # of a run of the suite fit alone, if it is newer
 MILLION = ROOT / "bench/results/million.json"  # of a run of its own, which takes long
+TARGETS = ROOT / "bench/results/targets.json"  # of fits in float32 on all threads alone, if newer
 LARGE: dict[str, Any] = json.loads((ROOT / "bench/results/large.json").read_text())
 MARK = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -112,10 +113,10 @@ def targets() -> str:
     """What was asked for, and what was measured: float32, all threads."""
     report = report_of("fit")
     most = max(each.threads for each in report.limits)
-    million = Report.from_json(MILLION.read_text()).rows if MILLION.exists() else []
+    others = [Report.from_json(each.read_text()) for each in (MILLION, TARGETS) if each.exists()]
     rows = {
         (row.case, row.library): row
-        for row in report.rows + million
+        for row in [*report.rows, *(row for other in others for row in other.rows)]
         if row.suite == "fit" and (row.dtype, row.threads) == ("float32", most)
     }
     lines = [*_races(rows), *_limits(rows, report.limits_of(most)), *_large()]
