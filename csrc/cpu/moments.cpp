@@ -167,9 +167,9 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
       std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, chunk1 - chunk0));
   double* const values = scratch.reserve_as<double>(apart<double>(slot * slots) + memory * threads);
   double* const space = values + apart<double>(slot * slots);
-  const int64_t shares = std::max<int64_t>(1, (chunk1 - chunk0) / (4 * threads));
+  const int64_t share = std::max<int64_t>(1, (chunk1 - chunk0 + threads - 1) / threads);
   const int64_t at_once =
-      std::clamp<int64_t>(slots_at_once / static_cast<int64_t>(sizeof(double)) / slot, 1, shares);
+      std::clamp<int64_t>(slots_at_once / static_cast<int64_t>(sizeof(double)) / slot, 1, share);
   for (int64_t wave = chunk0; wave < chunk1; wave += slots) {
     const int64_t count = std::min(slots, chunk1 - wave);
     std::atomic<int64_t> next{0};  // whoever is free takes it: a core may be shared with others
