@@ -36,8 +36,9 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
     missing = np.isnan(array) if array.dtype.kind in "fcmM" else np.zeros(n, bool)
     if missing.any():
         raise _missing(missing, name)
-    if _span(array)[1]:
-        return _factorize_integers(array)
+    low, span = _span(array)
+    if span:
+        return _factorize_integers(array, low, span)
     labels, codes = np.unique(array, return_inverse=True)
     return labels, codes.astype(np.int64).reshape(n)
 
@@ -90,8 +91,7 @@ def _as_int64(array: npt.NDArray[Any], low: int) -> tuple[Ints, int]:
     return array.astype(np.int64), low
 
 
-def _factorize_integers(array: npt.NDArray[Any]) -> tuple[Any, Ints]:
-    low, span = _span(array)
+def _factorize_integers(array: npt.NDArray[Any], low: int, span: int) -> tuple[Any, Ints]:
     wide, least = _as_int64(array, low)
     at = wide - least
     present = np.bincount(at, minlength=span) > 0
