@@ -39,6 +39,7 @@ def fit(
     shuffle: bool = True,
     seed: int = 0,
     fit_intercept: bool = True,
+    standardize: bool = False,
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
@@ -75,6 +76,9 @@ def fit(
         Give mini-batches another order of rows every epoch, a function of `seed` and epoch alone.
     seed : int, 0 to 2**64 - 1
     fit_intercept : bool
+    standardize : bool
+        Fit the model of the standardised columns: lr and its limit, weight decay and the stopping
+        rule refer to them. The weights returned are those of the columns as given.
     init : Fit, array_like or (weights, intercept), optional
         Start; zeros by default, the same one for all of many problems, or one each. A Fit goes on
         where it ended, velocity too.
@@ -159,20 +163,26 @@ def fit(
                     f"chunks take no {name}=; put it into the chunks: (X, y, sample_weight) or "
                     "(X, y, sample_weight or None, offset)."
                 )
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+        options = Options(
+            epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize
+        )
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
         warn_of_end(result)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+        options = Options(
+            epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize
+        )
         with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             return fit_problems(many, sgd, options, init, progress, checkpoint)
     sgd.alone()
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+        options = Options(
+            epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize
+        )
         options.check(problem.n)
         start = start_from(init, problem, batch_size)
         if problem.n == 0 or problem.weightless:

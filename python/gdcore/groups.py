@@ -37,6 +37,7 @@ def fit_groups(
     shuffle: bool = True,
     seed: int = 0,
     fit_intercept: bool = True,
+    standardize: bool = False,
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
@@ -71,7 +72,8 @@ def fit_groups(
         Columns of the frame: what is predicted, from what, and what tells the groups.
     offset, sample_weight : array_like, shape (n,), optional
         One a row; see `fit`.
-    epochs, batch_size, shuffle, seed, fit_intercept, init, reduction, tol, stop, method : optional
+    epochs, batch_size, shuffle, seed, fit_intercept, standardize, init : optional
+    reduction, tol, stop, method : optional
         See `fit`. A group with fewer rows than `batch_size` takes all of them at once.
     history : int
         Record the losses every so many epochs; 0 records nothing.
@@ -122,7 +124,9 @@ def fit_groups(
     if (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
     sgd = checked_sgd(sgd, method)
-    options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
+    options = Options(
+        epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize
+    )
     given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), _core.FpEnv():
         assert y is not None
@@ -159,8 +163,10 @@ def _check_labels(init: Any, labels: Any) -> None:
 
 def _mark_singular(fits: Fits, problems: Problems, sgd: SGD) -> None:
     short = (problems.n < problems.size // problems.t) & (np.asarray(sgd.weight_decay) == 0)
-    ended = np.isin(fits.status, (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED))
-    fits.status[short & ended] = Status.SINGULAR
+    ended = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
+    for i in np.flatnonzero(short):
+        if fits.status[i] in ended:
+            fits.status[i] = Status.SINGULAR
 
 
 def checked_offsets(given: npt.ArrayLike, n: int) -> Ints:

@@ -262,6 +262,7 @@ class Moments:
         *,
         epochs: int = 1000,
         fit_intercept: bool = True,
+        standardize: bool = False,
         init: Any = None,
         reduction: Reduction = "mean",
         tol: float | None = 1e-6,
@@ -277,7 +278,7 @@ class Moments:
 
         Parameters
         ----------
-        sgd, epochs, fit_intercept, init, reduction, tol, stop, history, progress
+        sgd, epochs, fit_intercept, standardize, init, reduction, tol, stop, history, progress
             As for `gdcore.fit`.
 
         Returns
@@ -304,7 +305,7 @@ class Moments:
             raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
         with _core.FpEnv():
             problem = rowless_problem(self, fit_intercept, reduction)
-            options = Options(epochs, None, False, 0, tol, stop, "gram", history, None)
+            options = Options(epochs, None, False, 0, tol, stop, "gram", history, None, standardize)
             options.check(problem.n)
             start = start_from(init, problem, None)
             moments = self._total()

@@ -25,6 +25,7 @@ class Options:
     method: str
     history: int
     n_threads: int | None
+    standardize: bool = False
 
     def check(self, rows: int, count: int | None = None) -> None:
         """Raise ValueError for what is out of range or does not go together.

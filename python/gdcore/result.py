@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -201,8 +202,8 @@ class Fits(Fit):
     intercept : ndarray, shape (count,) or (count, t)
     loss : ndarray, shape (count,)
     epochs : ndarray of int64, shape (count,)
-    status : ndarray of int8, shape (count,)
-        Values of `Status`; compare with ``fits.status == gd.Status.CONVERGED``.
+    status : ndarray of Status, shape (count,)
+        Compare with ``fits.status == "CONVERGED"``.
     lr : ndarray, shape (count,)
     history : History
         Its `loss` has shape (count, k), NaN after a problem's last epoch; k is 0 if the record
@@ -262,9 +263,8 @@ class Fits(Fit):
 
     def counts(self) -> dict[Status, int]:
         """Return how many problems ended in which way, the most frequent first."""
-        values, numbers = np.unique(self.status, return_counts=True)
-        order = np.argsort(-numbers, kind="stable")
-        return {Status(values[i]): int(numbers[i]) for i in order}
+        counted = Counter(self.status.tolist())
+        return {s: counted[s] for s in sorted(counted, key=lambda s: (-counted[s], s.code))}
 
     def _counted(self) -> str:
         return ", ".join(f"{number} {status}" for status, number in self.counts().items())

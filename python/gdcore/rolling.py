@@ -41,8 +41,7 @@ class RollingFit:
     intercept : ndarray, shape (k,) or (k, t)
     loss : ndarray, shape (k,)
         At the weights, over the window's rows.
-    status : ndarray of int64, shape (k,)
-        A `Status` each.
+    status : ndarray of Status, shape (k,)
     epochs : ndarray of int64, shape (k,)
     lr : ndarray of float64, shape (k,)
     stability_limit : ndarray of float64, shape (k,)
@@ -55,7 +54,7 @@ class RollingFit:
     weights: Floats
     intercept: Floats
     loss: Floats
-    status: npt.NDArray[np.int64]
+    status: npt.NDArray[np.object_]
     epochs: npt.NDArray[np.int64]
     lr: Floats
     stability_limit: Floats
@@ -89,6 +88,7 @@ def fit_rolling(
     step: int = 1,
     epochs: int = 1000,
     fit_intercept: bool = True,
+    standardize: bool = False,
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
@@ -113,7 +113,7 @@ def fit_rolling(
         As for `gdcore.fit`, but lr is a number or "auto".
     step : int
         Rows from one window's first to the next one's.
-    epochs, fit_intercept, init, offset, sample_weight, reduction, tol, stop, n_threads
+    epochs, fit_intercept, standardize, init, offset, sample_weight, reduction, tol, stop, n_threads
         As for `gdcore.fit`.
 
     Returns
@@ -154,7 +154,7 @@ def fit_rolling(
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-        options = Options(epochs, None, False, 0, tol, stop, "gram", 0, n_threads)
+        options = Options(epochs, None, False, 0, tol, stop, "gram", 0, n_threads, standardize)
         options.check(problem.n)
         _check_rows(problem, window, step)
         diagnose(problem)
@@ -210,7 +210,7 @@ def _result(problem: Problem, sgd: SGD, rolling: _core.Rolling, step: int) -> Ro
     split = problem.d * problem.t
     intercept = params[:, split:] if problem.fit_intercept else np.zeros((k, problem.t))
     limit = sgd.stability_limit(found["curvature"])
-    status = np.array([_STATUS[outcome] for outcome in found["outcome"]], np.int64)
+    status = np.array([_STATUS[outcome] for outcome in found["outcome"]], object)
     above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
     status[above & (status == Status.MAX_EPOCHS)] = Status.DIVERGED  # though still finite
     return RollingFit(

@@ -21,7 +21,7 @@ import numpy as np
 from gdcore.kernels import Floats
 from gdcore.sgd import SGD
 from gdcore.state import FitState, ManyState, Unsaved
-from gdcore.status import Status
+from gdcore.status import STATUSES, Status
 
 if TYPE_CHECKING:
     from gdcore import _core
@@ -65,6 +65,7 @@ def save_fits(fits: Fits, path: str | os.PathLike[str]) -> None:
         )
     meta = {"format": MANY_FORMAT, "version": VERSION} | _described(fits)
     arrays = {name: getattr(fits, name) for name in ("weights", "intercept", "loss", *ONE_EACH)}
+    arrays["status"] = np.array([status.code for status in fits.status.tolist()], np.int8)
     arrays |= _present("", {"groups": fits.groups})
     arrays |= _present("history_", asdict(fits.history))
     if fits.state is not None:
@@ -79,6 +80,7 @@ def load_fits(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, A
             state, history = _group("state_", arrays), _group("history_", arrays)
             names = ("weights", "intercept", "loss", *ONE_EACH)
             fields = {name: arrays[name] for name in names} | _as_described(meta)
+            fields["status"] = STATUSES[fields["status"]]
             fields["groups"] = arrays.get("groups")
             known = ManyState.__dataclass_fields__
             fields["state"] = ManyState(**{name: state[name] for name in known}) if state else None
