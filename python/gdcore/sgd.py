@@ -101,7 +101,7 @@ class SGD:
             self._check_auto_momentum()
         elif not (is_finite(self.momentum) and self.momentum >= 0):
             raise ValueError(
-                f"momentum is {self.momentum!r}; it must be a finite number, 0 or larger, or 'auto'."
+                f"momentum is {self.momentum!r}; it must be 'auto' or a finite number, 0 or larger."
             )
         if not is_finite(self.dampening):
             raise ValueError(f"dampening is {self.dampening!r}; it must be a finite number.")
@@ -111,7 +111,7 @@ class SGD:
     def _check_auto_momentum(self) -> None:
         if self.lr != "auto" or self.dampening != 0 or self.nesterov or self.maximize:
             raise ValueError(
-                "momentum='auto' chooses lr as well; leave out lr, dampening, nesterov and maximize."
+                "momentum='auto' chooses lr too; leave out lr, dampening, nesterov and maximize."
             )
 
     def _check(self, name: str, wanted: str, positive: bool) -> None:
