@@ -149,6 +149,9 @@ def fit(
     sgd = checked_sgd(sgd, method)
     if checkpoint is not None and method == "exact":
         raise ValueError("method='exact' takes no steps that a checkpoint keeps; leave it out.")
+    options = Options(
+        epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize
+    )
     if y is None:
         sgd.alone()
         from gdcore.chunked import fit_chunks
@@ -163,26 +166,17 @@ def fit(
                     f"chunks take no {name}=; put it into the chunks: (X, y, sample_weight) or "
                     "(X, y, sample_weight or None, offset)."
                 )
-        options = Options(
-            epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize
-        )
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
         warn_of_end(result)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
-        options = Options(
-            epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize
-        )
         with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             return fit_problems(many, sgd, options, init, progress, checkpoint)
     sgd.alone()
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-        options = Options(
-            epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize
-        )
         options.check(problem.n)
         start = start_from(init, problem, batch_size)
         if problem.n == 0 or problem.weightless:
