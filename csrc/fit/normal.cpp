@@ -20,7 +20,7 @@ bool NormalEquations<T>::solve(const Problem<T>& problem, const double* packed,
   t_ = problem.t;
   width_ = p_ + t_;
   LinearSums sums;
-  sums.sample_weight = packed[Quadratic<T>::packed_size(p_, t_) - 1];
+  sums.sample_weight = Quadratic<T>::tail(p_, t_, packed).sample_weight;
   const double divisor = scale_of(problem.reduction, problem.count(problem.n, sums)).divisor;
   if (!factorise(packed, weight_decay * divisor / 2)) return false;
   substitute();

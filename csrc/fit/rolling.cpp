@@ -1,5 +1,6 @@
 #include "fit/rolling.hpp"
 
+#include "fit/scaling.hpp"
 #include "fp_env.hpp"
 
 namespace gdcore {
@@ -80,7 +81,15 @@ Rolling<T>::Rolling(const Problem<T>& problem, const RollingOptions& options, st
       options_(options),
       start_(std::move(start)),
       count_((problem.n - options.window) / options.step + 1),
-      windows_(problem, options.window, options.step) {}
+      windows_(problem, options.window, options.step),
+      scaling_(static_cast<size_t>(options.standardize ? 2 * problem.d + problem.t : 0)) {}
+
+template <class T>
+Problem<T> Rolling<T>::rows() const {
+  Problem<T> rows = windows_.rows();
+  rows.scaling = scaling();
+  return rows;
+}
 
 template <class T>
 bool Rolling<T>::advance(double seconds) {
@@ -105,8 +114,9 @@ bool Rolling<T>::fit_window(Budget& budget) {
     }
     out_of_range_ = !m.in_range(sizeof(T) == 4);
     if (out_of_range_) return true;
-    quadratic_.assign(m, problem_.fit_intercept);
-    spectrum_.restart(windows_.rows(), &quadratic_);
+    if (options_.standardize) find_scaling<T>(m, problem_.fit_intercept, scaling_.data());
+    quadratic_.assign(m, problem_.fit_intercept, scaling());
+    spectrum_.restart(rows(), &quadratic_);
     stage_ = Stage::curvature;
   }
   if (stage_ == Stage::curvature) {
@@ -131,7 +141,16 @@ void Rolling<T>::begin_descent() {
   if (out_of_range_) return;
   DescentState<T> state;
   state.params = start_;
-  descent_.restart(windows_.rows(), options_.descent, state, options_.epochs, &quadratic_);
+  const Problem<T> problem = rows();
+  if (problem.scaling)
+    to_scaled(problem.scaling, problem.d, problem.t, problem.fit_intercept, state.params.data());
+  if (options_.auto_momentum) {
+    const auto rates =
+        auto_rates(quadratic_, problem, options_.descent, state.params.data(), options_.epochs);
+    lr_ = rates.lr;
+    options_.descent.sgd.momentum = rates.momentum;
+  }
+  descent_.restart(problem, options_.descent, state, options_.epochs, &quadratic_, false);
   descent_.set_constant_lr(lr_);
   stage_ = Stage::descent;
 }
@@ -139,10 +158,15 @@ void Rolling<T>::begin_descent() {
 template <class T>
 void Rolling<T>::record() {
   const DescentState<T>& end = descent_.state();
-  results_.params.insert(results_.params.end(), end.params.begin(), end.params.end());
+  std::vector<T> params = end.params;
+  if (const double* scaling = this->scaling())
+    from_scaled(scaling, problem_.d, problem_.t, problem_.fit_intercept, params.data());
+  results_.params.insert(results_.params.end(), params.begin(), params.end());
   results_.loss.push_back(descent_.loss_doubtful() ? loss_of_rows() : descent_.loss());
   results_.first_loss.push_back(end.first_loss);
   results_.lr.push_back(lr_);
+  results_.momentum.push_back(options_.descent.sgd.momentum);
+  results_.r2_lost.push_back(descent_.r2_lost());
   results_.curvature.push_back(spectrum_.largest());
   results_.epochs.push_back(end.epoch);
   results_.outcome.emplace_back(outcome_);
@@ -156,6 +180,8 @@ void Rolling<T>::record_empty() {
   results_.loss.push_back(static_cast<T>(nan));
   results_.first_loss.push_back(static_cast<T>(nan));
   results_.lr.push_back(nan);
+  results_.momentum.push_back(nan);
+  results_.r2_lost.push_back(nan);
   results_.curvature.push_back(nan);
   results_.epochs.push_back(0);
   results_.outcome.emplace_back(std::nullopt);
@@ -165,7 +191,7 @@ template <class T>
 T Rolling<T>::loss_of_rows() const {
   DescentState<T> here;
   here.params = descent_.state().params;
-  Descent<T> still(windows_.rows(), DescentOptions{}, std::move(here), 0);
+  Descent<T> still(rows(), DescentOptions{}, std::move(here), 0);
   still.set_constant_lr(lr_);
   while (still.advance(1.0) == Outcome::running) continue;
   return still.loss();

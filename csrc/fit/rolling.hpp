@@ -43,12 +43,14 @@ struct RollingOptions {
   int64_t window = 1, step = 1, epochs = 0;
   double lr = 0;     // 0: share / (largest eigenvalue + weight decay)
   double share = 1;  // of each window
+  bool standardize = false;
+  bool auto_momentum = false;
 };
 
 template <class T>
 struct RollingResults {  // an entry a window; params (size)
   std::vector<T> params, loss, first_loss;
-  std::vector<double> lr, curvature;
+  std::vector<double> lr, momentum, curvature, r2_lost;
   std::vector<int64_t> epochs;
   std::vector<std::optional<Outcome>> outcome;  // none: no row has a weight
 };
@@ -73,6 +75,8 @@ class Rolling {
   void record();
   void record_empty();
   T loss_of_rows() const;
+  const double* scaling() const { return scaling_.empty() ? nullptr : scaling_.data(); }
+  Problem<T> rows() const;  // of this window
 
   Problem<T> problem_;
   RollingOptions options_;
@@ -85,6 +89,7 @@ class Rolling {
   Spectrum<T> spectrum_;
   Descent<T> descent_;
   double lr_ = 0;
+  std::vector<double> scaling_;  // of this window; empty if its columns are as they are
   Outcome outcome_ = Outcome::running;
   RollingResults<T> results_;
 };
