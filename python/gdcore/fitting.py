@@ -222,7 +222,7 @@ def warn_of_end(result: Fit) -> None:
 
 def warn_of_many(fits: Fits) -> None:
     """Warn the caller's caller, once, of all fits that deserve a look."""
-    if not DESERVE_A_LOOK.isdisjoint(fits.counts()):
+    if DESERVE_A_LOOK & set(fits.status.tolist()):
         warnings.warn(fits.message, FitWarning, stacklevel=3)
 
 
