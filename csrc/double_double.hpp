@@ -27,35 +27,33 @@ inline Pair add(Pair x, Pair y) {
   return {sum.hi, sum.lo + (x.lo + y.lo)};
 }
 
-// Arithmetic that renormalises: each result is off by a few units of 2^-104 (Joldes, Muller,
+// a + b where |a| is at least |b|.
+inline Pair fast_two_sum(double a, double b) {
+  const double sum = a + b;
+  return {sum, b - (sum - a)};
+}
+
+// Results whose parts do not overlap, off by a few units of 2^-104 of the operands (Joldes, Muller,
 // Popescu 2017, "Tight and rigorous error bounds for basic building blocks of double-word
 // arithmetic").
-inline Pair normalized(double hi, double lo) {
-  const double sum = hi + lo;
-  return {sum, lo - (sum - hi)};
-}
 inline Pair operator+(Pair x, Pair y) {
-  const Pair hi = two_sum(x.hi, y.hi), lo = two_sum(x.lo, y.lo);
-  const Pair sum = normalized(hi.hi, hi.lo + lo.hi);
-  return normalized(sum.hi, sum.lo + lo.lo);
+  const Pair sum = add(x, y);
+  return fast_two_sum(sum.hi, sum.lo);
 }
-inline Pair operator-(Pair x) { return {-x.hi, -x.lo}; }
-inline Pair operator-(Pair x, Pair y) { return x + -y; }
+inline Pair operator-(Pair x, Pair y) { return x + Pair{-y.hi, -y.lo}; }
 inline Pair operator*(Pair x, double y) {
   const double product = x.hi * y;
-  return normalized(product, std::fma(x.hi, y, -product) + x.lo * y);
+  return fast_two_sum(product, std::fma(x.hi, y, -product) + x.lo * y);
 }
 inline Pair operator*(Pair x, Pair y) {
   const double product = x.hi * y.hi;
-  const double rest = std::fma(x.hi, y.lo, x.lo * y.hi);
-  return normalized(product, std::fma(x.hi, y.hi, -product) + rest);
+  return fast_two_sum(product, std::fma(x.hi, y.hi, -product) + (x.hi * y.lo + x.lo * y.hi));
 }
 inline Pair operator/(Pair x, Pair y) {
-  const double first = x.hi / y.hi;
-  const Pair rest = x - y * first;
-  const double second = rest.hi / y.hi;
-  return normalized(first, second + (rest - y * second).hi / y.hi);
+  const double quotient = x.hi / y.hi;
+  return fast_two_sum(quotient, (x - y * quotient).hi / y.hi);
 }
+
 inline double rounded(Pair x) { return x.hi + x.lo; }
 inline double rounded(double x) { return x; }
 

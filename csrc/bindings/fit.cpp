@@ -8,6 +8,7 @@
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
 #include "cpu/parallel.hpp"
+#include "fit/cholesky.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
 #include "fit/normal.hpp"
@@ -449,10 +450,10 @@ py::array rescaled(const py::array& params, const py::array_t<double, aligned_de
 
 class PyExact {
  public:
-  PyExact(const PyProblem& problem, double weight_decay) : problem_(problem) {
+  PyExact(const PyProblem& problem, const ExactOptions& options) : problem_(problem) {
     dispatch(problem.single(), [&](auto zero) {
       using T = decltype(zero);
-      exact_ = std::make_unique<Exact<T>>(problem_.as<T>(), weight_decay);
+      exact_ = std::make_unique<Exact<T>>(problem_.as<T>(), options);
     });
   }
   bool advance(double seconds) {
@@ -484,7 +485,8 @@ class PyExact {
 };
 
 // Parameters and loss, None for one that the moments cannot tell; or None for both.
-py::object solve_normal(const PyProblem& problem, const PyMoments& moments, double weight_decay) {
+py::object solve_normal(const PyProblem& problem, const PyMoments& moments,
+                        const ExactOptions& options) {
   return dispatch(problem.single(), [&](auto zero) -> py::object {
     using T = decltype(zero);
     const Problem<T>& p = problem.as<T>();
@@ -495,12 +497,27 @@ py::object solve_normal(const PyProblem& problem, const PyMoments& moments, doub
       std::vector<double> packed(
           static_cast<size_t>(Quadratic<T>::packed_size(p.size() / p.t, p.t)));
       Quadratic<T>::pack(moments.get(), p.fit_intercept, nullptr, packed.data());
-      return normal.solve(p, packed.data(), weight_decay);
+      return normal.solve(p, packed.data(), options);
     });
     if (!solved) return py::none();
     const py::object loss =
         normal.loss_known() ? py::object(py::float_(normal.loss())) : py::none();
     return py::make_tuple(copy_of(normal.params()), loss);
+  });
+}
+
+// Parameters and rank.
+py::tuple solve_moments(const PyProblem& problem, const PyMoments& moments,
+                        const ExactOptions& options) {
+  return dispatch(problem.single(), [&](auto zero) -> py::tuple {
+    using T = decltype(zero);
+    const Problem<T>& p = problem.as<T>();
+    check_columns(moments.get(), p);
+    const Solution<T> solution = compute([&] {
+      FpEnv env;
+      return solve(p, moments.get(), options);
+    });
+    return py::make_tuple(copy_of(solution.params), solution.rank);
   });
 }
 
@@ -510,9 +527,11 @@ class PyRolling {
   PyRolling(const PyProblem& problem, int64_t window, int64_t step, const py::object& start,
             int64_t epochs, double lr, double share, double momentum, double dampening,
             double weight_decay, bool nesterov, bool maximize, bool decay_intercept, double tol,
-            bool stop_on_equal_loss, bool standardize, bool auto_momentum)
+            bool stop_on_equal_loss, bool standardize, bool auto_momentum,
+            const std::optional<ExactOptions>& exact)
       : problem_(problem) {
     RollingOptions o;
+    o.exact = exact;
     o.standardize = standardize;
     o.auto_momentum = auto_momentum;
     o.window = window;
@@ -553,6 +572,7 @@ class PyRolling {
           d["r2_lost"] = copy_of(done.r2_lost);
           d["curvature"] = copy_of(done.curvature);
           d["epochs"] = copy_of(done.epochs);
+          d["rank"] = copy_of(done.rank);
           py::list outcomes;
           for (const auto& outcome : done.outcome)
             outcomes.append(outcome ? py::object(py::str(outcome_names[static_cast<int>(*outcome)]))
@@ -730,22 +750,31 @@ void register_fit(py::module_& m) {
   m.def("rescaled", &rescaled, py::arg("params"), py::arg("scaling"), py::arg("d"), py::arg("t"),
         py::arg("fit_intercept"), py::arg("to"));
 
+  py::class_<ExactOptions>(m, "ExactOptions")
+      .def(py::init([](double weight_decay, bool decay_intercept, bool standardize, double rcond) {
+             return ExactOptions{weight_decay, decay_intercept, standardize, rcond};
+           }),
+           py::kw_only(), py::arg("weight_decay"), py::arg("decay_intercept"),
+           py::arg("standardize"), py::arg("rcond"));
   py::class_<PyExact>(m, "Exact")
-      .def(py::init<const PyProblem&, double>(), py::arg("problem"), py::arg("weight_decay"))
+      .def(py::init<const PyProblem&, const ExactOptions&>(), py::arg("problem"),
+           py::arg("options"))
       .def("advance", &PyExact::advance, py::arg("seconds"))
       .def("go_on", &PyExact::go_on, py::arg("rows"))
       .def("solve", &PyExact::solve);
-  m.def("solve_normal", &solve_normal, py::arg("problem"), py::arg("moments"),
-        py::arg("weight_decay"));
+  m.def("solve_normal", &solve_normal, py::arg("problem"), py::arg("moments"), py::arg("options"));
+  m.def("solve_moments", &solve_moments, py::arg("problem"), py::arg("moments"),
+        py::arg("options"));
 
   py::class_<PyRolling>(m, "Rolling")
       .def(py::init<const PyProblem&, int64_t, int64_t, const py::object&, int64_t, double, double,
-                    double, double, double, bool, bool, bool, double, bool, bool, bool>(),
+                    double, double, double, bool, bool, bool, double, bool, bool, bool,
+                    const std::optional<ExactOptions>&>(),
            py::arg("problem"), py::arg("window"), py::arg("step"), py::arg("start"),
            py::arg("epochs"), py::arg("lr"), py::arg("share"), py::kw_only(), py::arg("momentum"),
            py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"),
            py::arg("decay_intercept"), py::arg("tol"), py::arg("stop_on_equal_loss"),
-           py::arg("standardize"), py::arg("auto_momentum"))
+           py::arg("standardize"), py::arg("auto_momentum"), py::arg("exact"))
       .def("advance", &PyRolling::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("results", &PyRolling::results)
       .def_property_readonly("done", &PyRolling::done)

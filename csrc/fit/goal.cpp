@@ -111,7 +111,7 @@ constexpr double least_tol() {
 
 template <class T>
 double pivot_tolerance(int64_t p) {
-  return sizeof(T) == 4 ? std::max(rank_tolerance<T>(p), 0x1p-20) : rank_tolerance<T>(p);
+  return sizeof(T) == 4 ? std::max(default_tolerance<T>(p), 0x1p-20) : default_tolerance<T>(p);
 }
 
 // How far the mean squared error may be above its least, where y has this variance and this mean
@@ -119,7 +119,7 @@ double pivot_tolerance(int64_t p) {
 template <class T>
 double allowed_gap(double variance, double mean_square, double tol, int64_t p) {
   constexpr double rounding = 2 * std::numeric_limits<T>::epsilon();
-  const double noise = rank_tolerance<T>(p) * rank_tolerance<T>(p) * mean_square;
+  const double noise = default_tolerance<T>(p) * default_tolerance<T>(p) * mean_square;
   const double least = std::numeric_limits<T>::min();  // y is 0
   if (variance <= rounding * rounding * mean_square) return std::max(noise, least);
   const double t = std::max(std::min(tol, 0.03), least_tol<T>());

@@ -21,7 +21,7 @@ void set(Moments& m, int64_t i, Pair value) {
 template <class T>
 void find_scaling(const Moments& m, bool fit_intercept, double* scaling) {
   const Pair n = entry(m, m.d, m.d);
-  const double tolerance = rank_tolerance<T>(m.d + (fit_intercept ? 1 : 0));
+  const double tolerance = default_tolerance<T>(m.d + (fit_intercept ? 1 : 0));
   for (int64_t j = 0; j < m.d; ++j) {
     const Pair sum = entry(m, j, m.d), square = entry(m, j, j) / n;
     const Pair mean = fit_intercept ? sum / n : Pair{};

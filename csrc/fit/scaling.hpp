@@ -4,16 +4,9 @@
 #include <vector>
 
 #include "device.hpp"
+#include "fit/pivoted.hpp"
 
 namespace gdcore {
-
-// Relative size of a pivot, or of a column's deviation, below which it is rounding noise of data
-// of this dtype (docs/numerics.md, "Rank").
-template <class T>
-double rank_tolerance(int64_t parameters) {
-  return 0x1p-43 + 2 * std::sqrt(static_cast<double>(parameters)) *
-                       static_cast<double>(std::numeric_limits<T>::epsilon());
-}
 
 // Mean (d), 1 / deviation (d; 0 of a constant column), mean of y (t): one array, so that states
 // and problems can share it. Without an intercept the means are 0 and the deviation is the root

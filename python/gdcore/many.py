@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.exact import exact_options, reason_of
 from gdcore.kernels import Floats
 from gdcore.learning_rate import fast_rate
 from gdcore.mapped import check, watching
@@ -245,6 +246,7 @@ class _Run:
         self.limit = np.full(count, np.nan)
         self.status = np.full(count, Status.MAX_EPOCHS.code, np.int8)
         self.streamed = ~self.gram
+        self.rank = np.zeros(count, np.int64) if options.method == "exact" else None
 
     def _recorded(self) -> Ints:
         """Return the epochs whose losses are kept: none if the problems begin at different ones."""
@@ -260,7 +262,7 @@ class _Run:
 
     def solve(self, part: slice, bar: Progress) -> None:
         """Solve the problems of one block in closed form."""
-        threads = self.options.n_threads or 0
+        threads, how = self.options.n_threads or 0, exact_options(self.sgd, self.options)
         many = self.problems.core(part, self.gram)
         while not many.survey(False, False, BLOCK_SECONDS, threads):
             check()
@@ -273,7 +275,7 @@ class _Run:
         try:
             done = False
             while not done:
-                done = many.solve(BLOCK_SECONDS, threads)
+                done = many.solve(how, BLOCK_SECONDS, threads)
                 reached = _reached(many)
                 bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
@@ -283,6 +285,8 @@ class _Run:
             size = self.problems.size // self.problems.t
             status = self.status[part]
             status[(status == Status.CONVERGED.code) & (many.rank < size)] = Status.SINGULAR.code
+            assert self.rank is not None
+            self.rank[part] = many.rank
 
     def block(self, part: slice, bar: Progress) -> None:
         """Fit the problems of one block."""
@@ -456,6 +460,7 @@ class _Run:
             fit_intercept=self.problems.fit_intercept,
             state=self.state,
             rows=self.problems.n,
+            rank=self.rank,
         )
 
     def _method(self) -> str:
@@ -464,6 +469,8 @@ class _Run:
         return "stream" if self.streamed.all() else "gram"
 
     def _reason(self) -> str:
+        if self.options.method == "exact":
+            return reason_of(self.options)
         if self.options.method != "auto":
             asked = f"method={self.options.method!r} was asked for."
             fallen = int((self.streamed & self.gram).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -10,10 +11,11 @@ import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.descent import descend
-from gdcore.fitting import empty_fit, start_from, warn_of_end
+from gdcore.exact import solve_moments
+from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
 from gdcore.mapped import watched
-from gdcore.method import in_range, moments_of
+from gdcore.method import in_range, moments_of, settled
 from gdcore.options import Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.result import Fit
@@ -267,19 +269,25 @@ class Moments:
         reduction: Reduction = "mean",
         tol: float | None = 1e-6,
         stop: Literal["gradient", "loss_equal"] = "gradient",
+        method: Literal["auto", "gram", "exact"] = "auto",
+        rcond: float | None = None,
         history: int = 1,
         progress: bool | Callable[[int, int, float], None] = False,
     ) -> Fit:
-        """Fit a linear model to the rows behind the moments: ``gdcore.fit(method="gram")``.
+        """Fit a linear model to the rows behind the moments.
 
-        The bits are those of `gdcore.fit` on the rows, but for a loss so small a part of the
-        squares of y that only the rows could tell it: then `Fit.loss` is the most that it can be,
-        and a warning says so.
+        Without `sgd` the answer is the least-squares solution; with it that of
+        ``gdcore.fit(method="gram")``, with its bits. A loss may be so small a part of the squares
+        of y that only the rows could tell it: then `Fit.loss` is the most that it can be, and after
+        a descent a warning says so.
 
         Parameters
         ----------
-        sgd, epochs, fit_intercept, standardize, init, reduction, tol, stop, history, progress
+        sgd, epochs, fit_intercept, standardize, init, reduction, tol, stop : optional
+        rcond, history, progress : optional
             As for `gdcore.fit`.
+        method : {"auto", "gram", "exact"}
+            "auto" without `sgd` is "exact", with it "gram".
 
         Returns
         -------
@@ -297,15 +305,18 @@ class Moments:
         LearningRateWarning
             If lr is above the stability limit, before the first step.
         FitWarning
-            If the fit diverged, stalled or is empty, or its loss is only known not to exceed a
-            bound.
+            If the fit diverged, stalled, is singular or empty, or its loss is only known not to
+            exceed a bound.
         """
-        sgd = SGD() if sgd is None else sgd
-        if not isinstance(sgd, SGD):
-            raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+        options = Options(
+            epochs, None, False, 0, tol, stop, method, history, None, standardize, rcond
+        )
+        options = settled(sgd, options, init)
+        if options.method == "stream":
+            raise ValueError("method is 'stream'; moments keep no rows: use 'gram' or 'exact'.")
+        sgd = checked_sgd(sgd, options.method)
         with _core.FpEnv():
             problem = rowless_problem(self, fit_intercept, reduction)
-            options = Options(epochs, None, False, 0, tol, stop, "gram", history, None, standardize)
             options.check(problem.n)
             start = start_from(init, problem, None)
             moments = self._total()
@@ -313,7 +324,11 @@ class Moments:
                 result = empty_fit(problem, start)
             else:
                 self._check_squares(problem, moments)
-                result = descend(problem, sgd, options, start, progress, None, moments)
+                if options.method == "exact":
+                    result = solve_moments(problem, moments, sgd, options)
+                else:
+                    how = replace(options, method="gram")
+                    result = descend(problem, sgd, how, start, progress, None, moments)
         warn_of_end(result)
         return result
 

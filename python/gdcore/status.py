@@ -79,8 +79,8 @@ _ADVICE = {
         "or accept the result."
     ),
     Status.SINGULAR: (
-        "Drop or combine the dependent columns (a constant one duplicates the intercept), "
-        "or add weight_decay."
+        "Drop or combine the dependent columns (a constant one duplicates the intercept), add "
+        "rows if they are fewer than the parameters, or add weight_decay."
     ),
     Status.EMPTY: "Pass at least one row.",
     Status.INVALID: "Drop or fill rows with NaN or infinity; scale columns that overflow.",
