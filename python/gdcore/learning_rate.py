@@ -50,7 +50,7 @@ def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> f
     rate = float(fast_rate(sgd, curvature * share, steepest, problem.n, batch))
     if math.isfinite(rate) and rate < float(np.finfo(problem.dtype).max):
         return rate
-    if not problem.X.any():
+    if problem.featureless:
         return 1.0
     raise ValueError(f"the squares of X underflow {problem.dtype}; standardize the columns of X.")
 
