@@ -29,8 +29,8 @@ CHUNK = _core.CHUNK["float64"]  # rows; the same for float32
 # The largest share of what is left that rounding errors may be: the bound of float32 rows is some
 # fifty times what happens (docs/numerics.md).
 MOST_NOISE = {np.dtype(np.float32): 2.0**-14, np.dtype(np.float64): 2.0**-20}
-COUNTED = 1 << 16  # rows at a time
-DEPENDENT = 2.0**-30  # an eigenvalue that may be 0, of columns of length 1
+COUNTED = 1 << 15  # numbers at a time
+DEPENDENT = 2.0**-40  # an eigenvalue that may be 0, of columns of length 1
 
 
 class Moments:
@@ -633,15 +633,22 @@ class _Rows(NamedTuple):
 
     def filled(self) -> Ints:
         """Count, for each column of [X 1 y - offset], the rows that count and are not 0 there."""
-        counts = np.zeros(self.X.shape[1] + 1 + self.y.shape[1], np.int64)
-        for begin in range(0, len(self.X), COUNTED):
-            X, y, offset, weight = self.part(begin, begin + COUNTED)
-            ones = np.ones(len(X), np.float32)  # their sums are exact
-            count = ones if weight is None else (weight > 0).astype(np.float32)
+        n, d, t = len(self.X), self.X.shape[1], self.y.shape[1]
+        zeros = 0 if self.offset is None else self.offset
+        weighted = self.sample_weight is None or self.sample_weight.all()
+        if weighted and self.X.all() and (self.y != zeros).all():  # a third of the time
+            return np.full(d + 1 + t, n, np.int64)
+        counts = np.zeros(d + 1 + t)
+        step = max(1, COUNTED // (d + t))
+        for begin in range(0, n, step):
+            X, y, offset, weight = self.part(begin, begin + step)
             zeros = 0 if offset is None else offset
-            parts = count @ (X != 0), count @ ones, count @ (y != zeros)
-            counts += np.concatenate([np.atleast_1d(part) for part in parts]).astype(np.int64)
-        return counts
+            ones = np.ones(len(X)) if weight is None else weight > 0
+            ones = ones.astype(np.float32)  # whose sums are exact
+            counts[:d] += ones @ (X != 0).astype(np.float32)
+            counts[d] += ones.sum()
+            counts[d + 1 :] += ones @ (y != zeros).astype(np.float32)
+        return counts.astype(np.int64)
 
     def finite(self) -> bool:
         """Whether there is neither NaN nor infinity, in the squares either."""
