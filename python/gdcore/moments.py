@@ -15,6 +15,7 @@ from gdcore import _core
 from gdcore.descent import descend
 from gdcore.fitting import empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
+from gdcore.learning_rate import underflow
 from gdcore.mapped import watched
 from gdcore.method import in_range, moments_of, out_of_range
 from gdcore.options import Options
@@ -157,17 +158,12 @@ class Moments:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._d, self._t, self._dtype = state["_d"], state["_t"], state["_dtype"]
-        n, gone = state["_n"], state["_gone"]
-        self._content = _Content(
-            n,
-            state["_hi"],
-            state["_lo"],
-            state["_open"],
-            gone,
-            # Moments of gdcore 0.1 know neither; then no column is known to be zero.
-            state.get("_additions", n),
-            state.get("_filled", np.full(gone.size, n)),
-        )
+        n, hi, lo, rows, gone = (state[name] for name in ("_n", "_hi", "_lo", "_open", "_gone"))
+        filled = state.get("_filled")
+        if filled is None:  # by gdcore 0.1, which did not count: the most that it can be
+            filled = n * ((_squares(hi, self._d) > 0) | (gone > 0))
+            filled = np.minimum(filled + (0 if rows is None else rows.filled()), n)
+        self._content = _Content(n, hi, lo, rows, gone, state.get("_additions", n), filled)
         self._lock = threading.RLock()
 
     def update(
@@ -203,8 +199,11 @@ class Moments:
         TypeError
             If a dtype is not real, or wider than that of the moments.
         """
-        with watched(X=X, y=y, offset=offset, sample_weight=sample_weight), _core.FpEnv():
-            self._add(self._checked(X, y, offset, sample_weight), 0)
+        given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
+        with self._lock:
+            with watched(**given), _core.FpEnv():
+                content = self._with(self._checked(X, y, offset, sample_weight), 0)
+            self._content = content  # once it is clear that no mapped file shrank
         return self
 
     def downdate(
@@ -387,34 +386,29 @@ class Moments:
         total = copy._total()
         return self._of(copy._content._replace(hi=total.hi, lo=total.lo, open=None))
 
-    def _add(self, problem: Problem, n_threads: int) -> None:
-        """Add a checked problem's rows."""
+    def _with(self, problem: Problem, n_threads: int) -> _Content:
+        """Return the content with a checked problem's rows."""
+        before = self._content
         rows = _Rows(problem.X, problem.y, problem.offset, problem.sample_weight)
-        filled = rows.filled()
-        with self._lock:
-            before = self._content
-            first = 0 if before.open is None else CHUNK - len(before.open.X)
-            ready = rows.part(0, first)
-            if before.open is not None:
-                ready = before.open.joined(ready)
-            last = max(first, problem.n - (problem.n - first) % CHUNK)
-            sums = _core.Moments(self._d, self._t or 1, before.hi, before.lo)
-            if first <= problem.n:
-                sums = ready.summed(sums, n_threads)
-                sums = rows.part(first, last).summed(sums, n_threads)
-                rest = rows.part(last, problem.n).copy()
-            else:
-                rest = ready
-            if not (np.isfinite(sums.hi).all() and rest.finite()):
-                diagnose(problem)
-                raise ValueError(f"{out_of_range(np.float64)}.")
-            self._content = before._replace(
-                n=before.n + problem.n,
-                hi=sums.hi,
-                lo=sums.lo,
-                open=rest if len(rest.X) else None,
-                filled=before.filled + filled,
-            )
+        filled = before.filled + rows.filled()
+        first = 0 if before.open is None else CHUNK - len(before.open.X)
+        ready = rows.part(0, first)
+        if before.open is not None:
+            ready = before.open.joined(ready)
+        last = max(first, problem.n - (problem.n - first) % CHUNK)
+        sums = _core.Moments(self._d, self._t or 1, before.hi, before.lo)
+        if first <= problem.n:
+            sums = ready.summed(sums, n_threads)
+            sums = rows.part(first, last).summed(sums, n_threads)
+            rest = rows.part(last, problem.n).copy()
+        else:
+            rest = ready
+        if not (np.isfinite(sums.hi).all() and rest.finite()):
+            diagnose(problem)
+            raise ValueError(f"{out_of_range(np.float64)}.")
+        left = rest if len(rest.X) else None
+        n = before.n + problem.n
+        return before._replace(n=n, hi=sums.hi, lo=sums.lo, open=left, filled=filled)
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
         problem = make_problem(X, y, offset, sample_weight, True, "mean")
@@ -486,29 +480,46 @@ class Moments:
 
     def _check_squares(self, problem: Problem, moments: _core.Moments) -> None:
         """Raise ValueError unless the sums tell the fit; no chunk is open."""
+        if self._content.gone.any():
+            lost = self._lost(problem.d + problem.fit_intercept)
+            if lost.any():
+                raise ValueError(
+                    f"only rounding errors are left of {self._name(lost)}, whose large rows were "
+                    "taken out; sum the rows that are left again."
+                )
         if not in_range(problem, moments):
             raise ValueError(f"{out_of_range(self._dtype)}.")
-        lost = self._lost(problem.d + problem.fit_intercept)
-        if lost.any():
-            raise ValueError(
-                f"only rounding errors are left of {self._name(lost)}, whose large rows were taken "
-                "out; sum the rows that are left again."
-            )
+        squares = _squares(self._content.hi, self._d)
+        if ((squares == 0) & (self._content.filled > 0))[: self._d].any():
+            raise ValueError(underflow(self._dtype))
 
     def _lost(self, p: int) -> npt.NDArray[np.bool_]:
-        """Return the columns of [X 1 y] of which too little is left to fit the first p."""
+        """Return the columns of [X 1 y] of which too little is left to fit the first p.
+
+        ValueError if no rows have such sums.
+        """
         content, most = self._content, MOST_NOISE[self._dtype]
         squares, noise = _squares(content.hi, self._d), self._noise()
-        if (2 * content.gone <= 3 * squares).all():
-            return np.zeros(squares.size, np.bool_)  # as many errors as `fit_rolling` lets pass
+        touched = squares + 2 * content.gone
         lost: npt.NDArray[np.bool_] = (content.filled > 0) & ~(noise <= most * squares)
-        if not lost.any():
-            there = np.flatnonzero(squares[:p] > 0)
-            share = noise[there] / squares[there]
-            length = np.sqrt(squares[there])
-            gram = _table(content.hi, self._d)[np.ix_(there, there)] / length / length[:, None]
-            if _hides_a_direction(gram, share.sum(), most):
-                lost[there[np.argmax(share)]] = True
+        if lost.any():
+            return lost
+        there = squares > 0
+        share = np.divide(noise, squares, out=np.zeros_like(noise), where=there)
+        length = np.sqrt(np.where(there, squares, 1))
+        products = _table(content.hi, self._d) / length / length[: self._d + 1, None]
+        values = np.linalg.eigvalsh(products[:p, :p], UPLO="U") if p else np.zeros(0)
+        noise_of_all, rounding = share[:p].sum(), (p + 1) * 2.0**-50
+        least = -max(noise_of_all, rounding)
+        if (values < least).any() or (np.abs(products) > 1 + rounding + share.max()).any():
+            raise ValueError(
+                "the rows taken out were never put in: no rows have the sums that are left."
+            )
+        dependent = max(min(noise_of_all, DEPENDENT), rounding)
+        hidden = (values > dependent) & (most * values < noise_of_all)
+        # As many errors as `fit_rolling` lets pass are no reason.
+        if hidden.any() and (touched > 4 * squares).any():
+            lost[np.argmax(share[:p])] = True
         return lost
 
     def _known(self, fit: Fit, problem: Problem) -> Fit:
@@ -579,7 +590,8 @@ def rowless_problem(
 
 def add_rows(moments: Moments, problem: Problem, n_threads: int) -> None:
     """Add a checked problem's rows: `Moments.update`."""
-    moments._add(problem, n_threads)
+    with moments._lock:
+        moments._content = moments._with(problem, n_threads)
 
 
 def total_of(moments: Moments) -> _core.Moments:
@@ -643,8 +655,8 @@ class _Rows(NamedTuple):
         for begin in range(0, n, step):
             X, y, offset, weight = self.part(begin, begin + step)
             zeros = 0 if offset is None else offset
-            ones = np.ones(len(X)) if weight is None else weight > 0
-            ones = ones.astype(np.float32)  # whose sums are exact
+            counted = np.ones(len(X)) if weight is None else weight > 0
+            ones = counted.astype(np.float32)  # whose sums are exact
             counts[:d] += ones @ (X != 0).astype(np.float32)
             counts[d] += ones.sum()
             counts[d + 1 :] += ones @ (y != zeros).astype(np.float32)
@@ -702,13 +714,3 @@ def _squares(sums: Floats, d: int) -> Floats:
     """Return the sums of the squares of the columns of [X 1 y]."""
     table = _table(sums, d)
     return np.concatenate([table.diagonal(), sums[table.size :]])
-
-
-def _hides_a_direction(gram: Floats, noise: float, most: float) -> bool:
-    """Whether errors of some size hide a direction of columns of length 1 that is not dependent.
-
-    gram is the upper triangle of their products.
-    """
-    values = np.linalg.eigvalsh(gram, UPLO="U")
-    dependent = max(min(noise, DEPENDENT), len(gram) * 2.0**-50)
-    return bool(((values > dependent) & (most * values < noise)).any())
