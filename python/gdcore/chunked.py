@@ -23,8 +23,8 @@ from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, resu
 from gdcore.exact import check_range, exact_options, solution, solve_normal
 from gdcore.fitting import empty_fit, start_from
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
-from gdcore.method import in_range, solvable
-from gdcore.moments import Moments, add_rows, rowless_problem, total_of, weight_of
+from gdcore.method import in_range, out_of_range, solvable
+from gdcore.moments import Moments, RowlessProblem, add_rows, rowless_problem, total_of
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem
 from gdcore.progress import Progress
@@ -37,17 +37,10 @@ Show = bool | Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class _Surveyed(Problem):
-    """The problem of all rows: its arrays have one that nobody reads."""
+class _Surveyed(RowlessProblem):
+    """The problem of all rows, once they were read."""
 
-    rows: int = 0
-    steepest: float = 0.0
-
-    @property
-    def n(self) -> int:
-        return self.rows
-
-    moments: Moments | None = None
+    steepest: float
 
     def largest_row(self) -> float:
         return self.steepest
@@ -56,8 +49,7 @@ class _Surveyed(Problem):
         """Digest of the rows' moments and of what is fitted to them."""
         import hashlib
 
-        assert self.moments is not None
-        how = (self.d, self.t, self.rows, str(self.dtype), self.fit_intercept, self.reduction)
+        how = (self.d, self.t, self.n, str(self.dtype), self.fit_intercept, self.reduction)
         digest = hashlib.blake2b(repr(how).encode(), digest_size=16)
         digest.update(self.moments.hi.tobytes() + self.moments.lo.tobytes())
         return digest.hexdigest()
@@ -91,7 +83,7 @@ def fit_chunks(
         problem, moments = survey.problem(), survey.moments
         options.check_batch(problem.n)
         start = start_from(init, problem, options.batch_size)
-        if weight_of(moments) == 0:
+        if problem.weightless:
             fit = empty_fit(problem, start)
         elif streams:
             fit = _Stream(source, survey, sgd, options, start, checkpoint).run(progress)
@@ -102,10 +94,7 @@ def fit_chunks(
                 fit = descend(problem, sgd, options, start, progress, checkpoint, total_of(moments))
                 fit = replace(fit, method_reason="chunks are read once.")
         else:
-            raise ValueError(
-                f"the squares of the data leave the range of {problem.dtype}: scale the columns "
-                "of X and y, or use method='stream'."
-            )
+            raise ValueError(f"{out_of_range(problem.dtype)}, or use method='stream'.")
     names = getattr(given, "feature_names", None), getattr(given, "target_name", None)
     return replace(fit, feature_names=names[0], target_name=names[1])
 
@@ -154,8 +143,7 @@ class _Survey:
     def problem(self, weighted: bool = True) -> _Surveyed:
         problem = rowless_problem(self.moments, *self._how, weighted)
         fields: dict[str, Any] = {f: getattr(problem, f) for f in Problem.__dataclass_fields__}
-        fields |= {"rows": self.moments.n, "steepest": self._steepest, "moments": self.moments}
-        return _Surveyed(**fields)
+        return _Surveyed(**fields, steepest=self._steepest, moments=self.moments)
 
     def _add(self, source: Source, chunk: Chunk) -> None:
         p = chunk.problem

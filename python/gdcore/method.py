@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.mapped import check
@@ -64,12 +65,17 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     if in_range(problem, moments):
         reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
         return moments, reason
-    trouble = f"the squares of the data overflow or underflow {problem.dtype}"
     if asked:
-        raise ValueError(
-            f"{trouble}; standardize the columns of X and scale y, or use method='stream'."
-        )
-    return None, f"{trouble}."
+        raise ValueError(f"{out_of_range(problem.dtype)}, or use method='stream'.")
+    return None, f"the squares of the data overflow or underflow {problem.dtype}."
+
+
+def out_of_range(dtype: npt.DTypeLike) -> str:
+    """Return what to say of data whose squares leave the range, without a full stop."""
+    return (
+        f"the squares of the data overflow or underflow {np.dtype(dtype)}; standardize the columns "
+        "of X and scale y"
+    )
 
 
 def moments_of(

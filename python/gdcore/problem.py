@@ -24,7 +24,11 @@ class Problem:
     reduction: str
     several: bool  # y came with a dimension of targets
     core: _core.Problem
-    rowless: bool = False  # the one row of the arrays stands for rows that are not there
+
+    @property
+    def rowless(self) -> bool:
+        """Whether the rows are known by their moments alone."""
+        return False
 
     @property
     def n(self) -> int:
@@ -65,6 +69,12 @@ class Problem:
     def weightless(self) -> bool:
         """No row counts: every sample weight is 0."""
         return self.sample_weight is not None and not self.sample_weight.any()
+
+    @property
+    def featureless(self) -> bool:
+        """Every feature is 0 in every row that counts."""
+        X = self.X if self.sample_weight is None else self.X[self.sample_weight > 0]
+        return not X.any()
 
     def largest_row(self) -> float:
         """Curvature of the steepest single row."""
