@@ -395,6 +395,9 @@ class PyOutlook {
   int64_t rank() const {
     return visit([](const auto& k) { return k.goal.rank(); });
   }
+  double largest() const {
+    return visit([](const auto& k) { return k.outlook.largest(); });
+  }
   double condition() const {
     return visit([](const auto& k) { return k.outlook.condition(); });
   }
@@ -740,6 +743,7 @@ void register_fit(py::module_& m) {
       .def_property_readonly("known", &PyOutlook::known)
       .def_property_readonly("spectrum", &PyOutlook::spectrum)
       .def_property_readonly("rank", &PyOutlook::rank)
+      .def_property_readonly("largest", &PyOutlook::largest)
       .def_property_readonly("condition", &PyOutlook::condition)
       .def("epochs", &PyOutlook::epochs, py::arg("lr"), py::arg("momentum"), py::arg("dampening"),
            py::arg("nesterov"))

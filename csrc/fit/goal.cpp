@@ -245,10 +245,17 @@ std::vector<T> Goal<T>::returned(const T* params) const {
   return all;
 }
 
-// Half of (w - w*).H (w - w*), in the arithmetic of the sums, for parameters as returned.
 template <class T>
-double Goal<T>::gap(const T* params, int64_t u, std::vector<Sum<T>>& delta) const {
-  const double* const scaling = returned_.scaling;
+double Goal<T>::gap(const T* params, int64_t u) const {
+  std::vector<Sum<T>> delta;
+  return gap_of(params, u, nullptr, delta);
+}
+
+// Half of (w - w*).H (w - w*), in the arithmetic of the sums. With a scaling, for parameters of the
+// columns as given.
+template <class T>
+double Goal<T>::gap_of(const T* params, int64_t u, const double* scaling,
+                       std::vector<Sum<T>>& delta) const {
   const int64_t d = returned_.d;
   delta.assign(static_cast<size_t>(p_), Sum<T>{});
   Pair intercept{};
@@ -283,7 +290,7 @@ bool Goal<T>::confirmed(const T* params) const {
   const std::vector<T> all = returned(params);
   std::vector<Sum<T>> delta;
   for (int64_t u = 0; u < t_; ++u)
-    if (!(gap(all.data(), u, delta) <= 4 * allowed(u))) return false;
+    if (!(gap_of(all.data(), u, returned_.scaling, delta) <= 4 * allowed(u))) return false;
   return true;
 }
 
@@ -297,7 +304,7 @@ double Goal<T>::r2_lost(const T* params) const {
   for (int64_t u = 0; u < t_; ++u) {
     const double variance = quadratic_->variance(u);
     if (variance <= rounding * rounding * quadratic_->mean_square(u)) continue;
-    most = std::fmax(most, gap(all.data(), u, delta) / (unit * variance));
+    most = std::fmax(most, gap_of(all.data(), u, returned_.scaling, delta) / (unit * variance));
   }
   return most;
 }

@@ -52,12 +52,15 @@ class Goal {
   bool reached(const LinearSums& sums, const T* params) const;
   // Whether it is so, within a factor of 4, at the parameters as the caller gets them.
   bool confirmed(const T* params) const;
+  // The gap of one target at the parameters of the descent.
+  double gap(const T* params, int64_t u) const;
   // The R^2 that those parameters lose, the most of any target whose y is not constant; NaN if all
   // are constant.
   double r2_lost(const T* params) const;
 
  private:
-  double gap(const T* params, int64_t u, std::vector<Sum<T>>& delta) const;
+  double gap_of(const T* params, int64_t u, const double* scaling,
+                std::vector<Sum<T>>& delta) const;
   std::vector<T> returned(const T* params) const;
 
   const Quadratic<T>* quadratic_ = nullptr;

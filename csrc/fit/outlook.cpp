@@ -202,14 +202,18 @@ void Outlook<T>::assign(const Quadratic<T>& quadratic, const Objective& objectiv
   largest_ = p_ > 0 ? std::max(values_.back(), 0.0) : 0.0;
   noise_ = 4 * static_cast<double>(p_) * 0x1p-53 * largest_;
   smallest_ = rank > 0 ? values_[static_cast<size_t>(p_ - rank)] : largest_;
-  resolved_ = rank == 0 || smallest_ >= noise_;
+  const bool resolved = rank == 0 || smallest_ >= noise_;
   for (double& value : values_)
     if (value < noise_) value = 0;  // makes no progress
+  hidden_.assign(static_cast<size_t>(t_), 0.0);
+  const std::vector<Mode> modes(static_cast<size_t>(p_), Mode{1, 0});
+  for (int64_t u = 0; u < t_ && !resolved; ++u)
+    hidden_[u] = std::max(0.0, goal.gap(start, u) - gap(u, modes));
 }
 
 template <class T>
 double Outlook<T>::gap(int64_t u, const std::vector<Mode>& modes) const {
-  double sum = 0;
+  double sum = hidden_[static_cast<size_t>(u)];
   for (int64_t i = 0; i < p_; ++i) {
     const double part = modes[static_cast<size_t>(i)].error * components_[u * p_ + i];
     if (values_[i] > 0) sum += values_[i] / 2 * part * part;
@@ -228,7 +232,9 @@ bool Outlook<T>::arrived(const std::vector<Mode>& modes) const {
 template <class T>
 int64_t Outlook<T>::epochs(const SgdOptions& sgd, double lr) const {
   constexpr int most_power = 40;
-  if (!resolved_ || sgd.maximize) return never;
+  if (sgd.maximize) return never;
+  for (int64_t u = 0; u < t_; ++u)
+    if (hidden_[u] > allowed_[u]) return never;
   if (arrived(std::vector<Mode>(static_cast<size_t>(p_), Mode{1, 0}))) return 0;
   Powers powers(values_, sgd, lr);
   std::vector<Mode> here = powers.begun();

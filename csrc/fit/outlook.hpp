@@ -47,8 +47,8 @@ class Outlook {
 
   int64_t p_ = 0, t_ = 0;
   double largest_ = 0, smallest_ = 0, noise_ = 0;
-  bool resolved_ = true;                     // no eigenvalue within the rank is rounding noise
   std::vector<double> values_, components_;  // (p); (t, p): of start - minimiser
+  std::vector<double> hidden_;  // (t): gap of the modes whose eigenvalues are rounding noise
   std::vector<double> allowed_, variance_;   // (t): of the objective
 };
 

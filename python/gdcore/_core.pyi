@@ -64,7 +64,13 @@ class Problem:
         fit_intercept: bool,
         reduction: str,
     ) -> None: ...
+    def scaled(self, scaling: Array) -> Problem: ...
     def largest_row(self) -> float: ...
+
+def scaling_of(moments: Moments, fit_intercept: bool, single: bool) -> Array: ...
+def rescaled(
+    params: Array, scaling: Array, d: int, t: int, fit_intercept: bool, to: bool
+) -> Array: ...
 
 class Moments:
     @overload
@@ -95,6 +101,7 @@ class Descent:
         weight_decay: float,
         nesterov: bool,
         maximize: bool,
+        decay_intercept: bool,
         batch_size: int,
         shuffle: bool,
         seed: int,
@@ -103,6 +110,9 @@ class Descent:
         history: int,
         record_params: bool,
         moments: Moments | None = None,
+        from_rows: bool = False,
+        start_epoch: int = 0,
+        start: Array | None = None,
     ) -> None: ...
     def advance(self, seconds: float, n_threads: int) -> Outcome: ...
     def begin_pass(self) -> bool: ...
@@ -119,6 +129,8 @@ class Descent:
     @property
     def lr(self) -> float: ...
     @property
+    def r2_lost(self) -> float: ...
+    @property
     def loss_doubtful(self) -> bool: ...
     @property
     def least_known_loss(self) -> float: ...
@@ -132,6 +144,33 @@ class Spectrum:
     def largest(self) -> float: ...
     @property
     def residual(self) -> float: ...
+
+class Outlook:
+    def __init__(
+        self,
+        problem: Problem,
+        moments: Moments,
+        start: Array,
+        *,
+        weight_decay: float,
+        decay_intercept: bool,
+        tol: float,
+    ) -> None: ...
+    @property
+    def known(self) -> bool: ...
+    @property
+    def spectrum(self) -> bool: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def largest(self) -> float: ...
+    @property
+    def condition(self) -> float: ...
+    def epochs(self, lr: float, momentum: float, dampening: float, nesterov: bool) -> int: ...
+    def r2_lost_after(
+        self, epochs: int, lr: float, momentum: float, dampening: float, nesterov: bool
+    ) -> float: ...
+    def heavy_ball(self, epochs: int) -> tuple[float, float]: ...
 
 class Rolling:
     def __init__(
@@ -149,8 +188,11 @@ class Rolling:
         weight_decay: float,
         nesterov: bool,
         maximize: bool,
+        decay_intercept: bool,
         tol: float,
         stop_on_equal_loss: bool,
+        standardize: bool,
+        auto_momentum: bool,
         exact: ExactOptions | None,
     ) -> None: ...
     def advance(self, seconds: float, n_threads: int) -> bool: ...
@@ -198,6 +240,8 @@ class Many:
         starts: Array | None,
         order: Array | None,
         gram: Array,
+        judged: bool = False,
+        scaled: bool = False,
     ) -> None: ...
     def survey(self, curvature: bool, steepest: bool, seconds: float, n_threads: int) -> bool: ...
     def surveyed(self) -> tuple[Array, Array, Array, Array, Array, Array]: ...
@@ -212,16 +256,19 @@ class Many:
         weight_decay: Array,
         epochs: int,
         records: int,
-        momentum: float,
+        momentum: Array,
         dampening: float,
         nesterov: bool,
         maximize: bool,
+        decay_intercept: bool,
+        has_momentum: bool,
         stop_on_equal_loss: bool,
         history: int,
         batch_size: int,
         shuffle: bool,
         seed: int,
     ) -> None: ...
+    def scalings(self) -> Array: ...
     def advance(self, seconds: float, n_threads: int) -> bool: ...
     def solve(self, options: ExactOptions, seconds: float, n_threads: int) -> bool: ...
     @property

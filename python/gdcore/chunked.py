@@ -22,10 +22,10 @@ from gdcore.chunks import (
 from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, result_of
 from gdcore.exact import check_range, exact_options, solution, solve_normal
 from gdcore.fitting import empty_fit, start_from
-from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
 from gdcore.method import in_range, out_of_range, solvable
 from gdcore.moments import Moments, RowlessProblem, add_rows, rowless_problem, total_of
 from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.plan import make_plan
 from gdcore.problem import Problem
 from gdcore.progress import Progress
 from gdcore.result import Fit
@@ -210,18 +210,20 @@ class _Stream:
         checkpoint: Any,
     ) -> None:
         self._source, self._options, self._start = source, options, start
-        problem = survey.problem()
+        problem, moments = survey.problem(), total_of(survey.moments)
         self._threads = threads_beside(source, options, problem)
-        curvature, error = curvature_of(problem, self._threads, total_of(survey.moments))
-        self._limit = stability_limit(sgd, problem, options, curvature)
-        auto = sgd.lr == "auto"
-        self._rate = auto_lr(sgd, problem, options, curvature + error) if auto else sgd.lr
-        warn_of_divergence(self._rate, start.epoch, self._limit, sgd)
+        plan = make_plan(problem, sgd, options, start, moments, self._threads)
+        self._rate, self._scaling = plan.rate, plan.problem.scaling
+        self._start = start = plan.start
         self._target = start.epoch + options.epochs
-        self._problem = survey.problem(survey.weighted)
+        rows = survey.problem(survey.weighted)
+        self._problem = rows if self._scaling is None else rows.scaled(self._scaling)
+        self._plan = replace(plan, problem=self._problem, on_moments=False)
         self._saved = open_checkpoint(checkpoint, problem, sgd, options, start, "stream")
         state = self._saved.state or start
-        self._descent = make_descent(self._problem, sgd, options, state, self._target, None)
+        self._descent = make_descent(
+            self._problem, plan.sgd, options, state, self._target, plan.judge, self._plan
+        )
         self._outcome: _core.Outcome = "running"
 
     def run(self, progress: Show) -> Fit:
@@ -254,6 +256,8 @@ class _Stream:
             unit = unit_of(batch_size)
             for k, piece in enumerate(pieces(counted, unit, p.fit_intercept, p.reduction)):
                 seed = piece_seed(options.seed, k)
+                if self._scaling is not None:
+                    piece = piece.scaled(self._scaling)
                 while not descent.feed(piece, seed, BLOCK_SECONDS, self._threads):
                     bar.update(epoch, descent.last_loss)
                 bar.read(counted.rows, counted.size)
@@ -267,16 +271,7 @@ class _Stream:
             )
 
     def _result(self) -> Fit:
-        fit = result_of(
-            self._problem,
-            self._options,
-            self._start,
-            self._descent,
-            self._saved,
-            self._outcome,
-            self._rate,
-            self._limit,
-        )
+        fit = result_of(self._plan, self._options, self._descent, self._saved, self._outcome)
         return replace(fit, method="stream", method_reason="chunks are read every epoch.")
 
 

@@ -190,14 +190,14 @@ def fit(
                     "(X, y, sample_weight or None, offset)."
                 )
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
-        warn_of_end(result)
+        warn_of_end(result, tol)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
         with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             fits = fit_problems(many, sgd, options, init, progress, checkpoint)
-        warn_of_many(fits)
+        warn_of_many(fits, tol)
         return fits
     sgd.alone()
     with watched(**given), _core.FpEnv():
@@ -210,19 +210,25 @@ def fit(
             result = solve_exact(problem, sgd, options)
         else:
             result = descend(problem, sgd, options, start, progress, checkpoint)
-    warn_of_end(result)
+    warn_of_end(result, tol)
     return result
 
 
-def warn_of_end(result: Fit) -> None:
-    """Warn the caller's caller of a fit that deserves a look."""
-    if result.status in DESERVE_A_LOOK:
+def warn_of_end(result: Fit, tol: Any = None) -> None:
+    """Warn the caller's caller of a fit that deserves a look.
+
+    One that ran all its epochs does if a `tol` said when to stop, unless that was said before.
+    """
+    short = result.status is Status.MAX_EPOCHS and tol is not None
+    said = result.detail.endswith("needs none.")
+    if result.status in DESERVE_A_LOOK or (short and not said):
         warnings.warn(result.message, FitWarning, stacklevel=3)
 
 
-def warn_of_many(fits: Fits) -> None:
+def warn_of_many(fits: Fits, tol: Any) -> None:
     """Warn the caller's caller, once, of all fits that deserve a look."""
-    if DESERVE_A_LOOK & set(fits.status.tolist()):
+    deserve = DESERVE_A_LOOK if tol is None else DESERVE_A_LOOK | {Status.MAX_EPOCHS}
+    if deserve & set(fits.status.tolist()):
         warnings.warn(fits.message, FitWarning, stacklevel=3)
 
 
@@ -271,11 +277,10 @@ def start_from(init: Any, problem: Problem, batch_size: int | None) -> FitState:
             )
         state = init.state
         if state is not None and state.fits(problem.size, problem.dtype):
+            fresh = state.elsewhere()
             if (state.rows, state.batch_size) == (problem.n, batch_size or 0):
-                return state.elsewhere()
-            return replace(
-                state.elsewhere(), step=0, epoch_sums=None
-            )  # an epoch broken off begins anew
+                return fresh
+            return replace(fresh, step=0, epoch_sums=None)  # an epoch broken off begins anew
         weights, intercept = init.weights, init.intercept
     elif isinstance(init, tuple) and len(init) == 2:
         weights, intercept = init

@@ -76,8 +76,9 @@ def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None
         size = np.minimum(batch, n)
         mixed = n * (size - 1) * curvature + (n - size) * steepest
         curvature = np.where(n > 1, mixed / np.maximum(size * (n - 1), 1), curvature)
-        if 0 < sgd.momentum < 1:
-            gain = np.where(n > 1, max(1.0, (1 - sgd.dampening) / (1 - sgd.momentum)), 1.0)
+        momentum = sgd.given_momentum
+        if 0 < momentum < 1:
+            gain = np.where(n > 1, max(1.0, (1 - sgd.dampening) / (1 - momentum)), 1.0)
     with np.errstate(divide="ignore", over="ignore"):
         rate = 1.0 / np.asarray((curvature + sgd.weight_decay) * gain, np.float64)
         limit = sgd.stability_limit(curvature)

@@ -62,7 +62,7 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     moments = moments_of(problem.core, options.n_threads or 0)
     if not moments.finite():
         diagnose(problem)
-    if in_range(problem, moments):
+    if in_range(problem, moments) or (options.standardize and problem.dtype == np.float32):
         reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
         return moments, reason
     if asked:

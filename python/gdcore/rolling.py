@@ -45,7 +45,9 @@ class RollingFit:
         At the weights, over the window's rows.
     status : ndarray of Status, shape (k,)
     epochs : ndarray of int64, shape (k,)
-    lr : ndarray of float64, shape (k,)
+    lr, momentum : ndarray of float64, shape (k,)
+    r2_lost : ndarray of float64, shape (k,)
+        As of a `Fit`.
     stability_limit : ndarray of float64, shape (k,)
         The lr above which descent on the window must diverge.
     summed_anew : int
@@ -59,6 +61,8 @@ class RollingFit:
     status: npt.NDArray[np.object_]
     epochs: npt.NDArray[np.int64]
     lr: Floats
+    momentum: Floats
+    r2_lost: Floats
     stability_limit: Floats
     summed_anew: int
 
@@ -179,7 +183,10 @@ def fit_rolling(
             int(epochs),
             0.0 if sgd.lr == "auto" else float(sgd.lr),
             _share(sgd),
-            **sgd.options,
+            **sgd.options | {"momentum": 0.5 if sgd.momentum == "auto" else sgd.momentum},
+            decay_intercept=sgd.decay_intercept,
+            standardize=standardize,
+            auto_momentum=sgd.momentum == "auto",
             tol=-1.0 if tol is None else float(tol),
             stop_on_equal_loss=stop == "loss_equal",
             exact=exact,
@@ -214,8 +221,18 @@ def _check_rows(problem: Problem, window: Any, step: Any) -> None:
 
 def _share(sgd: SGD) -> float:
     """Return lr="auto" times the curvature, weight decay included: see `learning_rate.auto_lr`."""
+    if sgd.momentum == "auto":
+        return 1.0
     limit = replace(sgd, weight_decay=0.0).stability_limit(1.0)
     return min(1.0, limit / 2 if limit > 0 else math.inf)
+
+
+def _limits(sgd: SGD, found: dict[str, Any]) -> Floats:
+    """Return each window's stability limit; with momentum="auto", of the momentum it got."""
+    curvature = found["curvature"]
+    if sgd.momentum == "auto":
+        return np.asarray(2 * (1 + found["momentum"]) / (curvature + sgd.weight_decay))
+    return np.asarray(sgd.stability_limit(curvature))
 
 
 def _result(
@@ -226,7 +243,7 @@ def _result(
     params = found["params"].reshape(k, problem.size)
     split = problem.d * problem.t
     intercept = params[:, split:] if problem.fit_intercept else np.zeros((k, problem.t))
-    limit = sgd.stability_limit(found["curvature"])
+    limit = _limits(sgd, found)
     limit[np.isnan(found["curvature"])] = math.nan
     status = np.array([_STATUS[outcome] for outcome in found["outcome"]], object)
     if exact:
@@ -242,6 +259,8 @@ def _result(
         status=status,
         epochs=found["epochs"],
         lr=found["lr"],
+        momentum=found["momentum"],
+        r2_lost=found["r2_lost"],
         stability_limit=limit,
         summed_anew=rolling.summed_anew,
     )

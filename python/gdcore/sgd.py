@@ -225,6 +225,15 @@ class SGD:
         state.step += 1
 
     @property
+    def given_momentum(self) -> float:
+        """The momentum, a number; ValueError if it is "auto"."""
+        if isinstance(self.momentum, str):
+            raise ValueError(
+                "momentum='auto' needs the data: use gdcore.fit, or SGD(momentum=a number)."
+            )
+        return self.momentum
+
+    @property
     def options(self) -> dict[str, Any]:
         """All options but lr, as keyword arguments of the C++ core."""
         return {
@@ -252,8 +261,13 @@ class SGD:
         -------
         float or ndarray
             0 if maximize, or if momentum is 1 or more; infinite for a flat loss.
+
+        Raises
+        ------
+        ValueError
+            If momentum is "auto".
         """
-        m = self.momentum
+        m = self.given_momentum
         stretch = 1.0 if m == 0 else 1 + 2 * m if self.nesterov else 1 - self.dampening
         slope = np.asarray((curvature + self.weight_decay) * stretch, np.float64)
         if self.maximize or m >= 1:
