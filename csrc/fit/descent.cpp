@@ -458,7 +458,8 @@ Outcome Descent<T>::arrival(double norm) {
 
 template <class T>
 Outcome Descent<T>::out_of_epochs() const {
-  return state_.moved && !impatient_ ? Outcome::max_epochs : Outcome::stalled;
+  const bool going = (state_.moved || options_.tol < 0) && !impatient_;
+  return going ? Outcome::max_epochs : Outcome::stalled;
 }
 
 // Looked at once, after epochs in which most descents arrive.

@@ -500,7 +500,7 @@ void Many<T>::run(Team& team, Share& share) {
     if (!late && one.left > 0 && !(ending >> lane & 1)) continue;
     descents.unload(lane, one.state);
     if (one.left == 0 && !(ending >> lane & 1) && loss_known(descents, lane, i, done)) {
-      const bool going = one.state.moved && !one.impatient;
+      const bool going = (one.state.moved || options_.tol[i] < 0) && !one.impatient;
       states_.outcome[i] = going ? Outcome::max_epochs : Outcome::stalled;
       keep(i, one.state, descents.loss(lane, done), r2_lost(i, one));
       share.close(i);

@@ -190,14 +190,14 @@ def fit(
                     "(X, y, sample_weight or None, offset)."
                 )
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
-        warn_of_end(result, tol)
+        warn_of_end(result, options)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
         with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             fits = fit_problems(many, sgd, options, init, progress, checkpoint)
-        warn_of_many(fits, tol)
+        warn_of_many(fits, options)
         return fits
     sgd.alone()
     with watched(**given), _core.FpEnv():
@@ -210,24 +210,25 @@ def fit(
             result = solve_exact(problem, sgd, options)
         else:
             result = descend(problem, sgd, options, start, progress, checkpoint)
-    warn_of_end(result, tol)
+    warn_of_end(result, options)
     return result
 
 
-def warn_of_end(result: Fit, tol: Any = None) -> None:
+def warn_of_end(result: Fit, options: Options) -> None:
     """Warn the caller's caller of a fit that deserves a look.
 
     One that ran all its epochs does if a `tol` said when to stop, unless that was said before.
     """
-    short = result.status is Status.MAX_EPOCHS and tol is not None
+    short = result.status is Status.MAX_EPOCHS and options.tol is not None and options.epochs > 0
     said = result.detail.endswith("needs none.")
     if result.status in DESERVE_A_LOOK or (short and not said):
         warnings.warn(result.message, FitWarning, stacklevel=3)
 
 
-def warn_of_many(fits: Fits, tol: Any) -> None:
+def warn_of_many(fits: Fits, options: Options) -> None:
     """Warn the caller's caller, once, of all fits that deserve a look."""
-    deserve = DESERVE_A_LOOK if tol is None else DESERVE_A_LOOK | {Status.MAX_EPOCHS}
+    counted = options.tol is not None and options.epochs > 0
+    deserve = DESERVE_A_LOOK | {Status.MAX_EPOCHS} if counted else DESERVE_A_LOOK
     if deserve & set(fits.status.tolist()):
         warnings.warn(fits.message, FitWarning, stacklevel=3)
 

@@ -156,7 +156,7 @@ def fit_groups(
                 error.fit = replace(error.fit, groups=labels)
             raise
     fits = replace(fits, groups=labels)
-    warn_of_many(fits, tol)
+    warn_of_many(fits, options)
     return fits if table is None else table.answer(fits)
 
 

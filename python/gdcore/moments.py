@@ -372,7 +372,7 @@ class Moments:
                     how = replace(options, method="gram")
                     result = descend(problem, sgd, how, start, progress, None, moments)
                 result = rows._known(result, problem)
-        warn_of_end(result, tol)
+        warn_of_end(result, options)
         return result
 
     @property

@@ -18,13 +18,16 @@ class Status(StrEnum):
     Attributes
     ----------
     CONVERGED
-        The gradient's norm fell to `tol` times its first value, or another stopping rule held.
+        The predictions are within `tol` times the standard deviation of y, root mean square, of
+        those that fit best (docs/numerics.md); or they are the least-squares ones; or another
+        stopping rule held.
     MAX_EPOCHS
-        All epochs ran; the fit could go on.
+        All epochs ran; `Fit.r2_lost` says how far off that is.
     DIVERGED
         The loss grew without bound; the weights are the last whose loss was finite.
     STALLED
-        Steps became too small to change any weight in this dtype.
+        Rounding errors keep the descent from the minimum: no weight changes any more, or it took
+        far more epochs than it should have.
     SINGULAR
         The columns of X are linearly dependent; the weights are those of least norm.
     EMPTY
@@ -68,19 +71,19 @@ _CODES = {status: code for code, status in enumerate(Status)}
 _ADVICE = {
     Status.CONVERGED: "Nothing to do.",
     Status.MAX_EPOCHS: (
-        "Run more epochs, add momentum (0.9 often saves most of them), standardize columns of "
-        "very different sizes, or loosen tol."
+        "Pass standardize=True or SGD(momentum='auto'), or run more epochs; "
+        "method='exact' needs none."
     ),
     Status.DIVERGED: (
-        "Lower lr below the stability limit (lr='auto' does), or standardize the columns of X."
+        "Lower lr below the stability limit (lr='auto' does), or pass standardize=True."
     ),
     Status.STALLED: (
-        "Steps no longer change a weight at this precision: use float64 or a larger lr, "
-        "or accept the result."
+        "Pass standardize=True or use float64; method='exact' needs no descent."
     ),
     Status.SINGULAR: (
         "Drop or combine the dependent columns (a constant one duplicates the intercept), add "
-        "rows if they are fewer than the parameters, or add weight_decay."
+        "rows if they are fewer than the parameters, or pass "
+        "SGD(weight_decay=0.01, decay_intercept=False)."
     ),
     Status.EMPTY: "Pass at least one row.",
     Status.INVALID: "Drop or fill rows with NaN or infinity; scale columns that overflow.",
