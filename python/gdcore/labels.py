@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints 
     low, span = _span(array)
     if not span:
         labels, codes = factorize(array, n)
+        labels = _fixed_width(labels) if isinstance(given, Sequence) else labels
         if not n:
             return labels, np.zeros(1, np.int64), None
         return labels, *_core.rows_by_group(codes, 0, len(labels), n_threads)
@@ -31,6 +33,9 @@ def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints 
 def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
     """Return the different labels, sorted where they can be, and for each row which it has."""
     array = _checked(given, n, name)
+    if array.dtype.kind == "T":
+        labels, codes = _factorize_objects(array.astype(object), name)
+        return labels.astype(array.dtype), codes
     if array.dtype.kind == "O":
         return _factorize_objects(array, name)
     missing = np.isnan(array) if array.dtype.kind in "fcmM" else np.zeros(n, bool)
@@ -44,22 +49,45 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
 
 
 def as_labels(given: Any) -> npt.NDArray[Any]:
-    """Return labels of one type as its array, what NumPy would convert to another as objects."""
-    if not isinstance(given, list | tuple):
-        return np.asarray(given)
-    try:
-        array = np.asarray(given)
-    except (ValueError, OverflowError):  # tuples of several lengths, very large numbers
-        array = np.empty((0, 0))
-    of_type = {int: "iu", float: "f", bool: "b", str: "U", bytes: "S"}
-    types = {type(label) for label in given}
-    if array.ndim == 1 and len(types) <= 1:
+    """Return labels as an array that changes none of them: where NumPy would, of objects."""
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
+        return np.asarray(_listed(given) if _is_beyond_numpy(given) else given)
+    types = set(map(type, given))
+    if len(types) <= 1:
         (one,) = types or {float}
-        if array.dtype.kind in of_type.get(one, array.dtype.kind):
-            return array
+        kinds = {int: "iu", float: "f", bool: "b"}.get(one, "iufbcmM")
+        if one in (int, float, bool) or issubclass(one, np.generic):
+            array = np.asarray(given)
+            if array.dtype.kind in kinds:
+                return array
     objects = np.empty(len(given), object)
     objects[:] = list(given)
     return objects
+
+
+def _is_beyond_numpy(given: Any) -> bool:
+    """Whether a column of Arrow or polars holds what NumPy would take the time zone or bits of."""
+    dtype = getattr(given, "type", getattr(given, "dtype", None))
+    zone = getattr(dtype, "tz", getattr(dtype, "time_zone", None))
+    return isinstance(zone, str) or str(dtype) in ("Int128", "UInt128")
+
+
+def _listed(given: Any) -> npt.NDArray[Any]:
+    """Return a column's values as Python's objects."""
+    if "ns" in str(getattr(given, "dtype", "")):  # polars gives datetimes, which have no ns
+        given = given.to_arrow()
+    values = given.to_pylist() if hasattr(given, "to_pylist") else given.to_list()
+    objects = np.empty(len(values), object)
+    objects[:] = values
+    return objects
+
+
+def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return text or bytes as NumPy's, unless that would lose NULs at an end, or much memory."""
+    if {type(label) for label in labels} not in ({str}, {bytes}) or max(map(len, labels)) > 256:
+        return labels
+    fixed = np.array(labels.tolist())
+    return fixed if fixed.tolist() == labels.tolist() else labels
 
 
 def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
@@ -100,15 +128,14 @@ def _factorize_integers(array: npt.NDArray[Any], low: int, span: int) -> tuple[A
 
 
 def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
-    missing = np.array([label is None or label != label for label in array], bool)
-    if missing.any():
-        raise _missing(missing, name)
     try:
         found = dict.fromkeys(array)
     except TypeError as error:
         raise TypeError(
             f"a group label cannot be hashed ({error}); use tuples or strings."
         ) from None
+    if any(map(_is_missing, found)):
+        raise _missing(np.array([_is_missing(label) for label in array], bool), name)
     try:
         ordered = sorted(found)
     except TypeError:  # of several types: as they come
@@ -116,7 +143,17 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
     place = {label: i for i, label in enumerate(ordered)}
     labels = np.empty(len(ordered), object)
     labels[:] = ordered
-    return labels, np.fromiter((place[label] for label in array), np.int64, len(array))
+    return labels, np.fromiter(map(place.__getitem__, array), np.int64, len(array))
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label, or a part of a tuple, is None or does not equal itself: NaN, NaT, NA."""
+    if isinstance(label, tuple):
+        return any(map(_is_missing, label))
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA is neither equal nor not
+        return True
 
 
 def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
