@@ -105,8 +105,9 @@ def fit_chunks(
                 f"the squares of the data leave the range of {problem.dtype}: scale the columns "
                 "of X and y, or use method='stream'."
             )
-    names = getattr(given, "feature_names", None), getattr(given, "target_name", None)
-    return replace(fit, feature_names=names[0], target_name=names[1])
+    if hasattr(given, "feature_names"):  # a reader of files
+        fit = replace(fit, feature_names=given.feature_names, target_name=given.target_name)
+    return fit
 
 
 class _Survey:

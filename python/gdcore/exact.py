@@ -74,4 +74,6 @@ def solution(problem: Problem, params: Floats, rank: int, loss: Any) -> Fit:
         method="exact",
         method_reason="method='exact' was asked for.",
         fit_intercept=problem.fit_intercept,
+        feature_names=problem.feature_names,
+        target_name=problem.target_name,
     )

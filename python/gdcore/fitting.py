@@ -20,7 +20,7 @@ from gdcore.kernels import Floats, Reduction
 from gdcore.many import Problems, fit_many, stacked, start_of
 from gdcore.mapped import watched
 from gdcore.options import Options
-from gdcore.problem import Problem, make_problem
+from gdcore.problem import Problem, check_names, make_problem
 from gdcore.result import Fit, Fits
 from gdcore.sgd import SGD
 from gdcore.state import FitState
@@ -203,6 +203,8 @@ def checked_sgd(sgd: SGD | None, method: str) -> SGD:
 
 def _axes(X: Any) -> int:
     """Return the dimensions of X as far as they are clear; what is ragged is named later."""
+    if hasattr(type(X), "columns"):  # of a data frame, which NumPy would convert first
+        return 2
     try:
         return np.ndim(X)
     except ValueError:
@@ -229,6 +231,7 @@ def start_from(init: Any, problem: Problem, batch_size: int | None) -> FitState:
     epoch = 0
     if isinstance(init, Fit):
         epoch = init.epochs
+        check_names(init, problem)
         if init.weights.shape != problem.weights_shape:
             raise ValueError(
                 f"init is a fit with weights of shape {init.weights.shape}; this problem's have "

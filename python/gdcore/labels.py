@@ -51,7 +51,7 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
 def as_labels(given: Any) -> npt.NDArray[Any]:
     """Return labels as an array that changes none of them: where NumPy would, of objects."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
-        return np.asarray(_listed(given) if _is_beyond_numpy(given) else given)
+        return np.asarray(_listed(given) if _changes_in_numpy(given) else given)
     types = set(map(type, given))
     if len(types) <= 1:
         (one,) = types or {float}
@@ -65,11 +65,11 @@ def as_labels(given: Any) -> npt.NDArray[Any]:
     return objects
 
 
-def _is_beyond_numpy(given: Any) -> bool:
-    """Whether a column of Arrow or polars holds what NumPy would take the time zone or bits of."""
+def _changes_in_numpy(given: Any) -> bool:
+    """Whether NumPy drops time zones, NULs at an end or bits of a column of Arrow or polars."""
     dtype = getattr(given, "type", getattr(given, "dtype", None))
     zone = getattr(dtype, "tz", getattr(dtype, "time_zone", None))
-    return isinstance(zone, str) or str(dtype) in ("Int128", "UInt128")
+    return isinstance(zone, str) or str(dtype) in ("String", "Int128", "UInt128")
 
 
 def _listed(given: Any) -> npt.NDArray[Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import Names
 from gdcore.descent import descend
 from gdcore.fitting import empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
@@ -81,6 +83,8 @@ class Moments:
             ) from None
         self._open: _Rows | None = None  # fewer rows than a chunk
         self._gone = np.zeros(self._d + 1 + (t or 1))  # squares of rows that were taken out
+        self._features: Names | None = None  # columns of the first rows, if those were a frame
+        self._target: str | None = None
 
     @property
     def d(self) -> int:
@@ -170,8 +174,9 @@ class Moments:
             If a dtype is not real, or wider than that of the moments.
         """
         with watched(X=X, y=y, offset=offset, sample_weight=sample_weight), _core.FpEnv():
-            change = self._with(self._checked(X, y, offset, sample_weight), 0)
-        return self._become(*change)
+            problem = self._checked(X, y, offset, sample_weight)
+            change = self._with(problem, 0)
+        return self._become(*change)._name_columns(problem.feature_names, problem.target_name)
 
     def downdate(
         self,
@@ -202,7 +207,7 @@ class Moments:
         TypeError
             As for `update`.
         """
-        gone = Moments(self._d, self._t, self._dtype)
+        gone = Moments(self._d, self._t, self._dtype)._name_columns(self._features, self._target)
         gone.update(X, y, offset=offset, sample_weight=sample_weight)
         return self._take(self - gone)
 
@@ -254,7 +259,9 @@ class Moments:
                 f"the rows taken out were never put in: the squares of {self._name(strange)} would "
                 f"sum to {squares[strange][0]:.3g} over the {result._n} rows left."
             )
-        return result if result._n else Moments(self._d, self._t, self._dtype)
+        if result._n:
+            return result
+        return Moments(self._d, self._t, self._dtype)._name_columns(self._features, self._target)
 
     def fit(
         self,
@@ -355,14 +362,22 @@ class Moments:
         self._n = n
         return self
 
+    def _name_columns(self, features: Names | None, target: str | None) -> Self:
+        """Keep the first names that rows bring."""
+        if self._features is None:
+            self._features = features
+        if self._target is None:
+            self._target = target
+        return self
+
     def _take(self, other: Moments) -> Self:
         """Become a copy of moments of the same shape; no array of theirs is ever written to."""
         self._n, self._open, self._gone = other._n, other._open, other._gone
         self._hi, self._lo = other._hi, other._lo
-        return self
+        return self._name_columns(other._features, other._target)
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
-        problem = make_problem(X, y, offset, sample_weight, True, "mean")
+        problem = make_problem(X, y, offset, sample_weight, True, "mean", self._features)
         if problem.d != self._d:
             raise ValueError(
                 f"X has shape {problem.X.shape}; these moments are of {self._d} features."
@@ -386,13 +401,21 @@ class Moments:
         ]
         if self._t is None:  # as they were given
             wide[1:3] = [None if a is None else a[:, 0] for a in wide[1:3]]
-        return make_problem(wide[0], wide[1], wide[2], wide[3], True, "mean")  # type: ignore[arg-type]
+        widened = make_problem(wide[0], wide[1], wide[2], wide[3], True, "mean")  # type: ignore[arg-type]
+        names = {"feature_names": problem.feature_names, "target_name": problem.target_name}
+        return replace(widened, **names)
 
     def _combined(self, other: Moments, sign: int) -> Moments:
         """Return the sum or difference of the pairs, without `_gone`."""
         if other._shape != self._shape:
             raise ValueError(f"{other!r} does not go with {self!r}: they are of other columns.")
-        result = Moments(self._d, self._t, self._dtype)
+        if None not in (self._features, other._features) and self._features != other._features:
+            raise ValueError(
+                f"moments of the columns {other._features} do not go with those of "
+                f"{self._features}; give them the same names and order."
+            )
+        result = Moments(self._d, self._t, self._dtype)._name_columns(self._features, self._target)
+        result._name_columns(other._features, other._target)
         a, b = self._total(), other._total()
         with _core.FpEnv(), np.errstate(over="ignore", invalid="ignore"):
             x, y = a.hi, sign * b.hi
@@ -447,12 +470,14 @@ def rowless_problem(
     weight = np.ones(1, dtype) if weighted else None
     fields = (X, y, None, weight, bool(fit_intercept), reduction)
     core = _core.Problem(*fields)
-    return Problem(*fields, several=moments.t is not None, core=core, rowless=True)
+    names = moments._features, moments._target
+    return Problem(*fields, moments.t is not None, core, True, *names)
 
 
 def add_rows(moments: Moments, problem: Problem, n_threads: int) -> None:
     """Add a checked problem's rows: `Moments.update`."""
     moments._become(*moments._with(problem, n_threads))
+    moments._name_columns(problem.feature_names, problem.target_name)
 
 
 def total_of(moments: Moments) -> _core.Moments:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import numbers
 from gdcore.kernels import Floats, matmul
 from gdcore.labels import as_labels
 from gdcore.problem import Problem, broadcast_offset
@@ -88,7 +89,10 @@ class Fit:
     state : FitState or None
         What a warm start goes on from: velocity, epoch, first gradient norm.
     feature_names : tuple of str, or None
+        Columns of the data frame, or of the file, that was fitted. A name that is a number, or
+        else no text, is kept as its ``str``.
     target_name : str or None
+        Likewise of y.
     """
 
     weights: Floats
@@ -138,7 +142,9 @@ class Fit:
 
         Parameters
         ----------
-        X : array_like, shape (m, d)
+        X : array_like, shape (m, d), or data frame
+            The columns of a frame go by name if the fit has `feature_names`: in any order, and
+            others are ignored. Those of an array go by position.
         offset : array_like, optional
             Fixed term, broadcast to the result.
 
@@ -149,7 +155,8 @@ class Fit:
         Raises
         ------
         ValueError
-            If X has another number of columns than the fit.
+            If X has another number of columns than the fit, or a frame lacks one of them or holds
+            nulls in it.
 
         Examples
         --------
@@ -158,7 +165,8 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
-        rows, fixed = _core.prepare(("X", X), ("offset", offset, True))
+        X, _ = numbers(X, "X", self.feature_names)
+        rows, fixed = _core.prepare(("X", X), ("offset", numbers(offset, "offset")[0], True))
         d = self.weights.shape[0]
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
@@ -269,6 +277,13 @@ class Fits(Fit):
     def _counted(self) -> str:
         return ", ".join(f"{number} {status}" for status, number in self.counts().items())
 
+    def _named(self, i: int) -> str:
+        """Return what a message calls a problem."""
+        if self.groups is None:
+            return f"problem {i}"
+        label = self.groups[i : i + 1]
+        return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
@@ -276,7 +291,7 @@ class Fits(Fit):
         for status in self.counts():
             if status is not Status.CONVERGED:
                 first = int(np.flatnonzero(self.status == status)[0])
-                lines.append(f"{status} (the first is problem {first}): {status.advice}")
+                lines.append(f"{status} (the first is {self._named(first)}): {status.advice}")
         return " ".join(lines)
 
     def predict(
@@ -287,7 +302,8 @@ class Fits(Fit):
         Parameters
         ----------
         X : array_like, shape (count, m, d) or (m, d)
-            Rows of each problem, or the same rows for all of them. With `groups`, (m, d).
+            Rows of each problem, or the same rows for all of them. With `groups`, (m, d). A data
+            frame goes by name, as in `Fit.predict`.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
         offset : array_like, optional
@@ -302,7 +318,8 @@ class Fits(Fit):
         ValueError
             If shapes do not fit, or a label is not among `Fits.groups`.
         """
-        rows, fixed = _core.prepare(("X", X), ("offset", offset, True))
+        X, _ = numbers(X, "X", self.feature_names)
+        rows, fixed = _core.prepare(("X", X), ("offset", numbers(offset, "offset")[0], True))
         d, several = self.weights.shape[1], self.weights.ndim == 3
         leading = (len(self), 1) if groups is None else ()
         if (

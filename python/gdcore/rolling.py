@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import Names
 from gdcore.fitting import start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
@@ -49,6 +50,8 @@ class RollingFit:
         The lr above which descent on the window must diverge.
     summed_anew : int
         Windows whose moments were summed from all their rows, not out of the last window's.
+    feature_names : tuple of str, or None
+    target_name : str or None
     """
 
     first_row: npt.NDArray[np.int64]
@@ -60,6 +63,8 @@ class RollingFit:
     lr: Floats
     stability_limit: Floats
     summed_anew: int
+    feature_names: Names | None = None
+    target_name: str | None = None
 
 
 class RollingInterrupted(KeyboardInterrupt):
@@ -223,6 +228,8 @@ def _result(problem: Problem, sgd: SGD, rolling: _core.Rolling, step: int) -> Ro
         lr=found["lr"],
         stability_limit=limit,
         summed_anew=rolling.summed_anew,
+        feature_names=problem.feature_names,
+        target_name=problem.target_name,
     )
 
 

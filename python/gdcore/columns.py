@@ -1,0 +1,156 @@
+"""Data frames and series as numbers and names, through narwhals (extra "frames")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Names = tuple[str, ...]
+_ARRAYS = (np.ndarray, list, tuple, int, float, type(None))  # by far the most frequent
+
+
+def numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
+    """Return a frame's or a series' numbers and the names of its columns.
+
+    Whatever else was given comes back with None. `wanted` are the columns to take of a frame, in
+    this order; all by default.
+    """
+    if isinstance(given, _ARRAYS):
+        return given, None
+    table = opened(given, what)
+    if table is None:
+        return given, None
+    if not hasattr(table, "columns"):
+        name = table.name
+        return column_numbers(table, what), None if name in (None, "") else (str(name),)
+    names = column_names(table, what)
+    if wanted is None:
+        wanted = names
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ValueError(
+            f"{what} has no column {missing[0]!r}; it needs {_listed(wanted)} and has "
+            f"{_listed(names)}: rename its columns, or pass an array, which goes by position."
+        )
+    return take(table, [names.index(name) for name in wanted]), wanted
+
+
+def narwhals() -> Any:
+    """Return the library that knows data frames; ImportError names the extra."""
+    try:
+        import narwhals.stable.v1 as nw
+    except ImportError:
+        raise ImportError(
+            "data frames need the package narwhals: pip install 'gdcore[frames]', or pass arrays."
+        ) from None
+    return nw
+
+
+def opened(given: Any, what: str) -> Any:
+    """Return narwhals' view of a data frame or series; None if it is neither."""
+    is_frame = hasattr(type(given), "columns")
+    if not (is_frame or hasattr(type(given), "to_numpy")):
+        return None
+    try:
+        nw = narwhals()
+    except ImportError:
+        if is_frame:
+            raise
+        return None
+    if hasattr(given, "__arrow_c_array__"):  # one batch of pyarrow: narwhals knows only many
+        given = _batches(given)
+    try:
+        return nw.from_native(given, eager_only=True, allow_series=True)
+    except TypeError:
+        if not is_frame or hasattr(given, "__array__"):
+            return None
+        raise TypeError(
+            f"{what} is {type(given).__name__}, whose rows are not in memory; collect it first."
+        ) from None
+
+
+def _batches(given: Any) -> Any:
+    import pyarrow
+
+    if isinstance(given, pyarrow.RecordBatch):
+        return pyarrow.Table.from_batches([given])
+    return pyarrow.chunked_array([given]) if isinstance(given, pyarrow.Array) else given
+
+
+def column_names(table: Any, what: str) -> Names:
+    """Return the names of a frame's columns as text; ValueError if two are the same."""
+    native = table.to_native()
+    given = native.column_names if hasattr(type(native), "column_names") else native.columns
+    names = tuple(map(str, given))
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"{what} has two columns {twice!r}; rename or drop one of them.")
+    return names
+
+
+def take(table: Any, places: Sequence[int]) -> npt.NDArray[Any]:
+    """Return some columns of a frame, in this order, as one array of floats."""
+    names = column_names(table, "the frame")
+    columns = [column_numbers(table[:, j], f"the column {names[j]!r}") for j in places]
+    if not columns:
+        return np.empty((len(table), 0))
+    dtype = np.result_type(*columns)
+    if table.implementation.is_pandas() and list(places) == list(range(len(names))):
+        block: npt.NDArray[Any] = table.to_native().to_numpy()  # copies nothing of one dtype
+        if block.dtype == dtype:
+            return block
+    rows = np.empty((len(columns), len(table)), dtype)
+    for row, column in zip(rows, columns, strict=True):
+        row[:] = column
+    return rows.T
+
+
+def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
+    """Return a column as floats; ValueError names it if it holds nulls or no numbers."""
+    dtype = series.dtype
+    is_number = dtype.is_numeric() or str(dtype) == "Boolean"
+    if not (is_number or str(dtype) in ("Object", "Unknown")):
+        raise _not_numeric(series, what)
+    nulls = int(series.null_count())
+    if nulls:
+        first = int(np.argmax(series.is_null().to_numpy()))
+        raise ValueError(
+            f"{what} has {nulls} missing values, the first in row {first} (counted from 0); drop "
+            "or fill those rows first."
+        )
+    values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()
+    kind = values.dtype.kind
+    if kind == "O" and not all(isinstance(v, Real | Decimal | np.bool_) for v in values):
+        raise _not_numeric(series, what)
+    if kind not in "biufO":
+        raise _not_numeric(series, what)
+    if kind == "f" and values.dtype.itemsize <= 8:
+        return values.astype(np.float32) if values.dtype.itemsize == 2 else values
+    return values.astype(np.float64)
+
+
+def _not_numeric(series: Any, what: str) -> ValueError:
+    return ValueError(
+        f"{what} holds {series.dtype}; it has to be numeric, so encode or leave it out."
+    )
+
+
+def refuse_as_feature(
+    X: npt.NDArray[Any], features: Names | None, name: Any, values: Any, what: str
+) -> None:
+    """Raise ValueError if a column of X is, by name and by value, something else too."""
+    if features is None or name is None or str(name) not in features:
+        return
+    column = X[:, features.index(str(name))]
+    given = np.asarray(values)
+    if given.dtype.kind in "biuf" and np.array_equal(column, given.reshape(len(given), -1)[:, 0]):
+        raise ValueError(f"{what} is also the column {str(name)!r} of X; leave it out of X.")
+
+
+def _listed(names: Names) -> str:
+    return ", ".join(map(repr, names))
