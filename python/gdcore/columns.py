@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -125,13 +124,17 @@ def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
         )
     values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()
     kind = values.dtype.kind
-    if kind == "O" and not all(isinstance(v, Real | Decimal | np.bool_) for v in values):
-        raise _not_numeric(series, what)
-    if kind not in "biufO":
+    if kind not in "biufO" or (kind == "O" and not _are_numbers(values)):
         raise _not_numeric(series, what)
     if kind == "f" and values.dtype.itemsize <= 8:
         return values.astype(np.float32) if values.dtype.itemsize == 2 else values
     return values.astype(np.float64)
+
+
+def _are_numbers(values: npt.NDArray[Any]) -> bool:
+    from decimal import Decimal
+
+    return all(isinstance(value, Real | Decimal | np.bool_) for value in values)
 
 
 def _not_numeric(series: Any, what: str) -> ValueError:

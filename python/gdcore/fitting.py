@@ -62,7 +62,8 @@ def fit(
         ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight or None, offset)``: an
         iterable of them, a function that returns one, or `read_chunks`. Only a few are in memory
         at a time. "auto" then means "gram", which reads them once, as "exact" does; "stream" and
-        mini-batches read them once more every epoch.
+        mini-batches read them once more every epoch. The columns of a data frame (extra "frames")
+        keep their names, in `Fit.feature_names`, by which `Fit.predict` goes.
     y : array_like, shape (n,) or (n, t); (count, n) or (count, n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional

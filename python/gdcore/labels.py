@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -128,22 +129,39 @@ def _factorize_integers(array: npt.NDArray[Any], low: int, span: int) -> tuple[A
 
 
 def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
+    given = array.tolist()
+    keys = told_apart(given)
+    found: dict[Any, Any] = {}
     try:
-        found = dict.fromkeys(array)
+        for key, label in zip(keys, given, strict=True):
+            found.setdefault(key, label)
     except TypeError as error:
         raise TypeError(
             f"a group label cannot be hashed ({error}); use tuples or strings."
         ) from None
     if any(map(_is_missing, found)):
-        raise _missing(np.array([_is_missing(label) for label in array], bool), name)
+        raise _missing(np.array([_is_missing(label) for label in given], bool), name)
     try:
         ordered = sorted(found)
     except TypeError:  # of several types: as they come
         ordered = list(found)
-    place = {label: i for i, label in enumerate(ordered)}
+    place = {key: i for i, key in enumerate(ordered)}
     labels = np.empty(len(ordered), object)
-    labels[:] = ordered
-    return labels, np.fromiter(map(place.__getitem__, array), np.int64, len(array))
+    labels[:] = [found[key] for key in ordered]
+    return labels, np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+
+
+def told_apart(labels: list[Any]) -> list[Any]:
+    """Return labels, of equal ones equal: a zone's datetimes as instants.
+
+    Python takes the hour that a zone repeats in autumn for one and the same.
+    """
+    if datetime not in set(map(type, labels)):
+        return labels
+    return [
+        label.astimezone(UTC) if type(label) is datetime and label.tzinfo else label
+        for label in labels
+    ]
 
 
 def _is_missing(label: Any) -> bool:

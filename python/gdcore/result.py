@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.columns import numbers
 from gdcore.kernels import Floats, matmul
-from gdcore.labels import as_labels
+from gdcore.labels import as_labels, told_apart
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
 from gdcore.status import Status
@@ -359,7 +359,7 @@ class Fits(Fit):
         OSError
             If the file cannot be written; what stood there before stays.
         ValueError
-            If the labels of groups are Python objects.
+            If a label is an object of a type that `load` could not make anew.
         """
         from gdcore.storage import save_fits
 
@@ -374,9 +374,9 @@ class Fits(Fit):
             labels = labels.astype(self.groups.dtype)
         if labels.shape != (n,):
             raise ValueError(f"groups has shape {labels.shape}; X has {n} rows.")
-        place = {label: i for i, label in enumerate(self.groups.tolist())}
+        place = {label: i for i, label in enumerate(told_apart(self.groups.tolist()))}
         try:
-            return np.array([place[label] for label in labels.tolist()], np.int64)
+            return np.array([place[label] for label in told_apart(labels.tolist())], np.int64)
         except KeyError as error:
             raise ValueError(
                 f"group {error.args[0]!r} was not fitted; it is not among fits.groups."

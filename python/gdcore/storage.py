@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gdcore.kernels import Floats
+from gdcore.saved_labels import from_text, needs_text, to_text
 from gdcore.sgd import SGD
 from gdcore.state import FitState, ManyState, Unsaved
 from gdcore.status import Status
@@ -32,6 +33,7 @@ FIT_FORMAT = "gdcore-fit"
 MANY_FORMAT = "gdcore-fits"
 CHECKPOINT_FORMAT = "gdcore-checkpoint"
 VERSION = 1
+VERSIONS = {FIT_FORMAT: 1, MANY_FORMAT: 2, CHECKPOINT_FORMAT: 1}  # the newest; 2: labels as text
 
 
 ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of many fits
@@ -58,14 +60,14 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
 
 def save_fits(fits: Fits, path: str | os.PathLike[str]) -> None:
     """Write many fits; OSError leaves what stood there before."""
-    if fits.groups is not None and fits.groups.dtype.kind == "O":
-        raise ValueError(
-            "the labels of these groups are Python objects, which a file cannot keep; fit with "
-            "numbers or strings as labels."
-        )
-    meta = {"format": MANY_FORMAT, "version": VERSION} | _described(fits)
+    as_text = fits.groups is not None and needs_text(fits.groups)
+    version = VERSIONS[MANY_FORMAT] if as_text else 1
+    meta = {"format": MANY_FORMAT, "version": version} | _described(fits)
     arrays = {name: getattr(fits, name) for name in ("weights", "intercept", "loss", *ONE_EACH)}
-    arrays |= _present("", {"groups": fits.groups})
+    if as_text:
+        arrays["groups_text"] = to_text(fits.groups)
+    else:
+        arrays |= _present("", {"groups": fits.groups})
     arrays |= _present("history_", asdict(fits.history))
     if fits.state is not None:
         arrays |= _present("state_", fits.state.as_dict())
@@ -79,7 +81,8 @@ def load_fits(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, A
             state, history = _group("state_", arrays), _group("history_", arrays)
             names = ("weights", "intercept", "loss", *ONE_EACH)
             fields = {name: arrays[name] for name in names} | _as_described(meta)
-            fields["groups"] = arrays.get("groups")
+            text = arrays.get("groups_text")
+            fields["groups"] = arrays.get("groups") if text is None else from_text(text)
             known = ManyState.__dataclass_fields__
             fields["state"] = ManyState(**{name: state[name] for name in known}) if state else None
             history["epoch"], history["loss"]  # the two that there always are
@@ -289,10 +292,11 @@ def _read(
         raise ValueError(f"{path} is no gdcore {what}, or only a part of one.") from None
     if found[0] != form:
         raise OtherFormError(f"{path} is a {found[0]} file, not a {form}.")
-    if found[1] != VERSION:
+    newest = VERSIONS[form]
+    if found[1] not in range(1, newest + 1):
         raise ValueError(
-            f"{path} has version {found[1]}; this gdcore reads version {VERSION}: "
-            "use the gdcore that wrote it."
+            f"{path} has version {found[1]}; this gdcore reads version {newest}"
+            f"{' and older ones' if newest > 1 else ''}: use the gdcore that wrote it."
         )
     try:
         yield meta, arrays
