@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -27,7 +26,7 @@ def numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Na
     if not hasattr(table, "columns"):
         name = table.name
         return column_numbers(table, what), None if name in (None, "") else (str(name),)
-    names = column_names(table, what)
+    names = column_names(table.to_native(), what)
     if wanted is None:
         wanted = names
     missing = [name for name in wanted if name not in names]
@@ -36,7 +35,7 @@ def numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Na
             f"{what} has no column {missing[0]!r}; it needs {_listed(wanted)} and has "
             f"{_listed(names)}: rename its columns, or pass an array, which goes by position."
         )
-    return take(table, [names.index(name) for name in wanted]), wanted
+    return take(table, names, wanted), wanted
 
 
 def narwhals() -> Any:
@@ -65,6 +64,9 @@ def opened(given: Any, what: str) -> Any:
         given = _batches(given)
     try:
         return nw.from_native(given, eager_only=True, allow_series=True)
+    except ValueError:  # narwhals refuses two columns of one name
+        column_names(given, what)
+        raise
     except TypeError:
         if not is_frame or hasattr(given, "__array__"):
             return None
@@ -81,10 +83,9 @@ def _batches(given: Any) -> Any:
     return pyarrow.chunked_array([given]) if isinstance(given, pyarrow.Array) else given
 
 
-def column_names(table: Any, what: str) -> Names:
+def column_names(frame: Any, what: str) -> Names:
     """Return the names of a frame's columns as text; ValueError if two are the same."""
-    native = table.to_native()
-    given = native.column_names if hasattr(type(native), "column_names") else native.columns
+    given = frame.column_names if hasattr(type(frame), "column_names") else frame.columns
     names = tuple(map(str, given))
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
@@ -92,14 +93,13 @@ def column_names(table: Any, what: str) -> Names:
     return names
 
 
-def take(table: Any, places: Sequence[int]) -> npt.NDArray[Any]:
+def take(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
     """Return some columns of a frame, in this order, as one array of floats."""
-    names = column_names(table, "the frame")
-    columns = [column_numbers(table[:, j], f"the column {names[j]!r}") for j in places]
+    columns = [column_numbers(table[:, names.index(n)], f"the column {n!r}") for n in wanted]
     if not columns:
         return np.empty((len(table), 0))
     dtype = np.result_type(*columns)
-    if table.implementation.is_pandas() and list(places) == list(range(len(names))):
+    if table.implementation.is_pandas() and wanted == names:
         block: npt.NDArray[Any] = table.to_native().to_numpy()  # copies nothing of one dtype
         if block.dtype == dtype:
             return block
@@ -115,13 +115,7 @@ def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
     is_number = dtype.is_numeric() or str(dtype) == "Boolean"
     if not (is_number or str(dtype) in ("Object", "Unknown")):
         raise _not_numeric(series, what)
-    nulls = int(series.null_count())
-    if nulls:
-        first = int(np.argmax(series.is_null().to_numpy()))
-        raise ValueError(
-            f"{what} has {nulls} missing values, the first in row {first} (counted from 0); drop "
-            "or fill those rows first."
-        )
+    refuse_nulls(series, what, "fill them")
     values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()
     kind = values.dtype.kind
     if kind not in "biufO" or (kind == "O" and not _are_numbers(values)):
@@ -129,6 +123,17 @@ def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
     if kind == "f" and values.dtype.itemsize <= 8:
         return values.astype(np.float32) if values.dtype.itemsize == 2 else values
     return values.astype(np.float64)
+
+
+def refuse_nulls(series: Any, what: str, remedy: str) -> None:
+    """Raise ValueError naming the first row where a column holds null."""
+    nulls = int(series.null_count())
+    if nulls:
+        first = int(np.argmax(series.is_null().to_numpy()))
+        raise ValueError(
+            f"{what} has {nulls} missing values, the first in row {first} (counted from 0); drop "
+            f"those rows, or {remedy}."
+        )
 
 
 def _are_numbers(values: npt.NDArray[Any]) -> bool:
@@ -151,7 +156,7 @@ def refuse_as_feature(
         return
     column = X[:, features.index(str(name))]
     given = np.asarray(values)
-    if given.dtype.kind in "biuf" and np.array_equal(column, given.reshape(len(given), -1)[:, 0]):
+    if given.dtype.kind in "biuf" and np.array_equal(column, given):
         raise ValueError(f"{what} is also the column {str(name)!r} of X; leave it out of X.")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.columns import column_names, narwhals, opened, take
+from gdcore.columns import column_names, narwhals, opened, refuse_nulls, take
 from gdcore.kernels import Floats
 from gdcore.labels import Ints, factorize
 from gdcore.result import Fits
@@ -37,7 +37,7 @@ class Table:
             "n": fits.rows,
             "status": [Status(value).name for value in fits.status.tolist()],
         }
-        clash = [name for name in column_names(self.by, "the frame") if name in columns]
+        clash = [name for name in self.by.columns if name in columns]
         if clash:
             raise ValueError(
                 f"the column {clash[0]!r} of by has the name of a result; rename it first."
@@ -60,7 +60,7 @@ def read(frame: Any, target: Any, features: Any, by: Any) -> Table:
         )
     if target is None or features is None or by is None:
         raise ValueError("a data frame needs all of target=, features= and by=.")
-    names = column_names(table, "the frame")
+    names = column_names(table.to_native(), "the frame")
     wanted = {"target": (str(target),), "features": _several(features), "by": _several(by)}
     if not wanted["features"] or not wanted["by"]:
         raise ValueError("features and by must each name at least one column.")
@@ -69,10 +69,10 @@ def read(frame: Any, target: Any, features: Any, by: Any) -> Table:
             raise ValueError(
                 f"the frame has no column {name!r}; it has {', '.join(map(repr, names))}."
             )
-    places = {argument: list(map(names.index, given)) for argument, given in wanted.items()}
-    X, y = take(table, places["features"]), take(table, places["target"])[:, 0]
+    X, y = take(table, names, wanted["features"]), take(table, names, wanted["target"])[:, 0]
     _refuse_twice(wanted)
-    return Table(table[:, places["by"]], wanted["features"], X, y, _codes(table, names, places["by"]))
+    keys = table[:, [names.index(name) for name in wanted["by"]]]
+    return Table(keys, wanted["features"], X, y, _codes(keys))
 
 
 def _refuse_twice(wanted: dict[str, tuple[str, ...]]) -> None:
@@ -92,19 +92,13 @@ def _several(given: Any) -> tuple[str, ...]:
     return (str(given),) if one else tuple(map(str, given))
 
 
-def _codes(table: Any, names: tuple[str, ...], places: list[int]) -> Ints:
+def _codes(keys: Any) -> Ints:
     """Return for each row the number of its group, in the order of the keys."""
-    rows = len(table)
+    rows = len(keys)
     codes = np.zeros(rows, np.int64)
-    for j in places:
-        series, what = table[:, j], f"the column {names[j]!r} of by"
-        nulls = int(series.null_count())
-        if nulls:
-            first = int(np.argmax(series.is_null().to_numpy()))
-            raise ValueError(
-                f"{what} has {nulls} missing values, the first in row {first}; drop those rows, or "
-                "give them a label of their own."
-            )
+    for j, name in enumerate(keys.columns):
+        series, what = keys[:, j], f"the column {name!r} of by"
+        refuse_nulls(series, what, "give them a label of their own")
         labels, of_key = factorize(series.to_native(), rows, what)
         codes = factorize(codes * max(len(labels), 1) + of_key, rows)[1]
     return codes

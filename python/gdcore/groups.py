@@ -84,9 +84,9 @@ def fit_groups(
     Returns
     -------
     Fits
-        With the labels, as they were given and sorted where they can be, in `groups`. A group with fewer rows than
-        parameters, without weight decay, is SINGULAR: descent from zeros finds the weights of
-        least norm, weight_decay those of ridge regression.
+        With the labels, as they were given and sorted where they can be, in `groups`. A group with
+        fewer rows than parameters, without weight decay, is SINGULAR: descent from zeros finds the
+        weights of least norm, weight_decay those of ridge regression.
         For a frame, a frame of the same library with one row a group: the columns of `by`,
         ``weight_<feature>``, ``intercept``, ``loss``, ``n`` and ``status``.
 
@@ -140,7 +140,7 @@ def fit_groups(
         _check_labels(init, labels)
         if isinstance(init, Fits):
             check_names(init, one)
-        names = {"feature_names": one.feature_names, "target_name": one.target_name}
+        names: dict[str, Any] = {"feature_names": one.feature_names, "target_name": one.target_name}
         data = (one.X, one.y, one.offset, one.sample_weight)
         problems = Problems(
             *data, one.fit_intercept, reduction, one.several, starts=starts, order=order

@@ -402,8 +402,9 @@ class Moments:
         if self._t is None:  # as they were given
             wide[1:3] = [None if a is None else a[:, 0] for a in wide[1:3]]
         widened = make_problem(wide[0], wide[1], wide[2], wide[3], True, "mean")  # type: ignore[arg-type]
-        names = {"feature_names": problem.feature_names, "target_name": problem.target_name}
-        return replace(widened, **names)
+        return replace(
+            widened, feature_names=problem.feature_names, target_name=problem.target_name
+        )
 
     def _combined(self, other: Moments, sign: int) -> Moments:
         """Return the sum or difference of the pairs, without `_gone`."""
