@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from importlib import import_module
 from typing import Any
 from uuid import UUID
 
@@ -113,10 +114,9 @@ def _zone(name: str) -> Any:
 
 def _pandas() -> Any:
     try:
-        import pandas
+        return import_module("pandas")
     except ImportError:
         raise ImportError("labels of this file are of pandas: pip install pandas.") from None
-    return pandas
 
 
 def _timestamp(parts: Any) -> Any:
