@@ -87,7 +87,7 @@ def test_of_python_and_numpy(tmp_path: Path) -> None:
         check(two * 4, tmp_path / "fits")
     for two in arrays():
         fits = check(np.tile(two, 4), tmp_path / "fits")
-        assert fits.groups.dtype.newbyteorder("=") == two.dtype.newbyteorder("=")
+        assert fits.groups.dtype.name == two.dtype.name
 
 
 def test_of_pandas(tmp_path: Path) -> None:

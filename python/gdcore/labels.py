@@ -131,10 +131,8 @@ def _factorize_integers(array: npt.NDArray[Any], low: int, span: int) -> tuple[A
 def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
     given = array.tolist()
     keys = told_apart(given)
-    found: dict[Any, Any] = {}
     try:
-        for key, label in zip(keys, given, strict=True):
-            found.setdefault(key, label)
+        found: dict[Any, Any] = dict.fromkeys(keys)
     except TypeError as error:
         raise TypeError(
             f"a group label cannot be hashed ({error}); use tuples or strings."
@@ -147,7 +145,10 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
         ordered = list(found)
     place = {key: i for i, key in enumerate(ordered)}
     labels = np.empty(len(ordered), object)
-    labels[:] = [found[key] for key in ordered]
+    if keys is not given:  # the first label of each
+        found.update(zip(reversed(keys), reversed(given), strict=True))
+        ordered = list(map(found.__getitem__, ordered))
+    labels[:] = ordered
     return labels, np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
 
 
