@@ -13,6 +13,7 @@ import pytest
 
 import gdcore as gd
 from fits import refused
+from gdcore.columns import numbers
 
 N = 40
 RNG = np.random.default_rng(3)
@@ -227,6 +228,19 @@ def test_single_precision(library: Any) -> None:
     assert gd.fit(frame(library, a=a), y, method="exact").weights.dtype == np.float32
     mixed = frame(library, a=a, b=B > 0)
     assert gd.fit(mixed, y, method="exact").weights.dtype == np.float64
+
+
+def test_frames_of_one_float_are_not_copied() -> None:
+    pd = pytest.importorskip("pandas")
+    block = np.asfortranarray(np.stack([A, B], 1))
+    given, names = numbers(pd.DataFrame(block, columns=["a", "b"], copy=False), "X")
+    assert names == ("a", "b")
+    assert np.shares_memory(given, block)
+
+
+def test_numbers_beyond_float64() -> None:
+    X = pytest.importorskip("pandas").DataFrame({"a": np.array([10**400, 1], object)})
+    refused(lambda: gd.fit(X, [1.0, 2.0]), "the column 'a' holds numbers that float64 has no room")
 
 
 def test_without_narwhals() -> None:

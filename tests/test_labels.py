@@ -199,6 +199,16 @@ def test_files_of_earlier_versions_and_later_ones(tmp_path: Path) -> None:
     refused(lambda: gd.load(path), "has version 3; this gdcore reads version 2 and older ones")
 
 
+def test_damaged_labels(tmp_path: Path) -> None:
+    path = tmp_path / "fits"
+    gd.fit_groups(X, Y, ["a", "a\0"] * 4, method="exact").save(path)
+    for text in ("{", "[]", '{"kind": "O"}', '{"kind": "O", "labels": [{"Trap": 1}, 2]}'):
+        entries = stored(path) | {"groups_text": np.frombuffer(text.encode(), np.uint8)}
+        with path.open("wb") as file:
+            np.savez(file, **entries)
+        refused(lambda: gd.load(path), "labels of the groups in this file are damaged")
+
+
 @pytest.mark.filterwarnings("ignore::gdcore.FitWarning")
 def test_messages_name_labels() -> None:
     bad = np.where(np.arange(8) == 5, np.inf, Y)

@@ -60,8 +60,8 @@ def opened(given: Any, what: str) -> Any:
         if is_frame:
             raise
         return None
-    if hasattr(given, "__arrow_c_array__"):  # one batch of pyarrow: narwhals knows only many
-        given = _batches(given)
+    if type(given).__module__.startswith("pyarrow"):
+        given = _chunked(given)
     try:
         return nw.from_native(given, eager_only=True, allow_series=True)
     except ValueError:  # narwhals refuses two columns of one name
@@ -75,7 +75,8 @@ def opened(given: Any, what: str) -> Any:
         ) from None
 
 
-def _batches(given: Any) -> Any:
+def _chunked(given: Any) -> Any:
+    """Return one batch or array of pyarrow as many, which narwhals knows."""
     import pyarrow
 
     if isinstance(given, pyarrow.RecordBatch):
@@ -99,9 +100,9 @@ def take(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
     if not columns:
         return np.empty((len(table), 0))
     dtype = np.result_type(*columns)
-    if table.implementation.is_pandas() and wanted == names:
-        block: npt.NDArray[Any] = table.to_native().to_numpy()  # copies nothing of one dtype
-        if block.dtype == dtype:
+    if wanted == names and table.implementation.is_pandas():
+        if set(table.to_native().dtypes) == {dtype}:
+            block: npt.NDArray[Any] = table.to_native().to_numpy()  # often without a copy
             return block
     rows = np.empty((len(columns), len(table)), dtype)
     for row, column in zip(rows, columns, strict=True):
@@ -122,7 +123,10 @@ def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
         raise _not_numeric(series, what)
     if kind == "f" and values.dtype.itemsize <= 8:
         return values.astype(np.float32) if values.dtype.itemsize == 2 else values
-    return values.astype(np.float64)
+    try:
+        return values.astype(np.float64)
+    except OverflowError:
+        raise ValueError(f"{what} holds numbers that float64 has no room for; scale it.") from None
 
 
 def refuse_nulls(series: Any, what: str, remedy: str) -> None:

@@ -36,10 +36,13 @@ def to_text(labels: Labels) -> npt.NDArray[np.uint8]:
 
 def from_text(text: npt.NDArray[np.uint8]) -> Labels:
     """Return the labels that `to_text` wrote."""
-    found = json.loads(text.tobytes())
-    labels = np.empty(len(found["labels"]), object)
-    labels[:] = [_label(plain) for plain in found["labels"]]
-    return labels.astype(np.dtypes.StringDType()) if found["kind"] == "T" else labels
+    try:
+        found = json.loads(text.tobytes())
+        labels = np.empty(len(found["labels"]), object)
+        labels[:] = [_label(plain) for plain in found["labels"]]
+        return labels.astype(np.dtypes.StringDType()) if found["kind"] == "T" else labels
+    except (AttributeError, ArithmeticError, KeyError, TypeError, json.JSONDecodeError):
+        raise ValueError("the labels of the groups in this file are damaged.") from None
 
 
 def _plain(label: Any) -> Any:
