@@ -100,10 +100,10 @@ def take(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
     if not columns:
         return np.empty((len(table), 0))
     dtype = np.result_type(*columns)
-    if wanted == names and table.implementation.is_pandas():
-        if set(table.to_native().dtypes) == {dtype}:
-            block: npt.NDArray[Any] = table.to_native().to_numpy()  # often without a copy
-            return block
+    native = table.to_native()
+    if wanted == names and table.implementation.is_pandas() and set(native.dtypes) == {dtype}:
+        block: npt.NDArray[Any] = native.to_numpy()  # often without a copy
+        return block
     rows = np.empty((len(columns), len(table)), dtype)
     for row, column in zip(rows, columns, strict=True):
         row[:] = column
