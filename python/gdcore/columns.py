@@ -121,7 +121,7 @@ def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
     kind = values.dtype.kind
     if kind not in "biufO" or (kind == "O" and not _are_numbers(values)):
         raise _not_numeric(series, what)
-    if kind == "f" and values.dtype.itemsize <= 8:
+    if kind == "f":  # what is wider than float64 is refused as in arrays
         return values.astype(np.float32) if values.dtype.itemsize == 2 else values
     try:
         return values.astype(np.float64)

@@ -381,6 +381,10 @@ class Fits(Fit):
             raise ValueError(
                 f"group {error.args[0]!r} was not fitted; it is not among fits.groups."
             ) from None
+        except TypeError as error:
+            raise TypeError(
+                f"a group label cannot be hashed ({error}); pass labels as in fits.groups."
+            ) from None
 
 
 def load(path: str | os.PathLike[str]) -> Fit:
