@@ -13,7 +13,7 @@ import pytest
 
 import gdcore as gd
 from fits import refused
-from gdcore.columns import numbers
+from gdcore.columns import as_numbers
 
 N = 40
 RNG = np.random.default_rng(3)
@@ -233,7 +233,7 @@ def test_single_precision(library: Any) -> None:
 def test_frames_of_one_float_are_not_copied() -> None:
     pd = pytest.importorskip("pandas")
     block = np.asfortranarray(np.stack([A, B], 1))
-    given, names = numbers(pd.DataFrame(block, columns=["a", "b"], copy=False), "X")
+    given, names = as_numbers(pd.DataFrame(block, columns=["a", "b"], copy=False), "X")
     assert names == ("a", "b")
     assert np.shares_memory(given, block)
 

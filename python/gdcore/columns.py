@@ -12,34 +12,33 @@ Names = tuple[str, ...]
 _ARRAYS = (np.ndarray, list, tuple, int, float, type(None))  # by far the most frequent
 
 
-def numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
-    """Return a frame's or a series' numbers and the names of its columns.
+def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
+    """Return the numbers of a data frame or series, and the names of its columns.
 
-    Whatever else was given comes back with None. `wanted` are the columns to take of a frame, in
-    this order; all by default.
+    Anything else is returned unchanged, with None. `wanted` names the columns to take from a frame
+    and their order; None takes all of them.
     """
     if isinstance(given, _ARRAYS):
         return given, None
-    table = opened(given, what)
+    table = as_narwhals(given, what)
     if table is None:
         return given, None
     if not hasattr(table, "columns"):
         name = table.name
-        return column_numbers(table, what), None if name in (None, "") else (str(name),)
+        return column_as_floats(table, what), None if name in (None, "") else (str(name),)
     names = column_names(table.to_native(), what)
-    if wanted is None:
-        wanted = names
-    missing = [name for name in wanted if name not in names]
+    wanted = names if wanted is None else wanted
+    missing = [name for name in wanted if name not in set(names)]
     if missing:
         raise ValueError(
             f"{what} has no column {missing[0]!r}; it needs {_listed(wanted)} and has "
             f"{_listed(names)}: rename its columns, or pass an array, which goes by position."
         )
-    return take(table, names, wanted), wanted
+    return floats_of(table, names, wanted), wanted
 
 
 def narwhals() -> Any:
-    """Return the library that knows data frames; ImportError names the extra."""
+    """Import narwhals; ImportError names the extra that brings it."""
     try:
         import narwhals.stable.v1 as nw
     except ImportError:
@@ -49,8 +48,8 @@ def narwhals() -> Any:
     return nw
 
 
-def opened(given: Any, what: str) -> Any:
-    """Return narwhals' view of a data frame or series; None if it is neither."""
+def as_narwhals(given: Any, what: str) -> Any:
+    """Return a data frame or series as narwhals wraps it; None if it is neither."""
     is_frame = hasattr(type(given), "columns")
     if not (is_frame or hasattr(type(given), "to_numpy")):
         return None
@@ -76,7 +75,7 @@ def opened(given: Any, what: str) -> Any:
 
 
 def _chunked(given: Any) -> Any:
-    """Return one batch or array of pyarrow as many, which narwhals knows."""
+    """Wrap a single batch or array of pyarrow: narwhals knows only tables and chunked arrays."""
     import pyarrow
 
     if isinstance(given, pyarrow.RecordBatch):
@@ -94,9 +93,10 @@ def column_names(frame: Any, what: str) -> Names:
     return names
 
 
-def take(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
-    """Return some columns of a frame, in this order, as one array of floats."""
-    columns = [column_numbers(table[:, names.index(n)], f"the column {n!r}") for n in wanted]
+def floats_of(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
+    """Return the wanted columns of a frame, in their order, as one array of floats."""
+    place = {name: j for j, name in enumerate(names)}
+    columns = [column_as_floats(table[:, place[name]], f"the column {name!r}") for name in wanted]
     if not columns:
         return np.empty((len(table), 0))
     dtype = np.result_type(*columns)
@@ -110,8 +110,8 @@ def take(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
     return rows.T
 
 
-def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
-    """Return a column as floats; ValueError names it if it holds nulls or no numbers."""
+def column_as_floats(series: Any, what: str) -> npt.NDArray[Any]:
+    """Return a column as floats; ValueError names a column that holds nulls or other things."""
     dtype = series.dtype
     is_number = dtype.is_numeric() or str(dtype) == "Boolean"
     if not (is_number or str(dtype) in ("Object", "Unknown")):
@@ -121,7 +121,7 @@ def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
     kind = values.dtype.kind
     if kind not in "biufO" or (kind == "O" and not _are_numbers(values)):
         raise _not_numeric(series, what)
-    if kind == "f":  # what is wider than float64 is refused as in arrays
+    if kind == "f":  # the caller refuses floats wider than float64, as in arrays
         return values.astype(np.float32) if values.dtype.itemsize == 2 else values
     try:
         return values.astype(np.float64)
@@ -130,7 +130,7 @@ def column_numbers(series: Any, what: str) -> npt.NDArray[Any]:
 
 
 def refuse_nulls(series: Any, what: str, remedy: str) -> None:
-    """Raise ValueError naming the first row where a column holds null."""
+    """Raise ValueError if a column holds nulls; it names the first row that does."""
     nulls = int(series.null_count())
     if nulls:
         first = int(np.argmax(series.is_null().to_numpy()))
@@ -155,7 +155,10 @@ def _not_numeric(series: Any, what: str) -> ValueError:
 def refuse_as_feature(
     X: npt.NDArray[Any], features: Names | None, name: Any, values: Any, what: str
 ) -> None:
-    """Raise ValueError if a column of X is, by name and by value, something else too."""
+    """Raise ValueError if a column of X has this name and these values.
+
+    The same name alone is no fault: pandas keeps it, for example when a column is shifted.
+    """
     if features is None or name is None or str(name) not in features:
         return
     column = X[:, features.index(str(name))]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.columns import column_names, narwhals, opened, refuse_nulls, take
+from gdcore.columns import as_narwhals, column_names, floats_of, narwhals, refuse_nulls
 from gdcore.kernels import Floats
 from gdcore.labels import Ints, factorize
 from gdcore.result import Fits
@@ -51,8 +51,8 @@ class Table:
 
 def read(frame: Any, target: Any, features: Any, by: Any) -> Table:
     """Take the columns out of a frame; ValueError names the one that does not fit."""
-    narwhals()
-    table = opened(frame, "X")
+    narwhals()  # ImportError names the extra, whatever was given
+    table = as_narwhals(frame, "X")
     if table is None or not hasattr(table, "columns"):
         raise TypeError(
             f"X is {type(frame).__name__}, which is no data frame that narwhals knows; collect a "
@@ -69,10 +69,13 @@ def read(frame: Any, target: Any, features: Any, by: Any) -> Table:
             raise ValueError(
                 f"the frame has no column {name!r}; it has {', '.join(map(repr, names))}."
             )
-    X, y = take(table, names, wanted["features"]), take(table, names, wanted["target"])[:, 0]
+    X, y = (
+        floats_of(table, names, wanted["features"]),
+        floats_of(table, names, wanted["target"])[:, 0],
+    )
     _refuse_twice(wanted)
     keys = table[:, [names.index(name) for name in wanted["by"]]]
-    return Table(keys, wanted["features"], X, y, _codes(keys))
+    return Table(keys, wanted["features"], X, y[:, 0], _codes(keys))
 
 
 def _refuse_twice(wanted: dict[str, tuple[str, ...]]) -> None:

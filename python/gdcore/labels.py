@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints | None]:
-    """Return the labels, each one's start in an order of the rows, and that (None: as they lie)."""
+    """Return labels, group starts, and the row order (None if rows are already grouped)."""
     array = _checked(given, n, "groups")
     low, span = _span(array)
     if not span:
@@ -32,7 +32,7 @@ def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints 
 
 
 def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
-    """Return the different labels, sorted where they can be, and for each row which it has."""
+    """Return the different labels, sorted if they can be, and the label number of each row."""
     array = _checked(given, n, name)
     if array.dtype.kind == "T":
         labels, codes = _factorize_objects(array.astype(object), name)
@@ -50,7 +50,7 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
 
 
 def as_labels(given: Any) -> npt.NDArray[Any]:
-    """Return labels as an array that changes none of them: where NumPy would, of objects."""
+    """Return labels as an array; of Python objects where NumPy would change a label."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
         return np.asarray(_listed(given) if _changes_in_numpy(given) else given)
     types = set(map(type, given))
@@ -61,30 +61,31 @@ def as_labels(given: Any) -> npt.NDArray[Any]:
             array = np.asarray(given)
             if array.dtype.kind in kinds:
                 return array
-    objects = np.empty(len(given), object)
-    objects[:] = list(given)
-    return objects
+    return _objects(given)
+
+
+def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+    array = np.empty(len(values), object)
+    array[:] = list(values)
+    return array
 
 
 def _changes_in_numpy(given: Any) -> bool:
-    """Whether NumPy drops time zones, NULs at an end or bits of a column of Arrow or polars."""
+    """Whether NumPy changes labels of Arrow or polars: it drops time zones and trailing NULs."""
     dtype = getattr(given, "type", getattr(given, "dtype", None))
     zone = getattr(dtype, "tz", getattr(dtype, "time_zone", None))
     return isinstance(zone, str) or str(dtype) in ("String", "Int128", "UInt128")
 
 
 def _listed(given: Any) -> npt.NDArray[Any]:
-    """Return a column's values as Python's objects."""
-    if "ns" in str(getattr(given, "dtype", "")):  # polars gives datetimes, which have no ns
+    """Return the values of a column of Arrow or polars as Python objects."""
+    if "ns" in str(getattr(given, "dtype", "")):  # polars would cut nanoseconds off, Arrow does not
         given = given.to_arrow()
-    values = given.to_pylist() if hasattr(given, "to_pylist") else given.to_list()
-    objects = np.empty(len(values), object)
-    objects[:] = values
-    return objects
+    return _objects(given.to_pylist() if hasattr(given, "to_pylist") else given.to_list())
 
 
 def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return text or bytes as NumPy's, unless that would lose NULs at an end, or much memory."""
+    """Return text or bytes in NumPy's fixed width, unless it loses NULs or takes much memory."""
     if {type(label) for label in labels} not in ({str}, {bytes}) or max(map(len, labels)) > 256:
         return labels
     fixed = np.array(labels.tolist())
@@ -130,7 +131,7 @@ def _factorize_integers(array: npt.NDArray[Any], low: int, span: int) -> tuple[A
 
 def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
     given = array.tolist()
-    keys = told_apart(given)
+    keys = keys_of(given)
     try:
         found: dict[Any, Any] = dict.fromkeys(keys)
     except TypeError as error:
@@ -144,18 +145,16 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
     except TypeError:  # of several types: as they come
         ordered = list(found)
     place = {key: i for i, key in enumerate(ordered)}
-    labels = np.empty(len(ordered), object)
-    if keys is not given:  # the first label of each
+    if keys is not given:  # back to the labels: the first one of each key
         found.update(zip(reversed(keys), reversed(given), strict=True))
         ordered = list(map(found.__getitem__, ordered))
-    labels[:] = ordered
-    return labels, np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+    return _objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
 
 
-def told_apart(labels: list[Any]) -> list[Any]:
-    """Return labels, of equal ones equal: a zone's datetimes as instants.
+def keys_of(labels: list[Any]) -> list[Any]:
+    """Return a key for each label: the label, or the instant of a datetime with a time zone.
 
-    Python takes the hour that a zone repeats in autumn for one and the same.
+    In Python the two hours that a zone has for one in autumn are equal, though they are not.
     """
     if datetime not in set(map(type, labels)):
         return labels

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
-from gdcore.columns import Names, numbers, refuse_as_feature
+from gdcore.columns import Names, as_numbers, refuse_as_feature
 from gdcore.kernels import Floats
 
 
@@ -113,13 +113,13 @@ def make_problem(
 
     `features` are the columns to take of a data frame; all by default.
     """
-    X_numbers, names = numbers(X_given, "X", features)
-    y_numbers, targets = numbers(y_given, "y")
+    X_numbers, names = as_numbers(X_given, "X", features)
+    y_numbers, targets = as_numbers(y_given, "y")
     X, y, fixed, weight = _core.prepare(
         ("X", X_numbers),
         ("y", y_numbers),
-        ("offset", numbers(offset, "offset")[0], True),
-        ("sample_weight", numbers(sample_weight, "sample_weight")[0], True),
+        ("offset", as_numbers(offset, "offset")[0], True),
+        ("sample_weight", as_numbers(sample_weight, "sample_weight")[0], True),
     )
     if X.ndim != 2:
         single = "X.to_numpy()" if hasattr(X_given, "to_numpy") else "X"

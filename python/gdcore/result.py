@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
-from gdcore.columns import numbers
+from gdcore.columns import as_numbers
 from gdcore.kernels import Floats, matmul
-from gdcore.labels import as_labels, told_apart
+from gdcore.labels import as_labels, keys_of
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
 from gdcore.status import Status
@@ -165,8 +165,8 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
-        X, _ = numbers(X, "X", self.feature_names)
-        rows, fixed = _core.prepare(("X", X), ("offset", numbers(offset, "offset")[0], True))
+        X, _ = as_numbers(X, "X", self.feature_names)
+        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
         d = self.weights.shape[0]
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
@@ -318,8 +318,8 @@ class Fits(Fit):
         ValueError
             If shapes do not fit, or a label is not among `Fits.groups`.
         """
-        X, _ = numbers(X, "X", self.feature_names)
-        rows, fixed = _core.prepare(("X", X), ("offset", numbers(offset, "offset")[0], True))
+        X, _ = as_numbers(X, "X", self.feature_names)
+        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
         d, several = self.weights.shape[1], self.weights.ndim == 3
         leading = (len(self), 1) if groups is None else ()
         if (
@@ -374,9 +374,9 @@ class Fits(Fit):
             labels = labels.astype(self.groups.dtype)
         if labels.shape != (n,):
             raise ValueError(f"groups has shape {labels.shape}; X has {n} rows.")
-        place = {label: i for i, label in enumerate(told_apart(self.groups.tolist()))}
+        place = {label: i for i, label in enumerate(keys_of(self.groups.tolist()))}
         try:
-            return np.array([place[label] for label in told_apart(labels.tolist())], np.int64)
+            return np.array([place[label] for label in keys_of(labels.tolist())], np.int64)
         except KeyError as error:
             raise ValueError(
                 f"group {error.args[0]!r} was not fitted; it is not among fits.groups."

@@ -1,4 +1,4 @@
-"""Labels that are Python objects as text in a file, which is read without unpickling anything."""
+"""Labels that are Python objects, as text in a file: nothing is pickled."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Labels = npt.NDArray[Any]
 
 
 def needs_text(labels: Labels) -> bool:
-    """Whether NumPy could save these labels by pickling alone, or could not load them."""
+    """Whether NumPy would pickle these labels, or write what it cannot read."""
     return labels.dtype.hasobject or labels.dtype.kind == "T"
 
 
 def to_text(labels: Labels) -> npt.NDArray[np.uint8]:
-    """Return labels as the bytes of JSON; ValueError names one that would not come back equal."""
+    """Return labels as bytes of JSON; ValueError names a label that would not come back equal."""
     given = labels.tolist()
     for label in given:
         if _label(_plain(label)) != label:
@@ -46,7 +46,7 @@ def from_text(text: npt.NDArray[np.uint8]) -> Labels:
 
 
 def _plain(label: Any) -> Any:
-    """Return what JSON keeps: text, numbers, or {name of the type: what it is made of}."""
+    """Return a value for JSON: text, a number, or {name of the type: its parts}."""
     kind: Any = type(label)
     if kind in (str, int, float, bool):
         return label
@@ -81,13 +81,13 @@ def _unknown(label: Any) -> ValueError:
 
 
 def _moment(label: Any) -> tuple[str, str | None]:
-    """Return a time in ISO's form, and the name of its zone, if that has one."""
+    """Return a time in ISO format, and the name of its zone or None."""
     zone = getattr(label.tzinfo, "key", getattr(label.tzinfo, "zone", None))  # pytz: zone
     return (label if zone is None else label.astimezone(UTC)).isoformat(), zone
 
 
 def _label(plain: Any) -> Any:
-    """Return the label that `_plain` made this of."""
+    """Return the label that `_plain` was given."""
     if not isinstance(plain, dict):
         return plain
     ((name, parts),) = plain.items()
