@@ -69,10 +69,7 @@ def read(frame: Any, target: Any, features: Any, by: Any) -> Table:
             raise ValueError(
                 f"the frame has no column {name!r}; it has {', '.join(map(repr, names))}."
             )
-    X, y = (
-        floats_of(table, names, wanted["features"]),
-        floats_of(table, names, wanted["target"])[:, 0],
-    )
+    X, y = (floats_of(table, names, wanted[argument]) for argument in ("features", "target"))
     _refuse_twice(wanted)
     keys = table[:, [names.index(name) for name in wanted["by"]]]
     return Table(keys, wanted["features"], X, y[:, 0], _codes(keys))
