@@ -176,6 +176,8 @@ def test_predictions(table: Any) -> None:
         fits.predict(X[:1], groups=[77])
     with pytest.raises(ValueError, match="groups has shape"):
         fits.predict(X, groups=codes[:-1])
+    with pytest.raises(TypeError, match="cannot be hashed"):
+        fits.predict(X[:1], groups=[{}])
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])

@@ -95,8 +95,9 @@ def fit_chunks(
                 fit = replace(fit, method_reason="chunks are read once.")
         else:
             raise ValueError(f"{out_of_range(problem.dtype)}, or use method='stream'.")
-    names = getattr(given, "feature_names", None), getattr(given, "target_name", None)
-    return replace(fit, feature_names=names[0], target_name=names[1])
+    if hasattr(given, "feature_names"):  # a reader of files
+        fit = replace(fit, feature_names=given.feature_names, target_name=given.target_name)
+    return fit
 
 
 class _Survey:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import Names
 from gdcore.descent import descend
 from gdcore.exact import solve_moments
 from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
@@ -164,7 +165,8 @@ class Moments:
         if filled is None:  # by gdcore 0.1, which did not count: the most that it can be
             filled = n * ((_squares(hi, self._d) > 0) | (gone > 0))
             filled = np.minimum(filled + (0 if rows is None else rows.filled()), n)
-        self._content = _Content(n, hi, lo, rows, gone, state.get("_additions", n), filled)
+        names = state.get("_features"), state.get("_target")
+        self._content = _Content(n, hi, lo, rows, gone, state.get("_additions", n), filled, *names)
         self._lock = threading.RLock()
 
     def update(
@@ -237,6 +239,7 @@ class Moments:
             As for `update`.
         """
         gone = Moments(self._d, self._t, self._dtype)
+        gone._content = gone._content.named(self._content.features, self._content.target)
         gone.update(X, y, offset=offset, sample_weight=sample_weight)
         with self._lock:
             self._content = (self - gone)._content
@@ -423,10 +426,11 @@ class Moments:
             raise ValueError(f"{out_of_range(np.float64)}.")
         left = rest if len(rest.X) else None
         n = before.n + problem.n
-        return before._replace(n=n, hi=sums.hi, lo=sums.lo, open=left, filled=filled)
+        content = before._replace(n=n, hi=sums.hi, lo=sums.lo, open=left, filled=filled)
+        return content.named(problem.feature_names, problem.target_name)
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
-        problem = make_problem(X, y, offset, sample_weight, True, "mean")
+        problem = make_problem(X, y, offset, sample_weight, True, "mean", self._content.features)
         if problem.d != self._d:
             raise ValueError(
                 f"X has shape {problem.X.shape}; these moments are of {self._d} features."
@@ -450,13 +454,21 @@ class Moments:
         ]
         if self._t is None:  # as they were given
             wide[1:3] = [None if a is None else a[:, 0] for a in wide[1:3]]
-        return make_problem(wide[0], wide[1], wide[2], wide[3], True, "mean")  # type: ignore[arg-type]
+        widened = make_problem(wide[0], wide[1], wide[2], wide[3], True, "mean")  # type: ignore[arg-type]
+        return replace(
+            widened, feature_names=problem.feature_names, target_name=problem.target_name
+        )
 
     def _joined(self, other: Moments, sign: int) -> Moments:
         """Return the sum or difference of two moments."""
         if other._shape != self._shape:
             raise ValueError(f"{other!r} does not go with {self!r}: they are of other columns.")
         a, b = self._closed()._content, other._closed()._content
+        if None not in (a.features, b.features) and a.features != b.features:
+            raise ValueError(
+                f"moments of the columns {b.features} do not go with those of {a.features}; give "
+                "them the same names and order."
+            )
         n = a.n + sign * b.n
         if n < 0:
             raise ValueError(f"{b.n} rows cannot be taken out of {a.n}; take out only rows put in.")
@@ -470,7 +482,8 @@ class Moments:
             raise ValueError(f"{out_of_range(np.float64)}.")
         filled = np.minimum(a.filled + sign * b.filled, n)
         additions = a.additions + b.additions + -(-b.n // CHUNK) + 1
-        return self._of(_Content(n, hi, lo, None, gone, additions, filled))
+        content = _Content(n, hi, lo, None, gone, additions, filled, a.features, a.target)
+        return self._of(content.named(b.features, b.target))
 
     def _noise(self) -> Floats:
         """Return how far the sum of each column's squares may be off (docs/numerics.md).
@@ -600,7 +613,14 @@ def rowless_problem(
     weight = np.zeros(0, dtype) if weighted else None
     fields = (X, y, None, weight, bool(fit_intercept), reduction)
     core = _core.Problem(*fields)
-    return RowlessProblem(*fields, several=moments.t is not None, core=core, moments=moments)
+    return RowlessProblem(
+        *fields,
+        several=moments.t is not None,
+        core=core,
+        feature_names=moments._content.features,
+        target_name=moments._content.target,
+        moments=moments,
+    )
 
 
 def add_rows(moments: Moments, problem: Problem, n_threads: int) -> None:
@@ -698,6 +718,15 @@ class _Content(NamedTuple):
     gone: Floats
     additions: int
     filled: Ints
+    features: Names | None = None  # columns of the first rows, if those were a frame
+    target: str | None = None
+
+    def named(self, features: Names | None, target: str | None) -> _Content:
+        """Return the content with names; it keeps those that it has."""
+        return self._replace(
+            features=features if self.features is None else self.features,
+            target=target if self.target is None else self.target,
+        )
 
     def cleared(self, columns: npt.NDArray[np.bool_], d: int) -> _Content:
         """Return a content without the rounding errors of columns that are all zeros."""

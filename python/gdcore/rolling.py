@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import Names
 from gdcore.exact import exact_options
 from gdcore.fitting import checked_sgd, start_from
 from gdcore.kernels import Floats, Reduction
@@ -52,6 +53,8 @@ class RollingFit:
         The lr above which descent on the window must diverge.
     summed_anew : int
         Windows whose moments were summed from all their rows, not out of the last window's.
+    feature_names : tuple of str, or None
+    target_name : str or None
     """
 
     first_row: npt.NDArray[np.int64]
@@ -65,6 +68,8 @@ class RollingFit:
     r2_lost: Floats
     stability_limit: Floats
     summed_anew: int
+    feature_names: Names | None = None
+    target_name: str | None = None
 
 
 class RollingInterrupted(KeyboardInterrupt):
@@ -263,6 +268,8 @@ def _result(
         r2_lost=found["r2_lost"],
         stability_limit=limit,
         summed_anew=rolling.summed_anew,
+        feature_names=problem.feature_names,
+        target_name=problem.target_name,
     )
 
 
