@@ -369,7 +369,9 @@ def leave(m: gd.Moments, way: str, *rows: Array) -> gd.Moments:
 @pytest.mark.parametrize("of", ["X and y", "one column", "X", "y"])
 def test_large_rows_leave_the_right_answer_or_a_refusal(dtype: Any, of: str, way: str) -> None:
     rng, found = np.random.default_rng(7), set()
-    for d, t, big in itertools.product((1, 3), (None, 2), 10.0 ** np.array([1, 4, 8, 12, 16, 19])):
+    for d, t, big in itertools.product(
+        (1, 3), (None, 2), 10.0 ** np.array([1, 4, 6, 8, 12, 16, 19])
+    ):
         X, extra = (rng.standard_normal((n, d)).astype(dtype) for n in (50, 2))
         shape = () if t is None else (t,)
         y = (X @ rng.standard_normal((d, *shape)) + 3 + rng.normal(size=(50, *shape))).astype(dtype)
@@ -440,7 +442,7 @@ def test_a_column_that_lost_all_its_values_is_zero(rng: Any, dtype: Any) -> None
 @pytest.mark.parametrize(("rows", "match"), [
     (([[2.0, 0.0]], [1.0]), "the squares of column 0 of X would sum to -"),
     (([[0.0, 1.0]], [0.0]), "the squares of column 1 of X would sum to -0.5"),
-    (([[1.0, 0.0], [1.0, 0.0]], [1.0, 1.0]), "have a value other than 0 in column 0 of X"),
+    (([[0.5, 0.0], [0.5, 0.0]], [1.0, 1.0]), "have a value other than 0 in column 0 of X"),
     (([[1.0, 0.0]], [9.0]), "the squares of y would sum to -"),
 ])  # fmt: skip
 def test_more_than_was_put_in_is_not_taken_out(rows: Any, match: str) -> None:
@@ -450,11 +452,26 @@ def test_more_than_was_put_in_is_not_taken_out(rows: Any, match: str) -> None:
     assert content(m) == kept
 
 
-def test_sums_of_no_rows_are_not_fitted() -> None:
+def test_sums_of_no_rows_are_not_fitted(rng: Any) -> None:
     """Rows may have been put in by their squares, and not by their products."""
-    m = gd.Moments(2).update([[1.0, 1.0], [2.0, 2.1], [3.0, 2.9]], [1.0, 2.0, 3.0])
-    m.downdate([[-1.5, 1.5]], [1.0])
-    refused(m.fit, "never put in: no rows have the sums that are left")
+    X = rng.standard_normal((50, 3))
+    X[:, 2] -= X.sum(axis=1) + 0.001 * rng.standard_normal(50)
+    together = gd.Moments(3).update(X, X[:, 0]).downdate([[0.5, 0.5, 0.5]], [0.1])
+    target = gd.Moments(3).update(X, X[:, 0]).downdate([[0.1, 0.0, 0.0]], [-0.1])
+    for m in (together, target):
+        refused(m.fit, "never put in: no rows have the sums that are left")
+
+
+def test_a_direction_lost_in_columns_alike_is_refused(dtype: Any) -> None:
+    rng = np.random.default_rng(9)
+    z, large = rng.standard_normal((50, 2)), np.full((1, 2), 3e9 if dtype == "f8" else 1e3)
+    for near, is_refused in ((1.0, False), (1e-4, True)):
+        X = np.column_stack([z[:, 0], z[:, 0] + near * z[:, 1]]).astype(dtype)
+        y = X[:, 0] - X[:, 1]
+        m = gd.Moments(2, dtype=dtype).update(X, y)
+        assert fitted(m, True) is not None
+        m.update(large.astype(dtype), y[:1]).downdate(large.astype(dtype), y[:1])
+        assert (fitted(m, True) is None) == is_refused
 
 
 def test_a_loss_below_the_errors_of_rows_taken_out_is_a_bound(rng: Any) -> None:
@@ -484,6 +501,8 @@ def test_features_too_small_are_refused_by_all_alike(
         options: dict[str, Any] = how | more
         calls.append(lambda o=options: gd.fit(**given, sgd=sgd, **o))
         calls.append(lambda o=options: gd.fit(chunks, sgd=sgd, **o))
+    if dtype == "f8":  # the moments know nothing of them, whatever there is besides
+        calls.append(gd.Moments(3).update(**given).fit)
     said = {refused(call, "the squares of X underflow float.*; standardize") for call in calls}
     assert len(said) == 1
 

@@ -501,7 +501,7 @@ class Moments:
         content, most = self._content, MOST_NOISE[self._dtype]
         squares, noise = _squares(content.hi, self._d), self._noise()
         touched = squares + 2 * content.gone
-        lost: npt.NDArray[np.bool_] = (content.filled > 0) & ~(noise <= most * squares)
+        lost: npt.NDArray[np.bool_] = ~(noise <= most * squares)
         if lost.any():
             return lost
         there = squares > 0
