@@ -27,8 +27,8 @@ from gdcore.status import FitWarning
 Ints = npt.NDArray[np.int64]
 
 CHUNK = _core.CHUNK["float64"]  # rows; the same for float32
-# The largest share of what is left that rounding errors may be: the bound of float32 rows is some
-# fifty times what happens (docs/numerics.md).
+# The largest share of what is left that rounding errors of rows taken out may be. The bound of
+# float32 rows is some fifty times what happens (docs/numerics.md).
 MOST_NOISE = {np.dtype(np.float32): 2.0**-14, np.dtype(np.float64): 2.0**-20}
 COUNTED = 1 << 15  # numbers at a time
 DEPENDENT = 2.0**-40  # an eigenvalue that may be 0, of columns of length 1
@@ -43,8 +43,8 @@ class Moments:
     bits do not depend on how the rows are cut: rows that do not fill a chunk of the sums
     (docs/numerics.md) are kept until it is full.
 
-    Threads may share moments: each change is made as a whole, one after the other, and a fit is one
-    of the rows that were in when it began.
+    Threads may share moments: each change is made as a whole, one after the other, and a fit takes
+    the rows that were in when it began. ``sum`` adds moments up.
 
     Parameters
     ----------
@@ -329,7 +329,9 @@ class Moments:
         Raises
         ------
         ValueError
-            If an option is out of range, or too little is left of rows that were taken out.
+            If an option is out of range, the squares of the data leave the range of the dtype, or
+            large rows that were taken out left rounding errors alone of the others
+            (docs/numerics.md).
         FitInterrupted
             On Ctrl-C, with the weights so far.
 
@@ -648,7 +650,7 @@ class _Rows(NamedTuple):
         n, d, t = len(self.X), self.X.shape[1], self.y.shape[1]
         zeros = 0 if self.offset is None else self.offset
         weighted = self.sample_weight is None or self.sample_weight.all()
-        if weighted and self.X.all() and (self.y != zeros).all():  # a third of the time
+        if weighted and self.X.all() and (self.y != zeros).all():  # in a third of the time
             return np.full(d + 1 + t, n, np.int64)
         counts = np.zeros(d + 1 + t)
         step = max(1, COUNTED // (d + t))
