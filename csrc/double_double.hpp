@@ -27,4 +27,28 @@ inline Pair add(Pair x, Pair y) {
   return {sum.hi, sum.lo + (x.lo + y.lo)};
 }
 
+// a + b of which |a| is at least |b|.
+inline Pair fast_two_sum(double a, double b) {
+  const double sum = a + b;
+  return {sum, b - (sum - a)};
+}
+
+inline Pair multiply(Pair x, Pair y) {
+  const double product = x.hi * y.hi;
+  return fast_two_sum(product, std::fma(x.hi, y.hi, -product) + (x.hi * y.lo + x.lo * y.hi));
+}
+
+// x - y * z, its parts not overlapping.
+inline Pair subtract_product(Pair x, Pair y, Pair z) {
+  const Pair product = multiply(y, z), sum = two_sum(x.hi, -product.hi);
+  return fast_two_sum(sum.hi, sum.lo + (x.lo - product.lo));
+}
+
+// x / y: a quotient, and that of its remainder.
+inline Pair divide(Pair x, Pair y) {
+  const double quotient = x.hi / y.hi;
+  const Pair rest = subtract_product(x, {quotient, 0}, y);
+  return fast_two_sum(quotient, rest.hi / y.hi);
+}
+
 }  // namespace gdcore

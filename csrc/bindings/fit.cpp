@@ -8,6 +8,7 @@
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
 #include "cpu/parallel.hpp"
+#include "fit/cholesky.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
 #include "fit/normal.hpp"
@@ -329,10 +330,10 @@ class PySpectrum {
 
 class PyExact {
  public:
-  PyExact(const PyProblem& problem, double weight_decay) : problem_(problem) {
+  PyExact(const PyProblem& problem, const ExactOptions& options) : problem_(problem) {
     dispatch(problem.single(), [&](auto zero) {
       using T = decltype(zero);
-      exact_ = std::make_unique<Exact<T>>(problem_.as<T>(), weight_decay);
+      exact_ = std::make_unique<Exact<T>>(problem_.as<T>(), options);
     });
   }
   bool advance(double seconds) {
@@ -364,7 +365,8 @@ class PyExact {
 };
 
 // Parameters and loss, None for one that the moments cannot tell; or None for both.
-py::object solve_normal(const PyProblem& problem, const PyMoments& moments, double weight_decay) {
+py::object solve_normal(const PyProblem& problem, const PyMoments& moments,
+                        const ExactOptions& options) {
   return dispatch(problem.single(), [&](auto zero) -> py::object {
     using T = decltype(zero);
     const Problem<T>& p = problem.as<T>();
@@ -375,7 +377,7 @@ py::object solve_normal(const PyProblem& problem, const PyMoments& moments, doub
       std::vector<double> packed(
           static_cast<size_t>(Quadratic<T>::packed_size(p.size() / p.t, p.t)));
       Quadratic<T>::pack(moments.get(), p.fit_intercept, packed.data());
-      return normal.solve(p, packed.data(), weight_decay);
+      return normal.solve(p, packed.data(), options);
     });
     if (!solved) return py::none();
     const py::object loss =
@@ -384,14 +386,31 @@ py::object solve_normal(const PyProblem& problem, const PyMoments& moments, doub
   });
 }
 
+// Parameters and rank.
+py::tuple solve_moments(const PyProblem& problem, const PyMoments& moments,
+                        const ExactOptions& options) {
+  return dispatch(problem.single(), [&](auto zero) -> py::tuple {
+    using T = decltype(zero);
+    const Problem<T>& p = problem.as<T>();
+    check_columns(moments.get(), p);
+    const Solution<T> solution = compute([&] {
+      FpEnv env;
+      return solve(p, moments.get(), options);
+    });
+    return py::make_tuple(copy_of(solution.params), solution.rank);
+  });
+}
+
 // Fits of windows; what is told of them is of those done so far.
 class PyRolling {
  public:
   PyRolling(const PyProblem& problem, int64_t window, int64_t step, const py::object& start,
             int64_t epochs, double lr, double share, double momentum, double dampening,
-            double weight_decay, bool nesterov, bool maximize, double tol, bool stop_on_equal_loss)
+            double weight_decay, bool nesterov, bool maximize, double tol, bool stop_on_equal_loss,
+            const std::optional<ExactOptions>& exact)
       : problem_(problem) {
     RollingOptions o;
+    o.exact = exact;
     o.window = window;
     o.step = step;
     o.epochs = epochs;
@@ -428,6 +447,7 @@ class PyRolling {
           d["lr"] = copy_of(done.lr);
           d["curvature"] = copy_of(done.curvature);
           d["epochs"] = copy_of(done.epochs);
+          d["rank"] = copy_of(done.rank);
           py::list outcomes;
           for (const auto& outcome : done.outcome)
             outcomes.append(outcome ? py::object(py::str(outcome_names[static_cast<int>(*outcome)]))
@@ -584,21 +604,30 @@ void register_fit(py::module_& m) {
       .def_property_readonly("largest", &PySpectrum::largest)
       .def_property_readonly("residual", &PySpectrum::residual);
 
+  py::class_<ExactOptions>(m, "ExactOptions")
+      .def(py::init([](double weight_decay, bool decay_intercept, bool standardize, double rcond) {
+             return ExactOptions{weight_decay, decay_intercept, standardize, rcond};
+           }),
+           py::kw_only(), py::arg("weight_decay"), py::arg("decay_intercept"),
+           py::arg("standardize"), py::arg("rcond"));
   py::class_<PyExact>(m, "Exact")
-      .def(py::init<const PyProblem&, double>(), py::arg("problem"), py::arg("weight_decay"))
+      .def(py::init<const PyProblem&, const ExactOptions&>(), py::arg("problem"),
+           py::arg("options"))
       .def("advance", &PyExact::advance, py::arg("seconds"))
       .def("go_on", &PyExact::go_on, py::arg("rows"))
       .def("solve", &PyExact::solve);
-  m.def("solve_normal", &solve_normal, py::arg("problem"), py::arg("moments"),
-        py::arg("weight_decay"));
+  m.def("solve_normal", &solve_normal, py::arg("problem"), py::arg("moments"), py::arg("options"));
+  m.def("solve_moments", &solve_moments, py::arg("problem"), py::arg("moments"),
+        py::arg("options"));
 
   py::class_<PyRolling>(m, "Rolling")
       .def(py::init<const PyProblem&, int64_t, int64_t, const py::object&, int64_t, double, double,
-                    double, double, double, bool, bool, double, bool>(),
+                    double, double, double, bool, bool, double, bool,
+                    const std::optional<ExactOptions>&>(),
            py::arg("problem"), py::arg("window"), py::arg("step"), py::arg("start"),
            py::arg("epochs"), py::arg("lr"), py::arg("share"), py::kw_only(), py::arg("momentum"),
            py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"),
-           py::arg("tol"), py::arg("stop_on_equal_loss"))
+           py::arg("tol"), py::arg("stop_on_equal_loss"), py::arg("exact"))
       .def("advance", &PyRolling::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("results", &PyRolling::results)
       .def_property_readonly("done", &PyRolling::done)

@@ -119,9 +119,9 @@ class PyMany {
     ThreadScope scope(n_threads);
     return visit([&](auto& m) { return compute([&] { return m.advance(seconds); }); });
   }
-  bool solve(double seconds, int n_threads) {
+  bool solve(const ExactOptions& options, double seconds, int n_threads) {
     ThreadScope scope(n_threads);
-    return visit([&](auto& m) { return compute([&] { return m.solve(seconds); }); });
+    return visit([&](auto& m) { return compute([&] { return m.solve(options, seconds); }); });
   }
   py::array_t<int64_t> rank() {
     return visit([](auto& m) { return copy_of(m.rank); });
@@ -176,7 +176,7 @@ void register_many(py::module_& m) {
            py::arg("nesterov"), py::arg("maximize"), py::arg("stop_on_equal_loss"),
            py::arg("history"), py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"))
       .def("advance", &PyMany::advance, py::arg("seconds"), py::arg("n_threads"))
-      .def("solve", &PyMany::solve, py::arg("seconds"), py::arg("n_threads"))
+      .def("solve", &PyMany::solve, py::arg("options"), py::arg("seconds"), py::arg("n_threads"))
       .def_property_readonly("rank", &PyMany::rank)
       .def_property_readonly("done", &PyMany::done)
       .def("states", &PyMany::states);

@@ -499,15 +499,16 @@ void Many<T>::record(const Lanes<T>& descents, int lane, int64_t i, int64_t epoc
 }
 
 template <class T>
-bool Many<T>::solve(double seconds) {
-  return in_turns(seconds, [&](int64_t i, Share& share) { return solve_one(i, share); });
+bool Many<T>::solve(const ExactOptions& options, double seconds) {
+  return in_turns(seconds, [&](int64_t i, Share& share) { return solve_one(i, options, share); });
 }
 
 template <class T>
-bool Many<T>::solve_one(int64_t i, Share& share) {
-  if (options_.skip[i] || solve_moments(i, share)) return true;
+bool Many<T>::solve_one(int64_t i, ExactOptions options, Share& share) {
+  options.weight_decay = options_.weight_decay[i];
+  if (options_.skip[i] || solve_moments(i, options, share)) return true;
   One& one = share.open(i, true);
-  if (!one.exact) one.exact.emplace(one.problem, options_.weight_decay[i]);
+  if (!one.exact) one.exact.emplace(one.problem, options);
   if (!one.exact->advance(share.budget)) return false;
   const auto solution = one.exact->solve();
   one.exact.reset();
@@ -518,13 +519,13 @@ bool Many<T>::solve_one(int64_t i, Share& share) {
 }
 
 template <class T>
-bool Many<T>::solve_moments(int64_t i, Share& share) {
+bool Many<T>::solve_moments(int64_t i, const ExactOptions& options, Share& share) {
   if (streamed[i] || ones_[i]) return false;
   NormalEquations<T>& normal = share.normal;
   const Problem<T> size = size_at(rows_, i);
   const int64_t p = size.size() / size.t;
   share.budget.spent(p * p * (p + size.t));
-  if (!normal.solve(size, &quadratics_[i * stored_], options_.weight_decay[i])) return false;
+  if (!normal.solve(size, &quadratics_[i * stored_], options)) return false;
   keep_solution(i, normal.params(), p);
   states_.loss[i] = normal.loss_known() ? normal.loss() : loss_of_rows(i, share.budget);
   return true;

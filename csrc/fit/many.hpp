@@ -66,8 +66,8 @@ class Many {
   void start(ManyOptions options, ManyStates<T> states);
   bool advance(double seconds);
 
-  // Solves in closed form instead; options of SGD are not read but for the weight decay.
-  bool solve(double seconds);
+  // Solves in closed form instead; of the options of `start`, the weight decay of each counts.
+  bool solve(const ExactOptions& options, double seconds);
   std::vector<int64_t> rank;
 
   const ManyStates<T>& states();
@@ -100,8 +100,8 @@ class Many {
   bool load_lane(Team& team, int64_t i, Share& share);
   void record(const Lanes<T>& descents, int lane, int64_t i, int64_t epochs);
   DescentOptions options_of(int64_t i) const;
-  bool solve_one(int64_t i, Share& share);
-  bool solve_moments(int64_t i, Share& share);
+  bool solve_one(int64_t i, ExactOptions options, Share& share);
+  bool solve_moments(int64_t i, const ExactOptions& options, Share& share);
   void keep_solution(int64_t i, const std::vector<T>& params, int64_t rank_of_rows);
   void state_of(int64_t i, DescentState<T>& state) const;
   bool loss_known(const Lanes<T>& descents, int lane, int64_t i, int64_t epoch) const;

@@ -1,8 +1,19 @@
 #include "fit/rolling.hpp"
 
+#include <algorithm>
+
+#include "fit/cholesky.hpp"
 #include "fp_env.hpp"
 
 namespace gdcore {
+namespace {
+
+// Where all pivots of a window's moments are larger, rounding errors of the moments change the
+// parameters by less than rounding them to T does. Other windows are solved from their rows.
+template <class T>
+constexpr double clear_pivot = sizeof(T) == 4 ? 0x1p-8 : 0x1p-20;
+
+}  // namespace
 
 template <class T>
 WindowMoments<T>::WindowMoments(const Problem<T>& problem, int64_t window, int64_t step)
@@ -106,6 +117,12 @@ bool Rolling<T>::fit_window(Budget& budget) {
     out_of_range_ = !m.in_range(sizeof(T) == 4);
     if (out_of_range_) return true;
     quadratic_.assign(m, problem_.fit_intercept);
+    stage_ = Stage::solution;
+  }
+  if (options_.exact) {
+    if (stage_ == Stage::solution && !solve(budget)) return false;
+    if (out_of_range_) return true;
+  } else if (stage_ == Stage::solution) {
     spectrum_.restart(windows_.rows(), &quadratic_);
     stage_ = Stage::curvature;
   }
@@ -118,6 +135,39 @@ bool Rolling<T>::fit_window(Budget& budget) {
   if (outcome_ == Outcome::running) return false;
   record();
   return true;
+}
+
+template <class T>
+bool Rolling<T>::solve(Budget& budget) {
+  if (!exact_) {
+    const Problem<T> rows = windows_.rows();
+    const Pivoted f = factorise(rows, windows_.moments(), *options_.exact);
+    budget.spent(64 * f.p * f.p * f.width);
+    if (f.smallest_pivot() > std::max(clear_pivot<T>, f.tolerance)) {
+      begin_loss(solution_of<T>(f));
+      return true;
+    }
+    exact_.emplace(rows, *options_.exact);
+  }
+  if (!exact_->advance(budget)) return false;
+  begin_loss(exact_->solve());
+  exact_.reset();
+  return true;
+}
+
+// A descent of no epochs tells the loss.
+template <class T>
+void Rolling<T>::begin_loss(Solution<T> solution) {
+  out_of_range_ = std::any_of(solution.params.begin(), solution.params.end(),
+                              [](T param) { return !std::isfinite(param); });
+  if (out_of_range_) return;
+  rank_ = solution.rank;
+  lr_ = std::numeric_limits<double>::quiet_NaN();
+  DescentState<T> state;
+  state.params = std::move(solution.params);
+  descent_.restart(windows_.rows(), DescentOptions{}, state, 0, &quadratic_);
+  descent_.set_constant_lr(1);
+  stage_ = Stage::descent;
 }
 
 template <class T>
@@ -143,8 +193,10 @@ void Rolling<T>::record() {
   results_.loss.push_back(descent_.loss_doubtful() ? loss_of_rows() : descent_.loss());
   results_.first_loss.push_back(end.first_loss);
   results_.lr.push_back(lr_);
-  results_.curvature.push_back(spectrum_.largest());
+  results_.curvature.push_back(options_.exact ? std::numeric_limits<double>::quiet_NaN()
+                                              : spectrum_.largest());
   results_.epochs.push_back(end.epoch);
+  results_.rank.push_back(rank_);
   results_.outcome.emplace_back(outcome_);
   stage_ = Stage::moments;
 }
@@ -158,6 +210,7 @@ void Rolling<T>::record_empty() {
   results_.lr.push_back(nan);
   results_.curvature.push_back(nan);
   results_.epochs.push_back(0);
+  results_.rank.push_back(0);
   results_.outcome.emplace_back(std::nullopt);
 }
 

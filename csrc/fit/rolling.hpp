@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fit/descent.hpp"
+#include "fit/exact.hpp"
 #include "fit/spectrum.hpp"
 
 namespace gdcore {
@@ -41,15 +42,16 @@ class WindowMoments {
 struct RollingOptions {
   DescentOptions descent;
   int64_t window = 1, step = 1, epochs = 0;
-  double lr = 0;     // 0: share / (largest eigenvalue + weight decay)
-  double share = 1;  // of each window
+  double lr = 0;                      // 0: share / (largest eigenvalue + weight decay)
+  double share = 1;                   // of each window
+  std::optional<ExactOptions> exact;  // solve in closed form instead
 };
 
 template <class T>
 struct RollingResults {  // an entry a window; params (size)
   std::vector<T> params, loss, first_loss;
   std::vector<double> lr, curvature;
-  std::vector<int64_t> epochs;
+  std::vector<int64_t> epochs, rank;            // rank: in closed form, else 0
   std::vector<std::optional<Outcome>> outcome;  // none: no row has a weight
 };
 
@@ -69,7 +71,9 @@ class Rolling {
 
  private:
   bool fit_window(Budget& budget);
+  bool solve(Budget& budget);
   void begin_descent();
+  void begin_loss(Solution<T> solution);
   void record();
   void record_empty();
   T loss_of_rows() const;
@@ -80,10 +84,17 @@ class Rolling {
   int64_t count_;
   WindowMoments<T> windows_;
   bool out_of_range_ = false;
-  enum class Stage { moments, curvature, descent } stage_ = Stage::moments;  // of this window
+  enum class Stage {
+    moments,
+    solution,
+    curvature,
+    descent
+  } stage_ = Stage::moments;  // of this window
   Quadratic<T> quadratic_;
   Spectrum<T> spectrum_;
   Descent<T> descent_;
+  std::optional<Exact<T>> exact_;
+  int64_t rank_ = 0;
   double lr_ = 0;
   Outcome outcome_ = Outcome::running;
   RollingResults<T> results_;

@@ -20,7 +20,7 @@ from gdcore.chunks import (
     unit_of,
 )
 from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, result_of
-from gdcore.exact import check_range, solution, solve_moments
+from gdcore.exact import check_range, exact_options, solution, solve_normal
 from gdcore.fitting import empty_fit, start_from
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
 from gdcore.method import in_range, out_of_range, solvable
@@ -76,7 +76,8 @@ def fit_chunks(
         )
     with _core.FpEnv():
         survey = _Survey(options, fit_intercept, reduction, init)
-        solver = _Solver(sgd, fit_intercept, reduction) if options.method == "exact" else None
+        exact = options.method == "exact"
+        solver = _Solver(sgd, options, fit_intercept, reduction) if exact else None
         with Progress.make(progress, 0, options.epochs) as bar:
             survey.run(source, bar, solver.take if solver else _pass_by)
         problem, moments = survey.problem(), survey.moments
@@ -88,7 +89,7 @@ def fit_chunks(
             fit = _Stream(source, survey, sgd, options, start, checkpoint).run(progress)
         elif in_range(problem, total_of(moments)):
             if solver:
-                fit = solver.fit(problem, total_of(moments), options)
+                fit = solver.fit(problem, total_of(moments))
             else:
                 fit = descend(problem, sgd, options, start, progress, checkpoint, total_of(moments))
                 fit = replace(fit, method_reason="chunks are read once.")
@@ -168,30 +169,32 @@ def _pass_by(chunks: Iterable[Chunk]) -> None:
 class _Solver:
     """The closed form, of rows that come in chunks."""
 
-    def __init__(self, sgd: SGD, fit_intercept: bool, reduction: str) -> None:
-        self._weight_decay, self._how = float(sgd.weight_decay), (bool(fit_intercept), reduction)
+    def __init__(self, sgd: SGD, options: Options, fit_intercept: bool, reduction: str) -> None:
+        self._options, self._how = options, (bool(fit_intercept), reduction)
+        self._minimised = exact_options(sgd, options)
         self._exact: _core.Exact | None = None
 
     def take(self, chunks: Iterable[Chunk]) -> None:
         """Take in all rows."""
         for piece in pieces(chunks, unit_of(None), *self._how):
             if self._exact is None:
-                self._exact = _core.Exact(piece, self._weight_decay)
+                self._exact = _core.Exact(piece, self._minimised)
             else:
                 self._exact.go_on(piece)
             while not self._exact.advance(BLOCK_SECONDS):
                 pass
 
-    def fit(self, problem: Problem, moments: _core.Moments, options: Options) -> Fit:
+    def fit(self, problem: Problem, moments: _core.Moments) -> Fit:
         """Return the minimiser, its loss from the moments of the rows."""
         if solvable(problem.n, problem):
-            fit = solve_moments(problem, moments, self._weight_decay, options)
+            fit = solve_normal(problem, moments, self._minimised, self._options)
             if fit is not None:
                 return fit
         assert self._exact is not None
         params, rank = self._exact.solve()
         check_range(problem, params)
-        return solution(problem, params, rank, loss_at(problem, params, options, moments))
+        loss = loss_at(problem, params, self._options, moments)
+        return solution(problem, params, rank, loss, self._options)
 
 
 class _Stream:

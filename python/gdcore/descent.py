@@ -151,7 +151,7 @@ def loss_at(
     descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, moments)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
         pass
-    return problem.dtype.type(_most_loss(descent) if descent.loss_doubtful else descent.loss)
+    return problem.dtype.type(descent.least_known_loss if descent.loss_doubtful else descent.loss)
 
 
 def _most_loss(descent: _core.Descent) -> float:

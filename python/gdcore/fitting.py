@@ -19,6 +19,7 @@ from gdcore.exact import solve_exact
 from gdcore.kernels import Floats, Reduction
 from gdcore.many import Problems, fit_many, stacked, start_of
 from gdcore.mapped import watched
+from gdcore.method import settled
 from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
 from gdcore.result import Fit, Fits
@@ -27,6 +28,13 @@ from gdcore.state import FitState
 from gdcore.status import FitWarning, Status
 
 Method = Literal["auto", "stream", "gram", "exact"]
+DESERVE_A_LOOK = {
+    Status.DIVERGED,
+    Status.STALLED,
+    Status.SINGULAR,
+    Status.EMPTY,
+    Status.INVALID,
+}
 
 
 def fit(
@@ -39,6 +47,7 @@ def fit(
     shuffle: bool = True,
     seed: int = 0,
     fit_intercept: bool = True,
+    standardize: bool = False,
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
@@ -46,13 +55,15 @@ def fit(
     tol: float | Floats | None = 1e-6,
     stop: Literal["gradient", "loss_equal"] = "gradient",
     method: Method = "auto",
+    rcond: float | None = None,
     history: int = 1,
     progress: bool | Callable[[int, int, float], None] = False,
     checkpoint: str | os.PathLike[str] | None = None,
     n_threads: int | None = None,
 ) -> Fit:
-    """Fit a linear model to the squared error by gradient descent.
+    """Fit a linear model to the squared error: least squares, or by gradient descent.
 
+    Without `sgd` the answer is the least-squares solution; with it, what that descent comes to.
     The same call gives the same bits on any thread count and instruction set.
 
     Parameters
@@ -61,12 +72,15 @@ def fit(
         Rows of one problem, or of many that are fitted one by one as if alone. Without y, chunks
         ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight or None, offset)``: an
         iterable of them, a function that returns one, or `read_chunks`. Only a few are in memory
-        at a time. "auto" then means "gram", which reads them once, as "exact" does; "stream" and
+        at a time. "exact" and "gram", which descent is by default, read them once; "stream" and
         mini-batches read them once more every epoch.
     y : array_like, shape (n,) or (n, t); (count, n) or (count, n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional
-        Learning rate, momentum, weight decay; ``SGD()`` (lr="auto") by default.
+        Learning rate, momentum, weight decay: descend. Without it the answer is that of
+        ``method="exact"``, unless "gram", "stream", `batch_size` or `checkpoint` ask for descent,
+        which ``SGD()`` (lr="auto") then describes; `init`, `epochs`, `tol` and `stop` alone do not,
+        and a warning says that they had no effect.
     epochs : int
         Passes over the data, at most; on a warm start, further ones.
     batch_size : int, optional
@@ -75,6 +89,9 @@ def fit(
         Give mini-batches another order of rows every epoch, a function of `seed` and epoch alone.
     seed : int, 0 to 2**64 - 1
     fit_intercept : bool
+    standardize : bool
+        Fit the model of the standardised columns: lr and its limit, weight decay and the stopping
+        rule refer to them. The weights returned are those of the columns as given.
     init : Fit, array_like or (weights, intercept), optional
         Start; zeros by default, the same one for all of many problems, or one each. A Fit goes on
         where it ended, velocity too.
@@ -92,7 +109,12 @@ def fit(
         "stream" descends, reading the data every epoch. "gram" descends as well, but reads the
         data once: X^T X, X^T y and y^T y, summed in float64 (float64 data: without rounding
         errors), are all that the squared error depends on. "exact" solves in closed form.
-        "auto" takes the cheaper of the first two; `Fit.method_reason` says why.
+        "auto" without `sgd` is "exact", with it the cheaper of the other two; `Fit.method_reason`
+        says why.
+    rcond : float, optional
+        In closed form, columns count as dependent where what is left of one is at most this part
+        of its length; the default (docs/numerics.md) is about 1e-13 for float64 and 3e-7 for
+        float32.
     history : int
         Record every so many epochs; 0 records nothing.
     progress : bool or callable
@@ -131,7 +153,8 @@ def fit(
         If lr is above the stability limit, before the first step; of many problems, afterwards, if
         some diverged for that reason.
     FitWarning
-        If the fit diverged, stalled, is singular or empty.
+        If the fit diverged, stalled, is singular or empty; of many problems, once for all that
+        did. Also if options had no effect.
 
     Examples
     --------
@@ -139,12 +162,19 @@ def fit(
     >>> fit = gd.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0])
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
     CONVERGED [2.] 1.0
+    >>> fit = gd.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0], gd.SGD(momentum=0.5))
+    >>> print(fit.method, fit.epochs > 0, fit.weights.round(3), fit.intercept.round(3))
+    stream True [2.] 1.0
     """
     if isinstance(y, SGD):
         raise TypeError("y is SGD; of chunks, which bring y along, pass it by name: sgd=.")
-    sgd = checked_sgd(sgd, method)
     if checkpoint is not None and method == "exact":
         raise ValueError("method='exact' takes no steps that a checkpoint keeps; leave it out.")
+    options = Options(
+        epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize, rcond
+    )
+    options = settled(sgd, options, init, checkpoint)
+    sgd = checked_sgd(sgd, method)
     if y is None:
         sgd.alone()
         from gdcore.chunked import fit_chunks
@@ -159,20 +189,19 @@ def fit(
                     f"chunks take no {name}=; put it into the chunks: (X, y, sample_weight) or "
                     "(X, y, sample_weight or None, offset)."
                 )
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
         warn_of_end(result)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
-            return fit_problems(many, sgd, options, init, progress, checkpoint)
+            fits = fit_problems(many, sgd, options, init, progress, checkpoint)
+        warn_of_many(fits)
+        return fits
     sgd.alone()
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         options.check(problem.n)
         start = start_from(init, problem, batch_size)
         if problem.n == 0 or problem.weightless:
@@ -187,8 +216,14 @@ def fit(
 
 def warn_of_end(result: Fit) -> None:
     """Warn the caller's caller of a fit that deserves a look."""
-    if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
+    if result.status in DESERVE_A_LOOK:
         warnings.warn(result.message, FitWarning, stacklevel=3)
+
+
+def warn_of_many(fits: Fits) -> None:
+    """Warn the caller's caller, once, of all fits that deserve a look."""
+    if DESERVE_A_LOOK & set(fits.status.tolist()):
+        warnings.warn(fits.message, FitWarning, stacklevel=3)
 
 
 def checked_sgd(sgd: SGD | None, method: str) -> SGD:

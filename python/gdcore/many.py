@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.exact import exact_options, reason_of
 from gdcore.kernels import Floats
 from gdcore.learning_rate import fast_rate
 from gdcore.mapped import check, watching
@@ -22,7 +23,7 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import ManyState
-from gdcore.status import DataLostError, FitInterrupted, LearningRateWarning, Status
+from gdcore.status import STATUSES, DataLostError, FitInterrupted, LearningRateWarning, Status
 
 Ints = npt.NDArray[np.int64]
 
@@ -243,8 +244,9 @@ class _Run:
             self.given = np.full(count, np.nan if isinstance(sgd.lr, str) else sgd.lr)
         self.first_epoch = int(start.epoch.min()) if count else 0
         self.limit = np.full(count, np.nan)
-        self.status = np.full(count, Status.MAX_EPOCHS, np.int8)
+        self.status = np.full(count, Status.MAX_EPOCHS.code, np.int8)
         self.streamed = ~self.gram
+        self.rank = np.zeros(count, np.int64) if options.method == "exact" else None
 
     def _recorded(self) -> Ints:
         """Return the epochs whose losses are kept: none if the problems begin at different ones."""
@@ -260,7 +262,7 @@ class _Run:
 
     def solve(self, part: slice, bar: Progress) -> None:
         """Solve the problems of one block in closed form."""
-        threads = self.options.n_threads or 0
+        threads, how = self.options.n_threads or 0, exact_options(self.sgd, self.options)
         many = self.problems.core(part, self.gram)
         while not many.survey(False, False, BLOCK_SECONDS, threads):
             check()
@@ -273,7 +275,7 @@ class _Run:
         try:
             done = False
             while not done:
-                done = many.solve(BLOCK_SECONDS, threads)
+                done = many.solve(how, BLOCK_SECONDS, threads)
                 reached = _reached(many)
                 bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
@@ -282,7 +284,9 @@ class _Run:
             self._keep(part, states, empty, finite & np.isfinite(params).all(axis=1))
             size = self.problems.size // self.problems.t
             status = self.status[part]
-            status[(status == Status.CONVERGED) & (many.rank < size)] = Status.SINGULAR
+            status[(status == Status.CONVERGED.code) & (many.rank < size)] = Status.SINGULAR.code
+            assert self.rank is not None
+            self.rank[part] = many.rank
 
     def block(self, part: slice, bar: Progress) -> None:
         """Fit the problems of one block."""
@@ -391,20 +395,20 @@ class _Run:
         self.loss[part] = states["loss"]
         self.losses[part] = states["losses"].reshape(self.losses[part].shape)
         used, status = states["lr"].copy(), OUTCOMES[states["outcome"]]
-        at_start = np.isnan(used) & (status == Status.DIVERGED)
+        at_start = np.isnan(used) & (status == Status.DIVERGED.code)
         if self.given is not None:
             used[np.isnan(used)] = self.given[part][np.isnan(used)]
-        for i in np.flatnonzero(status == Status.DIVERGED):
+        for i in np.flatnonzero(status == Status.DIVERGED.code):
             at_start[i] |= not all(np.isfinite(a).all() for a in self.problems.rows(part.start + i))
-        status[at_start | ~finite] = Status.INVALID
-        status[empty] = Status.EMPTY
-        used[(status == Status.INVALID) | (status == Status.EMPTY)] = math.nan
-        rising = (status == Status.MAX_EPOCHS) & ~(states["loss"] <= states["first_loss"])
+        status[at_start | ~finite] = Status.INVALID.code
+        status[empty] = Status.EMPTY.code
+        used[(status == Status.INVALID.code) | (status == Status.EMPTY.code)] = math.nan
+        rising = (status == Status.MAX_EPOCHS.code) & ~(states["loss"] <= states["first_loss"])
         for i in np.flatnonzero(rising & ~np.isnan(states["loss"])):
             if used[i] > self._limit(part.start + int(i)):
-                status[i] = Status.DIVERGED
+                status[i] = Status.DIVERGED.code
         self.status[part], self.lr[part] = status, used
-        invalid = status == Status.INVALID
+        invalid = status == Status.INVALID.code
         self.state.params[part][invalid] = np.nan
         self.loss[part][invalid] = np.nan
 
@@ -426,7 +430,7 @@ class _Run:
         """
         if self.given is None or isinstance(self.sgd.lr, str) or self.sgd.maximize:
             return
-        diverged = np.flatnonzero(self.status == Status.DIVERGED)
+        diverged = np.flatnonzero(self.status == Status.DIVERGED.code)
         for i in diverged.tolist():
             rate, limit = float(self.lr[i]), self._limit(i)
             if rate > limit:
@@ -447,7 +451,7 @@ class _Run:
             intercept=intercept,
             loss=self.loss,
             epochs=self.state.epoch.copy(),
-            status=self.status,
+            status=STATUSES[self.status],
             lr=self.lr,
             history=History(self.epochs_told, self.losses),
             method=self._method(),
@@ -456,6 +460,7 @@ class _Run:
             fit_intercept=self.problems.fit_intercept,
             state=self.state,
             rows=self.problems.n,
+            rank=self.rank,
         )
 
     def _method(self) -> str:
@@ -464,6 +469,8 @@ class _Run:
         return "stream" if self.streamed.all() else "gram"
 
     def _reason(self) -> str:
+        if self.options.method == "exact":
+            return reason_of(self.options)
         if self.options.method != "auto":
             asked = f"method={self.options.method!r} was asked for."
             fallen = int((self.streamed & self.gram).sum())
@@ -487,11 +494,11 @@ def _reached(many: _core.Many) -> dict[str, Any] | None:
 
 OUTCOMES = np.array(
     [
-        Status.MAX_EPOCHS,
-        Status.CONVERGED,
-        Status.MAX_EPOCHS,
-        Status.DIVERGED,
-        Status.STALLED,
+        Status.MAX_EPOCHS.code,
+        Status.CONVERGED.code,
+        Status.MAX_EPOCHS.code,
+        Status.DIVERGED.code,
+        Status.STALLED.code,
     ],
     np.int8,
 )

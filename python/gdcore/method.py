@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from gdcore import _core
 from gdcore.mapped import check
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
+from gdcore.sgd import SGD
+from gdcore.status import FitWarning
 
 if TYPE_CHECKING:
     from gdcore.many import Problems
@@ -20,6 +24,30 @@ if TYPE_CHECKING:
 # fast (docs/decisions.md).
 STEP_COST = {np.dtype(np.float32): 2, np.dtype(np.float64): 6}
 FEWEST_ROWS = 8
+DESCENT_ONLY = {"epochs": 1000, "tol": 1e-6, "stop": "gradient"}  # and what they are by default
+
+
+def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None) -> Options:
+    """Return the options, with the closed form as method if nothing asks for descent.
+
+    Warns of options that only descent reads, as if `gdcore.fit`'s caller had called this.
+    """
+    descent = options.batch_size is not None or checkpoint is not None
+    if sgd is not None or options.method != "auto" or descent:
+        return options
+    ignored = [] if init is None else ["init"]
+    for name, default in DESCENT_ONLY.items():
+        value = getattr(options, name)
+        if isinstance(value, np.ndarray) or value != default:
+            ignored.append(name)
+    if ignored:
+        warnings.warn(
+            f"{' and '.join(ignored)} had no effect: without sgd, the answer is the closed form's. "
+            "Pass sgd=gdcore.SGD() to descend, or method='exact' and nothing of descent.",
+            FitWarning,
+            stacklevel=3,
+        )
+    return replace(options, method="exact", exact_by_default=True)
 
 
 def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, str]:

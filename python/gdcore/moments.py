@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.descent import descend
-from gdcore.fitting import empty_fit, start_from, warn_of_end
+from gdcore.exact import solve_moments
+from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import underflow
 from gdcore.mapped import watched
-from gdcore.method import in_range, moments_of, out_of_range
+from gdcore.method import in_range, moments_of, out_of_range, settled
 from gdcore.options import Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.result import Fit
@@ -30,6 +31,7 @@ CHUNK = _core.CHUNK["float64"]  # rows; the same for float32
 # The largest share of what is left that rounding errors of rows taken out may be. The bound of
 # float32 rows is some fifty times what happens (docs/numerics.md).
 MOST_NOISE = {np.dtype(np.float32): 2.0**-14, np.dtype(np.float64): 2.0**-20}
+LEAST_RCOND = {np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-42}
 COUNTED = 1 << 15  # numbers at a time
 DEPENDENT = 2.0**-40  # an eigenvalue that may be 0, of columns of length 1
 
@@ -304,23 +306,30 @@ class Moments:
         *,
         epochs: int = 1000,
         fit_intercept: bool = True,
+        standardize: bool = False,
         init: Any = None,
         reduction: Reduction = "mean",
         tol: float | None = 1e-6,
         stop: Literal["gradient", "loss_equal"] = "gradient",
+        method: Literal["auto", "gram", "exact"] = "auto",
+        rcond: float | None = None,
         history: int = 1,
         progress: bool | Callable[[int, int, float], None] = False,
     ) -> Fit:
-        """Fit a linear model to the rows behind the moments: ``gdcore.fit(method="gram")``.
+        """Fit a linear model to the rows behind the moments.
 
-        The bits are those of `gdcore.fit` on the rows, but for a loss so small a part of the
-        squares of y that only the rows could tell it: then `Fit.loss` is the most that it can be,
-        and a warning says so.
+        Without `sgd` the answer is the least-squares solution; with it that of
+        ``gdcore.fit(method="gram")``, with its bits. A loss may be so small a part of the squares
+        of y that only the rows could tell it: then `Fit.loss` is the most that it can be, and after
+        a descent a warning says so.
 
         Parameters
         ----------
-        sgd, epochs, fit_intercept, init, reduction, tol, stop, history, progress
+        sgd, epochs, fit_intercept, standardize, init, reduction, tol, stop : optional
+        rcond, history, progress : optional
             As for `gdcore.fit`.
+        method : {"auto", "gram", "exact"}
+            "auto" without `sgd` is "exact", with it "gram".
 
         Returns
         -------
@@ -340,16 +349,19 @@ class Moments:
         LearningRateWarning
             If lr is above the stability limit, before the first step.
         FitWarning
-            If the fit diverged, stalled or is empty, or its loss is only known not to exceed a
-            bound.
+            If the fit diverged, stalled, is singular or empty, or its loss is only known not to
+            exceed a bound.
         """
-        sgd = SGD() if sgd is None else sgd
-        if not isinstance(sgd, SGD):
-            raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+        options = Options(
+            epochs, None, False, 0, tol, stop, method, history, None, standardize, rcond
+        )
+        options = settled(sgd, options, init)
+        if options.method == "stream":
+            raise ValueError("method is 'stream'; moments keep no rows: use 'gram' or 'exact'.")
+        sgd = checked_sgd(sgd, options.method)
         rows = self._closed()  # other threads may change these meanwhile
         with _core.FpEnv():
             problem = rowless_problem(rows, fit_intercept, reduction)
-            options = Options(epochs, None, False, 0, tol, stop, "gram", history, None)
             options.check(problem.n)
             start = start_from(init, problem, None)
             moments = rows._total()
@@ -357,7 +369,12 @@ class Moments:
                 result = empty_fit(problem, start)
             else:
                 rows._check_squares(problem, moments)
-                result = descend(problem, sgd, options, start, progress, None, moments)
+                if options.method == "exact":
+                    options = replace(options, rcond=rows._rcond(problem, rcond))
+                    result = solve_moments(problem, moments, sgd, options)
+                else:
+                    how = replace(options, method="gram")
+                    result = descend(problem, sgd, how, start, progress, None, moments)
                 result = rows._known(result, problem)
         warn_of_end(result)
         return result
@@ -506,9 +523,8 @@ class Moments:
         lost: npt.NDArray[np.bool_] = ~(noise <= most * squares)
         if lost.any():
             return lost
-        there = squares > 0
-        share = np.divide(noise, squares, out=np.zeros_like(noise), where=there)
-        length = np.sqrt(np.where(there, squares, 1))
+        share = _share(noise, squares)
+        length = np.sqrt(np.where(squares > 0, squares, 1))
         products = _table(content.hi, self._d) / length / length[: self._d + 1, None]
         values = np.linalg.eigvalsh(products[:p, :p], UPLO="U") if p else np.zeros(0)
         noise_of_all, rounding = share[:p].sum(), (p + 1) * 2.0**-50
@@ -523,6 +539,14 @@ class Moments:
         if hidden.any() and (touched > 4 * squares).any():
             lost[np.argmax(share[:p])] = True
         return lost
+
+    def _rcond(self, problem: Problem, rcond: float | None) -> float | None:
+        """Return the part of a column's length that may be rounding errors of rows taken out."""
+        p = problem.d + problem.fit_intercept
+        if rcond is not None or not self._content.gone.any():
+            return rcond
+        share = _share(self._noise(), _squares(self._content.hi, self._d))[:p]
+        return max(LEAST_RCOND[self._dtype], float(np.sqrt(share.sum())))
 
     def _known(self, fit: Fit, problem: Problem) -> Fit:
         """Return a fit whose loss is not below the errors of rows taken out; no chunk is open."""
@@ -710,6 +734,11 @@ def _table(sums: Floats, d: int) -> Floats:
     """Return [X 1]^T [X 1 y] as a table, its lower part 0."""
     t = round((sums.size - (d + 1) ** 2) / (d + 2))
     return sums[: sums.size - t].reshape(d + 1, d + 1 + t)
+
+
+def _share(noise: Floats, squares: Floats) -> Floats:
+    """Return noise / squares; 0 for columns of zeros, which have none."""
+    return np.divide(noise, squares, out=np.zeros_like(noise), where=squares > 0)
 
 
 def _squares(sums: Floats, d: int) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -89,6 +90,9 @@ class Fit:
         What a warm start goes on from: velocity, epoch, first gradient norm.
     feature_names : tuple of str, or None
     target_name : str or None
+    rank : int or None
+        Columns that count, the intercept's included, if the closed form found it: see
+        docs/numerics.md.
     """
 
     weights: Floats
@@ -106,6 +110,7 @@ class Fit:
     state: FitState | None = field(default=None, repr=False)
     feature_names: tuple[str, ...] | None = None
     target_name: str | None = None
+    rank: Any = None
 
     @property
     def message(self) -> str:
@@ -116,7 +121,7 @@ class Fit:
             Status.MAX_EPOCHS: f"Not yet converged after {epochs}.",
             Status.DIVERGED: self._divergence,
             Status.STALLED: f"Stalled after {epochs}: no weight changes any more.",
-            Status.SINGULAR: "The columns of X are dependent; these weights have least norm.",
+            Status.SINGULAR: self._dependence,
             Status.EMPTY: "No rows to learn from; the weights are the start.",
             Status.INVALID: "The data holds NaN or infinity, or its squares overflow.",
         }[self.status]
@@ -124,6 +129,13 @@ class Fit:
             what = "Solved in closed form."
         advice = "" if self.status is Status.CONVERGED else " " + self.status.advice
         return what + advice
+
+    @property
+    def _dependence(self) -> str:
+        said = "the columns of X are dependent; these weights have least norm."
+        if self.rank is None:
+            return "T" + said[1:]
+        return f"Rank {self.rank} of {len(self.weights) + self.fit_intercept}: {said}"
 
     @property
     def _divergence(self) -> str:
@@ -201,8 +213,8 @@ class Fits(Fit):
     intercept : ndarray, shape (count,) or (count, t)
     loss : ndarray, shape (count,)
     epochs : ndarray of int64, shape (count,)
-    status : ndarray of int8, shape (count,)
-        Values of `Status`; compare with ``fits.status == gd.Status.CONVERGED``.
+    status : ndarray of Status, shape (count,)
+        Compare with ``fits.status == "CONVERGED"``.
     lr : ndarray, shape (count,)
     history : History
         Its `loss` has shape (count, k), NaN after a problem's last epoch; k is 0 if the record
@@ -214,6 +226,7 @@ class Fits(Fit):
         Rows of each problem.
     groups : ndarray or None
         Label of each problem, from `fit_groups`.
+    rank : ndarray of int64, shape (count,), or None
     """
 
     weights: Floats
@@ -258,13 +271,13 @@ class Fits(Fit):
             state=None if self.state is None else self.state.one(i),
             feature_names=self.feature_names,
             target_name=self.target_name,
+            rank=None if self.rank is None else int(self.rank[i]),
         )
 
     def counts(self) -> dict[Status, int]:
         """Return how many problems ended in which way, the most frequent first."""
-        values, numbers = np.unique(self.status, return_counts=True)
-        order = np.argsort(-numbers, kind="stable")
-        return {Status(values[i]): int(numbers[i]) for i in order}
+        counted = Counter(self.status.tolist())
+        return {s: counted[s] for s in sorted(counted, key=lambda s: (-counted[s], s.code))}
 
     def _counted(self) -> str:
         return ", ".join(f"{number} {status}" for status, number in self.counts().items())
@@ -276,8 +289,11 @@ class Fits(Fit):
         for status in self.counts():
             if status is not Status.CONVERGED:
                 first = int(np.flatnonzero(self.status == status)[0])
-                lines.append(f"{status} (the first is problem {first}): {status.advice}")
+                lines.append(f"{status} (the first is {self._name(first)}): {status.advice}")
         return " ".join(lines)
+
+    def _name(self, i: int) -> str:
+        return f"problem {i}" if self.groups is None else f"group {self.groups[i]}"
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None

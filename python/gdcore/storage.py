@@ -21,7 +21,7 @@ import numpy as np
 from gdcore.kernels import Floats
 from gdcore.sgd import SGD
 from gdcore.state import FitState, ManyState, Unsaved
-from gdcore.status import Status
+from gdcore.status import STATUSES, Status
 
 if TYPE_CHECKING:
     from gdcore import _core
@@ -46,6 +46,7 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
         "status": fit.status.name,
         "lr": fit.lr,
         "stability_limit": fit.stability_limit,
+        "rank": fit.rank,
     } | _described(fit)
     arrays = {"weights": fit.weights, "intercept": fit.intercept, "loss": fit.loss}
     arrays |= _present("history_", asdict(fit.history))
@@ -65,7 +66,8 @@ def save_fits(fits: Fits, path: str | os.PathLike[str]) -> None:
         )
     meta = {"format": MANY_FORMAT, "version": VERSION} | _described(fits)
     arrays = {name: getattr(fits, name) for name in ("weights", "intercept", "loss", *ONE_EACH)}
-    arrays |= _present("", {"groups": fits.groups})
+    arrays["status"] = np.array([status.code for status in fits.status.tolist()], np.int8)
+    arrays |= _present("", {"groups": fits.groups, "rank": fits.rank})
     arrays |= _present("history_", asdict(fits.history))
     if fits.state is not None:
         arrays |= _present("state_", fits.state.as_dict())
@@ -79,7 +81,8 @@ def load_fits(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, A
             state, history = _group("state_", arrays), _group("history_", arrays)
             names = ("weights", "intercept", "loss", *ONE_EACH)
             fields = {name: arrays[name] for name in names} | _as_described(meta)
-            fields["groups"] = arrays.get("groups")
+            fields["status"] = STATUSES[fields["status"]]
+            fields["groups"], fields["rank"] = arrays.get("groups"), arrays.get("rank")
             known = ManyState.__dataclass_fields__
             fields["state"] = ManyState(**{name: state[name] for name in known}) if state else None
             history["epoch"], history["loss"]  # the two that there always are
@@ -127,6 +130,7 @@ def load_fit(
             "status": Status[meta["status"]],
             "lr": float(meta["lr"]),
             "stability_limit": float(meta["stability_limit"]),
+            "rank": meta.get("rank"),
             "state": _state(state) if state else None,
         }
         begin = (start["weights"], start["intercept"][()], int(start["epoch"])) if start else None
