@@ -561,12 +561,13 @@ class Moments:
         if not fit.loss <= bound:
             return fit
         loss = problem.dtype.type(fit.loss + bound)
-        warnings.warn(
-            f"the loss is no more than the rounding errors of rows that were taken out: it is "
-            f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows tells it.",
-            FitWarning,
-            stacklevel=3,
-        )
+        if fit.method != "exact":
+            warnings.warn(
+                "the loss is no more than the rounding errors of rows that were taken out: it is "
+                f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows tells it.",
+                FitWarning,
+                stacklevel=3,
+            )
         return replace(fit, loss=loss)
 
 
