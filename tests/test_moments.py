@@ -171,8 +171,10 @@ def test_merge_and_its_opposite(rng: Any, dtype: Any) -> None:
     assert a.copy().merge(b) == a + b
     assert (content(a), content(b)) == kept
     assert (a + b - b).n == 700
-    both = (a + b).fit(epochs=9, tol=None).weights
-    np.testing.assert_allclose(both, moments(problem).fit(epochs=9, tol=None).weights, rtol=1e-5)
+    both = (a + b).fit(gd.SGD(), epochs=9, tol=None).weights
+    np.testing.assert_allclose(
+        both, moments(problem).fit(gd.SGD(), epochs=9, tol=None).weights, rtol=1e-5
+    )
     assert a - a == gd.Moments(3, None, dtype)
 
 
@@ -191,7 +193,11 @@ def test_a_loss_too_small_to_tell_is_bounded_and_said(rng: Any, dtype: Any) -> N
     X = problems.normal(rng, (50, 2), dtype)
     y = (X @ np.array([3, -2], dtype)).astype(dtype)
     with pytest.warns(gd.FitWarning, match=r"too small a part.*or less; gdcore\.mse"):
-        fit = gd.Moments(2, dtype=dtype).update(X, y).fit(tol=1e-5 if dtype == "f4" else 1e-13)
+        fit = (
+            gd.Moments(2, dtype=dtype)
+            .update(X, y)
+            .fit(gd.SGD(), tol=1e-5 if dtype == "f4" else 1e-13)
+        )
     assert fit.loss > 0
     assert not gd.mse(fit.predict(X), y) > fit.loss
 
@@ -249,7 +255,7 @@ def test_interrupted_fits_keep_their_weights(rng: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 0.0)
     cut = fits.cut_after(3, KeyboardInterrupt)
     with pytest.raises(gd.FitInterrupted) as caught:
-        moments(draw(rng)).fit(epochs=10**9, tol=None, history=0, progress=cut)
+        moments(draw(rng)).fit(gd.SGD(), epochs=10**9, tol=None, history=0, progress=cut)
     assert caught.value.fit.epochs > 0
 
 
@@ -258,20 +264,20 @@ def test_interrupted_fits_keep_their_weights(rng: Any, monkeypatch: pytest.Monke
 
 def test_empty() -> None:
     with pytest.warns(gd.FitWarning, match="No rows"):
-        fit = gd.Moments(2).fit(init=[1.0, 2.0])
+        fit = gd.Moments(2).fit(gd.SGD(), init=[1.0, 2.0])
     assert fit.status is Status.EMPTY
     assert fit.weights.tolist() == [1, 2]
     nothing = gd.Moments(2).update(np.ones((5, 2)), np.ones(5), sample_weight=np.zeros(5))
     assert nothing.n == 5
     with pytest.warns(gd.FitWarning, match="No rows"):
-        assert nothing.fit().status is Status.EMPTY
+        assert nothing.fit(gd.SGD()).status is Status.EMPTY
     assert gd.Moments(2).update(np.ones((0, 2)), np.ones(0)) == gd.Moments(2)
 
 
 def test_an_intercept_alone() -> None:
-    fit = gd.Moments(0).update(np.ones((3, 0)), [1.0, 2.0, 3.0]).fit()
+    fit = gd.Moments(0).update(np.ones((3, 0)), [1.0, 2.0, 3.0]).fit(gd.SGD())
     assert fit.intercept == 2
-    refused(lambda: gd.Moments(0).fit(fit_intercept=False), "nothing to fit")
+    refused(lambda: gd.Moments(0).fit(gd.SGD(), fit_intercept=False), "nothing to fit")
 
 
 # Bad input.
@@ -297,15 +303,15 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.Moments(2).downdate(X, Y), "6 rows cannot be taken out of 0", ValueError),
     (lambda: gd.Moments(2).update(X, Y).downdate(X * 9, Y), "column 0 of X would sum", ValueError),
     (lambda: gd.Moments(2).update(X, Y).downdate(X, Y + 1), "never put in.*y", ValueError),
-    (lambda: gd.Moments(2).update(X, Y).fit(lr=1), "unexpected keyword", TypeError),
+    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), lr=1), "unexpected keyword", TypeError),
     (lambda: gd.Moments(2).update(X, Y).fit(1.0), "sgd is float", TypeError),
-    (lambda: gd.Moments(2).update(X, Y).fit(epochs=-1), "epochs is -1", ValueError),
-    (lambda: gd.Moments(2).update(X, Y).fit(init=[1.0]), r"init.*\(1,\).*\(2,\)", ValueError),
-    (lambda: gd.Moments(2).update(X, Y).fit(reduction="max"), "max", ValueError),
+    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), epochs=-1), "epochs is -1", ValueError),
+    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), init=[1.0]), r"init.*\(1,\).*\(2,\)", ValueError),
+    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), reduction="max"), "max", ValueError),
     (lambda: gd.Moments(2).merge(gd.Moments(3)), "does not go with", ValueError),
     (lambda: gd.Moments(2) - gd.Moments(2, dtype="f4"), "does not go with", ValueError),
     (lambda: gd.Moments(2) + 1, "unsupported operand", TypeError),
-    (lambda: gd.Moments(2).update(X * 1e-140, Y).fit(), "leave the range of float64", ValueError),
+    (lambda: gd.Moments(2).update(X * 1e-140, Y).fit(gd.SGD()), "leave the range of float64", ValueError),
 ])  # fmt: skip
 def test_bad_input(call: Any, match: str, error: type[Exception]) -> None:
     refused(call, match, error)

@@ -15,7 +15,7 @@ from gdcore.exact import solve_moments
 from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
 from gdcore.mapped import watched
-from gdcore.method import in_range, moments_of, settled
+from gdcore.method import in_range, moments_of, settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.result import Fit
@@ -329,6 +329,7 @@ class Moments:
                 else:
                     how = replace(options, method="gram")
                     result = descend(problem, sgd, how, start, progress, None, moments)
+        warn_of_ignored(options)
         warn_of_end(result)
         return result
 
