@@ -271,14 +271,14 @@ def test_empty() -> None:
     nothing = gd.Moments(2).update(np.ones((5, 2)), np.ones(5), sample_weight=np.zeros(5))
     assert nothing.n == 5
     with pytest.warns(gd.FitWarning, match="No rows"):
-        assert nothing.fit().status is Status.EMPTY
+        assert nothing.fit(gd.SGD()).status is Status.EMPTY
     assert gd.Moments(2).update(np.ones((0, 2)), np.ones(0)) == gd.Moments(2)
 
 
 def test_an_intercept_alone() -> None:
     fit = gd.Moments(0).update(np.ones((3, 0)), [1.0, 2.0, 3.0]).fit(gd.SGD())
     assert fit.intercept == 2
-    refused(lambda: gd.Moments(0).fit(fit_intercept=False), "nothing to fit")
+    refused(lambda: gd.Moments(0).fit(gd.SGD(), fit_intercept=False), "nothing to fit")
 
 
 # Bad input.
@@ -305,7 +305,7 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.Moments(2).downdate(X, Y), "6 rows cannot be taken out of 0", ValueError),
     (lambda: gd.Moments(2).update(X, Y).downdate(X * 9, Y), "column 0 of X would sum", ValueError),
     (lambda: gd.Moments(2).update(X, Y).downdate(X, Y + 1), "never put in.*y", ValueError),
-    (lambda: gd.Moments(2).update(X, Y).fit(lr=1), "unexpected keyword", TypeError),
+    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), lr=1), "unexpected keyword", TypeError),
     (lambda: gd.Moments(2).update(X, Y).fit(1.0), "sgd is float", TypeError),
     (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), epochs=-1), "epochs is -1", ValueError),
     (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), init=[1.0]), r"init.*\(1,\)", ValueError),

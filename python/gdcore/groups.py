@@ -15,7 +15,7 @@ from gdcore.kernels import Floats, Reduction
 from gdcore.labels import Ints, group_rows
 from gdcore.many import Problems
 from gdcore.mapped import watched
-from gdcore.method import settled
+from gdcore.method import settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import make_problem
 from gdcore.result import Fits
@@ -156,6 +156,7 @@ def fit_groups(
                 error.fit = replace(error.fit, groups=labels)
             raise
     fits = replace(fits, groups=labels)
+    warn_of_ignored(options)
     warn_of_many(fits)
     return fits if table is None else table.answer(fits)
 

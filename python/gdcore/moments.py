@@ -18,7 +18,7 @@ from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import underflow
 from gdcore.mapped import watched
-from gdcore.method import in_range, moments_of, out_of_range, settled
+from gdcore.method import in_range, moments_of, out_of_range, settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.result import Fit
@@ -376,6 +376,7 @@ class Moments:
                     how = replace(options, method="gram")
                     result = descend(problem, sgd, how, start, progress, None, moments)
                 result = rows._known(result, problem)
+        warn_of_ignored(options)
         warn_of_end(result)
         return result
 
