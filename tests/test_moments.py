@@ -306,7 +306,7 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), lr=1), "unexpected keyword", TypeError),
     (lambda: gd.Moments(2).update(X, Y).fit(1.0), "sgd is float", TypeError),
     (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), epochs=-1), "epochs is -1", ValueError),
-    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), init=[1.0]), r"init.*\(1,\).*\(2,\)", ValueError),
+    (lambda: gd.Moments(2).update(X, Y).fit(init=[1.0]), r"init.*\(1,\).*\(2,\)", ValueError),
     (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), reduction="max"), "max", ValueError),
     (lambda: gd.Moments(2).merge(gd.Moments(3)), "does not go with", ValueError),
     (lambda: gd.Moments(2) - gd.Moments(2, dtype="f4"), "does not go with", ValueError),
