@@ -45,9 +45,9 @@ def cut(problem: Linear, size: int | list[int]) -> list[tuple[Array, ...]]:
     return [tuple(None if a is None else a[b:e] for a in arrays) for b, e in pairwise(ends)]  # type: ignore[misc]
 
 
-def whole(problem: Linear, sgd: Any = gd.SGD(), **how: Any) -> gd.Fit:  # noqa: B008
+def whole(problem: Linear, sgd: Any = None, **how: Any) -> gd.Fit:
     fixed = {"sample_weight": problem.sample_weight, "offset": problem.offset}
-    return gd.fit(problem.X, problem.y, sgd, **fixed, **how)
+    return gd.fit(problem.X, problem.y, sgd or gd.SGD(), **fixed, **how)
 
 
 # Bits.
@@ -498,7 +498,8 @@ def chunks(n):
             X = rng.standard_normal((20_000, 20))
             yield X, X.sum(1)
     return read
-how = dict(batch_size=500, epochs=2, tol=None) if sys.argv[2] == "batches" else {"method": sys.argv[2]}
+batches = sys.argv[2] == "batches"
+how = dict(batch_size=500, epochs=2, tol=None) if batches else {"method": sys.argv[2]}
 import warnings; warnings.simplefilter("ignore")
 gd.fit(chunks(3), **how)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -39,8 +39,8 @@ def arguments(problem: Linear) -> dict[str, Any]:
     }
 
 
-def rolling(problem: Linear, window: int, sgd: Any = gd.SGD(), **how: Any) -> gd.RollingFit:
-    return gd.fit_rolling(**arguments(problem), window=window, sgd=sgd, **how)
+def rolling(problem: Linear, window: int, sgd: Any = None, **how: Any) -> gd.RollingFit:
+    return gd.fit_rolling(**arguments(problem), window=window, sgd=sgd or gd.SGD(), **how)
 
 
 def windows(problem: Linear, window: int, step: int) -> list[Linear]:
@@ -262,20 +262,20 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
 
 
 @pytest.mark.parametrize(("call", "match", "error"), [
-    (lambda: gd.fit_rolling(X, Y, 0, gd.SGD()), "window is 0.*from 1 to the 6 rows", ValueError),
-    (lambda: gd.fit_rolling(X, Y, 7, gd.SGD()), "window is 7.*from 1 to the 6 rows", ValueError),
-    (lambda: gd.fit_rolling(X, Y, 2.0, gd.SGD()), "window is 2.0", ValueError),
-    (lambda: gd.fit_rolling(X, Y, 2, gd.SGD(), step=0), "step is 0", ValueError),
-    (lambda: gd.fit_rolling(X, Y, 2, gd.SGD(), step=True), "step is True", ValueError),
-    (lambda: gd.fit_rolling(X, Y[:5], 2, gd.SGD()), r"y has shape \(5,\) and X \(6, 2\)", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 0), "window is 0.*from 1 to the 6 rows", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 7), "window is 7.*from 1 to the 6 rows", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2.0), "window is 2.0", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, step=0), "step is 0", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, step=True), "step is True", ValueError),
+    (lambda: gd.fit_rolling(X, Y[:5], 2), r"y has shape \(5,\) and X \(6, 2\)", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2, 0.1), "sgd is float", TypeError),
     (lambda: gd.fit_rolling(X, Y, 2, gd.SGD(lr=lambda e: 1.0)), "lr is a schedule", TypeError),
-    (lambda: gd.fit_rolling(X, Y, 2, gd.SGD(), epochs=-1), "epochs is -1", ValueError),
-    (lambda: gd.fit_rolling(X, Y, 2, gd.SGD(), init=[1.0]), "init", ValueError),
-    (lambda: gd.fit_rolling(np.where(X > 5, np.nan, X), Y, 2, gd.SGD()), "X holds nan at row 1", ValueError),
-    (lambda: gd.fit_rolling(np.r_[X, X * 1e-150], np.r_[Y, Y], 2, gd.SGD()), "squares of rows 6 to 7",
+    (lambda: gd.fit_rolling(X, Y, 2, epochs=-1), "epochs is -1", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, init=[1.0]), "init", ValueError),
+    (lambda: gd.fit_rolling(np.where(X > 5, np.nan, X), Y, 2), "X holds nan at row 1", ValueError),
+    (lambda: gd.fit_rolling(np.r_[X, X * 1e-150], np.r_[Y, Y], 2), "squares of rows 6 to 7",
      ValueError),
-    (lambda: gd.fit_rolling(X * 1e160, Y, 2, gd.SGD()), "squares of rows 0 to 1 leave", ValueError),
+    (lambda: gd.fit_rolling(X * 1e160, Y, 2), "squares of rows 0 to 1 leave", ValueError),
 ])  # fmt: skip
 def test_bad_input(call: Any, match: str, error: type[Exception]) -> None:
     refused(call, match, error)
