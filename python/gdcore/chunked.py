@@ -34,6 +34,7 @@ from gdcore.state import FitState
 from gdcore.status import FitInterrupted
 
 Show = bool | Callable[[int, int, float], None]
+EXACT_BYTES = 1 << 20  # of rows that the closed form takes in at a time
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class _Solver:
 
     def take(self, chunks: Iterable[Chunk]) -> None:
         """Take in all rows."""
-        for piece in pieces(chunks, unit_of(None), *self._how):
+        for piece in pieces(chunks, unit_of(None), *self._how, piece_bytes=EXACT_BYTES):
             if self._exact is None:
                 self._exact = _core.Exact(piece, self._minimised)
             else:

@@ -174,9 +174,13 @@ def _in_memory(given: Any) -> Any:
 
 
 def pieces(
-    chunks: Iterable[Chunk], unit: int, fit_intercept: bool, reduction: str
+    chunks: Iterable[Chunk],
+    unit: int,
+    fit_intercept: bool,
+    reduction: str,
+    piece_bytes: int | None = None,
 ) -> Iterator[_core.Problem]:
-    """Cut chunks into pieces of a size that depends on the columns and on `unit` alone.
+    """Cut chunks into pieces of a size that depends on the columns, `unit` and the bytes alone.
 
     Every piece but the last is a multiple of `unit` rows.
     """
@@ -193,7 +197,7 @@ def pieces(
         p = chunk.problem
         if not size:
             row = (p.d + p.t) * p.dtype.itemsize
-            size = max(1, round(PIECE_BYTES / row / unit)) * unit
+            size = max(1, round((piece_bytes or PIECE_BYTES) / row / unit)) * unit
         arrays = (p.X, p.y, p.offset, p.sample_weight)
         at = 0
         while p.n - at >= size - rows:

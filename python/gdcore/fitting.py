@@ -19,7 +19,7 @@ from gdcore.exact import solve_exact
 from gdcore.kernels import Floats, Reduction
 from gdcore.many import Problems, fit_many, stacked, start_of
 from gdcore.mapped import watched
-from gdcore.method import settled
+from gdcore.method import settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import Problem, check_names, make_problem
 from gdcore.result import Fit, Fits
@@ -191,6 +191,7 @@ def fit(
                     "(X, y, sample_weight or None, offset)."
                 )
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
+        warn_of_ignored(options)
         warn_of_end(result, tol)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
@@ -198,6 +199,7 @@ def fit(
         with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             fits = fit_problems(many, sgd, options, init, progress, checkpoint)
+        warn_of_ignored(options)
         warn_of_many(fits, tol)
         return fits
     sgd.alone()
@@ -211,6 +213,7 @@ def fit(
             result = solve_exact(problem, sgd, options)
         else:
             result = descend(problem, sgd, options, start, progress, checkpoint)
+    warn_of_ignored(options)
     warn_of_end(result, tol)
     return result
 

@@ -16,7 +16,7 @@ from gdcore.kernels import Floats, Reduction
 from gdcore.labels import Ints, group_rows
 from gdcore.many import Problems
 from gdcore.mapped import watched
-from gdcore.method import settled
+from gdcore.method import settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import check_names, make_problem
 from gdcore.result import Fits
@@ -163,6 +163,7 @@ def fit_groups(
                 error.fit = replace(error.fit, groups=labels, **names)
             raise
     fits = replace(fits, groups=labels, **names)
+    warn_of_ignored(options)
     warn_of_many(fits, tol)
     return fits if table is None else table.answer(fits)
 

@@ -19,7 +19,7 @@ from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import underflow
 from gdcore.mapped import watched
-from gdcore.method import in_range, moments_of, out_of_range, settled
+from gdcore.method import in_range, moments_of, out_of_range, settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.result import Fit
@@ -29,9 +29,10 @@ from gdcore.status import FitWarning
 Ints = npt.NDArray[np.int64]
 
 CHUNK = _core.CHUNK["float64"]  # rows; the same for float32
-# The largest share of what is left that rounding errors may be: the bound of float32 rows is some
-# fifty times what happens (docs/numerics.md).
+# The largest share of what is left that rounding errors of rows taken out may be. The bound of
+# float32 rows is some fifty times what happens (docs/numerics.md).
 MOST_NOISE = {np.dtype(np.float32): 2.0**-14, np.dtype(np.float64): 2.0**-20}
+LEAST_RCOND = {np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-42}
 COUNTED = 1 << 15  # numbers at a time
 DEPENDENT = 2.0**-40  # an eigenvalue that may be 0, of columns of length 1
 
@@ -45,8 +46,8 @@ class Moments:
     bits do not depend on how the rows are cut: rows that do not fill a chunk of the sums
     (docs/numerics.md) are kept until it is full.
 
-    Threads may share moments: each change is made as a whole, one after the other, and a fit is one
-    of the rows that were in when it began.
+    Threads may share moments: each change is made as a whole, one after the other, and a fit takes
+    the rows that were in when it began. ``sum`` adds moments up.
 
     Parameters
     ----------
@@ -340,7 +341,9 @@ class Moments:
         Raises
         ------
         ValueError
-            If an option is out of range, or too little is left of rows that were taken out.
+            If an option is out of range, the squares of the data leave the range of the dtype, or
+            large rows that were taken out left rounding errors alone of the others
+            (docs/numerics.md).
         FitInterrupted
             On Ctrl-C, with the weights so far.
 
@@ -370,11 +373,13 @@ class Moments:
             else:
                 rows._check_squares(problem, moments)
                 if options.method == "exact":
+                    options = replace(options, rcond=rows._rcond(problem, rcond))
                     result = solve_moments(problem, moments, sgd, options)
                 else:
                     how = replace(options, method="gram")
                     result = descend(problem, sgd, how, start, progress, None, moments)
                 result = rows._known(result, problem)
+        warn_of_ignored(options)
         warn_of_end(result, tol)
         return result
 
@@ -529,12 +534,11 @@ class Moments:
         content, most = self._content, MOST_NOISE[self._dtype]
         squares, noise = _squares(content.hi, self._d), self._noise()
         touched = squares + 2 * content.gone
-        lost: npt.NDArray[np.bool_] = (content.filled > 0) & ~(noise <= most * squares)
+        lost: npt.NDArray[np.bool_] = ~(noise <= most * squares)
         if lost.any():
             return lost
-        there = squares > 0
-        share = np.divide(noise, squares, out=np.zeros_like(noise), where=there)
-        length = np.sqrt(np.where(there, squares, 1))
+        share = _share(noise, squares)
+        length = np.sqrt(np.where(squares > 0, squares, 1))
         products = _table(content.hi, self._d) / length / length[: self._d + 1, None]
         values = np.linalg.eigvalsh(products[:p, :p], UPLO="U") if p else np.zeros(0)
         noise_of_all, rounding = share[:p].sum(), (p + 1) * 2.0**-50
@@ -550,6 +554,14 @@ class Moments:
             lost[np.argmax(share[:p])] = True
         return lost
 
+    def _rcond(self, problem: Problem, rcond: float | None) -> float | None:
+        """Return the part of a column's length that may be rounding errors of rows taken out."""
+        p = problem.d + problem.fit_intercept
+        if rcond is not None or not self._content.gone.any():
+            return rcond
+        share = _share(self._noise(), _squares(self._content.hi, self._d))[:p]
+        return max(LEAST_RCOND[self._dtype], float(np.sqrt(share.sum())))
+
     def _known(self, fit: Fit, problem: Problem) -> Fit:
         """Return a fit whose loss is not below the errors of rows taken out; no chunk is open."""
         if not self._content.gone.any():
@@ -563,12 +575,13 @@ class Moments:
         if not fit.loss <= bound:
             return fit
         loss = problem.dtype.type(fit.loss + bound)
-        warnings.warn(
-            f"the loss is no more than the rounding errors of rows that were taken out: it is "
-            f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows tells it.",
-            FitWarning,
-            stacklevel=3,
-        )
+        if fit.method != "exact":
+            warnings.warn(
+                "the loss is no more than the rounding errors of rows that were taken out: it is "
+                f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows tells it.",
+                FitWarning,
+                stacklevel=3,
+            )
         return replace(fit, loss=loss)
 
 
@@ -683,7 +696,7 @@ class _Rows(NamedTuple):
         n, d, t = len(self.X), self.X.shape[1], self.y.shape[1]
         zeros = 0 if self.offset is None else self.offset
         weighted = self.sample_weight is None or self.sample_weight.all()
-        if weighted and self.X.all() and (self.y != zeros).all():  # a third of the time
+        if weighted and self.X.all() and (self.y != zeros).all():  # in a third of the time
             return np.full(d + 1 + t, n, np.int64)
         counts = np.zeros(d + 1 + t)
         step = max(1, COUNTED // (d + t))
@@ -752,6 +765,11 @@ def _table(sums: Floats, d: int) -> Floats:
     """Return [X 1]^T [X 1 y] as a table, its lower part 0."""
     t = round((sums.size - (d + 1) ** 2) / (d + 2))
     return sums[: sums.size - t].reshape(d + 1, d + 1 + t)
+
+
+def _share(noise: Floats, squares: Floats) -> Floats:
+    """Return noise / squares; 0 for columns of zeros, which have none."""
+    return np.divide(noise, squares, out=np.zeros_like(noise), where=squares > 0)
 
 
 def _squares(sums: Floats, d: int) -> Floats:

@@ -17,7 +17,7 @@ from gdcore.fitting import checked_sgd, start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
-from gdcore.method import settled
+from gdcore.method import settled, warn_of_ignored
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.sgd import SGD
@@ -210,6 +210,7 @@ def fit_rolling(
             f"{problem.dtype}; scale the columns of X and y."
         )
     result = _result(problem, sgd, rolling, step, exact is not None)
+    warn_of_ignored(options)
     _warn(sgd, result)
     return result
 
