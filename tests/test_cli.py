@@ -246,7 +246,7 @@ class TestNotes:
         assert result.stderr == ""
         assert "\nSINGULAR (normal equation): Rank" in result.stdout
         result = good("fit", path, "--target", "y", "--method", "exact")
-        assert "\nSINGULAR: The columns" in result.stdout
+        assert "\nSINGULAR: Rank" in result.stdout
 
 
 class TestMistakes:

@@ -75,7 +75,7 @@ def test_an_earlier_fit_of_another_shape() -> None:
     with_intercept = gd.fit(GOOD, Y)
     refused(call({"init": with_intercept, "fit_intercept": False}), "intercept")
     without = gd.fit(GOOD, Y, fit_intercept=False)
-    assert call({"init": without, "epochs": 1})().intercept != 0  # starts at zero
+    assert call({"init": without, "epochs": 1, "sgd": gd.SGD()})().intercept != 0  # starts at zero
 
 
 # Dtypes.

@@ -169,14 +169,14 @@ def fit_rolling(
     if options.method == "stream":
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
     sgd, exact = checked_sgd(sgd, options.method), None
-    if options.method == "exact":
-        exact, sgd = exact_options(sgd, options), SGD()
-    if callable(sgd.lr):
-        raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options.check(problem.n)
+        if options.method == "exact":
+            exact, sgd = exact_options(sgd, options), SGD()
+        if callable(sgd.lr):
+            raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
         _check_rows(problem, window, step)
         diagnose(problem)
         start = start_from(init, problem, None)
