@@ -33,7 +33,7 @@ def show(fit):
 
 
 # %% Without training, w is 0 and so is every prediction.
-untrained = gd.fit(X, y, epochs=0, **line)
+untrained = gd.fit(X, y, gd.SGD(), epochs=0, **line)
 show(untrained)
 
 # %% Twenty epochs take w most of the way to 2.

@@ -23,7 +23,7 @@ from problems import Array, Linear, canonical
 
 
 def fit(problem: Linear, sgd: gd.SGD | None = None, **options: Any) -> gd.Fit:
-    """Fit a problem from its own weights; an intercept is fitted if it has one."""
+    """Fit a problem by descent from its own weights; an intercept is fitted if it has one."""
     start = problem.weights if problem.intercept is None else (problem.weights, problem.intercept)
     defaults: dict[str, Any] = {
         "fit_intercept": problem.intercept is not None,
@@ -32,7 +32,7 @@ def fit(problem: Linear, sgd: gd.SGD | None = None, **options: Any) -> gd.Fit:
         "sample_weight": problem.sample_weight,
         "reduction": problem.reduction,
     }
-    return gd.fit(problem.X, problem.y, sgd, **(defaults | options))
+    return gd.fit(problem.X, problem.y, sgd or gd.SGD(), **(defaults | options))
 
 
 def seed_000(dtype: Any, **options: Any) -> gd.Fit:

@@ -422,7 +422,7 @@ def test_a_checkpoint_of_another_version(path: Path) -> None:
 
 
 def test_a_saved_fit_is_no_checkpoint(path: Path) -> None:
-    gd.fit([[1.0]], [1.0]).save(path)
+    gd.fit([[1.0]], [1.0], gd.SGD()).save(path)
     refused(lambda: refit(path), "is a gdcore-fit file, not a gdcore-checkpoint")
 
 

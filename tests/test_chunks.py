@@ -47,7 +47,7 @@ def cut(problem: Linear, size: int | list[int]) -> list[tuple[Array, ...]]:
 
 def whole(problem: Linear, sgd: Any = None, **how: Any) -> gd.Fit:
     fixed = {"sample_weight": problem.sample_weight, "offset": problem.offset}
-    return gd.fit(problem.X, problem.y, sgd, **fixed, **how)
+    return gd.fit(problem.X, problem.y, sgd or gd.SGD(), **fixed, **how)
 
 
 # Bits.
@@ -59,7 +59,7 @@ def whole(problem: Linear, sgd: Any = None, **how: Any) -> gd.Fit:
 def test_gram_has_the_bits_of_arrays(rng: Any, dtype: Any, t: Any, parts: str, size: int) -> None:
     problem = draw(rng, t=t, parts=parts, dtype=dtype)
     how: dict[str, Any] = {"epochs": 60, "reduction": "half_sum"}
-    fit = gd.fit(cut(problem, size), **how)
+    fit = gd.fit(cut(problem, size), sgd=gd.SGD(), **how)
     assert bits(fit) == bits(whole(problem, method="gram", **how))
     assert (fit.method, fit.method_reason) == ("gram", "chunks are read once.")
 
@@ -80,7 +80,8 @@ def test_exact_has_the_bits_of_arrays(
     rng: Any, monkeypatch: Any, dtype: Any, t: Any, parts: str, size: int, decay: float
 ) -> None:
     """Of the parameters; the loss is that of the moments, within the rounding of each."""
-    monkeypatch.setattr("gdcore.chunks.PIECE_BYTES", 20_000)
+    for name in ("chunks.PIECE_BYTES", "chunked.EXACT_BYTES"):
+        monkeypatch.setattr(f"gdcore.{name}", 20_000)
     problem, sgd = draw(rng, t=t, parts=parts, dtype=dtype), gd.SGD(weight_decay=decay)
     how: dict[str, Any] = {"method": "exact", "fit_intercept": "b" in parts}
     fit, same = gd.fit(cut(problem, size), sgd=sgd, **how), whole(problem, sgd, **how)
@@ -221,17 +222,19 @@ def test_kinds_of_chunks(rng: Any, how: Any) -> None:
     kinds = [chunks, tuple(chunks), lambda: iter(chunks), lambda: chunks, Again(chunks)]
     if not how:
         kinds.append(iter(chunks))
-    found = {str(bits(gd.fit(kind, epochs=5, tol=None, **how))) for kind in kinds}
+    found = {str(bits(gd.fit(kind, sgd=gd.SGD(), epochs=5, tol=None, **how))) for kind in kinds}
     assert len(found) == 1
 
 
 def test_chunks_without_rows_do_no_harm(rng: Any) -> None:
     problem = draw(rng)
     chunks = cut(problem, [0, 0, 500, 500])
-    assert bits(gd.fit(chunks, epochs=5)) == bits(whole(problem, epochs=5, method="gram"))
+    assert bits(gd.fit(chunks, sgd=gd.SGD(), epochs=5)) == bits(
+        whole(problem, epochs=5, method="gram")
+    )
     nothing = [(np.ones((0, 2)), np.ones(0))]
     with pytest.warns(gd.FitWarning, match="No rows"):
-        assert gd.fit(nothing).status is Status.EMPTY
+        assert gd.fit(nothing, sgd=gd.SGD()).status is Status.EMPTY
 
 
 # What chunks do wrong.
@@ -272,9 +275,9 @@ def failing(error: Exception) -> Any:
     ((X * 1e200, Y), "chunk 2 .*overflow or underflow float64"),
 ])  # fmt: skip
 def test_a_bad_chunk_is_named_and_the_rows_before_it_kept(how: Any, bad: Any, match: str) -> None:
-    refused(lambda: gd.fit([GOOD, GOOD, bad], **how), match, gd.ChunkError)
+    refused(lambda: gd.fit([GOOD, GOOD, bad], sgd=gd.SGD(), **how), match, gd.ChunkError)
     with pytest.raises(gd.ChunkError) as caught:
-        gd.fit([GOOD, GOOD, bad], **how)
+        gd.fit([GOOD, GOOD, bad], sgd=gd.SGD(), **how)
     assert caught.value.chunk == 2
     assert caught.value.moments == gd.Moments(2).update(*GOOD).update(*GOOD)
 
@@ -294,7 +297,7 @@ def test_a_bad_chunk_is_named_and_the_rows_before_it_kept(how: Any, bad: Any, ma
     (failing(LookupError("mine")), "mine", LookupError),
 ])  # fmt: skip
 def test_no_chunks(given: Any, match: str, error: type[Exception]) -> None:
-    refused(lambda: gd.fit(given), match, error)
+    refused(lambda: gd.fit(given, sgd=gd.SGD()), match, error)
 
 
 @pytest.mark.parametrize(("how", "match"), [
@@ -319,10 +322,13 @@ def test_sgd_goes_by_its_name() -> None:
 
 @pytest.mark.parametrize("how", [{"batch_size": 3}, {"method": "stream"}], ids=str)
 def test_what_can_be_read_once_is_no_stream(how: Any) -> None:
-    refused(lambda: gd.fit(iter([GOOD]), **how), "list_iterator, which can be read once.*'gram'")
+    refused(
+        lambda: gd.fit(iter([GOOD]), sgd=gd.SGD(), **how),
+        "list_iterator, which can be read once.*'gram'",
+    )
     once = iter([GOOD, GOOD])
     with pytest.raises(gd.ChunkError, match=r"0 rows after 0 epochs and 12.*'gram'") as caught:
-        gd.fit(lambda: once, **how)
+        gd.fit(lambda: once, sgd=gd.SGD(), **how)
     assert caught.value.fit is not None
     assert caught.value.fit.epochs == 0
 
@@ -347,7 +353,7 @@ def test_interrupted_while_reading_first(rng: Any) -> None:
     problem = draw(rng)
     cutter = fits.cut_after(3, KeyboardInterrupt)
     with pytest.raises(gd.FitInterrupted) as caught:
-        gd.fit(cut(problem, 100), progress=cutter)
+        gd.fit(cut(problem, 100), sgd=gd.SGD(), progress=cutter)
     read = caught.value.moments
     assert read is not None
     assert read.n == 300
@@ -360,9 +366,9 @@ def test_interrupted_while_streaming(rng: Any, how: Any) -> None:
     cutter = fits.cut_after(40, KeyboardInterrupt)
     chunks = cut(draw(rng), 400)
     with pytest.raises(gd.FitInterrupted) as caught:
-        gd.fit(chunks, progress=cutter, tol=None, **how)
+        gd.fit(chunks, sgd=gd.SGD(), progress=cutter, tol=None, **how)
     assert caught.value.fit.epochs > 1
-    assert gd.fit(chunks, init=caught.value.fit, epochs=2, tol=None, **how).epochs > 3
+    assert gd.fit(chunks, sgd=gd.SGD(), init=caught.value.fit, epochs=2, tol=None, **how).epochs > 3
 
 
 KEPT: dict[str, dict[str, Any]] = {
@@ -448,7 +454,7 @@ def test_ctrl_c_while_reading(kind: str) -> None:
 def test_no_reader_is_left(rng: Any) -> None:
     chunks = cut(draw(rng), 100)
     gd.fit(chunks, epochs=2, method="stream")
-    refused(lambda: gd.fit([*chunks[:3], (X, Y)]), "columns", gd.ChunkError)
+    refused(lambda: gd.fit([*chunks[:3], (X, Y)], sgd=gd.SGD()), "columns", gd.ChunkError)
     assert not [t for t in threading.enumerate() if t.name == "gdcore-reader"]
 
 
@@ -492,7 +498,8 @@ def chunks(n):
             X = rng.standard_normal((20_000, 20))
             yield X, X.sum(1)
     return read
-how = dict(batch_size=500, epochs=2, tol=None) if sys.argv[2] == "batches" else {}
+batches = sys.argv[2] == "batches"
+how = dict(batch_size=500, epochs=2, tol=None) if batches else {"method": sys.argv[2]}
 import warnings; warnings.simplefilter("ignore")
 gd.fit(chunks(3), **how)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -501,11 +508,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-@pytest.mark.parametrize("kind", ["gram", "batches"])
+@pytest.mark.parametrize("kind", ["exact", "gram", "batches"])
 def test_memory_does_not_grow_with_the_rows(kind: str) -> None:
     """40 chunks of 3.2 MB: a fifth of them is too much, beside the pieces that are shuffled."""
     grown = int(fits.python(MEMORY, 40, kind, timeout=120).stdout)  # KiB
-    assert grown < (26_000 if kind == "gram" else 100_000)
+    assert grown < (100_000 if kind == "batches" else 26_000)
 
 
 def test_memmap(tmp_path: Path, rng: Any) -> None:
@@ -513,7 +520,7 @@ def test_memmap(tmp_path: Path, rng: Any) -> None:
     np.save(tmp_path / "X.npy", problem.X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     for how in ({}, {"method": "stream"}, {"batch_size": 100}, {"method": "gram"}):
-        fit = gd.fit(mapped, problem.y, epochs=5, tol=None, **how)
+        fit = gd.fit(mapped, problem.y, gd.SGD(), epochs=5, tol=None, **how)
         assert bits(fit) == bits(whole(problem, epochs=5, tol=None, **how))
     assert type(fit.weights) is np.ndarray
 
@@ -550,7 +557,7 @@ def columns_of(problem: Linear) -> dict[str, Any]:
 def test_files(tmp_path: Path, rng: Any, suffix: str, rows: int) -> None:
     problem = draw(rng)
     chunks = gd.read_chunks(write(tmp_path / f"t{suffix}", columns_of(problem)), "y", rows=rows)
-    fit = gd.fit(chunks, epochs=50)
+    fit = gd.fit(chunks, sgd=gd.SGD(), epochs=50)
     assert bits(fit) == bits(whole(problem, method="gram", epochs=50))
     assert (fit.feature_names, fit.target_name) == (NAMES, "y")
     assert sum(len(y) for _, y in chunks) == N
@@ -567,7 +574,7 @@ def test_columns_chosen(tmp_path: Path, rng: Any) -> None:
     assert (X.dtype, y.dtype) == (np.float32, np.float32)
     np.testing.assert_array_equal(X, problem.X[:, [2, 0]].astype("f4"))
     wanted = gd.fit(X, y, sample_weight=w, method="gram", epochs=20)
-    assert bits(gd.fit(chunks, epochs=20)) == bits(wanted)
+    assert bits(gd.fit(chunks, sgd=gd.SGD(), epochs=20)) == bits(wanted)
 
 
 @pytest.mark.parametrize("weight", [None, "w"])
@@ -580,7 +587,9 @@ def test_a_column_of_offsets(tmp_path: Path, rng: Any, weight: Any) -> None:
     assert chunks.feature_names == NAMES
     if weight is None:
         problem = replace(problem, sample_weight=None)
-    assert bits(gd.fit(chunks, epochs=20)) == bits(whole(problem, epochs=20, method="gram"))
+    assert bits(gd.fit(chunks, sgd=gd.SGD(), epochs=20)) == bits(
+        whole(problem, epochs=20, method="gram")
+    )
 
 
 def test_numbers_of_every_kind(tmp_path: Path) -> None:
@@ -599,7 +608,9 @@ def test_numbers_of_every_kind(tmp_path: Path) -> None:
 def test_nulls_are_counted_or_dropped(tmp_path: Path) -> None:
     columns = {"a": [1.0, None, 3.0, 4.0, None], "y": [1.0, 2.0, None, 4.0, 5.0]}
     path = write(tmp_path / "t.parquet", columns)
-    message = refused(lambda: gd.fit(gd.read_chunks(path, "y")), "nulls", gd.ChunkError)
+    message = refused(
+        lambda: gd.fit(gd.read_chunks(path, "y"), sgd=gd.SGD()), "nulls", gd.ChunkError
+    )
     assert "chunk 0" in message
     assert "2 in 'a', 1 in 'y'" in message
     assert "nulls='drop'" in message
@@ -611,17 +622,17 @@ def test_nan_in_a_file(tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", {"a": np.r_[np.ones(400), np.nan], "y": np.ones(401)})
     chunks = gd.read_chunks(path, "y", rows=100)
     match = r"chunk 4 \(from row 400\): X holds nan at row 0, column 0"
-    refused(lambda: gd.fit(chunks), match, gd.ChunkError)
+    refused(lambda: gd.fit(chunks, sgd=gd.SGD()), match, gd.ChunkError)
 
 
 def test_a_truncated_file(tmp_path: Path, rng: Any) -> None:
     for suffix in (".parquet", ".feather"):
         path = write(tmp_path / f"t{suffix}", columns_of(draw(rng)))
         chunks = gd.read_chunks(path, "y")
-        gd.fit(chunks, epochs=2)
+        gd.fit(chunks, sgd=gd.SGD(), epochs=2)
         os.truncate(path, path.stat().st_size // 2)
         match = r"chunk \d+ \(from row \d+\) cannot be read"
-        refused(lambda chunks=chunks: gd.fit(chunks), match, gd.ChunkError)
+        refused(lambda chunks=chunks: gd.fit(chunks, sgd=gd.SGD()), match, gd.ChunkError)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
@@ -644,7 +655,11 @@ def test_a_file_truncated_between_epochs_keeps_the_fit(
 def test_text_in_a_column_of_numbers(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,y\n" + "1,2\n" * 400_000 + "one,2\n")
-    refused(lambda: gd.fit(gd.read_chunks(path, "y")), r"cannot be read.*'one'", gd.ChunkError)
+    refused(
+        lambda: gd.fit(gd.read_chunks(path, "y"), sgd=gd.SGD()),
+        r"cannot be read.*'one'",
+        gd.ChunkError,
+    )
 
 
 @pytest.mark.parametrize(("how", "match", "error"), [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -451,3 +452,230 @@ def test_extreme_scales(power: int) -> None:
         return
     assert result.status is Status.CONVERGED
     np.testing.assert_allclose(np.ldexp(result.weights, power), [1, 2], rtol=1e-13)
+
+
+# Rank.
+
+
+def dependent_sets(rng: Any) -> dict[str, Array]:
+    """Draw columns that depend on each other, or on the intercept, before they are rounded."""
+    n = int(rng.integers(2, 200)) if rng.random() < 0.9 else 1000
+    x = np.round(rng.standard_normal(n) * 10, 2)
+    part = rng.random((n, int(rng.integers(2, 9))))
+    few = rng.standard_normal((int(rng.integers(1, 6)), 5))
+    return {
+        "constant": np.full((n, 1), np.round(rng.uniform(1, 90), 2)),
+        "x and 2x": np.c_[x, 2 * x],
+        "x and x + 2": np.c_[x, x + 2],
+        "shares": part / part.sum(1, keepdims=True),
+        "2 levels": np.eye(2)[rng.integers(0, 2, n)],
+        "3 levels": np.eye(3)[rng.integers(0, 3, n)],
+        "equal rows": np.tile(np.round(rng.uniform(1, 30, 3), 2), (n, 1)),
+        "zeros": np.c_[x, np.zeros(n)],
+        "few rows": few,
+        "the same rows again": np.repeat(few, 7, axis=0),
+        "of unlike size": np.c_[x, 1e8 * x, rng.standard_normal(n), x + 1],
+    }
+
+
+def least_norm(X: Array, y: Array, dtype: Any, weight: Any = 1.0) -> Array:
+    """Return NumPy's solution, cut off far from both rounding and the columns' own sizes."""
+    A = np.c_[X, np.ones(len(X))].astype(float)
+    root = np.sqrt(np.broadcast_to(weight, len(X)))[:, None]
+    cut = 1e-10 if dtype == np.float64 else 1e-6
+    return np.linalg.lstsq(root * A, root * y.reshape(len(y), -1).astype(float), rcond=cut)[0]
+
+
+def off(found: Any, least: Array) -> float:
+    """Return how far parameters are from others, beside their length."""
+    return float(np.linalg.norm(found - least) / max(np.linalg.norm(least), 1e-300))
+
+
+@pytest.mark.filterwarnings("ignore:Rank", "ignore:SINGULAR", "ignore:[0-9]+ problems")
+def test_exact_dependence_is_found(rng: Any, dtype: Any) -> None:
+    """In every way in, and the solution is that of least norm."""
+    tolerance = 1e-9 if dtype == np.float64 else 1e-4  # what rounding of the columns does
+    for _ in range(40):
+        for kind, columns in dependent_sets(rng).items():
+            X, n = columns.astype(dtype), len(columns)
+            y = rng.standard_normal(n).astype(dtype)
+            least = least_norm(X, y, dtype)[:, 0]
+            one = gd.fit(X, y)
+            same = gd.fit(np.stack([X, X]), np.stack([y, y]))
+            grouped = gd.fit_groups(np.vstack([X, X]), np.r_[y, y], np.arange(2 * n) < n)
+            chunked = gd.fit([(X[: n // 2], y[: n // 2]), (X[n // 2 :], y[n // 2 :])])
+            moments = gd.Moments(X.shape[1], dtype=dtype).update(X, y).fit()
+            rolled = gd.fit_rolling(X, y, n)
+            for fit in (one, same[0], same[1], grouped[0], grouped[1], chunked):
+                assert fit.status is Status.SINGULAR, (kind, n)
+                assert fits.parameters(fit).tobytes() == fits.parameters(one).tobytes(), (kind, n)
+            assert moments.status is Status.SINGULAR, (kind, n)
+            assert rolled.status[0] is Status.SINGULAR, (kind, n)
+            unlike = kind == "of unlike size" and dtype == np.float32  # NumPy's cut is for one size
+            for found in (one, moments):
+                error = off(fits.parameters(found), least)
+                assert unlike or error <= tolerance, (kind, n, error)
+
+
+def test_weights_targets_and_offsets_of_dependent_columns(rng: Any) -> None:
+    X = np.round(rng.standard_normal((60, 1)), 2) @ [[1.0, 2.0, -3.0]]
+    y, offset = rng.standard_normal((60, 2)), rng.standard_normal((60, 2))
+    weight = rng.integers(0, 3, 60).astype(float)
+    for given in (weight, np.r_[np.ones(2), np.zeros(58)], weight * 1e-6):
+        with pytest.warns(gd.FitWarning, match="Rank 2 of 4"):
+            fit = gd.fit(X, y, offset=offset, sample_weight=given)
+        least = least_norm(X, y - offset, np.float64, given)
+        assert off(np.vstack([fit.weights, fit.intercept]), least) <= 1e-9
+        with pytest.warns(gd.FitWarning, match="Rank 2 of 4"):
+            moments = gd.Moments(3, 2).update(X, y, offset=offset, sample_weight=given).fit()
+        assert off(np.vstack([moments.weights, moments.intercept]), least) <= 1e-9
+
+
+def test_least_norm_of_columns_of_unlike_size(rng: Any) -> None:
+    """Predictions keep all digits, whatever the largest column is."""
+    z = rng.standard_normal((50, 2))
+    X = np.c_[z[:, 0], 1e8 * z[:, 1], 2 * z[:, 0], 1e8 * z[:, 1] + 1e8 * z[:, 0], z[:, 0] + 1]
+    y = z @ [3.0, -2.0] + 1
+    with pytest.warns(gd.FitWarning, match="Rank 3 of 6"):
+        fit = gd.fit(X, y)
+    assert np.abs(fit.predict(X) - y).max() <= 1e-13
+    assert off(fits.parameters(fit), least_norm(X, y, np.float64)[:, 0]) <= 1e-6
+
+
+def test_rcond_replaces_the_limit(rng: Any, dtype: Any) -> None:
+    x = rng.standard_normal(90)
+    X = np.c_[x, x + 1e-3 * rng.standard_normal(90)].astype(dtype)
+    y = x.astype(dtype)
+    for call in (
+        lambda rcond: gd.fit(X, y, rcond=rcond),
+        lambda rcond: gd.fit_groups(X, y, np.zeros(90), rcond=rcond),
+        lambda rcond: gd.fit([(X, y)], rcond=rcond),
+        lambda rcond: gd.fit_rolling(X, y, 90, rcond=rcond),
+        lambda rcond: gd.Moments(2, dtype=dtype).update(X, y).fit(rcond=rcond),
+    ):
+        assert np.ravel(call(None).status)[0] == "CONVERGED"
+        assert np.ravel(call(0).status)[0] == "CONVERGED"
+        with pytest.warns(gd.FitWarning, match="SINGULAR|Rank 2 of 3"):
+            assert np.ravel(call(1e-2).status)[0] == "SINGULAR"
+        for bad in (-0.1, 1.0, float("nan"), "a"):
+            with pytest.raises(ValueError, match="rcond is"):
+                call(bad)
+
+
+def test_where_the_rule_ends() -> None:
+    """The limits that docs/numerics.md states."""
+    year = np.arange(1900.0, 2021)
+    for dtype, most in ((np.float64, 6), (np.float32, 3)):
+        for degree in range(1, most + 2):
+            X = (year[:, None] ** np.arange(1, degree + 1)).astype(dtype)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", gd.FitWarning)
+                status = gd.fit(X, year.astype(dtype)).status
+            assert status == ("CONVERGED" if degree <= most else "SINGULAR"), (dtype, degree)
+    for size, status in ((1e12, "CONVERGED"), (1e13, "SINGULAR")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", gd.FitWarning)
+            assert gd.fit(size + np.arange(20.0)[:, None] % 2, np.arange(20.0)).status == status
+
+
+# Without sgd; ridge.
+
+
+def test_who_gives_no_sgd_wants_the_answer(rng: Any) -> None:
+    year = np.arange(2000, 2021.0)
+    X, y = year[:, None], 3 * year - 5900
+    for fit in (
+        gd.fit(X, y), gd.fit(X[None], y[None]), gd.fit_groups(X, y, np.zeros(21)),
+        gd.fit([(X, y)]), gd.Moments(1).update(X, y).fit(), gd.fit_rolling(X, y, 21),
+        gd.fit(X.astype("f4"), y.astype("f4")),
+    ):  # fmt: skip
+        assert np.ravel(fit.status)[0] == "CONVERGED"
+        assert np.ravel(fit.epochs)[0] == 0
+        assert np.ravel(fit.weights)[0] == pytest.approx(3, rel=1e-6)
+        assert getattr(fit, "method", "exact") == "exact"
+    assert gd.fit(X, y).method_reason.startswith("without sgd")
+    Z, one = rng.standard_normal((30, 2)), np.ones(30)
+    for how in ({"method": "gram"}, {"method": "stream"}, {"batch_size": 10}):
+        assert gd.fit(Z, one, **how).method != "exact"
+    assert gd.fit(Z, one, gd.SGD()).method != "exact"
+    assert gd.Moments(2).update(Z, one).fit(gd.SGD()).method == "gram"
+    for call in (gd.Moments(2).update(Z, one).fit, lambda **how: gd.fit_rolling(Z, one, 9, **how)):
+        with pytest.raises(ValueError, match=r"method is 'stream'.*use 'gram' or 'exact'"):
+            call(method="stream")
+
+
+def test_options_of_descent_alone_have_no_effect_and_say_so(rng: Any) -> None:
+    X, y = rng.standard_normal((30, 2)), rng.standard_normal(30)
+    how: dict[str, Any] = {"epochs": 7, "tol": None, "init": [1.0, 1.0]}
+    for call in (
+        lambda: gd.fit(X, y, **how), lambda: gd.fit([(X, y)], **how),
+        lambda: gd.fit_groups(X, y, np.zeros(30), **how), lambda: gd.fit_rolling(X, y, 30, **how),
+        lambda: gd.Moments(2).update(X, y).fit(**how),
+    ):  # fmt: skip
+        with pytest.warns(gd.FitWarning, match=r"init, epochs, tol had no effect.*sgd=") as told:
+            fit = call()
+        assert [w.filename for w in told] == [__file__]
+        assert np.ravel(fit.weights).tolist() == pytest.approx(gd.fit(X, y).weights.tolist())
+
+
+def ridge(
+    X: Array, y: Array, weight: Array, alpha: float, how: dict[str, Any], intercept: bool
+) -> Array:
+    """Return the parameters of ridge regression, from its normal equations in long double."""
+    Z = X.astype(np.longdouble)
+    s = weight.astype(np.longdouble) / weight.sum()
+    mu = s @ Z if intercept else np.zeros(X.shape[1])
+    spread = np.sqrt(s @ (Z - mu) ** 2) if how["standardize"] else np.ones(X.shape[1])
+    A = np.c_[Z, np.ones(len(Z))] if intercept else Z
+    T = np.eye(A.shape[1])  # to what is penalised
+    T[range(X.shape[1]), range(X.shape[1])] = spread
+    if intercept:
+        T[-1, :-1] = mu if how["standardize"] else 0
+        T[-1, -1] = how["decay_intercept"]
+        T[-1] *= how["decay_intercept"]
+    H = A.T @ (weight[:, None] * A) + alpha * T.T @ T
+    return np.linalg.solve(H.astype(float), (A.T @ (weight * y)).astype(float))
+
+
+def test_ridge_as_scikit_learn_has_it_and_of_standardised_columns(rng: Any, dtype: Any) -> None:
+    X = (rng.standard_normal((80, 3)) * [1, 20, 0.1] + [0, 300, 1]).astype(dtype)
+    y = (X @ [1.0, 0.2, 3.0] + 100).astype(dtype)
+    weight = rng.uniform(0.5, 2, 80).astype(dtype)
+    for standardize in (False, True):
+        for decay_intercept in (False, True):
+            for intercept in (True, False):
+                sgd = gd.SGD(weight_decay=0.5, decay_intercept=decay_intercept)
+                how: dict[str, Any] = {"standardize": standardize, "fit_intercept": intercept}
+                options = {"decay_intercept": decay_intercept, "standardize": standardize}
+                alpha = 0.5 * float(weight.sum()) / 2
+                x = ridge(X, y, weight, alpha, options, intercept)
+                given = {"sample_weight": weight}
+                one = gd.fit(X, y, sgd, method="exact", **given, **how)
+                many = gd.fit(
+                    X[None], y[None], sgd, method="exact", sample_weight=weight[None], **how
+                )
+                moments = gd.Moments(3, dtype=dtype).update(X, y, **given)
+                rolled = gd.fit_rolling(X, y, 80, sgd, method="exact", **given, **how)
+                assert many[0].weights.tobytes() == one.weights.tobytes()
+                for fit in (one, moments.fit(sgd, method="exact", **how), rolled):
+                    found = fits.parameters(fit)[: len(x)]
+                    limit = 1e-10 if dtype == np.float64 else 1e-5
+                    assert off(found, x) <= limit, (options, intercept)
+                if not standardize:
+                    continue
+                plain = gd.fit(X, y, standardize=True, fit_intercept=intercept)
+                same = gd.fit(X, y, fit_intercept=intercept)
+                assert fits.parameters(plain).tobytes() == fits.parameters(same).tobytes()
+
+
+def test_a_column_without_spread_keeps_weight_0_when_standardised(rng: Any) -> None:
+    X = np.c_[rng.standard_normal(50), np.full(50, 9.99), 1e6 * rng.standard_normal(50)]
+    y = X[:, 0] + 5
+    sgd = gd.SGD(weight_decay=1e-3, decay_intercept=False)
+    one = gd.fit(X, y, sgd, method="exact", standardize=True)
+    moments = gd.Moments(3).update(X, y).fit(sgd, method="exact", standardize=True)
+    without = gd.fit(X[:, ::2], y, sgd, method="exact", standardize=True)
+    for fit in (one, moments):
+        assert fit.status is Status.CONVERGED
+        assert fit.weights[1] == 0
+        assert off(fit.weights[::2], without.weights) <= 1e-9

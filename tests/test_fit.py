@@ -315,7 +315,12 @@ def test_empty(dtype: Any, method: Any, kind: str, t: int | None) -> None:
     weights, intercept = np.full((3,) if t is None else (3, t), 7.0), 5.0
     with pytest.warns(gd.FitWarning, match="No rows"):
         result = gd.fit(
-            X, y, init=(weights, intercept), sample_weight=np.zeros(rows, dtype), method=method
+            X,
+            y,
+            gd.SGD(),
+            init=(weights, intercept),
+            sample_weight=np.zeros(rows, dtype),
+            method=method,
         )
     assert (result.status, result.epochs) == (Status.EMPTY, 0)
     np.testing.assert_array_equal(result.weights, weights)
@@ -345,7 +350,7 @@ def test_singular(rng: Any, dtype: Any, how: str) -> None:
     assert gd.fit(X, X.sum(axis=1), gd.SGD(weight_decay=0.1), method="exact").status is (
         Status.CONVERGED
     )
-    assert gd.fit(X, X.sum(axis=1)).status in (Status.CONVERGED, Status.MAX_EPOCHS)
+    assert gd.fit(X, X.sum(axis=1), gd.SGD()).status in (Status.CONVERGED, Status.MAX_EPOCHS)
 
 
 def test_statuses_are_strings_with_codes_and_advice() -> None:
@@ -370,7 +375,7 @@ def test_tol_zero_stops_at_a_gradient_of_zero() -> None:
 
 def test_a_start_at_the_minimum_is_converged(rng: Any, dtype: Any) -> None:
     X = problems.integers(rng, (20, 3), dtype)
-    result = gd.fit(X, X @ np.array([1, 2, 3], dtype), init=[1.0, 2.0, 3.0])
+    result = gd.fit(X, X @ np.array([1, 2, 3], dtype), gd.SGD(), init=[1.0, 2.0, 3.0])
     assert (result.status, result.epochs, result.loss) == (Status.CONVERGED, 0, 0)
 
 
@@ -386,8 +391,8 @@ def test_tol_is_relative_to_the_first_gradient(rng: Any) -> None:
     """Scaling the targets by a power of two scales everything: the same epochs, the same bits."""
     problem = draw(rng, parts="")
     start = np.zeros(3)
-    small = gd.fit(problem.X, problem.y, init=start)
-    large = gd.fit(problem.X, 2.0**40 * problem.y, init=start)
+    small = gd.fit(problem.X, problem.y, gd.SGD(), init=start)
+    large = gd.fit(problem.X, 2.0**40 * problem.y, gd.SGD(), init=start)
     assert small.epochs == large.epochs
     assert canonical(2.0**40 * small.weights) == canonical(large.weights)
 
@@ -616,7 +621,9 @@ def test_weights_alone_start_with_an_intercept_of_zero(rng: Any, dtype: Any) -> 
     alone, pair = (fits.fit(problem, epochs=3, init=x) for x in (start, (start, 0.0)))
     assert bits(alone) == bits(pair)
     assert (start == 1).all()
-    with_zeros, none = (gd.fit(problem.X, problem.y, init=x) for x in ((np.zeros(3), 0.0), None))
+    with_zeros, none = (
+        gd.fit(problem.X, problem.y, gd.SGD(), init=x) for x in ((np.zeros(3), 0.0), None)
+    )
     assert bits(with_zeros) == bits(none)
 
 
@@ -794,7 +801,7 @@ def test_dtypes(rng: Any) -> None:
         (np.int64, np.int32, "f8"), (np.bool_, np.uint8, "f8"), (np.int64, np.float32, "f8"),
     ]  # fmt: skip
     for kind, other, result in cases:
-        made = gd.fit(X.astype(kind), y.astype(other), epochs=3)
+        made = gd.fit(X.astype(kind), y.astype(other), gd.SGD(), epochs=3)
         for value in (made.weights, made.intercept, made.loss, made.history.loss):
             assert np.asarray(value).dtype == result
 

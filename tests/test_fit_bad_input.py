@@ -68,14 +68,14 @@ def test_shapes(how: Any, kind: str) -> None:
 
 
 def test_an_earlier_fit_of_another_shape() -> None:
-    fit = gd.fit(ones(5, 3), ones(5))
+    fit = gd.fit(ones(5, 3), ones(5), gd.SGD())
     refused(call({"init": fit}), r"init is a fit with weights of shape \(3,\).*\(2,\)")
     several = gd.fit(GOOD, np.stack([Y, Y], 1))
     refused(call({"init": several}), r"init is a fit with weights of shape \(2, 2\).*\(2,\)")
     with_intercept = gd.fit(GOOD, Y)
     refused(call({"init": with_intercept, "fit_intercept": False}), "intercept")
     without = gd.fit(GOOD, Y, fit_intercept=False)
-    assert call({"init": without, "epochs": 1})().intercept != 0  # starts at zero
+    assert call({"init": without, "epochs": 1, "sgd": gd.SGD()})().intercept != 0  # starts at zero
 
 
 # Dtypes.
@@ -194,7 +194,7 @@ def test_squares_that_overflow(dtype: Any, how: Any) -> None:
     big = dtype.type(np.sqrt(np.finfo(dtype).max)) * dtype.type(16)
     X, y = GOOD.astype(dtype) * big, Y.astype(dtype)
     try:
-        result = gd.fit(X, y, **how)
+        result = gd.fit(X, y, gd.SGD(), **how)
     except ValueError as error:
         assert "overflow" in str(error)  # noqa: PT017
         assert "standardize" in str(error)  # noqa: PT017
@@ -208,7 +208,7 @@ def test_targets_whose_squares_overflow(how: Any) -> None:
     """It is not lr that is wrong then, and nothing diverged."""
     huge = Y * 1e200
     try:
-        result = gd.fit(GOOD, huge, **how)
+        result = gd.fit(GOOD, huge, gd.SGD(), **how)
     except ValueError as error:
         assert "overflow" in str(error)  # noqa: PT017
         return
@@ -225,7 +225,7 @@ def test_no_rows(how: Any, t: int | None) -> None:
     y = np.empty((0,) if t is None else (0, t))
     options = {k: v for k, v in how.items() if k != "batch_size"}
     with pytest.warns(gd.FitWarning, match="No rows"):
-        result = gd.fit(np.empty((0, 3)), y, **options)
+        result = gd.fit(np.empty((0, 3)), y, gd.SGD(), **options)
     assert result.status is Status.EMPTY
     assert not result.weights.any()
 
@@ -233,7 +233,7 @@ def test_no_rows(how: Any, t: int | None) -> None:
 @pytest.mark.parametrize("batch_size", [None, 1])
 def test_one_row(batch_size: int | None) -> None:
     """Fitted exactly, from the nearest of all the lines through it."""
-    result = gd.fit([[3.0, 4.0]], [26.0], batch_size=batch_size)
+    result = gd.fit([[3.0, 4.0]], [26.0], gd.SGD(), batch_size=batch_size)
     assert result.status is Status.CONVERGED
     np.testing.assert_allclose(result.weights, [3, 4], rtol=1e-6)
     np.testing.assert_allclose(result.intercept, 1, rtol=1e-6)
@@ -378,11 +378,11 @@ def test_predictions() -> None:
 def test_a_bad_fit_changes_nothing() -> None:
     """Neither the data nor the start, nor the next fit."""
     X, y, start = GOOD.copy(), Y.copy(), ones(2)
-    want = fits.bits(gd.fit(X, y, init=start))
+    want = fits.bits(gd.fit(X, y, gd.SGD(), init=start))
     for changes, _ in SHAPES.values():
         with pytest.raises((ValueError, TypeError)):
             gd.fit(**({"X": X, "y": y} | changes))
     assert X.tobytes() == GOOD.tobytes()
     assert y.tobytes() == Y.tobytes()
     assert start.tobytes() == ones(2).tobytes()
-    assert fits.bits(gd.fit(X, y, init=start)) == want
+    assert fits.bits(gd.fit(X, y, gd.SGD(), init=start)) == want

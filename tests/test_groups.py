@@ -16,6 +16,9 @@ from test_many import alone
 
 N, D, COUNT = 500, 3, 23
 
+# Problems end in every way there is; the warning has its own tests.
+pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems:gdcore.FitWarning")
+
 
 @pytest.fixture
 def table(rng: np.random.Generator) -> tuple[Any, Any, Any]:
@@ -44,7 +47,7 @@ def check(fits: gd.Fits, table: tuple[Any, Any, Any], **options: Any) -> None:
 def test_each_group_is_as_if_alone(table: Any, threads: int, dtype: Any, method: str) -> None:
     X, y, codes = table
     table = X.astype(dtype), y.astype(dtype), codes
-    fits = gd.fit_groups(*table, epochs=50, method=method)  # type: ignore[arg-type]
+    fits = gd.fit_groups(*table, sgd=gd.SGD(), epochs=50, method=method)  # type: ignore[arg-type]
     assert fits.groups.tolist() == sorted(set(codes.tolist()))
     check(fits, table, epochs=50, method=method)
 
@@ -91,7 +94,7 @@ LABELS: dict[str, Any] = {
 def test_labels(table: Any, labels: Any) -> None:
     X, y, codes = table
     given = labels(codes)
-    fits = gd.fit_groups(X, y, given, epochs=20)
+    fits = gd.fit_groups(X, y, given, gd.SGD(), epochs=20)
     listed = given if isinstance(given, list) else given.tolist()
     assert fits.groups.tolist() == sorted(set(listed))
     for i, label in enumerate(fits.groups.tolist()):
@@ -103,17 +106,17 @@ def test_labels(table: Any, labels: Any) -> None:
 def test_labels_of_several_types_come_in_their_order(table: Any) -> None:
     X, y, codes = table
     labels = [int(c) if c % 2 else f"s{c}" for c in codes]
-    fits = gd.fit_groups(X, y, labels, epochs=5)
+    fits = gd.fit_groups(X, y, labels, gd.SGD(), epochs=5)
     assert fits.groups.tolist() == list(dict.fromkeys(labels))
 
 
 def test_rows_that_lie_together(table: Any) -> None:
     X, y, codes = table
     order = np.argsort(codes, kind="stable")
-    shuffled = gd.fit_groups(X, y, codes, epochs=20)
-    together = gd.fit_groups(X[order], y[order], codes[order], epochs=20)
+    shuffled = gd.fit_groups(X, y, codes, gd.SGD(), epochs=20)
+    together = gd.fit_groups(X[order], y[order], codes[order], gd.SGD(), epochs=20)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))])
-    cut = gd.fit_groups(X[order], y[order], offsets=offsets, epochs=20)
+    cut = gd.fit_groups(X[order], y[order], sgd=gd.SGD(), offsets=offsets, epochs=20)
     for other in (together, cut):
         assert other.weights.tobytes() == shuffled.weights.tobytes()
         assert other.loss.tobytes() == shuffled.loss.tobytes()
@@ -121,22 +124,30 @@ def test_rows_that_lie_together(table: Any) -> None:
 
 def test_empty_groups_and_no_groups() -> None:
     X, y = np.ones((4, 1)), np.ones(4)
-    fits = gd.fit_groups(X, y, offsets=[0, 2, 2, 4], epochs=5)
+    fits = gd.fit_groups(X, y, sgd=gd.SGD(), offsets=[0, 2, 2, 4], epochs=5)
     assert fits.status[1] == Status.EMPTY
     assert fits.rows.tolist() == [2, 0, 2]
-    assert len(gd.fit_groups(X[:0], y[:0], np.empty(0, int))) == 0
+    assert len(gd.fit_groups(X[:0], y[:0], np.empty(0, int), gd.SGD())) == 0
 
 
 def test_fewer_rows_than_parameters(table: Any) -> None:
-    """The least norm from zeros, or ridge regression: as asked."""
+    """The least norm, in closed form and from zeros, or ridge regression: as asked."""
     X, y, codes = table
-    fits = gd.fit_groups(X, y, codes, epochs=5000, tol=1e-12)
+    with pytest.warns(gd.FitWarning, match="1 SINGULAR.*the first is group 22") as told:
+        exact = gd.fit_groups(X, y, codes)
+    assert len(told) == 1
+    assert exact.method == "exact"
+    fits = gd.fit_groups(X, y, codes, gd.SGD(), epochs=5000, tol=1e-12)
     i = COUNT - 1
-    assert fits.status[i] == Status.SINGULAR
+    assert exact.status[i] == Status.SINGULAR
+    assert exact.rank[i] == 1
+    assert exact[i].message.startswith("Rank 1 of 4: ")
+    assert fits.status[i] == Status.CONVERGED
     Z = np.append(X[250], 1.0)
     least = Z * y[250] / (Z @ Z)
     # Descent stops at 1e-12 of the first gradient; the solution is as far off as that and rounding.
     assert np.abs(np.append(fits.weights[i], fits.intercept[i]) - least).max() <= 1e-10
+    assert np.abs(np.append(exact.weights[i], exact.intercept[i]) - least).max() <= 1e-13
     ridge = gd.fit_groups(X, y, codes, gd.SGD(weight_decay=0.1), epochs=5000, tol=1e-12)
     assert ridge.status[i] == Status.CONVERGED
     want = np.linalg.solve(2 * np.outer(Z, Z) + 0.1 * np.eye(4), 2 * Z * y[250])
@@ -147,7 +158,7 @@ def test_several_targets_offset_and_weights(table: Any, rng: Any) -> None:
     X, y, codes = table
     both = np.stack([y, -y], axis=1)
     offset, weight = rng.normal(size=(N, 2)), rng.integers(1, 3, N).astype(float)
-    fits = gd.fit_groups(X, both, codes, offset=offset, sample_weight=weight, epochs=20)
+    fits = gd.fit_groups(X, both, codes, gd.SGD(), offset=offset, sample_weight=weight, epochs=20)
     for i in (0, 5, COUNT - 1):
         rows = codes == i
         how = {"offset": offset[rows], "sample_weight": weight[rows], "epochs": 20}
@@ -167,7 +178,7 @@ def test_settings_of_each_group(table: Any, rng: Any) -> None:
 
 def test_predictions(table: Any) -> None:
     X, y, codes = table
-    fits = gd.fit_groups(X, y, codes)
+    fits = gd.fit_groups(X, y, codes, gd.SGD())
     predicted = fits.predict(X, groups=codes)
     for i in (0, 9):
         rows = codes == i
@@ -176,6 +187,8 @@ def test_predictions(table: Any) -> None:
         fits.predict(X[:1], groups=[77])
     with pytest.raises(ValueError, match="groups has shape"):
         fits.predict(X, groups=codes[:-1])
+    with pytest.raises(TypeError, match="cannot be hashed"):
+        fits.predict(X[:1], groups=[{}])
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
@@ -190,7 +203,9 @@ def test_frames(table: Any, library: str, by: Any) -> None:
     }  # fmt: skip
     make = module.table if library == "pyarrow" else module.DataFrame
     frame = make(columns)
-    found = gd.fit_groups(frame, target="y", features=["a", "b", "c"], by=by, epochs=20)
+    found = gd.fit_groups(
+        frame, sgd=gd.SGD(), target="y", features=["a", "b", "c"], by=by, epochs=20
+    )
     assert type(found) is type(frame)
     read = found.to_pydict() if library == "pyarrow" else {
         name: list(found[name]) for name in found.columns
@@ -235,7 +250,7 @@ def test_bad_frames(change: dict[str, Any], message: str) -> None:
 
 def test_what_is_no_frame() -> None:
     with pytest.raises(TypeError, match="list, which is no data frame"):
-        gd.fit_groups([[1.0]], target="y", features=["a"], by="s")
+        gd.fit_groups([[1.0]], sgd=gd.SGD(), target="y", features=["a"], by="s")
 
 
 def test_without_narwhals() -> None:
@@ -284,32 +299,32 @@ def test_bad_arguments(change: dict[str, Any], message: str) -> None:
 def test_numbers_that_numpy_would_round_stay_apart() -> None:
     X, y = np.ones((8, 1)), np.arange(8.0)
     for labels in ([2**63, 2**63 + 1, -1, -2] * 2, [2**53, 2**53 + 1, 0.5, 0.25] * 2):
-        assert len(gd.fit_groups(X, y, labels, epochs=2)) == 4
+        assert len(gd.fit_groups(X, y, labels, gd.SGD(), epochs=2)) == 4
 
 
 def test_masked_labels_are_refused() -> None:
     labels = np.ma.masked_array([0, 0, 1, 1], [0, 0, 0, 1])
     with pytest.raises(TypeError, match="mask would be lost"):
-        gd.fit_groups(np.ones((4, 1)), np.ones(4), labels)
+        gd.fit_groups(np.ones((4, 1)), np.ones(4), labels, gd.SGD())
 
 
 def test_fits_of_other_groups_are_no_start() -> None:
     X, y = np.ones((4, 1)), np.ones(4)
-    first = gd.fit_groups(X, y, ["a", "a", "b", "b"], epochs=2)
+    first = gd.fit_groups(X, y, ["a", "a", "b", "b"], gd.SGD(), epochs=2)
     with pytest.raises(ValueError, match="fits of other groups"):
-        gd.fit_groups(X, y, ["b", "b", "c", "c"], epochs=2, init=first)
+        gd.fit_groups(X, y, ["b", "b", "c", "c"], gd.SGD(), epochs=2, init=first)
 
 
 def test_predictions_of_labels_that_are_objects() -> None:
     X, y = np.arange(8.0)[:, None], np.arange(8.0)
     labels = [(i % 2, "x") for i in range(8)]
-    fits = gd.fit_groups(X, y, labels)
+    fits = gd.fit_groups(X, y, labels, gd.SGD())
     assert fits.predict(X[:2], groups=labels[:2]).shape == (2,)
     days = np.datetime64("2020-01-01") + np.arange(8) % 2
-    dated = gd.fit_groups(X, y, days)
+    dated = gd.fit_groups(X, y, days, gd.SGD())
     assert dated.predict(X, groups=days.astype("M8[s]")).shape == (8,)
 
 
 def test_labels_that_cannot_be_hashed() -> None:
     with pytest.raises(TypeError, match="cannot be hashed"):
-        gd.fit_groups(np.ones((2, 1)), np.ones(2), [{}, {}])
+        gd.fit_groups(np.ones((2, 1)), np.ones(2), [{}, {}], gd.SGD())

@@ -165,7 +165,7 @@ def test_limits_by_the_iteration_itself(rng: Any, kind: str) -> None:
 def test_limits_without_end() -> None:
     """No curvature: no limit. No way down: a limit of zero."""
     zeros, y = np.zeros((4, 2)), np.ones(4)
-    assert gd.fit(zeros, y, fit_intercept=False, epochs=0).stability_limit == np.inf
+    assert gd.fit(zeros, y, gd.SGD(), fit_intercept=False, epochs=0).stability_limit == np.inf
     decay = gd.SGD(weight_decay=0.5)
     assert gd.fit(zeros, y, decay, fit_intercept=False, epochs=0).stability_limit == 4
     with pytest.warns(gd.LearningRateWarning, match="momentum of 1 or more"):
@@ -292,7 +292,7 @@ def test_auto_is_below_the_limit(rng: Any, momentum: float, dampening: float) ->
 
 
 def test_auto_of_a_flat_loss() -> None:
-    result = gd.fit(np.zeros((3, 2)), np.zeros(3), fit_intercept=False)
+    result = gd.fit(np.zeros((3, 2)), np.zeros(3), gd.SGD(), fit_intercept=False)
     assert (result.status, result.epochs) == (Status.CONVERGED, 0)
 
 

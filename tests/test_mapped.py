@@ -61,8 +61,10 @@ def mapped(path: Path, array: Array) -> Array:
 @pytest.mark.parametrize("how", HOW.values(), ids=HOW)
 def test_the_bits_are_those_of_memory(rng: Any, tmp_path: Path, how: Any) -> None:
     X, y = data(rng, 2000, 3)
-    there = gd.fit(mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y), epochs=5, **how)
-    assert fits.bits(there) == fits.bits(gd.fit(X, y, epochs=5, **how))
+    there = gd.fit(
+        mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y), gd.SGD(), epochs=5, **how
+    )
+    assert fits.bits(there) == fits.bits(gd.fit(X, y, gd.SGD(), epochs=5, **how))
 
 
 @pytest.mark.parametrize("how", HOW.values(), ids=HOW)
@@ -71,7 +73,7 @@ def test_a_file_truncated_before(rng: Any, tmp_path: Path, how: Any) -> None:
     there = mapped(tmp_path / "X.npy", X)
     os.truncate(tmp_path / "X.npy", 500_000)
     with pytest.raises(gd.DataLostError, match=r"^X could not be read to the end: .*truncated"):
-        gd.fit(there, y, epochs=3, **how)
+        gd.fit(there, y, gd.SGD(), epochs=3, **how)
 
 
 @pytest.mark.parametrize("method", ["stream", "gram", "exact"])
@@ -82,10 +84,12 @@ def test_a_file_truncated_within_its_last_page(rng: Any, tmp_path: Path, method:
     there = mapped(path, X)
     os.truncate(path, path.stat().st_size - 8 * D)
     with pytest.raises(gd.DataLostError, match=r"^X could not be read"):
-        gd.fit(there, y, method=method, epochs=3)
+        gd.fit(there, y, gd.SGD(), method=method, epochs=3)
     for rows in (slice(2999), slice(2998, None, -1)):
-        found = gd.fit(there[rows], y[rows], method=method, epochs=3)
-        assert fits.bits(found) == fits.bits(gd.fit(X[rows], y[rows], method=method, epochs=3))
+        found = gd.fit(there[rows], y[rows], gd.SGD(), method=method, epochs=3)
+        assert fits.bits(found) == fits.bits(
+            gd.fit(X[rows], y[rows], gd.SGD(), method=method, epochs=3)
+        )
 
 
 @pytest.mark.parametrize("name", ["y", "offset", "sample_weight"])
@@ -95,14 +99,14 @@ def test_it_says_which(rng: Any, tmp_path: Path, name: str) -> None:
     given[name] = mapped(tmp_path / "a.npy", given[name])
     os.truncate(tmp_path / "a.npy", 5000)
     with pytest.raises(gd.DataLostError, match=f"^{name} could not be read"):
-        gd.fit(X, epochs=3, **given)
+        gd.fit(X, sgd=gd.SGD(), epochs=3, **given)
 
 
 def test_integers_are_lost_while_they_are_converted(rng: Any, tmp_path: Path) -> None:
     X = mapped(tmp_path / "X.npy", rng.integers(0, 9, (N, D)))
     os.truncate(tmp_path / "X.npy", 5000)
     with pytest.raises(gd.DataLostError, match=r"^X"):
-        gd.fit(X, np.ones(N))
+        gd.fit(X, np.ones(N), gd.SGD())
 
 
 @pytest.mark.parametrize("size", [0, 4096, 500_000])
@@ -141,8 +145,10 @@ def test_finished_problems_are_kept(rng: Any, tmp_path: Path, kind: str, grouped
 
     def run(X: Array, progress: Any = False) -> gd.Fits:
         if grouped:
-            return gd.fit_groups(X.reshape(-1, D), y.ravel(), labels, **how, progress=progress)
-        return gd.fit(X, y, **how, progress=progress)  # type: ignore[return-value]
+            return gd.fit_groups(
+                X.reshape(-1, D), y.ravel(), labels, gd.SGD(), **how, progress=progress
+            )
+        return gd.fit(X, y, gd.SGD(), **how, progress=progress)  # type: ignore[return-value]
 
     whole = run(X)
     there = mapped(path, X)
@@ -165,7 +171,7 @@ def test_moments_stay_as_they_were(rng: Any, tmp_path: Path) -> None:
         moments.update(there, y)
     assert moments == before
     with pytest.raises(gd.DataLostError, match=r"^X"):
-        gd.fit_rolling(there, y, 1000, step=500)
+        gd.fit_rolling(there, y, 1000, gd.SGD(), step=500)
 
 
 @pytest.mark.parametrize("how", [{}, {"method": "stream"}], ids=["gram", "stream"])
@@ -174,13 +180,13 @@ def test_chunks_that_map_a_file(rng: Any, tmp_path: Path, how: Any) -> None:
     there = mapped(tmp_path / "X.npy", X)
     chunks = [(there[i : i + 5000], y[i : i + 5000]) for i in range(0, N, 5000)]
     in_memory = [(np.array(a), b) for a, b in chunks]
-    assert fits.bits(gd.fit(chunks, epochs=3, **how)) == fits.bits(
-        gd.fit(in_memory, epochs=3, **how)
+    assert fits.bits(gd.fit(chunks, sgd=gd.SGD(), epochs=3, **how)) == fits.bits(
+        gd.fit(in_memory, sgd=gd.SGD(), epochs=3, **how)
     )
     os.truncate(tmp_path / "X.npy", X.nbytes // 2)
     # The file's header takes the place of two rows, which are within a page that is there.
     with pytest.raises(gd.ChunkError, match=r"chunk 1 \(from row 5000\) cannot be read: X"):
-        gd.fit(chunks, epochs=3, **how)
+        gd.fit(chunks, sgd=gd.SGD(), epochs=3, **how)
 
 
 CHILD = """
@@ -233,5 +239,5 @@ def test_other_errors_stay_what_they_are() -> None:
     """Memory of another owner is watched too; an error of another kind is nobody's cause."""
     X = np.frombuffer(bytes(800)).reshape(50, 2)
     with pytest.raises(ValueError, match="reduction") as caught:
-        gd.fit(X, np.ones(50), reduction="bad")
+        gd.fit(X, np.ones(50), gd.SGD(), reduction="bad")
     assert caught.value.__cause__ is not caught.value

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import pickle
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -171,8 +177,8 @@ def test_merge_and_its_opposite(rng: Any, dtype: Any) -> None:
     assert a.copy().merge(b) == a + b
     assert (content(a), content(b)) == kept
     assert (a + b - b).n == 700
-    both = (a + b).fit(epochs=9, tol=None).weights
-    np.testing.assert_allclose(both, moments(problem).fit(epochs=9, tol=None).weights, rtol=1e-5)
+    both, whole = (m.fit(gd.SGD(), epochs=9, tol=None).weights for m in (a + b, moments(problem)))
+    np.testing.assert_allclose(both, whole, rtol=1e-5)
     assert a - a == gd.Moments(3, None, dtype)
 
 
@@ -190,8 +196,9 @@ def test_merging_whole_chunks_is_exact_on_whole_numbers(rng: Any) -> None:
 def test_a_loss_too_small_to_tell_is_bounded_and_said(rng: Any, dtype: Any) -> None:
     X = problems.normal(rng, (50, 2), dtype)
     y = (X @ np.array([3, -2], dtype)).astype(dtype)
+    m = gd.Moments(2, dtype=dtype).update(X, y)
     with pytest.warns(gd.FitWarning, match=r"too small a part.*or less; gdcore\.mse"):
-        fit = gd.Moments(2, dtype=dtype).update(X, y).fit(tol=1e-5 if dtype == "f4" else 1e-13)
+        fit = m.fit(gd.SGD(), tol=1e-5 if dtype == "f4" else 1e-13)
     assert fit.loss > 0
     assert not gd.mse(fit.predict(X), y) > fit.loss
 
@@ -249,7 +256,7 @@ def test_interrupted_fits_keep_their_weights(rng: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 0.0)
     cut = fits.cut_after(3, KeyboardInterrupt)
     with pytest.raises(gd.FitInterrupted) as caught:
-        moments(draw(rng)).fit(epochs=10**9, tol=None, history=0, progress=cut)
+        moments(draw(rng)).fit(gd.SGD(), epochs=10**9, tol=None, history=0, progress=cut)
     assert caught.value.fit.epochs > 0
 
 
@@ -258,20 +265,20 @@ def test_interrupted_fits_keep_their_weights(rng: Any, monkeypatch: pytest.Monke
 
 def test_empty() -> None:
     with pytest.warns(gd.FitWarning, match="No rows"):
-        fit = gd.Moments(2).fit(init=[1.0, 2.0])
+        fit = gd.Moments(2).fit(gd.SGD(), init=[1.0, 2.0])
     assert fit.status is Status.EMPTY
     assert fit.weights.tolist() == [1, 2]
     nothing = gd.Moments(2).update(np.ones((5, 2)), np.ones(5), sample_weight=np.zeros(5))
     assert nothing.n == 5
     with pytest.warns(gd.FitWarning, match="No rows"):
-        assert nothing.fit().status is Status.EMPTY
+        assert nothing.fit(gd.SGD()).status is Status.EMPTY
     assert gd.Moments(2).update(np.ones((0, 2)), np.ones(0)) == gd.Moments(2)
 
 
 def test_an_intercept_alone() -> None:
-    fit = gd.Moments(0).update(np.ones((3, 0)), [1.0, 2.0, 3.0]).fit()
+    fit = gd.Moments(0).update(np.ones((3, 0)), [1.0, 2.0, 3.0]).fit(gd.SGD())
     assert fit.intercept == 2
-    refused(lambda: gd.Moments(0).fit(fit_intercept=False), "nothing to fit")
+    refused(lambda: gd.Moments(0).fit(gd.SGD(), fit_intercept=False), "nothing to fit")
 
 
 # Bad input.
@@ -292,30 +299,345 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.Moments(2).update(X, Y[:, None]), r"y has shape \(6, 1\).*\(n,\)", ValueError),
     (lambda: gd.Moments(2).update(X, Y[:5]), r"y has shape \(5,\) and X \(6, 2\)", ValueError),
     (lambda: gd.Moments(2).update(X, Y, sample_weight=-Y), r"sample_weight\[1\] is -1", ValueError),
+    (lambda: gd.Moments(2).update(X, Y, sample_weight=Y * np.nan), r"\[0\] is nan", ValueError),
     (lambda: gd.Moments(2).update(X.astype(str), Y), "X", TypeError),
     (lambda: gd.Moments(2, dtype="f4").update(X, Y), "float64.*float32; convert", TypeError),
     (lambda: gd.Moments(2).downdate(X, Y), "6 rows cannot be taken out of 0", ValueError),
     (lambda: gd.Moments(2).update(X, Y).downdate(X * 9, Y), "column 0 of X would sum", ValueError),
     (lambda: gd.Moments(2).update(X, Y).downdate(X, Y + 1), "never put in.*y", ValueError),
-    (lambda: gd.Moments(2).update(X, Y).fit(lr=1), "unexpected keyword", TypeError),
+    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), lr=1), "unexpected keyword", TypeError),
     (lambda: gd.Moments(2).update(X, Y).fit(1.0), "sgd is float", TypeError),
-    (lambda: gd.Moments(2).update(X, Y).fit(epochs=-1), "epochs is -1", ValueError),
-    (lambda: gd.Moments(2).update(X, Y).fit(init=[1.0]), r"init.*\(1,\).*\(2,\)", ValueError),
+    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), epochs=-1), "epochs is -1", ValueError),
+    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), init=[1.0]), r"init.*\(1,\)", ValueError),
     (lambda: gd.Moments(2).update(X, Y).fit(reduction="max"), "max", ValueError),
     (lambda: gd.Moments(2).merge(gd.Moments(3)), "does not go with", ValueError),
     (lambda: gd.Moments(2) - gd.Moments(2, dtype="f4"), "does not go with", ValueError),
     (lambda: gd.Moments(2) + 1, "unsupported operand", TypeError),
-    (lambda: gd.Moments(2).update(X * 1e-140, Y).fit(), "overflow or underflow float64; standardize", ValueError),
+    (lambda: 1 + gd.Moments(2), "unsupported operand", TypeError),
+    (lambda: gd.Moments(2).update(X * 1e-140, Y).fit(), "underflow float64; stand", ValueError),
 ])  # fmt: skip
 def test_bad_input(call: Any, match: str, error: type[Exception]) -> None:
     refused(call, match, error)
 
 
+# Rows that were taken out.
+
+
 def test_rounding_errors_are_not_fitted() -> None:
-    """A column of which only they are left is named."""
+    """A column of which only they are left is named; one of zeros is known."""
     rng = np.random.default_rng(4)
     big, small = rng.standard_normal((20, 2)) * 1e30, np.zeros((20, 2))
     small[:, 1] = 1
     m = gd.Moments(2).update(big, Y[:1].repeat(20)).update(small, np.ones(20))
     m.downdate(big, Y[:1].repeat(20))
     refused(m.fit, "only rounding errors are left of column 1 of X.*again")
+
+
+def fitted(m: gd.Moments, fit_intercept: bool, sgd: gd.SGD | None = None) -> gd.Fit | None:
+    """Return the fit, in closed form without sgd; None if too little is left for it."""
+    how: dict[str, Any] = {"fit_intercept": fit_intercept, "method": "exact"}
+    if sgd is not None:
+        how |= {"method": "auto", "tol": 1e-9, "epochs": 3000, "history": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gd.FitWarning)
+        try:
+            return m.fit(sgd, **how)
+        except ValueError:
+            match = "only rounding errors are left of .*; sum the rows that are left again"
+            refused(lambda: m.fit(sgd, **how), match)
+            return None
+
+
+def is_right(fit: gd.Fit, X: Array, y: Array, sample_weight: Any = None) -> bool:
+    """Compare predictions to those of least squares on the rows, and the loss to theirs."""
+    X, y = X.astype(float), y.astype(float)
+    columns = np.column_stack([X, np.ones(len(X))]) if fit.fit_intercept else X
+    root = np.ones(len(X)) if sample_weight is None else np.sqrt(sample_weight.astype(float))
+    target = y.reshape(len(X), -1) * root[:, None]
+    best = np.linalg.lstsq(columns * root[:, None], target, rcond=None)[0]
+    found = np.vstack([fit.weights.reshape(X.shape[1], -1), np.atleast_2d(fit.intercept)])
+    error = (columns * root[:, None]) @ (found[: columns.shape[1]] - best)
+    left = (columns * root[:, None]) @ found[: columns.shape[1]] - target
+    loss, scale = (np.sum(a**2) / np.sum(root**2) / target.shape[1] for a in (left, target))
+    right = np.linalg.norm(error) < 1e-5 * np.linalg.norm(target)
+    return bool(right) and abs(fit.loss - loss) < 1e-5 * scale
+
+
+def leave(m: gd.Moments, way: str, *rows: Array) -> gd.Moments:
+    """Take rows out one by one, all at once, or as moments."""
+    if way == "-":
+        return m - gd.Moments(m.d, m.t, m.dtype).update(*rows)
+    for part in (slice(i, i + 1) for i in range(len(rows[0]))) if way == "each" else [slice(None)]:
+        m.downdate(*(a[part] for a in rows))
+    return m
+
+
+@pytest.mark.parametrize("way", ["-", "each", "all"])
+@pytest.mark.parametrize("of", ["X and y", "one column", "X", "y"])
+def test_large_rows_leave_the_right_answer_or_a_refusal(dtype: Any, of: str, way: str) -> None:
+    rng, found = np.random.default_rng(7), set()
+    for d, t, big in itertools.product(
+        (1, 3), (None, 2), 10.0 ** np.array([1, 4, 7, 8, 12, 16, 19])
+    ):
+        X, extra = (rng.standard_normal((n, d)).astype(dtype) for n in (50, 2))
+        shape = () if t is None else (t,)
+        y = (X @ rng.standard_normal((d, *shape)) + 3 + rng.normal(size=(50, *shape))).astype(dtype)
+        more = rng.standard_normal((2, *shape)).astype(dtype)
+        extra[:, : 1 if of == "one column" else d] *= dtype.type(1 if of == "y" else big)
+        more *= dtype.type(big if "y" in of else 1)
+        m = gd.Moments(d, t, dtype).update(X[:20], y[:20])
+        for _ in range(3):
+            m.update(extra, more)
+        m = m.merge(gd.Moments(d, t, dtype).update(X[20:], y[20:]))
+        for _ in range(3):
+            m = leave(m, way, extra, more)
+        for fit_intercept, sgd in itertools.product((True, False), (gd.SGD(), None)):
+            fit = fitted(m, fit_intercept, sgd)
+            assert fit is None or is_right(fit, X, y)
+            found.add((float(big), fit is None))
+    assert {(10.0, False), (1e16, True), (1e19, True)} <= found
+    assert not {(10.0, True), (1e16, False), (1e19, False)} & found
+
+
+def test_heavy_rows_leave_the_right_answer_or_a_refusal(rng: Any, dtype: Any) -> None:
+    X, y = rng.standard_normal((30, 2)).astype(dtype), rng.standard_normal(30).astype(dtype)
+    weight = rng.uniform(0.5, 2, 30).astype(dtype)
+    for heavy in (10, 1e10, 1e19, 1e28, 1e37):
+        m = gd.Moments(2, dtype=dtype).update(X, y, sample_weight=weight)
+        rows: dict[str, Any] = {"X": X[:1], "y": y[:1], "sample_weight": np.array([heavy], dtype)}
+        fit = fitted(m.update(**rows).downdate(**rows), True)
+        assert is_right(fit, X, y, weight) if fit else heavy > 10
+        assert (fit is None) or heavy < 1e28
+
+
+def test_a_window_that_slides_for_long_is_fitted(dtype: Any) -> None:
+    rng, n, window = np.random.default_rng(8), 4000, 20
+    kinds = {
+        "ordinary": rng.standard_normal((n, 3)),
+        "years": np.column_stack([rng.integers(1990, 2020, n), rng.standard_normal(n)]),
+        "groups": np.eye(3)[rng.integers(0, 3, n)],
+        "rare": np.column_stack([rng.random(n) < 0.01, rng.standard_normal(n)]),
+        "heavy tails": rng.standard_t(2, (n, 2)),
+    }
+    for kind, columns in kinds.items():
+        X, y = columns.astype(dtype), (columns.sum(axis=1) + rng.normal(size=n)).astype(dtype)
+        m = gd.Moments(X.shape[1], dtype=dtype).update(X[:window], y[:window])
+        for begin in range(0, n - window, 5):
+            old, new = slice(begin, begin + 5), slice(begin + window, begin + window + 5)
+            m.update(X[new], y[new]).downdate(X[old], y[old])
+            if begin % 1000 == 0 or new.stop == n:
+                rows = slice(old.stop, new.stop)
+                fit = fitted(m, False)
+                assert fit is not None, kind
+                assert is_right(fit, X[rows], y[rows])
+
+
+def test_a_column_that_lost_all_its_values_is_zero(rng: Any, dtype: Any) -> None:
+    """Its rounding errors are cleared away, also by rows that count for nothing."""
+    X, y = rng.standard_normal((30, 3)).astype(dtype), rng.standard_normal(30).astype(dtype)
+    X[:20, 0] = y[:20] = 0
+    m = gd.Moments(3, dtype=dtype).update(X, y).downdate(X[20:], y[20:])
+    m.update(X[20:], y[20:], sample_weight=np.zeros(10, dtype))
+    assert not m.hi[[0, 1, 2, 3, 4, 9, 14, 19, 20]].any()
+    assert m.hi[[6, 7, 12]].all()
+    m.downdate(X[:20], y[:20])
+    assert not np.append(m.hi, m.lo).any()
+    with pytest.warns(gd.FitWarning, match="No rows"):
+        assert m.fit().status is Status.EMPTY
+
+
+@pytest.mark.parametrize(("rows", "match"), [
+    (([[2.0, 0.0]], [1.0]), "the squares of column 0 of X would sum to -"),
+    (([[0.0, 1.0]], [0.0]), "the squares of column 1 of X would sum to -0.5"),
+    (([[0.5, 0.0], [0.5, 0.0]], [1.0, 1.0]), "have a value other than 0 in column 0 of X"),
+    (([[1.0, 0.0]], [9.0]), "the squares of y would sum to -"),
+])  # fmt: skip
+def test_more_than_was_put_in_is_not_taken_out(rows: Any, match: str) -> None:
+    m = gd.Moments(2).update([[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]], [1.0, 2.0, 3.0])
+    kept = content(m)
+    refused(lambda: m.downdate(*rows), f"never put in.*{match}")
+    assert content(m) == kept
+
+
+def test_sums_of_no_rows_are_not_fitted(rng: Any) -> None:
+    """Rows may have been put in by their squares, and not by their products."""
+    X = rng.standard_normal((50, 3))
+    X[:, 2] -= X.sum(axis=1) + 0.001 * rng.standard_normal(50)
+    together = gd.Moments(3).update(X, rng.standard_normal(50)).downdate([[0.5] * 3], [0.1])
+    target = gd.Moments(3).update(X, X[:, 0]).downdate([[0.1, 0.0, 0.0]], [-0.1])
+    for m in (together, target):
+        refused(m.fit, "never put in: no rows have the sums that are left")
+
+
+def test_columns_that_depend_on_each_other_still_do(rng: Any, dtype: Any) -> None:
+    """The solution of least norm, not one that rounding errors make up."""
+    share = rng.dirichlet([1, 1, 1], 60)
+    for X in (share, np.column_stack([share[:, 0], share[:, 0] + 2])):
+        kept, y = X.astype(dtype), (X[:, 0] + rng.standard_normal(60)).astype(dtype)
+        large = kept[:9] * dtype.type(50 if dtype == "f4" else 1e4), y[:9]
+        m = gd.Moments(X.shape[1], dtype=dtype).update(kept, y).update(*large).downdate(*large)
+        with pytest.warns(gd.FitWarning, match="are dependent; these"):
+            fit = m.fit(method="exact")
+        columns = np.column_stack([kept, np.ones(60)]).astype(float)
+        best = np.linalg.lstsq(columns, y.astype(float), rcond=1e-5)[0]
+        np.testing.assert_allclose([*fit.weights, fit.intercept], best, rtol=1e-4, atol=1e-4)
+
+
+def test_a_direction_lost_in_columns_alike_is_refused(dtype: Any) -> None:
+    rng = np.random.default_rng(9)
+    z, large = rng.standard_normal((50, 2)), np.full((1, 2), 3e9 if dtype == "f8" else 1e3)
+    for near, is_refused in ((1.0, False), (1e-4, True)):
+        X = np.column_stack([z[:, 0], z[:, 0] + near * z[:, 1]]).astype(dtype)
+        y = X[:, 0] - X[:, 1]
+        m = gd.Moments(2, dtype=dtype).update(X, y)
+        assert fitted(m, True) is not None
+        m.update(large.astype(dtype), y[:1]).downdate(large.astype(dtype), y[:1])
+        assert (fitted(m, True) is None) == is_refused
+
+
+def test_a_loss_below_the_errors_of_rows_taken_out_is_a_bound(rng: Any) -> None:
+    X = rng.standard_normal((50, 2))
+    y, large = X @ [1.0, 2.0], (np.full((1, 2), 1e6), np.ones(1))
+    m = gd.Moments(2).update(X, y).update(*large).downdate(*large)
+    with pytest.warns(gd.FitWarning, match="rounding errors of rows that were taken out.*or less"):
+        found = m.fit(gd.SGD(), tol=1e-10)
+    for fit in (found, m.fit(method="exact")):
+        assert gd.mse(fit.predict(X), y) < fit.loss < 1e-10
+
+
+# Features too small for their squares.
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("f4", 1e-25), ("f8", 1e-170)])
+@pytest.mark.parametrize("parts", ["b", "bs"])
+def test_features_too_small_are_refused_by_all_alike(
+    rng: Any, dtype: str, size: float, parts: str
+) -> None:
+    problem = draw(rng, 60, parts=parts, dtype=np.dtype(dtype))
+    problem.X[:] = size * np.sign(problem.X)
+    given = rows(problem)
+    chunks = [(given["X"], given["y"], given["sample_weight"])]
+    sgd, how = gd.SGD(), {"fit_intercept": False}
+    calls = [lambda: gd.Moments(3, dtype=dtype).update(**given).fit(sgd, **how)]
+    for more in ({"method": "stream"}, {"method": "gram"}, {"batch_size": 8}):
+        options: dict[str, Any] = how | more
+        calls.append(lambda o=options: gd.fit(**given, sgd=sgd, **o))
+        calls.append(lambda o=options: gd.fit(chunks, sgd=sgd, **o))
+    if dtype == "f8":  # the moments know nothing of them, whatever there is besides
+        calls.append(gd.Moments(3).update(**given).fit)
+    said = {refused(call, "the squares of X underflow float.*; standardize") for call in calls}
+    assert len(said) == 1
+
+
+def test_features_of_zeros_are_no_reason(rng: Any, dtype: Any) -> None:
+    """Neither are values in rows of weight 0."""
+    problem = draw(rng, 60, parts="bs", dtype=dtype)
+    problem.X[:] = 0
+    problem.X[0], problem.sample_weight[0] = 1e-30, 0
+    given, sgd, how = rows(problem), gd.SGD(), {"fit_intercept": False}
+    chunks = [(given["X"], given["y"], given["sample_weight"])]
+    found = [
+        gd.fit(**given, sgd=sgd, method="stream", **how),
+        gd.fit(chunks, sgd=sgd, method="stream", **how),
+        gd.Moments(3, dtype=dtype).update(**given).fit(sgd, **how),
+    ]
+    assert [(fit.lr, fit.weights.any()) for fit in found] == [(1.0, False)] * 3
+
+
+# Shared.
+
+
+@pytest.fixture
+def _switching() -> Iterator[None]:
+    """Let threads take turns as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def in_threads(*works: Callable[[], object]) -> None:
+    """Run each in a thread, up to its end."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        for future in [pool.submit(work) for work in works]:
+            future.result(60)
+
+
+@pytest.mark.usefixtures("_switching")
+def test_threads_share_moments(rng: Any, dtype: Any) -> None:
+    X = problems.integers(rng, (5, 3), dtype, 9)
+    y = problems.integers(rng, (5,), dtype, 9)
+    m, times, ends = gd.Moments(3, dtype=dtype), 100, []
+
+    def put() -> None:
+        for _ in range(times):
+            m.update(X, y)
+
+    def look() -> None:
+        while not ends:
+            seen = m.copy()
+            assert seen.n % 5 == 0
+            assert pickle.loads(pickle.dumps(seen)) == seen == copy.copy(seen)
+            if seen.n:
+                assert seen.hi[0] == seen.n / 5 * (X[:, 0].astype(float) ** 2).sum()
+            assert repr(m).startswith("Moments(d=3")
+
+    def put_all() -> None:
+        try:
+            in_threads(*[put] * 6)
+        finally:
+            ends.append(True)
+
+    in_threads(put_all, look)
+    once = gd.Moments(3, dtype=dtype).update(X, y)
+    assert m == sum([once] * (6 * times))
+    taken: list[Callable[[], object]] = [lambda: [m.downdate(X, y) for _ in range(times)]] * 6
+    in_threads(*taken)
+    assert m == gd.Moments(3, dtype=dtype)
+
+
+@pytest.mark.usefixtures("_switching")
+def test_merging_both_ways_at_once_ends(rng: Any) -> None:
+    a, b = moments(draw(rng)), moments(draw(rng))
+    n = a.n + b.n
+    in_threads(*[lambda: a.merge(b), lambda: b.merge(a), lambda: a == b] * 4)
+    assert a.n % (n // 2) == b.n % (n // 2) == 0
+    assert min(a.n, b.n) > n
+    again = a.copy()
+    assert again.merge(again).n == 2 * a.n
+
+
+def test_summed_by_sum(rng: Any) -> None:
+    a, b = moments(draw(rng)), moments(draw(rng, 40))
+    assert sum([a, b]) == a + b == np.sum(np.array([a, b], object))
+    alone = sum([a])
+    assert alone == a
+    assert alone is not a
+
+
+def test_copied_and_pickled_without_a_lock(rng: Any, dtype: Any) -> None:
+    m = moments(draw(rng, dtype=dtype))
+    kept = content(m)
+    more = rows(draw(rng, 40, dtype=dtype))
+    for again in (copy.copy(m), copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
+        assert again == m
+        assert again.update(**more).n == m.n + 40
+        assert content(m) == kept
+    assert not any("lock" in name for name in m.__getstate__())
+
+
+def test_pickles_of_the_first_release_are_read(rng: Any, dtype: Any) -> None:
+    """They hold no counts: what may be 0 or lost is refused."""
+    problem = draw(rng, 700, dtype=dtype)
+    problem.X[:, 0] = 0
+    state = moments(problem).__getstate__()
+    assert state.keys() - {"_filled", "_additions"} == {
+        "_d", "_t", "_dtype", "_n", "_hi", "_lo", "_open", "_gone"
+    }  # fmt: skip
+    del state["_filled"], state["_additions"]
+    old = gd.Moments.__new__(gd.Moments)
+    old.__setstate__(state)
+    assert old == moments(problem)
+    assert bits(old.fit(gd.SGD())) == bits(moments(problem).fit(gd.SGD()))
+    old.downdate(problem.X[100:], problem.y[100:])
+    assert old.n == 100

@@ -209,7 +209,7 @@ def test_loss_curve_takes_matplotlibs_line_options() -> None:
     ids=str,
 )
 def test_no_record_is_a_sentence(options: dict[str, Any]) -> None:
-    fit = gd.fit(X4, Y4, **options)
+    fit = gd.fit(X4, Y4, gd.SGD(), **options)
     for draw in (
         lambda: plot.LossCurveDisplay.from_fit(fit),
         lambda: plot.LossContourDisplay.from_fit(fit, X4, Y4),
@@ -258,7 +258,7 @@ def test_line_of_two_columns_one_of_them_constant(two: SimpleNamespace) -> None:
 def test_line_with_the_other_features_at_their_mean(rng: np.random.Generator) -> None:
     X = rng.normal([0, 5, 0], size=(30, 3))
     y = X @ [1, 2, 3] + 4
-    fit = replace(gd.fit(X, y), feature_names=("a", "b", "c"))
+    fit = replace(gd.fit(X, y, gd.SGD()), feature_names=("a", "b", "c"))
     with pytest.raises(ValueError, match=r"3 of the 3 columns of X vary.*feature=.*Residuals"):
         plot.FittedLineDisplay.from_fit(fit, X, y)
     by_name = plot.FittedLineDisplay.from_fit(fit, X, y, feature="b")
@@ -275,13 +275,13 @@ def test_line_with_the_other_features_at_their_mean(rng: np.random.Generator) ->
 
 def test_line_where_no_column_varies() -> None:
     X, y = [[1.0, 1.0], [1.0, 1.0]], [2.0, 2.0]
-    fit = gd.fit(X, y, fit_intercept=False)
+    fit = gd.fit(X, y, gd.SGD(), fit_intercept=False)
     with pytest.raises(ValueError, match="0 of the 2 columns of X vary"):
         plot.FittedLineDisplay.from_fit(fit, X, y)
 
 
 def test_line_of_a_single_point() -> None:
-    fit = gd.fit([[2.0]], [6.0], fit_intercept=False)
+    fit = gd.fit([[2.0]], [6.0], gd.SGD(), fit_intercept=False)
     display = plot.FittedLineDisplay.from_fit(fit, [[2.0]], [6.0])
     np.testing.assert_allclose(data(display.line_), [[2, 2], [6, 6]])
     render(display)
@@ -305,7 +305,7 @@ def test_line_in_words(slope: float, intercept: float, equation: str) -> None:
 @pytest.mark.parametrize("dtype", [bool, np.int32, np.float32], ids=lambda d: d.__name__)
 def test_line_of_other_dtypes(dtype: Any) -> None:
     X, y = np.array([[0], [1], [1]], dtype), np.array([0, 1, 1], dtype)
-    fit = gd.fit(X, y)
+    fit = gd.fit(X, y, gd.SGD())
     display = plot.FittedLineDisplay.from_fit(fit, X, y)
     np.testing.assert_allclose(data(display.line_), [[0, 1], [0, 1]], atol=1e-5)
     residuals = data(plot.ResidualsDisplay.from_fit(fit, X, y).ax_.get_lines()[0])[1]
@@ -423,7 +423,7 @@ def test_contour_from_weights_and_intercept(one: SimpleNamespace) -> None:
 
 def test_a_fit_that_starts_at_the_end() -> None:
     X, y = [[-1.0], [1.0]], [0.0, 0.0]
-    fit = gd.fit(X, y)
+    fit = gd.fit(X, y, gd.SGD())
     assert fit.epochs == 0
     curve = plot.LossCurveDisplay.from_fit(fit)
     np.testing.assert_array_equal(data(curve.ax_.get_lines()[1]), [[0], [0]])
@@ -637,7 +637,7 @@ def test_plots_leave_pyplot_and_its_settings_alone() -> None:
     run_python(
         "import sys, gdcore as gd, matplotlib; from gdcore import plot\n"
         "rc = matplotlib.rcParams; before = {key: rc[key] for key in rc if key != 'backend'}\n"
-        "X, y = [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]; fit = gd.fit(X, y)\n"
+        "X, y = [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]; fit = gd.fit(X, y, gd.SGD())\n"
         "plot.LossCurveDisplay.from_fit(fit).figure_.canvas.draw()\n"
         "plot.FittedLineDisplay.from_fit(fit, X, y).figure_.canvas.draw()\n"
         "plot.ResidualsDisplay.from_fit(fit, X, y).figure_.canvas.draw()\n"

@@ -377,7 +377,7 @@ def test_the_mode_is_restored_after_an_error(kind: str) -> None:
         errors = []
         for y, how in ((bad, {}), (bad, {"method": "exact"}), (np.ones(2), {"epochs": -1})):
             try:
-                gd.fit(X, y, fit_intercept=False, **how)
+                gd.fit(X, y, gd.SGD(), fit_intercept=False, **how)
             except ValueError as error:
                 errors.append(error)
         after = control_word()

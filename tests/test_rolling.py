@@ -40,7 +40,7 @@ def arguments(problem: Linear) -> dict[str, Any]:
 
 
 def rolling(problem: Linear, window: int, sgd: Any = None, **how: Any) -> gd.RollingFit:
-    return gd.fit_rolling(**arguments(problem), window=window, sgd=sgd, **how)
+    return gd.fit_rolling(**arguments(problem), window=window, sgd=sgd or gd.SGD(), **how)
 
 
 def windows(problem: Linear, window: int, step: int) -> list[Linear]:
@@ -219,7 +219,9 @@ def test_windows_without_a_weight_are_empty(rng: Any) -> None:
     problem = draw(rng, 30)
     weight = np.r_[np.ones(10), np.zeros(10), np.ones(10)]
     with pytest.warns(gd.FitWarning, match=r"EMPTY: window 10 and 5 more"):
-        result = gd.fit_rolling(problem.X, problem.y, 5, sample_weight=weight, init=[1.0, 2.0])
+        result = gd.fit_rolling(
+            problem.X, problem.y, 5, gd.SGD(), sample_weight=weight, init=[1.0, 2.0]
+        )
     assert np.flatnonzero(result.status == Status.EMPTY).tolist() == list(range(10, 16))
     assert result.weights[12].tolist() == [1, 2]
     assert np.isnan(result.loss[12])

@@ -89,12 +89,12 @@ def test_names(path: Path) -> None:
 def test_every_status(path: Path) -> None:
     X, y = np.ones((4, 1)), np.full(4, 3.0)
     made = {
-        "CONVERGED": gd.fit(X, y),
+        "CONVERGED": gd.fit(X, y, gd.SGD()),
         "MAX_EPOCHS": gd.fit(X, y, gd.SGD(lr=1e-3), epochs=1),
         "DIVERGED": gd.fit(X, y, gd.SGD(lr=5.0)),
         "STALLED": fits.seed_000(np.float32, epochs=10**6, history=0),
         "SINGULAR": gd.fit(X, y, method="exact"),
-        "EMPTY": gd.fit(X[:0], y[:0]),
+        "EMPTY": gd.fit(X[:0], y[:0], gd.SGD()),
     }
     assert list(made) == [s.name for s in Status if s is not Status.INVALID]  # of many alone
     for name, fit in made.items():

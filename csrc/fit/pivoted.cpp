@@ -47,15 +47,25 @@ class ColumnSquares {
   std::vector<double> left_, summed_;  // summed_: when it last was
 };
 
+// The length of a vector whose squares may over- or underflow.
+double length(const double* v, int64_t n, int64_t stride, double& power) {
+  double largest = 0, squares = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(v[i * stride]));
+  power = largest > 0 ? std::ldexp(1.0, -std::ilogb(largest)) : 1;
+  for (int64_t i = 0; i < n; ++i) squares += power * v[i * stride] * (power * v[i * stride]);
+  return std::sqrt(squares) / power;
+}
+
 // A reflection I - beta v v^T that leaves one number of a vector: v is kept in place of the vector,
 // the number is returned (Golub, Van Loan, 5.1).
 double reflect(double* v, int64_t n, int64_t stride, double& beta) {
-  double squares = 0;
-  for (int64_t i = 0; i < n; ++i) squares += v[i * stride] * v[i * stride];
-  const double norm = v[0] > 0 ? -std::sqrt(squares) : std::sqrt(squares);
-  beta = norm == 0 ? 0 : 1 / (squares - v[0] * norm);
-  v[0] -= norm;
-  return norm;
+  double power;
+  const double norm = length(v, n, stride, power), left = v[0] > 0 ? -norm : norm;
+  for (int64_t i = 0; i < n; ++i) v[i * stride] *= power;
+  const double scaled = left * power;
+  beta = scaled == 0 ? 0 : 1 / (scaled * scaled - v[0] * scaled);
+  v[0] -= scaled;
+  return left;
 }
 
 void apply(const double* v, double beta, double* x, int64_t n, int64_t stride) {
@@ -75,10 +85,9 @@ class LeastNorm {
     std::stable_sort(longest_.begin(), longest_.end(), [&](int64_t i, int64_t j) {
       return f.scale[f.column[i]] < f.scale[f.column[j]];
     });
-    power_.resize(static_cast<size_t>(r_));
-    row_.resize(power_.size());
-    diagonal_.resize(power_.size());
-    beta_.resize(power_.size());
+    row_.resize(static_cast<size_t>(r_));
+    diagonal_.resize(row_.size());
+    beta_.resize(row_.size());
     bt_.resize(static_cast<size_t>(p_ * r_));
     for (int64_t i = 0; i < r_; ++i) set_row(i);
     std::iota(row_.begin(), row_.end(), 0);
@@ -89,7 +98,7 @@ class LeastNorm {
     std::vector<double> z(static_cast<size_t>(p_), 0.0);
     for (int64_t k = 0; k < r_; ++k) {
       const int64_t i = row_[k];
-      double sum = power_[i] * f_.a[i * f_.width + f_.p + target];
+      double sum = f_.a[i * f_.width + f_.p + target];
       for (int64_t l = 0; l < k; ++l) sum -= bt_[l * r_ + k] * z[l];
       z[k] = diagonal_[k] == 0 ? 0 : sum / diagonal_[k];
     }
@@ -102,30 +111,23 @@ class LeastNorm {
   }
 
  private:
-  // Row i of B, times a power of two that makes its largest entry about 1. What is left of a
-  // dependent column in it may be what rounding left.
+  // Row i of B. What is left of a dependent column in it may be what rounding left.
   void set_row(int64_t i) {
-    double largest = 0;
     for (int64_t k = 0; k < p_; ++k) {
       const int64_t j = longest_[k];
       const double unit = f_.a[i * f_.width + j];
       const bool noise = j >= r_ && !(std::fabs(unit) > f_.tolerance);
-      double& entry = bt_[k * r_ + i];
-      entry = j < i || noise ? 0 : unit / f_.scale[f_.column[j]];
-      largest = std::max(largest, std::fabs(entry));
+      bt_[k * r_ + i] = j < i || noise ? 0 : unit / f_.scale[f_.column[j]];
     }
-    power_[i] = std::ldexp(1.0, -std::ilogb(largest));
-    for (int64_t k = 0; k < p_; ++k) bt_[k * r_ + i] *= power_[i];
   }
 
   void eliminate(int64_t k) {
     int64_t best = k;
-    double most = -1;
+    double most = -1, power;
     for (int64_t j = k; j < r_; ++j) {
-      double squares = 0;
-      for (int64_t i = k; i < p_; ++i) squares += bt_[i * r_ + j] * bt_[i * r_ + j];
-      if (squares > most) {
-        most = squares;
+      const double norm = length(&bt_[k * r_ + j], p_ - k, r_, power);
+      if (norm > most) {
+        most = norm;
         best = j;
       }
     }
@@ -141,7 +143,6 @@ class LeastNorm {
   const Pivoted& f_;
   int64_t p_, r_;
   std::vector<int64_t> longest_, row_;   // positions of columns by length; rows by pivots
-  std::vector<double> power_;            // of each row of B
   std::vector<double> bt_;               // (p, r): R above the diagonal, reflections from it on
   std::vector<double> diagonal_, beta_;  // of R; of the reflections
 };

@@ -34,6 +34,7 @@ from gdcore.state import FitState
 from gdcore.status import FitInterrupted
 
 Show = bool | Callable[[int, int, float], None]
+EXACT_BYTES = 1 << 20  # of rows that the closed form takes in at a time
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,9 @@ def fit_chunks(
                 fit = replace(fit, method_reason="chunks are read once.")
         else:
             raise ValueError(f"{out_of_range(problem.dtype)}, or use method='stream'.")
-    names = getattr(given, "feature_names", None), getattr(given, "target_name", None)
-    return replace(fit, feature_names=names[0], target_name=names[1])
+    if hasattr(given, "feature_names"):  # a reader of files
+        fit = replace(fit, feature_names=given.feature_names, target_name=given.target_name)
+    return fit
 
 
 class _Survey:
@@ -176,7 +178,7 @@ class _Solver:
 
     def take(self, chunks: Iterable[Chunk]) -> None:
         """Take in all rows."""
-        for piece in pieces(chunks, unit_of(None), *self._how):
+        for piece in pieces(chunks, unit_of(None), *self._how, piece_bytes=EXACT_BYTES):
             if self._exact is None:
                 self._exact = _core.Exact(piece, self._minimised)
             else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gdcore import _core
+from gdcore.columns import Names
 from gdcore.kernels import Floats
 from gdcore.mapped import maps_a_file, watched
 from gdcore.options import Options
@@ -103,7 +104,9 @@ class Source:
 class Chunk:
     """One chunk, as it was given."""
 
-    def __init__(self, given: Any, number: int, first_row: int) -> None:
+    def __init__(
+        self, given: Any, number: int, first_row: int, features: Names | None = None
+    ) -> None:
         self.number, self.first_row = number, first_row
         if not (isinstance(given, tuple) and len(given) in (2, 3, 4)):
             what = f"a tuple of {len(given)}" if isinstance(given, tuple) else type(given).__name__
@@ -113,7 +116,7 @@ class Chunk:
             )
         X, y, sample_weight, offset = (*given, None, None)[:4]
         try:
-            self.problem = make_problem(X, y, offset, sample_weight, True, "mean")
+            self.problem = make_problem(X, y, offset, sample_weight, True, "mean", features)
         except (TypeError, ValueError) as error:
             raise self.error(str(error)) from None
 
@@ -155,7 +158,7 @@ def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]
                 raise ChunkError(message, number) from error
             if given is _END:
                 return
-            chunk = Chunk(given, number, rows)
+            chunk = Chunk(given, number, rows, None if first is None else first.feature_names)
             first = chunk.problem if first is None else first
             chunk.check_like(first)
             yield chunk
@@ -171,9 +174,13 @@ def _in_memory(given: Any) -> Any:
 
 
 def pieces(
-    chunks: Iterable[Chunk], unit: int, fit_intercept: bool, reduction: str
+    chunks: Iterable[Chunk],
+    unit: int,
+    fit_intercept: bool,
+    reduction: str,
+    piece_bytes: int | None = None,
 ) -> Iterator[_core.Problem]:
-    """Cut chunks into pieces of a size that depends on the columns and on `unit` alone.
+    """Cut chunks into pieces of a size that depends on the columns, `unit` and the bytes alone.
 
     Every piece but the last is a multiple of `unit` rows.
     """
@@ -190,7 +197,7 @@ def pieces(
         p = chunk.problem
         if not size:
             row = (p.d + p.t) * p.dtype.itemsize
-            size = max(1, round(PIECE_BYTES / row / unit)) * unit
+            size = max(1, round((piece_bytes or PIECE_BYTES) / row / unit)) * unit
         arrays = (p.X, p.y, p.offset, p.sample_weight)
         at = 0
         while p.n - at >= size - rows:

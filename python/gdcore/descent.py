@@ -195,6 +195,8 @@ def fit_at(problem: Problem, start: FitState, state: FitState) -> Fit:
         lr=state.lr,
         history=history_of(problem),
         fit_intercept=problem.fit_intercept,
+        feature_names=problem.feature_names,
+        target_name=problem.target_name,
         start=Start(*problem.unpack(start.params), start.epoch),
         state=state,
     )
@@ -233,6 +235,8 @@ def result_of(
         history=history_of(problem, saved.history(descent)),
         stability_limit=limit,
         fit_intercept=problem.fit_intercept,
+        feature_names=problem.feature_names,
+        target_name=problem.target_name,
         start=Start(*problem.unpack(start.params), start.epoch),
         state=state,
         momentum=plan.sgd.momentum,

@@ -101,5 +101,7 @@ def solution(problem: Problem, params: Floats, rank: int, loss: Any, options: Op
         method="exact",
         method_reason=reason_of(options),
         fit_intercept=problem.fit_intercept,
+        feature_names=problem.feature_names,
+        target_name=problem.target_name,
         rank=rank,
     )

@@ -19,9 +19,9 @@ from gdcore.exact import solve_exact
 from gdcore.kernels import Floats, Reduction
 from gdcore.many import Problems, fit_many, stacked, start_of
 from gdcore.mapped import watched
-from gdcore.method import settled
+from gdcore.method import settled, warn_of_ignored
 from gdcore.options import Options
-from gdcore.problem import Problem, make_problem
+from gdcore.problem import Problem, check_names, make_problem
 from gdcore.result import Fit, Fits
 from gdcore.sgd import SGD
 from gdcore.state import FitState
@@ -73,7 +73,8 @@ def fit(
         ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight or None, offset)``: an
         iterable of them, a function that returns one, or `read_chunks`. Only a few are in memory
         at a time. "exact" and "gram", which descent is by default, read them once; "stream" and
-        mini-batches read them once more every epoch.
+        mini-batches read them once more every epoch. The columns of a data frame (extra "frames")
+        keep their names, in `Fit.feature_names`, by which `Fit.predict` goes.
     y : array_like, shape (n,) or (n, t); (count, n) or (count, n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional
@@ -190,6 +191,7 @@ def fit(
                     "(X, y, sample_weight or None, offset)."
                 )
         result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
+        warn_of_ignored(options)
         warn_of_end(result, options)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
@@ -197,6 +199,7 @@ def fit(
         with watched(**given), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             fits = fit_problems(many, sgd, options, init, progress, checkpoint)
+        warn_of_ignored(options)
         warn_of_many(fits, options)
         return fits
     sgd.alone()
@@ -210,6 +213,7 @@ def fit(
             result = solve_exact(problem, sgd, options)
         else:
             result = descend(problem, sgd, options, start, progress, checkpoint)
+    warn_of_ignored(options)
     warn_of_end(result, options)
     return result
 
@@ -245,6 +249,8 @@ def checked_sgd(sgd: SGD | None, method: str) -> SGD:
 
 def _axes(X: Any) -> int:
     """Return the dimensions of X as far as they are clear; what is ragged is named later."""
+    if hasattr(type(X), "columns"):  # of a data frame, which NumPy would convert first
+        return 2
     try:
         return np.ndim(X)
     except ValueError:
@@ -271,6 +277,7 @@ def start_from(init: Any, problem: Problem, batch_size: int | None) -> FitState:
     epoch = 0
     if isinstance(init, Fit):
         epoch = init.epochs
+        check_names(init, problem)
         if init.weights.shape != problem.weights_shape:
             raise ValueError(
                 f"init is a fit with weights of shape {init.weights.shape}; this problem's have "

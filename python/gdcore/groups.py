@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import refuse_as_feature
 from gdcore.fitting import Method, checked_sgd, fit_problems, warn_of_many
 from gdcore.kernels import Floats, Reduction
 from gdcore.labels import Ints, group_rows
 from gdcore.many import Problems
 from gdcore.mapped import watched
-from gdcore.method import settled
+from gdcore.method import settled, warn_of_ignored
 from gdcore.options import Options
-from gdcore.problem import make_problem
+from gdcore.problem import check_names, make_problem
 from gdcore.result import Fits
 from gdcore.sgd import SGD
 from gdcore.status import DataLostError, FitInterrupted
@@ -30,9 +31,9 @@ def fit_groups(
     sgd: SGD | None = None,
     *,
     offsets: npt.ArrayLike | None = None,
-    target: str | None = None,
-    features: Sequence[str] | None = None,
-    by: str | Sequence[str] | None = None,
+    target: str | int | None = None,
+    features: str | int | Sequence[str | int] | None = None,
+    by: str | int | Sequence[str | int] | None = None,
     epochs: int = 1000,
     batch_size: int | None = None,
     shuffle: bool = True,
@@ -58,12 +59,12 @@ def fit_groups(
     Parameters
     ----------
     X : array_like, shape (n, d), or data frame
-        A frame of pandas, polars, Arrow or any other library that narwhals knows comes with
+        A frame of pandas, polars, Arrow or any other library that narwhals knows may come with
         `target`, `features` and `by` in place of y and groups.
     y : array_like, shape (n,) or (n, t)
     groups : array_like, shape (n,)
         Label of each row: numbers, strings, dates or any hashable objects, in any order. Missing
-        labels (NaN, NaT, None) are refused.
+        labels (NaN, NaT, NA, None, also in a tuple) are refused.
     sgd : SGD, optional
         Its lr and weight_decay may be arrays with one entry a group, in the order of
         ``Fits.groups``.
@@ -71,7 +72,8 @@ def fit_groups(
         In place of `groups`, for rows that lie together: group i has rows
         ``offsets[i]`` to ``offsets[i + 1] - 1``.
     target, features, by : str, list of str, str or list of str
-        Columns of the frame: what is predicted, from what, and what tells the groups.
+        Columns of the frame: what is predicted, from what, and what tells the groups. Columns
+        whose names are numbers go by the number or by its text.
     offset, sample_weight : array_like, shape (n,), optional
         One a row; see `fit`.
     epochs, batch_size, shuffle, seed, fit_intercept, standardize, init : optional
@@ -86,7 +88,7 @@ def fit_groups(
     Returns
     -------
     Fits
-        With the labels, sorted where they can be, in `groups`.
+        With the labels, as they were given and sorted where they can be, in `groups`.
         For a frame, a frame of the same library with one row a group: the columns of `by`,
         ``weight_<feature>``, ``intercept``, ``loss``, ``n`` and ``status``.
 
@@ -94,7 +96,7 @@ def fit_groups(
     ------
     ValueError
         If lengths differ, a label is missing, offsets do not rise from 0 to n, or a column of the
-        frame is not there, not numeric or has missing values.
+        frame is not there, named twice, not numeric or has missing values.
     TypeError
         If a label cannot be hashed.
     ImportError
@@ -138,6 +140,8 @@ def fit_groups(
     with watched(**given), _core.FpEnv():
         assert y is not None
         one = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
+        name = getattr(groups, "name", None)
+        refuse_as_feature(one.X, one.feature_names, name, groups, "groups")
         order = None
         if offsets is not None:
             starts = checked_offsets(offsets, one.n)
@@ -145,6 +149,9 @@ def fit_groups(
         else:
             labels, starts, order = group_rows(groups, one.n, n_threads or 0)
         _check_labels(init, labels)
+        if isinstance(init, Fits):
+            check_names(init, one)
+        names: dict[str, Any] = {"feature_names": one.feature_names, "target_name": one.target_name}
         data = (one.X, one.y, one.offset, one.sample_weight)
         problems = Problems(
             *data, one.fit_intercept, reduction, one.several, starts=starts, order=order
@@ -153,9 +160,10 @@ def fit_groups(
             fits = fit_problems(problems, sgd, options, init, progress, None)
         except (DataLostError, FitInterrupted) as error:
             if isinstance(error.fit, Fits):
-                error.fit = replace(error.fit, groups=labels)
+                error.fit = replace(error.fit, groups=labels, **names)
             raise
-    fits = replace(fits, groups=labels)
+    fits = replace(fits, groups=labels, **names)
+    warn_of_ignored(options)
     warn_of_many(fits, options)
     return fits if table is None else table.answer(fits)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,12 @@ Ints = npt.NDArray[np.int64]
 
 
 def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints | None]:
-    """Return the labels, each one's start in an order of the rows, and that (None: as they lie)."""
+    """Return labels, group starts, and the row order (None if rows are already grouped)."""
     array = _checked(given, n, "groups")
     low, span = _span(array)
     if not span:
         labels, codes = factorize(array, n)
+        labels = _fixed_width(labels) if isinstance(given, Sequence) else labels
         if not n:
             return labels, np.zeros(1, np.int64), None
         return labels, *_core.rows_by_group(codes, 0, len(labels), n_threads)
@@ -29,8 +32,11 @@ def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints 
 
 
 def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
-    """Return the different labels, sorted where they can be, and for each row which it has."""
+    """Return the different labels, sorted if they can be, and the label number of each row."""
     array = _checked(given, n, name)
+    if array.dtype.kind == "T":
+        labels, codes = _factorize_objects(array.astype(object), name)
+        return labels.astype(array.dtype), codes
     if array.dtype.kind == "O":
         return _factorize_objects(array, name)
     missing = np.isnan(array) if array.dtype.kind in "fcmM" else np.zeros(n, bool)
@@ -44,22 +50,46 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
 
 
 def as_labels(given: Any) -> npt.NDArray[Any]:
-    """Return labels of one type as its array, what NumPy would convert to another as objects."""
-    if not isinstance(given, list | tuple):
-        return np.asarray(given)
-    try:
-        array = np.asarray(given)
-    except (ValueError, OverflowError):  # tuples of several lengths, very large numbers
-        array = np.empty((0, 0))
-    of_type = {int: "iu", float: "f", bool: "b", str: "U", bytes: "S"}
-    types = {type(label) for label in given}
-    if array.ndim == 1 and len(types) <= 1:
+    """Return labels as an array; of Python objects where NumPy would change a label."""
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
+        return np.asarray(_listed(given) if _changes_in_numpy(given) else given)
+    types = set(map(type, given))
+    if len(types) <= 1:
         (one,) = types or {float}
-        if array.dtype.kind in of_type.get(one, array.dtype.kind):
-            return array
-    objects = np.empty(len(given), object)
-    objects[:] = list(given)
-    return objects
+        kinds = {int: "iu", float: "f", bool: "b"}.get(one, "iufbcmM")
+        if one in (int, float, bool) or issubclass(one, np.generic):
+            array = np.asarray(given)
+            if array.dtype.kind in kinds:
+                return array
+    return _objects(given)
+
+
+def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+    array = np.empty(len(values), object)
+    array[:] = list(values)
+    return array
+
+
+def _changes_in_numpy(given: Any) -> bool:
+    """Whether NumPy changes labels of Arrow or polars: it drops time zones and trailing NULs."""
+    dtype = getattr(given, "type", getattr(given, "dtype", None))
+    zone = getattr(dtype, "tz", getattr(dtype, "time_zone", None))
+    return isinstance(zone, str) or str(dtype) in ("String", "Int128", "UInt128")
+
+
+def _listed(given: Any) -> npt.NDArray[Any]:
+    """Return the values of a column of Arrow or polars as Python objects."""
+    if "ns" in str(getattr(given, "dtype", "")):  # polars would cut nanoseconds off, Arrow does not
+        given = given.to_arrow()
+    return _objects(given.to_pylist() if hasattr(given, "to_pylist") else given.to_list())
+
+
+def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return text or bytes in NumPy's fixed width, unless it loses NULs or takes much memory."""
+    if {type(label) for label in labels} not in ({str}, {bytes}) or max(map(len, labels)) > 256:
+        return labels
+    fixed = np.array(labels.tolist())
+    return fixed if fixed.tolist() == labels.tolist() else labels
 
 
 def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
@@ -100,23 +130,48 @@ def _factorize_integers(array: npt.NDArray[Any], low: int, span: int) -> tuple[A
 
 
 def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
-    missing = np.array([label is None or label != label for label in array], bool)
-    if missing.any():
-        raise _missing(missing, name)
+    given = array.tolist()
+    keys = keys_of(given)
     try:
-        found = dict.fromkeys(array)
+        found: dict[Any, Any] = dict.fromkeys(keys)
     except TypeError as error:
         raise TypeError(
             f"a group label cannot be hashed ({error}); use tuples or strings."
         ) from None
+    if any(map(_is_missing, found)):
+        raise _missing(np.array([_is_missing(label) for label in given], bool), name)
     try:
         ordered = sorted(found)
     except TypeError:  # of several types: as they come
         ordered = list(found)
-    place = {label: i for i, label in enumerate(ordered)}
-    labels = np.empty(len(ordered), object)
-    labels[:] = ordered
-    return labels, np.fromiter((place[label] for label in array), np.int64, len(array))
+    place = {key: i for i, key in enumerate(ordered)}
+    if keys is not given:  # back to the labels: the first one of each key
+        found.update(zip(reversed(keys), reversed(given), strict=True))
+        ordered = list(map(found.__getitem__, ordered))
+    return _objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+
+
+def keys_of(labels: list[Any]) -> list[Any]:
+    """Return a key for each label: the label, or the instant of a datetime with a time zone.
+
+    In Python the two hours that a zone has for one in autumn are equal, though they are not.
+    """
+    if datetime not in set(map(type, labels)):
+        return labels
+    return [
+        label.astimezone(UTC) if type(label) is datetime and label.tzinfo else label
+        for label in labels
+    ]
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label, or a part of a tuple, is None or does not equal itself: NaN, NaT, NA."""
+    if isinstance(label, tuple):
+        return any(map(_is_missing, label))
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA is neither equal nor not
+        return True
 
 
 def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:

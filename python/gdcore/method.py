@@ -28,10 +28,7 @@ DESCENT_ONLY = {"epochs": 1000, "tol": 1e-6, "stop": "gradient"}  # and what the
 
 
 def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None) -> Options:
-    """Return the options, with the closed form as method if nothing asks for descent.
-
-    Warns of options that only descent reads, as if `gdcore.fit`'s caller had called this.
-    """
+    """Return the options, with the closed form as method if nothing asks for descent."""
     if sgd is not None and sgd.momentum == "auto" and options.batch_size is not None:
         raise ValueError(
             "momentum='auto' is for steps over all rows; leave out batch_size, or pass a momentum."
@@ -44,14 +41,18 @@ def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None
         value = getattr(options, name)
         if isinstance(value, np.ndarray) or value != default:
             ignored.append(name)
-    if ignored:
+    return replace(options, method="exact", exact_by_default=True, ignored=tuple(ignored))
+
+
+def warn_of_ignored(options: Options) -> None:
+    """Warn the caller's caller of options that only descent reads."""
+    if options.ignored:
         warnings.warn(
-            f"{' and '.join(ignored)} had no effect: without sgd, the answer is the closed form's. "
-            "Pass sgd=gdcore.SGD() to descend, or method='exact' and nothing of descent.",
+            f"{', '.join(options.ignored)} had no effect: without sgd, the answer is the "
+            "least-squares solution. Pass sgd=gdcore.SGD() to descend, or leave them out.",
             FitWarning,
             stacklevel=3,
         )
-    return replace(options, method="exact", exact_by_default=True)
 
 
 def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, str]:

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import Names
 from gdcore.descent import descend
 from gdcore.exact import solve_moments
 from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import underflow
 from gdcore.mapped import watched
-from gdcore.method import in_range, moments_of, out_of_range, settled
+from gdcore.method import in_range, moments_of, out_of_range, settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.result import Fit
@@ -28,9 +29,10 @@ from gdcore.status import FitWarning
 Ints = npt.NDArray[np.int64]
 
 CHUNK = _core.CHUNK["float64"]  # rows; the same for float32
-# The largest share of what is left that rounding errors may be: the bound of float32 rows is some
-# fifty times what happens (docs/numerics.md).
+# The largest share of what is left that rounding errors of rows taken out may be. The bound of
+# float32 rows is some fifty times what happens (docs/numerics.md).
 MOST_NOISE = {np.dtype(np.float32): 2.0**-14, np.dtype(np.float64): 2.0**-20}
+LEAST_RCOND = {np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-42}
 COUNTED = 1 << 15  # numbers at a time
 DEPENDENT = 2.0**-40  # an eigenvalue that may be 0, of columns of length 1
 
@@ -44,8 +46,8 @@ class Moments:
     bits do not depend on how the rows are cut: rows that do not fill a chunk of the sums
     (docs/numerics.md) are kept until it is full.
 
-    Threads may share moments: each change is made as a whole, one after the other, and a fit is one
-    of the rows that were in when it began.
+    Threads may share moments: each change is made as a whole, one after the other, and a fit takes
+    the rows that were in when it began. ``sum`` adds moments up.
 
     Parameters
     ----------
@@ -164,7 +166,8 @@ class Moments:
         if filled is None:  # by gdcore 0.1, which did not count: the most that it can be
             filled = n * ((_squares(hi, self._d) > 0) | (gone > 0))
             filled = np.minimum(filled + (0 if rows is None else rows.filled()), n)
-        self._content = _Content(n, hi, lo, rows, gone, state.get("_additions", n), filled)
+        names = state.get("_features"), state.get("_target")
+        self._content = _Content(n, hi, lo, rows, gone, state.get("_additions", n), filled, *names)
         self._lock = threading.RLock()
 
     def update(
@@ -237,6 +240,7 @@ class Moments:
             As for `update`.
         """
         gone = Moments(self._d, self._t, self._dtype)
+        gone._content = gone._content.named(self._content.features, self._content.target)
         gone.update(X, y, offset=offset, sample_weight=sample_weight)
         with self._lock:
             self._content = (self - gone)._content
@@ -337,7 +341,9 @@ class Moments:
         Raises
         ------
         ValueError
-            If an option is out of range, or too little is left of rows that were taken out.
+            If an option is out of range, the squares of the data leave the range of the dtype, or
+            large rows that were taken out left rounding errors alone of the others
+            (docs/numerics.md).
         FitInterrupted
             On Ctrl-C, with the weights so far.
 
@@ -367,11 +373,13 @@ class Moments:
             else:
                 rows._check_squares(problem, moments)
                 if options.method == "exact":
+                    options = replace(options, rcond=rows._rcond(problem, rcond))
                     result = solve_moments(problem, moments, sgd, options)
                 else:
                     how = replace(options, method="gram")
                     result = descend(problem, sgd, how, start, progress, None, moments)
                 result = rows._known(result, problem)
+        warn_of_ignored(options)
         warn_of_end(result, options)
         return result
 
@@ -423,10 +431,11 @@ class Moments:
             raise ValueError(f"{out_of_range(np.float64)}.")
         left = rest if len(rest.X) else None
         n = before.n + problem.n
-        return before._replace(n=n, hi=sums.hi, lo=sums.lo, open=left, filled=filled)
+        content = before._replace(n=n, hi=sums.hi, lo=sums.lo, open=left, filled=filled)
+        return content.named(problem.feature_names, problem.target_name)
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
-        problem = make_problem(X, y, offset, sample_weight, True, "mean")
+        problem = make_problem(X, y, offset, sample_weight, True, "mean", self._content.features)
         if problem.d != self._d:
             raise ValueError(
                 f"X has shape {problem.X.shape}; these moments are of {self._d} features."
@@ -450,13 +459,21 @@ class Moments:
         ]
         if self._t is None:  # as they were given
             wide[1:3] = [None if a is None else a[:, 0] for a in wide[1:3]]
-        return make_problem(wide[0], wide[1], wide[2], wide[3], True, "mean")  # type: ignore[arg-type]
+        widened = make_problem(wide[0], wide[1], wide[2], wide[3], True, "mean")  # type: ignore[arg-type]
+        return replace(
+            widened, feature_names=problem.feature_names, target_name=problem.target_name
+        )
 
     def _joined(self, other: Moments, sign: int) -> Moments:
         """Return the sum or difference of two moments."""
         if other._shape != self._shape:
             raise ValueError(f"{other!r} does not go with {self!r}: they are of other columns.")
         a, b = self._closed()._content, other._closed()._content
+        if None not in (a.features, b.features) and a.features != b.features:
+            raise ValueError(
+                f"moments of the columns {b.features} do not go with those of {a.features}; give "
+                "them the same names and order."
+            )
         n = a.n + sign * b.n
         if n < 0:
             raise ValueError(f"{b.n} rows cannot be taken out of {a.n}; take out only rows put in.")
@@ -470,7 +487,8 @@ class Moments:
             raise ValueError(f"{out_of_range(np.float64)}.")
         filled = np.minimum(a.filled + sign * b.filled, n)
         additions = a.additions + b.additions + -(-b.n // CHUNK) + 1
-        return self._of(_Content(n, hi, lo, None, gone, additions, filled))
+        content = _Content(n, hi, lo, None, gone, additions, filled, a.features, a.target)
+        return self._of(content.named(b.features, b.target))
 
     def _noise(self) -> Floats:
         """Return how far the sum of each column's squares may be off (docs/numerics.md).
@@ -516,12 +534,11 @@ class Moments:
         content, most = self._content, MOST_NOISE[self._dtype]
         squares, noise = _squares(content.hi, self._d), self._noise()
         touched = squares + 2 * content.gone
-        lost: npt.NDArray[np.bool_] = (content.filled > 0) & ~(noise <= most * squares)
+        lost: npt.NDArray[np.bool_] = ~(noise <= most * squares)
         if lost.any():
             return lost
-        there = squares > 0
-        share = np.divide(noise, squares, out=np.zeros_like(noise), where=there)
-        length = np.sqrt(np.where(there, squares, 1))
+        share = _share(noise, squares)
+        length = np.sqrt(np.where(squares > 0, squares, 1))
         products = _table(content.hi, self._d) / length / length[: self._d + 1, None]
         values = np.linalg.eigvalsh(products[:p, :p], UPLO="U") if p else np.zeros(0)
         noise_of_all, rounding = share[:p].sum(), (p + 1) * 2.0**-50
@@ -537,6 +554,14 @@ class Moments:
             lost[np.argmax(share[:p])] = True
         return lost
 
+    def _rcond(self, problem: Problem, rcond: float | None) -> float | None:
+        """Return the part of a column's length that may be rounding errors of rows taken out."""
+        p = problem.d + problem.fit_intercept
+        if rcond is not None or not self._content.gone.any():
+            return rcond
+        share = _share(self._noise(), _squares(self._content.hi, self._d))[:p]
+        return max(LEAST_RCOND[self._dtype], float(np.sqrt(share.sum())))
+
     def _known(self, fit: Fit, problem: Problem) -> Fit:
         """Return a fit whose loss is not below the errors of rows taken out; no chunk is open."""
         if not self._content.gone.any():
@@ -550,12 +575,13 @@ class Moments:
         if not fit.loss <= bound:
             return fit
         loss = problem.dtype.type(fit.loss + bound)
-        warnings.warn(
-            f"the loss is no more than the rounding errors of rows that were taken out: it is "
-            f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows tells it.",
-            FitWarning,
-            stacklevel=3,
-        )
+        if fit.method != "exact":
+            warnings.warn(
+                "the loss is no more than the rounding errors of rows that were taken out: it is "
+                f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows tells it.",
+                FitWarning,
+                stacklevel=3,
+            )
         return replace(fit, loss=loss)
 
 
@@ -600,7 +626,14 @@ def rowless_problem(
     weight = np.zeros(0, dtype) if weighted else None
     fields = (X, y, None, weight, bool(fit_intercept), reduction)
     core = _core.Problem(*fields)
-    return RowlessProblem(*fields, several=moments.t is not None, core=core, moments=moments)
+    return RowlessProblem(
+        *fields,
+        several=moments.t is not None,
+        core=core,
+        feature_names=moments._content.features,
+        target_name=moments._content.target,
+        moments=moments,
+    )
 
 
 def add_rows(moments: Moments, problem: Problem, n_threads: int) -> None:
@@ -663,7 +696,7 @@ class _Rows(NamedTuple):
         n, d, t = len(self.X), self.X.shape[1], self.y.shape[1]
         zeros = 0 if self.offset is None else self.offset
         weighted = self.sample_weight is None or self.sample_weight.all()
-        if weighted and self.X.all() and (self.y != zeros).all():  # a third of the time
+        if weighted and self.X.all() and (self.y != zeros).all():  # in a third of the time
             return np.full(d + 1 + t, n, np.int64)
         counts = np.zeros(d + 1 + t)
         step = max(1, COUNTED // (d + t))
@@ -698,6 +731,15 @@ class _Content(NamedTuple):
     gone: Floats
     additions: int
     filled: Ints
+    features: Names | None = None  # columns of the first rows, if those were a frame
+    target: str | None = None
+
+    def named(self, features: Names | None, target: str | None) -> _Content:
+        """Return the content with names; it keeps those that it has."""
+        return self._replace(
+            features=features if self.features is None else self.features,
+            target=target if self.target is None else self.target,
+        )
 
     def cleared(self, columns: npt.NDArray[np.bool_], d: int) -> _Content:
         """Return a content without the rounding errors of columns that are all zeros."""
@@ -723,6 +765,11 @@ def _table(sums: Floats, d: int) -> Floats:
     """Return [X 1]^T [X 1 y] as a table, its lower part 0."""
     t = round((sums.size - (d + 1) ** 2) / (d + 2))
     return sums[: sums.size - t].reshape(d + 1, d + 1 + t)
+
+
+def _share(noise: Floats, squares: Floats) -> Floats:
+    """Return noise / squares; 0 for columns of zeros, which have none."""
+    return np.divide(noise, squares, out=np.zeros_like(noise), where=squares > 0)
 
 
 def _squares(sums: Floats, d: int) -> Floats:

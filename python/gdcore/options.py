@@ -28,6 +28,7 @@ class Options:
     standardize: bool = False
     rcond: Any = None
     exact_by_default: bool = False  # method "exact" was not asked for by name
+    ignored: tuple[str, ...] = ()  # options given that the method does not read
 
     def check(self, rows: int, count: int | None = None) -> None:
         """Raise ValueError for what is out of range or does not go together.

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import Names, as_numbers, refuse_as_feature
 from gdcore.kernels import Floats
 from gdcore.state import FitState
 
@@ -27,6 +28,8 @@ class Problem:
     core: _core.Problem
     # If there is one, parameters are those of standardised columns: see FitState.
     scaling: Floats | None = field(default=None, kw_only=True)
+    feature_names: Names | None = field(default=None, kw_only=True)  # of a data frame's columns
+    target_name: str | None = field(default=None, kw_only=True)
 
     @property
     def rowless(self) -> bool:
@@ -153,16 +156,23 @@ def make_problem(
     sample_weight: npt.ArrayLike | None,
     fit_intercept: bool,
     reduction: str,
+    features: Names | None = None,
 ) -> Problem:
-    """Check shapes and dtypes; ValueError and TypeError say what to change."""
+    """Check shapes and dtypes; ValueError and TypeError say what to change.
+
+    `features` are the columns to take of a data frame; all by default.
+    """
+    X_numbers, names = as_numbers(X_given, "X", features)
+    y_numbers, targets = as_numbers(y_given, "y")
     X, y, fixed, weight = _core.prepare(
-        ("X", X_given),
-        ("y", y_given),
-        ("offset", offset, True),
-        ("sample_weight", sample_weight, True),
+        ("X", X_numbers),
+        ("y", y_numbers),
+        ("offset", as_numbers(offset, "offset")[0], True),
+        ("sample_weight", as_numbers(sample_weight, "sample_weight")[0], True),
     )
     if X.ndim != 2:
-        hint = " Reshape a single feature with X[:, None]." if X.ndim == 1 else ""
+        single = "X.to_numpy()" if hasattr(X_given, "to_numpy") else "X"
+        hint = f" Reshape a single feature with {single}[:, None]." if X.ndim == 1 else ""
         raise ValueError(
             f"X has shape {X.shape}; it must have two dimensions, (n, d), or three for many "
             f"problems, (count, n, d).{hint}"
@@ -172,9 +182,13 @@ def make_problem(
             f"y has shape {y.shape} and X {X.shape}; "
             "with X (n, d), y must be (n,) or (n, t) with the same n."
         )
+    for j, name in enumerate(targets or ()):
+        refuse_as_feature(X, names, name, y.reshape(len(y), -1)[:, j], "the target y")
+    target = targets[0] if targets and len(targets) == 1 else None
     y, fixed, weight, several = laid_out(X, y, fixed, weight, fit_intercept)
     fields = (X, y, fixed, weight, bool(fit_intercept), reduction)
-    return Problem(*fields, several=several, core=_core.Problem(*fields))
+    core = _core.Problem(*fields)
+    return Problem(*fields, several, core, feature_names=names, target_name=target)
 
 
 def laid_out(
@@ -240,10 +254,22 @@ def diagnose(problem: Problem) -> None:
             if not len(bad):
                 continue
             row, column = begin + int(bad[0][0]), int(bad[0][1])
+            names = problem.feature_names if name == "X" else None
+            which = column if names is None else repr(names[column])
             where = f"row {row}" + (
-                f", column {column}" if array.shape[1] > 1 or name == "X" else ""
+                f", column {which}" if array.shape[1] > 1 or name == "X" else ""
             )
             raise ValueError(
                 f"{name} holds {array[row, column]} at {where} (counted from 0); "
                 "drop or fill such rows before fitting."
             )
+
+
+def check_names(init: Any, problem: Problem) -> None:
+    """Raise ValueError if an earlier fit's features have other names, or another order."""
+    known, names = init.feature_names, problem.feature_names
+    if known is not None and names is not None and known != names:
+        raise ValueError(
+            f"init is a fit of the columns {', '.join(known)} and X has {', '.join(names)}; give "
+            "the columns of X the same names and order."
+        )

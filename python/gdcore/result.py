@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import as_numbers
 from gdcore.kernels import Floats, matmul
-from gdcore.labels import as_labels
+from gdcore.labels import as_labels, keys_of
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
 from gdcore.status import Status
@@ -92,7 +93,10 @@ class Fit:
     state : FitState or None
         What a warm start goes on from: velocity, epoch, rates.
     feature_names : tuple of str, or None
+        Columns of the data frame, or of the file, that was fitted. A name that is a number, or
+        else no text, is kept as its ``str``.
     target_name : str or None
+        Likewise of y.
     rank : int or None
         Columns that count, the intercept's included, if the closed form found it: see
         docs/numerics.md.
@@ -161,7 +165,9 @@ class Fit:
 
         Parameters
         ----------
-        X : array_like, shape (m, d)
+        X : array_like, shape (m, d), or data frame
+            The columns of a frame go by name if the fit has `feature_names`: in any order, and
+            others are ignored. Those of an array go by position.
         offset : array_like, optional
             Fixed term, broadcast to the result.
 
@@ -172,7 +178,8 @@ class Fit:
         Raises
         ------
         ValueError
-            If X has another number of columns than the fit.
+            If X has another number of columns than the fit, or a frame lacks one of them or holds
+            nulls in it.
 
         Examples
         --------
@@ -181,7 +188,8 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
-        rows, fixed = _core.prepare(("X", X), ("offset", offset, True))
+        X, _ = as_numbers(X, "X", self.feature_names)
+        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
         d = self.weights.shape[0]
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
@@ -295,6 +303,13 @@ class Fits(Fit):
     def _counted(self) -> str:
         return ", ".join(f"{number} {status}" for status, number in self.counts().items())
 
+    def _named(self, i: int) -> str:
+        """Return what a message calls a problem."""
+        if self.groups is None:
+            return f"problem {i}"
+        label = self.groups[i : i + 1]
+        return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
@@ -309,11 +324,8 @@ class Fits(Fit):
                 continue  # no tol was asked for
             most = np.nanmax(lost, initial=0.0)
             far = f"; R^2 up to {most:.2g} below the best fit's" if most > 0 else ""
-            lines.append(f"{status} (the first is {self._name(first)}{far}): {status.advice}")
+            lines.append(f"{status} (the first is {self._named(first)}{far}): {status.advice}")
         return " ".join(lines)
-
-    def _name(self, i: int) -> str:
-        return f"problem {i}" if self.groups is None else f"group {self.groups[i]}"
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
@@ -323,7 +335,8 @@ class Fits(Fit):
         Parameters
         ----------
         X : array_like, shape (count, m, d) or (m, d)
-            Rows of each problem, or the same rows for all of them. With `groups`, (m, d).
+            Rows of each problem, or the same rows for all of them. With `groups`, (m, d). A data
+            frame goes by name, as in `Fit.predict`.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
         offset : array_like, optional
@@ -338,7 +351,8 @@ class Fits(Fit):
         ValueError
             If shapes do not fit, or a label is not among `Fits.groups`.
         """
-        rows, fixed = _core.prepare(("X", X), ("offset", offset, True))
+        X, _ = as_numbers(X, "X", self.feature_names)
+        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
         d, several = self.weights.shape[1], self.weights.ndim == 3
         leading = (len(self), 1) if groups is None else ()
         if (
@@ -378,7 +392,7 @@ class Fits(Fit):
         OSError
             If the file cannot be written; what stood there before stays.
         ValueError
-            If the labels of groups are Python objects.
+            If a label is an object of a type that `load` could not make anew.
         """
         from gdcore.storage import save_fits
 
@@ -393,12 +407,16 @@ class Fits(Fit):
             labels = labels.astype(self.groups.dtype)
         if labels.shape != (n,):
             raise ValueError(f"groups has shape {labels.shape}; X has {n} rows.")
-        place = {label: i for i, label in enumerate(self.groups.tolist())}
+        place = {label: i for i, label in enumerate(keys_of(self.groups.tolist()))}
         try:
-            return np.array([place[label] for label in labels.tolist()], np.int64)
+            return np.array([place[label] for label in keys_of(labels.tolist())], np.int64)
         except KeyError as error:
             raise ValueError(
                 f"group {error.args[0]!r} was not fitted; it is not among fits.groups."
+            ) from None
+        except TypeError as error:
+            raise TypeError(
+                f"a group label cannot be hashed ({error}); pass labels as in fits.groups."
             ) from None
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.columns import Names
 from gdcore.exact import exact_options
 from gdcore.fitting import checked_sgd, start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
-from gdcore.method import settled
+from gdcore.method import settled, warn_of_ignored
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.sgd import SGD
@@ -52,6 +53,8 @@ class RollingFit:
         The lr above which descent on the window must diverge.
     summed_anew : int
         Windows whose moments were summed from all their rows, not out of the last window's.
+    feature_names : tuple of str, or None
+    target_name : str or None
     """
 
     first_row: npt.NDArray[np.int64]
@@ -65,6 +68,8 @@ class RollingFit:
     r2_lost: Floats
     stability_limit: Floats
     summed_anew: int
+    feature_names: Names | None = None
+    target_name: str | None = None
 
 
 class RollingInterrupted(KeyboardInterrupt):
@@ -164,14 +169,14 @@ def fit_rolling(
     if options.method == "stream":
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
     sgd, exact = checked_sgd(sgd, options.method), None
-    if options.method == "exact":
-        exact, sgd = exact_options(sgd, options), SGD()
-    if callable(sgd.lr):
-        raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options.check(problem.n)
+        if options.method == "exact":
+            exact, sgd = exact_options(sgd, options), SGD()
+        if callable(sgd.lr):
+            raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
         _check_rows(problem, window, step)
         diagnose(problem)
         start = start_from(init, problem, None)
@@ -205,6 +210,7 @@ def fit_rolling(
             f"{problem.dtype}; scale the columns of X and y."
         )
     result = _result(problem, sgd, rolling, step, exact is not None)
+    warn_of_ignored(options)
     _warn(sgd, result)
     return result
 
@@ -263,6 +269,8 @@ def _result(
         r2_lost=found["r2_lost"],
         stability_limit=limit,
         summed_anew=rolling.summed_anew,
+        feature_names=problem.feature_names,
+        target_name=problem.target_name,
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gdcore.kernels import Floats
+from gdcore.saved_labels import from_text, needs_text, to_text
 from gdcore.sgd import SGD
 from gdcore.state import FitState, ManyState, Unsaved
 from gdcore.status import STATUSES, Status
@@ -33,6 +34,7 @@ FIT_FORMAT = "gdcore-fit"
 MANY_FORMAT = "gdcore-fits"
 CHECKPOINT_FORMAT = "gdcore-checkpoint"
 VERSION = 1
+VERSIONS = {FIT_FORMAT: 1, MANY_FORMAT: 2, CHECKPOINT_FORMAT: 1}  # the newest; 2: labels as text
 
 
 ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of many fits
@@ -63,16 +65,14 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
 
 def save_fits(fits: Fits, path: str | os.PathLike[str]) -> None:
     """Write many fits; OSError leaves what stood there before."""
-    if fits.groups is not None and fits.groups.dtype.kind == "O":
-        raise ValueError(
-            "the labels of these groups are Python objects, which a file cannot keep; fit with "
-            "numbers or strings as labels."
-        )
-    meta = {"format": MANY_FORMAT, "version": VERSION} | _described(fits)
+    as_text = fits.groups is not None and needs_text(fits.groups)
+    version = VERSIONS[MANY_FORMAT] if as_text else 1
+    meta = {"format": MANY_FORMAT, "version": version} | _described(fits)
     arrays = {name: getattr(fits, name) for name in ("weights", "intercept", "loss", *ONE_EACH)}
     arrays["status"] = np.array([status.code for status in fits.status.tolist()], np.int8)
-    extra = {"groups": fits.groups, "rank": fits.rank, "r2_lost": fits.r2_lost}
-    arrays |= _present("", extra | {"momentum": fits.momentum})
+    labels = {"groups_text": to_text(fits.groups)} if as_text else {"groups": fits.groups}
+    extra = {"rank": fits.rank, "r2_lost": fits.r2_lost, "momentum": fits.momentum}
+    arrays |= _present("", labels | extra)
     arrays |= _present("history_", asdict(fits.history))
     if fits.state is not None:
         arrays |= _present("state_", fits.state.as_dict())
@@ -87,7 +87,9 @@ def load_fits(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, A
             names = ("weights", "intercept", "loss", *ONE_EACH)
             fields = {name: arrays[name] for name in names} | _as_described(meta)
             fields["status"] = STATUSES[fields["status"]]
-            fields["groups"], fields["rank"] = arrays.get("groups"), arrays.get("rank")
+            text = arrays.get("groups_text")
+            fields["groups"] = arrays.get("groups") if text is None else from_text(text)
+            fields["rank"] = arrays.get("rank")
             unknown = np.full(len(fields["lr"]), np.nan)
             fields["r2_lost"] = arrays.get("r2_lost", unknown)
             fields["momentum"] = arrays.get("momentum", np.zeros(len(unknown)))
@@ -314,10 +316,11 @@ def _read(
         raise ValueError(f"{path} is no gdcore {what}, or only a part of one.") from None
     if found[0] != form:
         raise OtherFormError(f"{path} is a {found[0]} file, not a {form}.")
-    if found[1] != VERSION:
+    newest = VERSIONS[form]
+    if found[1] not in range(1, newest + 1):
         raise ValueError(
-            f"{path} has version {found[1]}; this gdcore reads version {VERSION}: "
-            "use the gdcore that wrote it."
+            f"{path} has version {found[1]}; this gdcore reads version {newest}"
+            f"{' and older ones' if newest > 1 else ''}: use the gdcore that wrote it."
         )
     try:
         yield meta, arrays

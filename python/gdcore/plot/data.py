@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import gdcore as gd
+from gdcore.columns import as_numbers
 
 Array = NDArray[Any]
 
@@ -50,7 +51,7 @@ def start_of(fit: gd.Fit) -> gd.Start:
 
 def matrix(fit: gd.Fit, X: ArrayLike) -> Array:
     """Return X as an array (n, d): a row at least, and a column for each weight."""
-    X, d = np.asarray(X), len(fit.weights)
+    X, d = np.asarray(as_numbers(X, "X", fit.feature_names)[0]), len(fit.weights)
     if X.ndim != 2 or X.size == 0 or X.shape[1] != d:
         raise ValueError(f"X has shape {X.shape}; it must be (n, {d}), with a row at least")
     return X

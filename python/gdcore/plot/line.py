@@ -45,7 +45,7 @@ class FittedLineDisplay(Display):
     >>> import gdcore as gd
     >>> from gdcore.plot import FittedLineDisplay
     >>> X, y = [[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]], [1.0, 3.0, 5.0]
-    >>> fit = gd.fit(X, y, fit_intercept=False)
+    >>> fit = gd.fit(X, y, gd.SGD(), fit_intercept=False)
     >>> display = FittedLineDisplay.from_fit(fit, X, y)
     >>> print(display.line_.get_label())
     fit: 2 x + 1

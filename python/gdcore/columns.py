@@ -1,0 +1,171 @@
+"""Data frames and series as numbers and names, through narwhals (extra "frames")."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Names = tuple[str, ...]
+_ARRAYS = (np.ndarray, list, tuple, int, float, type(None))  # by far the most frequent
+
+
+def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
+    """Return the numbers of a data frame or series, and the names of its columns.
+
+    Anything else is returned unchanged, with None. `wanted` names the columns to take from a frame
+    and their order; None takes all of them.
+    """
+    if isinstance(given, _ARRAYS):
+        return given, None
+    table = as_narwhals(given, what)
+    if table is None:
+        return given, None
+    if not hasattr(table, "columns"):
+        name = table.name
+        return column_as_floats(table, what), None if name in (None, "") else (str(name),)
+    names = column_names(table.to_native(), what)
+    wanted = names if wanted is None else wanted
+    missing = [name for name in wanted if name not in set(names)]
+    if missing:
+        raise ValueError(
+            f"{what} has no column {missing[0]!r}; it needs {_listed(wanted)} and has "
+            f"{_listed(names)}: rename its columns, or pass an array, which goes by position."
+        )
+    return floats_of(table, names, wanted), wanted
+
+
+def narwhals() -> Any:
+    """Import narwhals; ImportError names the extra that brings it."""
+    try:
+        import narwhals.stable.v1 as nw
+    except ImportError:
+        raise ImportError(
+            "data frames need the package narwhals: pip install 'gdcore[frames]', or pass arrays."
+        ) from None
+    return nw
+
+
+def as_narwhals(given: Any, what: str) -> Any:
+    """Return a data frame or series as narwhals wraps it; None if it is neither."""
+    is_frame = hasattr(type(given), "columns")
+    if not (is_frame or hasattr(type(given), "to_numpy")):
+        return None
+    try:
+        nw = narwhals()
+    except ImportError:
+        if is_frame:
+            raise
+        return None
+    if type(given).__module__.startswith("pyarrow"):
+        given = _chunked(given)
+    try:
+        return nw.from_native(given, eager_only=True, allow_series=True)
+    except ValueError:  # narwhals refuses two columns of one name
+        column_names(given, what)
+        raise
+    except TypeError:
+        if not is_frame or hasattr(given, "__array__"):
+            return None
+        raise TypeError(
+            f"{what} is {type(given).__name__}, whose rows are not in memory; collect it first."
+        ) from None
+
+
+def _chunked(given: Any) -> Any:
+    """Wrap a single batch or array of pyarrow: narwhals knows only tables and chunked arrays."""
+    import pyarrow
+
+    if isinstance(given, pyarrow.RecordBatch):
+        return pyarrow.Table.from_batches([given])
+    return pyarrow.chunked_array([given]) if isinstance(given, pyarrow.Array) else given
+
+
+def column_names(frame: Any, what: str) -> Names:
+    """Return the names of a frame's columns as text; ValueError if two are the same."""
+    given = frame.column_names if hasattr(type(frame), "column_names") else frame.columns
+    names = tuple(map(str, given))
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"{what} has two columns {twice!r}; rename or drop one of them.")
+    return names
+
+
+def floats_of(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
+    """Return the wanted columns of a frame, in their order, as one array of floats."""
+    place = {name: j for j, name in enumerate(names)}
+    columns = [column_as_floats(table[:, place[name]], f"the column {name!r}") for name in wanted]
+    if not columns:
+        return np.empty((len(table), 0))
+    dtype = np.result_type(*columns)
+    native = table.to_native()
+    if wanted == names and table.implementation.is_pandas() and set(native.dtypes) == {dtype}:
+        block: npt.NDArray[Any] = native.to_numpy()  # often without a copy
+        return block
+    rows = np.empty((len(columns), len(table)), dtype)
+    for row, column in zip(rows, columns, strict=True):
+        row[:] = column
+    return rows.T
+
+
+def column_as_floats(series: Any, what: str) -> npt.NDArray[Any]:
+    """Return a column as floats; ValueError names a column that holds nulls or other things."""
+    dtype = series.dtype
+    is_number = dtype.is_numeric() or str(dtype) == "Boolean"
+    if not (is_number or str(dtype) in ("Object", "Unknown")):
+        raise _not_numeric(series, what)
+    refuse_nulls(series, what, "fill them")
+    values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()
+    kind = values.dtype.kind
+    if kind not in "biufO" or (kind == "O" and not _are_numbers(values)):
+        raise _not_numeric(series, what)
+    if kind == "f":  # the caller refuses floats wider than float64, as in arrays
+        return values.astype(np.float32) if values.dtype.itemsize == 2 else values
+    try:
+        return values.astype(np.float64)
+    except OverflowError:
+        raise ValueError(f"{what} holds numbers that float64 has no room for; scale it.") from None
+
+
+def refuse_nulls(series: Any, what: str, remedy: str) -> None:
+    """Raise ValueError if a column holds nulls; it names the first row that does."""
+    nulls = int(series.null_count())
+    if nulls:
+        first = int(np.argmax(series.is_null().to_numpy()))
+        raise ValueError(
+            f"{what} has {nulls} missing values, the first in row {first} (counted from 0); drop "
+            f"those rows, or {remedy}."
+        )
+
+
+def _are_numbers(values: npt.NDArray[Any]) -> bool:
+    from decimal import Decimal
+
+    return all(isinstance(value, Real | Decimal | np.bool_) for value in values)
+
+
+def _not_numeric(series: Any, what: str) -> ValueError:
+    return ValueError(
+        f"{what} holds {series.dtype}; it has to be numeric, so encode or leave it out."
+    )
+
+
+def refuse_as_feature(
+    X: npt.NDArray[Any], features: Names | None, name: Any, values: Any, what: str
+) -> None:
+    """Raise ValueError if a column of X has this name and these values.
+
+    The same name alone is no fault: pandas keeps it, for example when a column is shifted.
+    """
+    if features is None or name is None or str(name) not in features:
+        return
+    column = X[:, features.index(str(name))]
+    given = np.asarray(values)
+    if given.dtype.kind in "biuf" and np.array_equal(column, given):
+        raise ValueError(f"{what} is also the column {str(name)!r} of X; leave it out of X.")
+
+
+def _listed(names: Names) -> str:
+    return ", ".join(map(repr, names))
