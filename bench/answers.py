@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gdcore as gd
 import numpy as np
+
+import gdcore as gd
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from everyday import data_sets, r2_lost

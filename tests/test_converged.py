@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import gdcore as gd
 import numpy as np
 import pytest
 
+import gdcore as gd
 from bounds import Array
 from everyday import data_sets, r2_lost
 
@@ -22,9 +22,9 @@ WAYS: dict[str, Callable[..., Any]] = {
     "stack": lambda X, y, *a, **k: gd.fit(X[None], y[None], *a, **k)[0],
     "groups": lambda X, y, *a, **k: gd.fit_groups(X, y, np.zeros(len(y), int), *a, **k)[0],
     "chunks": lambda X, y, *a, **k: gd.fit([(X[:40], y[:40]), (X[40:], y[40:])], None, *a, **k),
-    "moments": lambda X, y, *a, **k: gd.Moments(X.shape[1], dtype=X.dtype)
-    .update(X, y)
-    .fit(*a, **k),
+    "moments": lambda X, y, *a, **k: (
+        gd.Moments(X.shape[1], dtype=X.dtype).update(X, y).fit(*a, **k)
+    ),
 }
 
 
@@ -150,10 +150,8 @@ def test_the_predicted_epochs_are_those_it_takes() -> None:
 
 def test_a_descent_that_cannot_arrive_says_so_before_its_first_step() -> None:
     X, y = data_sets()["kelvin and pascal"]
-    with pytest.raises(gd.FitWarning, match=r"this descent takes too many epochs to arrive"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            gd.fit(X, y, gd.SGD())
+    with pytest.raises(gd.FitWarning, match="this descent takes too many epochs to arrive"):
+        gd.fit(X, y, gd.SGD())  # warnings are errors
     with pytest.warns(gd.FitWarning, match="method='exact' needs none") as told:
         answer = gd.fit(X, y, gd.SGD())
     assert len(told) == 1
@@ -232,6 +230,6 @@ def test_rows_of_weight_0_count_in_nothing() -> None:
 
 def test_climbing_never_converges() -> None:
     X, y = data_sets()["daily returns"]
-    with pytest.warns(UserWarning):
+    with pytest.warns(gd.LearningRateWarning, match="no top"), pytest.warns(gd.FitWarning):
         answer = gd.fit(X, y, gd.SGD(lr=0.1, maximize=True), epochs=50)
     assert answer.status != "CONVERGED"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gdcore as gd
 import numpy as np
 import pytest
 import torch
 
 import fits
+import gdcore as gd
 from bounds import Array
 from everyday import data_sets
 from problems import DTYPES
@@ -225,10 +226,8 @@ def test_a_checkpoint_goes_on_to_the_same_bits(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
         whole = gd.fit(X, y, sgd, **how)
-        try:
+        with contextlib.suppress(gd.FitInterrupted):
             gd.fit(X, y, sgd, **how, checkpoint=path, progress=stop)
-        except gd.FitInterrupted:
-            pass
         resumed = gd.fit(X, y, sgd, **how, checkpoint=path)
         assert fits.bits(resumed) == fits.bits(whole)
     with pytest.raises(ValueError, match="standardize"):
