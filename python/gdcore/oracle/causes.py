@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdcore.oracle.mistakes import ALL, PRECISIONS, Array, Where, usual_blocks
+from gdcore.oracle.mistakes import ALL, PRECISIONS, Array, Parts, Where, usual_blocks
 from gdcore.oracle.reference import Reference
 from gdcore.oracle.verdict import Status, Verdict
 from gdcore.oracle.wide import Floats
@@ -23,6 +23,19 @@ _NEARER = 16.0  # times nearer than the right result
 _SAMPLE = 64  # elements
 _TERMS = 1 << 22  # numbers read to find how many terms are missing
 _CHANCE = 0.01  # of an unusual number of terms that explains an error by accident
+_REGROUPED = {
+    "problem": {
+        "first": "{}'s batch stride is forgotten",
+        "axis": "{}'s stride of one batch axis is forgotten",
+        "turned": "{}'s batch dimensions are transposed",
+        "modulo": "{}'s batch dimensions are broadcast wrongly",
+        "order": "the problems of {} are in the wrong order",
+    },
+    "target": {
+        "first": "every target has {} of target 0",
+        "order": "the targets of {} are mixed up",
+    },
+}
 _FIRST, _LAST = 1, -1  # steps along the terms, from either end
 _ENDS: tuple[tuple[str, int, Callable[[Any, Any, Any], Floats]], ...] = (
     ("the last{} is dropped", _LAST, lambda value, part, share: value - part),
@@ -63,20 +76,25 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
     """
     with np.errstate(all="ignore"):
         wrong = verdict.status >= Status.WRONG
+        case = _Case(actual, reference, verdict, wrong)
+        if not np.isfinite(reference.value).all():
+            return _lost(case, wrong) or _spread(case, wrong) or _any_place(case, wrong)
         if not np.isfinite(actual).all():
             odd = ~np.isfinite(actual)
             return (
                 _overflow(actual, odd, reference)
+                or _idle_parts(case, wrong)
                 or _unwritten(actual, reference, odd)
                 or _nan(actual)
             )
-        case = _Case(actual, reference, verdict, wrong)
         return (
             _flushed(actual, reference, wrong)
+            or _idle_parts(case, wrong)
+            or _other_parts(case, wrong)
             or _factors(case)
             or [*_alternatives(case), *_left_out(case), *_added(case)]
             or _rounding(case)
-            or _place(actual, reference, wrong)
+            or _any_place(case, wrong)
             or _any_factor(case)
         )
 
@@ -216,6 +234,13 @@ def _rounding(case: _Case) -> list[Cause]:
             narrow(case.value), case.value
         ):
             found.append(f"the result is rounded through {precision}")
+    if not found and case.reference.arithmetic.store.bits > 11 and np.any(case.actual):
+        for precision, bits in (("float16", 11), ("bfloat16", 8)):
+            growth = 2.0 ** (case.reference.arithmetic.store.bits - bits)
+            near = np.abs(case.actual - case.value) <= growth * case.slack
+            if near.all() and np.array_equal(PRECISIONS[precision](case.actual), case.actual):
+                found.append(f"the sums are kept in {precision}")
+                break
     return [Cause(cause, _likely(cause)) for cause in found]
 
 
@@ -227,6 +252,203 @@ def _is_short(case: _Case, where: Where, precision: str) -> bool:
     step = 2.0**-7 if precision == "bfloat16" else 2.0**-10
     close = error <= step * np.abs(value) + slack
     return bool((narrow(actual) == actual).all() and (near.all() or close.all()))
+
+
+def _other_parts(case: _Case, wrong: Any) -> list[Cause]:
+    """Find problems of a stack, or targets, made of the operands of others."""
+    parts = case.mistakes.parts()
+    if parts is None:
+        return []
+    actual, bad = parts.split(case.actual), parts.split(wrong.reshape(-1)).any(axis=1)
+    count, right = len(bad), [np.broadcast_to(x, parts.shape).reshape(-1) for x in parts.numbers]
+    spread = np.linspace(0, count - 1, _SAMPLE).astype(int)
+    seen = np.unique(np.concatenate([np.flatnonzero(bad)[:_SAMPLE], spread]))
+    slack = _SLACK * float(np.max(case.slack, initial=0.0))
+
+    def is_made_of(part: int, i: int, j: int) -> bool:
+        other = parts.of(i, j)
+        allowed = slack + _SLACK * case.unit * np.abs(other)
+        return bool(np.all(np.abs(actual[part] - other) <= allowed))
+
+    for name, first, second in _regroupings(parts, right):
+        if all(is_made_of(p, int(first[p]), int(second[p])) for p in seen):
+            return [_mixed(parts, name, bad, first, second)]
+    sizes = [x.size for x in parts.numbers]
+    if count > _SAMPLE or actual.shape[1] < _MANY or max(sizes) > _SAMPLE:
+        return []
+    first, second = (x.copy() for x in right)
+    pairs = [(i, j) for i in range(sizes[0]) for j in range(sizes[1])]
+    for p in np.flatnonzero(bad):
+        made = next((pair for pair in pairs if is_made_of(p, *pair)), None)
+        if made is None:
+            return []
+        first[p], second[p] = made
+    return [_mixed(parts, f"the {parts.what}s{_of_stack(parts)} are mixed up", bad, first, second)]
+
+
+def _of_stack(parts: Parts) -> str:
+    return " of the stack" if parts.what == "problem" else ""
+
+
+def _regroupings(parts: Parts, right: list[Array]) -> Iterator[tuple[str, Array, Array]]:
+    """Yield names of mistakes, and the parts of both operands that they take for each part."""
+    names = _REGROUPED[parts.what]
+    for own, name in enumerate(parts.names):
+        for how, taken in _misread(parts.numbers[own], parts.shape):
+            made = [*right]
+            made[own] = np.broadcast_to(taken, parts.shape).reshape(-1)
+            yield names[how].format(name), made[0], made[1]
+    for how, taken in _misread(np.arange(len(right[0])).reshape(parts.shape), parts.shape):
+        order = taken.reshape(-1) if taken.size > 1 else np.zeros(len(right[0]), int)
+        yield names[how].format("the result"), right[0][order], right[1][order]
+
+
+def _misread(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+    """Yield what mistakes make of the numbers of an operand's parts, in an order of `_REGROUPED`.
+
+    They broadcast to `shape`, that of the result's parts.
+    """
+    size = numbers.size
+    if size < 2:
+        return
+    yield "first", np.zeros(numbers.shape, int)
+    for axis, length in enumerate(numbers.shape):
+        if 1 < length < size:
+            yield "axis", np.broadcast_to(numbers.take([0], axis), numbers.shape)
+    if numbers.ndim > 1:
+        yield "turned", np.arange(size).reshape(numbers.shape[::-1]).T
+    count = int(np.prod(shape))
+    if size < count:
+        yield "modulo", (np.arange(count) % size).reshape(shape)
+    flat = numbers.reshape(-1)
+    for order in (np.roll(flat, 1), np.roll(flat, -1), flat[::-1]):
+        yield "order", order.reshape(numbers.shape)
+
+
+def _mixed(parts: Parts, name: str, bad: Any, first: Array, second: Array) -> Cause:
+    """Return the cause, and which parts of the operands the first wrong ones are made of."""
+    wrong = np.flatnonzero(bad)
+    made = []
+    for p in wrong[:_MANY]:
+        taken = zip(parts.names, parts.numbers, (first[p], second[p]), strict=True)
+        operands = " and ".join(
+            f"{each}{_index(parts, numbers.shape, i)}" for each, numbers, i in taken
+        )
+        made.append(f"{parts.what} {_label(parts.shape, p)} is made of {operands}")
+    more = f", and {len(wrong) - _MANY} more are wrong" if len(wrong) > _MANY else ""
+    return Cause(name, f"Likely cause: {name}: {', '.join(made)}{more}.")
+
+
+def _index(parts: Parts, shape: tuple[int, ...], part: Any) -> str:
+    """Return how NumPy has one part of an operand."""
+    if not shape:
+        return ""
+    at = ", ".join(str(int(i)) for i in np.unravel_index(int(part), shape))
+    return f"[{at}]" if parts.what == "problem" else f"[:, {at}]"
+
+
+def _label(shape: tuple[int, ...], part: Any) -> str:
+    """Return the number of a part, or its index in a stack of several dimensions."""
+    at = [int(i) for i in np.unravel_index(int(part), shape)]
+    return str(at[0] if len(at) == 1 else at)
+
+
+def _listed(parts: Parts, chosen: Any) -> str:
+    """Name some of the parts: "problem 2 of the stack of 3"."""
+    found = np.flatnonzero(chosen)
+    names = ", ".join(_label(parts.shape, p) for p in found[:6])
+    more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+    many = "s" if len(found) > 1 else ""
+    of = f" of the stack of {len(chosen)}" if parts.what == "problem" else f" of {len(chosen)}"
+    return f"{parts.what}{many} {names}{more}{of}"
+
+
+def _idle_parts(case: _Case, wrong: Any) -> list[Cause]:
+    """Find problems of a stack, or targets, whose results are zero or NaN as a whole."""
+    parts = case.mistakes.parts()
+    if parts is None:
+        return []
+    actual, bad = parts.split(case.actual), parts.split(wrong.reshape(-1)).any(axis=1)
+    idle = (actual == 0).all(axis=1) | np.isnan(actual).all(axis=1)
+    if bad.all() or not bad.any() or not idle[bad].all():
+        return []
+    if bad.sum() == 1 and bad[-1]:
+        cause = f"the last {parts.what}{_of_stack(parts)} is not computed"
+    elif parts.what == "target" and bad[1:].all():
+        cause = "only the gradient of target 0 is computed"
+    else:
+        cause = f"some {parts.what}s{_of_stack(parts)} are not computed"
+    what = "NaN" if np.isnan(actual[bad]).all() else "zero"
+    return [Cause(cause, f"Likely cause: {cause}: all is {what} in {_listed(parts, bad)}.")]
+
+
+def _any_place(case: _Case, wrong: Any) -> list[Cause]:
+    """Find what is wrong with some elements, or some parts, alone."""
+    found = _place(case.actual.reshape(wrong.shape), case.reference, wrong)
+    parts = case.mistakes.parts()
+    if found or parts is None:
+        return found
+    bad = parts.split(wrong.reshape(-1)).any(axis=1)
+    if bad.all() or not bad.any():
+        return []
+    cause = f"some {parts.what}s{_of_stack(parts)} are wrong"
+    return [Cause(cause, f"Only {_listed(parts, bad)} {'are' if bad.sum() > 1 else 'is'} wrong.")]
+
+
+def _lost(case: _Case, wrong: Any) -> list[Cause]:
+    """Find NaN and infinities of the right result that the result does not have."""
+    actual, value, bad = case.actual, case.value, wrong.reshape(-1)
+    infinite = bad & np.isinf(value)
+    lost = infinite if infinite.any() else bad & np.isnan(value) & ~np.isnan(actual)
+    if not lost.any():
+        return []
+    name = "infinity lost" if infinite.any() else "NaN lost"
+    how = [each.cause for each in case.mistakes.lost() if _is_same(case, each.of(ALL))]
+    if not how and not np.any(actual[lost]):
+        how = ["replaced by 0 in the result"]
+    elif not how and np.isnan(actual[lost]).all():
+        how = ["it becomes NaN"]
+    elif not how and np.isfinite(actual[lost]).all() and np.ptp(np.abs(actual[lost])) == 0:
+        how = [f"clipped to {np.abs(actual[lost][0]):.4g}"]
+    elif not how and np.array_equal(actual[lost], -value[lost]):
+        how = ["its sign is wrong"]
+    cause = ": ".join([name, *how[:1]])
+    wanted = "infinite" if infinite.any() else "NaN"
+    told = f"{int(lost.sum())} of {lost.size} elements must be {wanted}, and are not"
+    return [Cause(cause, f"{cause}: {told}." if not how else f"Likely cause: {cause}; {told}.")]
+
+
+def _is_same(case: _Case, other: Floats) -> bool:
+    """Whether the result is another one but for rounding, NaN and infinities included."""
+    slack = np.nan_to_num(case.slack, nan=0.0, posinf=0.0)
+    near = np.abs(case.actual - other) <= _SLACK * (slack + case.unit * np.abs(other))
+    same = (case.actual == other) | (np.isnan(case.actual) & np.isnan(other))
+    return bool(np.all(same | (near & np.isfinite(other))))
+
+
+def _spread(case: _Case, wrong: Any) -> list[Cause]:
+    """Find NaN where the right result has none."""
+    bad = wrong.reshape(-1) & np.isfinite(case.value) & ~np.isfinite(case.actual)
+    if not bad.any():
+        return []
+    what = "NaN" if np.isnan(case.actual[bad]).all() else "infinity"
+    cause = f"{what} spreads"
+    return [
+        Cause(cause, f"{cause} to {int(bad.sum())} of {bad.size} elements that must be finite.")
+    ]
+
+
+def unwritten(reference: Reference, memory: Any) -> Cause:
+    """Return the cause of elements whose memory nobody wrote."""
+    cause, parts = "uninitialised memory", reference.mistakes.parts()
+    where = _tail(memory, memory)
+    if parts is not None:
+        idle = parts.split(memory.reshape(-1)).all(axis=1)
+        if idle.any() and not idle.all() and idle.sum() * memory.size == memory.sum() * len(idle):
+            where = _listed(parts, idle)
+    if where is None:
+        where = f"{int(memory.sum())} of {memory.size} elements"
+    return Cause(cause, f"Likely cause: {cause}: nobody wrote {where}.")
 
 
 def _overflow(actual: Floats, odd: Any, reference: Reference) -> list[Cause]:

@@ -16,6 +16,7 @@ from gdcore.oracle.mistakes import (
     Alternative,
     Factor,
     Mistakes,
+    Parts,
     Terms,
     Where,
     vectors,
@@ -34,6 +35,7 @@ def of_loss(problem: Problem, factor: Any) -> Mistakes:
         _factors(p, factors_of_loss),
         made.alternatives,
         made.terms,
+        lost=made.lost,
     )
 
 
@@ -49,7 +51,15 @@ def of_gradient(problem: Problem, what: str, factor: Any) -> Mistakes:
     if what == "X":
         return Mistakes(told_of, factors)
     made = _Gradient(p, np.asarray(factor), what == "weights")
-    return Mistakes(told_of, factors, made.alternatives, made.terms, made.additions)
+    return Mistakes(
+        told_of,
+        factors,
+        made.alternatives,
+        made.terms,
+        made.additions,
+        made.parts,
+        made.lost,
+    )
 
 
 def _factors(p: Problem, known: Callable[[str, float], tuple[Factor, ...]]) -> tuple[Factor, ...]:
@@ -63,7 +73,8 @@ def _factors(p: Problem, known: Callable[[str, float], tuple[Factor, ...]]) -> t
     found = list(known(p.reduction, count))
     if p.reduction.endswith("mean") and p.s is None:
         if t > 1:
-            found.append(Factor(float(t), "a mean over the rows alone, not the targets"))
+            cause = "a division by n instead of n t: the mean is over the targets, too"
+            found.append(Factor(float(t), cause))
         if d != n and d > 1:
             cause = f"a division by the d = {d} features instead of n: the wrong axis"
             found.append(Factor(n / d, cause))
@@ -111,6 +122,23 @@ class _Sums:
         yield self._with("the target is not subtracted", r + p.y)
         yield self._with("the target is added", r + 2 * p.y)
 
+    def lost(self) -> Iterator[Alternative]:
+        """Yield what becomes of NaN and infinity if they are replaced, or their rows left out."""
+        finite, r = replace(self, problem=self.problem.finite()), self.r
+        whole = np.isfinite(r).all(axis=-1, keepdims=True)
+        kept = np.where(whole, r, 0)
+        share = whole.shape[-2] / np.maximum(whole.sum(-2, keepdims=True), 1)
+        for cause, made in (
+            ("replaced by 0 in the operands", lambda: finite.of(finite.r, finite.s)),
+            (
+                "replaced by 0 in the residual",
+                lambda: self.of(np.where(np.isfinite(r), r, 0), self.s),
+            ),
+            ("the row is left out", lambda: finite.of(kept, finite.s)),
+            ("the row is left out, and not counted", lambda: finite.of(kept, share * finite.s)),
+        ):
+            yield Alternative(cause, lambda where, made=made: made().reshape(-1)[where])  # type: ignore[misc]
+
     def _with(self, cause: str, r: Floats) -> Alternative:
         return Alternative(cause, lambda where: self.of(r, self.s).reshape(-1)[where])
 
@@ -155,7 +183,21 @@ class _Gradient(_Sums):
     def alternatives(self) -> Iterator[Alternative]:
         """Yield results of residuals with a term missing, turned or rounded."""
         yield from super().alternatives()
-        p, (n, d) = self.problem, self.problem.X.shape[-2:]
+        p, r, (n, d) = self.problem, self.r, self.problem.X.shape[-2:]
+        t = p.y.shape[-1]
+        if t > 1:
+            w = p.w.reshape(*p.w.shape[:-2], t, d)  # the same memory, read in the other order
+            changed = replace(p, w=np.swapaxes(w, -1, -2))
+            yield self._with("the weights (d, t) are read as (t, d)", changed.residual())
+            turned = p.y.reshape(*p.y.shape[:-2], t, n)
+            yield self._with("y (n, t) is read as (t, n)", r + p.y - np.swapaxes(turned, -1, -2))
+            total = self.of(r.sum(axis=-1, keepdims=True), self.s)
+            yield Alternative(
+                "every target has the sum of the gradients of all targets",
+                lambda where: np.broadcast_to(total, (*p.batch, total.shape[-2], t)).reshape(-1)[
+                    where
+                ],
+            )
         if n == d > 1 and self.of_weights:
             yield Alternative(
                 "X is transposed: the sum runs over the wrong axis",
@@ -213,6 +255,22 @@ class _Gradient(_Sums):
         yield Terms(
             f"d = {d} features", d, n * d, of_features, without_features, where=" in the prediction"
         )
+
+    def parts(self) -> Parts | None:
+        """Return the targets; None if there is one alone, or a stack of problems."""
+        p, t = self.problem, self.problem.y.shape[-1]
+        if t < 2 or self.r.ndim != 2:
+            return None
+
+        def of(i: int, j: int) -> Array:
+            r = self.r[:, [i]] + p.y[:, [i]] - p.y[:, [j]]
+            return (self.factor * (self.left @ (self.s * r))).reshape(-1)
+
+        numbers = np.arange(t)
+        return Parts(
+            "target", ("weights", "y"), (t,), (numbers, numbers), of,
+            lambda x: np.ascontiguousarray(x.reshape(-1, t).T),
+        )  # fmt: skip
 
     def additions(self) -> Iterator[Addition]:
         """Yield what may have been added."""
