@@ -270,8 +270,10 @@ def _other_parts(case: _Case, wrong: Any) -> list[Cause]:
         allowed = slack + _SLACK * case.unit * np.abs(other)
         return bool(np.all(np.abs(actual[part] - other) <= allowed))
 
-    for name, first, second in _regroupings(parts, right):
+    for name, first, second, told in _regroupings(parts, right):
         if all(is_made_of(p, int(first[p]), int(second[p])) for p in seen):
+            if told:
+                return [Cause(name, f"Likely cause: {name}: {_listed(parts, bad)} {told}.")]
             return [_mixed(parts, name, bad, first, second)]
     sizes = [x.size for x in parts.numbers]
     if count > _SAMPLE or actual.shape[1] < _MANY or max(sizes) > _SAMPLE:
@@ -290,17 +292,19 @@ def _of_stack(parts: Parts) -> str:
     return " of the stack" if parts.what == "problem" else ""
 
 
-def _regroupings(parts: Parts, right: list[Array]) -> Iterator[tuple[str, Array, Array]]:
-    """Yield names of mistakes, and the parts of both operands that they take for each part."""
+def _regroupings(parts: Parts, right: list[Array]) -> Iterator[tuple[str, Array, Array, str]]:
+    """Yield names of mistakes, the parts of both operands that they take, and what to say."""
     names = _REGROUPED[parts.what]
     for own, name in enumerate(parts.names):
         for how, taken in _misread(parts.numbers[own], parts.shape):
             made = [*right]
             made[own] = np.broadcast_to(taken, parts.shape).reshape(-1)
-            yield names[how].format(name), made[0], made[1]
+            told = f"use {name} of {parts.what} 0" if how == "first" else ""
+            yield names[how].format(name), made[0], made[1], told
     for how, taken in _misread(np.arange(len(right[0])).reshape(parts.shape), parts.shape):
         order = taken.reshape(-1) if taken.size > 1 else np.zeros(len(right[0]), int)
-        yield names[how].format("the result"), right[0][order], right[1][order]
+        told = f"have the result of {parts.what} 0" if how == "first" else ""
+        yield names[how].format("the result"), right[0][order], right[1][order], told
 
 
 def _misread(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
@@ -420,8 +424,8 @@ def _lost(case: _Case, wrong: Any) -> list[Cause]:
 
 def _is_same(case: _Case, other: Floats) -> bool:
     """Whether the result is another one but for rounding, NaN and infinities included."""
-    slack = np.nan_to_num(case.slack, nan=0.0, posinf=0.0)
-    near = np.abs(case.actual - other) <= _SLACK * (slack + case.unit * np.abs(other))
+    size = float(np.max(np.abs(other), initial=0.0, where=np.isfinite(other)))
+    near = np.abs(case.actual - other) <= size * case.unit**0.5  # no bound is known beside NaN
     same = (case.actual == other) | (np.isnan(case.actual) & np.isnan(other))
     return bool(np.all(same | (near & np.isfinite(other))))
 
@@ -441,7 +445,7 @@ def _spread(case: _Case, wrong: Any) -> list[Cause]:
 def unwritten(reference: Reference, memory: Any) -> Cause:
     """Return the cause of elements whose memory nobody wrote."""
     cause, parts = "uninitialised memory", reference.mistakes.parts()
-    where = _tail(memory, memory)
+    where = _tail(memory, memory, 1.0)
     if parts is not None:
         idle = parts.split(memory.reshape(-1)).all(axis=1)
         if idle.any() and not idle.all() and idle.sum() * memory.size == memory.sum() * len(idle):
@@ -517,20 +521,21 @@ def _unwritten(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     ]
 
 
-def _tail(wrong: Any, whole: Any) -> str | None:
+def _tail(wrong: Any, whole: Any, most: float = 0.5) -> str | None:
     """Name the last rows or elements, if they alone are wrong: half of them at most.
 
-    All of theirs are in `whole`: the wrong elements, and those that are right by accident.
+    `most` is another share than half. All of theirs are in `whole`: the wrong elements, and those
+    that are right by accident.
     """
     for axis in range(wrong.ndim):
         others = tuple(i for i in range(wrong.ndim) if i != axis)
         lines, full = wrong.any(axis=others), wrong.shape[axis]
         first = int(np.argmax(lines))
-        if lines.any() and 2 * first >= full and whole.all(axis=others)[first:].all():
+        if lines.any() and first >= (1 - most) * full and whole.all(axis=others)[first:].all():
             return f"the last {full - first} of {full} along axis {axis}"
     flat = wrong.reshape(-1)
     first = int(np.argmax(flat))
-    if flat.any() and 2 * first >= flat.size and whole.reshape(-1)[first:].all():
+    if flat.any() and first >= (1 - most) * flat.size and whole.reshape(-1)[first:].all():
         return f"the last {flat.size - first} of {flat.size} elements"
     return None
 

@@ -29,9 +29,8 @@ def of_loss(problem: Problem, factor: Any) -> Mistakes:
     """Return what is known of a loss, `factor` (…) times the weighted sum of squares."""
     p = problem
     made = _Loss(p, np.asarray(factor))
-    counted = "" if p.s is not None else f" with n = {p.y.shape[-2] * p.y.shape[-1]}"
     return Mistakes(
-        f"the {told(p.reduction)} loss{counted}",
+        f"the {told(p.reduction)} loss{_counted(p)}",
         _factors(p, factors_of_loss),
         made.alternatives,
         made.terms,
@@ -45,8 +44,7 @@ def of_gradient(problem: Problem, what: str, factor: Any) -> Mistakes:
     It is `factor` (…,1,1) times X^T @ (s r), or the sums of s r.
     """
     p = problem
-    counted = "" if p.s is not None else f" with n = {p.y.shape[-2] * p.y.shape[-1]}"
-    told_of = f"the {told(p.reduction)}-loss gradient{counted}"
+    told_of = f"the {told(p.reduction)}-loss gradient{_counted(p)}"
     factors = _factors(p, factors_of_gradient)
     if what == "X":
         return Mistakes(told_of, factors)
@@ -62,6 +60,14 @@ def of_gradient(problem: Problem, what: str, factor: Any) -> Mistakes:
     )
 
 
+def _counted(p: Problem) -> str:
+    """Return the sizes that divide the sum, in words."""
+    n, t = p.y.shape[-2:]
+    if p.s is not None:
+        return ""
+    return f" with n = {n}" + (f" rows and t = {t} targets" if t > 1 else "")
+
+
 def _factors(p: Problem, known: Callable[[str, float], tuple[Factor, ...]]) -> tuple[Factor, ...]:
     """Return the factors of known mistakes, for weights of one sum in all problems."""
     (n, d), t = p.X.shape[-2:], p.y.shape[-1]
@@ -73,7 +79,7 @@ def _factors(p: Problem, known: Callable[[str, float], tuple[Factor, ...]]) -> t
     found = list(known(p.reduction, count))
     if p.reduction.endswith("mean") and p.s is None:
         if t > 1:
-            cause = "a division by n instead of n t: the mean is over the targets, too"
+            cause = "a division by n instead of n t"
             found.append(Factor(float(t), cause))
         if d != n and d > 1:
             cause = f"a division by the d = {d} features instead of n: the wrong axis"
@@ -126,14 +132,11 @@ class _Sums:
         """Yield what becomes of NaN and infinity if they are replaced, or their rows left out."""
         finite, r = replace(self, problem=self.problem.finite()), self.r
         whole = np.isfinite(r).all(axis=-1, keepdims=True)
-        kept = np.where(whole, r, 0)
+        known, kept = np.where(np.isfinite(r), r, 0), np.where(whole, r, 0)
         share = whole.shape[-2] / np.maximum(whole.sum(-2, keepdims=True), 1)
         for cause, made in (
             ("replaced by 0 in the operands", lambda: finite.of(finite.r, finite.s)),
-            (
-                "replaced by 0 in the residual",
-                lambda: self.of(np.where(np.isfinite(r), r, 0), self.s),
-            ),
+            ("replaced by 0 in the residual", lambda: self.of(known, self.s)),
             ("the row is left out", lambda: finite.of(kept, finite.s)),
             ("the row is left out, and not counted", lambda: finite.of(kept, share * finite.s)),
         ):

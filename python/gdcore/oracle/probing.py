@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -482,9 +483,11 @@ class _Call:
         }
         before = {name: self._copies([x]) for name, x in given.items()}
         positional, keywords = self.task.arguments(given)
+        silent = {"nan", "infinity"} & set(probe.groups)
         _poison(sizes)
         try:
-            result = self.fn(*(given[k] for k in positional), **{k: given[k] for k in keywords})
+            with np.errstate(all="ignore") if silent else nullcontext():
+                result = self.fn(*(given[k] for k in positional), **{k: given[k] for k in keywords})
         except (Exception, SystemExit) as error:
             raise _Misbehaved(
                 f"fn raised {type(error).__name__}: {error}; the probe was {probe.told}."

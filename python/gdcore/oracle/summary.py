@@ -21,11 +21,12 @@ from gdcore.oracle.verdict import Status, Verdict
 Array = NDArray[Any]
 _UNKNOWN = "no known mistake explains it"
 _IGNORED = "the strides of the arguments are ignored"
-_TRIVIAL = {"all zero", "NaN"}  # what a tail is that begins at the first element
-_WEAK = {*_TRIVIAL, "a wrong factor", "an uninitialised tail", "uninitialised memory"}
+_FACTOR, _FROM_ON = "a wrong factor", "right up to"
+_WEAK = {"all zero", "NaN", _FACTOR, "an uninitialised tail"}
 _EXPLAINED = 16  # wrong probes whose causes are looked for
-_TELLING = 64  # elements of a result that say as much as any more
+_TELLING = 16  # elements of a result that say as much as any more
 _MODULI = (2, 4, 8, 16, 32)
+_SPECIAL = list(GROUPS).index("nan")  # groups up to here hold finite numbers alone
 
 
 class Finding(NamedTuple):
@@ -51,8 +52,8 @@ def summarize(findings: Sequence[Finding], probes: Sequence[Probe]) -> tuple[str
     if {each.probe.name for each in asked} <= set(LAYOUTS):
         sentence = f"Likely cause: {_IGNORED}: only arrays that are not contiguous are wrong."
         return _IGNORED, _told(asked[0], [Cause(_IGNORED, sentence)], "")
-    found = [(each, _causes(each)) for each in asked[:: -(-len(asked) // _EXPLAINED)]]
-    telling = [each for each in found if not {c.name for c in each[1]} & _TRIVIAL] or found
+    asked = [each for each in asked if not _is_idle(each.actual)] or asked
+    telling = [(each, _causes(each)) for each in asked[:: -(-len(asked) // _EXPLAINED)]]
     votes = Counter(
         name for _, causes in telling for name in dict.fromkeys(_same(cause) for cause in causes)
     )
@@ -64,13 +65,20 @@ def summarize(findings: Sequence[Finding], probes: Sequence[Probe]) -> tuple[str
         named, key=lambda each: (len(each[1]), -min(each[0].verdict.status.size, _TELLING))
     )
     chosen = [cause for cause in causes if _same(cause) == likeliest]
-    name = chosen[0].name if chosen else pattern or _UNKNOWN
+    name = chosen[0].name if chosen else _UNKNOWN
+    if pattern and (not chosen or name == _FACTOR or _FROM_ON in pattern):
+        name = pattern
     return name, _told(finding, chosen or [Cause(name, f"{_sentence(name)}.")], pattern)
 
 
 def _rank(probe: Probe) -> int:
     """Return how special a probe is."""
     return max((list(GROUPS).index(group) + 1 for group in probe.groups), default=0)
+
+
+def _is_idle(actual: Any) -> bool:
+    """Whether all is zero or NaN, as of a tail that begins at the first element."""
+    return bool(np.all((actual == 0) | np.isnan(actual)))
 
 
 def _causes(finding: Finding) -> list[Cause]:
@@ -84,7 +92,7 @@ def _causes(finding: Finding) -> list[Cause]:
 
 def _told(finding: Finding, causes: list[Cause], pattern: str) -> str:
     verdict = explained(finding.verdict, causes)
-    if pattern and pattern not in (verdict.cause or ""):
+    if pattern and _sentence(pattern) not in (verdict.cause or ""):
         verdict = replace(verdict, cause=f"{verdict.cause} {_sentence(pattern)}.")
     return f"{finding.probe.name}, {finding.probe.shapes}: {verdict}"
 
@@ -95,32 +103,41 @@ def _sentence(text: str) -> str:
 
 def _same(cause: Cause) -> str:
     """Return a cause without the numbers that differ from probe to probe."""
-    return re.sub(r"\d+", "#", cause.name)
+    return re.sub(r"\d+", "#", cause.name.replace(" block of", "")).replace("last # of", "last of")
 
 
 def _pattern(findings: Sequence[Finding], probes: Sequence[Probe]) -> str:
-    """Return at which sizes alone the function is wrong, if the finite probes show a rule."""
+    """Return at which sizes alone the function is wrong, if finite probes show a rule."""
+    kind = _rank(findings[0].probe)
+    if kind > _SPECIAL:
+        return ""
     wrong = {id(each.probe) for each in findings}
-    alike = [probe for probe in probes if _rank(probe) == _rank(findings[0].probe)]
+    alike = [probe for probe in probes if _rank(probe) == kind]
     bad = [probe.sizes for probe in alike if id(probe) in wrong]
     good = [probe.sizes for probe in alike if id(probe) not in wrong and probe.sizes not in bad]
-    if _rank(findings[0].probe) > len(GROUPS) - 3 or len(good) < 3:
-        return ""
-    return next(_rules(bad, good), "")
+    return next(_rules(bad, good), "") if len(good) > 2 else ""
 
 
 def _rules(bad: list[dict[str, int]], good: list[dict[str, int]]) -> Iterator[str]:
     """Yield rules that tell the sizes of wrong probes from those of right ones."""
-    for name in bad[0]:
-        wrong, right = {sizes[name] for sizes in bad}, {sizes[name] for sizes in good}
+    sizes = {name: ({s[name] for s in bad}, {s[name] for s in good}) for name in bad[0]}
+    for name, (wrong, right) in sizes.items():
         if min(wrong) > max(right):
-            yield f"it is right up to {name} = {max(right)}, and wrong from {name} = {min(wrong)} on"
-        for modulus in _MODULI if len(wrong) > 1 else ():
-            here, there = ({size % modulus for size in sizes} for sizes in (wrong, right))
-            if there == {0} and 0 not in here and len(right) > 2:
+            yield f"{_FROM_ON} {name} = {max(right)}, wrong from {name} = {min(wrong)} on"
+    alone = [
+        f"{name} = {min(wrong)}"
+        for name, (wrong, right) in sizes.items()
+        if len(wrong) == 1 and not wrong & right
+    ]
+    if alone:
+        yield f"wrong only where {', '.join(alone)}"
+    for modulus in _MODULI:
+        for name, (wrong, right) in sizes.items():
+            here, there = ({size % modulus for size in each} for each in (wrong, right))
+            if len(wrong) < 2 or here & there:
+                continue
+            if there == {0} and len(right) > 2:
                 word = "odd" if modulus == 2 else f"not a multiple of {modulus}"
-                yield f"it is wrong only where {name} is {word}"
-            elif len(here) == 1 and not here & there:
-                rest = here.pop()
-                word = f"= {rest} modulo {modulus}" if rest else f"a multiple of {modulus}"
-                yield f"it is wrong only where {name} is {word}".replace(" is =", " =")
+                yield f"wrong only where {name} is {word}"
+            elif len(here) == 1:
+                yield f"wrong only where {name} = {min(here)} modulo {modulus}"
