@@ -111,7 +111,8 @@ _NUMBERS = (3, 4)
 def _cells(row: ProbeRow) -> tuple[str, ...]:
     v = row.verdict
     far = f"{v.bounds:.2g}" if np.isfinite(v.bounds) else ""
-    return row.probe, row.shapes, str(v.worst_status), far, f"{v.ulps:.3g}", v.name
+    ulps = f"{v.ulps:.3g}" if np.isfinite(v.ulps) else ""
+    return row.probe, row.shapes, str(v.worst_status), far, ulps, v.name
 
 
 def assert_grad(
@@ -214,8 +215,8 @@ mean-loss gradient with n = ...: 1/n instead of 2/n...
                 wrong.append(Finding(probe, judged, actual, verdict, _unwritten(actual)))
         probes.append(probe)
         rows.append(ProbeRow(probe.name, probe.shapes, max(verdicts[::-1], key=_badness)))
-    if stopped and not wrong:
-        before = f" All {len(rows)} probes before it are OK." if rows else ""
+    if stopped and (stopped.unsteady or not wrong):
+        before = f" All {len(rows)} probes before it are OK." if rows and not wrong else ""
         raise AssertionError(f"{stopped}{before}{_advice([probe])}") from stopped.__cause__
     report = ProbeReport(
         task.kind, task.arithmetic.name, tuple(rows), task.not_probed(probes, call.returns_loss)
@@ -336,7 +337,7 @@ class _Task:
         if self.kind == "matmul":
             rest += [*([] if self.grad_out else ["gradients (grad_out)"]), "vectors"]
         elif not loss:
-            rest.append("the loss, which fn does not return")
+            rest.append("the loss (not returned)")
         if self.kind == "linear_mse":
             if missing := [name for name in EXTRA if name not in self.extra]:
                 rest.append(f"{', '.join(missing)} (operands)")
@@ -425,6 +426,8 @@ def _is_size(n: Any) -> bool:
 class _Misbehaved(AssertionError):
     """A function did what it must not, so that there is no result to judge."""
 
+    unsteady = False  # whether equal calls gave different results, so that no result says much
+
 
 class _Call:
     """The function under test, and what it must not do."""
@@ -445,14 +448,22 @@ class _Call:
             reference.value.size * next(iter(probe.operands.values())).itemsize
             for reference in references[1]
         ]
-        outputs = self._run(probe, sizes)
+        outputs, given = self._run(probe, sizes)
         if again:
             first = self._copies(outputs)  # before a second call writes into the same memory
-            outputs = self._run(probe, sizes)
+            outputs, given = self._run(probe, sizes)
             second = self._copies(outputs)
             if first is not None and second is not None and _bytes(first) != _bytes(second):
-                raise _Misbehaved(self._unsteady(probe, references, first, second))
+                error = _Misbehaved(self._unsteady(probe, references, first, second))
+                error.unsteady = True
+                raise error
         pairs = self.task.pair(probe, references, outputs)
+        for name, argument in given.items():
+            if any(_share_memory(output, argument) for _, output in pairs):
+                raise _Misbehaved(
+                    f"fn returned the memory of its argument {name}: a change of one changes the "
+                    f"other; the probe was {probe.told}."
+                )
         self.returns_loss = references[0] is not None and pairs[0][0] is references[0]
         return pairs
 
@@ -476,7 +487,8 @@ class _Call:
             f"results; the probe was {probe.told}."
         )
 
-    def _run(self, probe: Probe, sizes: list[int]) -> list[Any]:
+    def _run(self, probe: Probe, sizes: list[int]) -> tuple[list[Any], dict[str, Any]]:
+        """Return the outputs, and the arguments that they were made of."""
         given = {
             name: array if self.to is None else self.to(array)
             for name, array in probe.operands.items()
@@ -503,14 +515,7 @@ class _Call:
                 "fn returned a list of arrays; return an array, or a tuple such as (loss, "
                 f"gradient); the probe was {probe.told}."
             )
-        outputs = list(_leaves(result))
-        for name, argument in given.items():
-            if any(_share_memory(output, argument) for output in outputs):
-                raise _Misbehaved(
-                    f"fn returned the memory of its argument {name}: who changes the one changes "
-                    f"the other; the probe was {probe.told}."
-                )
-        return outputs
+        return list(_leaves(result)), given
 
     @staticmethod
     def _copies(outputs: list[Any]) -> list[Array] | None:

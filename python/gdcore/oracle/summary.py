@@ -122,7 +122,7 @@ def _rules(bad: list[dict[str, int]], good: list[dict[str, int]]) -> Iterator[st
     """Yield rules that tell the sizes of wrong probes from those of right ones."""
     sizes = {name: ({s[name] for s in bad}, {s[name] for s in good}) for name in bad[0]}
     for name, (wrong, right) in sizes.items():
-        if min(wrong) > max(right):
+        if min(wrong) > max(right) and len(right) > 2:
             yield f"{_FROM_ON} {name} = {max(right)}, wrong from {name} = {min(wrong)} on"
     alone = [
         f"{name} = {min(wrong)}"
