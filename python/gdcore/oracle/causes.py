@@ -516,9 +516,8 @@ def _unwritten(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     else:
         what = "none of the right size"
     cause = "an uninitialised tail"
-    return [
-        Cause(cause, f"Only {where} are wrong, and {what}: {cause}, left by a loop over blocks.")
-    ]
+    left = "left by a loop over blocks" + ("" if zero else ": uninitialised memory")
+    return [Cause(cause, f"Only {where} are wrong, and {what}: {cause}, {left}.")]
 
 
 def _tail(wrong: Any, whole: Any, most: float = 0.5) -> str | None:

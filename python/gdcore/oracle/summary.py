@@ -21,8 +21,9 @@ from gdcore.oracle.verdict import Status, Verdict
 Array = NDArray[Any]
 _UNKNOWN = "no known mistake explains it"
 _IGNORED = "the strides of the arguments are ignored"
-_FACTOR, _FROM_ON = "a wrong factor", "right up to"
-_WEAK = {"all zero", "NaN", _FACTOR, "an uninitialised tail"}
+_FROM_ON = "right up to"
+_TAIL = "an uninitialised tail"  # whatever small results, which are all tail, look like
+_WEAK = {"all zero", "NaN", "a wrong factor", _TAIL}
 _EXPLAINED = 16  # wrong probes whose causes are looked for
 _TELLING = 16  # elements of a result that say as much as any more
 _MODULI = (2, 4, 8, 16, 32)
@@ -53,22 +54,36 @@ def summarize(findings: Sequence[Finding], probes: Sequence[Probe]) -> tuple[str
         sentence = f"Likely cause: {_IGNORED}: only arrays that are not contiguous are wrong."
         return _IGNORED, _told(asked[0], [Cause(_IGNORED, sentence)], "")
     asked = [each for each in asked if not _is_idle(each.actual)] or asked
-    telling = [(each, _causes(each)) for each in asked[:: -(-len(asked) // _EXPLAINED)]]
-    votes = Counter(
-        name for _, causes in telling for name in dict.fromkeys(_same(cause) for cause in causes)
-    )
-    half = [name for name in votes if 2 * votes[name] >= len(telling)]
+    partly = [each for each in asked if 2 * np.count_nonzero(_wrong(each)) <= _wrong(each).size]
+    finding, chosen = _elected(partly or asked)
+    if not any(_TAIL in cause.name for cause in chosen):
+        finding, chosen = _elected(asked)
+    name = chosen[0].name if chosen else _UNKNOWN
+    if pattern:
+        name = f"{name}, {pattern}" if chosen and _FROM_ON not in pattern else pattern
+    return name, _told(finding, chosen or [Cause(name, f"{_sentence(name)}.")], pattern)
+
+
+def _elected(asked: Sequence[Finding]) -> tuple[Finding, list[Cause]]:
+    """Return the cause that explains at least half of some findings, and one that shows it.
+
+    Shown is a probe where the fewest other mistakes give the same numbers.
+    """
+    found = [(each, _causes(each)) for each in asked[:: -(-len(asked) // _EXPLAINED)]]
+    votes = Counter(name for _, causes in found for name in dict.fromkeys(map(_same, causes)))
+    half = [name for name in votes if 2 * votes[name] >= len(found)]
     likeliest = max(half, key=lambda name: (name not in _WEAK, votes[name]), default=None)
-    # Shown is a probe where the fewest other mistakes give the same numbers.
-    named = [each for each in telling if any(_same(c) == likeliest for c in each[1])] or telling
+    named = [each for each in found if likeliest in map(_same, each[1])] or found
     finding, causes = min(
         named, key=lambda each: (len(each[1]), -min(each[0].verdict.status.size, _TELLING))
     )
-    chosen = [cause for cause in causes if _same(cause) == likeliest]
-    name = chosen[0].name if chosen else _UNKNOWN
-    if pattern and (not chosen or name == _FACTOR or _FROM_ON in pattern):
-        name = pattern
-    return name, _told(finding, chosen or [Cause(name, f"{_sentence(name)}.")], pattern)
+    return finding, [cause for cause in causes if _same(cause) == likeliest]
+
+
+def _wrong(finding: Finding) -> Array:
+    """Return which elements are proven wrong."""
+    wrong: Array = finding.verdict.status >= Status.WRONG
+    return wrong
 
 
 def _rank(probe: Probe) -> int:
@@ -82,8 +97,7 @@ def _is_idle(actual: Any) -> bool:
 
 
 def _causes(finding: Finding) -> list[Cause]:
-    wrong = finding.verdict.status >= Status.WRONG
-    memory = finding.memory & wrong
+    memory = finding.memory & _wrong(finding)
     if memory.any():
         return [unwritten(finding.reference, memory)]
     actual = to_numpy("the result", finding.actual).astype(np.float64, copy=False)
