@@ -333,7 +333,7 @@ def stack_mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
         return out.reshape(*shape, *out.shape[-2:])
 
     return {
-        "numpy.dot": ("as numpy.dot does", np.dot),
+        "numpy.dot": ("as in numpy.dot", np.dot),
         "b's stride": ("b's batch stride is forgotten", lambda a, b: a @ first_alone(b)),
         "a's stride": ("a's batch stride is forgotten", lambda a, b: first_alone(a) @ b),
         "both strides": ("the result's batch stride", lambda a, b: first_alone(a @ b)),

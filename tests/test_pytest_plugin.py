@@ -57,6 +57,20 @@ def test_right_and_wrong(pytester: pytest.Pytester) -> None:
     found.stdout.no_fnmatch_line("*error.__cause__*")  # the plugin's own lines are not shown
 
 
+def test_the_short_summary_names_the_cause(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pytest cuts its line at the width of the terminal: the cause comes first."""
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    found = run(pytester, """
+    def test_it(gradient_oracle):
+        gradient_oracle(wrong)
+    """)  # fmt: skip
+    found.stdout.fnmatch_lines("FAILED *::test_it - AssertionError: 1/n instead *")
+
+
 def test_marker(pytester: pytest.Pytester) -> None:
     """Options of the marker; those of the nearest one, and of the call, before the others."""
     found = run(pytester, """
@@ -74,11 +88,15 @@ def test_marker(pytester: pytest.Pytester) -> None:
         with pytest.raises(AssertionError, match="1/n instead of 2/n"):
             gradient_oracle(wrong)
 
+    @pytest.mark.gradient_oracle("linear_mse", shapes=None, skip=("targets", "nan"))
+    def test_skip(gradient_oracle):
+        assert {"several targets", "NaN"} <= set(gradient_oracle(right).not_probed)
+
     @pytest.mark.gradient_oracle("linear_mse", "float32")
     def test_misused(gradient_oracle):
         pass
     """, "--strict-markers")  # fmt: skip
-    found.assert_outcomes(passed=2, errors=1)
+    found.assert_outcomes(passed=3, errors=1)
     found.stdout.fnmatch_lines("*UsageError*gradient_oracle(kind=*")
 
 

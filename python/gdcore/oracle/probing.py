@@ -387,9 +387,10 @@ class _Task:
         except TypeError as error:
             raise _Misbehaved(f"fn returned no array: {error}") from None
         if shape != reference.value.shape:
+            cause = _shape_cause(probe, reference, shape)
             raise _Misbehaved(
-                f"fn returned a {reference.name} of shape {shape} instead of "
-                f"{reference.value.shape}{_shape_cause(probe, reference, shape)}; {where}"
+                f"{cause and f'{cause}: '}fn returned a {reference.name} of shape {shape} instead "
+                f"of {reference.value.shape}; {where}"
             )
         name, store = dtype_name(output), self.arithmetic.name
         right = {"tf32": ("float32",), "bfloat16": ("bfloat16", "float32")}.get(store, (store,))
@@ -405,17 +406,17 @@ def _shape_cause(probe: Probe, reference: Reference, shape: Shape) -> str:
     if reference.name == "product":
         a, b = given["a"].shape, given["b"].shape
         if shape == (*a[:-1], *b[:-2], *b[-1:]):
-            return ", as numpy.dot does: every matrix of a times every matrix of b"
+            return "every matrix of a is multiplied by every matrix of b, as in numpy.dot"
     elif reference.name.startswith("gradient of ") and "grad_out" in given:
         if len(shape) >= len(wanted) and shape[-2:] == wanted[-2:]:
-            return ": it is not summed over the batch dimensions that broadcast"
+            return "no sum over the batch dimensions that broadcast"
     elif "targets" in probe.groups:
         if reference.name == "loss":
-            return ": the loss is one number for all targets"
+            return "one loss for each target, where it is one number"
         if shape == wanted[:-1]:
-            return ": the gradient of one target, or their sum"
+            return "the gradient of one target, or the sum of all"
     if sorted(shape) == sorted(wanted):
-        return ": its axes are in another order"
+        return "the axes are in another order"
     return ""
 
 
@@ -495,7 +496,7 @@ class _Call:
         }
         before = {name: self._copies([x]) for name, x in given.items()}
         positional, keywords = self.task.arguments(given)
-        silent = {"nan", "infinity"} & set(probe.groups)
+        silent = {"nan", "infinity", "subnormal"} & set(probe.groups)  # NumPy would warn of these
         _poison(sizes)
         try:
             with np.errstate(all="ignore") if silent else nullcontext():
