@@ -259,7 +259,7 @@ def _other_parts(case: _Case, wrong: Any) -> list[Cause]:
     parts = case.mistakes.parts()
     if parts is None:
         return []
-    actual, bad = parts.split(case.actual), parts.split(wrong.reshape(-1)).any(axis=1)
+    actual, bad = parts.split(case.actual), _bad_parts(parts, wrong)
     count, right = len(bad), [np.broadcast_to(x, parts.shape).reshape(-1) for x in parts.numbers]
     spread = np.linspace(0, count - 1, _SAMPLE).astype(int)
     seen = np.unique(np.concatenate([np.flatnonzero(bad)[:_SAMPLE], spread]))
@@ -281,11 +281,16 @@ def _other_parts(case: _Case, wrong: Any) -> list[Cause]:
     first, second = (x.copy() for x in right)
     pairs = [(i, j) for i in range(sizes[0]) for j in range(sizes[1])]
     for p in np.flatnonzero(bad):
-        made = next((pair for pair in pairs if is_made_of(p, *pair)), None)
+        made = next((pair for pair in pairs if is_made_of(int(p), *pair)), None)
         if made is None:
             return []
         first[p], second[p] = made
     return [_mixed(parts, f"the {parts.what}s{_of_stack(parts)} are mixed up", bad, first, second)]
+
+
+def _bad_parts(parts: Parts, wrong: Any) -> Any:
+    """Return which parts have a wrong element."""
+    return parts.split(wrong.reshape(-1)).any(axis=1)
 
 
 def _of_stack(parts: Parts) -> str:
@@ -372,7 +377,7 @@ def _idle_parts(case: _Case, wrong: Any) -> list[Cause]:
     parts = case.mistakes.parts()
     if parts is None:
         return []
-    actual, bad = parts.split(case.actual), parts.split(wrong.reshape(-1)).any(axis=1)
+    actual, bad = parts.split(case.actual), _bad_parts(parts, wrong)
     idle = (actual == 0).all(axis=1) | np.isnan(actual).all(axis=1)
     if bad.all() or not bad.any() or not idle[bad].all():
         return []
@@ -392,7 +397,7 @@ def _any_place(case: _Case, wrong: Any) -> list[Cause]:
     parts = case.mistakes.parts()
     if found or parts is None:
         return found
-    bad = parts.split(wrong.reshape(-1)).any(axis=1)
+    bad = _bad_parts(parts, wrong)
     if bad.all() or not bad.any():
         return []
     cause = f"some {parts.what}s{_of_stack(parts)} are wrong"
@@ -447,7 +452,7 @@ def unwritten(reference: Reference, memory: Any) -> Cause:
     cause, parts = "uninitialised memory", reference.mistakes.parts()
     where = _tail(memory, memory, 1.0)
     if parts is not None:
-        idle = parts.split(memory.reshape(-1)).all(axis=1)
+        idle: Any = parts.split(memory.reshape(-1)).all(axis=1)
         if idle.any() and not idle.all() and idle.sum() * memory.size == memory.sum() * len(idle):
             where = _listed(parts, idle)
     if where is None:

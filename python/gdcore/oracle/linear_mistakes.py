@@ -267,7 +267,8 @@ class _Gradient(_Sums):
 
         def of(i: int, j: int) -> Array:
             r = self.r[:, [i]] + p.y[:, [i]] - p.y[:, [j]]
-            return (self.factor * (self.left @ (self.s * r))).reshape(-1)
+            made: Array = self.factor * (self.left @ (self.s * r))
+            return made.reshape(-1)
 
         numbers = np.arange(t)
         return Parts(

@@ -25,7 +25,7 @@ _FROM_ON = "right up to"
 _TAIL = "an uninitialised tail"  # whatever small results, which are all tail, look like
 _WEAK = {"all zero", "NaN", "a wrong factor", _TAIL}
 _EXPLAINED = 16  # wrong probes whose causes are looked for
-_TELLING = 16  # elements of a result that say as much as any more
+_TELLING = 8  # elements of a result that say as much as any more
 _MODULI = (2, 4, 8, 16, 32)
 _SPECIAL = list(GROUPS).index("nan")  # groups up to here hold finite numbers alone
 
@@ -73,7 +73,7 @@ def _elected(asked: Sequence[Finding]) -> tuple[Finding, list[Cause]]:
     votes = Counter(name for _, causes in found for name in dict.fromkeys(map(_same, causes)))
     half = [name for name in votes if 2 * votes[name] >= len(found)]
     likeliest = max(half, key=lambda name: (name not in _WEAK, votes[name]), default=None)
-    named = [each for each in found if likeliest in map(_same, each[1])] or found
+    named = [each for each in found if any(_same(c) == likeliest for c in each[1])] or found
     finding, causes = min(
         named, key=lambda each: (len(each[1]), -min(each[0].verdict.status.size, _TELLING))
     )
