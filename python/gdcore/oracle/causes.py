@@ -8,34 +8,21 @@ first: what does not explain it does not explain the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.mistakes import ALL, PRECISIONS, Array, Parts, Where, usual_blocks
+from gdcore.oracle.mistakes import ALL, PRECISIONS, SLACK, Array, Cause, Where, usual_blocks
+from gdcore.oracle.parts import bad_parts, idle_parts, listed, of_stack, other_parts
 from gdcore.oracle.reference import Reference
 from gdcore.oracle.verdict import Status, Verdict
 from gdcore.oracle.wide import Floats
 
-_SLACK = 4.0  # bounds of the right result that a mistaken one may be off by
 _MANY = 3  # elements that a mistake within those bounds must all explain
 _NEARER = 16.0  # times nearer than the right result
 _SAMPLE = 64  # elements
 _TERMS = 1 << 22  # numbers read to find how many terms are missing
 _CHANCE = 0.01  # of an unusual number of terms that explains an error by accident
-_REGROUPED = {
-    "problem": {
-        "first": "{}'s batch stride is forgotten",
-        "axis": "{}'s stride of one batch axis is forgotten",
-        "turned": "{}'s batch dimensions are transposed",
-        "modulo": "{}'s batch dimensions are broadcast wrongly",
-        "order": "the problems of {} are in the wrong order",
-    },
-    "target": {
-        "first": "every target has {} of target 0",
-        "order": "the targets of {} are mixed up",
-    },
-}
 _FIRST, _LAST = 1, -1  # steps along the terms, from either end
 _ENDS: tuple[tuple[str, int, Callable[[Any, Any, Any], Floats]], ...] = (
     ("the last{} is dropped", _LAST, lambda value, part, share: value - part),
@@ -47,13 +34,6 @@ _ENDS: tuple[tuple[str, int, Callable[[Any, Any, Any], Floats]], ...] = (
         lambda value, part, share: share * (value - part),
     ),
 )
-
-
-class Cause(NamedTuple):
-    """What explains a wrong result: the mistake alone, and a sentence on this very result."""
-
-    name: str
-    sentence: str
 
 
 def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[Cause]:
@@ -83,14 +63,14 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
             odd = ~np.isfinite(actual)
             return (
                 _overflow(actual, odd, reference)
-                or _idle_parts(case, wrong)
+                or idle_parts(case, wrong)
                 or _unwritten(actual, reference, odd)
                 or _nan(actual)
             )
         return (
             _flushed(actual, reference, wrong)
-            or _idle_parts(case, wrong)
-            or _other_parts(case, wrong)
+            or idle_parts(case, wrong)
+            or other_parts(case, wrong)
             or _factors(case)
             or [*_alternatives(case), *_left_out(case), *_added(case)]
             or _rounding(case)
@@ -112,7 +92,7 @@ class _Case:
 
     def allowed(self, where: Where, other: Floats, factor: float = 1.0) -> Floats:
         """Return how far a result may be from what a mistake makes of it."""
-        allowed: Floats = _SLACK * (
+        allowed: Floats = SLACK * (
             max(1.0, abs(factor)) * self.slack[where] + self.unit * np.abs(other)
         )
         return allowed
@@ -193,7 +173,7 @@ def _count(case: _Case, sample: Array, others: Floats, each: Floats) -> int:
     """
     slack = case.slack[sample, None]
     gap = np.abs(case.actual[sample, None] - others)
-    allowed = _SLACK * (slack + case.unit * np.abs(others))
+    allowed = SLACK * (slack + case.unit * np.abs(others))
     fits = np.all(gap <= allowed, axis=0)
     if not fits.any():
         return 0
@@ -248,147 +228,10 @@ def _is_short(case: _Case, where: Where, precision: str) -> bool:
     """Whether elements have the bits of a precision, and are about right."""
     narrow, actual, value = PRECISIONS[precision], case.actual[where], case.value[where]
     slack, error = case.slack[where], np.abs(actual - value)
-    near = np.abs(actual - narrow(value)) <= _SLACK * slack + error * 1e-9
+    near = np.abs(actual - narrow(value)) <= SLACK * slack + error * 1e-9
     step = 2.0**-7 if precision == "bfloat16" else 2.0**-10
     close = error <= step * np.abs(value) + slack
     return bool((narrow(actual) == actual).all() and (near.all() or close.all()))
-
-
-def _other_parts(case: _Case, wrong: Any) -> list[Cause]:
-    """Find problems of a stack, or targets, made of the operands of others."""
-    parts = case.mistakes.parts()
-    if parts is None:
-        return []
-    actual, bad = parts.split(case.actual), _bad_parts(parts, wrong)
-    count, right = len(bad), [np.broadcast_to(x, parts.shape).reshape(-1) for x in parts.numbers]
-    spread = np.linspace(0, count - 1, _SAMPLE).astype(int)
-    seen = np.unique(np.concatenate([np.flatnonzero(bad)[:_SAMPLE], spread]))
-    slack = _SLACK * float(np.max(case.slack, initial=0.0))
-
-    def is_made_of(part: int, i: int, j: int) -> bool:
-        other = parts.of(i, j)
-        allowed = slack + _SLACK * case.unit * np.abs(other)
-        return bool(np.all(np.abs(actual[part] - other) <= allowed))
-
-    for name, first, second, told in _regroupings(parts, right):
-        if all(is_made_of(p, int(first[p]), int(second[p])) for p in seen):
-            if told:
-                return [Cause(name, f"Likely cause: {name}: {_listed(parts, bad)} {told}.")]
-            return [_mixed(parts, name, bad, first, second)]
-    sizes = [x.size for x in parts.numbers]
-    if count > _SAMPLE or actual.shape[1] < _MANY or max(sizes) > _SAMPLE:
-        return []
-    first, second = (x.copy() for x in right)
-    pairs = [(i, j) for i in range(sizes[0]) for j in range(sizes[1])]
-    for p in np.flatnonzero(bad):
-        made = next((pair for pair in pairs if is_made_of(int(p), *pair)), None)
-        if made is None:
-            return []
-        first[p], second[p] = made
-    return [_mixed(parts, f"the {parts.what}s{_of_stack(parts)} are mixed up", bad, first, second)]
-
-
-def _bad_parts(parts: Parts, wrong: Any) -> Any:
-    """Return which parts have a wrong element."""
-    return parts.split(wrong.reshape(-1)).any(axis=1)
-
-
-def _of_stack(parts: Parts) -> str:
-    return " of the stack" if parts.what == "problem" else ""
-
-
-def _regroupings(parts: Parts, right: list[Array]) -> Iterator[tuple[str, Array, Array, str]]:
-    """Yield names of mistakes, the parts of both operands that they take, and what to say."""
-    names = _REGROUPED[parts.what]
-    for own, name in enumerate(parts.names):
-        for how, taken in _misread(parts.numbers[own], parts.shape):
-            made = [*right]
-            made[own] = np.broadcast_to(taken, parts.shape).reshape(-1)
-            told = f"use {name} of {parts.what} 0" if how == "first" else ""
-            yield names[how].format(name), made[0], made[1], told
-    for how, taken in _misread(np.arange(len(right[0])).reshape(parts.shape), parts.shape):
-        order = taken.reshape(-1) if taken.size > 1 else np.zeros(len(right[0]), int)
-        told = f"have the result of {parts.what} 0" if how == "first" else ""
-        yield names[how].format("the result"), right[0][order], right[1][order], told
-
-
-def _misread(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
-    """Yield what mistakes make of the numbers of an operand's parts, in an order of `_REGROUPED`.
-
-    They broadcast to `shape`, that of the result's parts.
-    """
-    size = numbers.size
-    if size < 2:
-        return
-    yield "first", np.zeros(numbers.shape, int)
-    for axis, length in enumerate(numbers.shape):
-        if 1 < length < size:
-            yield "axis", np.broadcast_to(numbers.take([0], axis), numbers.shape)
-    if numbers.ndim > 1:
-        yield "turned", np.arange(size).reshape(numbers.shape[::-1]).T
-    count = int(np.prod(shape))
-    if size < count:
-        yield "modulo", (np.arange(count) % size).reshape(shape)
-    flat = numbers.reshape(-1)
-    for order in (np.roll(flat, 1), np.roll(flat, -1), flat[::-1]):
-        yield "order", order.reshape(numbers.shape)
-
-
-def _mixed(parts: Parts, name: str, bad: Any, first: Array, second: Array) -> Cause:
-    """Return the cause, and which parts of the operands the first wrong ones are made of."""
-    wrong = np.flatnonzero(bad)
-    made = []
-    for p in wrong[:_MANY]:
-        taken = zip(parts.names, parts.numbers, (first[p], second[p]), strict=True)
-        operands = " and ".join(
-            f"{each}{_index(parts, numbers.shape, i)}" for each, numbers, i in taken
-        )
-        made.append(f"{parts.what} {_label(parts.shape, p)} is made of {operands}")
-    more = f", and {len(wrong) - _MANY} more are wrong" if len(wrong) > _MANY else ""
-    return Cause(name, f"Likely cause: {name}: {', '.join(made)}{more}.")
-
-
-def _index(parts: Parts, shape: tuple[int, ...], part: Any) -> str:
-    """Return how NumPy has one part of an operand."""
-    if not shape:
-        return ""
-    at = ", ".join(str(int(i)) for i in np.unravel_index(int(part), shape))
-    return f"[{at}]" if parts.what == "problem" else f"[:, {at}]"
-
-
-def _label(shape: tuple[int, ...], part: Any) -> str:
-    """Return the number of a part, or its index in a stack of several dimensions."""
-    at = [int(i) for i in np.unravel_index(int(part), shape)]
-    return str(at[0] if len(at) == 1 else at)
-
-
-def _listed(parts: Parts, chosen: Any) -> str:
-    """Name some of the parts: "problem 2 of the stack of 3"."""
-    found = np.flatnonzero(chosen)
-    names = ", ".join(_label(parts.shape, p) for p in found[:6])
-    more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-    many = "s" if len(found) > 1 else ""
-    of = f" of the stack of {len(chosen)}" if parts.what == "problem" else f" of {len(chosen)}"
-    return f"{parts.what}{many} {names}{more}{of}"
-
-
-def _idle_parts(case: _Case, wrong: Any) -> list[Cause]:
-    """Find problems of a stack, or targets, whose results are zero or NaN as a whole."""
-    parts = case.mistakes.parts()
-    if parts is None:
-        return []
-    actual, bad = parts.split(case.actual), _bad_parts(parts, wrong)
-    idle = (actual == 0).all(axis=1) | np.isnan(actual).all(axis=1)
-    if bad.all() or not bad.any() or not idle[bad].all():
-        return []
-    if bad.sum() == 1 and bad[-1]:
-        cause = f"the last {parts.what}{_of_stack(parts)} is not computed"
-    elif parts.what == "target" and bad[1:].all():
-        cause = "only the gradient of target 0 is computed"
-    else:
-        cause = f"some {parts.what}s{_of_stack(parts)} are not computed"
-    what = "NaN" if np.isnan(actual[bad]).all() else "zero"
-    return [Cause(cause, f"Likely cause: {cause}: all is {what} in {_listed(parts, bad)}.")]
 
 
 def _any_place(case: _Case, wrong: Any) -> list[Cause]:
@@ -397,11 +240,11 @@ def _any_place(case: _Case, wrong: Any) -> list[Cause]:
     parts = case.mistakes.parts()
     if found or parts is None:
         return found
-    bad = _bad_parts(parts, wrong)
+    bad = bad_parts(parts, wrong)
     if bad.all() or not bad.any():
         return []
-    cause = f"some {parts.what}s{_of_stack(parts)} are wrong"
-    return [Cause(cause, f"Only {_listed(parts, bad)} {'are' if bad.sum() > 1 else 'is'} wrong.")]
+    cause = f"some {parts.what}s{of_stack(parts)} are wrong"
+    return [Cause(cause, f"Only {listed(parts, bad)} {'are' if bad.sum() > 1 else 'is'} wrong.")]
 
 
 def _lost(case: _Case, wrong: Any) -> list[Cause]:
@@ -454,7 +297,7 @@ def unwritten(reference: Reference, memory: Any) -> Cause:
     if parts is not None:
         idle: Any = parts.split(memory.reshape(-1)).all(axis=1)
         if idle.any() and not idle.all() and idle.sum() * memory.size == memory.sum() * len(idle):
-            where = _listed(parts, idle)
+            where = listed(parts, idle)
     if where is None:
         where = f"{int(memory.sum())} of {memory.size} elements"
     return Cause(cause, f"Likely cause: {cause}: nobody wrote {where}.")
@@ -496,7 +339,7 @@ def _place(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     if not wrong.any() or (wrong.all() and wrong.size > 1 and np.any(actual)):
         return []
     bad, right = actual[wrong], reference.value[wrong]
-    slack = _SLACK * np.broadcast_to(reference.slack, actual.shape)[wrong]
+    slack = SLACK * np.broadcast_to(reference.slack, actual.shape)[wrong]
     if np.all(np.abs(bad + right) <= slack) and np.any(np.abs(right) > slack):
         first = [int(i) for i in np.argwhere(wrong)[0]]
         more = f" and {int(wrong.sum()) - 1} more" if wrong.sum() > 1 else ""

@@ -17,6 +17,7 @@ from gdcore.oracle.arithmetic import rounded
 Array = NDArray[Any]
 Where = Any  # indices of elements (E,), or ALL
 ALL = slice(None)
+SLACK = 4.0  # bounds of the right result that a mistaken one may be off by
 BLOCKS = (4, 8, 16, 32, 64, 100, 128)
 PRECISIONS: dict[str, Callable[[Any], Array]] = {
     "float16": lambda x: np.asarray(x).astype(np.float16).astype(np.float64),
@@ -24,6 +25,13 @@ PRECISIONS: dict[str, Callable[[Any], Array]] = {
     "TF32": lambda x: rounded(x, 11),
     "int32": lambda x: np.trunc(np.asarray(x, np.float64)),
 }
+
+
+class Cause(NamedTuple):
+    """What explains a wrong result: the mistake alone, and a sentence on this very result."""
+
+    name: str
+    sentence: str
 
 
 class Factor(NamedTuple):

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.causes import Cause, find_causes, unwritten
+from gdcore.oracle.causes import find_causes, unwritten
 from gdcore.oracle.intake import to_numpy
 from gdcore.oracle.match import explained
+from gdcore.oracle.mistakes import Cause
 from gdcore.oracle.probes import GROUPS, LAYOUTS, Probe
 from gdcore.oracle.reference import Reference
 from gdcore.oracle.verdict import Status, Verdict
