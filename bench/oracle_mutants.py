@@ -342,7 +342,7 @@ def stack_mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
             lambda a, b: a @ (b if b.ndim < 4 else np.broadcast_to(b[:, :1], b.shape)),
         ),
         "next matrix": (
-            "the problems of b are in the wrong order",
+            "the problems of the stack are mixed up",
             lambda a, b: a @ (b if b.ndim < 3 else np.roll(b, 1, 0)),
         ),
         "batch transposed": ("the problems of the stack are mixed up", turned),

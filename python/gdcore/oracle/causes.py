@@ -260,7 +260,7 @@ def _lost(case: _Case, wrong: Any) -> list[Cause]:
         how = ["replaced by 0 in the result"]
     elif not how and np.isnan(actual[lost]).all():
         how = ["it becomes NaN"]
-    elif not how and np.isfinite(actual[lost]).all() and np.ptp(np.abs(actual[lost])) == 0:
+    elif not how and infinite.any() and np.ptp(np.abs(actual[lost])) == 0:
         how = [f"clipped to {np.abs(actual[lost][0]):.4g}"]
     elif not how and np.array_equal(actual[lost], -value[lost]):
         how = ["its sign is wrong"]
@@ -330,6 +330,8 @@ def _flushed(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     small = 2.0**10 * store.tiny * 2.0 ** (store.bits - 1)
     if not np.all((size > 0) & (size < small)):
         return []
+    if np.any((actual != 0) & (np.abs(reference.value) < np.max(size))):
+        return []  # smaller ones are kept
     cause = "numbers below the normal ones are flushed to zero"
     return [Cause(cause, _likely(cause))]
 

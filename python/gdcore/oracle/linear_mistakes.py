@@ -77,13 +77,11 @@ def _factors(p: Problem, known: Callable[[str, float], tuple[Factor, ...]]) -> t
         counts = np.unique(p.s.sum((-2, -1)) * t)
         count = float(counts[0]) if counts.size == 1 else 1.0
     found = list(known(p.reduction, count))
-    if p.reduction.endswith("mean") and p.s is None:
-        if t > 1:
-            cause = "a division by n instead of n t"
-            found.append(Factor(float(t), cause))
-        if d != n and d > 1:
-            cause = f"a division by the d = {d} features instead of n: the wrong axis"
-            found.append(Factor(n / d, cause))
+    if p.reduction.endswith("mean") and t > 1:
+        found.append(Factor(float(t), "a division by n instead of n t"))
+    if p.reduction.endswith("mean") and p.s is None and d != n and d > 1:
+        cause = f"a division by the d = {d} features instead of n: the wrong axis"
+        found.append(Factor(n / d, cause))
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ _REGROUPED = {
         "axis": "{}'s stride of one batch axis is forgotten",
         "turned": "{}'s batch dimensions are transposed",
         "modulo": "{}'s batch dimensions are broadcast wrongly",
-        "order": "the problems of {} are in the wrong order",
+        "order": "the problems of the stack are mixed up",
     },
     "target": {
         "first": "every target has {} of target 0",

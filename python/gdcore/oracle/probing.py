@@ -407,6 +407,8 @@ def _shape_cause(probe: Probe, reference: Reference, shape: Shape) -> str:
         a, b = given["a"].shape, given["b"].shape
         if shape == (*a[:-1], *b[:-2], *b[-1:]):
             return "every matrix of a is multiplied by every matrix of b, as in numpy.dot"
+        if a[:-2] != b[:-2] and shape[-2:] == wanted[-2:]:
+            return "the batch dimensions are not broadcast"
     elif reference.name.startswith("gradient of ") and "grad_out" in given:
         if len(shape) >= len(wanted) and shape[-2:] == wanted[-2:]:
             return "no sum over the batch dimensions that broadcast"
