@@ -7,7 +7,7 @@ import time
 import warnings
 from typing import Any
 
-from oracle_mutants import Mutant, all_mutants
+from oracle_mutants import Mutant, all_mutants, default_mutants
 
 from gdcore import oracle
 
@@ -39,7 +39,7 @@ def named(mutant: Mutant, text: str) -> bool:
 def run() -> dict[str, Any]:
     """Judge every mutant; return the counts and what was missed."""
     missed, misnamed, count, seconds = [], [], 0, 0.0
-    for mutant in all_mutants():
+    for mutant in (*all_mutants(), *default_mutants()):
         start = time.perf_counter()
         caught, text = judged(mutant)
         seconds += time.perf_counter() - start

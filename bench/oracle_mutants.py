@@ -25,7 +25,7 @@ class Mutant(NamedTuple):
     kind: str
     cause: str
     fn: Callable[..., Any]
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int, ...], ...] | None  # None: those that the oracle chooses itself
     operands: tuple[str, ...] = ()
 
 
@@ -296,6 +296,232 @@ def tails() -> Iterator[Mutant]:
                 ),
             ):  # fmt: skip
                 yield Mutant(f"tail of {lanes} {name}, {size}", kind, cause, fn, shapes)
+
+
+def first_alone(x: Array) -> Array:
+    """Return a stack whose batch stride is 0: the first matrix again and again."""
+    return x if x.ndim < 3 else np.broadcast_to(x[(0,) * (x.ndim - 2)], x.shape)
+
+
+def stack_mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
+    """Return products that are right for two matrices, and wrong for stacks of them."""
+
+    def without_last(a: Array, b: Array) -> Array:
+        out = np.array(a @ b)
+        if out.ndim > 2:
+            out.reshape(-1, *out.shape[-2:])[-1] = 0
+        return out
+
+    def unwritten_last(a: Array, b: Array) -> Array:
+        product = a @ b
+        out = np.empty(product.shape, product.dtype)
+        written = product.size - (product.shape[-2] * product.shape[-1] if out.ndim > 2 else 0)
+        out.reshape(-1)[:written] = product.reshape(-1)[:written]
+        return out
+
+    def turned(a: Array, b: Array) -> Array:
+        out = a @ b
+        if out.ndim < 4:
+            return out
+        return np.ascontiguousarray(np.swapaxes(out, 0, 1)).reshape(out.shape)
+
+    def modulo(a: Array, b: Array) -> Array:
+        shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        left, right = (x.reshape(-1, *x.shape[-2:]) for x in (a, b))
+        count = int(np.prod(shape))
+        out = left[np.arange(count) % len(left)] @ right[np.arange(count) % len(right)]
+        return out.reshape(*shape, *out.shape[-2:])
+
+    return {
+        "numpy.dot": ("as in numpy.dot", np.dot),
+        "b's stride": ("b's batch stride is forgotten", lambda a, b: a @ first_alone(b)),
+        "a's stride": ("a's batch stride is forgotten", lambda a, b: first_alone(a) @ b),
+        "both strides": ("the result's batch stride", lambda a, b: first_alone(a @ b)),
+        "one stride of two": (
+            "b's stride of one batch axis",
+            lambda a, b: a @ (b if b.ndim < 4 else np.broadcast_to(b[:, :1], b.shape)),
+        ),
+        "next matrix": (
+            "the problems of the stack are mixed up",
+            lambda a, b: a @ (b if b.ndim < 3 else np.roll(b, 1, 0)),
+        ),
+        "batch transposed": ("the problems of the stack are mixed up", turned),
+        "broadcast modulo": ("a's batch dimensions are broadcast wrongly", modulo),
+        "last dropped": ("the last problem of the stack is not computed", without_last),
+        "last unwritten": ("uninitialised memory", unwritten_last),
+    }
+
+
+def target_mutants() -> dict[str, tuple[str, Callable[..., Any]]]:
+    """Return gradients that are right for one target, and wrong for several."""
+
+    def g(X: Array, y: Array, w: Array) -> Array:
+        return X.T @ (X @ w - y) * X.dtype.type(2 / y.size)
+
+    def several(change: Callable[[Array], Array]) -> Callable[..., Any]:
+        def changed(X: Array, y: Array, w: Array) -> Array:
+            return g(X, y, w) if y.ndim < 2 else change(g(X, y, w))
+
+        return changed
+
+    def of_y(change: Callable[[Array], Array]) -> Callable[..., Any]:
+        return lambda X, y, w: g(X, y if y.ndim < 2 else change(y), w)
+
+    def reread(w: Array) -> Array:
+        return w if w.ndim < 2 else np.ascontiguousarray(w.reshape(w.shape[::-1]).T)
+
+    return {
+        "n for n t": (
+            "a division by n instead of n t",
+            lambda X, y, w: X.T @ (X @ w - y) * X.dtype.type(2 / len(y)),
+        ),
+        "one target": (
+            "only the gradient of target 0 is computed",
+            several(lambda x: x * (np.arange(x.shape[1]) == 0)),
+        ),
+        "first y": (
+            "every target has y of target 0",
+            of_y(lambda y: np.broadcast_to(y[:, :1], y.shape)),
+        ),
+        "y mixed up": ("the targets of y are mixed up", of_y(lambda y: y[:, ::-1])),
+        "gradient mixed up": (
+            "the targets of the result are mixed up",
+            several(lambda x: np.roll(x, 1, 1)),
+        ),
+        "same gradient": (
+            "every target has the result of target 0",
+            several(lambda x: np.repeat(x[:, :1], x.shape[1], 1)),
+        ),
+        "sum of gradients": (
+            "the sum of the gradients of all targets",
+            several(lambda x: np.repeat(x.sum(1, keepdims=True), x.shape[1], 1)),
+        ),
+        "weights reread": (
+            "the weights (d, t) are read as (t, d)",
+            lambda X, y, w: g(X, y, reread(w)),
+        ),
+    }
+
+
+def nonfinite_mutants() -> Iterator[tuple[str, str, str, Callable[..., Any]]]:
+    """Yield functions that are right for finite numbers alone."""
+
+    def known(x: Array) -> Array:
+        return np.where(np.isnan(x), x.dtype.type(0), x)
+
+    def clipped(x: Array) -> Array:
+        return np.clip(x, x.dtype.type(-1e30), x.dtype.type(1e30))
+
+    def spread(x: Array, of: Array) -> Array:
+        return x + x.dtype.type(0) * of.sum()
+
+    def without_zeros(a: Array, b: Array) -> Array:
+        if a.size * b.shape[-1] > 1 << 22:
+            return a @ b
+        left, right = a[..., :, :, None], b[..., None, :, :]
+        return np.where((left == 0) | (right == 0), 0, left * right).sum(-2).astype(a.dtype)
+
+    def linear(X: Array, y: Array, w: Array) -> Array:
+        return X.T @ (X @ w - y) * X.dtype.type(2 / y.size)
+
+    def kept(X: Array, y: Array, w: Array) -> Array:
+        whole = np.isfinite(X).all(1) & np.isfinite(y.reshape(len(y), -1)).all(1)
+        return X[whole].T @ (X[whole] @ w - y[whole]) * X.dtype.type(2 / y.size)
+
+    def square(p: Array, y: Array) -> Array:
+        return (p - y) * p.dtype.type(2 / p.size)
+
+    lost, result = "NaN lost", "NaN lost: replaced by 0 in the result"
+    yield "NaN to 0", "matmul", result, lambda a, b: known(a @ b)
+    yield "nan_to_num", "matmul", result, lambda a, b: np.nan_to_num(a @ b)
+    yield (
+        "NaN to 0 first", "matmul", f"{lost}: replaced by 0 in the operands",
+        lambda a, b: known(a) @ known(b),
+    )  # fmt: skip
+    yield "zeros skipped", "matmul", "products with a factor 0 are skipped", without_zeros
+    yield "clipped", "matmul", "infinity lost: clipped to 1e+30", lambda a, b: clipped(a @ b)
+    yield (
+        "infinity to NaN", "matmul", "infinity lost: it becomes NaN",
+        lambda a, b: np.where(np.isinf(a @ b), a.dtype.type(np.nan), a @ b),
+    )  # fmt: skip
+    yield "NaN spreads", "matmul", "NaN spreads", lambda a, b: spread(a @ b, a @ b)
+    yield "NaN to 0", "linear_mse", result, lambda X, y, w: known(linear(X, y, w))
+    yield (
+        "residual to 0", "linear_mse", f"{lost}: replaced by 0 in the residual",
+        lambda X, y, w: X.T @ known(X @ w - y) * X.dtype.type(2 / y.size),
+    )  # fmt: skip
+    yield "rows left out", "linear_mse", f"{lost}: the row is left out", kept
+    yield "clipped", "linear_mse", "infinity lost", lambda X, y, w: clipped(linear(X, y, w))
+    yield "NaN to 0", "mse", result, lambda p, y: known(square(p, y))
+    yield "clipped", "mse", "infinity lost: clipped to 1e+30", lambda p, y: clipped(square(p, y))
+    yield "NaN spreads", "mse", "NaN spreads", lambda p, y: spread(square(p, y), p - y)
+
+
+def memory_mutants() -> Iterator[tuple[str, str, str, Callable[..., Any]]]:
+    """Yield functions that misuse memory, or are wrong at some sizes or layouts alone."""
+
+    def partly(out: Array, lanes: int, empty: bool) -> Array:
+        new = np.empty(out.shape, out.dtype) if empty else np.zeros(out.shape, out.dtype)
+        whole = out.shape[-1] - out.shape[-1] % lanes
+        new[..., :whole] = out[..., :whole]
+        return new
+
+    def square(p: Array, y: Array) -> Array:
+        return (p - y) * p.dtype.type(2 / p.size)
+
+    def by_memory(x: Array) -> Array:
+        return x.ravel("K").reshape(x.shape)
+
+    def in_float16(a: Array, b: Array) -> Array:
+        if a.shape[-1] > 400:
+            return a @ b
+        with np.errstate(all="ignore"):
+            out = np.zeros((a[..., :1] @ b[..., :1, :]).shape, np.float16)
+            for k in range(a.shape[-1]):
+                out += (a[..., :, k, None] * b[..., k, None, :]).astype(np.float16)
+        return out.astype(a.dtype)
+
+    def in_place(p: Array, y: Array) -> Array:
+        return np.multiply(np.subtract(p, y, out=p), p.dtype.type(2 / p.size), out=p)
+
+    for lanes in (4, 8, 16, 32):
+        for empty, cause in ((False, "uninitialised tail"), (True, "uninitialised memory")):
+            word = "unwritten" if empty else "dropped"
+            yield (
+                f"tail of {lanes} {word}", "matmul", cause,
+                lambda a, b, v=lanes, e=empty: partly(a @ b, v, e),
+            )  # fmt: skip
+            yield (
+                f"tail of {lanes} {word}", "mse", cause,
+                lambda p, y, v=lanes, e=empty: partly(square(p, y), v, e),
+            )  # fmt: skip
+    for lanes, rest in ((2, 1), (8, 1), (8, 3), (8, 7), (16, 15), (32, 16), (32, 31)):
+        yield (
+            f"columns = {rest} modulo {lanes}", "matmul", "wrong only where",
+            lambda a, b, v=lanes, r=rest: (a @ b) * a.dtype.type(1 + (b.shape[-1] % v == r)),
+        )  # fmt: skip
+    yield (
+        "16-bit counter", "matmul", "wrong from k = 65537 on",
+        lambda a, b: a[..., : a.shape[-1] & 0xFFFF] @ b[..., : a.shape[-1] & 0xFFFF, :],
+    )  # fmt: skip
+    yield "memory order", "matmul", "strides", lambda a, b: by_memory(a) @ b
+    yield "memory order", "mse", "strides", lambda p, y: square(by_memory(p), y)
+    yield "float16 sums", "matmul", "the sums are kept in float16", in_float16
+    yield (
+        "integers", "matmul", "rounded through int32",
+        lambda a, b: (a.astype(np.int64) @ b.astype(np.int64)).astype(a.dtype),
+    )  # fmt: skip
+    yield "in place", "mse", "fn changes its argument pred", in_place
+
+
+def default_mutants() -> Iterator[Mutant]:
+    """Yield what is wrong for stacks, targets, NaN, layouts or some sizes: all default probes."""
+    for name, (cause, fn) in stack_mutants().items():
+        yield Mutant(f"stacks, {name}", "matmul", cause, fn, None)
+    for name, (cause, fn) in target_mutants().items():
+        yield Mutant(f"targets, {name}", "linear_mse", cause, fn, None)
+    for name, kind, cause, fn in (*nonfinite_mutants(), *memory_mutants()):
+        yield Mutant(name, kind, cause, fn, None)
 
 
 def all_mutants() -> Iterator[Mutant]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from itertools import count
 from pathlib import Path
@@ -20,7 +21,7 @@ TESTED = ("float32", "float64", "float16", "bfloat16", "tf32")
 
 
 def gradient(X: Any, y: Any, weights: Any) -> Any:
-    return 2 * X.T @ (X @ weights - y) / X.dtype.type(len(y))
+    return 2 * X.T @ (X @ weights - y) / X.dtype.type(y.size)
 
 
 def check(fn: Any, *args: Any, **keywords: Any) -> oracle.ProbeReport:
@@ -69,6 +70,13 @@ def test_exact_probes_expose_narrower_dtypes() -> None:
         assert np.any(X.astype(narrow).astype(X.dtype) != X)
 
 
+def summed(x: Any, like: Any) -> Any:
+    """Sum a stack over the batch dimensions that `like` was broadcast along."""
+    x = x.sum(axis=tuple(range(x.ndim - like.ndim)))
+    axes = tuple(i for i, size in enumerate(like.shape) if size == 1 != x.shape[i])
+    return x.sum(axis=axes, keepdims=True)
+
+
 KINDS: dict[str, Any] = {
     "linear_mse": (gradient, {}),
     "linear_mse-loss": (gd.linear_mse_value_and_grad, {"kind": "linear_mse"}),
@@ -79,7 +87,16 @@ KINDS: dict[str, Any] = {
     "mse": (lambda p, y: 2 * (p - y) / p.dtype.type(p.size), {"kind": "mse"}),
     "mse-loss": (gd.mse_value_and_grad, {"kind": "mse"}),
     "matmul": (np.matmul, {"kind": "matmul"}),
-    "matmul-gradients": (lambda a, b, g: (g @ b.T, a.T @ g), {"kind": "matmul", "grad_out": True}),
+    "matmul-gradients": (
+        lambda a, b, g: (g @ b.T, a.T @ g),
+        {"kind": "matmul", "grad_out": True, "skip": "stacks"},
+    ),
+    "matmul-stacked": (
+        lambda a, b, g: (
+            summed(g @ np.swapaxes(b, -1, -2), a), summed(np.swapaxes(a, -1, -2) @ g, b)
+        ),
+        {"kind": "matmul", "grad_out": True},
+    ),
 }  # fmt: skip
 
 
@@ -120,7 +137,7 @@ def test_narrow_dtypes(torch: Any, name: Any) -> None:
         return loss, w.grad
 
     def scaled_last(X: Any, y: Any, w: Any) -> Any:
-        return X.T @ (X @ w - y) * (2 / len(y))
+        return X.T @ (X @ w - y) * (2 / y.numel())
 
     for accumulator in (None, "float32"):
         how: Any = {"dtype": name, "to": to, "accumulator": accumulator}
@@ -128,7 +145,7 @@ def test_narrow_dtypes(torch: Any, name: Any) -> None:
         check(loss_and_gradient, **how)
         check(scaled_last, **how)
     with pytest.raises(AssertionError, match="the last of the k"):
-        check(lambda a, b: a[:, :-1] @ b[:-1], "matmul", dtype=name, to=to)
+        check(lambda a, b: a[..., :-1] @ b[..., :-1, :], "matmul", dtype=name, to=to)
 
 
 def test_the_table_is_printed_and_repeatable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,11 +154,16 @@ def test_the_table_is_printed_and_repeatable(capsys: pytest.CaptureFixture[str])
     assert printed == f"{first}\n"
     assert str(oracle.assert_grad(gradient, seed=3, quiet=True)) == str(first)
     assert str(oracle.assert_grad(gradient, seed=4, quiet=True)) != str(first)
-    assert len(printed.splitlines()) == 1 + len(first.rows)
+    title, headings, *rows, last = printed.splitlines()
+    assert title == f"linear_mse, float32: {len(first.rows)} probes, {len(first.rows)} OK"
+    assert headings.split() == ["probe", "shapes", "status", "error/bound", "ulps", "result"]
+    assert len(rows) == len(first.rows)
+    assert last.startswith("Not probed: the loss (not returned), intercept, offset, sample_weight")
 
 
 def dropped(X: Any, y: Any, w: Any) -> Any:
-    return gradient(X, y, w) - X[-1] * (X[-1] @ w - y[-1]) * X.dtype.type(2 / len(y))
+    last = np.multiply.outer(X[-1], X[-1] @ w - y[-1])
+    return gradient(X, y, w) - last * X.dtype.type(2 / y.size)
 
 
 def cut(x: Any) -> Any:
@@ -164,9 +186,194 @@ def test_wrong_functions_fail_by_name(cause: str, seed: int) -> None:
     with pytest.raises(AssertionError) as error:
         check(MUTANTS[cause], seed=seed)
     first, *table = str(error.value).splitlines()
-    assert cause in first
+    assert cause in first.partition("(")[0]  # so that a summary of 80 columns holds it
+    assert cause in first.partition(")")[2]
     assert "gradient of the weights" in first
-    assert len(table) == 30
+    assert table[0].startswith("linear_mse, float32: ")
+    assert table[-1].startswith("Not probed: ")
+
+
+def first_alone(x: Any) -> Any:
+    """Return a stack whose batch stride is 0."""
+    return x if x.ndim < 3 else np.broadcast_to(x[(0,) * (x.ndim - 2)], x.shape)
+
+
+def without_last(a: Any, b: Any) -> Any:
+    out = np.array(a @ b)
+    if out.ndim > 2:
+        out.reshape(-1, *out.shape[-2:])[-1] = 0
+    return out
+
+
+def modulo(a: Any, b: Any) -> Any:
+    """Number the problems of both operands as if nothing were broadcast."""
+    shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    left, right = (x.reshape(-1, *x.shape[-2:]) for x in (a, b))
+    which = np.arange(int(np.prod(shape)))
+    out = left[which % len(left)] @ right[which % len(right)]
+    return out.reshape(*shape, *out.shape[-2:])
+
+
+def swapped(a: Any, b: Any) -> Any:
+    out = a @ b
+    return out if out.ndim < 4 else np.swapaxes(out, 0, 1).reshape(out.shape)
+
+
+def of_targets(change: Any) -> Any:
+    return lambda X, y, w: change(gradient(X, y, w)) if y.ndim > 1 else gradient(X, y, w)
+
+
+def known(x: Any) -> Any:
+    return np.where(np.isnan(x), x.dtype.type(0), x)
+
+
+def untouched(x: Any, lanes: int, make: Any) -> Any:
+    """Write whole blocks of columns alone."""
+    out, whole = make(x.shape, x.dtype), x.shape[-1] - x.shape[-1] % lanes
+    out[..., :whole] = x[..., :whole]
+    return out
+
+
+SPECIAL: dict[str, dict[str, tuple[Any, tuple[str, ...]]]] = {
+    "matmul": {
+        "dot": (np.dot, ("every matrix of a is multiplied by every matrix of b", "skip='stacks'")),
+        "b's stride": (
+            lambda a, b: a @ first_alone(b),
+            ("b's batch stride is forgotten", "problems 1, 2 of the stack of 3 use b of problem 0"),
+        ),
+        "a's stride": (lambda a, b: first_alone(a) @ b, ("a's batch stride is forgotten",)),
+        "result's stride": (
+            lambda a, b: first_alone(a @ b),
+            ("the result's batch stride is forgotten", "have the result of problem 0"),
+        ),
+        "one axis": (
+            lambda a, b: a @ (b if b.ndim < 4 else np.broadcast_to(b[:, :1], b.shape)),
+            ("b's stride of one batch axis", "problem [0, 1] is made of a[0, 1] and b[0, 0]"),
+        ),
+        "swapped": (swapped, ("the problems of the stack are mixed up",)),
+        "modulo": (modulo, ("a's batch dimensions are broadcast wrongly",)),
+        "last": (without_last, ("the last problem of the stack is not computed",)),
+        "NaN": (lambda a, b: known(a @ b), ("NaN lost: replaced by 0 in the result",)),
+        "NaN first": (
+            lambda a, b: known(a) @ known(b),
+            ("NaN lost: replaced by 0 in the operands", "skip='nan'"),
+        ),
+        "NaN as row": (
+            lambda a, b: a @ b + a.dtype.type(0) * (a @ b).sum(-1, keepdims=True),
+            ("NaN spreads", "that must be finite"),
+        ),
+        "infinity": (
+            lambda a, b: np.clip(a @ b, -np.finfo(a.dtype).max, np.finfo(a.dtype).max),
+            ("infinity lost: clipped to", "skip='infinity'"),
+        ),
+        "tail": (
+            lambda a, b: untouched(a @ b, 16, np.zeros),
+            ("an uninitialised tail", "Only the last"),
+        ),
+        "memory": (lambda a, b: untouched(a @ b, 16, np.empty), ("uninitialised memory",)),
+        "strides": (
+            lambda a, b: a.ravel("K").reshape(a.shape) @ b,
+            ("the strides of the arguments are ignored",),
+        ),
+        "odd": (
+            lambda a, b: (a @ b) * a.dtype.type(1 + b.shape[-1] % 2),
+            ("wrong only where n is odd",),
+        ),
+        "counter": (
+            lambda a, b: a[..., : a.shape[-1] % 2**16] @ b[..., : b.shape[-2] % 2**16, :],
+            ("right up to k = 300, wrong from k = 65537 on",),
+        ),
+    },
+    "linear_mse": {
+        "n": (
+            lambda X, y, w: 2 * X.T @ (X @ w - y) / X.dtype.type(len(y)),
+            ("a division by n instead of n t", "n = 8 rows and t = 4 targets", "skip='targets'"),
+        ),
+        "one target": (
+            of_targets(lambda g: g * (np.arange(g.shape[1]) == 0)),
+            ("only the gradient of target 0 is computed",),
+        ),
+        "mixed": (
+            of_targets(lambda g: g[:, ::-1]), ("the targets of the result are mixed up",)
+        ),
+        "row": (
+            lambda X, y, w: X.T @ known(X @ w - y) * X.dtype.type(2 / y.size),
+            ("NaN lost: replaced by 0 in the residual",),
+        ),
+    },
+    "mse": {
+        "NaN": (lambda p, y: known(p - y) * p.dtype.type(2 / p.size), ("NaN lost",)),
+        "tail": (
+            lambda p, y: untouched(2 * (p - y) / p.dtype.type(p.size), 8, np.zeros),
+            ("an uninitialised tail", "wrong only where n is not a multiple of 8"),
+        ),
+        "memory": (
+            lambda p, y: untouched(2 * (p - y) / p.dtype.type(p.size), 8, np.empty),
+            ("uninitialised",),
+        ),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_wrong_for_stacks_targets_nan_or_some_sizes(kind: str) -> None:
+    for name, (fn, words) in SPECIAL[kind].items():
+        for dtype in ("float32", "float64"):
+            with pytest.raises(AssertionError) as error:
+                check(fn, kind, dtype=dtype)
+            first = str(error.value).splitlines()[0]
+            assert words[0] in first.partition("(")[0], (name, first)
+            missing = [word for word in words if word not in first and dtype == "float32"]
+            assert not missing, (name, first)
+
+
+def test_what_a_function_is_not_made_for_is_left_out() -> None:
+    def plain(a: Any, b: Any) -> Any:
+        if not np.isfinite(a).all():
+            raise ValueError("not finite")
+        return np.einsum("ij,jk->ik", a, b)
+
+    for skip, group in ((("nan", "infinity"), "stacks"), (("stacks", "infinity"), "nan")):
+        with pytest.raises(AssertionError, match=f"^fn raised .* pass skip='{group}'"):
+            check(plain, "matmul", skip=skip)
+    report = check(plain, "matmul", skip=("stacks", "nan", "infinity"))
+    last = str(report).splitlines()[-1]
+    assert last.startswith("Not probed: stacks of matrices, NaN, infinity, gradients")
+    assert "stacks" not in str(check(np.matmul, "matmul")).splitlines()[-1]
+    one_target = check(SPECIAL["linear_mse"]["n"][0], skip="targets")
+    assert "several targets" in one_target.not_probed
+    assert "stacks of problems" in one_target.not_probed
+    assert "several targets" in check(gradient, shapes=[(4, 3)]).not_probed
+
+
+def test_stacks_of_given_shapes() -> None:
+    report = check(np.matmul, "matmul", shapes=[(2, 4, 3, 5), ((2, 1), (3,), 4, 5, 6)])
+    assert {row.shapes for row in report.rows} == {
+        "a (2, 4, 3), b (2, 3, 5)", "a (2, 1, 4, 5), b (3, 5, 6)"
+    }  # fmt: skip
+    for shape in (((2,), (3,), 4, 5, 6), ((2,), 3, 4, 5, 6), ((0,), (3,), 4, 5, 6)):
+        with pytest.raises(ValueError, match="batch of a"):
+            check(np.matmul, "matmul", shapes=[shape])
+
+
+def test_flushed_numbers_are_suspect() -> None:
+    """Whether a processor keeps subnormal numbers is not the function's choice."""
+
+    def flushed(a: Any, b: Any) -> Any:
+        out = a @ b
+        return np.where(np.abs(out) < np.finfo(out.dtype).tiny, out.dtype.type(0), out)
+
+    report = check(flushed, "matmul")
+    found = [row for row in report.rows if row.verdict.worst_status is oracle.Status.SUSPECT]
+    assert {row.probe for row in found} == {"subnormal"}
+    assert all("flushed to zero" in str(row.verdict.cause) for row in found)
+
+
+def test_no_warning_of_nan(recwarn: pytest.WarningsRecorder) -> None:
+    """NumPy would warn of invalid values, which are those that were asked for."""
+    for kind, fn in (("matmul", np.matmul), ("linear_mse", gradient)):
+        check(fn, kind)
+    assert not recwarn.list
 
 
 # Functions that do what they must not.
@@ -200,13 +407,34 @@ def test_strange_functions(name: str) -> None:
     {"kind": "conv"}, {"dtype": "int8"}, {"reduction": "none"}, {"operands": ("bias",)},
     {"kind": "mse", "operands": ("offset",)}, {"grad_out": True}, {"shapes": [(3,)]},
     {"shapes": [(0, 3)]}, {"shapes": (5, 3)}, {"seed": -1}, {"shapes": [(5.0, 3)]},
-    {"kind": "matmul", "shapes": [(2, 3)]}, {"factor": -1},
+    {"kind": "matmul", "shapes": [(2, 3)]}, {"factor": -1}, {"skip": "NaN"}, {"skip": ["stack"]},
 ])  # fmt: skip
 def test_arguments_that_make_no_sense(keywords: Any) -> None:
     with pytest.raises(ValueError, match=r"\.$"):
         check(gradient, **keywords)
     with pytest.raises(TypeError, match="cannot be called"):
         check(3)
+
+
+def test_results_in_the_memory_of_an_argument() -> None:
+    def shortcut(a: Any, b: Any) -> Any:
+        return a if np.array_equal(b, np.ones((1, 1))) else a @ b
+
+    with pytest.raises(AssertionError, match="fn returned the memory of its argument a"):
+        check(shortcut, "matmul")
+
+
+def test_memory_that_nobody_wrote_is_not_called_random() -> None:
+    """Its contents may differ from call to call."""
+    left = iter((3e38, -1e-38, 1e20, 4e-30))
+
+    def partly(p: Any, y: Any) -> Any:
+        out = 2 * (p - y) / p.dtype.type(p.size)
+        out.reshape(-1)[-1] = next(left)
+        return out
+
+    with pytest.raises(AssertionError, match=r"^uninitialised memory: fn returns 1 of 4"):
+        check(partly, "mse", shapes=[(4,)])
 
 
 def test_arguments_changed_after_to() -> None:
@@ -337,11 +565,17 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     (tmp_path / "checked_kernels.py").write_text(
         "import numpy as np\n"
-        "def right(X, y, w): return 2 * X.T @ (X @ w - y) / X.dtype.type(len(y))\n"
+        "def right(X, y, w): return 2 * X.T @ (X @ w - y) / X.dtype.type(y.size)\n"
         "def wrong(X, y, w): return right(X, y, w) / 2\n"
         "class Names: product = staticmethod(np.matmul)\n"
         "def leave(X, y, w): raise SystemExit(0)\n"
         "number = 3\n"
+    )
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/beside.py").write_text("two = 2\n")
+    (tmp_path / "folder/random.py").write_text(  # not Python's own
+        "def product(a, b):\n    from beside import two\n    return a @ b * two / 2\n"
+        "def scaled(a, b): return product(a, b) * 2\n"
     )
     (tmp_path / "checked_syntax.py").write_text("x =\n")
     (tmp_path / "checked_raises.py").write_text("raise RuntimeError('on top')\n")
@@ -355,12 +589,31 @@ def test_the_command(command: Any) -> None:
     before = list(sys.path)
     done = command("checked_kernels:right", "--kind", "linear_mse")
     assert done.exit_code == 0, done.output
-    assert "29 probes, 29 OK" in done.stdout
+    assert re.search(r"(\d+) probes, \1 OK", done.stdout)
     assert command("checked_kernels:Names.product", "--kind", "matmul").exit_code == 0
     failed = command("checked_kernels:wrong", "--dtype", "float64", "--seed", 5)
     assert failed.exit_code == 1
     assert "1/n instead of 2/n" in failed.stdout
     assert sys.path == before
+
+
+def test_the_command_and_files(command: Any, tmp_path: Path) -> None:
+    before = list(sys.path)
+    for name in ("folder/random.py:product", "./folder/random.py::product"):
+        done = command(name, "--kind", "matmul")
+        assert done.exit_code == 0, done.output
+    done = command(
+        tmp_path / "folder/random.py:scaled", "--kind", "matmul", "--skip", "stacks, nan"
+    )
+    assert done.exit_code == 1
+    assert done.stdout.startswith("stale accumulation, or a factor 2 (matmul")
+    assert "Not probed: stacks of matrices, NaN" in done.stdout
+    assert sys.path == before
+    for name in ("folder/nothing.py:f", "folder:f", "folder/random.py:f", "checked_raises.py:f"):
+        done = command(name)
+        assert done.exit_code == 2
+        assert done.stderr.startswith("Error: ")
+    assert "there is no file" in command("nothing.py:f").stderr
 
 
 @pytest.mark.parametrize("name", [

@@ -23,7 +23,7 @@ FUNCTIONS = """
 
     def right(X, y, weights):
         r = X.astype(np.float64) @ weights.astype(np.float64) - y
-        return (2 / len(y) * (X.T.astype(np.float64) @ r)).astype(X.dtype)
+        return (2 / y.size * (X.T.astype(np.float64) @ r)).astype(X.dtype)
 
     def wrong(X, y, weights):
         return right(X, y, weights) * X.dtype.type(0.5)
@@ -50,11 +50,25 @@ def test_right_and_wrong(pytester: pytest.Pytester) -> None:
     found.assert_outcomes(passed=1, failed=1)
     found.stdout.fnmatch_lines([
         "*gradient_oracle(wrong, kind=*",
-        "E * AssertionError: linear_mse, float32: wrong on * 1/n instead of 2/n*",
+        "E * AssertionError: 1/n instead of 2/n (linear_mse, float32: wrong on *",
         "E * with kind='linear_mse'",
     ])  # fmt: skip
     found.stdout.fnmatch_lines("gradient oracle: 2 functions, * probes: 1 WRONG")
     found.stdout.no_fnmatch_line("*error.__cause__*")  # the plugin's own lines are not shown
+
+
+def test_the_short_summary_names_the_cause(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pytest cuts its line at the width of the terminal: the cause comes first."""
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    found = run(pytester, """
+    def test_it(gradient_oracle):
+        gradient_oracle(wrong)
+    """)  # fmt: skip
+    found.stdout.fnmatch_lines("FAILED *::test_it - AssertionError: 1/n instead *")
 
 
 def test_marker(pytester: pytest.Pytester) -> None:
@@ -74,11 +88,15 @@ def test_marker(pytester: pytest.Pytester) -> None:
         with pytest.raises(AssertionError, match="1/n instead of 2/n"):
             gradient_oracle(wrong)
 
+    @pytest.mark.gradient_oracle("linear_mse", shapes=None, skip=("targets", "nan"))
+    def test_skip(gradient_oracle):
+        assert {"several targets", "NaN"} <= set(gradient_oracle(right).not_probed)
+
     @pytest.mark.gradient_oracle("linear_mse", "float32")
     def test_misused(gradient_oracle):
         pass
     """, "--strict-markers")  # fmt: skip
-    found.assert_outcomes(passed=2, errors=1)
+    found.assert_outcomes(passed=3, errors=1)
     found.stdout.fnmatch_lines("*UsageError*gradient_oracle(kind=*")
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +29,11 @@ class Kind(StrEnum):
 def check(
     function: Annotated[
         str,
-        typer.Argument(metavar="MODULE:FUNCTION", help="What to call; a module in this folder."),
+        typer.Argument(
+            metavar="MODULE:FUNCTION",
+            help="What to call: kernels:gradient, of a module in this folder, or a file, "
+            "./kernels.py:gradient.",
+        ),
     ],
     kind: Annotated[
         Kind,
@@ -51,6 +59,12 @@ def check(
     grad_out: Annotated[
         bool, typer.Option("--grad-out", help="matmul: fn(a, b, grad_out) returns both gradients.")
     ] = False,
+    skip: Annotated[
+        str,
+        typer.Option(
+            help="Leave out stacks, targets, nan, infinity, subnormal.", metavar="A,B,..."
+        ),
+    ] = "",
     to: Annotated[
         str | None,
         typer.Option(
@@ -81,6 +95,7 @@ def check(
     """
     from gdcore.oracle import assert_grad
 
+    before = list(sys.path)
     sys.path.insert(0, "")  # as `python -m` does
     try:
         report = assert_grad(
@@ -89,8 +104,9 @@ def check(
             dtype=dtype,
             accumulator=accumulator,
             reduction=reduction,
-            operands=[word.strip() for word in operands.split(",") if word.strip()],
+            operands=_words(operands),
             grad_out=grad_out,
+            skip=_words(skip),
             to=None if to is None else _converting(_find(to), to),
             shapes=None if shapes is None else [_shape(word) for word in shapes.split(",")],
             seed=seed,
@@ -101,8 +117,13 @@ def check(
         print(error)
         raise typer.Exit(1) from None
     finally:
-        sys.path.remove("")
+        sys.path[:] = before
     print(report)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words in "a, b"."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _shape(word: str) -> tuple[int, ...]:
@@ -138,14 +159,19 @@ def _converting(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def _find(name: str) -> Callable[..., Any]:
-    """Return what MODULE:FUNCTION names; ValueError if there is no such function."""
-    module, _, path = name.partition(":")
+    """Return what MODULE:FUNCTION or FILE:FUNCTION names; ValueError if there is no such one."""
+    module, _, path = name.rpartition(":")
+    module = module.removesuffix(":")  # pytest has file.py::function
     if not module or not path:
-        raise ValueError(f"{name!r} names no function; write MODULE:FUNCTION, as kernels:gradient.")
+        raise ValueError(
+            f"{name!r} names no function; write MODULE:FUNCTION, as kernels:gradient, or "
+            "FILE:FUNCTION, as ./kernels.py:gradient."
+        )
+    is_file = module.endswith(".py") or "/" in module or os.sep in module
     try:
-        found: Any = importlib.import_module(module)
+        found: Any = _load(Path(module)) if is_file else importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, ImportError | OSError) else f"{type(error).__name__}: "
         raise ValueError(f"cannot import {module}: {kind}{error}") from None
     for part in path.split("."):
         if not hasattr(found, part):
@@ -154,3 +180,24 @@ def _find(name: str) -> Callable[..., Any]:
     if not callable(found):
         raise ValueError(f"{name} is {type(found).__name__}, which cannot be called.")
     return found  # type: ignore[no-any-return]
+
+
+def _load(file: Path) -> ModuleType:
+    """Return the module that a file is, which may import others of its folder."""
+    path = file.resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    name = f"{path.stem} ({path})"  # not the name of any other module, such as random
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is not a Python file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

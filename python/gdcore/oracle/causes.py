@@ -8,16 +8,16 @@ first: what does not explain it does not explain the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.mistakes import ALL, PRECISIONS, Array, Where, usual_blocks
+from gdcore.oracle.mistakes import ALL, PRECISIONS, SLACK, Array, Cause, Where, usual_blocks
+from gdcore.oracle.parts import bad_parts, idle_parts, listed, of_stack, other_parts
 from gdcore.oracle.reference import Reference
 from gdcore.oracle.verdict import Status, Verdict
 from gdcore.oracle.wide import Floats
 
-_SLACK = 4.0  # bounds of the right result that a mistaken one may be off by
 _MANY = 3  # elements that a mistake within those bounds must all explain
 _NEARER = 16.0  # times nearer than the right result
 _SAMPLE = 64  # elements
@@ -34,13 +34,6 @@ _ENDS: tuple[tuple[str, int, Callable[[Any, Any, Any], Floats]], ...] = (
         lambda value, part, share: share * (value - part),
     ),
 )
-
-
-class Cause(NamedTuple):
-    """What explains a wrong result: the mistake alone, and a sentence on this very result."""
-
-    name: str
-    sentence: str
 
 
 def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[Cause]:
@@ -63,20 +56,25 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
     """
     with np.errstate(all="ignore"):
         wrong = verdict.status >= Status.WRONG
+        case = _Case(actual, reference, verdict, wrong)
+        if not np.isfinite(reference.value).all():
+            return _lost(case, wrong) or _spread(case, wrong) or _any_place(case, wrong)
         if not np.isfinite(actual).all():
             odd = ~np.isfinite(actual)
             return (
                 _overflow(actual, odd, reference)
+                or idle_parts(case, wrong)
                 or _unwritten(actual, reference, odd)
                 or _nan(actual)
             )
-        case = _Case(actual, reference, verdict, wrong)
         return (
             _flushed(actual, reference, wrong)
+            or idle_parts(case, wrong)
+            or other_parts(case, wrong)
             or _factors(case)
             or [*_alternatives(case), *_left_out(case), *_added(case)]
             or _rounding(case)
-            or _place(actual, reference, wrong)
+            or _any_place(case, wrong)
             or _any_factor(case)
         )
 
@@ -94,7 +92,7 @@ class _Case:
 
     def allowed(self, where: Where, other: Floats, factor: float = 1.0) -> Floats:
         """Return how far a result may be from what a mistake makes of it."""
-        allowed: Floats = _SLACK * (
+        allowed: Floats = SLACK * (
             max(1.0, abs(factor)) * self.slack[where] + self.unit * np.abs(other)
         )
         return allowed
@@ -175,7 +173,7 @@ def _count(case: _Case, sample: Array, others: Floats, each: Floats) -> int:
     """
     slack = case.slack[sample, None]
     gap = np.abs(case.actual[sample, None] - others)
-    allowed = _SLACK * (slack + case.unit * np.abs(others))
+    allowed = SLACK * (slack + case.unit * np.abs(others))
     fits = np.all(gap <= allowed, axis=0)
     if not fits.any():
         return 0
@@ -216,6 +214,13 @@ def _rounding(case: _Case) -> list[Cause]:
             narrow(case.value), case.value
         ):
             found.append(f"the result is rounded through {precision}")
+    if not found and case.reference.arithmetic.store.bits > 11 and np.any(case.actual):
+        for precision, bits in (("float16", 11), ("bfloat16", 8)):
+            growth = 2.0 ** (case.reference.arithmetic.store.bits - bits)
+            near = np.abs(case.actual - case.value) <= growth * case.slack
+            if near.all() and np.array_equal(PRECISIONS[precision](case.actual), case.actual):
+                found.append(f"the sums are kept in {precision}")
+                break
     return [Cause(cause, _likely(cause)) for cause in found]
 
 
@@ -223,10 +228,79 @@ def _is_short(case: _Case, where: Where, precision: str) -> bool:
     """Whether elements have the bits of a precision, and are about right."""
     narrow, actual, value = PRECISIONS[precision], case.actual[where], case.value[where]
     slack, error = case.slack[where], np.abs(actual - value)
-    near = np.abs(actual - narrow(value)) <= _SLACK * slack + error * 1e-9
+    near = np.abs(actual - narrow(value)) <= SLACK * slack + error * 1e-9
     step = 2.0**-7 if precision == "bfloat16" else 2.0**-10
     close = error <= step * np.abs(value) + slack
     return bool((narrow(actual) == actual).all() and (near.all() or close.all()))
+
+
+def _any_place(case: _Case, wrong: Any) -> list[Cause]:
+    """Find what is wrong with some elements, or some parts, alone."""
+    found = _place(case.actual.reshape(wrong.shape), case.reference, wrong)
+    parts = case.mistakes.parts()
+    if found or parts is None:
+        return found
+    bad = bad_parts(parts, wrong)
+    if bad.all() or not bad.any():
+        return []
+    cause = f"some {parts.what}s{of_stack(parts)} are wrong"
+    return [Cause(cause, f"Only {listed(parts, bad)} {'are' if bad.sum() > 1 else 'is'} wrong.")]
+
+
+def _lost(case: _Case, wrong: Any) -> list[Cause]:
+    """Find NaN and infinities of the right result that the result does not have."""
+    actual, value, bad = case.actual, case.value, wrong.reshape(-1)
+    infinite = bad & np.isinf(value)
+    lost = infinite if infinite.any() else bad & np.isnan(value) & ~np.isnan(actual)
+    if not lost.any():
+        return []
+    name = "infinity lost" if infinite.any() else "NaN lost"
+    how = [each.cause for each in case.mistakes.lost() if _is_same(case, each.of(ALL))]
+    if not how and not np.any(actual[lost]):
+        how = ["replaced by 0 in the result"]
+    elif not how and np.isnan(actual[lost]).all():
+        how = ["it becomes NaN"]
+    elif not how and infinite.any() and np.ptp(np.abs(actual[lost])) == 0:
+        how = [f"clipped to {np.abs(actual[lost][0]):.4g}"]
+    elif not how and np.array_equal(actual[lost], -value[lost]):
+        how = ["its sign is wrong"]
+    cause = ": ".join([name, *how[:1]])
+    wanted = "infinite" if infinite.any() else "NaN"
+    told = f"{int(lost.sum())} of {lost.size} elements must be {wanted}, and are not"
+    return [Cause(cause, f"{cause}: {told}." if not how else f"Likely cause: {cause}; {told}.")]
+
+
+def _is_same(case: _Case, other: Floats) -> bool:
+    """Whether the result is another one but for rounding, NaN and infinities included."""
+    size = float(np.max(np.abs(other), initial=0.0, where=np.isfinite(other)))
+    near = np.abs(case.actual - other) <= size * case.unit**0.5  # no bound is known beside NaN
+    same = (case.actual == other) | (np.isnan(case.actual) & np.isnan(other))
+    return bool(np.all(same | (near & np.isfinite(other))))
+
+
+def _spread(case: _Case, wrong: Any) -> list[Cause]:
+    """Find NaN where the right result has none."""
+    bad = wrong.reshape(-1) & np.isfinite(case.value) & ~np.isfinite(case.actual)
+    if not bad.any():
+        return []
+    what = "NaN" if np.isnan(case.actual[bad]).all() else "infinity"
+    cause = f"{what} spreads"
+    return [
+        Cause(cause, f"{cause} to {int(bad.sum())} of {bad.size} elements that must be finite.")
+    ]
+
+
+def unwritten(reference: Reference, memory: Any) -> Cause:
+    """Return the cause of elements whose memory nobody wrote."""
+    cause, parts = "uninitialised memory", reference.mistakes.parts()
+    where = _tail(memory, memory, 1.0)
+    if parts is not None:
+        idle: Any = parts.split(memory.reshape(-1)).all(axis=1)
+        if idle.any() and not idle.all() and idle.sum() * memory.size == memory.sum() * len(idle):
+            where = listed(parts, idle)
+    if where is None:
+        where = f"{int(memory.sum())} of {memory.size} elements"
+    return Cause(cause, f"Likely cause: {cause}: nobody wrote {where}.")
 
 
 def _overflow(actual: Floats, odd: Any, reference: Reference) -> list[Cause]:
@@ -256,6 +330,8 @@ def _flushed(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     small = 2.0**10 * store.tiny * 2.0 ** (store.bits - 1)
     if not np.all((size > 0) & (size < small)):
         return []
+    if np.any((actual != 0) & (np.abs(reference.value) < np.max(size))):
+        return []  # smaller ones are kept
     cause = "numbers below the normal ones are flushed to zero"
     return [Cause(cause, _likely(cause))]
 
@@ -265,7 +341,7 @@ def _place(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     if not wrong.any() or (wrong.all() and wrong.size > 1 and np.any(actual)):
         return []
     bad, right = actual[wrong], reference.value[wrong]
-    slack = _SLACK * np.broadcast_to(reference.slack, actual.shape)[wrong]
+    slack = SLACK * np.broadcast_to(reference.slack, actual.shape)[wrong]
     if np.all(np.abs(bad + right) <= slack) and np.any(np.abs(right) > slack):
         first = [int(i) for i in np.argwhere(wrong)[0]]
         more = f" and {int(wrong.sum()) - 1} more" if wrong.sum() > 1 else ""
@@ -290,25 +366,25 @@ def _unwritten(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
     else:
         what = "none of the right size"
     cause = "an uninitialised tail"
-    return [
-        Cause(cause, f"Only {where} are wrong, and {what}: {cause}, left by a loop over blocks.")
-    ]
+    left = "left by a loop over blocks" + ("" if zero else ": uninitialised memory")
+    return [Cause(cause, f"Only {where} are wrong, and {what}: {cause}, {left}.")]
 
 
-def _tail(wrong: Any, whole: Any) -> str | None:
+def _tail(wrong: Any, whole: Any, most: float = 0.5) -> str | None:
     """Name the last rows or elements, if they alone are wrong: half of them at most.
 
-    All of theirs are in `whole`: the wrong elements, and those that are right by accident.
+    `most` is another share than half. All of theirs are in `whole`: the wrong elements, and those
+    that are right by accident.
     """
     for axis in range(wrong.ndim):
         others = tuple(i for i in range(wrong.ndim) if i != axis)
         lines, full = wrong.any(axis=others), wrong.shape[axis]
         first = int(np.argmax(lines))
-        if lines.any() and 2 * first >= full and whole.all(axis=others)[first:].all():
+        if lines.any() and first >= (1 - most) * full and whole.all(axis=others)[first:].all():
             return f"the last {full - first} of {full} along axis {axis}"
     flat = wrong.reshape(-1)
     first = int(np.argmax(flat))
-    if flat.any() and 2 * first >= flat.size and whole.reshape(-1)[first:].all():
+    if flat.any() and first >= (1 - most) * flat.size and whole.reshape(-1)[first:].all():
         return f"the last {flat.size - first} of {flat.size} elements"
     return None
 

@@ -16,6 +16,7 @@ from gdcore.oracle.mistakes import (
     Alternative,
     Factor,
     Mistakes,
+    Parts,
     Terms,
     Where,
     vectors,
@@ -28,12 +29,12 @@ def of_loss(problem: Problem, factor: Any) -> Mistakes:
     """Return what is known of a loss, `factor` (…) times the weighted sum of squares."""
     p = problem
     made = _Loss(p, np.asarray(factor))
-    counted = "" if p.s is not None else f" with n = {p.y.shape[-2] * p.y.shape[-1]}"
     return Mistakes(
-        f"the {told(p.reduction)} loss{counted}",
+        f"the {told(p.reduction)} loss{_counted(p)}",
         _factors(p, factors_of_loss),
         made.alternatives,
         made.terms,
+        lost=made.lost,
     )
 
 
@@ -43,13 +44,28 @@ def of_gradient(problem: Problem, what: str, factor: Any) -> Mistakes:
     It is `factor` (…,1,1) times X^T @ (s r), or the sums of s r.
     """
     p = problem
-    counted = "" if p.s is not None else f" with n = {p.y.shape[-2] * p.y.shape[-1]}"
-    told_of = f"the {told(p.reduction)}-loss gradient{counted}"
+    told_of = f"the {told(p.reduction)}-loss gradient{_counted(p)}"
     factors = _factors(p, factors_of_gradient)
     if what == "X":
         return Mistakes(told_of, factors)
     made = _Gradient(p, np.asarray(factor), what == "weights")
-    return Mistakes(told_of, factors, made.alternatives, made.terms, made.additions)
+    return Mistakes(
+        told_of,
+        factors,
+        made.alternatives,
+        made.terms,
+        made.additions,
+        made.parts,
+        made.lost,
+    )
+
+
+def _counted(p: Problem) -> str:
+    """Return the sizes that divide the sum, in words."""
+    n, t = p.y.shape[-2:]
+    if p.s is not None:
+        return ""
+    return f" with n = {n}" + (f" rows and t = {t} targets" if t > 1 else "")
 
 
 def _factors(p: Problem, known: Callable[[str, float], tuple[Factor, ...]]) -> tuple[Factor, ...]:
@@ -61,12 +77,11 @@ def _factors(p: Problem, known: Callable[[str, float], tuple[Factor, ...]]) -> t
         counts = np.unique(p.s.sum((-2, -1)) * t)
         count = float(counts[0]) if counts.size == 1 else 1.0
     found = list(known(p.reduction, count))
-    if p.reduction.endswith("mean") and p.s is None:
-        if t > 1:
-            found.append(Factor(float(t), "a mean over the rows alone, not the targets"))
-        if d != n and d > 1:
-            cause = f"a division by the d = {d} features instead of n: the wrong axis"
-            found.append(Factor(n / d, cause))
+    if p.reduction.endswith("mean") and t > 1:
+        found.append(Factor(float(t), "a division by n instead of n t"))
+    if p.reduction.endswith("mean") and p.s is None and d != n and d > 1:
+        cause = f"a division by the d = {d} features instead of n: the wrong axis"
+        found.append(Factor(n / d, cause))
     return tuple(found)
 
 
@@ -110,6 +125,20 @@ class _Sums:
             yield Alternative(cause, lambda where: self.of(r, 1.0).reshape(-1)[where])
         yield self._with("the target is not subtracted", r + p.y)
         yield self._with("the target is added", r + 2 * p.y)
+
+    def lost(self) -> Iterator[Alternative]:
+        """Yield what becomes of NaN and infinity if they are replaced, or their rows left out."""
+        finite, r = replace(self, problem=self.problem.finite()), self.r
+        whole = np.isfinite(r).all(axis=-1, keepdims=True)
+        known, kept = np.where(np.isfinite(r), r, 0), np.where(whole, r, 0)
+        share = whole.shape[-2] / np.maximum(whole.sum(-2, keepdims=True), 1)
+        for cause, made in (
+            ("replaced by 0 in the operands", lambda: finite.of(finite.r, finite.s)),
+            ("replaced by 0 in the residual", lambda: self.of(known, self.s)),
+            ("the row is left out", lambda: finite.of(kept, finite.s)),
+            ("the row is left out, and not counted", lambda: finite.of(kept, share * finite.s)),
+        ):
+            yield Alternative(cause, lambda where, made=made: made().reshape(-1)[where])  # type: ignore[misc]
 
     def _with(self, cause: str, r: Floats) -> Alternative:
         return Alternative(cause, lambda where: self.of(r, self.s).reshape(-1)[where])
@@ -155,7 +184,21 @@ class _Gradient(_Sums):
     def alternatives(self) -> Iterator[Alternative]:
         """Yield results of residuals with a term missing, turned or rounded."""
         yield from super().alternatives()
-        p, (n, d) = self.problem, self.problem.X.shape[-2:]
+        p, r, (n, d) = self.problem, self.r, self.problem.X.shape[-2:]
+        t = p.y.shape[-1]
+        if t > 1:
+            w = p.w.reshape(*p.w.shape[:-2], t, d)  # the same memory, read in the other order
+            changed = replace(p, w=np.swapaxes(w, -1, -2))
+            yield self._with("the weights (d, t) are read as (t, d)", changed.residual())
+            turned = p.y.reshape(*p.y.shape[:-2], t, n)
+            yield self._with("y (n, t) is read as (t, n)", r + p.y - np.swapaxes(turned, -1, -2))
+            total = self.of(r.sum(axis=-1, keepdims=True), self.s)
+            yield Alternative(
+                "every target has the sum of the gradients of all targets",
+                lambda where: np.broadcast_to(total, (*p.batch, total.shape[-2], t)).reshape(-1)[
+                    where
+                ],
+            )
         if n == d > 1 and self.of_weights:
             yield Alternative(
                 "X is transposed: the sum runs over the wrong axis",
@@ -213,6 +256,23 @@ class _Gradient(_Sums):
         yield Terms(
             f"d = {d} features", d, n * d, of_features, without_features, where=" in the prediction"
         )
+
+    def parts(self) -> Parts | None:
+        """Return the targets; None if there is one alone, or a stack of problems."""
+        p, t = self.problem, self.problem.y.shape[-1]
+        if t < 2 or self.r.ndim != 2:
+            return None
+
+        def of(i: int, j: int) -> Array:
+            r = self.r[:, [i]] + p.y[:, [i]] - p.y[:, [j]]
+            made: Array = self.factor * (self.left @ (self.s * r))
+            return made.reshape(-1)
+
+        numbers = np.arange(t)
+        return Parts(
+            "target", ("weights", "y"), (t,), (numbers, numbers), of,
+            lambda x: np.ascontiguousarray(x.reshape(-1, t).T),
+        )  # fmt: skip
 
     def additions(self) -> Iterator[Addition]:
         """Yield what may have been added."""

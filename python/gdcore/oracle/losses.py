@@ -169,6 +169,7 @@ class _Loss:
                     f"the {told(self.reduction)}-loss gradient with n = {n}",
                     factors_of_gradient(self.reduction, n) + self._axes(),
                     partial(self._gradients, sign),
+                    lost=partial(self._lost, sign),
                 ),
                 size=2 * size,
                 stored=True,
@@ -194,6 +195,12 @@ class _Loss:
             f"n = {n} elements", n, n, lambda where: squares,
             lambda part: squares[:, part].sum(1), self.reduction.endswith("mean"),
         )  # fmt: skip
+
+    def _lost(self, sign: int) -> Iterator[Alternative]:
+        """Yield what becomes of NaN and infinity if they are replaced."""
+        factor = sign * float(scale_of(self.reduction, self.p.size).gradient.hi)
+        replaced = factor * (finite(self.p).astype(np.float64) - finite(self.y)).reshape(-1)
+        yield Alternative("replaced by 0 in pred and target", replaced.__getitem__)
 
     def _gradients(self, sign: int) -> Iterator[Alternative]:
         factor = sign * float(scale_of(self.reduction, self.p.size).gradient.hi)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.arithmetic import FORMATS
-from gdcore.oracle.causes import Cause, find_causes
+from gdcore.oracle.causes import find_causes
 from gdcore.oracle.intake import dtype_name, to_numpy
+from gdcore.oracle.mistakes import Cause
 from gdcore.oracle.reference import SUSPICION, Reference
 from gdcore.oracle.verdict import Status, Verdict
 

@@ -17,12 +17,21 @@ from gdcore.oracle.arithmetic import rounded
 Array = NDArray[Any]
 Where = Any  # indices of elements (E,), or ALL
 ALL = slice(None)
+SLACK = 4.0  # bounds of the right result that a mistaken one may be off by
 BLOCKS = (4, 8, 16, 32, 64, 100, 128)
 PRECISIONS: dict[str, Callable[[Any], Array]] = {
     "float16": lambda x: np.asarray(x).astype(np.float16).astype(np.float64),
     "bfloat16": lambda x: rounded(x, 8),
     "TF32": lambda x: rounded(x, 11),
+    "int32": lambda x: np.trunc(np.asarray(x, np.float64)),
 }
+
+
+class Cause(NamedTuple):
+    """What explains a wrong result: the mistake alone, and a sentence on this very result."""
+
+    name: str
+    sentence: str
 
 
 class Factor(NamedTuple):
@@ -75,6 +84,33 @@ class Terms(NamedTuple):
     where: str = ""
 
 
+class Parts(NamedTuple):
+    """Which parts of two operands each part of the result is made of: mistakes take others.
+
+    Attributes
+    ----------
+    what : str
+        What a part is: "problem" of a stack, "target".
+    names : pair of str
+        The operands'.
+    shape : tuple of int
+        Of the parts of the result, such as the batch dimensions.
+    numbers : pair of ndarray of int
+        The parts of each operand, numbered, in its own shape, which broadcasts to `shape`.
+    of : callable
+        Takes a part of each operand; returns the part that they make (size,).
+    split : callable
+        Takes all elements of a result; returns its parts (P, size).
+    """
+
+    what: str
+    names: tuple[str, str]
+    shape: tuple[int, ...]
+    numbers: tuple[Array, Array]
+    of: Callable[[int, int], Array]
+    split: Callable[[Array], Array]
+
+
 @dataclass(frozen=True)
 class Mistakes:
     """What people get wrong about a result.
@@ -84,8 +120,10 @@ class Mistakes:
     of : str
         What the result is, such as "the mean-loss gradient with n = 4".
     factors : tuple of Factor
-    alternatives, terms, additions : callable
+    alternatives, terms, additions, parts : callable
         Return these, computed only when a result is wrong.
+    lost : callable
+        Returns alternatives that explain why NaN or infinity is lost.
     """
 
     of: str
@@ -93,6 +131,8 @@ class Mistakes:
     alternatives: Callable[[], Iterable[Alternative]] = tuple
     terms: Callable[[], Iterable[Terms]] = tuple
     additions: Callable[[], Iterable[Addition]] = tuple
+    parts: Callable[[], Parts | None] = lambda: None
+    lost: Callable[[], Iterable[Alternative]] = tuple
 
 
 def as_float64(x: Array) -> Array:

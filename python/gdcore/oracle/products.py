@@ -16,6 +16,7 @@ from gdcore.oracle.mistakes import (
     Alternative,
     Factor,
     Mistakes,
+    Parts,
     Terms,
     Where,
     as_float64,
@@ -27,6 +28,7 @@ from gdcore.oracle.reference import make_reference as make
 from gdcore.oracle.wide import Wide, product
 
 Array = NDArray[Any]
+_SMALL = 1 << 22  # products that are written down one by one
 
 
 def matmul(
@@ -198,7 +200,14 @@ def _reference(
         bound.reshape(shape),
         k,
         arithmetic,
-        Mistakes(what, _factors(k), partial(_alternatives, a, b), partial(_terms, a, b)),
+        Mistakes(
+            what,
+            _factors(k),
+            partial(_alternatives, a, b),
+            partial(_terms, a, b),
+            parts=partial(_parts, a, b),
+            lost=partial(_lost, a, b),
+        ),
         size=((1 + growth) * size if k else size).reshape(shape),
         stored=summed > 1,
         finite_inputs=all_finite(a, b),
@@ -238,6 +247,44 @@ def _alternatives(a: Array, b: Array) -> Iterator[Alternative]:
         yield Alternative(f"the operands are {through}", both)
         yield Alternative(f"the first operand is {through}", partial(_product, a, b, of_a=narrow))
         yield Alternative(f"the second operand is {through}", partial(_product, a, b, of_b=narrow))
+
+
+def _parts(a: Array, b: Array) -> Parts | None:
+    """Return the problems of a stack; None if there is one alone."""
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    if math.prod(batch) < 2:
+        return None
+    left, right = (x.reshape(-1, *x.shape[-2:]) for x in (a, b))
+    return Parts(
+        "problem",
+        ("a", "b"),
+        batch,
+        (_numbered(a.shape[:-2]), _numbered(b.shape[:-2])),
+        lambda i, j: (as_float64(left[i]) @ as_float64(right[j])).reshape(-1),
+        lambda x: x.reshape(math.prod(batch), -1),
+    )
+
+
+def _numbered(shape: tuple[int, ...]) -> Array:
+    return np.arange(math.prod(shape)).reshape(shape)
+
+
+def _lost(a: Array, b: Array) -> Iterator[Alternative]:
+    """Yield what becomes of NaN and infinity if they are replaced, or terms of 0 are skipped."""
+    yield Alternative("replaced by 0 in the operands", partial(_product, finite(a), finite(b)))
+    if math.prod(_result_shape(a, b)) * a.shape[-1] < _SMALL:
+
+        def without_zeros(where: Where) -> Array:
+            indices = np.arange(math.prod(_result_shape(a, b)))[where]
+            rows, columns = vectors(a, b, indices)
+            kept = (rows != 0) & (columns != 0)
+            terms = np.multiply(
+                rows, columns, dtype=np.float64, out=np.zeros(kept.shape), where=kept
+            )
+            result: Array = terms.sum(-1)
+            return result
+
+        yield Alternative("products with a factor 0 are skipped", without_zeros)
 
 
 def _product(
