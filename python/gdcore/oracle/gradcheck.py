@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,10 @@ from gdcore.oracle.slopes import Method, Slopes
 FULL = 256  # elements of x up to which every one is checked by default
 DIRECTIONS = 64  # and how many directions beyond
 UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+ROUNDINGS = 32.0  # of the Jacobian's own size that an element of it may be off
+NOISES = 64.0  # rounding errors of f that a derivative may be off where none is seen
+NEGLIGIBLE = 2.0**-40  # share of the Jacobian's own size that f's rounding errors may hide
+TINY = 2.0**-30  # steps of this size or less say nothing of a function that they do not change
 
 
 class GradVerdict(enum.Enum):
@@ -107,6 +111,12 @@ def gradcheck(
     by its own size: the terms of g are that large, even where they cancel. (With f in float32 it
     is ``rtol * c``.)
 
+    A derivative that is zero but for rounding has no digits, so the Jacobian's own size counts: s,
+    the most that the same value of f changes, to first order, when an element of x changes by its
+    own size, over that size. (Of all of f, where this value has no derivative that is not zero.)
+    The tolerance is 32 roundings of s at least. Where E is below ``2**-40 * s``, g is RIGHT within
+    E of D. Where D is zero within E, g may change f by 64 of f's rounding errors.
+
     Parameters
     ----------
     f : callable
@@ -171,7 +181,7 @@ def gradcheck(
     gradient = _Gradient(grad, slopes, dtype, rtol, rng)
     lines = point.elements() if count is None else point.directions(count, rng)
     rows = [_judge(gradient, slopes, line, atol) for line in lines]
-    return _result(rows, slopes, count is not None)
+    return _result(_scaled(rows, slopes.noise.least), slopes, count is not None)
 
 
 def assert_gradcheck(f: Any, grad: Any, x: Any, **options: Any) -> None:
@@ -209,10 +219,16 @@ def _count(directions: Any, n: int) -> int | None:
 class _Row:
     """The derivatives of f's m values along one direction, each array (m,)."""
 
-    where: str
+    direction: Direction
     actual: Vector
     slope: Slope
     tolerance: Vector
+    unit: float  # unit roundoff of the gradient's dtype
+
+    @property
+    def where(self) -> str:
+        """The name of the direction."""
+        return self.direction.name
 
     @property
     def off(self) -> Vector:
@@ -244,6 +260,8 @@ class _Gradient:
         What each element may be off.
     terms_rate : ndarray, shape (n,)
         Relative tolerance for the terms of which each element is the sum.
+    units : ndarray, shape (n,)
+        Unit roundoff of each element's dtype.
     """
 
     def __init__(
@@ -260,6 +278,7 @@ class _Gradient:
             self.value = self._read(grad)
             change = np.zeros_like(self.value)
         sizes = [part.size for part in parts]
+        self.units = np.repeat([UNITS[d] for d in self.dtypes], sizes)
         rates = [math.sqrt(UNITS[d]) if rtol is None else rtol for d in self.dtypes]
         rate = np.repeat(rates, sizes)
         self.terms_rate = rate**1.25 if slopes.exact else rate
@@ -292,7 +311,8 @@ class _Gradient:
 def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: float) -> _Row:
     """Compare gradient and differences along a direction."""
     actual, terms = gradient.along(direction)
-    rate = float(gradient.terms_rate[direction.vector != 0].max())
+    moved = direction.vector != 0
+    rate = float(gradient.terms_rate[moved].max())
     floor = atol * direction.length if atol else 0.0  # a length may be infinite
 
     def tolerance(bend: Vector) -> Vector:
@@ -301,7 +321,40 @@ def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: floa
         return np.asarray(np.fmax(terms, rate * bent) + floor)
 
     slope = slopes.along(direction, tolerance, actual)
-    return _Row(direction.name, actual, slope, tolerance(slope.bend))
+    unit = float(gradient.units[moved].max())
+    return _Row(direction, actual, slope, tolerance(slope.bend), unit)
+
+
+def _scaled(rows: list[_Row], noise: Vector) -> list[_Row]:
+    """Widen the tolerances where a derivative is zero, or small, beside the Jacobian's own size.
+
+    Rounding errors of a gradient are those of its terms, which may cancel; and the differences
+    see nothing below the rounding errors of f.
+    """
+    if not rows:
+        return rows
+    own = np.max([_seen(row) * row.direction.own_size for row in rows], axis=0)
+    own = np.where(own > 0, own, np.max(own, initial=0))
+    return [_widened(row, own / row.direction.unit, noise / row.direction.unit) for row in rows]
+
+
+def _seen(row: _Row) -> Vector:
+    """Return the size of each derivative; 0 where it is not told from 0."""
+    size = np.abs(row.slope.value)
+    with np.errstate(invalid="ignore"):
+        return np.where((size > row.slope.error) & np.isfinite(size), size, 0)
+
+
+def _widened(row: _Row, size: Vector, noise: Vector) -> _Row:
+    """Return the row with tolerances for a Jacobian of this size."""
+    value, error = row.slope.value, row.slope.error
+    roundings = min(ROUNDINGS * row.unit, row.unit**0.625)  # bfloat16 has few digits
+    tolerance = np.fmax(row.tolerance, roundings * size)
+    if np.abs(row.direction.vector).max() >= TINY:
+        unseen = np.abs(value) <= error
+        tolerance = np.where(unseen, np.fmax(tolerance, NOISES * noise), tolerance)
+    near = (error <= NEGLIGIBLE * size) & (row.off <= np.fmax(error, tolerance))
+    return replace(row, tolerance=np.where(near, np.fmax(tolerance, row.off + error), tolerance))
 
 
 def _result(rows: list[_Row], slopes: Slopes, directions: bool) -> GradCheck:
