@@ -156,6 +156,25 @@ def test_rounding_errors_of_a_gradient() -> None:
         assert found.verdict is not WRONG, found
 
 
+def test_a_saturated_log_softmax() -> None:
+    """1 - p is off by a rounding of 1, where the differences or the complex step see less."""
+
+    def f(x: Array) -> Any:
+        x = x - x.real.max()
+        return x - np.log(np.exp(x).sum())
+
+    def jacobian(x: Array) -> Any:
+        e = np.exp(x - x.max())
+        return np.eye(len(x)) - e / e.sum()
+
+    for seed in (4, 6, 8, *range(10, 14)):
+        x = 20 * np.random.default_rng(seed).standard_normal(5)
+        for method in ("auto", "differences"):
+            found = gradcheck(f, jacobian, x, method=method)  # type: ignore[arg-type]
+            assert found.verdict is not WRONG, found
+        assert gradcheck(f, lambda x: 1.001 * jacobian(x), x).verdict is WRONG
+
+
 def test_what_float32_cannot_hold_is_no_mistake() -> None:
     """exp(-120) is 0 there, and so is the slope where 1 - exp(-20) is 1."""
     assert_gradcheck(np.exp, np.exp, np.float32(-120))

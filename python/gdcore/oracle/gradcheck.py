@@ -395,13 +395,14 @@ def _widened(row: _Row, own: Vector, value: Vector, noise: Vector, most: float) 
     """Return the row, given the largest first-order change, size and rounding errors of f.
 
     `most` is the largest change of any value of f: where no derivative is seen, rounding errors
-    of that size are possible.
+    of that size are possible; elsewhere those of the derivatives of other values in this direction.
     """
     error, unit = row.slope.error, row.direction.unit
     roundings = _roundings(row.unit)
     tolerance = np.fmax(row.tolerance, roundings * own / unit)
     unseen = np.abs(row.slope.value) <= error
-    spread = row.spread + np.where(unseen, roundings * most / unit, 0)
+    terms = np.where(unseen, most / unit, np.max(_seen(row), initial=0))
+    spread = np.fmax(row.spread, roundings / SPREADS * terms)
     if np.abs(row.direction.vector).max() >= TINY:
         tolerance = np.fmax(tolerance, roundings * OF_VALUE / ROUNDINGS * value / unit)
         tolerance = np.where(unseen, np.fmax(tolerance, NOISES * noise / unit), tolerance)
@@ -510,10 +511,13 @@ def _doubt(row: _Row, m: int, compared: str) -> str:
             f"f has no derivative along {row.where} that differences could find: it is undefined "
             "or rough around x; check at another x."
         )
+    whose = "f"
+    if row.off[m] - row.slope.error[m] > row.tolerance[m]:
+        whose = "the gradient"
     return (
-        f"At {compared} The rounding errors of f are too large to tell: evaluate f in float64, or "
-        f"pass atol={2 * (row.slope.error[m] + row.off[m]):.1g} if derivatives below that do not "
-        "matter."
+        f"At {compared} The rounding errors of {whose} are too large to tell: evaluate {whose} in "
+        f"float64, or pass atol={2 * (row.slope.error[m] + row.off[m]):.1g} if derivatives below "
+        "that do not matter."
     )
 
 
