@@ -119,6 +119,8 @@ def gradcheck(
     own size, over that size. (Of all of f, where this value has no derivative that is not zero.)
     The tolerance is 32 roundings of s at least. Where E is below ``2**-40 * s``, g is RIGHT within
     E of D. Where D is zero within E, g may change f by 64 of f's rounding errors.
+    A g is UNDECIDED, not WRONG, as far as 32 roundings of the largest derivative by the same
+    element, or four times its own rounding errors as measured, explain what it is off.
 
     Parameters
     ----------
