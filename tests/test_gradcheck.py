@@ -100,6 +100,107 @@ def test_at_the_minimum(rng: Any) -> None:
     assert_gradcheck(lambda w: np.mean((X @ w - y) ** 2), lambda w: 2 / 50 * X.T @ (X @ w - y), w)
 
 
+def test_zero_but_for_rounding() -> None:
+    """Such a derivative has no digits: the Jacobian's own size tells what is rounding."""
+    x = np.array([0.7, -1.3])
+
+    def jacobian(*rows: Any) -> Any:
+        return lambda x: np.array(rows)
+
+    right: list[tuple[Any, Any]] = [
+        (lambda x: np.array([x[0], 0.0]), jacobian([1.0, 1e-16], [1e-16, -2e-16])),
+        (lambda x: np.array([1e9 * x[0], 0.0]), jacobian([1e9, 1e-8], [0.0, 1e-7])),
+        (lambda x: np.sin(x[0]) ** 2 + np.cos(x[0]) ** 2, jacobian(1e-16, 0.0)),
+        (lambda x: x[0] / x[0], jacobian(2e-16, 0.0)),
+        (lambda x: 1e6 * (x[0] - x[1]) + 0.0, jacobian(1e6, -1e6)),
+        (lambda x: (x + 1e3).sum() - x.sum(), jacobian(1e-13, -1e-13)),
+        (lambda x: 1 / (1 + np.exp(-60 - x)), lambda x: np.diag(np.exp(-60 - x))),
+    ]
+    for f, grad in right:
+        assert_gradcheck(f, grad, x)
+        assert gradcheck(f, lambda x, g=grad: g(x) + 1e3, x).verdict is WRONG
+    seen = gradcheck(lambda x: np.array([x[0], 0.0]), jacobian([1.0, 1e-16], [1e-12, 0.0]), x)
+    assert [str(v) for v in seen.verdicts.ravel()].count("RIGHT") == 3
+    assert not seen
+
+
+def test_scales_of_values_are_kept_apart() -> None:
+    """A value of f whose derivatives are known is judged by its own size, not by another's."""
+    scales = 10.0 ** np.arange(-12, 13, 3)
+    x = np.linspace(0.3, 2.0, len(scales))
+
+    def f(x: Array) -> Any:
+        return scales * np.sin(x)
+
+    assert_gradcheck(f, lambda x: np.diag(scales * np.cos(x)), x)
+    for k in range(len(scales)):
+        off = np.where(np.arange(len(scales)) == k, 1.0001, 1.0)
+        found = gradcheck(f, lambda x, off=off: np.diag(off * scales * np.cos(x)), x)
+        assert np.argwhere(found.verdicts == WRONG).tolist() == [[k, k]]
+
+
+def test_rounding_errors_of_a_gradient() -> None:
+    """Where its terms cancel in float32, it is not called WRONG, however exact its function is."""
+    x = np.array([8.5, 4.0, -9.0, 0.5], np.float32)
+
+    def slope(x: Array) -> Any:
+        return np.diag(1 - np.tanh(x) ** 2)
+
+    found = gradcheck(np.tanh, slope, x)
+    assert not (found.verdicts == WRONG).any(), found
+    wrong = gradcheck(np.tanh, lambda x: slope(x) * np.float32(1.01), x)
+    assert wrong.verdict is WRONG
+    for at in (3e15, 1e16):  # where neighbours of x are wavelengths away
+        point = np.array([at])
+        found = gradcheck(np.sin, lambda x: np.diag(np.cos(x)), point, method="differences")
+        assert found.verdict is not WRONG, found
+
+
+def test_a_saturated_log_softmax() -> None:
+    """1 - p is off by a rounding of 1, where the differences or the complex step see less."""
+
+    def f(x: Array) -> Any:
+        x = x - x.real.max()
+        return x - np.log(np.exp(x).sum())
+
+    def jacobian(x: Array) -> Any:
+        e = np.exp(x - x.max())
+        return np.eye(len(x)) - e / e.sum()
+
+    for seed in (4, 6, 8, *range(10, 14)):
+        x = 20 * np.random.default_rng(seed).standard_normal(5)
+        for method in ("auto", "differences"):
+            found = gradcheck(f, jacobian, x, method=method)  # type: ignore[arg-type]
+            assert found.verdict is not WRONG, found
+        assert gradcheck(f, lambda x: 1.001 * jacobian(x), x).verdict is WRONG
+
+
+def test_what_float32_cannot_hold_is_no_mistake() -> None:
+    """exp(-120) is 0 there, and so is the slope where 1 - exp(-20) is 1."""
+    assert_gradcheck(np.exp, np.exp, np.float32(-120))
+    assert_gradcheck(
+        lambda x: 1 / (1 + np.exp(-x)),
+        lambda x: np.exp(-x) / (1 + np.exp(-x)) ** 2 * x.dtype.type(0),
+        np.float32(20),
+    )
+    assert not gradcheck(lambda x: 1 / (1 + np.exp(-x)), lambda x: 0 * x, np.float32(10))
+
+
+def test_stairs_of_a_cancellation_are_no_slope() -> None:
+    """1 + tanh(x) moves in stairs, and x times it has another slope on each."""
+    x = np.float32(-11.5)
+
+    def f(x: Any) -> Any:
+        return x * (1 + np.tanh(x))
+
+    def slope(x: Any) -> Any:
+        return (1 + np.tanh(x)) + x * (1 - np.tanh(x) ** 2)
+
+    for seed in range(5):
+        found = gradcheck(f, slope, x, seed=seed, method="differences")
+        assert found.verdict is not WRONG, found
+
+
 def test_one_wrong_element_of_many(rng: Any) -> None:
     x = rng.standard_normal(100)
 
@@ -448,15 +549,113 @@ def test_torch_calling_convention(torch: Any) -> None:
     with pytest.raises(NotImplementedError, match="check_forward_ad"):
         compat.gradcheck(torch.sin, x, check_forward_ad=True)
     refused(lambda: compat.gradcheck(torch.sin, x.detach()), "requires_grad")
-    z = torch.ones(2, dtype=torch.complex128, requires_grad=True)
-    with pytest.raises(NotImplementedError, match=r"inputs\[0\] is torch.complex128"):
-        compat.gradcheck(lambda z: (z * z.conj()).real, z)
-    with pytest.raises(RuntimeError, match=r"func returned torch\.complex64"):
-        compat.gradcheck(lambda x: torch.complex(x, x), x)
     zeros = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     assert compat.gradcheck(lambda x: x**3, zeros)
     with pytest.raises(error, match="kink"):
         compat.gradcheck(torch.relu, zeros)
+
+
+@pytest.mark.torch
+def test_torch_compares_all_of_backward(torch: Any) -> None:
+    """What torch's own tests of its gradcheck expect, right and wrong."""
+    error = sys.modules["torch.autograd.gradcheck"].GradcheckError
+    x = torch.tensor([0.5, -1.5, 2.0], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([1.0, 3.0, -0.7], dtype=torch.float64, requires_grad=True)
+    z = torch.tensor([1 + 2j, 0.3 - 1j], dtype=torch.complex128, requires_grad=True)
+
+    def function(forward: Any, backward: Any, *, zeros: bool = True) -> Any:
+        """Make a function of its two derivatives."""
+
+        def remember(context: Any, *given: Any) -> Any:
+            context.set_materialize_grads(zeros)
+            context.save_for_backward(*given)
+            return forward(*given)
+
+        methods = {
+            "forward": staticmethod(remember),
+            "backward": staticmethod(lambda context, *g: backward(*context.saved_tensors, *g)),
+        }
+        return type("Custom", (torch.autograd.Function,), methods).apply
+
+    def hooked(hook: Any) -> Any:
+        def call(x: Any) -> Any:
+            y = x.clone()
+            y.register_hook(hook)
+            return y
+
+        return call
+
+    def fails(g: Any) -> None:
+        if g is None:
+            raise RuntimeError("there is no gradient")
+
+    def longer(x: Any) -> Any:
+        return torch.cat([x, x]) if (x >= 0.5).any() else x
+
+    right = {
+        "detached beside": (lambda x: (2 * x, (3 * x).detach()), x),
+        "integers beside": (lambda x: x.sort(), x),
+        "constant": (lambda x: torch.ones(3), x),
+        "nothing": (lambda x: (), x),
+        "no elements": (lambda x: 2 * x, torch.zeros(0, requires_grad=True)),
+        "unused": (lambda x, y: 2 * x, (x, y)),
+        "not a tensor": (lambda x, k: k * x, [x, 3]),
+        "None for a constant": (function(torch.mul, lambda a, b, g: (g * b, None)),
+                                (x, y.detach())),
+        "None from outside": (function(lambda a: (2 * a, 3 * a), lambda a, g, h: (
+            None if g is None and h is None else (0 if g is None else 2 * g) + (
+                0 if h is None else 3 * h)), zeros=False), x),
+        "complex in": (lambda z: (z * z.conj()).real, z),
+        "complex out": (lambda z: z**2 * z.conj(), z),
+        "derivative inside": (lambda x: torch.autograd.grad((x**3).sum(), x, create_graph=True)[0],
+                              x),
+        "structural zeros": (torch.linalg.qr, torch.tensor(
+            [[0.3, -1.2, 0.8], [1.1, 0.4, -0.5]], dtype=torch.float64, requires_grad=True)),
+    }  # fmt: skip
+    wrong = {
+        "backward not multiplied by grad_output": (
+            function(lambda p: (p**2).mean(), lambda p, g: 2 * p / p.numel()), x),
+        "backward not multiplied by grad_output: .* other": (
+            function(lambda p: p.clone(), lambda p, g: g.sign()), x),
+        "for output 0 with respect to input 0.*WRONG": (hooked(lambda g: g + 1e-2), x),
+        "for output 1 with respect to input 0": (
+            function(lambda p: (2 * p, 3 * p), lambda p, g, h: 2 * g), x),
+        "for output 0 with respect to input 1": (
+            function(torch.mul, lambda a, b, g: (g * b, None)), (x, y)),
+        "expected to be zero": (lambda x: x.detach(), x),
+        "not reentrant": (hooked(lambda g: g * (1 + 1e-9 * torch.rand_like(g))), x),
+        "undefined output grads, and it raised there is no gradient": (hooked(fails), x),
+        "output 0 with": (function(lambda z: z * z, lambda z, g: 2 * z * g), z),
+        "f is random": (torch.nn.functional.dropout, x),
+        "f returned inf": (lambda x: x.abs() / (x - x), x),
+    }  # fmt: skip
+    for fast in (False, True):
+        for name, (f, inputs) in right.items():
+            assert compat.gradcheck(f, inputs, fast_mode=fast), name
+        for match, (f, inputs) in wrong.items():
+            with pytest.raises(error, match=None if fast else match):
+                compat.gradcheck(f, inputs, fast_mode=fast)
+            assert compat.gradcheck(f, inputs, fast_mode=fast, raise_exception=False) is False
+    assert compat.gradcheck(hooked(fails), x, check_undefined_grad=False)
+    jitter = hooked(lambda g: g if g is None else g * (1 + 1e-6 * torch.rand_like(g)))
+    assert not compat.gradcheck(jitter, x, raise_exception=False)
+    assert compat.gradcheck(jitter, x, nondet_tol=1e-5)
+    assert not compat.gradcheck(hooked(lambda g: g + 1e-2), x, atol=0.1, raise_exception=False)
+    assert compat.gradcheck(torch.sin, x, check_batched_grad=True)
+    alone = function(lambda a: 2 * a, lambda a, g: torch.tensor(g.tolist(), dtype=g.dtype) * 2)
+    assert compat.gradcheck(alone, x)
+    with pytest.raises(error, match="batched"):
+        compat.gradcheck(alone, x, check_batched_grad=True)
+    with pytest.raises(AssertionError, match="same shape"):
+        compat.gradcheck(longer, x[:1].detach().requires_grad_())
+    with pytest.raises(RuntimeError, match="dimension with stride 0"):
+        compat.gradcheck(lambda x: x, x.sum().expand(2, 2), raise_exception=False)
+    with pytest.raises(ValueError, match=r"to_dense\(\)"):
+        compat.gradcheck(lambda x: x.to_sparse(), x, raise_exception=False)
+    with pytest.raises(NotImplementedError, match="layout"):
+        compat.gradcheck(lambda x: x.to_dense(), x.detach().to_sparse().requires_grad_())
+    with pytest.raises(AssertionError, match="check_backward_ad"):
+        compat.gradcheck(torch.sin, x, check_backward_ad=False)
 
 
 def test_scipy_calling_convention() -> None:
@@ -464,11 +663,36 @@ def test_scipy_calling_convention() -> None:
         return np.sum(x**power)
 
     x = np.array([1.0, 2.0])
+    state = np.random.RandomState(3)
     assert compat.check_grad(f, lambda x, p: p * x ** (p - 1), x, 3) < 1e-6
-    for how in ({}, {"direction": "random", "seed": 3}, {"direction": "random", "rng": NOISE}):
+    for how in ({}, {"direction": "random", "seed": 3}, {"direction": "random", "rng": NOISE},
+                {"direction": "random", "rng": state}):  # fmt: skip
         assert compat.check_grad(f, lambda x, p: x ** (p - 1), x, 3, **how) > 0.1
-    assert compat.check_grad(f, lambda x, p: p * x ** (p - 1), x, 3, epsilon=1.0) < 1e-6
+    assert compat.check_grad(f, lambda x, p: p * x ** (p - 1), x, 3, epsilon=1e-8) < 1e-6
     refused(lambda: compat.check_grad(f, f, x, 3, direction="some"), "direction")  # type: ignore[arg-type]
+    refused(lambda: compat.check_grad(np.sin, np.cos, x, direction="random"), "one number")
+
+
+def test_scipy_takes_one_element() -> None:
+    """func and grad may be of arrays with one element, or of numbers, as in SciPy's own tests."""
+
+    def logistic(x: Any) -> Any:
+        return 1 / (1 + np.exp(-x))
+
+    def slope(x: Any) -> Any:
+        return np.exp(-x) / (1 + np.exp(-x)) ** 2
+
+    for x in (np.array([1.5]), 1.5, [1]):
+        for how in ({}, {"direction": "random", "seed": 1234}):
+            assert compat.check_grad(logistic, slope, x, **how) < 1e-8
+            assert compat.check_grad(logistic, slope, x, epsilon=1e-6, **how) < 1e-6
+            assert compat.check_grad(logistic, slope, x, epsilon=0.1, **how) > 1e-7
+            assert isinstance(compat.check_grad(np.sin, np.cos, x, **how), float)
+    lists = compat.check_grad(
+        lambda x: x[0] ** 2 - 0.5 * x[1] ** 3, lambda x: [2 * x[0], -1.5 * x[1] ** 2], [1.5, -1.5]
+    )
+    assert lists < 1e-8
+    assert compat.check_grad(lambda x: x[0] + x[1], lambda x: [1, 1], [1, 2]) < 1e-12
 
 
 def test_imports_numpy_only() -> None:

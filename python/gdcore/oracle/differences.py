@@ -172,8 +172,9 @@ def contradicted(
 ) -> npt.NDArray[np.bool_]:
     """Whether steps so small that rounding just lets them tell two slopes apart find another one.
 
-    Large steps over a fast oscillation may agree by chance; no smaller one repeats that. `against`
-    is the slope to tell it from.
+    Large steps over a fast oscillation may agree by chance; no smaller one repeats that. If one
+    does, the smallest steps err: on the stairs that a cancellation inside f makes, for one.
+    `against` is the slope to tell it from.
     """
     gap = np.abs(slope.value - against)
     with np.errstate(all="ignore"):

@@ -54,7 +54,7 @@ class Function:
                 f"{self.name} raised {type(error).__name__} at x: {error or 'without a message'}"
             ) from error
         if first.shape != second.shape or not np.array_equal(first, second, equal_nan=True):
-            raise ValueError(
+            raise Random(
                 f"{self.name} is random: two calls at the same x gave {_brief(first, second)}; "
                 "seed it inside, so that every call draws the same numbers."
             )
@@ -74,6 +74,10 @@ class Function:
 
 class Mutated(ValueError):
     """A function wrote into its argument."""
+
+
+class Random(ValueError):
+    """A function returned two values at one point."""
 
 
 class BadValue(TypeError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,13 @@ from gdcore.oracle.slopes import Method, Slopes
 FULL = 256  # elements of x up to which every one is checked by default
 DIRECTIONS = 64  # and how many directions beyond
 UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-126, "float32": 2.0**-126}  # not flushed to 0
+ROUNDINGS = 32.0  # of the Jacobian's own size that an element of it may be off
+OF_VALUE = 8.0  # roundings of f, in the gradient's dtype, that an element may be off
+SPREADS = 4.0  # times the measured rounding errors of a gradient that it may be off
+NOISES = 64.0  # rounding errors of f that a derivative may be off where none is seen
+NEGLIGIBLE = 2.0**-40  # share of the Jacobian's own size that f's rounding errors may hide
+TINY = 2.0**-30  # steps of this size or less say nothing of a function that they do not change
 
 
 class GradVerdict(enum.Enum):
@@ -107,6 +114,14 @@ def gradcheck(
     by its own size: the terms of g are that large, even where they cancel. (With f in float32 it
     is ``rtol * c``.)
 
+    A derivative that is zero but for rounding has no digits, so the Jacobian's own size counts: s,
+    the most that the same value of f changes, to first order, when an element of x changes by its
+    own size, over that size. (Of all of f, where this value has no derivative that is not zero.)
+    The tolerance is 32 roundings of s at least. Where E is below ``2**-40 * s``, g is RIGHT within
+    E of D. Where D is zero within E, g may change f by 64 of f's rounding errors.
+    A g is UNDECIDED, not WRONG, as far as 32 roundings of the largest derivative by the same
+    element, or four times its own rounding errors as measured, explain what it is off.
+
     Parameters
     ----------
     f : callable
@@ -171,7 +186,9 @@ def gradcheck(
     gradient = _Gradient(grad, slopes, dtype, rtol, rng)
     lines = point.elements() if count is None else point.directions(count, rng)
     rows = [_judge(gradient, slopes, line, atol) for line in lines]
-    return _result(rows, slopes, count is not None)
+    return _result(
+        _scaled(rows, np.abs(slopes.value), slopes.noise.least), slopes, count is not None
+    )
 
 
 def assert_gradcheck(f: Any, grad: Any, x: Any, **options: Any) -> None:
@@ -209,10 +226,17 @@ def _count(directions: Any, n: int) -> int | None:
 class _Row:
     """The derivatives of f's m values along one direction, each array (m,)."""
 
-    where: str
+    direction: Direction
     actual: Vector
     slope: Slope
     tolerance: Vector
+    spread: Vector  # how far rounding errors take the gradient
+    unit: float  # unit roundoff of its dtype
+
+    @property
+    def where(self) -> str:
+        """The name of the direction."""
+        return self.direction.name
 
     @property
     def off(self) -> Vector:
@@ -227,7 +251,7 @@ class _Row:
         with np.errstate(invalid="ignore"):
             right = self.off + error <= self.tolerance
             right |= self.slope.flat & (self.actual == 0)
-            wrong = known & ~(self.off - error <= self.tolerance)
+            wrong = known & ~(self.off - error - SPREADS * self.spread <= self.tolerance)
         result = np.full(right.shape, GradVerdict.UNDECIDED)
         result[wrong] = GradVerdict.WRONG
         result[right] = GradVerdict.RIGHT
@@ -244,6 +268,12 @@ class _Gradient:
         What each element may be off.
     terms_rate : ndarray, shape (n,)
         Relative tolerance for the terms of which each element is the sum.
+    spread : ndarray, shape (m, n)
+        How much each element changes when x does by some roundings.
+    units : ndarray, shape (n,)
+        Unit roundoff of each element's dtype.
+    changes : ndarray, shape (m,)
+        The most that f changes, to first order, when an element of x does by its own size.
     """
 
     def __init__(
@@ -256,15 +286,21 @@ class _Gradient:
             function = Function(grad, "grad", self.point)
             self.value = function.twice(self.point.flat, False, self._read)
             change = self._change(function, rng)
+            self.spread = self._rounding(function, slopes.unit, rng)
         else:
             self.value = self._read(grad)
-            change = np.zeros_like(self.value)
+            change = self.spread = np.zeros_like(self.value)
         sizes = [part.size for part in parts]
         rates = [math.sqrt(UNITS[d]) if rtol is None else rtol for d in self.dtypes]
+        self.units = np.repeat([UNITS[d] for d in self.dtypes], sizes)
+        smallest = np.repeat([SMALLEST.get(d, 0.0) for d in self.dtypes], sizes)
         rate = np.repeat(rates, sizes)
         self.terms_rate = rate**1.25 if slopes.exact else rate
         size = np.where(np.isfinite(self.value), np.abs(self.value), 0)
-        self.allowed = rate * size + self.terms_rate * change
+        with np.errstate(over="ignore"):
+            changes = np.max(size * self.point.reach, axis=1, initial=0)
+        self.changes = np.where(np.isfinite(changes), changes, 0)
+        self.allowed = rate * size + self.terms_rate * change + smallest
 
     def _read(self, value: Any) -> Array:
         return read_gradient(value, self.point, self.shape, self.dtypes)
@@ -272,27 +308,49 @@ class _Gradient:
     def _change(self, function: Function, rng: np.random.Generator) -> Vector:
         """Return how much the gradient changes when x does by as much as its size."""
         point, step = self.point, 2.0**-6
+        moves = step * point.reach * rng.choice([-1.0, 1.0], (3, point.flat.size))
+        return self._apart(function, moves) / step
+
+    def _rounding(self, function: Function, unit: float, rng: np.random.Generator) -> Vector:
+        """Return how far rounding errors take the gradient, as far as that is seen.
+
+        They differ where x differs by so little that the gradient itself hardly does (an element
+        that is 0 stays, as many functions have a kink there), and from those in float64.
+        """
+        narrowest = max([unit, *(UNITS[part.dtype] for part in self.point.parts)])
+        size = self.point.flat.size
+        share = rng.uniform(0.25, 1, (3, size)) * rng.choice([-1.0, 1.0], (3, size))
+        spread = self._apart(function, narrowest**0.625 / 8 * share * np.abs(self.point.flat))
+        names = ["float64"] * len(self.dtypes)
+        if self.dtypes == names:
+            return spread
+        wide = function.probe(
+            self.point.flat, True, lambda v: read_gradient(v, self.point, self.shape, names)
+        )
+        return spread if wide is None else np.fmax(spread, np.abs(wide - self.value))
+
+    def _apart(self, function: Function, moves: Vector) -> Vector:
+        """Return the largest change of the gradient when x moves so, to either side."""
         changes = [np.zeros_like(self.value)]
-        for _ in range(3):
-            away = step * point.reach * rng.choice([-1.0, 1.0], point.flat.size)
-            for there in (point.flat + away, point.flat - away):
-                found = function.probe(there, False, self._read)
-                if found is not None:
-                    changes.append(np.abs(found - self.value) / step)
+        for move in (*moves, *-moves):
+            found = function.probe(self.point.flat + move, False, self._read)
+            if found is not None:
+                changes.append(np.abs(found - self.value))
         return np.asarray(np.max(np.where(np.isfinite(changes), changes, 0), axis=0))
 
-    def along(self, direction: Direction) -> tuple[Vector, Vector]:
-        """Return its derivatives along a direction and their tolerances, each (m,)."""
+    def along(self, direction: Direction) -> tuple[Vector, Vector, Vector]:
+        """Return its derivatives along a direction, their tolerances and spread, each (m,)."""
         v, at = direction.vector, direction.element
         if at is not None:
-            return self.value[:, at], self.allowed[:, at]
-        return self.value @ v, norm(self.allowed * v)
+            return self.value[:, at], self.allowed[:, at], self.spread[:, at]
+        return self.value @ v, norm(self.allowed * v), norm(self.spread * v)
 
 
 def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: float) -> _Row:
     """Compare gradient and differences along a direction."""
-    actual, terms = gradient.along(direction)
-    rate = float(gradient.terms_rate[direction.vector != 0].max())
+    actual, terms, spread = gradient.along(direction)
+    moved = direction.vector != 0
+    rate = float(gradient.terms_rate[moved].max())
     floor = atol * direction.length if atol else 0.0  # a length may be infinite
 
     def tolerance(bend: Vector) -> Vector:
@@ -300,8 +358,59 @@ def _judge(gradient: _Gradient, slopes: Slopes, direction: Direction, atol: floa
         bent = np.where(np.isfinite(bend), bend, 0) * direction.own_size
         return np.asarray(np.fmax(terms, rate * bent) + floor)
 
-    slope = slopes.along(direction, tolerance, actual)
-    return _Row(direction.name, actual, slope, tolerance(slope.bend))
+    unit = float(gradient.units[moved].max())
+    own = _roundings(unit) * gradient.changes / direction.unit
+    slope = slopes.along(direction, lambda bend: np.fmax(tolerance(bend), own), actual)
+    return _Row(direction, actual, slope, tolerance(slope.bend), spread, unit)
+
+
+def _scaled(rows: list[_Row], value: Vector, noise: Vector) -> list[_Row]:
+    """Widen the tolerances where a derivative is zero, or small, beside the Jacobian's own size.
+
+    Rounding errors of a gradient are those of its terms, which may cancel; and the differences
+    see nothing below the rounding errors of f. Both are zero for a value of f that is zero, but
+    those of its terms are as large as others'.
+    """
+    if not rows:
+        return rows
+    own = np.max([_seen(row) * row.direction.own_size for row in rows], axis=0)
+    most = float(np.max(own, initial=0))
+    own, value, noise = (
+        np.where(own > 0, each, np.max(each, initial=0)) for each in (own, value, noise)
+    )
+    return [_widened(row, own, value, noise, most) for row in rows]
+
+
+def _roundings(unit: float) -> float:
+    """Return the share of the Jacobian's own size that an element of it may be off."""
+    return float(min(ROUNDINGS * unit, unit**0.625))  # bfloat16 has few digits
+
+
+def _seen(row: _Row) -> Vector:
+    """Return the size of each derivative; 0 where it is not told from 0."""
+    size = np.abs(row.slope.value)
+    with np.errstate(invalid="ignore"):
+        return np.where((size > row.slope.error) & np.isfinite(size), size, 0)
+
+
+def _widened(row: _Row, own: Vector, value: Vector, noise: Vector, most: float) -> _Row:
+    """Return the row, given the largest first-order change, size and rounding errors of f.
+
+    `most` is the largest change of any value of f: where no derivative is seen, rounding errors
+    of that size are possible; elsewhere those of the derivatives of other values in this direction.
+    """
+    error, unit = row.slope.error, row.direction.unit
+    roundings = _roundings(row.unit)
+    tolerance = np.fmax(row.tolerance, roundings * own / unit)
+    unseen = np.abs(row.slope.value) <= error
+    terms = np.where(unseen, most / unit, np.max(_seen(row), initial=0))
+    spread = np.fmax(row.spread, roundings / SPREADS * terms)
+    if np.abs(row.direction.vector).max() >= TINY:
+        tolerance = np.fmax(tolerance, roundings * OF_VALUE / ROUNDINGS * value / unit)
+        tolerance = np.where(unseen, np.fmax(tolerance, NOISES * noise / unit), tolerance)
+    near = (error <= NEGLIGIBLE * own / unit) & (row.off <= np.fmax(error, tolerance))
+    tolerance = np.where(near, np.fmax(tolerance, row.off + error), tolerance)
+    return replace(row, tolerance=tolerance, spread=spread)
 
 
 def _result(rows: list[_Row], slopes: Slopes, directions: bool) -> GradCheck:
@@ -404,10 +513,13 @@ def _doubt(row: _Row, m: int, compared: str) -> str:
             f"f has no derivative along {row.where} that differences could find: it is undefined "
             "or rough around x; check at another x."
         )
+    whose = "f"
+    if row.off[m] - row.slope.error[m] > row.tolerance[m]:
+        whose = "the gradient"
     return (
-        f"At {compared} The rounding errors of f are too large to tell: evaluate f in float64, or "
-        f"pass atol={2 * (row.slope.error[m] + row.off[m]):.1g} if derivatives below that do not "
-        "matter."
+        f"At {compared} The rounding errors of {whose} are too large to tell: evaluate {whose} in "
+        f"float64, or pass atol={2 * (row.slope.error[m] + row.off[m]):.1g} if derivatives below "
+        "that do not matter."
     )
 
 

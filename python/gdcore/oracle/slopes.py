@@ -107,13 +107,17 @@ class Slopes:
                 return np.asarray(off - slope.error > allowed(slope.bend))
 
         slope = slope_along(line, self.value, self.noise, first, enough)
+        repeated = np.full(len(self.value), False)
         while (doubted := apart(slope)).any():
-            chance = contradicted(line, self.value, self.noise, slope, held * unit) & doubted
+            chance = contradicted(line, self.value, self.noise, slope, held * unit)
+            chance &= doubted & ~repeated
             if not chance.any():
                 slope = self._surer(line, slope, doubted, held == 0)
                 break
             first = float(slope.step[chance].min()) / RATIO
-            slope = either(chance, slope_along(line, self.value, self.noise, first, enough), slope)
+            again = slope_along(line, self.value, self.noise, first, enough)
+            repeated |= chance & (np.abs(again.value - slope.value) <= again.error + slope.error)
+            slope = either(chance & ~repeated, again, slope)
         coarse = not np.all(slope.error <= enough(slope.bend))
         if self.method == "complex" or (self.method == "auto" and coarse):
             slope = self._refined(slope, direction.vector)
