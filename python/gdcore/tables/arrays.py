@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.tables.table import Block, NoRowsError, Part, Table, TableError, row_place, shown
+from gdcore.tables.table import (
+    Block,
+    NoRowsError,
+    Part,
+    Refusal,
+    Table,
+    TableError,
+    row_place,
+    shown,
+)
 
 
 class ArrayTable(Table):
@@ -55,12 +64,12 @@ class ArrayTable(Table):
                 pass
         return super().find(name)
 
-    def refusal(self, name: str) -> str | None:
-        """Return what a column holds and where that shows, or None if it holds numbers."""
+    def refusal(self, name: str) -> Refusal | None:
+        """Return what a column holds that is not a number, or None if it holds numbers."""
         column = self._columns[name]
         if column.ndim == 1 and column.dtype.kind in "biuf":
             return None
-        return f"{column.dtype}, {shown(column[0])} in {row_place(0, 0)}"
+        return Refusal(f"{column.dtype}, {shown(column[0])} in {row_place(0, 0)}")
 
     def parts(self) -> list[Part]:
         """Return the one function that reads the rows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,11 @@ from gdcore.tables.table import (
     Block,
     NoRowsError,
     Part,
+    Refusal,
     Table,
     TableError,
     first_line,
+    listed,
     nulls_of,
     pyarrow,
     row_place,
@@ -39,10 +42,12 @@ class ArrowTable(Table):
         if not any(batch.num_rows for batch in batches):
             raise NoRowsError(f"{label} has no rows of data.")
 
-    def refusal(self, name: str) -> str | None:
-        """Return what a column holds and where that shows, or None if it holds numbers."""
+    def refusal(self, name: str) -> Refusal | None:
+        """Return what a column holds that is not a number, or None if it holds numbers."""
         kind = self._dataset.schema.field(name).type
-        return None if self._holds_numbers(kind) else _described(self._dataset, name, kind)
+        if self._holds_numbers(kind):
+            return None
+        return Refusal(_described(self._dataset, name, kind))
 
     def parts(self) -> list[Part]:
         """Return functions that each read a row group, or a whole file of another kind."""
@@ -100,11 +105,16 @@ class ArrowTable(Table):
 
     def _holds_numbers(self, kind: Any) -> bool:
         types = self._types
+        if types.is_dictionary(kind):
+            kind = kind.value_type
         checks = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
         return any(check(kind) for check in (*checks, types.is_null))
 
     def _numbers(self, column: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        types, kind = self._types, column.type
+        types = self._types
+        if types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        kind = column.type
         if types.is_boolean(kind) or types.is_decimal(kind) or types.is_null(kind):
             column = column.cast("float64")
         return as_floats(column.to_numpy(zero_copy_only=False)), nulls_of(column)
@@ -115,12 +125,25 @@ def open_arrow(path: Path, label: str, form: str) -> ArrowTable:
     dataset = pyarrow("dataset", label)
     try:
         found = dataset.dataset(path, format=form)
-    except ValueError:
+    except ValueError as error:
         if form == "parquet":
+            _check_names(path, label)
             raise
-        with pyarrow("ipc", label).open_stream(pyarrow("", label).OSFile(str(path))) as stream:
-            found = dataset.dataset(stream.read_all())
+        try:
+            with pyarrow("ipc", label).open_stream(pyarrow("", label).OSFile(str(path))) as stream:
+                found = dataset.dataset(stream.read_all())
+        except (OSError, ValueError):
+            raise error from None
     return ArrowTable(found, label)
+
+
+def _check_names(path: Path, label: str) -> None:
+    """Raise TableError if two columns have one name, which datasets do not read."""
+    counts = Counter(pyarrow("parquet", label).read_schema(path).names)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise TableError(
+            f"{label} has more than one column named {listed(twice)}; rename them first."
+        )
 
 
 def _index(schema: Any) -> frozenset[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gdcore.tables.arrays import open_arrays
 from gdcore.tables.arrow import ArrowTable, open_arrow
-from gdcore.tables.table import NoRowsError, Part, Table, TableError, first_line, pyarrow
+from gdcore.tables.table import NoRowsError, Part, Refusal, Table, TableError, first_line, pyarrow
 from gdcore.tables.text import TextTable
 
 _TEXT = (".csv", ".tsv")
@@ -48,8 +48,8 @@ def open_table(source: Any, *, decimal: str = ".", label: str | None = None) -> 
         return _open_folder(path, label, decimal)
     if not _kind(path):
         raise TableError(
-            f"{label} has a suffix that gdcore does not read; it reads {', '.join(_SUFFIXES)}, "
-            f"and text with {', '.join(_COMPRESSED)} behind it."
+            f"{label} has a suffix that gdcore does not read (behind that of text, "
+            f"{', '.join(_COMPRESSED)} may follow); it reads {', '.join(_SUFFIXES)}."
         )
     return _open_file(path, label, decimal)
 
@@ -69,6 +69,8 @@ def _kind(path: Path) -> str | None:
 def _open_file(path: Path, label: str, decimal: str) -> Table:
     kind = _kind(path)
     assert kind is not None
+    if kind not in _ARRAYS:
+        pyarrow("", label)
     with path.open("rb") as file:  # pyarrow's errors name no file
         if not file.read(1):
             raise NoRowsError(f"{label} is an empty file.")
@@ -123,10 +125,10 @@ class _Folder(Table):
         for table in self._tables:
             table.require(names)
 
-    def refusal(self, name: str) -> str | None:
+    def refusal(self, name: str) -> Refusal | None:
         for table in self._tables:
-            if name in table.names and (text := table.refusal(name)):
-                return f"{text} of {table.label}"
+            if name in table.names and (refusal := table.refusal(name)):
+                return Refusal(f"{refusal.shown} of {table.label}", refusal.advice)
         return None
 
     def parts(self) -> list[Part]:

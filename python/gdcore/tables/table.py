@@ -37,6 +37,13 @@ class Block(NamedTuple):
     place: Callable[[int], str]
 
 
+class Refusal(NamedTuple):
+    """Why a column does not hold numbers: a value and its place, and what may help."""
+
+    shown: str
+    advice: str = ""
+
+
 Part = Callable[[Sequence[str], int], Iterator[Block]]  # reads columns, at most so many rows a time
 
 
@@ -60,8 +67,8 @@ class Table(ABC):
     size: int = 0
 
     @abstractmethod
-    def refusal(self, name: str) -> str | None:
-        """Return what a column holds and where that shows, or None if it holds numbers."""
+    def refusal(self, name: str) -> Refusal | None:
+        """Return what a column holds that is not a number, or None if it holds numbers."""
 
     @abstractmethod
     def parts(self) -> list[Part]:
@@ -129,10 +136,12 @@ class Table(ABC):
         for names in (taken, features):
             if unusable := [name for name in names if self._unusable(name)]:
                 usable = [name for name in self.numeric if name not in taken]
-                hint = "; encode it as numbers first"
-                if names is features:
-                    hint = f"; choose others: {advise(usable)}" if usable else ""
-                raise TableError(f"{self._why(unusable)}{hint}.")
+                hint = "encode it as numbers first"
+                if names is features and usable:
+                    hint = f"choose others: {advise(usable)}"
+                refusals = filter(None, map(self.refusal, unusable))
+                advice = next((r.advice for r in refusals if r.advice), hint)
+                raise TableError(f"{self._why(unusable)}; {advice}.")
         return tuple(features)
 
     def numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
@@ -158,11 +167,11 @@ class Table(ABC):
 
     def _why(self, names: Sequence[str]) -> str:
         """Say what is wrong with columns that cannot be used, without a full stop."""
-        texts = {name: self.refusal(name) for name in names}
-        if nameless := [name for name in names if texts[name] is None]:
+        refusals = {name: self.refusal(name) for name in names}
+        if nameless := [name for name, refusal in refusals.items() if refusal is None]:
             called = f", which pandas called {nameless[0]!r}" if nameless[0] else ""
             return f"{self.label} has a column without a name{called}"
-        shown = ", ".join(str(text) for text in list(texts.values())[:3])
+        shown = ", ".join(refusal.shown for refusal in [*refusals.values()][:3] if refusal)
         are = "are" if len(names) > 1 else "is"
         return f"{_column(names)} of {self.label} {are} not numeric: {shown}"
 
@@ -183,12 +192,17 @@ def check_finite(
         row = _first_not_finite(column) if null is None else int(np.argmax(null))
         if row is None:
             continue
-        what = "no number" if null is not None else repr(float(given[row]))
-        where = f"column {name!r} of {block.file} holds {what} in {block.place(row)}"
-        if null is None and np.isfinite(given[row]):
-            raise TableError(f"{where}, which {column.dtype} does not hold; use float64.")
-        advised = "" if null is None else advice
-        raise TableError(f"{where}; drop or fill such rows first{advised}.")
+        value, place = float(given[row]), block.place(row)
+        advised = "; drop or fill such rows first"
+        if null is not None:
+            text = f"no number in {place}{advised}{advice}"
+        elif np.isnan(value):
+            text = f"no number in {place}: nan{advised}"
+        elif np.isinf(value):
+            text = f"an infinite number in {place}: {value}{advised}"
+        else:
+            text = f"{value!r} in {place}, which {column.dtype} does not hold; use float64"
+        raise TableError(f"column {name!r} of {block.file} has {text}.")
 
 
 def _first_not_finite(column: NDArray[Any]) -> int | None:

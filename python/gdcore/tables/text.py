@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from gdcore.tables.table import (
     Block,
     NoRowsError,
     Part,
+    Refusal,
     Table,
     TableError,
     first_line,
@@ -93,8 +94,8 @@ class TextTable(Table):
         self._keys = [str(j) for j in range(len(self.names))]
         self._first_texts = self._read_first()
 
-    def refusal(self, name: str) -> str | None:
-        """Return what a column holds and where that shows, or None if it holds numbers.
+    def refusal(self, name: str) -> Refusal | None:
+        """Return what a column holds that is not a number, or None if it holds numbers.
 
         The first block of rows decides; later ones are refused when they are read.
         """
@@ -104,7 +105,7 @@ class TextTable(Table):
         try:
             self._converted(texts[self.names.index(name)])
         except _BadRow as bad:
-            return f"{bad.before} in {self._place(lines, 0, bad.row)}{bad.after}"
+            return Refusal(f"{bad.before} in {self._place(lines, 0, bad.row)}", bad.after)
         return None
 
     def parts(self) -> list[Part]:
@@ -196,7 +197,8 @@ class TextTable(Table):
         try:
             table = self._parsed(lines, dict.fromkeys(columns, "string"), text=True)
         except ValueError as error:
-            self._find_ragged(lines.data)
+            with suppress(csv.Error):  # text that only pyarrow takes apart
+                self._find_ragged(lines.data)
             raise TableError(f"cannot read {self.label}: {first_line(error)}.") from error
         return [column.combine_chunks() for column in table.columns]
 
@@ -224,14 +226,12 @@ class TextTable(Table):
         hint = ""
         if re.fullmatch(r"[+-]?\d*[.,]\d+([eE][+-]?\d+)?", value):
             other = "," if "," in value else "."
-            hint = (
-                f"; if its decimal point is {other!r}, pass decimal={other!r} or --decimal {other}"
-            )
+            hint = f"if its decimal point is {other!r}, pass --decimal {other} or decimal={other!r}"
         if not name:
             raise _BadRow(row, shown(value), hint)
         before = f"column {name!r} of {self.label} holds {shown(value)}"
-        advice = hint or "; leave the column out of the features, or encode it as numbers first"
-        raise _BadRow(row, before, f", which is not a number{advice}")
+        advice = hint or "leave the column out of the features, or encode it as numbers first"
+        raise _BadRow(row, before, f", which is not a number; {advice}")
 
     def _read_first(self) -> tuple[_Lines, list[Any]] | None:
         """Return the first rows as text, or None if all are plain numbers."""
@@ -269,6 +269,8 @@ class TextTable(Table):
             hint = ""
             if self._delimiter == "," and len(row) == 2 * width:
                 hint = "; where ',' is the decimal point, another delimiter has to part the columns"
+            elif len(row) == width + 1:
+                hint = "; the name of its first column may be missing"
             values = f"{len(row)} value{'s' if len(row) > 1 else ''}"
             raise _BadRow(
                 number,
@@ -316,7 +318,12 @@ class TextTable(Table):
         lines = csv.reader(
             io.StringIO(text, newline=None), delimiter=self._delimiter, skipinitialspace=True
         )
-        names = next(row for row in lines if any(cell.strip() for cell in row))
+        try:
+            names = next(row for row in lines if len(row) > 1 or "".join(row).strip())
+        except csv.Error as error:
+            raise TableError(f"cannot read the header of {self.label}: {error}.") from error
+        if any("\ufffd" in name for name in names):
+            raise TableError(f"the header of {self.label} is not UTF-8 text; save it as UTF-8.")
         return tuple(name.strip() for name in names), lines.line_num
 
     def _squeezed(self, data: bytes) -> bytes:
@@ -329,14 +336,13 @@ class TextTable(Table):
         """Return where a row of a block is in the file, in words."""
         quoted, at, begin = False, -1, True  # a newline between quotes belongs to a value
         text = io.StringIO(lines.data.decode("utf-8", "replace"), newline=None)
-        line = lines.line
-        for line, content in enumerate(text, line):  # noqa: B007
+        for number, content in enumerate(text):
             at += begin and content != "\n"
             if at == row:
-                break
+                return f"row {first + row + 1} (line {lines.line + number})"
             quoted ^= content.count('"') % 2 == 1
             begin = not quoted
-        return f"row {first + row + 1} (line {line})"
+        return f"row {first + row + 1}"
 
     def _place_in_cut(self, lines: _Lines, first: int, begin: int, row: int) -> str:
         return self._place(lines, first, begin + row)
