@@ -257,7 +257,7 @@ class TestMistakes:
 
     def test_truncated(self, write, line):
         assert "cannot read" in sentence("fit", write("t.npz", "PK\x03\x04"), "--target", "y")
-        assert "Expected 2 columns, got 1" in sentence(
+        assert "has 1 value in row 9 (line 10), and its header names 2 columns." in sentence(
             "fit", write("t.csv", LINE + "8"), "--target", "y"
         )
 
@@ -270,8 +270,9 @@ class TestMistakes:
         assert "no column 'Progresion' (did you mean 'progression'?)" in text
         assert "its columns are 'age', 'sex'" in text
         path = write("t.csv", "x,y\n1,low\n2,high\n")
-        assert "column 'y'" in sentence("fit", path, "--target", "y")
-        assert "is not numeric: 'low' in row 1 (line 2)." in sentence("fit", path, "--target", "y")
+        text = sentence("fit", path, "--target", "y")
+        assert "column 'y'" in text
+        assert "is not numeric: 'low' in row 1 (line 2); encode it as numbers first." in text
 
     def test_features_that_are_not_numeric(self, write):
         path = write("t.csv", "x,town,a b,y,when\n1,Ulm,3,4,2020-01-01\n2,Bonn,4,5,2020-01-02\n")
@@ -522,7 +523,7 @@ class TestInterrupt:
         assert report["epochs"] == 3
 
     def test_before_the_fit(self, line, monkeypatch):
-        def read_table(path):
+        def read_table(path, decimal):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(app, "read_table", read_table)

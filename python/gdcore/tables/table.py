@@ -225,8 +225,7 @@ def pyarrow(module: str, label: str) -> Any:
 
 def nulls_of(column: Any) -> NDArray[np.bool_] | None:
     """Return where an Arrow array is null; None if nowhere."""
-    null: NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
-    return null if column.null_count else None
+    return column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
 
 
 def row_place(first: int, row: int) -> str:

@@ -49,7 +49,7 @@ Decoded = tuple[list[NDArray[Any]], list[Mask | None]]
 class _Lines(NamedTuple):
     """Whole rows, and the number of their first line in the file, from 1 on."""
 
-    data: bytes
+    data: Any  # a pyarrow.Buffer
     line: int
 
 
@@ -81,7 +81,8 @@ class TextTable(Table):
         self.label, self._path, self._compression = label, path, compression
         self._decimal, self._csv = decimal, pyarrow("csv", label)
         with closing(self._read_lines()) as blocks:
-            head = next(blocks, _Lines(b"", 1)).data
+            first = next(blocks, None)
+        head = first.data.to_pybytes() if first else b""
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise TableError(f"{label} is UTF-16 text; save it as UTF-8.")
         text = head.decode("utf-8", "replace")
@@ -165,21 +166,21 @@ class TextTable(Table):
                 self._converted(text, self.names[j]) for text, j in zip(texts, columns, strict=True)
             ]
             return [values for values, _ in decoded], [null for _, null in decoded]
-        arrays = [column.combine_chunks() for column in table.columns]
-        floats = [a.cast("float64") for a in arrays]  # true and false to 1 and 0
+        arrays = [column.chunk(0) for column in table.columns]  # a block is one chunk
+        floats = [
+            a.cast("float64") if j in logical else a for j, a in zip(columns, arrays, strict=True)
+        ]
         return [a.to_numpy(zero_copy_only=False) for a in floats], [*map(nulls_of, arrays)]
 
     def _parsed(self, lines: _Lines, types: dict[int, str], text: bool = False) -> Any:
         """Parse a block of rows into columns of these types."""
         pa, form = pyarrow("", self.label), self._csv
-        copied = pa.BufferOutputStream()  # memory of pyarrow's own: its threads free it
-        copied.write(self._squeezed(lines.data))
         return form.read_csv(
-            pa.BufferReader(copied.getvalue()),
+            pa.BufferReader(lines.data),
             read_options=form.ReadOptions(
                 use_threads=False,
                 column_names=self._keys,
-                block_size=len(lines.data) + 1,
+                block_size=lines.data.size + 1,
             ),
             parse_options=form.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
             convert_options=form.ConvertOptions(
@@ -198,9 +199,9 @@ class TextTable(Table):
             table = self._parsed(lines, dict.fromkeys(columns, "string"), text=True)
         except ValueError as error:
             with suppress(csv.Error):  # text that only pyarrow takes apart
-                self._find_ragged(lines.data)
+                self._find_ragged(lines.data.to_pybytes())
             raise TableError(f"cannot read {self.label}: {first_line(error)}.") from error
-        return [column.combine_chunks() for column in table.columns]
+        return [column.chunk(0) for column in table.columns]
 
     def _converted(self, text: Any, name: str = "") -> tuple[NDArray[Any], Mask | None]:
         """Return text as numbers, and where it is null; _BadRow names the first that is neither."""
@@ -260,7 +261,7 @@ class TextTable(Table):
 
     def _find_ragged(self, data: bytes) -> None:
         """Raise _BadRow for the first row that has not as many values as the header."""
-        lines = io.StringIO(self._squeezed(data).decode("utf-8", "replace"), newline=None)
+        lines = io.StringIO(data.decode("utf-8", "replace"), newline=None)
         width = len(self.names)
         rows = (row for row in csv.reader(lines, delimiter=self._delimiter) if row)
         for number, row in enumerate(rows):
@@ -285,36 +286,47 @@ class TextTable(Table):
         skip = self._header_lines
         with closing(self._read_lines()) as blocks:
             for data, line in blocks:
+                if self._delimiter == " ":
+                    data = _buffer(pyarrow("", self.label), _squeezed(data.to_pybytes()))
                 if skip:
-                    begin = _end_of_line(data, skip)
-                    data, line, skip = data[begin:], line + skip, 0
-                if data.strip():
+                    begin = _end_of_line(data.to_pybytes(), skip)
+                    data, line, skip = data.slice(begin), line + skip, 0
+                if (
+                    data.slice(0, min(64, data.size)).to_pybytes().strip()
+                    or data.to_pybytes().strip()
+                ):
                     yield _Lines(data, line)
 
     def _read_lines(self) -> Generator[_Lines, None, None]:
         """Yield the file's text, cut where rows end."""
-        rest, line, started = b"", 1, False
-        path, codec = str(self._path), self._compression
-        with pyarrow("", self.label).input_stream(path, compression=codec) as stream:
+        rest, line, newline = b"", 1, b""
+        pa, path = pyarrow("", self.label), str(self._path)
+        with pa.input_stream(path, compression=self._compression) as stream:
             while True:
                 try:
                     data = stream.read(_BLOCK_BYTES)
                 except OSError as error:
                     raise TableError(f"cannot read {self.label}: {first_line(error)}.") from error
-                if not started:
-                    data, started = data.removeprefix(b"\xef\xbb\xbf"), True
-                whole = rest + data
-                end = _end_of_rows(whole) if data else len(whole)
+                last = not data
+                if not newline:
+                    data = data.removeprefix(b"\xef\xbb\xbf")
+                    newline = b"\n" if b"\n" in data else b"\r"
+                if last or newline not in data or b'"' in data or b'"' in rest:
+                    rest, data = b"", rest + data
+                end = len(data) if last else _end_of_rows(data, newline)
                 if end:
-                    yield _Lines(whole[:end], line)
-                    line += whole.count(_newline(whole), 0, end)
-                rest = whole[end:]
-                if not data:
+                    text = _buffer(pa, rest, memoryview(data)[:end])
+                    yield _Lines(text, line)
+                    line += int(np.count_nonzero(np.frombuffer(text, np.uint8) == newline[0]))
+                    rest = b""
+                rest += data[end:]
+                if last:
                     return
 
     def _read_header(self, text: str) -> tuple[tuple[str, ...], int]:
         """Return the names of the columns and the lines that they take."""
-        text = self._squeezed(text.encode()).decode()
+        if self._delimiter == " ":
+            text = _squeezed(text.encode()).decode()
         lines = csv.reader(
             io.StringIO(text, newline=None), delimiter=self._delimiter, skipinitialspace=True
         )
@@ -326,16 +338,10 @@ class TextTable(Table):
             raise TableError(f"the header of {self.label} is not UTF-8 text; save it as UTF-8.")
         return tuple(name.strip() for name in names), lines.line_num
 
-    def _squeezed(self, data: bytes) -> bytes:
-        """Return lines whose columns one space parts, if spaces part them."""
-        if self._delimiter != " ":
-            return data
-        return re.sub(rb"(?m)^ +| +(?=\r?$)|(?<= ) +", b"", data)
-
     def _place(self, lines: _Lines, first: int, row: int) -> str:
         """Return where a row of a block is in the file, in words."""
         quoted, at, begin = False, -1, True  # a newline between quotes belongs to a value
-        text = io.StringIO(lines.data.decode("utf-8", "replace"), newline=None)
+        text = io.StringIO(lines.data.to_pybytes().decode("utf-8", "replace"), newline=None)
         for number, content in enumerate(text):
             at += begin and content != "\n"
             if at == row:
@@ -353,7 +359,7 @@ def _delimiter(sample: Sequence[str]) -> str:
 
     Spaces are one only where the header has no other.
     """
-    unquoted = [re.sub(r'"[^"]*"', "", line) for line in sample]
+    unquoted = [re.sub(r'"[^"]*"', "text", line) for line in sample]
     counts = {d: [line.count(d) for line in unquoted] for d in _DELIMITERS}
     if not any(found[0] for found in counts.values()):
         return " " if len(unquoted[0].split()) > 1 else ","
@@ -361,13 +367,22 @@ def _delimiter(sample: Sequence[str]) -> str:
     return max(even or _DELIMITERS, key=lambda d: counts[d][0])
 
 
-def _newline(data: bytes) -> bytes:
-    return b"\n" if b"\n" in data else b"\r"
+def _buffer(pa: Any, *pieces: Any) -> Any:
+    """Return bytes in memory of pyarrow's own, which its threads may free."""
+    copy = pa.BufferOutputStream()
+    for piece in pieces:
+        copy.write(piece)
+    return copy.getvalue()
+
+
+def _squeezed(data: bytes) -> bytes:
+    """Return lines whose columns one space parts."""
+    return re.sub(rb"(?m)^ +| +(?=\r?$)|(?<= ) +", b"", data)
 
 
 def _end_of_line(data: bytes, number: int) -> int:
     """Return where the line of this number, from 1 on, ends."""
-    end, newline = 0, _newline(data)
+    end, newline = 0, b"\n" if b"\n" in data else b"\r"
     for _ in range(number):
         end = data.find(newline, end) + 1
         if not end:
@@ -375,9 +390,8 @@ def _end_of_line(data: bytes, number: int) -> int:
     return end
 
 
-def _end_of_rows(data: bytes) -> int:
+def _end_of_rows(data: bytes, newline: bytes) -> int:
     """Return where the last whole row ends; 0 if none does."""
-    newline = _newline(data)
     end = last = data.rfind(newline) + 1
     quotes = data.count(b'"', 0, end)
     while end and quotes % 2:  # this newline is between quotes
