@@ -80,6 +80,7 @@ class TextTable(Table):
     ) -> None:
         self.label, self._path, self._compression = label, path, compression
         self._decimal, self._csv = decimal, pyarrow("csv", label)
+        self._delimiter = _DELIMITERS  # any, until it is known
         with closing(self._read_lines()) as blocks:
             first = next(blocks, None)
         head = first.data.to_pybytes() if first else b""
@@ -309,15 +310,19 @@ class TextTable(Table):
                     raise TableError(f"cannot read {self.label}: {first_line(error)}.") from error
                 last = not data
                 if not newline:
-                    data = data.removeprefix(b"\xef\xbb\xbf")
-                    newline = b"\n" if b"\n" in data else b"\r"
+                    rest, data = b"", (rest + data).removeprefix(b"\xef\xbb\xbf")
+                    newline = _newline(data)
                 if last or newline not in data or b'"' in data or b'"' in rest:
                     rest, data = b"", rest + data
-                end = len(data) if last else _end_of_rows(data, newline)
+                end = len(data)
+                if not last:
+                    end = _end_of_rows(data, newline, self._delimiter) if newline else 0
                 if end:
                     text = _buffer(pa, rest, memoryview(data)[:end])
                     yield _Lines(text, line)
-                    line += int(np.count_nonzero(np.frombuffer(text, np.uint8) == newline[0]))
+                    line += int(
+                        np.count_nonzero(np.frombuffer(text, np.uint8) == ord(newline or b"\n"))
+                    )
                     rest = b""
                 rest += data[end:]
                 if last:
@@ -380,9 +385,15 @@ def _squeezed(data: bytes) -> bytes:
     return re.sub(rb"(?m)^ +| +(?=\r?$)|(?<= ) +", b"", data)
 
 
+def _newline(data: bytes) -> bytes:
+    """Return the byte that ends lines; empty if no line ends yet."""
+    first = re.search(rb"\r\n|\n|\r(?=.)", data)
+    return first[0][-1:] if first else b""
+
+
 def _end_of_line(data: bytes, number: int) -> int:
     """Return where the line of this number, from 1 on, ends."""
-    end, newline = 0, b"\n" if b"\n" in data else b"\r"
+    end, newline = 0, _newline(data) or b"\n"
     for _ in range(number):
         end = data.find(newline, end) + 1
         if not end:
@@ -390,15 +401,33 @@ def _end_of_line(data: bytes, number: int) -> int:
     return end
 
 
-def _end_of_rows(data: bytes, newline: bytes) -> int:
-    """Return where the last whole row ends; 0 if none does."""
-    end = last = data.rfind(newline) + 1
-    quotes = data.count(b'"', 0, end)
-    while end and quotes % 2:  # this newline is between quotes
-        before = data.rfind(newline, 0, end - 1) + 1
-        quotes -= data.count(b'"', before, end)
-        end = before
+def _end_of_rows(data: bytes, newline: bytes, delimiters: str) -> int:
+    """Return where the last whole row ends; 0 if none does.
+
+    A newline between quotes ends no row. Quotes within a value are not special.
+    """
+    last = data.rfind(newline) + 1
+    if b'"' not in data:
+        return last
+    stops = delimiters.encode() + b"\r\n"
+    if _quotes_are_pairs(data, stops):
+        end, quotes = last, data.count(b'"', 0, last)
+        while end and quotes % 2:
+            before = data.rfind(newline, 0, end - 1) + 1
+            quotes -= data.count(b'"', before, end)
+            end = before
+    else:
+        quoted = rb'(?:\A|(?<=[%s]))"[^"]*(?:""[^"]*)*(?:"|\Z)' % re.escape(stops)
+        end = re.sub(quoted, lambda m: b"x" * len(m[0]), data).rfind(newline) + 1
     return end or (last if len(data) > _LONGEST_VALUE else 0)
+
+
+def _quotes_are_pairs(data: bytes, stops: bytes) -> bool:
+    """Whether every other quote begins a value, and those between end one."""
+    padded = np.frombuffer(b"\n" + data + b"\n", np.uint8)
+    quotes = np.flatnonzero(padded == ord('"'))
+    beside = np.isin(np.arange(256), [*stops, ord('"')])
+    return bool(beside[padded[quotes[::2] - 1]].all() and beside[padded[quotes[1::2] + 1]].all())
 
 
 def _first_failing(text: Any) -> int:
