@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -28,8 +29,8 @@ DIABETES = Path(__file__).parent.parent / "examples" / "data" / "diabetes.csv"
 LINE = "x,y\n0,1\n1,3\n2,5\n3,7\n4,9\n5,11\n6,13\n7,15\n"
 
 
-def run(*args):
-    return CliRunner().invoke(cli.build_app(), [str(arg) for arg in args])
+def run(*args, given=None):
+    return CliRunner().invoke(cli.build_app(), [str(arg) for arg in args], input=given)
 
 
 def good(*args, code=0):
@@ -415,6 +416,40 @@ class TestMistakes:
         assert result.exit_code == 2
         assert result.stdout == ""
         assert "Usage: " in result.stderr
+
+
+class TestTables:
+    """`test_read_tables.py` has what the reader takes; here, that both commands use it."""
+
+    def test_standard_input(self, model, line, tmp_path):
+        np.savez(tmp_path / "t.npz", x=np.arange(8.0), y=1 + 2 * np.arange(8.0))
+        zipped = gzip.compress(line.read_bytes())
+        for given in (line.read_bytes(), zipped, (tmp_path / "t.npz").read_bytes()):
+            result = run("fit", "-", "--target", "y", "--json", given=given)
+            assert json.loads(result.stdout)["normal_equation"]["weights"]["x"] == pytest.approx(2)
+            result = run("predict", model, "-", given=given)
+            assert len(result.stdout.splitlines()) == 9
+        bad = run("fit", "-", "--target", "y", given=b"x,y\n1,2\n,3\n")
+        assert "column 'x' of standard input has no number in row 2 (line 3)" in bad.stderr
+        assert "standard input is an empty file" in run("predict", model, "-", given=b"").stderr
+
+    def test_decimal_comma(self, model, write):
+        path = write("t.csv", "x;y\n" + "".join(f"{x},5;{2 * x + 2},0\n" for x in range(8)))
+        text = sentence("fit", path, "--target", "y")
+        assert text.endswith("if its decimal point is ',', pass --decimal , or decimal=','.\n")
+        report = good("fit", path, "--target", "y", "--decimal", ",", "--method", "exact", "--json")
+        assert json.loads(report.stdout)["weights"]["x"] == pytest.approx(2)
+        numbers = good("predict", model, path, "--decimal", ",").stdout.splitlines()[1:]
+        np.testing.assert_allclose(np.array(numbers, float), 2 + 2 * np.arange(8.0), atol=1e-3)
+        assert "choose '.' or ','" in sentence("fit", path, "--target", "y", "--decimal", ";")
+
+    def test_folder(self, write, tmp_path):
+        (tmp_path / "parts").mkdir()
+        write("parts/a.csv", LINE)
+        write("parts/b.csv", "y;x\n18.5;8.75\n")
+        report = json.loads(good("fit", tmp_path / "parts", "--target", "y", "--json").stdout)
+        assert report["train"]["rows"] + report["test"]["rows"] == 9
+        assert report["features"] == ["x"]
 
 
 class TestPictures:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 
 from gdcore.tables import Table, open_table
@@ -25,19 +26,14 @@ def read_table(path: Path, decimal: str = ".") -> Table:
     """Open a table; ``-`` is standard input, whose first bytes say what it is."""
     if str(path) != "-":
         return open_table(path, decimal=decimal)
-    copy = _standard_input()
-    table = open_table(copy.name, decimal=decimal, label="standard input")
-    weakref.finalize(table, copy.close)
-    return table
-
-
-def _standard_input() -> tempfile._TemporaryFileWrapper[bytes]:
-    """Copy standard input to a file, since a fit reads rows more than once."""
     given = sys.stdin.buffer
     head = given.read(8)
     suffix = next((s for magic, s in _MAGIC.items() if head.startswith(magic)), ".csv")
-    copy = tempfile.NamedTemporaryFile(suffix=suffix)  # noqa: SIM115, lives as long as its table
-    copy.write(head)
-    shutil.copyfileobj(given, copy)
-    copy.flush()
-    return copy
+    with ExitStack() as stack:  # a fit reads rows more than once, so they go to a file
+        copy = stack.enter_context(tempfile.NamedTemporaryFile(suffix=suffix))
+        copy.write(head)
+        shutil.copyfileobj(given, copy)
+        copy.flush()
+        table = open_table(copy.name, decimal=decimal, label="standard input")
+        weakref.finalize(table, stack.pop_all().close)
+    return table
