@@ -16,7 +16,7 @@ import pytest
 
 import gdcore as gd
 from fits import refused
-from gdcore.tables import open_table, text
+from gdcore.tables import lines, open_table
 from problems import Array
 
 pa = pytest.importorskip("pyarrow")
@@ -163,7 +163,7 @@ def test_rows_are_never_cut(write: Any, monkeypatch: Any) -> None:
         rows = [f"{a!r},{notes[i % 6]},{b!r}" for i, (a, b) in enumerate(X.tolist())]
         path = write(newline.join(["x,note,y", *rows]))
         for size in (1, 7, 33, 200, 5000):
-            monkeypatch.setattr(text, "_BLOCK_BYTES", size)
+            monkeypatch.setattr(lines, "BLOCK_BYTES", size)
             assert numbers(path, features=["x"]).tobytes() == X.tobytes(), (newline, size)
 
 

@@ -89,10 +89,11 @@ class ArrowTable(Table):
         A dataset has those of its first file, and files of text those that the dataset gives them.
         """
         own, fields = fragment.physical_schema, []
+        own_names = frozenset(own.names)
         text = getattr(getattr(fragment, "format", None), "default_extname", "") in ("csv", "json")
         for name in names:
             field = self._dataset.schema.field(name)
-            if name in own.names and not text:
+            if name in own_names and not text:
                 field = own.field(name)
             if not self._holds_numbers(field.type):
                 what = _described(fragment, name, field.type)

@@ -8,21 +8,19 @@ cannot convert is converted again cell by cell: numbers, true and false, and the
 from __future__ import annotations
 
 import csv
-import io
-import re
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 import gdcore._core as _core
+from gdcore.tables.cells import BadCell, Mask, has_words, to_numbers
+from gdcore.tables.lines import DELIMITERS, Lines, likely_delimiter, read_lines
 from gdcore.tables.table import (
     Block,
     NoRowsError,
@@ -36,28 +34,21 @@ from gdcore.tables.table import (
     shown,
 )
 
-_BLOCK_BYTES = 1 << 20
-_LONGEST_VALUE = 16 << 20  # bytes; quotes that span more are taken for stray ones
 _SAMPLE_LINES = 50  # by which the delimiter is found
-_DELIMITERS = ",;\t|"
 _DECODERS = 8  # threads at most
 
-Mask = NDArray[np.bool_]
 Decoded = tuple[list[NDArray[Any]], list[Mask | None]]
 
 
-class _Lines(NamedTuple):
-    """Whole rows, and the number of their first line in the file, from 1 on."""
-
-    data: Any  # a pyarrow.Buffer
-    line: int
-
-
 class _BadRow(Exception):
-    """A row of a block that cannot be read: `what` is wrong with it, said around its place."""
+    """A row of a block that cannot be read, and what to say around its place in the file."""
 
     def __init__(self, row: int, before: str, after: str) -> None:
         self.row, self.before, self.after = row, before, after
+
+    def error(self, place: str) -> TableError:
+        """Return what to raise, with the row's place in the file."""
+        return TableError(f"{self.before} in {place}{self.after}.")
 
 
 class TextTable(Table):
@@ -80,19 +71,18 @@ class TextTable(Table):
     ) -> None:
         self.label, self._path, self._compression = label, path, compression
         self._decimal, self._csv = decimal, pyarrow("csv", label)
-        self._delimiter = _DELIMITERS  # any, until it is known
+        self._delimiter = DELIMITERS  # any, until it is known
         with closing(self._read_lines()) as blocks:
-            first = next(blocks, None)
-        head = first.data.to_pybytes() if first else b""
-        if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise TableError(f"{label} is UTF-16 text; save it as UTF-8.")
-        text = head.decode("utf-8", "replace")
-        sample = [*islice(filter(str.strip, io.StringIO(text, newline=None)), _SAMPLE_LINES)]
-        if not sample:
+            head = next(blocks, None)
+        sample = [*islice(filter(str.strip, head.text()), _SAMPLE_LINES)] if head else []
+        if not head or not sample:
             raise NoRowsError(f"{label} is an empty file.")
-        found = delimiter if delimiter and delimiter in sample[0] else _delimiter(sample)
+        if head.data.slice(0, 2).to_pybytes() in (b"\xff\xfe", b"\xfe\xff"):
+            raise TableError(f"{label} is UTF-16 text; save it as UTF-8.")
+        found = delimiter if delimiter and delimiter in sample[0] else likely_delimiter(sample)
         self._delimiter = found
-        self.names, self._header_lines = self._read_header(text)
+        self.names, self._header_lines = self._read_header(head)
+        self._at = {name: j for j, name in enumerate(self.names)}
         self._keys = [str(j) for j in range(len(self.names))]
         self._first_texts = self._read_first()
 
@@ -105,9 +95,9 @@ class TextTable(Table):
             return None
         lines, texts = self._first_texts
         try:
-            self._converted(texts[self.names.index(name)])
-        except _BadRow as bad:
-            return Refusal(f"{bad.before} in {self._place(lines, 0, bad.row)}", bad.after)
+            to_numbers(texts[self._at[name]], self._decimal, self.label)
+        except BadCell as bad:
+            return Refusal(f"{shown(bad.value)} in {lines.place(0, bad.row)}", bad.hint())
         return None
 
     def parts(self) -> list[Part]:
@@ -117,15 +107,14 @@ class TextTable(Table):
     # Rows.
 
     def _read(self, names: Sequence[str], rows: int) -> Iterator[Block]:
-        columns = [self.names.index(name) for name in names]
+        columns = [self._at[name] for name in names]
         first = 0
         with closing(self._decode_ahead(columns)) as blocks:
             for lines, decoded in blocks:
                 try:
                     values, nulls = decoded.result()
                 except _BadRow as bad:
-                    place = self._place(lines, first, bad.row)
-                    raise TableError(f"{bad.before} in {place}{bad.after}.") from None
+                    raise bad.error(lines.place(first, bad.row)) from None
                 n = len(values[0])
                 for begin in range(0, n, rows):
                     cut = slice(begin, begin + rows)
@@ -133,17 +122,20 @@ class TextTable(Table):
                         [column[cut] for column in values],
                         [null if null is None else _or_none(null[cut]) for null in nulls],
                         self.label,
-                        partial(self._place_in_cut, lines, first, begin),
+                        _place_in_cut(lines, first, begin),
                     )
                 first += n
 
     def _decode_ahead(
         self, columns: list[int]
-    ) -> Generator[tuple[_Lines, Future[Decoded]], None, None]:
+    ) -> Generator[tuple[Lines, Future[Decoded]], None, None]:
         """Yield blocks of rows in their order, some of which threads decode at a time."""
         threads = min(_core.get_num_threads(), _DECODERS)
-        logical = self._logical(columns)
-        waiting: deque[tuple[_Lines, Future[Decoded]]] = deque()
+        logical = set()
+        if self._first_texts:
+            texts = self._first_texts[1]
+            logical = {j for j in columns if has_words(texts[j], self.label)}
+        waiting: deque[tuple[Lines, Future[Decoded]]] = deque()
         with ThreadPoolExecutor(threads, "gdcore-decoder") as pool:
             try:
                 for lines in self._read_rows():
@@ -156,16 +148,13 @@ class TextTable(Table):
                 for _, decoded in waiting:
                     decoded.cancel()
 
-    def _decode(self, lines: _Lines, columns: list[int], logical: set[int]) -> Decoded:
+    def _decode(self, lines: Lines, columns: list[int], logical: set[int]) -> Decoded:
         """Return columns of a block of rows as floats, and where they are null."""
         types = {j: "bool" if j in logical else "float64" for j in columns}
         try:
             table = self._parsed(lines, types)
         except ValueError:
-            texts = self._texts(lines, columns)
-            decoded = [
-                self._converted(text, self.names[j]) for text, j in zip(texts, columns, strict=True)
-            ]
+            decoded = [*map(self._converted, self._texts(lines, columns), columns)]
             return [values for values, _ in decoded], [null for _, null in decoded]
         arrays = [column.chunk(0) for column in table.columns]  # a block is one chunk
         floats = [
@@ -173,7 +162,7 @@ class TextTable(Table):
         ]
         return [a.to_numpy(zero_copy_only=False) for a in floats], [*map(nulls_of, arrays)]
 
-    def _parsed(self, lines: _Lines, types: dict[int, str], text: bool = False) -> Any:
+    def _parsed(self, lines: Lines, types: dict[int, str], text: bool = False) -> Any:
         """Parse a block of rows into columns of these types."""
         pa, form = pyarrow("", self.label), self._csv
         return form.read_csv(
@@ -194,48 +183,26 @@ class TextTable(Table):
 
     # Cells that are not plain numbers.
 
-    def _texts(self, lines: _Lines, columns: Sequence[int]) -> list[Any]:
+    def _texts(self, lines: Lines, columns: Sequence[int]) -> list[Any]:
         """Return columns of a block as text; _BadRow if a row has not as many as the header."""
         try:
             table = self._parsed(lines, dict.fromkeys(columns, "string"), text=True)
         except ValueError as error:
             with suppress(csv.Error):  # text that only pyarrow takes apart
-                self._find_ragged(lines.data.to_pybytes())
+                self._find_ragged(lines)
             raise TableError(f"cannot read {self.label}: {first_line(error)}.") from error
         return [column.chunk(0) for column in table.columns]
 
-    def _converted(self, text: Any, name: str = "") -> tuple[NDArray[Any], Mask | None]:
-        """Return text as numbers, and where it is null; _BadRow names the first that is neither."""
-        pa, pc = pyarrow("", self.label), pyarrow("compute", self.label)
-        options = self._csv.ConvertOptions()
-        text = pc.ascii_trim(text, ' \t"')
-        null = pc.is_in(text, value_set=pa.array(options.null_values))
-        number = pc.if_else(null, pa.scalar(None, "string"), text)
-        for words, value in ((options.true_values, "1"), (options.false_values, "0")):
-            number = pc.if_else(pc.is_in(number, value_set=pa.array(words)), value, number)
-        if self._decimal == ",":
-            dotted = pc.match_substring(number, ".")  # no decimal point here
-            number = pc.if_else(dotted, "text", pc.replace_substring(number, ",", "."))
+    def _converted(self, text: Any, j: int) -> tuple[NDArray[Any], Mask | None]:
         try:
-            values = number.cast("float64")
-        except ValueError:
-            row = _first_failing(number)
-            value = text[row].cast("binary").as_py().decode("utf-8", "replace")
-            self._refuse(row, value, name)
-        return values.to_numpy(zero_copy_only=False), nulls_of(number)
+            return to_numbers(text, self._decimal, self.label)
+        except BadCell as bad:
+            before = f"column {self.names[j]!r} of {self.label} holds {shown(bad.value)}"
+            advice = "leave the column out of the features, or encode it as numbers first"
+            after = f", which is not a number; {bad.hint() or advice}"
+            raise _BadRow(bad.row, before, after) from None
 
-    def _refuse(self, row: int, value: str, name: str) -> NoReturn:
-        hint = ""
-        if re.fullmatch(r"[+-]?\d*[.,]\d+([eE][+-]?\d+)?", value):
-            other = "," if "," in value else "."
-            hint = f"if its decimal point is {other!r}, pass --decimal {other} or decimal={other!r}"
-        if not name:
-            raise _BadRow(row, shown(value), hint)
-        before = f"column {name!r} of {self.label} holds {shown(value)}"
-        advice = hint or "leave the column out of the features, or encode it as numbers first"
-        raise _BadRow(row, before, f", which is not a number; {advice}")
-
-    def _read_first(self) -> tuple[_Lines, list[Any]] | None:
+    def _read_first(self) -> tuple[Lines, list[Any]] | None:
         """Return the first rows as text, or None if all are plain numbers."""
         with closing(self._read_rows()) as blocks:
             lines = next(blocks, None)
@@ -247,24 +214,13 @@ class TextTable(Table):
             try:
                 return lines, self._texts(lines, range(len(self.names)))
             except _BadRow as bad:
-                place = self._place(lines, 0, bad.row)
-                raise TableError(f"{bad.before} in {place}{bad.after}.") from None
+                raise bad.error(lines.place(0, bad.row)) from None
         return None
 
-    def _logical(self, columns: Sequence[int]) -> set[int]:
-        """Return the columns whose first rows hold true or false, which pyarrow reads as such."""
-        if self._first_texts is None:
-            return set()
-        pa, pc = pyarrow("", self.label), pyarrow("compute", self.label)
-        words, texts = pa.array(["true", "false"]), self._first_texts[1]
-        found = {j: pc.is_in(pc.ascii_lower(texts[j]), value_set=words) for j in columns}
-        return {j for j, are_words in found.items() if pc.any(are_words).as_py()}
-
-    def _find_ragged(self, data: bytes) -> None:
+    def _find_ragged(self, lines: Lines) -> None:
         """Raise _BadRow for the first row that has not as many values as the header."""
-        lines = io.StringIO(data.decode("utf-8", "replace"), newline=None)
         width = len(self.names)
-        rows = (row for row in csv.reader(lines, delimiter=self._delimiter) if row)
+        rows = (row for row in csv.reader(lines.text(), delimiter=self._delimiter) if row)
         for number, row in enumerate(rows):
             if len(row) == width:
                 continue
@@ -282,59 +238,26 @@ class TextTable(Table):
 
     # Lines.
 
-    def _read_rows(self) -> Generator[_Lines, None, None]:
+    def _read_rows(self) -> Generator[Lines, None, None]:
         """Yield the rows after the header, some at a time."""
         skip = self._header_lines
         with closing(self._read_lines()) as blocks:
-            for data, line in blocks:
+            for lines in blocks:
                 if self._delimiter == " ":
-                    data = _buffer(pyarrow("", self.label), _squeezed(data.to_pybytes()))
+                    lines = lines.squeezed(pyarrow("", self.label))
                 if skip:
-                    begin = _end_of_line(data.to_pybytes(), skip)
-                    data, line, skip = data.slice(begin), line + skip, 0
-                if (
-                    data.slice(0, min(64, data.size)).to_pybytes().strip()
-                    or data.to_pybytes().strip()
-                ):
-                    yield _Lines(data, line)
+                    lines, skip = lines.without(skip), 0
+                if not lines.is_blank():
+                    yield lines
 
-    def _read_lines(self) -> Generator[_Lines, None, None]:
-        """Yield the file's text, cut where rows end."""
-        rest, line, newline = b"", 1, b""
-        pa, path = pyarrow("", self.label), str(self._path)
-        with pa.input_stream(path, compression=self._compression) as stream:
-            while True:
-                try:
-                    data = stream.read(_BLOCK_BYTES)
-                except OSError as error:
-                    raise TableError(f"cannot read {self.label}: {first_line(error)}.") from error
-                last = not data
-                if not newline:
-                    rest, data = b"", (rest + data).removeprefix(b"\xef\xbb\xbf")
-                    newline = _newline(data)
-                if last or newline not in data or b'"' in data or b'"' in rest:
-                    rest, data = b"", rest + data
-                end = len(data)
-                if not last:
-                    end = _end_of_rows(data, newline, self._delimiter) if newline else 0
-                if end:
-                    text = _buffer(pa, rest, memoryview(data)[:end])
-                    yield _Lines(text, line)
-                    line += int(
-                        np.count_nonzero(np.frombuffer(text, np.uint8) == ord(newline or b"\n"))
-                    )
-                    rest = b""
-                rest += data[end:]
-                if last:
-                    return
+    def _read_lines(self) -> Generator[Lines, None, None]:
+        return read_lines(self._path, self.label, self._compression, self._delimiter)
 
-    def _read_header(self, text: str) -> tuple[tuple[str, ...], int]:
+    def _read_header(self, head: Lines) -> tuple[tuple[str, ...], int]:
         """Return the names of the columns and the lines that they take."""
         if self._delimiter == " ":
-            text = _squeezed(text.encode()).decode()
-        lines = csv.reader(
-            io.StringIO(text, newline=None), delimiter=self._delimiter, skipinitialspace=True
-        )
+            head = head.squeezed(pyarrow("", self.label))
+        lines = csv.reader(head.text(), delimiter=self._delimiter, skipinitialspace=True)
         try:
             names = next(row for row in lines if len(row) > 1 or "".join(row).strip())
         except csv.Error as error:
@@ -343,104 +266,9 @@ class TextTable(Table):
             raise TableError(f"the header of {self.label} is not UTF-8 text; save it as UTF-8.")
         return tuple(name.strip() for name in names), lines.line_num
 
-    def _place(self, lines: _Lines, first: int, row: int) -> str:
-        """Return where a row of a block is in the file, in words."""
-        quoted, at, begin = False, -1, True  # a newline between quotes belongs to a value
-        text = io.StringIO(lines.data.to_pybytes().decode("utf-8", "replace"), newline=None)
-        for number, content in enumerate(text):
-            at += begin and content != "\n"
-            if at == row:
-                return f"row {first + row + 1} (line {lines.line + number})"
-            quoted ^= content.count('"') % 2 == 1
-            begin = not quoted
-        return f"row {first + row + 1}"
 
-    def _place_in_cut(self, lines: _Lines, first: int, begin: int, row: int) -> str:
-        return self._place(lines, first, begin + row)
-
-
-def _delimiter(sample: Sequence[str]) -> str:
-    """Return the likeliest delimiter: of those that all lines have equally often the most frequent.
-
-    Spaces are one only where the header has no other.
-    """
-    unquoted = [re.sub(r'"[^"]*"', "text", line) for line in sample]
-    counts = {d: [line.count(d) for line in unquoted] for d in _DELIMITERS}
-    if not any(found[0] for found in counts.values()):
-        return " " if len(unquoted[0].split()) > 1 else ","
-    even = [d for d, found in counts.items() if found[0] and len(set(found)) == 1]
-    return max(even or _DELIMITERS, key=lambda d: counts[d][0])
-
-
-def _buffer(pa: Any, *pieces: Any) -> Any:
-    """Return bytes in memory of pyarrow's own, which its threads may free."""
-    copy = pa.BufferOutputStream()
-    for piece in pieces:
-        copy.write(piece)
-    return copy.getvalue()
-
-
-def _squeezed(data: bytes) -> bytes:
-    """Return lines whose columns one space parts."""
-    return re.sub(rb"(?m)^ +| +(?=\r?$)|(?<= ) +", b"", data)
-
-
-def _newline(data: bytes) -> bytes:
-    """Return the byte that ends lines; empty if no line ends yet."""
-    first = re.search(rb"\r\n|\n|\r(?=.)", data)
-    return first[0][-1:] if first else b""
-
-
-def _end_of_line(data: bytes, number: int) -> int:
-    """Return where the line of this number, from 1 on, ends."""
-    end, newline = 0, _newline(data) or b"\n"
-    for _ in range(number):
-        end = data.find(newline, end) + 1
-        if not end:
-            return len(data)
-    return end
-
-
-def _end_of_rows(data: bytes, newline: bytes, delimiters: str) -> int:
-    """Return where the last whole row ends; 0 if none does.
-
-    A newline between quotes ends no row. Quotes within a value are not special.
-    """
-    last = data.rfind(newline) + 1
-    if b'"' not in data:
-        return last
-    stops = delimiters.encode() + b"\r\n"
-    if _quotes_are_pairs(data, stops):
-        end, quotes = last, data.count(b'"', 0, last)
-        while end and quotes % 2:
-            before = data.rfind(newline, 0, end - 1) + 1
-            quotes -= data.count(b'"', before, end)
-            end = before
-    else:
-        quoted = rb'(?:\A|(?<=[%s]))"[^"]*(?:""[^"]*)*(?:"|\Z)' % re.escape(stops)
-        end = re.sub(quoted, lambda m: b"x" * len(m[0]), data).rfind(newline) + 1
-    return end or (last if len(data) > _LONGEST_VALUE else 0)
-
-
-def _quotes_are_pairs(data: bytes, stops: bytes) -> bool:
-    """Whether every other quote begins a value, and those between end one."""
-    padded = np.frombuffer(b"\n" + data + b"\n", np.uint8)
-    quotes = np.flatnonzero(padded == ord('"'))
-    beside = np.isin(np.arange(256), [*stops, ord('"')])
-    return bool(beside[padded[quotes[::2] - 1]].all() and beside[padded[quotes[1::2] + 1]].all())
-
-
-def _first_failing(text: Any) -> int:
-    """Return the first of some texts that is not a number."""
-    low, high = 0, len(text)
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            text[low:middle].cast("float64")
-            low = middle
-        except ValueError:
-            high = middle
-    return low
+def _place_in_cut(lines: Lines, first: int, begin: int) -> Callable[[int], str]:
+    return lambda row: lines.place(first, begin + row)
 
 
 def _or_none(null: Mask) -> Mask | None:
