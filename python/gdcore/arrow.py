@@ -102,17 +102,20 @@ def read_chunks(
     Parameters
     ----------
     source : path-like or pyarrow.dataset.Dataset
-        A .parquet, .csv, .tsv, .feather or .arrow file, or a folder of Parquet files.
+        A .parquet, .feather, .arrow, .csv, .tsv, .npy or .npz file, the text also with .gz, .zst or
+        .bz2 behind it; or a folder of files of one of these kinds.
     target : str
         The column to predict.
     features : sequence of str, optional
-        The columns to predict it from; all others by default.
+        The columns to predict it from; all others by default, but for the index that pandas stores.
     sample_weight : str, optional
         The column of weights.
     offset : str, optional
         The column of the prediction's fixed term.
     nulls : {"error", "drop"}
         What becomes of rows with a null in one of these columns.
+    decimal : {".", ","}
+        The decimal point of text.
     rows : int
         The most in a chunk.
     dtype : float64 (default) or float32
@@ -127,9 +130,18 @@ def read_chunks(
     ModuleNotFoundError
         Without pyarrow, which ``pip install 'gdcore[cli]'`` brings.
     ValueError
-        If a column is missing or not numeric, or an option is out of range.
+        If a column is missing, has no name or is not numeric, if there are no rows, or if an option
+        is out of range. What a later row holds that is not a number is refused when it is read.
     OSError
         If the file cannot be opened.
+
+    Notes
+    -----
+    Text has a header line; the delimiter, one of ``, ; |``, tab and space, is found. A value is a
+    number, ``true`` or ``false``, or null (empty, ``NA``, ``nan``, ``null`` and the like), in every
+    row of every column, whatever the rows before it look like. Integers and decimals of any size
+    are rounded to float64, as arrays are; booleans are 1 and 0, and categories whose values are
+    numbers are these numbers. Dates, times and text have to be encoded first.
 
     Examples
     --------

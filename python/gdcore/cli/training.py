@@ -98,13 +98,13 @@ def _features_option(names: Sequence[str]) -> str:
 
 def model_columns(model: gd.Fit, table: Table) -> tuple[str, ...]:
     """Return the columns of a table that a model predicts from: by name, if it has any."""
-    d = len(model.weights)
-    if model.feature_names is None and len(table.names) != d:
+    d, names = len(model.weights), tuple(name for name in table.names if name not in table.index)
+    if model.feature_names is None and len(names) != d:
         raise ValueError(
             f"the model has no names for its {d} features, so {table.label} must have exactly "
-            f"{d} columns in the same order, not {len(table.names)}."
+            f"{d} columns in the same order, not {len(names)}."
         )
-    return model.feature_names or table.names
+    return model.feature_names or names
 
 
 def parse_lr(text: str) -> float | Literal["auto"]:

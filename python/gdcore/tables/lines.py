@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,15 +43,15 @@ class Lines(NamedTuple):
         """Return rows whose columns one space parts, where several may part these."""
         return Lines(_buffer(pa, _squeezed(self.data.to_pybytes())), self.line)
 
-    def place(self, first: int, row: int) -> str:
+    def place(self, first: int, row: int, delimiter: str) -> str:
         """Return where a row is in the file, in words; `first` rows come before these."""
-        quoted, at, begin = False, -1, True  # a newline between quotes belongs to a value
-        for number, content in enumerate(self.text()):
-            at += begin and content != "\n"
-            if at == row:
-                return f"row {first + row + 1} (line {self.line + number})"
-            quoted ^= content.count('"') % 2 == 1
-            begin = not quoted
+        records, line, at = csv.reader(self.text(), delimiter=delimiter), 0, -1
+        with suppress(csv.Error):  # text that only pyarrow takes apart
+            for record in records:
+                at += bool(record)
+                if at == row:
+                    return f"row {first + row + 1} (line {self.line + line})"
+                line = records.line_num
         return f"row {first + row + 1}"
 
 

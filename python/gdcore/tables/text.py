@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class TextTable(Table):
         sample = [*islice(filter(str.strip, head.text()), _SAMPLE_LINES)] if head else []
         if not head or not sample:
             raise NoRowsError(f"{label} is an empty file.")
-        if head.data.slice(0, 2).to_pybytes() in (b"\xff\xfe", b"\xfe\xff"):
+        if head.data.to_pybytes().startswith((b"\xff\xfe", b"\xfe\xff")):
             raise TableError(f"{label} is UTF-16 text; save it as UTF-8.")
         found = delimiter if delimiter and delimiter in sample[0] else likely_delimiter(sample)
         self._delimiter = found
@@ -97,7 +98,9 @@ class TextTable(Table):
         try:
             to_numbers(texts[self._at[name]], self._decimal, self.label)
         except BadCell as bad:
-            return Refusal(f"{shown(bad.value)} in {lines.place(0, bad.row)}", bad.hint())
+            return Refusal(
+                f"{shown(bad.value)} in {lines.place(0, bad.row, self._delimiter)}", bad.hint()
+            )
         return None
 
     def parts(self) -> list[Part]:
@@ -114,7 +117,7 @@ class TextTable(Table):
                 try:
                     values, nulls = decoded.result()
                 except _BadRow as bad:
-                    raise bad.error(lines.place(first, bad.row)) from None
+                    raise bad.error(lines.place(first, bad.row, self._delimiter)) from None
                 n = len(values[0])
                 for begin in range(0, n, rows):
                     cut = slice(begin, begin + rows)
@@ -122,9 +125,12 @@ class TextTable(Table):
                         [column[cut] for column in values],
                         [null if null is None else _or_none(null[cut]) for null in nulls],
                         self.label,
-                        _place_in_cut(lines, first, begin),
+                        partial(self._place, lines, first, begin),
                     )
                 first += n
+
+    def _place(self, lines: Lines, first: int, begin: int, row: int) -> str:
+        return lines.place(first, begin + row, self._delimiter)
 
     def _decode_ahead(
         self, columns: list[int]
@@ -214,7 +220,7 @@ class TextTable(Table):
             try:
                 return lines, self._texts(lines, range(len(self.names)))
             except _BadRow as bad:
-                raise bad.error(lines.place(0, bad.row)) from None
+                raise bad.error(lines.place(0, bad.row, self._delimiter)) from None
         return None
 
     def _find_ragged(self, lines: Lines) -> None:
@@ -265,10 +271,6 @@ class TextTable(Table):
         if any("\ufffd" in name for name in names):
             raise TableError(f"the header of {self.label} is not UTF-8 text; save it as UTF-8.")
         return tuple(name.strip() for name in names), lines.line_num
-
-
-def _place_in_cut(lines: Lines, first: int, begin: int) -> Callable[[int], str]:
-    return lambda row: lines.place(first, begin + row)
 
 
 def _or_none(null: Mask) -> Mask | None:
