@@ -72,7 +72,7 @@ class TextTable(Table):
     ) -> None:
         self.label, self._path, self._compression = label, path, compression
         self._decimal, self._csv = decimal, pyarrow("csv", label)
-        self._delimiter = DELIMITERS  # any, until it is known
+        self._delimiter, self.names = DELIMITERS, ()  # any, until they are known
         with closing(self._read_lines()) as blocks:
             head = next(blocks, None)
         sample = [*islice(filter(str.strip, head.text()), _SAMPLE_LINES)] if head else []
@@ -257,7 +257,8 @@ class TextTable(Table):
                     yield lines
 
     def _read_lines(self) -> Generator[Lines, None, None]:
-        return read_lines(self._path, self.label, self._compression, self._delimiter)
+        columns = len(self.names)
+        return read_lines(self._path, self.label, self._compression, self._delimiter, columns)
 
     def _read_header(self, head: Lines) -> tuple[tuple[str, ...], int]:
         """Return the names of the columns and the lines that they take."""
