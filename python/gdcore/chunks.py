@@ -148,7 +148,7 @@ def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]
     """Yield chunks that are read ahead; what a reader raises names the chunk."""
     number = rows = 0
     first: Problem | None = None
-    with closing(ahead(source.chunks(order))) as items:
+    with closing(ahead(source.chunks(order), patient=source.decodes)) as items:
         while True:
             try:
                 given = next(items, _END)

@@ -12,10 +12,12 @@ _LOOK = 0.05  # seconds between two looks of a waiting reader at whether it is s
 _END = object()
 
 
-def ahead(items: Iterator[T]) -> Generator[T]:
+def ahead(items: Iterator[T], patient: bool = False) -> Generator[T]:
     """Yield items that one thread reads: at most two are waiting.
 
-    What reading raises is raised here. Closing this generator ends the thread.
+    What reading raises is raised here. Closing this generator ends the thread, once it has read the
+    item at hand. If `patient`, it waits for that: a thread inside pyarrow when the interpreter ends
+    would abort the process.
     """
     ready: Queue[tuple[Any, BaseException | None]] = Queue(maxsize=1)
     unwanted = threading.Event()
@@ -54,4 +56,4 @@ def ahead(items: Iterator[T]) -> Generator[T]:
             item = None  # lets its memory go before the next one is awaited
     finally:
         unwanted.set()
-        thread.join(1.0)  # a reader that waits for a slow source is left to end by itself
+        thread.join(None if patient else 1.0)  # one that waits for a slow source ends by itself
