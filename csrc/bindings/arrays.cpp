@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <vector>
 
 namespace gdcore {
 namespace {
@@ -129,6 +130,29 @@ bool as_floats(const Named* named, size_t count, py::array* arrays) {
     if (arrays[i] && !usable(arrays[i], single))
       arrays[i] = converted(arrays[i], float_dtype(single));
   return single;
+}
+
+std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::array>& arrays) {
+  struct Extent {
+    const char *begin, *end;
+    size_t index;
+  };
+  std::vector<Extent> extents, open;
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    const auto [begin, end] = extent(arrays[i]);
+    if (begin < end) extents.push_back({begin, end, i});
+  }
+  std::sort(extents.begin(), extents.end(),
+            [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+  std::vector<std::pair<size_t, size_t>> pairs;
+  for (const Extent& next : extents) {
+    open.erase(std::remove_if(open.begin(), open.end(),
+                              [&](const Extent& e) { return e.end <= next.begin; }),
+               open.end());
+    for (const Extent& e : open) pairs.push_back(std::minmax(e.index, next.index));
+    open.push_back(next);
+  }
+  return pairs;
 }
 
 Dims shape_of(const py::array& a) { return Dims(a.shape(), a.shape() + a.ndim()); }
