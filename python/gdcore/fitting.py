@@ -7,12 +7,13 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.chunks import require_chunks
 from gdcore.descent import descend, fit_at
 from gdcore.exact import solve_exact
@@ -50,6 +51,7 @@ def fit(
     progress: bool | Callable[[int, int, float], None] = False,
     checkpoint: str | os.PathLike[str] | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> Fit:
     """Fit a linear model to the squared error by gradient descent.
 
@@ -140,6 +142,7 @@ def fit(
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
     CONVERGED [2.] 1.0
     """
+    reject(fit, unknown)
     if isinstance(y, SGD):
         raise TypeError("y is SGD; of chunks, which bring y along, pass it by name: sgd=.")
     sgd = checked_sgd(sgd, method)
@@ -195,7 +198,8 @@ def checked_sgd(sgd: SGD | None, method: str) -> SGD:
     """Return the options, the default ones for None; TypeError and ValueError if they are none."""
     sgd = SGD() if sgd is None else sgd
     if not isinstance(sgd, SGD):
-        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+        hint = f"SGD(lr={sgd!r})" if isinstance(sgd, float) else "SGD(lr=..., momentum=...)"
+        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.{hint}.")
     if sgd.maximize and method == "exact":
         raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
     return sgd

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.fitting import Method, checked_sgd, fit_problems
 from gdcore.kernels import Floats, Reduction
 from gdcore.labels import Ints, group_rows
@@ -47,6 +48,7 @@ def fit_groups(
     history: int = 0,
     progress: bool | Callable[[int, int, float], None] = False,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> Any:
     """Fit a linear model to each group of rows, all in one call.
 
@@ -107,6 +109,7 @@ def fit_groups(
     (array(['a', 'b'], dtype='<U1'), array([[2.],
            [0.]]), array([1., 5.]))
     """
+    reject(fit_groups, unknown)
     table = None
     if target is not None or features is not None or by is not None:
         if y is not None or groups is not None or offsets is not None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Never, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.descent import descend
 from gdcore.fitting import empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
 from gdcore.mapped import watched
 from gdcore.method import in_range, moments_of
 from gdcore.options import Options
-from gdcore.problem import Problem, diagnose, make_problem
+from gdcore.problem import Problem, check_scale, diagnose, make_problem
 from gdcore.result import Fit
 from gdcore.sgd import SGD
 
@@ -268,6 +269,7 @@ class Moments:
         stop: Literal["gradient", "loss_equal"] = "gradient",
         history: int = 1,
         progress: bool | Callable[[int, int, float], None] = False,
+        **unknown: Never,
     ) -> Fit:
         """Fit a linear model to the rows behind the moments: ``gdcore.fit(method="gram")``.
 
@@ -299,6 +301,7 @@ class Moments:
             If the fit diverged, stalled or is empty, or its loss is only known not to exceed a
             bound.
         """
+        reject(self.fit, unknown)
         sgd = SGD() if sgd is None else sgd
         if not isinstance(sgd, SGD):
             raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
@@ -362,7 +365,7 @@ class Moments:
         return self
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
-        problem = make_problem(X, y, offset, sample_weight, True, "mean")
+        problem = make_problem(X, y, offset, sample_weight, True, "mean", True)
         if problem.d != self._d:
             raise ValueError(
                 f"X has shape {problem.X.shape}; these moments are of {self._d} features."
@@ -461,8 +464,11 @@ def total_of(moments: Moments) -> _core.Moments:
 
 
 def weight_of(moments: Moments) -> float:
-    """Return the sum of the rows' weights."""
-    return float(_table(moments, moments.d)[moments.d, moments.d])
+    """Return the sum of the rows' weights; ValueError if it is out of range."""
+    total = float(_table(moments, moments.d)[moments.d, moments.d])
+    if 0 < total < 1:  # no weight is larger
+        check_scale(total, moments.dtype)
+    return total
 
 
 class _Rows(NamedTuple):

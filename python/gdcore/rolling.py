@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.fitting import start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
@@ -96,6 +97,7 @@ def fit_rolling(
     tol: float | None = 1e-6,
     stop: Literal["gradient", "loss_equal"] = "gradient",
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> RollingFit:
     """Fit each window of rows by itself: rows 0 to window - 1, those `step` rows on, and so on.
 
@@ -146,6 +148,7 @@ def fit_rolling(
     >>> rolling.weights[:, 0].round(2)
     array([1. , 1. , 3. , 3.5, 2. , 2. ])
     """
+    reject(fit_rolling, unknown)
     sgd = SGD() if sgd is None else sgd
     if not isinstance(sgd, SGD):
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")

@@ -44,7 +44,7 @@ class SGD:
     Parameters
     ----------
     lr : float, array_like, "auto" or callable, default "auto"
-        Learning rate; an array of one dimension has one for each of many problems. "auto" is 1/lambda_max of the
+        Learning rate; an array has one for each of many problems. "auto" is 1/lambda_max of the
         loss's Hessian, half the stability limit of plain descent (`gdcore.fit` only). A callable
         maps the epoch, counted from 0, to a rate; it is asked ahead of time, and may be asked
         twice for an epoch.
