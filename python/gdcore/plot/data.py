@@ -49,7 +49,12 @@ def start_of(fit: gd.Fit) -> gd.Start:
 
 
 def matrix(fit: gd.Fit, X: ArrayLike) -> Array:
-    """Return X as an array (n, d): a row at least, and a column for each weight."""
+    """Return X as an array (n, d): a row at least, and a column for each weight.
+
+    The columns of a frame are found by the fit's names.
+    """
+    if fit.feature_names and hasattr(X, "columns"):
+        X = X[list(fit.feature_names)]  # type: ignore[index]
     X, d = np.asarray(X), len(fit.weights)
     if X.ndim != 2 or X.size == 0 or X.shape[1] != d:
         raise ValueError(f"X has shape {X.shape}; it must be (n, {d}), with a row at least")
