@@ -23,6 +23,7 @@ from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, resu
 from gdcore.exact import check_range, solution, solve_moments
 from gdcore.fitting import empty_fit, start_from
 from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
+from gdcore.mapped import check
 from gdcore.method import in_range, solvable
 from gdcore.moments import Moments, add_rows, rowless_problem, total_of, weight_of
 from gdcore.options import BLOCK_SECONDS, Options
@@ -192,7 +193,7 @@ class _Solver:
             else:
                 self._exact.go_on(piece)
             while not self._exact.advance(BLOCK_SECONDS):
-                pass
+                check()
 
     def fit(self, problem: Problem, moments: _core.Moments, options: Options) -> Fit:
         """Return the minimiser, its loss from the moments of the rows."""

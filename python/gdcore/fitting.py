@@ -22,6 +22,7 @@ from gdcore.many import Problems, fit_many, stacked, start_of
 from gdcore.mapped import watched
 from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
+from gdcore.progress import reporting
 from gdcore.result import Fit, Fits
 from gdcore.sgd import SGD
 from gdcore.state import FitState
@@ -98,8 +99,8 @@ def fit(
     history : int
         Record every so many epochs; 0 records nothing.
     progress : bool or callable
-        True shows a bar on stderr; a callable gets (epoch, epochs, loss) now and then, of many
-        problems (done, count, NaN).
+        True shows a bar on stderr; a callable gets (epoch, epochs, loss), of many problems
+        (done, count, NaN), ten times a second or more often, also before the first epoch.
     checkpoint : path-like, optional
         File that keeps the state while fitting. If it exists, the fit goes on from it, to the
         same bits as if it had never stopped. Of chunks, it is kept between epochs; the first
@@ -163,17 +164,20 @@ def fit(
                     "(X, y, sample_weight or None, offset)."
                 )
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-        result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
+        with reporting(progress, epochs, init):
+            result = fit_chunks(
+                X, sgd, options, fit_intercept, init, reduction, progress, checkpoint
+            )
         warn_of_end(result)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
-        with watched(**given), _core.FpEnv():
+        with watched(**given), reporting(progress, epochs, init), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             return fit_problems(many, sgd, options, init, progress, checkpoint)
     sgd.alone()
-    with watched(**given), _core.FpEnv():
+    with watched(**given), reporting(progress, epochs, init), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         options.check(problem.n)

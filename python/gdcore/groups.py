@@ -18,6 +18,7 @@ from gdcore.many import Problems
 from gdcore.mapped import watched
 from gdcore.options import Options
 from gdcore.problem import make_problem
+from gdcore.progress import reporting
 from gdcore.result import Fits
 from gdcore.sgd import SGD
 from gdcore.status import DataLostError, FitInterrupted, Status
@@ -127,7 +128,7 @@ def fit_groups(
     sgd = checked_sgd(sgd, method)
     options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
     given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
-    with watched(**given), _core.FpEnv():
+    with watched(**given), reporting(progress, epochs), _core.FpEnv():
         assert y is not None
         one = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         order = None

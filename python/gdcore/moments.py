@@ -17,6 +17,7 @@ from gdcore.mapped import watched
 from gdcore.method import in_range, moments_of
 from gdcore.options import Options
 from gdcore.problem import Problem, check_scale, diagnose, make_problem
+from gdcore.progress import reporting
 from gdcore.result import Fit
 from gdcore.sgd import SGD
 
@@ -305,7 +306,7 @@ class Moments:
         sgd = SGD() if sgd is None else sgd
         if not isinstance(sgd, SGD):
             raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
-        with _core.FpEnv():
+        with reporting(progress, epochs, init), _core.FpEnv():
             problem = rowless_problem(self, fit_intercept, reduction)
             options = Options(epochs, None, False, 0, tol, stop, "gram", history, None)
             options.check(problem.n)
