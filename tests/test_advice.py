@@ -112,7 +112,10 @@ def test_collections() -> None:
 
 def test_entries_that_are_not_numbers() -> None:
     for entry, words in (
-        (None, "holds None at row 4, column 1 (counted from 0); drop or fill such rows first"),
+        (
+            None,
+            "holds None at row 4, column 1 (counted from 0); drop or fill such rows before fitting",
+        ),
         ("red", "holds 'red' at row 4, column 1 (counted from 0), which is not a real number"),
         (1j, "holds 1j at row 4, column 1"),
         (datetime(2020, 1, 1), "count days, for example (dates - dates.min())"),

@@ -111,11 +111,11 @@ def no_floats(name: str, value: Any, array: npt.NDArray[Any]) -> str:
             f"{has}; {COMPUTES}: pass structured_to_unstructured({name}) of numpy.lib.recfunctions."
         )
     if kind in "OUST":
-        found = _no_number(array)
+        found = _no_number(name, array)
         if found is not None:
             entry, place = found
             if entry is None or type(entry).__name__ in ("NAType", "NaTType"):
-                return f"{has} and holds {entry} at {place}; drop or fill such rows first."
+                return f"{has} and holds {entry} at {place}; drop or fill such rows before fitting."
             if isinstance(entry, date):
                 how = "count days, for example (dates - dates.min()) / numpy.timedelta64(1, 'D')"
             else:
@@ -165,17 +165,21 @@ def _ragged(rows: Any) -> str:
                 "is one number" if n is None else f"has length {n}" for n in (lengths[0], length)
             )
             return f"row 0 {first} and row {i} {this}"
-    return ""
+    nested = (_ragged(row) for row in rows if isinstance(row, list | tuple))
+    return next(filter(None, nested), "")
 
 
-def _no_number(array: npt.NDArray[Any]) -> tuple[Any, str] | None:
+def _no_number(name: str, array: npt.NDArray[Any]) -> tuple[Any, str] | None:
     """Return the first entry that is not a real number, and where it is."""
-    axes = ("problem", "row", "column")[-array.ndim :] if array.ndim > 2 else ("row", "column")
     for at, entry in np.ndenumerate(array):
         try:
             float(entry)
         except (TypeError, ValueError):
-            place = ", ".join(f"{axis} {i}" for axis, i in zip(axes, at, strict=False))
             plain = entry.item() if isinstance(entry, np.generic) else entry
+            axes = ("problem", "row", "column")[-array.ndim :]
+            if name == "X" and array.ndim in (2, 3):
+                place = ", ".join(f"{axis} {i}" for axis, i in zip(axes, at, strict=True))
+            else:
+                place = f"row {at[0]}" if array.ndim == 1 else f"index {list(at)}"
             return plain, f"{place} (counted from 0)"
     return None
