@@ -133,10 +133,18 @@ def test_entries_that_are_not_numbers() -> None:
     assert "at problem 1, row 2, column 0" in refused(gd.fit, stack, np.stack([Y, Y]))
 
 
+def test_frames_that_are_not_there_yet() -> None:
+    polars = pytest.importorskip("polars")
+    lazy = polars.LazyFrame({"a": NUMBERS[:, 0], "b": NUMBERS[:, 1]})
+    gd.fit(follow("X.collect()", refused(gd.fit, lazy, Y), X=lazy), Y, SGD, epochs=3)
+
+
 def test_frames_that_hold_words() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": NUMBERS[:, 0], "b": list("xyzxyz")})
     assert "'x'" in refused(gd.fit, frame[["b"]], Y)
+    message = refused(gd.fit, NUMBERS, frame["b"])
+    assert message.endswith("encode it as numbers.")
 
 
 def test_weights_out_of_range() -> None:

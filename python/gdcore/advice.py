@@ -75,6 +75,8 @@ def no_array(name: str, value: Any, error: str) -> str:
     if isinstance(value, Iterator):
         chunks = ", or chunks (X, y) in place of X and y" if name == "X" else ""
         return f"{what}; pass list({name}){chunks}."
+    if kind == "LazyFrame":
+        return f"{what}; pass {name}.collect()."
     if isinstance(value, Mapping):
         columns = any(hasattr(column, "__len__") for column in value.values())
         make = "numpy.column_stack" if columns else "numpy.array"
@@ -119,7 +121,7 @@ def no_floats(name: str, value: Any, array: npt.NDArray[Any]) -> str:
             if isinstance(entry, date):
                 how = "count days, for example (dates - dates.min()) / numpy.timedelta64(1, 'D')"
             else:
-                how = "encode it as numbers, or leave its column out"
+                how = "encode it as numbers" + (", or leave its column out" * (name == "X"))
             return f"{has} and holds {entry!r} at {place}, which is not a real number; {how}."
     return f"{has}; {COMPUTES}: convert it first, for example with {cast}."
 

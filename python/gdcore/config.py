@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from gdcore import _core
+from gdcore.sgd import plain
 
 
 def get_num_threads() -> int:
@@ -48,6 +49,7 @@ def set_num_threads(n: int) -> None:
     2
     >>> gd.set_num_threads(before)
     """
+    n = plain(n)
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 1024:
         raise ValueError(f"n is {n!r}; the number of threads must be a whole number, 1 to 1024.")
     _core.set_num_threads(n)

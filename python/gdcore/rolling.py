@@ -18,7 +18,7 @@ from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
-from gdcore.sgd import SGD
+from gdcore.sgd import SGD, plain
 from gdcore.status import FitWarning, Status
 
 _STATUS = {
@@ -159,6 +159,7 @@ def fit_rolling(
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options = Options(epochs, None, False, 0, tol, stop, "gram", 0, n_threads)
         options.check(problem.n)
+        window, step = plain(window), plain(step)
         _check_rows(problem, window, step)
         diagnose(problem)
         start = start_from(init, problem, None)
