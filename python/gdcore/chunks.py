@@ -116,7 +116,7 @@ class Chunk:
             )
         X, y, sample_weight, offset = (*given, None, None)[:4]
         try:
-            self.problem = make_problem(X, y, offset, sample_weight, True, "mean", features)
+            self.problem = make_problem(X, y, offset, sample_weight, True, "mean", features, True)
         except (TypeError, ValueError) as error:
             raise self.error(str(error)) from None
 

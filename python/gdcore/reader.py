@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from typing import Any, TypeVar
 
+from gdcore.progress import tick
+
 T = TypeVar("T")
-_LOOK = 0.05  # seconds between two looks of a waiting reader at whether it is still wanted
+_LOOK = 0.05  # seconds between two looks of who waits: is a reader still wanted, is an item there
 _END = object()
 
 
@@ -47,7 +49,11 @@ def ahead(items: Iterator[T], patient: bool = False) -> Generator[T]:
     thread.start()
     try:
         while True:
-            item, error = ready.get()
+            try:
+                item, error = ready.get(timeout=_LOOK)
+            except Empty:
+                tick()
+                continue
             if error is not None:
                 raise error
             if item is _END:
