@@ -76,6 +76,16 @@ struct LinearArgs {
   Vector<const T> intercept;  // may be null
   const Permutation* order = nullptr;
   int64_t first = 0;  // positions [first, first + n) are summed
+  // If not null, X and y are standardised as they are read, each element rounded to T: x becomes
+  // (x - mean) * factor, y - mean. Means (d), factors (d), means of y (t); see fit/scaling.hpp.
+  const double* scaling = nullptr;
+
+  T scaled_x(T x, int64_t j) const {
+    return static_cast<T>((static_cast<double>(x) - scaling[j]) * scaling[d + j]);
+  }
+  T scaled_y(T y, int64_t u) const {
+    return static_cast<T>(static_cast<double>(y) - scaling[2 * d + u]);
+  }
 };
 
 // What a pass over the rows adds up: chunk partials in T, added in chunk order in double.
@@ -136,6 +146,7 @@ struct Moments {
 struct SgdOptions {
   double momentum = 0.0, dampening = 0.0, weight_decay = 0.0;
   bool nesterov = false, maximize = false;
+  bool decay_intercept = true;  // for the fit that knows it; a step decays all its parameters
 };
 
 template <class T>

@@ -27,4 +27,34 @@ inline Pair add(Pair x, Pair y) {
   return {sum.hi, sum.lo + (x.lo + y.lo)};
 }
 
+// a + b where |a| is at least |b|.
+inline Pair fast_two_sum(double a, double b) {
+  const double sum = a + b;
+  return {sum, b - (sum - a)};
+}
+
+// Results whose parts do not overlap, off by a few units of 2^-104 of the operands (Joldes, Muller,
+// Popescu 2017, "Tight and rigorous error bounds for basic building blocks of double-word
+// arithmetic").
+inline Pair operator+(Pair x, Pair y) {
+  const Pair sum = add(x, y);
+  return fast_two_sum(sum.hi, sum.lo);
+}
+inline Pair operator-(Pair x, Pair y) { return x + Pair{-y.hi, -y.lo}; }
+inline Pair operator*(Pair x, double y) {
+  const double product = x.hi * y;
+  return fast_two_sum(product, std::fma(x.hi, y, -product) + x.lo * y);
+}
+inline Pair operator*(Pair x, Pair y) {
+  const double product = x.hi * y.hi;
+  return fast_two_sum(product, std::fma(x.hi, y.hi, -product) + (x.hi * y.lo + x.lo * y.hi));
+}
+inline Pair operator/(Pair x, Pair y) {
+  const double quotient = x.hi / y.hi;
+  return fast_two_sum(quotient, (x - y * quotient).hi / y.hi);
+}
+
+inline double rounded(Pair x) { return x.hi + x.lo; }
+inline double rounded(double x) { return x; }
+
 }  // namespace gdcore

@@ -53,13 +53,14 @@ struct DescentLanes {
   LaneRows<T> rows;
   const double *G, *c, *s;
   const double *divisor, *factor;  // of the loss and the gradient
-  const double *lr, *decay, *tol;  // tol below 0: none
+  // norm_bound: a gradient's norm from which on a descent may end; below 0: it ends otherwise.
+  const double *lr, *decay, *norm_bound, *momentum;
+  std::int64_t decayed;  // parameters that weight decay reaches
   bool has_momentum, nesterov, stop_on_equal_loss;
-  T momentum, damped;
+  T damped;
 
-  T *w, *velocity, *previous;  // (p)
-  double* first_norm;          // below 0: not known yet
-  T *first_loss, *last_loss;
+  T *w, *velocity, *previous;    // (p)
+  T *first_loss, *last_loss;     // first_loss: NaN if not known yet
   std::int64_t *moving, *moved;  // 0 or -1: has a velocity; the last step changed some bit
   T* losses;                     // (epochs + 1) of each lane: the last is where they have come to
   T* params;                     // (epochs, p) after each, or null

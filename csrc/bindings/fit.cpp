@@ -8,10 +8,13 @@
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
 #include "cpu/parallel.hpp"
+#include "fit/cholesky.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
 #include "fit/normal.hpp"
+#include "fit/outlook.hpp"
 #include "fit/rolling.hpp"
+#include "fit/scaling.hpp"
 #include "fit/spectrum.hpp"
 
 namespace gdcore {
@@ -62,6 +65,19 @@ class PyProblem {
   const Problem<T>& as() const {
     return std::get<Problem<T>>(problem_);
   }
+  // The same rows, their columns standardised as they are read.
+  PyProblem scaled(const py::handle& scaling) const {
+    PyProblem copy = *this;
+    copy.scaling_ = std::make_shared<std::vector<double>>(vector_of<double>(scaling));
+    std::visit(
+        [&](auto& p) {
+          if (static_cast<int64_t>(copy.scaling_->size()) != 2 * p.d + p.t)
+            throw py::value_error("the scaling does not belong to so many columns.");
+          p.scaling = copy.scaling_->data();
+        },
+        copy.problem_);
+    return copy;
+  }
   double largest_row() const {
     FpEnv env;
     return compute(
@@ -70,6 +86,7 @@ class PyProblem {
 
  private:
   std::vector<py::array> arrays_;  // keeps the memory alive
+  std::shared_ptr<std::vector<double>> scaling_;
   std::variant<Problem<float>, Problem<double>> problem_;
 };
 
@@ -102,7 +119,7 @@ template <class T>
 std::optional<Quadratic<T>> quadratic_of(const PyMoments* moments, const Problem<T>& problem) {
   if (!moments) return std::nullopt;
   check_columns(moments->get(), problem);
-  return Quadratic<T>(moments->get(), problem.fit_intercept);
+  return Quadratic<T>(moments->get(), problem.fit_intercept, problem.scaling);
 }
 
 template <class T>
@@ -149,8 +166,6 @@ DescentState<T> state_from(const Problem<T>& problem, const py::dict& dict) {
   s.velocity = vector_of<T>(dict["velocity"]);
   s.epoch = dict["epoch"].cast<int64_t>();
   s.step = dict["step"].cast<int64_t>();
-  s.first_norm = dict["first_norm"].cast<double>();
-  s.last_norm = dict["last_norm"].cast<double>();
   s.lr = dict["lr"].cast<double>();
   s.previous = vector_of<T>(dict["previous"]);
   s.moved = dict["moved"].cast<bool>();
@@ -184,8 +199,6 @@ py::dict dict_from(const DescentState<T>& s) {
   d["velocity"] = copy_of(s.velocity);
   d["epoch"] = s.epoch;
   d["step"] = s.step;
-  d["first_norm"] = s.first_norm;
-  d["last_norm"] = s.last_norm;
   d["lr"] = s.lr;
   d["previous"] = copy_of(s.previous);
   d["moved"] = s.moved;
@@ -217,12 +230,13 @@ class PyDescent {
 
  public:
   PyDescent(const PyProblem& problem, const py::dict& state, int64_t target_epoch, double momentum,
-            double dampening, double weight_decay, bool nesterov, bool maximize, int64_t batch_size,
-            bool shuffle, uint64_t seed, double tol, bool stop_on_equal_loss, int64_t history,
-            bool record_params, const PyMoments* moments)
+            double dampening, double weight_decay, bool nesterov, bool maximize,
+            bool decay_intercept, int64_t batch_size, bool shuffle, uint64_t seed, double tol,
+            bool stop_on_equal_loss, int64_t history, bool record_params, const PyMoments* moments,
+            bool from_rows, int64_t start_epoch, const py::object& start)
       : problem_(problem) {
     DescentOptions o;
-    o.sgd = {momentum, dampening, weight_decay, nesterov, maximize};
+    o.sgd = {momentum, dampening, weight_decay, nesterov, maximize, decay_intercept};
     o.batch_size = batch_size;
     o.shuffle = shuffle;
     o.seed = seed;
@@ -233,8 +247,10 @@ class PyDescent {
     dispatch(problem.single(), [&](auto zero) {
       using T = decltype(zero);
       const auto& p = problem_.as<T>();
-      descent_ = std::make_unique<Descent<T>>(p, o, state_from<T>(p, state), target_epoch,
-                                              address(quadratic_of<T>(moments, p)));
+      auto descent = std::make_unique<Descent<T>>(p, o, state_from<T>(p, state), target_epoch,
+                                                  address(quadratic_of<T>(moments, p)), from_rows);
+      if (!start.is_none()) descent->set_start(start_epoch, vector_of<T>(start));
+      descent_ = std::move(descent);
     });
   }
 
@@ -285,6 +301,9 @@ class PyDescent {
   double lr() {
     return visit([](auto& d) { return d.lr(); });
   }
+  double r2_lost() {
+    return locked([](auto& d) { return compute([&] { return d.r2_lost(); }); });
+  }
   bool loss_doubtful() {
     return visit([](auto& d) { return d.loss_doubtful(); });
   }
@@ -327,12 +346,117 @@ class PySpectrum {
   std::variant<std::unique_ptr<Spectrum<float>>, std::unique_ptr<Spectrum<double>>> spectrum_;
 };
 
-class PyExact {
+// What moments tell of a descent before its first step: see Goal and Outlook.
+class PyOutlook {
+  template <class T>
+  struct Known {
+    Quadratic<T> quadratic;
+    Goal<T> goal;
+    Outlook<T> outlook;
+  };
+  template <class F>
+  auto visit(F&& f) const {
+    return std::visit([&](const auto& known) { return f(*known); }, known_);
+  }
+
  public:
-  PyExact(const PyProblem& problem, double weight_decay) : problem_(problem) {
+  PyOutlook(const PyProblem& problem, const PyMoments& moments, const py::handle& start,
+            double weight_decay, bool decay_intercept, double tol)
+      : problem_(problem) {
     dispatch(problem.single(), [&](auto zero) {
       using T = decltype(zero);
-      exact_ = std::make_unique<Exact<T>>(problem_.as<T>(), weight_decay);
+      const Problem<T>& p = problem_.as<T>();
+      check_columns(moments.get(), p);
+      const auto params = vector_of<T>(start);
+      if (static_cast<int64_t>(params.size()) != p.size())
+        throw py::value_error("the start does not belong to this problem: its size differs.");
+      SgdOptions sgd;
+      sgd.weight_decay = weight_decay;
+      sgd.decay_intercept = decay_intercept;
+      auto known = std::make_unique<Known<T>>();
+      compute([&] {
+        const FpEnv env;
+        known->quadratic.assign(moments.get(), p.fit_intercept, p.scaling);
+        const Objective objective = p.objective(known->quadratic.sample_weight(), sgd);
+        known->goal.assign(known->quadratic, objective, tol, p.returned());
+        spectrum_ =
+            known->goal.known() && known->quadratic.parameters() <= Outlook<T>::most_parameters;
+        if (spectrum_)
+          known->outlook.assign(known->quadratic, objective, known->goal, params.data());
+      });
+      known_ = std::move(known);
+    });
+  }
+
+  bool known() const {
+    return visit([](const auto& k) { return k.goal.known(); });
+  }
+  bool spectrum() const { return spectrum_; }
+  int64_t rank() const {
+    return visit([](const auto& k) { return k.goal.rank(); });
+  }
+  double largest() const {
+    return visit([](const auto& k) { return k.outlook.largest(); });
+  }
+  double condition() const {
+    return visit([](const auto& k) { return k.outlook.condition(); });
+  }
+  int64_t epochs(double lr, double momentum, double dampening, bool nesterov) const {
+    return visit(
+        [&](const auto& k) { return k.outlook.epochs({momentum, dampening, 0, nesterov}, lr); });
+  }
+  double r2_lost_after(int64_t epochs, double lr, double momentum, double dampening,
+                       bool nesterov) const {
+    return visit([&](const auto& k) {
+      return k.outlook.r2_lost({momentum, dampening, 0, nesterov}, lr, epochs);
+    });
+  }
+  py::tuple heavy_ball(int64_t epochs) const {
+    return visit([&](const auto& k) {
+      const auto rates = k.outlook.heavy_ball(epochs);
+      return py::make_tuple(rates.lr, rates.momentum);
+    });
+  }
+
+ private:
+  PyProblem problem_;
+  bool spectrum_ = false;
+  std::variant<std::unique_ptr<Known<float>>, std::unique_ptr<Known<double>>> known_;
+};
+
+py::array_t<double> scaling_of(const PyMoments& moments, bool fit_intercept, bool single) {
+  const Moments& m = moments.get();
+  std::vector<double> scaling(static_cast<size_t>(2 * m.d + m.t));
+  const FpEnv env;
+  single ? find_scaling<float>(m, fit_intercept, scaling.data())
+         : find_scaling<double>(m, fit_intercept, scaling.data());
+  return copy_of(scaling);
+}
+
+// Parameters (count, p) to or from those of standardised columns; scaling (count, 2 d + t).
+py::array rescaled(const py::array& params, const py::array_t<double, aligned_dense>& scaling,
+                   int64_t d, int64_t t, bool fit_intercept, bool to) {
+  return dispatch(params.itemsize() == 4, [&](auto zero) -> py::array {
+    using T = decltype(zero);
+    std::vector<T> all = vector_of<T>(params);
+    const int64_t p = (d + (fit_intercept ? 1 : 0)) * t, each = 2 * d + t;
+    const int64_t count = each > 0 ? scaling.size() / each : 0;
+    if (p * count != static_cast<int64_t>(all.size()))
+      throw py::value_error("the scaling does not belong to these parameters: its size differs.");
+    const FpEnv env;
+    for (int64_t i = 0; i < count; ++i)
+      (to ? to_scaled<T> : from_scaled<T>)(scaling.data() + i * each, d, t, fit_intercept,
+                                           all.data() + i * p);
+    return copy_of(all);
+  });
+}
+
+class PyExact {
+ public:
+  PyExact(const PyProblem& problem, const ExactOptions& options) : problem_(problem) {
+    dispatch(problem.single(), [&](auto zero) {
+      using T = decltype(zero);
+      exact_ = std::make_unique<Exact<T>>(problem_.as<T>(), options);
     });
   }
   bool advance(double seconds) {
@@ -364,7 +488,8 @@ class PyExact {
 };
 
 // Parameters and loss, None for one that the moments cannot tell; or None for both.
-py::object solve_normal(const PyProblem& problem, const PyMoments& moments, double weight_decay) {
+py::object solve_normal(const PyProblem& problem, const PyMoments& moments,
+                        const ExactOptions& options) {
   return dispatch(problem.single(), [&](auto zero) -> py::object {
     using T = decltype(zero);
     const Problem<T>& p = problem.as<T>();
@@ -374,8 +499,8 @@ py::object solve_normal(const PyProblem& problem, const PyMoments& moments, doub
       FpEnv env;
       std::vector<double> packed(
           static_cast<size_t>(Quadratic<T>::packed_size(p.size() / p.t, p.t)));
-      Quadratic<T>::pack(moments.get(), p.fit_intercept, packed.data());
-      return normal.solve(p, packed.data(), weight_decay);
+      Quadratic<T>::pack(moments.get(), p.fit_intercept, nullptr, packed.data());
+      return normal.solve(p, packed.data(), options);
     });
     if (!solved) return py::none();
     const py::object loss =
@@ -384,20 +509,40 @@ py::object solve_normal(const PyProblem& problem, const PyMoments& moments, doub
   });
 }
 
+// Parameters and rank.
+py::tuple solve_moments(const PyProblem& problem, const PyMoments& moments,
+                        const ExactOptions& options) {
+  return dispatch(problem.single(), [&](auto zero) -> py::tuple {
+    using T = decltype(zero);
+    const Problem<T>& p = problem.as<T>();
+    check_columns(moments.get(), p);
+    const Solution<T> solution = compute([&] {
+      FpEnv env;
+      return solve(p, moments.get(), options);
+    });
+    return py::make_tuple(copy_of(solution.params), solution.rank);
+  });
+}
+
 // Fits of windows; what is told of them is of those done so far.
 class PyRolling {
  public:
   PyRolling(const PyProblem& problem, int64_t window, int64_t step, const py::object& start,
             int64_t epochs, double lr, double share, double momentum, double dampening,
-            double weight_decay, bool nesterov, bool maximize, double tol, bool stop_on_equal_loss)
+            double weight_decay, bool nesterov, bool maximize, bool decay_intercept, double tol,
+            bool stop_on_equal_loss, bool standardize, bool auto_momentum,
+            const std::optional<ExactOptions>& exact)
       : problem_(problem) {
     RollingOptions o;
+    o.exact = exact;
+    o.standardize = standardize;
+    o.auto_momentum = auto_momentum;
     o.window = window;
     o.step = step;
     o.epochs = epochs;
     o.lr = lr;
     o.share = share;
-    o.descent.sgd = {momentum, dampening, weight_decay, nesterov, maximize};
+    o.descent.sgd = {momentum, dampening, weight_decay, nesterov, maximize, decay_intercept};
     o.descent.tol = tol;
     o.descent.stop_on_equal_loss = stop_on_equal_loss;
     o.descent.history = 0;
@@ -426,8 +571,11 @@ class PyRolling {
           d["loss"] = copy_of(done.loss);
           d["first_loss"] = copy_of(done.first_loss);
           d["lr"] = copy_of(done.lr);
+          d["momentum"] = copy_of(done.momentum);
+          d["r2_lost"] = copy_of(done.r2_lost);
           d["curvature"] = copy_of(done.curvature);
           d["epochs"] = copy_of(done.epochs);
+          d["rank"] = copy_of(done.rank);
           py::list outcomes;
           for (const auto& outcome : done.outcome)
             outcomes.append(outcome ? py::object(py::str(outcome_names[static_cast<int>(*outcome)]))
@@ -478,7 +626,7 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
               bool maximize) {
   FpEnv env;
   const bool single = param.itemsize() == 4;
-  const SgdOptions options{momentum, dampening, weight_decay, nesterov, maximize};
+  const SgdOptions options{momentum, dampening, weight_decay, nesterov, maximize, true};
   dispatch(single, [&](auto zero) {
     using T = decltype(zero);
     using Dense = py::array_t<T, aligned_dense>;
@@ -536,6 +684,7 @@ void register_fit(py::module_& m) {
                     const std::optional<py::array>&, bool, const py::object&>(),
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
            py::arg("fit_intercept"), py::arg("reduction"))
+      .def("scaled", &PyProblem::scaled, py::arg("scaling"))
       .def("largest_row", &PyProblem::largest_row);
 
   py::class_<PyMoments>(m, "Moments")
@@ -555,12 +704,14 @@ void register_fit(py::module_& m) {
 
   py::class_<PyDescent>(m, "Descent")
       .def(py::init<const PyProblem&, const py::dict&, int64_t, double, double, double, bool, bool,
-                    int64_t, bool, uint64_t, double, bool, int64_t, bool, const PyMoments*>(),
+                    bool, int64_t, bool, uint64_t, double, bool, int64_t, bool, const PyMoments*,
+                    bool, int64_t, const py::object&>(),
            py::arg("problem"), py::arg("state"), py::arg("target_epoch"), py::kw_only(),
            py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"),
-           py::arg("maximize"), py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"),
-           py::arg("tol"), py::arg("stop_on_equal_loss"), py::arg("history"),
-           py::arg("record_params"), py::arg("moments") = nullptr)
+           py::arg("maximize"), py::arg("decay_intercept"), py::arg("batch_size"),
+           py::arg("shuffle"), py::arg("seed"), py::arg("tol"), py::arg("stop_on_equal_loss"),
+           py::arg("history"), py::arg("record_params"), py::arg("moments") = nullptr,
+           py::arg("from_rows") = false, py::arg("start_epoch") = 0, py::arg("start") = py::none())
       .def("advance", &PyDescent::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("begin_pass", &PyDescent::begin_pass)
       .def("feed", &PyDescent::feed, py::arg("piece"), py::arg("seed"), py::arg("seconds"),
@@ -573,6 +724,7 @@ void register_fit(py::module_& m) {
       .def_property_readonly("loss", &PyDescent::loss)
       .def_property_readonly("last_loss", &PyDescent::last_loss)
       .def_property_readonly("lr", &PyDescent::lr)
+      .def_property_readonly("r2_lost", &PyDescent::r2_lost)
       .def_property_readonly("loss_doubtful", &PyDescent::loss_doubtful)
       .def_property_readonly("least_known_loss", &PyDescent::least_known_loss)
       .def_property_readonly("epoch", &PyDescent::epoch);
@@ -584,21 +736,49 @@ void register_fit(py::module_& m) {
       .def_property_readonly("largest", &PySpectrum::largest)
       .def_property_readonly("residual", &PySpectrum::residual);
 
+  py::class_<PyOutlook>(m, "Outlook")
+      .def(py::init<const PyProblem&, const PyMoments&, const py::handle&, double, bool, double>(),
+           py::arg("problem"), py::arg("moments"), py::arg("start"), py::kw_only(),
+           py::arg("weight_decay"), py::arg("decay_intercept"), py::arg("tol"))
+      .def_property_readonly("known", &PyOutlook::known)
+      .def_property_readonly("spectrum", &PyOutlook::spectrum)
+      .def_property_readonly("rank", &PyOutlook::rank)
+      .def_property_readonly("largest", &PyOutlook::largest)
+      .def_property_readonly("condition", &PyOutlook::condition)
+      .def("epochs", &PyOutlook::epochs, py::arg("lr"), py::arg("momentum"), py::arg("dampening"),
+           py::arg("nesterov"))
+      .def("r2_lost_after", &PyOutlook::r2_lost_after, py::arg("epochs"), py::arg("lr"),
+           py::arg("momentum"), py::arg("dampening"), py::arg("nesterov"))
+      .def("heavy_ball", &PyOutlook::heavy_ball, py::arg("epochs"));
+  m.def("scaling_of", &scaling_of, py::arg("moments"), py::arg("fit_intercept"), py::arg("single"));
+  m.def("rescaled", &rescaled, py::arg("params"), py::arg("scaling"), py::arg("d"), py::arg("t"),
+        py::arg("fit_intercept"), py::arg("to"));
+
+  py::class_<ExactOptions>(m, "ExactOptions")
+      .def(py::init([](double weight_decay, bool decay_intercept, bool standardize, double rcond) {
+             return ExactOptions{weight_decay, decay_intercept, standardize, rcond};
+           }),
+           py::kw_only(), py::arg("weight_decay"), py::arg("decay_intercept"),
+           py::arg("standardize"), py::arg("rcond"));
   py::class_<PyExact>(m, "Exact")
-      .def(py::init<const PyProblem&, double>(), py::arg("problem"), py::arg("weight_decay"))
+      .def(py::init<const PyProblem&, const ExactOptions&>(), py::arg("problem"),
+           py::arg("options"))
       .def("advance", &PyExact::advance, py::arg("seconds"))
       .def("go_on", &PyExact::go_on, py::arg("rows"))
       .def("solve", &PyExact::solve);
-  m.def("solve_normal", &solve_normal, py::arg("problem"), py::arg("moments"),
-        py::arg("weight_decay"));
+  m.def("solve_normal", &solve_normal, py::arg("problem"), py::arg("moments"), py::arg("options"));
+  m.def("solve_moments", &solve_moments, py::arg("problem"), py::arg("moments"),
+        py::arg("options"));
 
   py::class_<PyRolling>(m, "Rolling")
       .def(py::init<const PyProblem&, int64_t, int64_t, const py::object&, int64_t, double, double,
-                    double, double, double, bool, bool, double, bool>(),
+                    double, double, double, bool, bool, bool, double, bool, bool, bool,
+                    const std::optional<ExactOptions>&>(),
            py::arg("problem"), py::arg("window"), py::arg("step"), py::arg("start"),
            py::arg("epochs"), py::arg("lr"), py::arg("share"), py::kw_only(), py::arg("momentum"),
            py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"),
-           py::arg("tol"), py::arg("stop_on_equal_loss"))
+           py::arg("decay_intercept"), py::arg("tol"), py::arg("stop_on_equal_loss"),
+           py::arg("standardize"), py::arg("auto_momentum"), py::arg("exact"))
       .def("advance", &PyRolling::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("results", &PyRolling::results)
       .def_property_readonly("done", &PyRolling::done)

@@ -26,7 +26,8 @@ class PyMany {
   PyMany(const py::array& X, const py::array& y, const std::optional<py::array>& offset,
          const std::optional<py::array>& sample_weight, bool fit_intercept,
          const py::object& reduction, const std::optional<py::array_t<int64_t>>& starts,
-         const std::optional<py::array_t<int64_t>>& order, const py::object& gram)
+         const std::optional<py::array_t<int64_t>>& order, const py::object& gram, bool judged,
+         bool scaled)
       : arrays_{X, y, offset.value_or(py::array()), sample_weight.value_or(py::array())},
         starts_(starts.value_or(py::array_t<int64_t>())),
         order_(order.value_or(py::array_t<int64_t>())) {
@@ -59,7 +60,7 @@ class PyMany {
       rows.count = stacked ? X.shape(0) : starts_.size() - 1;
       if (starts) rows.starts.assign(starts_.data(), starts_.data() + starts_.size());
       if (order) rows.order = order_.data();
-      many_ = std::make_unique<Many<T>>(std::move(rows), vector_of<uint8_t>(gram));
+      many_ = std::make_unique<Many<T>>(std::move(rows), vector_of<uint8_t>(gram), judged, scaled);
     });
   }
 
@@ -76,11 +77,12 @@ class PyMany {
   }
   void start(const py::dict& states, const py::handle& lr, bool schedule, int64_t first_epoch,
              const py::handle& tol, const py::handle& weight_decay, int64_t epochs, int64_t records,
-             double momentum, double dampening, bool nesterov, bool maximize,
-             bool stop_on_equal_loss, int64_t history, int64_t batch_size, bool shuffle,
-             uint64_t seed) {
+             const py::handle& momentum, double dampening, bool nesterov, bool maximize,
+             bool decay_intercept, bool has_momentum, bool stop_on_equal_loss, int64_t history,
+             int64_t batch_size, bool shuffle, uint64_t seed) {
     ManyOptions o{};
-    o.common.sgd = {momentum, dampening, 0.0, nesterov, maximize};
+    o.common.sgd = {has_momentum ? 0.5 : 0.0, dampening, 0.0, nesterov, maximize, decay_intercept};
+    o.momentum = vector_of<double>(momentum);
     o.common.batch_size = batch_size;
     o.common.shuffle = shuffle;
     o.common.seed = seed;
@@ -102,14 +104,13 @@ class PyMany {
       s.velocity = vector_of<T>(states["velocity"]);
       s.moving = vector_of<uint8_t>(states["moving"]);
       s.epoch = vector_of<int64_t>(states["epoch"]);
-      s.first_norm = vector_of<double>(states["first_norm"]);
       s.first_loss = vector_of<T>(states["first_loss"]);
       s.last_loss = vector_of<T>(states["last_loss"]);
       const auto count = static_cast<size_t>(m.count()), size = m.parameters() * count;
       const auto each = [&](const auto& v) { return v.size() == count; };
       if (s.params.size() != size || !(s.velocity.empty() || s.velocity.size() == size) ||
-          !each(s.moving) || !each(s.epoch) || !each(s.first_norm) || !each(s.first_loss) ||
-          !each(s.last_loss) || !each(o.tol) || !each(o.weight_decay) || !each(o.skip) ||
+          !each(s.moving) || !each(s.epoch) || !each(s.first_loss) || !each(s.last_loss) ||
+          !each(o.momentum) || !each(o.tol) || !each(o.weight_decay) || !each(o.skip) ||
           !(schedule || each(o.lr)))
         throw py::value_error("the states do not belong to these problems: their sizes differ.");
       m.start(std::move(o), std::move(s));
@@ -119,15 +120,18 @@ class PyMany {
     ThreadScope scope(n_threads);
     return visit([&](auto& m) { return compute([&] { return m.advance(seconds); }); });
   }
-  bool solve(double seconds, int n_threads) {
+  bool solve(const ExactOptions& options, double seconds, int n_threads) {
     ThreadScope scope(n_threads);
-    return visit([&](auto& m) { return compute([&] { return m.solve(seconds); }); });
+    return visit([&](auto& m) { return compute([&] { return m.solve(options, seconds); }); });
   }
   py::array_t<int64_t> rank() {
     return visit([](auto& m) { return copy_of(m.rank); });
   }
   int64_t done() {
     return visit([](auto& m) { return m.done(); });
+  }
+  py::array_t<double> scalings() {
+    return visit([](auto& m) { return copy_of(m.scalings()); });
   }
   py::dict states() {
     return visit([](auto& m) {
@@ -136,14 +140,16 @@ class PyMany {
       for (Outcome one : s.outcome) outcome.push_back(static_cast<int8_t>(one));
       py::dict d;
       d["params"] = copy_of(s.params);
+      d["returned"] = copy_of(m.returned_params());
       d["velocity"] = copy_of(s.velocity);
       d["moving"] = copy_of(s.moving);
       d["epoch"] = copy_of(s.epoch);
-      d["first_norm"] = copy_of(s.first_norm);
       d["first_loss"] = copy_of(s.first_loss);
       d["last_loss"] = copy_of(s.last_loss);
       d["loss"] = copy_of(s.loss);
       d["lr"] = copy_of(s.lr);
+      d["momentum"] = copy_of(s.momentum);
+      d["r2_lost"] = copy_of(s.r2_lost);
       d["outcome"] = copy_of(outcome);
       d["losses"] = copy_of(s.losses);
       return d;
@@ -163,22 +169,24 @@ void register_many(py::module_& m) {
       .def(py::init<const py::array&, const py::array&, const std::optional<py::array>&,
                     const std::optional<py::array>&, bool, const py::object&,
                     const std::optional<py::array_t<int64_t>>&,
-                    const std::optional<py::array_t<int64_t>>&, const py::object&>(),
+                    const std::optional<py::array_t<int64_t>>&, const py::object&, bool, bool>(),
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
            py::arg("fit_intercept"), py::arg("reduction"), py::arg("starts"), py::arg("order"),
-           py::arg("gram"))
+           py::arg("gram"), py::arg("judged") = false, py::arg("scaled") = false)
       .def("survey", &PyMany::survey, py::arg("curvature"), py::arg("steepest"), py::arg("seconds"),
            py::arg("n_threads"))
       .def("surveyed", &PyMany::surveyed)
       .def("start", &PyMany::start, py::arg("states"), py::kw_only(), py::arg("lr"),
            py::arg("schedule"), py::arg("first_epoch"), py::arg("tol"), py::arg("weight_decay"),
            py::arg("epochs"), py::arg("records"), py::arg("momentum"), py::arg("dampening"),
-           py::arg("nesterov"), py::arg("maximize"), py::arg("stop_on_equal_loss"),
-           py::arg("history"), py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"))
+           py::arg("nesterov"), py::arg("maximize"), py::arg("decay_intercept"),
+           py::arg("has_momentum"), py::arg("stop_on_equal_loss"), py::arg("history"),
+           py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"))
       .def("advance", &PyMany::advance, py::arg("seconds"), py::arg("n_threads"))
-      .def("solve", &PyMany::solve, py::arg("seconds"), py::arg("n_threads"))
+      .def("solve", &PyMany::solve, py::arg("options"), py::arg("seconds"), py::arg("n_threads"))
       .def_property_readonly("rank", &PyMany::rank)
       .def_property_readonly("done", &PyMany::done)
+      .def("scalings", &PyMany::scalings)
       .def("states", &PyMany::states);
 
   m.def(

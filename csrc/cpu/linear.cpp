@@ -59,11 +59,11 @@ struct Plan {
       block = std::clamp<int64_t>(fitting / 16 * 16, 16, L<T>);
     }
     const bool unit_rows = a.X.cs == 1 || a.d == 1, packed_rows = a.X.rs == a.d || lone;
-    copy_X = a.order || (a.t == 1 && (!unit_rows || (narrow && !packed_rows)));
+    copy_X = a.order || a.scaling || (a.t == 1 && (!unit_rows || (narrow && !packed_rows)));
     const auto in_place = [&](const Matrix<const T>& m) {
       return !a.order && (m.cs == 1 || a.t == 1) && (m.rs == a.t || lone);
     };
-    copy_y = a.y.data && !in_place(a.y);
+    copy_y = a.y.data && (a.scaling || !in_place(a.y));
     copy_offset = a.offset.data && !in_place(a.offset);
     copy_weight =
         a.sample_weight.data && (a.order || a.t > 1 || !(a.sample_weight.stride == 1 || lone));
@@ -153,7 +153,14 @@ class Chunk {
     return out;
   }
 
-  const T* targets() const { return args_.y.data ? elements(args_.y, plan_.copy_y, y_) : nullptr; }
+  const T* targets() const {
+    if (!args_.y.data) return nullptr;
+    const T* const y = elements(args_.y, plan_.copy_y, y_);
+    for (int64_t i = 0; args_.scaling && i < n_; ++i)
+      for (int64_t u = 0; u < args_.t; ++u)
+        y_[i * args_.t + u] = args_.scaled_y(y[i * args_.t + u], u);
+    return y;
+  }
 
   const T* offsets() const {
     return args_.offset.data ? elements(args_.offset, plan_.copy_offset, offset_) : nullptr;
@@ -180,11 +187,19 @@ class Chunk {
     ld = plan_.copy_X ? args_.d : args_.X.rs;
     const T* const first = args_.X.data + (begin_ + i0) * args_.X.rs;
     if (!plan_.copy_X) return first;
+    if (!rows_)
+      isa<T>().pack({1, rows, static_cast<int>(args_.d), static_cast<int>(args_.d), first,
+                     args_.X.rs, args_.X.cs, 0, X_});
+    else
+      gather_rows(i0, rows);
+    for (int64_t i = 0; args_.scaling && i < rows; ++i)
+      for (int64_t j = 0; j < args_.d; ++j)
+        X_[i * args_.d + j] = args_.scaled_x(X_[i * args_.d + j], j);
+    return X_;
+  }
+
+  void gather_rows(int64_t i0, int64_t rows) const {
     const int64_t d = args_.d, rs = args_.X.rs, cs = args_.X.cs;
-    if (!rows_) {
-      isa<T>().pack({1, rows, static_cast<int>(d), static_cast<int>(d), first, rs, cs, 0, X_});
-      return X_;
-    }
     T* to = X_;
     for (int64_t i = i0; i < i0 + rows; ++i) {
       const T* from = args_.X.data + rows_[i] * rs;
@@ -194,7 +209,6 @@ class Chunk {
         for (int64_t j = 0; j < d; ++j) to[j] = from[j * cs];
       to += d;
     }
-    return X_;
   }
 
   // All rows as the kernels want them, but for X where it has to be copied.
@@ -299,7 +313,7 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
   const int64_t n = args.n, d = args.d;
   const auto unit = [&](int64_t stride) { return stride == 1 || n == 1; };
   const bool X_fits = (args.X.cs == 1 || d == 1) && (args.X.rs == d || n == 1);
-  if (args.t != 1 || d < 1 || d > most_d || args.order || !X_fits ||
+  if (args.t != 1 || d < 1 || d > most_d || args.order || args.scaling || !X_fits ||
       (d > 1 && args.weights.rs != 1) || (args.y.data && !unit(args.y.rs)) ||
       (args.offset.data && !unit(args.offset.rs)) || args.sample_weight.data)
     return false;

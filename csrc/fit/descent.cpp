@@ -32,9 +32,37 @@ void accumulate(const LinearSums& from, LinearSums& to) {
 }  // namespace
 
 template <class T>
+int64_t patience_of(const Quadratic<T>& quadratic, const Problem<T>& problem,
+                    const DescentOptions& options, double lr, const T* start) {
+  constexpr int64_t endless = std::numeric_limits<int64_t>::max();
+  if (quadratic.parameters() > Outlook<T>::most_parameters) return endless;
+  const Objective objective = problem.objective(quadratic.sample_weight(), options.sgd);
+  Goal<T> goal;
+  goal.assign(quadratic, objective, options.tol, problem.returned());
+  if (!goal.known()) return endless;
+  Outlook<T> outlook;
+  outlook.assign(quadratic, objective, goal, start);
+  const int64_t epochs = outlook.epochs(options.sgd, lr);
+  if (epochs == Outlook<T>::never) return endless;
+  return std::max(least_patience, 2 * epochs + 64);
+}
+
+template <class T>
+typename Outlook<T>::Rates auto_rates(const Quadratic<T>& quadratic, const Problem<T>& problem,
+                                      const DescentOptions& options, const T* start,
+                                      int64_t epochs) {
+  const Objective objective = problem.objective(quadratic.sample_weight(), options.sgd);
+  Goal<T> goal;
+  goal.assign(quadratic, objective, std::max(options.tol, 0.0), problem.returned());
+  Outlook<T> outlook;
+  outlook.assign(quadratic, objective, goal, start);
+  return outlook.heavy_ball(epochs);
+}
+
+template <class T>
 void Descent<T>::restart(const Problem<T>& problem, const DescentOptions& options,
                          const DescentState<T>& state, int64_t target,
-                         const Quadratic<T>* quadratic) {
+                         const Quadratic<T>* quadratic, bool from_rows) {
   problem_ = problem;
   options_ = options;
   state_ = state;
@@ -42,8 +70,15 @@ void Descent<T>::restart(const Problem<T>& problem, const DescentOptions& option
   history_.loss.clear();
   history_.params.clear();
   target_ = target;
-  on_quadratic_ = quadratic != nullptr;
-  if (on_quadratic_) quadratic_ = *quadratic;
+  judged_ = quadratic != nullptr;
+  on_quadratic_ = judged_ && !from_rows;
+  if (judged_) quadratic_ = *quadratic;
+  goal_known_ = false;
+  patience_known_ = impatient_ = false;
+  set_start(state.epoch, state.params);
+  norm_bound_ = -1.0;
+  if (judged_ && options.tol >= 0 && !options.sgd.maximize)
+    norm_bound_ = Goal<T>::norm_bound(quadratic_, objective(), options.tol);
   pass_.restart();
   pass_.sums.reset(problem.d, problem.t);
   gradient_.resize(static_cast<size_t>(problem.size()));
@@ -57,6 +92,12 @@ void Descent<T>::restart(const Problem<T>& problem, const DescentOptions& option
   loss_ = std::numeric_limits<T>::quiet_NaN();
   if (options.batch_size == 0) state_.step = 0;
   if (state_.step == 0) state_.epoch_sums.reset(problem.d, problem.t);
+}
+
+template <class T>
+void Descent<T>::set_start(int64_t epoch, std::vector<T> params) {
+  first_epoch_ = epoch;
+  start_ = std::move(params);
 }
 
 template <class T>
@@ -103,6 +144,7 @@ bool Descent<T>::sum_rows(Budget& budget) {
 template <class T>
 Outcome Descent<T>::advance_full(Budget& budget) {
   while (true) {
+    limit_epochs();
     const bool last = state_.epoch >= target_;
     if (!last && !lr_known()) return Outcome::running;
     if (!sum_rows(budget)) return Outcome::running;
@@ -124,8 +166,9 @@ bool Descent<T>::suits_lane() const {
 // Epochs that end nothing, after an epoch of the ordinary kind.
 template <class T>
 void Descent<T>::run_ahead(Budget& budget) {
-  const double elements = problem_.count(problem_.n, pass_.sums);
-  if (!constant_lr_ || elements == 0 || state_.epoch == target_) return;
+  const double total_weight =
+      problem_.count(problem_.n, pass_.sums) / static_cast<double>(problem_.t);
+  if (!constant_lr_ || total_weight == 0 || state_.epoch == target_) return;
   if (!alone_) {
     alone_ = on_quadratic_ ? std::make_unique<Lanes<T>>(problem_.size(), options_)
                            : std::make_unique<Lanes<T>>(problem_, problem_.n, options_);
@@ -134,11 +177,13 @@ void Descent<T>::run_ahead(Budget& budget) {
     on_quadratic_ ? alone_->load(0, quadratic_.packed()) : alone_->load(0, problem_, {});
     loaded_ = true;
   }
-  alone_->start(0, scale_of(problem_.reduction, elements), options_, lrs_[0], state_);
-  const int64_t first = state_.epoch;
+  alone_->start(0, problem_.objective(total_weight, options_.sgd), options_, lrs_[0], norm_bound_,
+                state_);
+  const int64_t first = state_.epoch, patient = first_epoch_ + least_patience;
+  const int64_t end = patience_known_ || first >= patient ? target_ : std::min(target_, patient);
   int64_t epoch = first;
-  for (unsigned ending = 0; epoch < target_ && !ending;) {
-    const int64_t done = alone_->run(target_ - epoch, ending);
+  for (unsigned ending = 0; epoch < end && !ending;) {
+    const int64_t done = alone_->run(end - epoch, ending);
     record(epoch, done);
     epoch += done;
     if (budget.spent(alone_->work(done))) break;
@@ -169,9 +214,11 @@ Outcome Descent<T>::take_step(int64_t rows) {
     return diverge(true);
   }
   loss_ = loss;
-  if (reached_tol(norm, loss)) return Outcome::converged;
+  if (std::isnan(state_.first_loss)) state_.first_loss = loss;
+  const Outcome arrived = arrival(norm);
+  if (arrived != Outcome::running) return arrived;
   if (options_.stop_on_equal_loss && loss == state_.last_loss) return Outcome::converged;
-  if (state_.epoch >= target_) return state_.moved ? Outcome::max_epochs : Outcome::stalled;
+  if (state_.epoch >= target_) return out_of_epochs();
   if (stuck()) return Outcome::stalled;
   update();
   end_epoch(loss);
@@ -194,11 +241,12 @@ Outcome Descent<T>::advance_batches(Budget& budget) {
 // How the descent ends before the next batch, if it does.
 template <class T>
 Outcome Descent<T>::batches_due() {
-  if (state_.step == 0 && state_.last_norm >= 0 && reached_tol(state_.last_norm, state_.last_loss))
-    return Outcome::converged;
-  if (state_.step == 0 && stuck()) return Outcome::stalled;
-  if (state_.epoch >= target_) return state_.moved ? Outcome::max_epochs : Outcome::stalled;
-  return Outcome::running;
+  if (state_.step == 0) {
+    const Outcome arrived = arrival(0);
+    if (arrived != Outcome::running) return arrived;
+    if (stuck()) return Outcome::stalled;
+  }
+  return state_.epoch >= target_ ? out_of_epochs() : Outcome::running;
 }
 
 // The batches of rows that are one after another, from `step` on; true once done or broken off.
@@ -228,10 +276,9 @@ bool Descent<T>::run_batches(const Problem<T>& problem, uint64_t seed, int64_t& 
 
 template <class T>
 Outcome Descent<T>::end_batches(int64_t rows) {
-  const T loss = problem_.close(rows, state_.epoch_sums, gradient_.data());
+  const T loss = problem_.close(rows, state_.epoch_sums, nullptr);
+  if (std::isnan(state_.first_loss)) state_.first_loss = loss;
   const bool equal = options_.stop_on_equal_loss && loss == state_.last_loss;
-  state_.last_norm = gradient_norm();
-  reached_tol(state_.last_norm, loss);
   state_.moved = state_.epoch_moved || options_.shuffle;
   end_epoch(loss);
   return equal ? Outcome::converged : Outcome::running;
@@ -315,7 +362,6 @@ void Descent<T>::take_back() {
   state_.previous.clear();
   state_.velocity.clear();
   state_.last_loss = std::numeric_limits<T>::quiet_NaN();
-  state_.first_norm = state_.last_norm = -1.0;
   if (options_.batch_size > 0) {
     state_.step = 0;
     state_.epoch_sums.reset(problem_.d, problem_.t);
@@ -336,9 +382,16 @@ void Descent<T>::update() {
   copy(state_.velocity, previous_velocity_);
   if (first) state_.velocity.assign(state_.params.size(), T(0));
   state_.lr = constant_lr_ ? lrs_[0] : lrs_[static_cast<size_t>(state_.epoch - first_lr_)];
-  device<T>().sgd(static_cast<int64_t>(state_.params.size()), state_.params.data(),
-                  gradient_.data(), momentum ? state_.velocity.data() : nullptr, first, state_.lr,
-                  options_.sgd);
+  const int64_t size = problem_.size(), decayed = decayed_size();
+  const auto step = [&](int64_t begin, int64_t end, const SgdOptions& sgd) {
+    if (begin == end) return;
+    device<T>().sgd(end - begin, state_.params.data() + begin, gradient_.data() + begin,
+                    momentum ? state_.velocity.data() + begin : nullptr, first, state_.lr, sgd);
+  };
+  step(0, decayed, options_.sgd);
+  SgdOptions plain = options_.sgd;
+  plain.weight_decay = 0;
+  step(decayed, size, plain);
   state_.moved =
       !same_bits(state_.previous, state_.params) || !same_bits(previous_velocity_, state_.velocity);
 }
@@ -363,9 +416,11 @@ void Descent<T>::end_epoch(T loss) {
 template <class T>
 double Descent<T>::gradient_norm() const {
   const double decay = options_.sgd.weight_decay, sign = options_.sgd.maximize ? -1 : 1;
+  const auto decayed = static_cast<size_t>(decayed_size());
   double squares = 0, largest = 0;
   const auto entry = [&](size_t j) {
-    return sign * static_cast<double>(gradient_[j]) + decay * static_cast<double>(state_.params[j]);
+    const double penalty = j < decayed ? decay * static_cast<double>(state_.params[j]) : 0.0;
+    return sign * static_cast<double>(gradient_[j]) + penalty;
   };
   for (size_t j = 0; j < gradient_.size(); ++j) squares += entry(j) * entry(j);
   if (std::isfinite(squares) && squares > 1e-200) return std::sqrt(squares);
@@ -386,16 +441,59 @@ bool Descent<T>::stuck() const {
   return !state_.moved && constant_lr_ && options_.tol >= 0;
 }
 
+// converged or stalled once the gap is small enough; mini-batches, whose gradients are of a part of
+// the rows, pass 0.
 template <class T>
-bool Descent<T>::reached_tol(double norm, T loss) {
-  if (state_.first_norm < 0) {
-    state_.first_norm = norm;
-    state_.first_loss = loss;
+Outcome Descent<T>::arrival(double norm) {
+  if (!(norm <= norm_bound_)) return Outcome::running;
+  if (!goal().known()) return Outcome::running;
+  const T* const params = state_.params.data();
+  if (!on_quadratic_) {
+    judge_sums_.reset(problem_.d, problem_.t);
+    quadratic_.sums(params, judge_sums_);
   }
-  return options_.tol >= 0 && norm <= options_.tol * state_.first_norm;
+  if (!goal_.reached(on_quadratic_ ? pass_.sums : judge_sums_, params)) return Outcome::running;
+  return goal_.confirmed(params) ? Outcome::converged : Outcome::stalled;
 }
 
-template class Descent<float>;
-template class Descent<double>;
+template <class T>
+Outcome Descent<T>::out_of_epochs() const {
+  return state_.moved && !impatient_ ? Outcome::max_epochs : Outcome::stalled;
+}
+
+// Looked at once, after epochs in which most descents arrive.
+template <class T>
+void Descent<T>::limit_epochs() {
+  if (patience_known_ || state_.epoch - first_epoch_ < least_patience) return;
+  patience_known_ = true;
+  if (norm_bound_ < 0 || !constant_lr_ || lrs_.empty()) return;
+  const int64_t most = patience_of(quadratic_, problem_, options_, lrs_[0], start_.data());
+  if (most >= target_ - first_epoch_) return;
+  target_ = first_epoch_ + most;
+  impatient_ = true;
+}
+
+template <class T>
+const Goal<T>& Descent<T>::goal() {
+  if (!goal_known_)
+    goal_.assign(quadratic_, objective(), std::max(options_.tol, 0.0), problem_.returned());
+  goal_known_ = true;
+  return goal_;
+}
+
+template <class T>
+double Descent<T>::r2_lost() {
+  if (norm_bound_ < 0 || !goal().known()) return std::numeric_limits<double>::quiet_NaN();
+  return goal_.r2_lost(state_.params.data());
+}
+
+#define GDCORE_INSTANTIATE(T)                                                                    \
+  template int64_t patience_of<T>(const Quadratic<T>&, const Problem<T>&, const DescentOptions&, \
+                                  double, const T*);                                             \
+  template typename Outlook<T>::Rates auto_rates<T>(const Quadratic<T>&, const Problem<T>&,      \
+                                                    const DescentOptions&, const T*, int64_t);   \
+  template class Descent<T>;
+GDCORE_INSTANTIATE(float)
+GDCORE_INSTANTIATE(double)
 
 }  // namespace gdcore

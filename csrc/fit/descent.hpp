@@ -6,8 +6,22 @@
 #include <vector>
 
 #include "fit/lanes.hpp"
+#include "fit/outlook.hpp"
 
 namespace gdcore {
+
+// Epochs that a descent may take before it counts as stalled: twice as many as its spectrum says
+// and some more; without end if it says nothing.
+template <class T>
+int64_t patience_of(const Quadratic<T>& quadratic, const Problem<T>& problem,
+                    const DescentOptions& options, double lr, const T* start);
+constexpr int64_t least_patience = 256;
+
+// The rates of momentum="auto".
+template <class T>
+typename Outlook<T>::Rates auto_rates(const Quadratic<T>& quadratic, const Problem<T>& problem,
+                                      const DescentOptions& options, const T* start,
+                                      int64_t epochs);
 
 template <class T>
 class Descent {
@@ -16,13 +30,18 @@ class Descent {
 
   Descent() = default;
   Descent(const Problem<T>& problem, const DescentOptions& options, const DescentState<T>& state,
-          int64_t target_epoch, const Quadratic<T>* quadratic = nullptr) {
-    restart(problem, options, state, target_epoch, quadratic);
+          int64_t target_epoch, const Quadratic<T>* quadratic = nullptr, bool from_rows = false) {
+    restart(problem, options, state, target_epoch, quadratic, from_rows);
   }
-  // A quadratic, if there is one, stands for the rows in full-batch descent: they are not read.
-  // Memory of an earlier descent is used again.
+  // The quadratic, if there is one, tells when the descent has arrived. Unless `from_rows`, it also
+  // stands for the rows in full-batch descent: they are not read. Without one, tol is not looked
+  // at. Memory of an earlier descent is used again.
   void restart(const Problem<T>& problem, const DescentOptions& options,
-               const DescentState<T>& state, int64_t target_epoch, const Quadratic<T>* quadratic);
+               const DescentState<T>& state, int64_t target_epoch, const Quadratic<T>* quadratic,
+               bool from_rows);
+
+  // Where this fit began, if the state is one on its way: what patience counts from.
+  void set_start(int64_t epoch, std::vector<T> params);
 
   // Learning rates of epochs first, first + 1, ...; a constant one holds for all.
   void set_constant_lr(double lr);
@@ -42,6 +61,8 @@ class Descent {
 
   const DescentState<T>& state() const { return state_; }
   const DescentHistory<T>& history() const { return history_; }
+  // R^2 lost at the parameters; NaN if it is not known, or nobody asked for a tol.
+  double r2_lost();
   T loss() const { return loss_; }         // at the parameters, once advance has ended
   double lr() const { return state_.lr; }  // last used
   // The loss at the end is below what the quadratic can tell; the rows can.
@@ -71,7 +92,17 @@ class Descent {
   void record(int64_t first, int64_t epochs);
   void update();
   void end_epoch(T loss);
-  bool reached_tol(double norm, T loss);
+  Outcome arrival(double norm);
+  Outcome out_of_epochs() const;
+  void limit_epochs();
+  const Goal<T>& goal();
+  Objective objective() const {
+    return problem_.objective(quadratic_.sample_weight(), options_.sgd);
+  }
+  // Parameters that weight decay reaches: all, or the weights.
+  int64_t decayed_size() const {
+    return options_.sgd.decay_intercept ? problem_.size() : problem_.d * problem_.t;
+  }
   Outcome diverge(bool evaluated);
   void take_back();
   double gradient_norm() const;
@@ -86,8 +117,15 @@ class Descent {
   int64_t first_lr_ = 0;
   bool constant_lr_ = true;
 
-  bool on_quadratic_ = false;
+  bool on_quadratic_ = false, judged_ = false;
   Quadratic<T> quadratic_;
+  Goal<T> goal_;
+  bool goal_known_ = false;
+  double norm_bound_ = -1.0;  // see Goal; below 0: the descent does not end by tol
+  LinearSums judge_sums_;     // of the quadratic, where the descent reads rows
+  int64_t first_epoch_ = 0;   // of this fit
+  std::vector<T> start_;
+  bool patience_known_ = false, impatient_ = false;  // impatient: the target was brought forward
   Pass<T> pass_;
   std::unique_ptr<Lanes<T>> alone_;  // a small problem's ordinary epochs run in a lane
   bool in_lane_ = false;             // they are to

@@ -4,15 +4,16 @@
 
 #include <vector>
 
+#include "fit/pivoted.hpp"
 #include "fit/problem.hpp"
 
 namespace gdcore {
 
-// minimises loss + weight_decay / 2 * |params|^2, the objective whose gradient SGD descends.
+// Minimises loss + weight_decay / 2 * |params|^2, the objective whose gradient SGD descends.
 template <class T>
 class Exact {
  public:
-  Exact(const Problem<T>& problem, double weight_decay);
+  Exact(const Problem<T>& problem, const ExactOptions& options);
 
   // True when every row is in; otherwise call again. There must be a row.
   bool advance(double seconds);
@@ -22,24 +23,25 @@ class Exact {
   // one problem if every set of rows but the last is a multiple of 64.
   void go_on(const Problem<T>& rows);
 
-  struct Solution {
-    std::vector<T> params;  // of least norm where the columns are dependent
-    int64_t rank;
-  };
-  Solution solve();  // once, at the end
+  Solution<T> solve();  // once, at the end
 
  private:
   void scale(std::vector<double>& block, int64_t rows);
   void absorb(std::vector<double>& block, int64_t rows);
   void absorb_penalty();
+  struct Spread {
+    double mean, deviation;  // deviation 0: none but rounding errors
+  };
+  Spread spread(int64_t column) const;
+  double total() const;
+  double tolerance() const;
 
   Problem<T> problem_;
-  double weight_decay_;
+  ExactOptions options_;
   int64_t p_, width_;           // columns, columns and targets
   std::vector<double> factor_;  // (p, width): R and Q^T y
   std::vector<int> exponent_;   // column j of R is that of X times 2^-exponent
   int64_t row_ = 0, rows_ = 0;  // done of these rows, and of all
-  int64_t absorbed_ = 0;        // blocks
   double weight_sum_ = 0;
 };
 

@@ -20,7 +20,13 @@ void LanePanel<T>::load(int lane, const Problem<T>& problem, RowOrder order) {
   T *const to_X = X_.data() + lane, *const to_y = y_.data() + lane,
            *const to_1 = ones_.data() + lane;
   const auto row = [&](int64_t i) { return order.rows ? order.rows[i] : i; };
-  if (!order.rows && X.rs == d && X.cs == 1) {
+  const LinearArgs<T> args = problem.args(nullptr);
+  const bool scaled = problem.scaling != nullptr;
+  if (scaled) {
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < d; ++j)
+        to_X[(i * d + j) * lanes] = args.scaled_x(X.data[row(i) * X.rs + j * X.cs], j);
+  } else if (!order.rows && X.rs == d && X.cs == 1) {
     for (int64_t k = 0; k < n * d; ++k) to_X[k * lanes] = X.data[k];
   } else {
     constexpr int64_t ahead = 32;  // rows in an order are anywhere
@@ -32,7 +38,10 @@ void LanePanel<T>::load(int lane, const Problem<T>& problem, RowOrder order) {
       for (int64_t j = 0; j < d; ++j) to_X[(i * d + j) * lanes] = X.data[row(i) * X.rs + j * X.cs];
     }
   }
-  for (int64_t i = 0; i < n; ++i) to_y[i * lanes] = y.data[row(i) * y.rs];
+  for (int64_t i = 0; i < n; ++i) {
+    const T value = y.data[row(i) * y.rs];
+    to_y[i * lanes] = scaled ? args.scaled_y(value, 0) : value;
+  }
   for (int64_t i = 0; i < n && view_.offset; ++i)
     offset_[i * lanes + lane] = offset.data[row(i) * offset.rs];
   for (int64_t k = n * d; k < before * d; ++k) to_X[k * lanes] = 0;
@@ -95,8 +104,8 @@ Lanes<T>::Lanes(int64_t p, const DescentOptions& options, const Problem<T>* like
   view_.factor = scale += lanes;
   view_.lr = scale += lanes;
   view_.decay = scale += lanes;
-  view_.tol = scale += lanes;
-  view_.first_norm = scale += lanes;
+  view_.norm_bound = scale += lanes;
+  view_.momentum = scale += lanes;
   T* params = params_.data();
   view_.w = params;
   view_.velocity = params += p * lanes;
@@ -117,15 +126,16 @@ void Lanes<T>::load(int lane, const double* packed) {
 }
 
 template <class T>
-void Lanes<T>::start(int lane, const Scale& scale, const DescentOptions& options, double lr,
-                     const DescentState<T>& state) {
+void Lanes<T>::start(int lane, const Objective& objective, const DescentOptions& options, double lr,
+                     double norm_bound, const DescentState<T>& state) {
   view_.has_momentum = options.sgd.momentum != 0;
   view_.nesterov = options.sgd.nesterov;
   view_.stop_on_equal_loss = options.stop_on_equal_loss;
-  view_.momentum = static_cast<T>(options.sgd.momentum);
   view_.damped = static_cast<T>(1.0 - options.sgd.dampening);
-  const double values[] = {scale.divisor, scale.gradient,  lr, options.sgd.weight_decay,
-                           options.tol,   state.first_norm};
+  const double values[] = {
+      objective.scale.divisor, objective.scale.gradient, lr, objective.weight_decay, norm_bound,
+      options.sgd.momentum};
+  view_.decayed = objective.decayed;
   for (size_t i = 0; i < 6; ++i) scales_[i * lanes + lane] = values[i];
   for (int64_t j = 0; j < p_; ++j) {
     view_.w[j * lanes + lane] = state.params[j];
@@ -151,7 +161,6 @@ void Lanes<T>::unload(int lane, DescentState<T>& state) {
   column(view_.velocity, view_.moving[lane] != 0, state.velocity);
   column(view_.previous, true, state.previous);
   state.epoch += epoch_[lane];
-  state.first_norm = view_.first_norm[lane];
   state.first_loss = view_.first_loss[lane];
   state.last_loss = view_.last_loss[lane];
   state.lr = view_.lr[lane];

@@ -92,9 +92,9 @@ class Lanes {
   void load(int lane, const Problem<T>& problem, RowOrder order) {
     panel_.load(lane, problem, order);
   }
-  // After either. Options other than tol and weight decay are those of all lanes.
-  void start(int lane, const Scale& scale, const DescentOptions& options, double lr,
-             const DescentState<T>& state);
+  // After either. Options other than momentum and weight decay are those of all lanes.
+  void start(int lane, const Objective& objective, const DescentOptions& options, double lr,
+             double norm_bound, const DescentState<T>& state);
   // Where its epochs have led from the state it started with; the lane is free again.
   void unload(int lane, DescentState<T>& state);
 

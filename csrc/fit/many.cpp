@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "fit/scaling.hpp"
 #include "fp_env.hpp"
 
 namespace gdcore {
@@ -19,7 +20,9 @@ struct Many<T>::One {
   DescentState<T> state;
   std::optional<Exact<T>> exact;
   int64_t target = 0;              // epoch to end at
-  int64_t left = 0, recorded = 0;  // in lanes: epochs to run, losses kept
+  int64_t left = 0, recorded = 0;  // in lanes: epochs to run before patience is asked, losses kept
+  int64_t last = 0;                // epoch at which they end
+  bool impatient = false;          // patience brought it forward
 };
 
 namespace {
@@ -104,8 +107,11 @@ bool counts(const Problem<T>& p) {
 }  // namespace
 
 template <class T>
-Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram)
-    : rows_(std::move(rows)), ones_(static_cast<size_t>(rows_.count)) {
+Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, bool scaled)
+    : rows_(std::move(rows)),
+      judged_(judged),
+      scaled_(scaled),
+      ones_(static_cast<size_t>(rows_.count)) {
   const auto count = static_cast<size_t>(rows_.count);
   curvature.assign(count, 0.0);
   error.assign(count, 0.0);
@@ -114,7 +120,10 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram)
   empty.assign(count, 0);
   finite.assign(count, 1);
   for (uint8_t one : gram) streamed.push_back(!one);
-  const bool any = std::find(gram.begin(), gram.end(), uint8_t{1}) != gram.end();
+  told_.assign(count, 0);
+  if (scaled_) scalings_.resize(count * static_cast<size_t>(2 * rows_.all.d + rows_.all.t));
+  const bool any =
+      judged_ || scaled_ || std::find(gram.begin(), gram.end(), uint8_t{1}) != gram.end();
   stored_ =
       Quadratic<T>::packed_size(rows_.all.size() / std::max<int64_t>(rows_.all.t, 1), rows_.all.t);
   most_rows_ = rows_.starts.empty() ? rows_.all.n : 0;
@@ -177,12 +186,14 @@ class Many<T>::Share {
     }
     one->stage = One::Stage::begun;
     one->left = one->recorded = 0;
+    one->impatient = false;
     if (rows) {
       one->problem = gathered_problem(many_.rows_, i, one->gathered);
       if (many_.rows_.order) budget.spent(many_.work_of_rows(i));
     } else {
       one->problem = size_at(many_.rows_, i);
     }
+    one->problem.scaling = many_.scaling_at(i);
     return *one;
   }
 
@@ -247,7 +258,7 @@ void Many<T>::survey_lanes(Wanted wanted, Share& share) {
       first = false;
       RowOrder order;
       const Problem<T> problem = problem_at(rows_, i, order);
-      if (streamed[i] || ones_[i] || problem.n == 0 || problem.n > L<T>) {
+      if (!needs_moments(i) || ones_[i] || problem.n == 0 || problem.n > L<T>) {
         share.put(i, survey_one(i, wanted, share));
         continue;
       }
@@ -262,7 +273,8 @@ void Many<T>::survey_lanes(Wanted wanted, Share& share) {
       summing.moments(lane, one.pass.moments);
       keep_moments(who[lane], one);
       one.stage = One::Stage::moments_known;
-      if (streamed[who[lane]]) share.close(who[lane]);
+      // What is still to be known of it may need its rows.
+      if (streamed[who[lane]] && wanted.curvature) share.close(who[lane]);
       share.put(who[lane], survey_one(who[lane], wanted, share));
     }
   }
@@ -271,7 +283,7 @@ void Many<T>::survey_lanes(Wanted wanted, Share& share) {
 // True when done; otherwise it goes on where it was.
 template <class T>
 bool Many<T>::survey_one(int64_t i, Wanted wanted, Share& share) {
-  One& one = share.open(i, !streamed[i] || wanted.curvature || rows_.all.sample_weight.data);
+  One& one = share.open(i, needs_moments(i) || wanted.curvature || rows_.all.sample_weight.data);
   if (!survey_stages(i, one, wanted, share.budget)) return false;
   share.close(i);
   return true;
@@ -283,8 +295,9 @@ bool Many<T>::survey_stages(int64_t i, One& one, Wanted wanted, Budget& budget) 
   if (one.stage == Stage::begun) {
     empty[i] = !counts(one.problem);
     if (empty[i]) return true;
-    if (!streamed[i]) one.pass.restart(one.problem);
-    one.stage = streamed[i] ? Stage::moments_known : Stage::moments;
+    const bool due = needs_moments(i) && !told_[i];
+    if (due) one.pass.restart(one.problem);
+    one.stage = due ? Stage::moments : Stage::moments_known;
   }
   if (one.stage == Stage::moments) {
     if (!one.pass.run(budget)) return false;
@@ -307,10 +320,22 @@ bool Many<T>::survey_stages(int64_t i, One& one, Wanted wanted, Budget& budget) 
 
 template <class T>
 void Many<T>::keep_moments(int64_t i, One& one) {
-  finite[i] = one.pass.moments.finite();
-  streamed[i] = !one.pass.moments.in_range(sizeof(T) == 4);
-  if (streamed[i]) return;
-  Quadratic<T>::pack(one.pass.moments, one.problem.fit_intercept, &quadratics_[i * stored_]);
+  const Moments& moments = one.pass.moments;
+  finite[i] = moments.finite();
+  const bool in_range = moments.in_range(sizeof(T) == 4);
+  told_[i] = finite[i] && (in_range || sizeof(T) == 4);
+  if (scaled_ && !told_[i]) finite[i] = 0;
+  if (!in_range && !scaled_) streamed[i] = 1;
+  if (!told_[i]) return;
+  double* const scaling = scaled_ ? &scalings_[i * (2 * moments.d + moments.t)] : nullptr;
+  if (scaled_) find_scaling<T>(moments, one.problem.fit_intercept, scaling);
+  one.problem.scaling = scaling;
+  Quadratic<T>::pack(moments, one.problem.fit_intercept, scaling, &quadratics_[i * stored_]);
+}
+
+template <class T>
+const double* Many<T>::scaling_at(int64_t i) const {
+  return scaled_ && told_[i] ? &scalings_[i * (2 * rows_.all.d + rows_.all.t)] : nullptr;
 }
 
 template <class T>
@@ -322,6 +347,8 @@ void Many<T>::start(ManyOptions options, ManyStates<T> states) {
   states_.loss.assign(count, nan);
   states_.outcome.assign(count, Outcome::running);
   states_.lr.assign(count, std::numeric_limits<double>::quiet_NaN());
+  states_.r2_lost.assign(count, std::numeric_limits<double>::quiet_NaN());
+  states_.momentum = options_.momentum;
   states_.losses.assign(count * static_cast<size_t>(options_.records), nan);
   if (options_.common.sgd.momentum != 0) states_.velocity.resize(states_.params.size());
 }
@@ -338,6 +365,7 @@ DescentOptions Many<T>::options_of(int64_t i) const {
   DescentOptions options = options_.common;
   options.tol = options_.tol[i];
   options.sgd.weight_decay = options_.weight_decay[i];
+  options.sgd.momentum = states_.momentum[i];
   return options;
 }
 
@@ -349,6 +377,7 @@ bool Many<T>::advance_one(int64_t i, Share& share) {
   if (one.stage == Stage::begun) {
     one.target = states_.epoch[i] + options_.epochs;
     state_of(i, one.state);
+    choose_rates(i, one);
     descend(i, one);
   }
   const Outcome outcome = one.descent.advance(share.budget);
@@ -363,9 +392,11 @@ bool Many<T>::advance_one(int64_t i, Share& share) {
 // From the state that it has, to the target.
 template <class T>
 void Many<T>::descend(int64_t i, One& one) {
-  if (!streamed[i]) find_quadratic(i, one);
+  if (told_[i]) find_quadratic(i, one);
   one.descent.restart(one.problem, options_of(i), one.state, one.target,
-                      streamed[i] ? nullptr : &one.quadratic);
+                      told_[i] ? &one.quadratic : nullptr, streamed[i]);
+  const T* const start = states_.params.data() + i * rows_.all.size();
+  one.descent.set_start(states_.epoch[i], {start, start + rows_.all.size()});
   if (options_.schedule)
     one.descent.set_schedule(options_.first_epoch, options_.lr);
   else
@@ -377,6 +408,39 @@ template <class T>
 void Many<T>::find_quadratic(int64_t i, One& one) const {
   const Problem<T>& p = rows_.all;
   one.quadratic.assign(p.d, p.t, p.fit_intercept, quadratics_.data() + i * stored_);
+}
+
+template <class T>
+void Many<T>::choose_rates(int64_t i, One& one) {
+  if (!std::isnan(states_.momentum[i])) return;
+  find_quadratic(i, one);
+  const auto rates = auto_rates(one.quadratic, one.problem, options_of(i),
+                                states_.params.data() + i * rows_.all.size(), options_.epochs);
+  options_.lr[i] = rates.lr;
+  states_.momentum[i] = rates.momentum;
+}
+
+template <class T>
+double Many<T>::norm_bound(int64_t i, const Objective& objective) const {
+  if (!told_[i] || options_.tol[i] < 0) return -1;
+  const int64_t p = rows_.all.size();
+  return Goal<T>::norm_bound(p, &quadratics_[i * stored_], objective, options_.tol[i]);
+}
+
+// More epochs in lanes, as far as patience goes.
+template <class T>
+void Many<T>::extend(int64_t i, One& one) {
+  const int64_t begun = states_.epoch[i], done = one.last;
+  if (done >= one.target || done > begun + least_patience) return;
+  one.last = one.target;
+  if (told_[i] && options_.tol[i] >= 0) {
+    find_quadratic(i, one);
+    const int64_t most = patience_of(one.quadratic, one.problem, options_of(i), options_.lr[i],
+                                     states_.params.data() + i * rows_.all.size());
+    one.impatient = most < one.target - begun;
+    if (one.impatient) one.last = begun + most;
+  }
+  one.left = one.last - done;
 }
 
 // Problems side by side in lanes, all on quadratics or all on rows.
@@ -432,16 +496,19 @@ void Many<T>::run(Team& team, Share& share) {
     const int64_t i = team.who[lane];
     One& one = *ones_[i];
     record(descents, lane, i, done);
+    if (one.left == 0 && !(ending >> lane & 1)) extend(i, one);
     if (!late && one.left > 0 && !(ending >> lane & 1)) continue;
     descents.unload(lane, one.state);
     if (one.left == 0 && !(ending >> lane & 1) && loss_known(descents, lane, i, done)) {
-      states_.outcome[i] = one.state.moved ? Outcome::max_epochs : Outcome::stalled;
-      keep(i, one.state, descents.loss(lane, done));
+      const bool going = one.state.moved && !one.impatient;
+      states_.outcome[i] = going ? Outcome::max_epochs : Outcome::stalled;
+      keep(i, one.state, descents.loss(lane, done), r2_lost(i, one));
       share.close(i);
       share.put(i, true);
       continue;
     }
     if (streamed[i]) one.problem = gathered_problem(rows_, i, one.gathered);
+    one.problem.scaling = scaling_at(i);
     descend(i, one);
     share.put(i, advance_one(i, share));
   }
@@ -471,18 +538,23 @@ bool Many<T>::load_lane(Team& team, int64_t i, Share& share) {
   LinearSums sums;
   if (streamed[i]) {
     RowOrder order;
-    const Problem<T> problem = problem_at(rows_, i, order);
+    Problem<T> problem = problem_at(rows_, i, order);
+    problem.scaling = scaling_at(i);
     team.descents.load(lane, problem, order);
   } else {
     const double* const packed = &quadratics_[i * stored_];
-    sums.sample_weight = packed[stored_ - 1];
+    sums.sample_weight = Quadratic<T>::tail(size.size(), 1, packed).sample_weight;
     team.descents.load(lane, packed);
   }
-  const Scale scale = scale_of(size.reduction, size.count(size.n, sums));
   one.target = states_.epoch[i] + options_.epochs;
-  one.left = options_.epochs;
+  one.left = std::min(options_.epochs, least_patience);
+  one.last = states_.epoch[i] + one.left;
   state_of(i, one.state);
-  team.descents.start(lane, scale, options_of(i), options_.lr[i], one.state);
+  choose_rates(i, one);
+  const DescentOptions options = options_of(i);
+  const Objective objective = size.objective(size.count(size.n, sums), options.sgd);
+  team.descents.start(lane, objective, options, options_.lr[i], norm_bound(i, objective),
+                      one.state);
   team.who[lane] = i;
   return true;
 }
@@ -492,22 +564,24 @@ template <class T>
 void Many<T>::record(const Lanes<T>& descents, int lane, int64_t i, int64_t epochs) {
   One& one = *ones_[i];
   const int64_t every = options_.common.history;
+  const int64_t first = one.last - one.left;
   for (int64_t e = 0; e < epochs && options_.records > 0; ++e)
-    if ((one.target - one.left + e + 1) % every == 0)
+    if ((first + e + 1) % every == 0)
       states_.losses[i * options_.records + one.recorded++] = descents.loss(lane, e);
   one.left -= epochs;
 }
 
 template <class T>
-bool Many<T>::solve(double seconds) {
-  return in_turns(seconds, [&](int64_t i, Share& share) { return solve_one(i, share); });
+bool Many<T>::solve(const ExactOptions& options, double seconds) {
+  return in_turns(seconds, [&](int64_t i, Share& share) { return solve_one(i, options, share); });
 }
 
 template <class T>
-bool Many<T>::solve_one(int64_t i, Share& share) {
-  if (options_.skip[i] || solve_moments(i, share)) return true;
+bool Many<T>::solve_one(int64_t i, ExactOptions options, Share& share) {
+  options.weight_decay = options_.weight_decay[i];
+  if (options_.skip[i] || solve_moments(i, options, share)) return true;
   One& one = share.open(i, true);
-  if (!one.exact) one.exact.emplace(one.problem, options_.weight_decay[i]);
+  if (!one.exact) one.exact.emplace(one.problem, options);
   if (!one.exact->advance(share.budget)) return false;
   const auto solution = one.exact->solve();
   one.exact.reset();
@@ -518,13 +592,13 @@ bool Many<T>::solve_one(int64_t i, Share& share) {
 }
 
 template <class T>
-bool Many<T>::solve_moments(int64_t i, Share& share) {
+bool Many<T>::solve_moments(int64_t i, const ExactOptions& options, Share& share) {
   if (streamed[i] || ones_[i]) return false;
   NormalEquations<T>& normal = share.normal;
   const Problem<T> size = size_at(rows_, i);
   const int64_t p = size.size() / size.t;
   share.budget.spent(p * p * (p + size.t));
-  if (!normal.solve(size, &quadratics_[i * stored_], options_.weight_decay[i])) return false;
+  if (!normal.solve(size, &quadratics_[i * stored_], options)) return false;
   keep_solution(i, normal.params(), p);
   states_.loss[i] = normal.loss_known() ? normal.loss() : loss_of_rows(i, share.budget);
   return true;
@@ -547,6 +621,29 @@ const ManyStates<T>& Many<T>::states() {
 
 // Of one pass over the rows.
 template <class T>
+std::vector<T> Many<T>::returned_params() const {
+  std::vector<T> params = states_.params;
+  const Problem<T>& p = rows_.all;
+  for (int64_t i = 0; i < rows_.count; ++i)
+    if (const double* scaling = scaling_at(i))
+      from_scaled(scaling, p.d, p.t, p.fit_intercept, params.data() + i * p.size());
+  return params;
+}
+
+// The R^2 that a state in a lane loses.
+template <class T>
+double Many<T>::r2_lost(int64_t i, One& one) const {
+  if (!told_[i] || options_.tol[i] < 0) return std::numeric_limits<double>::quiet_NaN();
+  find_quadratic(i, one);
+  const DescentOptions options = options_of(i);
+  Goal<T> goal;
+  goal.assign(one.quadratic, one.problem.objective(one.quadratic.sample_weight(), options.sgd),
+              options.tol, one.problem.returned());
+  return goal.known() ? goal.r2_lost(one.state.params.data())
+                      : std::numeric_limits<double>::quiet_NaN();
+}
+
+template <class T>
 int64_t Many<T>::work_of_rows(int64_t i) const {
   const Problem<T> p = size_at(rows_, i);
   return 8 * p.n * (p.d + 1) * p.t;
@@ -565,7 +662,6 @@ void Many<T>::state_of(int64_t i, DescentState<T>& state) const {
   state.previous.clear();
   state.epoch_sums.reset(rows_.all.d, rows_.all.t);
   state.epoch = states_.epoch[i];
-  state.first_norm = states_.first_norm[i];
   state.first_loss = states_.first_loss[i];
   state.last_loss = states_.last_loss[i];
   state.lr = fresh.lr;
@@ -573,24 +669,24 @@ void Many<T>::state_of(int64_t i, DescentState<T>& state) const {
 }
 
 template <class T>
-void Many<T>::keep(int64_t i, const DescentState<T>& state, T loss) {
+void Many<T>::keep(int64_t i, const DescentState<T>& state, T loss, double r2_lost) {
   const int64_t p = rows_.all.size();
   std::copy(state.params.begin(), state.params.end(), states_.params.begin() + i * p);
   if (!states_.velocity.empty())
     std::copy(state.velocity.begin(), state.velocity.end(), states_.velocity.begin() + i * p);
   states_.moving[i] = !state.velocity.empty();
   states_.epoch[i] = state.epoch;
-  states_.first_norm[i] = state.first_norm;
   states_.first_loss[i] = state.first_loss;
   states_.last_loss[i] = state.last_loss;
   states_.lr[i] = state.lr;
   states_.loss[i] = loss;
+  states_.r2_lost[i] = r2_lost;
 }
 
 template <class T>
-void Many<T>::keep_descent(int64_t i, const One& one) {
+void Many<T>::keep_descent(int64_t i, One& one) {
   const DescentState<T>& state = one.descent.state();
-  keep(i, state, one.descent.loss());
+  keep(i, state, one.descent.loss(), one.descent.r2_lost());
   if (options_.records == 0) return;
   T* const losses = states_.losses.data() + i * options_.records;
   const std::vector<T>& later = one.descent.history().loss;
@@ -605,7 +701,9 @@ T Many<T>::loss_of_rows(int64_t i, Budget& budget) const {
   std::vector<T> gathered;
   DescentState<T> state;
   state_of(i, state);
-  Descent<T> none(gathered_problem(rows_, i, gathered), DescentOptions{}, state, 0);
+  Problem<T> problem = gathered_problem(rows_, i, gathered);
+  problem.scaling = scaling_at(i);
+  Descent<T> none(problem, DescentOptions{}, state, 0);
   none.set_constant_lr(0);
   budget.spent(work_of_rows(i));
   while (none.advance(1.0) == Outcome::running) continue;

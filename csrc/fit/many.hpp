@@ -32,7 +32,7 @@ struct ManyStates {
   std::vector<T> params, velocity;  // velocity (count, p) or nothing
   std::vector<uint8_t> moving;      // its velocity is one: a step was made
   std::vector<int64_t> epoch;
-  std::vector<double> first_norm, lr;
+  std::vector<double> lr, momentum, r2_lost;
   std::vector<T> first_loss, last_loss, loss;
   std::vector<Outcome> outcome;
   std::vector<T> losses;  // (count, records), NaN where nothing was recorded
@@ -42,6 +42,7 @@ struct ManyOptions {
   DescentOptions common;
   int64_t epochs, records;
   std::vector<double> lr;                 // one each; or a schedule, one an epoch
+  std::vector<double> momentum;           // one each; NaN: auto_rates, of lr too
   std::vector<double> tol, weight_decay;  // one each
   std::vector<uint8_t> skip;              // one each
   bool schedule;
@@ -53,8 +54,9 @@ class Many {
  public:
   using value_type = T;
 
-  // gram (count): where second moments stand for the rows, if they can.
-  Many(ManyRows<T> rows, const std::vector<uint8_t>& gram);
+  // gram (count): where second moments stand for the rows, if they can. judged: moments are made of
+  // all problems, since they tell when a descent has arrived. scaled: the columns are standardised.
+  Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, bool scaled);
   ~Many();
 
   // What has to be known before the first step: true when done.
@@ -66,11 +68,15 @@ class Many {
   void start(ManyOptions options, ManyStates<T> states);
   bool advance(double seconds);
 
-  // Solves in closed form instead; options of SGD are not read but for the weight decay.
-  bool solve(double seconds);
+  // Solves in closed form instead; of the options of `start`, the weight decay of each counts.
+  bool solve(const ExactOptions& options, double seconds);
   std::vector<int64_t> rank;
 
   const ManyStates<T>& states();
+  // (count, 2 d + t), see find_scaling; empty unless scaled.
+  const std::vector<double>& scalings() const { return scalings_; }
+  // Parameters of the states, as the caller gets them.
+  std::vector<T> returned_params() const;
   int64_t done() const { return done_; }
   int64_t count() const { return rows_.count; }
   int64_t parameters() const { return rows_.all.size(); }
@@ -100,13 +106,19 @@ class Many {
   bool load_lane(Team& team, int64_t i, Share& share);
   void record(const Lanes<T>& descents, int lane, int64_t i, int64_t epochs);
   DescentOptions options_of(int64_t i) const;
-  bool solve_one(int64_t i, Share& share);
-  bool solve_moments(int64_t i, Share& share);
+  bool solve_one(int64_t i, ExactOptions options, Share& share);
+  bool solve_moments(int64_t i, const ExactOptions& options, Share& share);
   void keep_solution(int64_t i, const std::vector<T>& params, int64_t rank_of_rows);
   void state_of(int64_t i, DescentState<T>& state) const;
   bool loss_known(const Lanes<T>& descents, int lane, int64_t i, int64_t epoch) const;
-  void keep(int64_t i, const DescentState<T>& state, T loss);
-  void keep_descent(int64_t i, const One& one);
+  void keep(int64_t i, const DescentState<T>& state, T loss, double r2_lost);
+  void keep_descent(int64_t i, One& one);
+  const double* scaling_at(int64_t i) const;
+  bool needs_moments(int64_t i) const { return !streamed[i] || judged_ || scaled_; }
+  void choose_rates(int64_t i, One& one);
+  double norm_bound(int64_t i, const Objective& objective) const;
+  void extend(int64_t i, One& one);
+  double r2_lost(int64_t i, One& one) const;
   T loss_of_rows(int64_t i, Budget& budget) const;
   int64_t work_of_rows(int64_t i) const;
 
@@ -114,6 +126,9 @@ class Many {
   ManyOptions options_;
   ManyStates<T> states_;
   std::vector<double> quadratics_;  // (count, stored_): see Quadratic::packed
+  std::vector<double> scalings_;
+  std::vector<uint8_t> told_;  // its moments are known
+  bool judged_, scaled_;
   int64_t stored_ = 0, most_rows_ = 0;
   std::vector<std::unique_ptr<One>> ones_;  // under way
 

@@ -1,10 +1,26 @@
 #include "fit/moments.hpp"
 
+#include <algorithm>
+
+#include "fit/scaling.hpp"
+
 namespace gdcore {
+namespace {
+
+Pair pair_at(const Moments& m, int64_t i) { return Pair{m.hi[i], 0.0} + Pair{m.lo[i], 0.0}; }
+
+}  // namespace
 
 // Each part of a sum in a run of its own: G, then c and s of each target.
 template <class T>
-void Quadratic<T>::pack(const Moments& m, bool fit_intercept, double* packed) {
+void Quadratic<T>::pack(const Moments& given, bool fit_intercept, const double* scaling,
+                        double* packed) {
+  Moments standardized;
+  if (scaling) {
+    standardized = given;
+    standardize(standardized, scaling);
+  }
+  const Moments& m = scaling ? standardized : given;
   const int64_t p = m.d + (fit_intercept ? 1 : 0), columns = m.columns();
   const int64_t low = p * (p + 1) / 2 + m.t * (p + 1);
   double* to = packed;
@@ -19,13 +35,21 @@ void Quadratic<T>::pack(const Moments& m, bool fit_intercept, double* packed) {
     for (int64_t a = 0; a < p; ++a) put(a * columns + m.d + 1 + u);
     put((m.d + 1) * columns + u);
   }
-  packed[parts * low] = m.hi[m.d * columns + m.d];
+  double* const tail = packed + parts * low;
+  const Pair weight = pair_at(given, m.d * (columns + 1));
+  tail[0] = weight.hi;
+  for (int64_t u = 0; u < m.t; ++u) {
+    const Pair square = pair_at(given, (m.d + 1) * columns + u) / weight;
+    const Pair mean = pair_at(given, m.d * columns + m.d + 1 + u) / weight;
+    tail[1 + u] = std::max(0.0, rounded(square - mean * mean));
+    tail[1 + m.t + u] = rounded(square);
+  }
 }
 
 template <class T>
-void Quadratic<T>::assign(const Moments& m, bool fit_intercept) {
+void Quadratic<T>::assign(const Moments& m, bool fit_intercept, const double* scaling) {
   std::vector<double> packed(static_cast<size_t>(packed_size(m.d + (fit_intercept ? 1 : 0), m.t)));
-  pack(m, fit_intercept, packed.data());
+  pack(m, fit_intercept, scaling, packed.data());
   assign(m.d, m.t, fit_intercept, packed.data());
 }
 
@@ -38,7 +62,7 @@ void Quadratic<T>::assign(int64_t d, int64_t t, bool fit_intercept, const double
   gradient_.resize(static_cast<size_t>(2 * p_));
   const int64_t size = packed_size(p_, t);
   packed_.assign(packed, packed + (p_ <= most_lane_params ? size : 0));
-  sample_weight_ = packed[size - 1];
+  tail_.assign(packed + sums_size(p_, t), packed + size);
   values_.assign(static_cast<size_t>(2 * p_ * ld_ + (t + 1) * target_of(p_)), 0.0);
   for (int64_t part = 0; part < parts; ++part) {
     double* const G = values_.data() + part * p_ * ld_;
@@ -68,7 +92,7 @@ void Quadratic<T>::put(int64_t u, int64_t t, double squares, LinearSums& out) co
 
 template <class T>
 void Quadratic<T>::sums(const T* params, LinearSums& out) {
-  out.sample_weight = sample_weight_;
+  out.sample_weight = sample_weight();
   out.squares = 0;
   for (int64_t u = 0; u < t_; ++u) put(u, t_, evaluate(target(u), params + u, t_), out);
   if (out.squares < 0) out.squares = 0;  // by rounding: see `least_known`
@@ -76,7 +100,7 @@ void Quadratic<T>::sums(const T* params, LinearSums& out) {
 
 template <class T>
 void Quadratic<T>::product(const T* direction, LinearSums& out) {
-  out.sample_weight = sample_weight_;
+  out.sample_weight = sample_weight();
   out.squares = 0;
   put(0, 1, evaluate(target(t_), direction, 1), out);
 }

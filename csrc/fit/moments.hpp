@@ -12,15 +12,25 @@ template <class T>
 class Quadratic {
  public:
   Quadratic() = default;
-  Quadratic(const Moments& moments, bool fit_intercept) { assign(moments, fit_intercept); }
-  void assign(const Moments& moments, bool fit_intercept);
-
-  // All that it is in few numbers: those of one target are, as far as they are not pairs, the upper
-  // triangle of G (p,p) in rows, c (p) and s, and then the sum of the sample weights.
-  static int64_t packed_size(int64_t p, int64_t t) {
-    return parts * (p * (p + 1) / 2 + t * (p + 1)) + 1;
+  Quadratic(const Moments& moments, bool fit_intercept, const double* scaling = nullptr) {
+    assign(moments, fit_intercept, scaling);
   }
-  static void pack(const Moments& moments, bool fit_intercept, double* packed);
+  void assign(const Moments& moments, bool fit_intercept, const double* scaling = nullptr);
+
+  // Packed form. For one target: upper triangle of G by rows, c and s; the low parts of the same if
+  // they are pairs; then the sum of weights, and the variance and the mean square of y - offset.
+  static int64_t packed_size(int64_t p, int64_t t) { return sums_size(p, t) + 1 + 2 * t; }
+  // With a scaling, of the standardised columns.
+  static void pack(const Moments& moments, bool fit_intercept, const double* scaling,
+                   double* packed);
+  struct Tail {
+    double sample_weight;
+    const double *variance, *mean_square;  // (t)
+  };
+  static Tail tail(int64_t p, int64_t t, const double* packed) {
+    packed += sums_size(p, t);
+    return {packed[0], packed + 1, packed + 1 + t};
+  }
   void assign(int64_t d, int64_t t, bool fit_intercept, const double* packed);
   const double* packed() const { return packed_.data(); }  // of so few parameters as lanes take
 
@@ -35,6 +45,18 @@ class Quadratic {
   // The same for y = 0, one target: the Hessian's product, but for its scale.
   void product(const T* direction, LinearSums& out);
 
+  int64_t parameters() const { return p_; }  // of one target
+  int64_t targets() const { return t_; }
+  Pair G(int64_t a, int64_t b) const {
+    return {values_[a * ld_ + b], parts == 2 ? values_[(p_ + a) * ld_ + b] : 0.0};
+  }
+  Pair c(int64_t a, int64_t u) const {
+    return {target(u)[a], parts == 2 ? target(u)[p_ + a] : 0.0};
+  }
+  double sample_weight() const { return tail_[0]; }
+  double variance(int64_t u) const { return tail_[1 + u]; }  // of y - offset, about its mean
+  double mean_square(int64_t u) const { return tail_[1 + t_ + u]; }
+
   int64_t work() const { return p_ * p_ * t_; }
   // A sum of squares up to this is too small a part of the terms it is made of for this arithmetic
   // to know.
@@ -43,6 +65,7 @@ class Quadratic {
 
  private:
   static constexpr int64_t parts = sizeof(T) == 4 ? 1 : 2;
+  static int64_t sums_size(int64_t p, int64_t t) { return parts * (p * (p + 1) / 2 + t * (p + 1)); }
   double evaluate(const double* target, const T* params, int64_t stride);
   void put(int64_t u, int64_t t, double squares, LinearSums& out) const;
 
@@ -55,8 +78,8 @@ class Quadratic {
   // G (p, ld) and its low parts; of each target, and of zeros: c (p), its low parts, s, its low
   // part.
   std::vector<double> values_;
-  std::vector<double> packed_;  // empty if there are many
-  double sample_weight_ = 0;
+  std::vector<double> packed_;    // empty if there are many
+  std::vector<double> tail_;      // see Tail
   std::vector<double> gradient_;  // (2 p)
 };
 

@@ -1,6 +1,7 @@
 #include "fit/normal.hpp"
 
 #include <cmath>
+#include <limits>
 
 namespace gdcore {
 namespace {
@@ -9,20 +10,25 @@ namespace {
 // length 1 to 2: then G is conditioned like 4 p times this at worst, and rounding errors of the
 // moments (at random like 1e-15 of them) change the parameters by less than float32 rounds.
 constexpr double most_squares = 0x1p16;
+// All pivots of columns of unit norm are larger then.
+constexpr double least_pivot = 0x1p-9;
 
 }  // namespace
 
 template <class T>
 bool NormalEquations<T>::solve(const Problem<T>& problem, const double* packed,
-                               double weight_decay) {
-  if (sizeof(T) == 8) return false;
+                               const ExactOptions& options) {
+  if (sizeof(T) == 8 || (options.standardize && options.weight_decay != 0)) return false;
   p_ = problem.size() / problem.t;
+  if (rank_tolerance(p_, std::numeric_limits<T>::epsilon(), options.rcond) > least_pivot)
+    return false;
   t_ = problem.t;
   width_ = p_ + t_;
   LinearSums sums;
-  sums.sample_weight = packed[Quadratic<T>::packed_size(p_, t_) - 1];
+  sums.sample_weight = Quadratic<T>::tail(p_, t_, packed).sample_weight;
   const double divisor = scale_of(problem.reduction, problem.count(problem.n, sums)).divisor;
-  if (!factorise(packed, weight_decay * divisor / 2)) return false;
+  const int64_t penalised = options.decay_intercept ? p_ : problem.d;
+  if (!factorise(packed, options.weight_decay * divisor / 2, penalised)) return false;
   substitute();
   for (T param : params_)
     if (!std::isfinite(param)) return false;
@@ -31,16 +37,17 @@ bool NormalEquations<T>::solve(const Problem<T>& problem, const double* packed,
   return true;
 }
 
-// G plus the penalty, its columns scaled, becomes R (Golub, Van Loan, 4.2), its diagonal inverted,
-// and the right sides behind it R^-T times them.
+// G plus the penalty on its first columns, its columns scaled, becomes R (Golub, Van Loan, 4.2),
+// its diagonal inverted, and the right sides behind it R^-T times them.
 template <class T>
-bool NormalEquations<T>::factorise(const double* packed, double penalty) {
+bool NormalEquations<T>::factorise(const double* packed, double penalty, int64_t penalised) {
+  const auto added = [&](int64_t i) { return i < penalised ? penalty : 0; };
   a_.resize(static_cast<size_t>(p_ * width_));
   scale_.resize(static_cast<size_t>(p_));
   const double* const right = packed + p_ * (p_ + 1) / 2;
   const double* G = packed;
   for (int64_t i = 0; i < p_; G += p_ - i++) {
-    const double square = *G + penalty;
+    const double square = *G + added(i);
     if (!(square > 0) || !std::isfinite(square)) return false;
     scale_[i] = std::ldexp(1.0, -(std::ilogb(square) >> 1));  // exact
   }
@@ -48,7 +55,7 @@ bool NormalEquations<T>::factorise(const double* packed, double penalty) {
   for (int64_t i = 0; i < p_; ++i) {
     double* const row = &a_[i * width_];
     for (int64_t j = i; j < p_; ++j) row[j] = scale_[i] * *G++ * scale_[j];
-    row[i] += scale_[i] * penalty * scale_[i];
+    row[i] += scale_[i] * added(i) * scale_[i];
     for (int64_t u = 0; u < t_; ++u) row[p_ + u] = scale_[i] * right[u * (p_ + 1) + i];
   }
   for (int64_t k = 0; k < p_; ++k) {

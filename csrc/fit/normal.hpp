@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "fit/moments.hpp"
+#include "fit/pivoted.hpp"
 #include "fit/problem.hpp"
 
 namespace gdcore {
@@ -14,15 +15,15 @@ class NormalEquations {
   // Minimises loss + weight_decay / 2 * |params|^2 over a problem's rows, given what `Quadratic`
   // packs of them. False where rounding errors of the moments could be more than those of T in the
   // parameters, as a whole: where columns are ill-conditioned, and for all float64 data. False too
-  // if T does not hold them.
-  bool solve(const Problem<T>& problem, const double* packed, double weight_decay);
+  // if T does not hold them, and where weight decay refers to standardised columns.
+  bool solve(const Problem<T>& problem, const double* packed, const ExactOptions& options);
 
   const std::vector<T>& params() const { return params_; }
   bool loss_known() const { return squares_known_; }  // or too small for the moments to tell
   T loss() const { return loss_; }
 
  private:
-  bool factorise(const double* packed, double penalty);
+  bool factorise(const double* packed, double penalty, int64_t penalised);
   double squares_of_inverse_row(int64_t row);
   void substitute();
   void measure(const double* packed);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "device.hpp"
+#include "fit/goal.hpp"
 #include "fit/moments.hpp"
 
 namespace gdcore {
@@ -19,6 +20,7 @@ struct Problem {
   Vector<const T> sample_weight;  // may be null
   bool fit_intercept;
   Reduction reduction;
+  const double* scaling = nullptr;  // see LinearArgs: parameters are those of standardised columns
 
   int64_t size() const { return (d + (fit_intercept ? 1 : 0)) * t; }
 
@@ -36,6 +38,7 @@ struct Problem {
   LinearArgs<T> args(const T* params) const {
     LinearArgs<T> a{n, d, t, X, y, offset, sample_weight, {params, t, 1}, {nullptr, 0}};
     if (fit_intercept) a.intercept = {params + d * t, 1};
+    a.scaling = scaling;
     return a;
   }
 
@@ -44,6 +47,14 @@ struct Problem {
     return (sample_weight.data ? sums.sample_weight : static_cast<double>(rows)) *
            static_cast<double>(t);
   }
+
+  // Of rows whose weights sum to this: their number, if they have none.
+  Objective objective(double total_weight, const SgdOptions& sgd) const {
+    const int64_t p = d + (fit_intercept ? 1 : 0);
+    return {scale_of(reduction, total_weight * static_cast<double>(t)), sgd.weight_decay,
+            sgd.decay_intercept ? p : d};
+  }
+  Returned returned() const { return {d, t, fit_intercept, scaling}; }
 
   // Loss, and the gradient of all parameters if it is not null. Rows of no weight have neither.
   T close(int64_t rows, const LinearSums& sums, T* gradient) const {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fit/descent.hpp"
+#include "fit/exact.hpp"
 #include "fit/spectrum.hpp"
 
 namespace gdcore {
@@ -43,13 +44,16 @@ struct RollingOptions {
   int64_t window = 1, step = 1, epochs = 0;
   double lr = 0;     // 0: share / (largest eigenvalue + weight decay)
   double share = 1;  // of each window
+  bool standardize = false;
+  bool auto_momentum = false;
+  std::optional<ExactOptions> exact;  // solve in closed form instead
 };
 
 template <class T>
 struct RollingResults {  // an entry a window; params (size)
   std::vector<T> params, loss, first_loss;
-  std::vector<double> lr, curvature;
-  std::vector<int64_t> epochs;
+  std::vector<double> lr, momentum, curvature, r2_lost;
+  std::vector<int64_t> epochs, rank;            // rank: in closed form, else 0
   std::vector<std::optional<Outcome>> outcome;  // none: no row has a weight
 };
 
@@ -69,10 +73,14 @@ class Rolling {
 
  private:
   bool fit_window(Budget& budget);
+  bool solve(Budget& budget);
   void begin_descent();
+  void begin_loss(Solution<T> solution);
   void record();
   void record_empty();
   T loss_of_rows() const;
+  const double* scaling() const { return scaling_.empty() ? nullptr : scaling_.data(); }
+  Problem<T> rows() const;  // of this window
 
   Problem<T> problem_;
   RollingOptions options_;
@@ -80,11 +88,19 @@ class Rolling {
   int64_t count_;
   WindowMoments<T> windows_;
   bool out_of_range_ = false;
-  enum class Stage { moments, curvature, descent } stage_ = Stage::moments;  // of this window
+  enum class Stage {
+    moments,
+    solution,
+    curvature,
+    descent
+  } stage_ = Stage::moments;  // of this window
   Quadratic<T> quadratic_;
   Spectrum<T> spectrum_;
   Descent<T> descent_;
+  std::optional<Exact<T>> exact_;
+  int64_t rank_ = 0;
   double lr_ = 0;
+  std::vector<double> scaling_;  // of this window; empty if its columns are as they are
   Outcome outcome_ = Outcome::running;
   RollingResults<T> results_;
 };

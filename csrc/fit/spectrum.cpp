@@ -179,7 +179,7 @@ bool Spectrum<T>::sum_moments(Budget& budget) {
   if (!moments_.run(budget)) return false;
   moments_due_ = false;
   on_quadratic_ = moments_.moments.in_range(sizeof(T) == 4);
-  if (on_quadratic_) quadratic_.assign(moments_.moments, problem_.fit_intercept);
+  if (on_quadratic_) quadratic_.assign(moments_.moments, problem_.fit_intercept, problem_.scaling);
   return true;
 }
 
@@ -231,11 +231,13 @@ template class Spectrum<double>;
 template <class T>
 double largest_row(const Problem<T>& problem) {
   const bool sum = problem.reduction == Reduction::sum || problem.reduction == Reduction::half_sum;
+  const LinearArgs<T> args = problem.args(nullptr);
   double largest = 0;
   for (int64_t i = 0; i < problem.n; ++i) {
     double squares = problem.fit_intercept ? 1 : 0;
     for (int64_t j = 0; j < problem.d; ++j) {
-      const double x = problem.X.data[i * problem.X.rs + j * problem.X.cs];
+      const T given = problem.X.data[i * problem.X.rs + j * problem.X.cs];
+      const double x = problem.scaling ? args.scaled_x(given, j) : given;
       squares += x * x;
     }
     if (sum && problem.sample_weight.data)

@@ -15,7 +15,7 @@ struct DescentOptions {
   int64_t batch_size = 0;  // 0: all rows at once
   bool shuffle = true;
   uint64_t seed = 0;
-  double tol = -1.0;  // below 0: run every epoch
+  double tol = -1.0;  // see Goal; below 0: run every epoch
   bool stop_on_equal_loss = false;
   int64_t history = 1;  // record every so many epochs; 0: nothing
   bool record_params = true;
@@ -26,11 +26,9 @@ struct DescentState {
   std::vector<T> params, velocity;  // velocity is empty before the first step, and without momentum
   int64_t epoch = 0;                // epochs done
   int64_t step = 0;                 // mini-batches done in this epoch
-  double first_norm = -1.0;         // of the first gradient; below 0: not known yet
   T first_loss = std::numeric_limits<T>::quiet_NaN();
-  T last_loss = std::numeric_limits<T>::quiet_NaN();  // measured during the last epoch
-  LinearSums epoch_sums;                              // of this epoch's mini-batches so far
-  double last_norm = -1.0;  // of the last epoch of mini-batches; below 0: none yet
+  T last_loss = std::numeric_limits<T>::quiet_NaN();     // measured during the last epoch
+  LinearSums epoch_sums;                                 // of this epoch's mini-batches so far
   double lr = std::numeric_limits<double>::quiet_NaN();  // last used
   std::vector<T> previous;   // params before the last update, whose loss was finite; empty: none
   bool moved = true;         // the last update (of mini-batches: epoch) changed some bit

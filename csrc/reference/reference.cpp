@@ -175,12 +175,44 @@ void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Linear
     add_several_targets(args, rows, row.data(), weighted.data(), sums);
 }
 
+// A chunk of standardised rows: the same chunk of rows that hold the standardised elements.
+template <class T>
+void scaled_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, LinearSums& sums) {
+  std::vector<T> X, y, offset, weight;
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t position = args.first + begin + i;
+    const int64_t row = args.order ? (*args.order)(position) : position;
+    for (int64_t j = 0; j < args.d; ++j)
+      X.push_back(args.scaled_x(args.X.data[row * args.X.rs + j * args.X.cs], j));
+    for (int64_t u = 0; u < args.t; ++u) {
+      if (args.y.data) y.push_back(args.scaled_y(args.y.data[row * args.y.rs + u * args.y.cs], u));
+      if (args.offset.data)
+        offset.push_back(args.offset.data[row * args.offset.rs + u * args.offset.cs]);
+    }
+    if (args.sample_weight.data)
+      weight.push_back(args.sample_weight.data[row * args.sample_weight.stride]);
+  }
+  LinearArgs<T> plain = args;
+  plain.n = rows;
+  plain.first = 0;
+  plain.order = nullptr;
+  plain.scaling = nullptr;
+  plain.X = {X.data(), args.d, 1};
+  if (args.y.data) plain.y = {y.data(), args.t, 1};
+  if (args.offset.data) plain.offset = {offset.data(), args.t, 1};
+  if (args.sample_weight.data) plain.sample_weight = {weight.data(), 1};
+  linear_chunk(plain, 0, rows, sums);
+}
+
 template <class T>
 void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
   for (int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
     const int64_t begin = chunk * L<T>;
     const int64_t rows = args.n - begin < L<T> ? args.n - begin : L<T>;
-    linear_chunk(args, begin, rows, sums);
+    if (args.scaling)
+      scaled_chunk(args, begin, rows, sums);
+    else
+      linear_chunk(args, begin, rows, sums);
   }
 }
 

@@ -20,13 +20,13 @@ from gdcore.chunks import (
     unit_of,
 )
 from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, result_of
-from gdcore.exact import check_range, solution, solve_moments
+from gdcore.exact import check_range, exact_options, solution, solve_normal
 from gdcore.fitting import empty_fit, start_from
-from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
 from gdcore.mapped import check
-from gdcore.method import in_range, solvable
-from gdcore.moments import Moments, add_rows, rowless_problem, total_of, weight_of
+from gdcore.method import in_range, out_of_range, solvable
+from gdcore.moments import Moments, RowlessProblem, add_rows, rowless_problem, total_of
 from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.plan import make_plan
 from gdcore.problem import Problem
 from gdcore.progress import Progress
 from gdcore.result import Fit
@@ -38,17 +38,10 @@ Show = bool | Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class _Surveyed(Problem):
-    """The problem of all rows: its arrays have one that nobody reads."""
+class _Surveyed(RowlessProblem):
+    """The problem of all rows, once they were read."""
 
-    rows: int = 0
-    steepest: float = 0.0
-
-    @property
-    def n(self) -> int:
-        return self.rows
-
-    moments: Moments | None = None
+    steepest: float
 
     def largest_row(self) -> float:
         return self.steepest
@@ -57,8 +50,7 @@ class _Surveyed(Problem):
         """Digest of the rows' moments and of what is fitted to them."""
         import hashlib
 
-        assert self.moments is not None
-        how = (self.d, self.t, self.rows, str(self.dtype), self.fit_intercept, self.reduction)
+        how = (self.d, self.t, self.n, str(self.dtype), self.fit_intercept, self.reduction)
         digest = hashlib.blake2b(repr(how).encode(), digest_size=16)
         digest.update(self.moments.hi.tobytes() + self.moments.lo.tobytes())
         return digest.hexdigest()
@@ -85,27 +77,25 @@ def fit_chunks(
         )
     with _core.FpEnv():
         survey = _Survey(options, fit_intercept, reduction, init)
-        solver = _Solver(sgd, fit_intercept, reduction) if options.method == "exact" else None
+        exact = options.method == "exact"
+        solver = _Solver(sgd, options, fit_intercept, reduction) if exact else None
         with Progress.make(progress, 0, options.epochs) as bar:
             survey.run(source, bar, solver.take if solver else _pass_by)
         problem, moments = survey.problem(), survey.moments
         options.check_batch(problem.n)
         start = start_from(init, problem, options.batch_size)
-        if weight_of(moments) == 0:
+        if problem.weightless:
             fit = empty_fit(problem, start)
         elif streams:
             fit = _Stream(source, survey, sgd, options, start, checkpoint).run(progress)
         elif in_range(problem, total_of(moments)):
             if solver:
-                fit = solver.fit(problem, total_of(moments), options)
+                fit = solver.fit(problem, total_of(moments))
             else:
                 fit = descend(problem, sgd, options, start, progress, checkpoint, total_of(moments))
                 fit = replace(fit, method_reason="chunks are read once.")
         else:
-            raise ValueError(
-                f"the squares of the data leave the range of {problem.dtype}: scale the columns "
-                "of X and y, or use method='stream'."
-            )
+            raise ValueError(f"{out_of_range(problem.dtype)}, or use method='stream'.")
     names = getattr(given, "feature_names", None), getattr(given, "target_name", None)
     return replace(fit, feature_names=names[0], target_name=names[1])
 
@@ -154,8 +144,7 @@ class _Survey:
     def problem(self, weighted: bool = True) -> _Surveyed:
         problem = rowless_problem(self.moments, *self._how, weighted)
         fields: dict[str, Any] = {f: getattr(problem, f) for f in Problem.__dataclass_fields__}
-        fields |= {"rows": self.moments.n, "steepest": self._steepest, "moments": self.moments}
-        return _Surveyed(**fields)
+        return _Surveyed(**fields, steepest=self._steepest, moments=self.moments)
 
     def _add(self, source: Source, chunk: Chunk) -> None:
         p = chunk.problem
@@ -181,30 +170,32 @@ def _pass_by(chunks: Iterable[Chunk]) -> None:
 class _Solver:
     """The closed form, of rows that come in chunks."""
 
-    def __init__(self, sgd: SGD, fit_intercept: bool, reduction: str) -> None:
-        self._weight_decay, self._how = float(sgd.weight_decay), (bool(fit_intercept), reduction)
+    def __init__(self, sgd: SGD, options: Options, fit_intercept: bool, reduction: str) -> None:
+        self._options, self._how = options, (bool(fit_intercept), reduction)
+        self._minimised = exact_options(sgd, options)
         self._exact: _core.Exact | None = None
 
     def take(self, chunks: Iterable[Chunk]) -> None:
         """Take in all rows."""
         for piece in pieces(chunks, unit_of(None), *self._how):
             if self._exact is None:
-                self._exact = _core.Exact(piece, self._weight_decay)
+                self._exact = _core.Exact(piece, self._minimised)
             else:
                 self._exact.go_on(piece)
             while not self._exact.advance(BLOCK_SECONDS):
                 check()
 
-    def fit(self, problem: Problem, moments: _core.Moments, options: Options) -> Fit:
+    def fit(self, problem: Problem, moments: _core.Moments) -> Fit:
         """Return the minimiser, its loss from the moments of the rows."""
         if solvable(problem.n, problem):
-            fit = solve_moments(problem, moments, self._weight_decay, options)
+            fit = solve_normal(problem, moments, self._minimised, self._options)
             if fit is not None:
                 return fit
         assert self._exact is not None
         params, rank = self._exact.solve()
         check_range(problem, params)
-        return solution(problem, params, rank, loss_at(problem, params, options, moments))
+        loss = loss_at(problem, params, self._options, moments)
+        return solution(problem, params, rank, loss, self._options)
 
 
 class _Stream:
@@ -220,18 +211,20 @@ class _Stream:
         checkpoint: Any,
     ) -> None:
         self._source, self._options, self._start = source, options, start
-        problem = survey.problem()
+        problem, moments = survey.problem(), total_of(survey.moments)
         self._threads = threads_beside(source, options, problem)
-        curvature, error = curvature_of(problem, self._threads, total_of(survey.moments))
-        self._limit = stability_limit(sgd, problem, options, curvature)
-        auto = sgd.lr == "auto"
-        self._rate = auto_lr(sgd, problem, options, curvature + error) if auto else sgd.lr
-        warn_of_divergence(self._rate, start.epoch, self._limit, sgd)
+        plan = make_plan(problem, sgd, options, start, moments, self._threads)
+        self._rate, self._scaling = plan.rate, plan.problem.scaling
+        self._start = start = plan.start
         self._target = start.epoch + options.epochs
-        self._problem = survey.problem(survey.weighted)
+        rows = survey.problem(survey.weighted)
+        self._problem = rows if self._scaling is None else rows.scaled(self._scaling)
+        self._plan = replace(plan, problem=self._problem, on_moments=False)
         self._saved = open_checkpoint(checkpoint, problem, sgd, options, start, "stream")
         state = self._saved.state or start
-        self._descent = make_descent(self._problem, sgd, options, state, self._target, None)
+        self._descent = make_descent(
+            self._problem, plan.sgd, options, state, self._target, plan.judge, self._plan
+        )
         self._outcome: _core.Outcome = "running"
 
     def run(self, progress: Show) -> Fit:
@@ -264,6 +257,8 @@ class _Stream:
             unit = unit_of(batch_size)
             for k, piece in enumerate(pieces(counted, unit, p.fit_intercept, p.reduction)):
                 seed = piece_seed(options.seed, k)
+                if self._scaling is not None:
+                    piece = piece.scaled(self._scaling)
                 while not descent.feed(piece, seed, BLOCK_SECONDS, self._threads):
                     bar.update(epoch, descent.last_loss)
                 bar.read(counted.rows, counted.size)
@@ -277,16 +272,7 @@ class _Stream:
             )
 
     def _result(self) -> Fit:
-        fit = result_of(
-            self._problem,
-            self._options,
-            self._start,
-            self._descent,
-            self._saved,
-            self._outcome,
-            self._rate,
-            self._limit,
-        )
+        fit = result_of(self._plan, self._options, self._descent, self._saved, self._outcome)
         return replace(fit, method="stream", method_reason="chunks are read every epoch.")
 
 

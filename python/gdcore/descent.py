@@ -11,14 +11,14 @@ from typing import Any
 
 from gdcore import _core
 from gdcore.kernels import Floats
-from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
 from gdcore.mapped import check, lost, watching
 from gdcore.method import choose
 from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.plan import Plan, make_plan
 from gdcore.problem import Problem, diagnose
 from gdcore.progress import Progress
 from gdcore.result import Fit, Start, history_of
-from gdcore.sgd import SGD, LearningRate, rate_at
+from gdcore.sgd import SGD, rate_at
 from gdcore.state import FitState, Unsaved
 from gdcore.status import DataLostError, FitInterrupted, FitWarning, Status
 
@@ -50,14 +50,12 @@ def descend(
     threads = options.n_threads or 0
     moments, reason = choose(problem, options) if given is None else (given, "given moments.")
     method = "gram" if moments else "stream"
-    curvature, error = curvature_of(problem, threads, moments)
-    limit = stability_limit(sgd, problem, options, curvature)
-    rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
-    warn_of_divergence(rate, start.epoch, limit, sgd)
+    plan = make_plan(problem, sgd, options, start, moments, threads)
+    problem, start, rate = plan.problem, plan.start, plan.rate
     target = start.epoch + options.epochs
     saved = open_checkpoint(checkpoint, problem, sgd, options, start, method)
     state = start if saved.state is None else saved.state
-    descent = make_descent(problem, sgd, options, state, target, moments)
+    descent = make_descent(problem, plan.sgd, options, state, target, plan.judge, plan)
     if not callable(rate):
         descent.set_constant_lr(float(rate))
 
@@ -65,7 +63,7 @@ def descend(
     reached = state
 
     def result() -> Fit:
-        fit = result_of(problem, options, start, descent, saved, outcome, rate, limit)
+        fit = result_of(plan, options, descent, saved, outcome)
         return replace(fit, method=method, method_reason=reason)
 
     try:
@@ -77,7 +75,7 @@ def descend(
                 outcome = descent.advance(BLOCK_SECONDS, threads)
                 if watching():
                     check()
-                    reached = _state_of(problem, options, descent)
+                    reached = _state_of(plan, options, descent)
                 bar.update(descent.epoch, descent.last_loss)
                 saved.save(descent, force=outcome != "running")
     except DataLostError as error:
@@ -124,14 +122,20 @@ def make_descent(
     state: FitState,
     target: int,
     moments: _core.Moments | None,
+    plan: Plan | None = None,
 ) -> _core.Descent:
-    """Return a descent that has not begun."""
+    """Return a descent that has not begun.
+
+    Moments tell when it has arrived, and stand for the rows if the method says so.
+    """
+    start = state if plan is None else plan.start
     records = options.epochs // options.history if options.history else 0
     return _core.Descent(
         problem.core,
         state.as_dict(),
         target,
         **sgd.options,
+        decay_intercept=sgd.decay_intercept,
         batch_size=options.batch_size or 0,
         shuffle=options.shuffle,
         seed=int(options.seed),
@@ -140,6 +144,9 @@ def make_descent(
         history=int(options.history),
         record_params=records * problem.size * problem.dtype.itemsize <= RECORD_BYTES,
         moments=moments,
+        from_rows=plan is not None and not plan.on_moments,
+        start_epoch=start.epoch,
+        start=start.params,
     )
 
 
@@ -151,7 +158,7 @@ def loss_at(
     descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, moments)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
         check()
-    return problem.dtype.type(_most_loss(descent) if descent.loss_doubtful else descent.loss)
+    return problem.dtype.type(descent.least_known_loss if descent.loss_doubtful else descent.loss)
 
 
 def _most_loss(descent: _core.Descent) -> float:
@@ -166,8 +173,14 @@ def _most_loss(descent: _core.Descent) -> float:
     return loss
 
 
-def _state_of(problem: Problem, options: Options, descent: _core.Descent) -> FitState:
-    return FitState(**descent.state(), rows=problem.n, batch_size=options.batch_size or 0)
+def _state_of(plan: Plan, options: Options, descent: _core.Descent) -> FitState:
+    return FitState(
+        **descent.state(),
+        momentum=plan.start.momentum,
+        rows=plan.problem.n,
+        batch_size=options.batch_size or 0,
+        scaling=plan.start.scaling,
+    )
 
 
 def fit_at(problem: Problem, start: FitState, state: FitState) -> Fit:
@@ -188,17 +201,15 @@ def fit_at(problem: Problem, start: FitState, state: FitState) -> Fit:
 
 
 def result_of(
-    problem: Problem,
+    plan: Plan,
     options: Options,
-    start: FitState,
     descent: _core.Descent,
     saved: Unsaved,
     outcome: _core.Outcome,
-    rate: LearningRate,
-    limit: float,
 ) -> Fit:
     """Return what a descent has come to."""
-    state = _state_of(problem, options, descent)
+    problem, start, rate, limit = plan.problem, plan.start, plan.rate, plan.limit
+    state = _state_of(plan, options, descent)
     status = _STATUS[outcome]
     used = descent.lr
     if math.isnan(used) and not callable(rate):  # no step was due
@@ -224,4 +235,7 @@ def result_of(
         fit_intercept=problem.fit_intercept,
         start=Start(*problem.unpack(start.params), start.epoch),
         state=state,
+        momentum=plan.sgd.momentum,
+        r2_lost=(lost := descent.r2_lost),
+        detail=plan.account(status, options, lost),
     )

@@ -20,6 +20,7 @@ from gdcore.exact import solve_exact
 from gdcore.kernels import Floats, Reduction
 from gdcore.many import Problems, fit_many, stacked, start_of
 from gdcore.mapped import watched
+from gdcore.method import settled
 from gdcore.options import Options
 from gdcore.problem import Problem, make_problem
 from gdcore.progress import reporting
@@ -29,6 +30,13 @@ from gdcore.state import FitState
 from gdcore.status import FitWarning, Status
 
 Method = Literal["auto", "stream", "gram", "exact"]
+DESERVE_A_LOOK = {
+    Status.DIVERGED,
+    Status.STALLED,
+    Status.SINGULAR,
+    Status.EMPTY,
+    Status.INVALID,
+}
 
 
 def fit(
@@ -41,6 +49,7 @@ def fit(
     shuffle: bool = True,
     seed: int = 0,
     fit_intercept: bool = True,
+    standardize: bool = False,
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
@@ -48,14 +57,16 @@ def fit(
     tol: float | Floats | None = 1e-6,
     stop: Literal["gradient", "loss_equal"] = "gradient",
     method: Method = "auto",
+    rcond: float | None = None,
     history: int = 1,
     progress: bool | Callable[[int, int, float], None] = False,
     checkpoint: str | os.PathLike[str] | None = None,
     n_threads: int | None = None,
     **unknown: Never,
 ) -> Fit:
-    """Fit a linear model to the squared error by gradient descent.
+    """Fit a linear model to the squared error: least squares, or by gradient descent.
 
+    Without `sgd` the answer is the least-squares solution; with it, what that descent comes to.
     The same call gives the same bits on any thread count and instruction set.
 
     Parameters
@@ -64,12 +75,15 @@ def fit(
         Rows of one problem, or of many that are fitted one by one as if alone. Without y, chunks
         ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight or None, offset)``: an
         iterable of them, a function that returns one, or `read_chunks`. Only a few are in memory
-        at a time. "auto" then means "gram", which reads them once, as "exact" does; "stream" and
+        at a time. "exact" and "gram", which descent is by default, read them once; "stream" and
         mini-batches read them once more every epoch.
     y : array_like, shape (n,) or (n, t); (count, n) or (count, n, t)
         One target, or several fitted side by side.
     sgd : SGD, optional
-        Learning rate, momentum, weight decay; ``SGD()`` (lr="auto") by default.
+        Learning rate, momentum, weight decay: descend. Without it the answer is that of
+        ``method="exact"``, unless "gram", "stream", `batch_size` or `checkpoint` ask for descent,
+        which ``SGD()`` (lr="auto") then describes; `init`, `epochs`, `tol` and `stop` alone do not,
+        and a warning says that they had no effect.
     epochs : int
         Passes over the data, at most; on a warm start, further ones.
     batch_size : int, optional
@@ -78,6 +92,9 @@ def fit(
         Give mini-batches another order of rows every epoch, a function of `seed` and epoch alone.
     seed : int, 0 to 2**64 - 1
     fit_intercept : bool
+    standardize : bool
+        Fit the model of the standardised columns: lr and its limit, weight decay and the stopping
+        rule refer to them. The weights returned are those of the columns as given.
     init : Fit, array_like or (weights, intercept), optional
         Start; zeros by default, the same one for all of many problems, or one each. A Fit goes on
         where it ended, velocity too.
@@ -95,7 +112,12 @@ def fit(
         "stream" descends, reading the data every epoch. "gram" descends as well, but reads the
         data once: X^T X, X^T y and y^T y, summed in float64 (float64 data: without rounding
         errors), are all that the squared error depends on. "exact" solves in closed form.
-        "auto" takes the cheaper of the first two; `Fit.method_reason` says why.
+        "auto" without `sgd` is "exact", with it the cheaper of the other two; `Fit.method_reason`
+        says why.
+    rcond : float, optional
+        In closed form, columns count as dependent where what is left of one is at most this part
+        of its length; the default (docs/numerics.md) is about 1e-13 for float64 and 3e-7 for
+        float32.
     history : int
         Record every so many epochs; 0 records nothing.
     progress : bool or callable
@@ -134,7 +156,8 @@ def fit(
         If lr is above the stability limit, before the first step; of many problems, afterwards, if
         some diverged for that reason.
     FitWarning
-        If the fit diverged, stalled, is singular or empty.
+        If the fit diverged, stalled, is singular or empty; of many problems, once for all that
+        did. Also if options had no effect.
 
     Examples
     --------
@@ -142,13 +165,20 @@ def fit(
     >>> fit = gd.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0])
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
     CONVERGED [2.] 1.0
+    >>> fit = gd.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0], gd.SGD(momentum=0.5))
+    >>> print(fit.method, fit.epochs > 0, fit.weights.round(3), fit.intercept.round(3))
+    stream True [2.] 1.0
     """
     reject(fit, unknown)
     if isinstance(y, SGD):
         raise TypeError("y is SGD; of chunks, which bring y along, pass it by name: sgd=.")
-    sgd = checked_sgd(sgd, method)
     if checkpoint is not None and method == "exact":
         raise ValueError("method='exact' takes no steps that a checkpoint keeps; leave it out.")
+    options = Options(
+        epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize, rcond
+    )
+    options = settled(sgd, options, init, checkpoint)
+    sgd = checked_sgd(sgd, method)
     if y is None:
         sgd.alone()
         from gdcore.chunked import fit_chunks
@@ -163,23 +193,22 @@ def fit(
                     f"chunks take no {name}=; put it into the chunks: (X, y, sample_weight) or "
                     "(X, y, sample_weight or None, offset)."
                 )
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         with reporting(progress, epochs, init):
             result = fit_chunks(
                 X, sgd, options, fit_intercept, init, reduction, progress, checkpoint
             )
-        warn_of_end(result)
+        warn_of_end(result, tol)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         with watched(**given), reporting(progress, epochs, init), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
-            return fit_problems(many, sgd, options, init, progress, checkpoint)
+            fits = fit_problems(many, sgd, options, init, progress, checkpoint)
+        warn_of_many(fits, tol)
+        return fits
     sgd.alone()
     with watched(**given), reporting(progress, epochs, init), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-        options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
         options.check(problem.n)
         start = start_from(init, problem, batch_size)
         if problem.n == 0 or problem.weightless:
@@ -188,14 +217,26 @@ def fit(
             result = solve_exact(problem, sgd, options)
         else:
             result = descend(problem, sgd, options, start, progress, checkpoint)
-    warn_of_end(result)
+    warn_of_end(result, tol)
     return result
 
 
-def warn_of_end(result: Fit) -> None:
-    """Warn the caller's caller of a fit that deserves a look."""
-    if result.status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
+def warn_of_end(result: Fit, tol: Any = None) -> None:
+    """Warn the caller's caller of a fit that deserves a look.
+
+    One that ran all its epochs does if a `tol` said when to stop, unless that was said before.
+    """
+    short = result.status is Status.MAX_EPOCHS and tol is not None
+    said = result.detail.endswith("needs none.")
+    if result.status in DESERVE_A_LOOK or (short and not said):
         warnings.warn(result.message, FitWarning, stacklevel=3)
+
+
+def warn_of_many(fits: Fits, tol: Any) -> None:
+    """Warn the caller's caller, once, of all fits that deserve a look."""
+    deserve = DESERVE_A_LOOK if tol is None else DESERVE_A_LOOK | {Status.MAX_EPOCHS}
+    if deserve & set(fits.status.tolist()):
+        warnings.warn(fits.message, FitWarning, stacklevel=3)
 
 
 def checked_sgd(sgd: SGD | None, method: str) -> SGD:
@@ -244,11 +285,10 @@ def start_from(init: Any, problem: Problem, batch_size: int | None) -> FitState:
             )
         state = init.state
         if state is not None and state.fits(problem.size, problem.dtype):
+            fresh = state.elsewhere()
             if (state.rows, state.batch_size) == (problem.n, batch_size or 0):
-                return state.elsewhere()
-            return replace(
-                state.elsewhere(), step=0, epoch_sums=None
-            )  # an epoch broken off begins anew
+                return fresh
+            return replace(fresh, step=0, epoch_sums=None)  # an epoch broken off begins anew
         weights, intercept = init.weights, init.intercept
     elif isinstance(init, tuple) and len(init) == 2:
         weights, intercept = init

@@ -11,17 +11,18 @@ import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.advice import reject
-from gdcore.fitting import Method, checked_sgd, fit_problems
+from gdcore.fitting import Method, checked_sgd, fit_problems, warn_of_many
 from gdcore.kernels import Floats, Reduction
 from gdcore.labels import Ints, group_rows
 from gdcore.many import Problems
 from gdcore.mapped import watched
+from gdcore.method import settled
 from gdcore.options import Options
 from gdcore.problem import make_problem
 from gdcore.progress import reporting
 from gdcore.result import Fits
 from gdcore.sgd import SGD
-from gdcore.status import DataLostError, FitInterrupted, Status
+from gdcore.status import DataLostError, FitInterrupted
 
 
 def fit_groups(
@@ -39,6 +40,7 @@ def fit_groups(
     shuffle: bool = True,
     seed: int = 0,
     fit_intercept: bool = True,
+    standardize: bool = False,
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
@@ -46,6 +48,7 @@ def fit_groups(
     tol: float | Floats | None = 1e-6,
     stop: Literal["gradient", "loss_equal"] = "gradient",
     method: Method = "auto",
+    rcond: float | None = None,
     history: int = 0,
     progress: bool | Callable[[int, int, float], None] = False,
     n_threads: int | None = None,
@@ -74,7 +77,8 @@ def fit_groups(
         Columns of the frame: what is predicted, from what, and what tells the groups.
     offset, sample_weight : array_like, shape (n,), optional
         One a row; see `fit`.
-    epochs, batch_size, shuffle, seed, fit_intercept, init, reduction, tol, stop, method : optional
+    epochs, batch_size, shuffle, seed, fit_intercept, standardize, init : optional
+    reduction, tol, stop, method, rcond : optional
         See `fit`. A group with fewer rows than `batch_size` takes all of them at once.
     history : int
         Record the losses every so many epochs; 0 records nothing.
@@ -85,9 +89,7 @@ def fit_groups(
     Returns
     -------
     Fits
-        With the labels, sorted where they can be, in `groups`. A group with fewer rows than
-        parameters, without weight decay, is SINGULAR: descent from zeros finds the weights of
-        least norm, weight_decay those of ridge regression.
+        With the labels, sorted where they can be, in `groups`.
         For a frame, a frame of the same library with one row a group: the columns of `by`,
         ``weight_<feature>``, ``intercept``, ``loss``, ``n`` and ``status``.
 
@@ -100,6 +102,12 @@ def fit_groups(
         If a label cannot be hashed.
     ImportError
         If a frame comes without the extra "frames" (narwhals) installed.
+
+    Warns
+    -----
+    FitWarning
+        Once, of all groups that are singular, empty or invalid, or whose descent diverged or
+        stalled.
 
     Examples
     --------
@@ -125,8 +133,11 @@ def fit_groups(
         raise ValueError("y is missing; a data frame needs target=, features= and by= instead.")
     if (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
+    options = Options(
+        epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize, rcond
+    )
+    options = settled(sgd, options, init)
     sgd = checked_sgd(sgd, method)
-    options = Options(epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads)
     given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), reporting(progress, epochs), _core.FpEnv():
         assert y is not None
@@ -149,7 +160,7 @@ def fit_groups(
                 error.fit = replace(error.fit, groups=labels)
             raise
     fits = replace(fits, groups=labels)
-    _mark_singular(fits, problems, sgd)
+    warn_of_many(fits, tol)
     return fits if table is None else table.answer(fits)
 
 
@@ -159,12 +170,6 @@ def _check_labels(init: Any, labels: Any) -> None:
         raise ValueError(
             "init holds fits of other groups; pass init=(weights, intercept) with one row a group."
         )
-
-
-def _mark_singular(fits: Fits, problems: Problems, sgd: SGD) -> None:
-    short = (problems.n < problems.size // problems.t) & (np.asarray(sgd.weight_decay) == 0)
-    ended = np.isin(fits.status, (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED))
-    fits.status[short & ended] = Status.SINGULAR
 
 
 def checked_offsets(given: npt.ArrayLike, n: int) -> Ints:

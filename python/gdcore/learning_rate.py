@@ -23,7 +23,7 @@ def curvature_of(
     spectrum = _core.Spectrum(problem.core, moments)
     while not spectrum.advance(BLOCK_SECONDS, threads):
         check()
-    if not math.isfinite(spectrum.largest):
+    if not spectrum.largest <= float(np.finfo(problem.dtype).max):
         diagnose(problem)
         wider = ", or pass float64" if problem.dtype == np.float32 else ""
         raise ValueError(
@@ -50,9 +50,14 @@ def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> f
     rate = float(fast_rate(sgd, curvature * share, steepest, problem.n, batch))
     if math.isfinite(rate) and rate < float(np.finfo(problem.dtype).max):
         return rate
-    if not problem.X.any():
+    if problem.featureless:
         return 1.0
-    raise ValueError(f"the squares of X underflow {problem.dtype}; standardize the columns of X.")
+    raise ValueError(underflow(problem.dtype))
+
+
+def underflow(dtype: Any) -> str:
+    """Return what to say of features whose squares are 0 though they are not."""
+    return f"the squares of X underflow {dtype}; standardize the columns of X."
 
 
 def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None) -> Any:
@@ -71,8 +76,9 @@ def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None
         size = np.minimum(batch, n)
         mixed = n * (size - 1) * curvature + (n - size) * steepest
         curvature = np.where(n > 1, mixed / np.maximum(size * (n - 1), 1), curvature)
-        if 0 < sgd.momentum < 1:
-            gain = np.where(n > 1, max(1.0, (1 - sgd.dampening) / (1 - sgd.momentum)), 1.0)
+        momentum = sgd.given_momentum
+        if 0 < momentum < 1:
+            gain = np.where(n > 1, max(1.0, (1 - sgd.dampening) / (1 - momentum)), 1.0)
     with np.errstate(divide="ignore", over="ignore"):
         rate = 1.0 / np.asarray((curvature + sgd.weight_decay) * gain, np.float64)
         limit = sgd.stability_limit(curvature)

@@ -12,17 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.exact import exact_options, reason_of
 from gdcore.kernels import Floats
 from gdcore.learning_rate import fast_rate
 from gdcore.mapped import check, watching
 from gdcore.method import solvable, worth_it
 from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.plan import judges
 from gdcore.problem import laid_out
 from gdcore.progress import Progress
 from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import ManyState
-from gdcore.status import DataLostError, FitInterrupted, LearningRateWarning, Status
+from gdcore.status import STATUSES, DataLostError, FitInterrupted, LearningRateWarning, Status
 
 Ints = npt.NDArray[np.int64]
 
@@ -95,8 +97,15 @@ class Problems:
         for begin in range(0, self.count, step):
             yield slice(begin, min(begin + step, self.count))
 
-    def core(self, part: slice, gram: npt.NDArray[np.bool_]) -> _core.Many:
-        """Hand some of the problems to the core."""
+    def core(
+        self,
+        part: slice,
+        gram: npt.NDArray[np.bool_],
+        *,
+        judged: bool = False,
+        scaled: bool = False,
+    ) -> _core.Many:
+        """Hand some of the problems to the core; see `_core.Many`."""
         starts = None if self.starts is None else self.starts[part.start : part.stop + 1]
 
         def some(array: Any) -> Any:
@@ -112,6 +121,8 @@ class Problems:
             starts,
             self.order,
             gram[part],
+            judged,
+            scaled,
         )
 
     def rows(self, i: int) -> tuple[Floats, Floats]:
@@ -243,8 +254,17 @@ class _Run:
             self.given = np.full(count, np.nan if isinstance(sgd.lr, str) else sgd.lr)
         self.first_epoch = int(start.epoch.min()) if count else 0
         self.limit = np.full(count, np.nan)
-        self.status = np.full(count, Status.MAX_EPOCHS, np.int8)
+        self.status = np.full(count, Status.MAX_EPOCHS.code, np.int8)
         self.streamed = ~self.gram
+        self.rank = np.zeros(count, np.int64) if options.method == "exact" else None
+        self.params = start.params.copy()  # as the caller gets them
+        self.momentum = np.zeros(count)
+        self.r2_lost = np.full(count, np.nan)
+        size = problems.size // max(problems.t, 1)
+        self.judged = options.method != "exact" and judges(size, options, sgd)
+        self.scaled = options.standardize and options.method != "exact"
+        width = 2 * problems.d + problems.t
+        self.state.scaling = np.zeros((count, width) if self.scaled else (0, 0))
 
     def _recorded(self) -> Ints:
         """Return the epochs whose losses are kept: none if the problems begin at different ones."""
@@ -260,20 +280,20 @@ class _Run:
 
     def solve(self, part: slice, bar: Progress) -> None:
         """Solve the problems of one block in closed form."""
-        threads = self.options.n_threads or 0
+        threads, how = self.options.n_threads or 0, exact_options(self.sgd, self.options)
         many = self.problems.core(part, self.gram)
         while not many.survey(False, False, BLOCK_SECONDS, threads):
             check()
         empty, finite, _ = (flag.astype(bool) for flag in many.surveyed()[3:])
         many.start(
             self._states(part, empty | ~finite),
-            **self._settings(part, np.ones(part.stop - part.start)),
+            **self._settings(part, np.ones(part.stop - part.start), np.zeros(len(empty))),
         )
         reached = _reached(many)
         try:
             done = False
             while not done:
-                done = many.solve(BLOCK_SECONDS, threads)
+                done = many.solve(how, BLOCK_SECONDS, threads)
                 reached = _reached(many)
                 bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
@@ -282,26 +302,34 @@ class _Run:
             self._keep(part, states, empty, finite & np.isfinite(params).all(axis=1))
             size = self.problems.size // self.problems.t
             status = self.status[part]
-            status[(status == Status.CONVERGED) & (many.rank < size)] = Status.SINGULAR
+            status[(status == Status.CONVERGED.code) & (many.rank < size)] = Status.SINGULAR.code
+            assert self.rank is not None
+            self.rank[part] = many.rank
 
     def block(self, part: slice, bar: Progress) -> None:
         """Fit the problems of one block."""
         threads = self.options.n_threads or 0
-        many = self.problems.core(part, self.gram)
-        curved = isinstance(self.sgd.lr, str)
+        many = self.problems.core(part, self.gram, judged=self.judged, scaled=self.scaled)
+        auto = self.sgd.momentum == "auto"
+        curved = isinstance(self.sgd.lr, str) and not auto
         steep = curved and self.options.batch_size is not None
         while not many.survey(curved, steep, BLOCK_SECONDS, threads):
             check()
         curvature, error, steepest, *flags = many.surveyed()
         empty, finite, streamed = (flag.astype(bool) for flag in flags)
         self.streamed[part] = streamed
-        rate = self._rates(part, curvature + error, steepest)
+        momentum = self._momentum(part)
+        if auto:
+            rate = np.where(np.isnan(momentum), np.nan, self.start.lr[part])
+        else:
+            rate = self._rates(part, curvature + error, steepest)
         if curved:
             assert self.given is not None
             self.given[part] = rate
             self.limit[part] = self.sgd_of(part).stability_limit(curvature * self._share(part))
             finite &= np.isfinite(rate)
-        many.start(self._states(part, empty | ~finite), **self._settings(part, rate))
+        self._place(part, many.scalings())
+        many.start(self._states(part, empty | ~finite), **self._settings(part, rate, momentum))
         reached = _reached(many)
         try:
             done = False
@@ -315,7 +343,38 @@ class _Run:
     def _states(self, part: slice, skip: Any) -> dict[str, Any]:
         return self.state.part(part).as_dict() | {"skipped": skip}
 
-    def _settings(self, part: slice, rate: Floats) -> dict[str, Any]:
+    def _momentum(self, part: slice) -> Floats:
+        """One momentum a problem; NaN: the core chooses it, and lr."""
+        if self.sgd.momentum == "auto":
+            return self.start.momentum[part].copy()
+        return np.full(part.stop - part.start, self.sgd.momentum, np.float64)
+
+    def _place(self, part: slice, scalings: Floats) -> None:
+        """Put the start into the coordinates of the descent, as `Problem.at` does."""
+        before, state = self.start.scaling, self.state
+        same = np.zeros(part.stop - part.start, bool)
+        params = self.start.params[part]
+        if before.size:
+            params = self._rescaled(params, before[part], to=False)
+        if self.scaled:
+            own = scalings.reshape(len(same), -1)
+            state.scaling[part] = own
+            if before.size:
+                same = (before[part] == own).all(axis=1)
+            params = np.where(
+                same[:, None], self.start.params[part], self._rescaled(params, own, to=True)
+            )
+        elif not before.size:
+            return
+        state.params[part] = params
+        state.moving[part] &= same.astype(np.uint8)
+
+    def _rescaled(self, params: Floats, scaling: Floats, *, to: bool) -> Floats:
+        p = self.problems
+        flat = _core.rescaled(params, scaling, p.d, p.t, p.fit_intercept, to)
+        return flat.reshape(params.shape)
+
+    def _settings(self, part: slice, rate: Floats, momentum: Floats) -> dict[str, Any]:
         options, sgd = self.options, self.sgd
         return {
             "lr": rate,
@@ -325,10 +384,12 @@ class _Run:
             "weight_decay": self._each(sgd.weight_decay, part),
             "epochs": int(options.epochs),
             "records": len(self.epochs_told),
-            "momentum": sgd.momentum,
+            "momentum": momentum,
+            "has_momentum": sgd.momentum != 0,
             "dampening": sgd.dampening,
             "nesterov": sgd.nesterov,
             "maximize": sgd.maximize,
+            "decay_intercept": sgd.decay_intercept,
             "stop_on_equal_loss": options.stop == "loss_equal",
             "history": int(options.history) if len(self.epochs_told) else 0,
             "batch_size": options.batch_size or 0,
@@ -388,30 +449,35 @@ class _Run:
 
     def _keep(self, part: slice, states: dict[str, Any], empty: Any, finite: Any) -> None:
         self.state.put(part, states)
+        self.params[part] = states["returned"].reshape(self.params[part].shape)
+        self.momentum[part], self.r2_lost[part] = states["momentum"], states["r2_lost"]
+        if self.sgd.momentum == "auto":
+            self.state.lr[part], self.state.momentum[part] = states["lr"], states["momentum"]
         self.loss[part] = states["loss"]
         self.losses[part] = states["losses"].reshape(self.losses[part].shape)
         used, status = states["lr"].copy(), OUTCOMES[states["outcome"]]
-        at_start = np.isnan(used) & (status == Status.DIVERGED)
+        at_start = np.isnan(used) & (status == Status.DIVERGED.code)
         if self.given is not None:
             used[np.isnan(used)] = self.given[part][np.isnan(used)]
-        for i in np.flatnonzero(status == Status.DIVERGED):
+        for i in np.flatnonzero(status == Status.DIVERGED.code):
             at_start[i] |= not all(np.isfinite(a).all() for a in self.problems.rows(part.start + i))
-        status[at_start | ~finite] = Status.INVALID
-        status[empty] = Status.EMPTY
-        used[(status == Status.INVALID) | (status == Status.EMPTY)] = math.nan
-        rising = (status == Status.MAX_EPOCHS) & ~(states["loss"] <= states["first_loss"])
+        status[at_start | ~finite] = Status.INVALID.code
+        status[empty] = Status.EMPTY.code
+        used[(status == Status.INVALID.code) | (status == Status.EMPTY.code)] = math.nan
+        rising = (status == Status.MAX_EPOCHS.code) & ~(states["loss"] <= states["first_loss"])
         for i in np.flatnonzero(rising & ~np.isnan(states["loss"])):
             if used[i] > self._limit(part.start + int(i)):
-                status[i] = Status.DIVERGED
+                status[i] = Status.DIVERGED.code
         self.status[part], self.lr[part] = status, used
-        invalid = status == Status.INVALID
-        self.state.params[part][invalid] = np.nan
+        invalid = status == Status.INVALID.code
+        self.state.params[part][invalid] = self.params[part][invalid] = np.nan
+        self.r2_lost[part][invalid] = np.nan
         self.loss[part][invalid] = np.nan
 
     def _limit(self, i: int) -> float:
         """Stability limit of one problem, found when it is needed."""
         if np.isnan(self.limit[i]):
-            one = self.problems.core(slice(i, i + 1), self.gram)
+            one = self.problems.core(slice(i, i + 1), self.gram, scaled=self.scaled)
             while not one.survey(True, False, BLOCK_SECONDS, self.options.n_threads or 0):
                 check()
             part = slice(i, i + 1)
@@ -426,7 +492,7 @@ class _Run:
         """
         if self.given is None or isinstance(self.sgd.lr, str) or self.sgd.maximize:
             return
-        diverged = np.flatnonzero(self.status == Status.DIVERGED)
+        diverged = np.flatnonzero(self.status == Status.DIVERGED.code)
         for i in diverged.tolist():
             rate, limit = float(self.lr[i]), self._limit(i)
             if rate > limit:
@@ -441,13 +507,13 @@ class _Run:
 
     def result(self) -> Fits:
         """Return what is known now; problems not reached are at their start."""
-        weights, intercept = self.problems.unpack(self.state.params)
+        weights, intercept = self.problems.unpack(self.params)
         return Fits(
             weights=weights,
             intercept=intercept,
             loss=self.loss,
             epochs=self.state.epoch.copy(),
-            status=self.status,
+            status=STATUSES[self.status],
             lr=self.lr,
             history=History(self.epochs_told, self.losses),
             method=self._method(),
@@ -456,6 +522,9 @@ class _Run:
             fit_intercept=self.problems.fit_intercept,
             state=self.state,
             rows=self.problems.n,
+            rank=self.rank,
+            momentum=self.momentum,
+            r2_lost=self.r2_lost,
         )
 
     def _method(self) -> str:
@@ -464,6 +533,8 @@ class _Run:
         return "stream" if self.streamed.all() else "gram"
 
     def _reason(self) -> str:
+        if self.options.method == "exact":
+            return reason_of(self.options)
         if self.options.method != "auto":
             asked = f"method={self.options.method!r} was asked for."
             fallen = int((self.streamed & self.gram).sum())
@@ -487,11 +558,11 @@ def _reached(many: _core.Many) -> dict[str, Any] | None:
 
 OUTCOMES = np.array(
     [
-        Status.MAX_EPOCHS,
-        Status.CONVERGED,
-        Status.MAX_EPOCHS,
-        Status.DIVERGED,
-        Status.STALLED,
+        Status.MAX_EPOCHS.code,
+        Status.CONVERGED.code,
+        Status.MAX_EPOCHS.code,
+        Status.DIVERGED.code,
+        Status.STALLED.code,
     ],
     np.int8,
 )

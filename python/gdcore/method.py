@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.mapped import check
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
+from gdcore.sgd import SGD
+from gdcore.status import FitWarning
 
 if TYPE_CHECKING:
     from gdcore.many import Problems
@@ -19,6 +24,34 @@ if TYPE_CHECKING:
 # fast (docs/decisions.md).
 STEP_COST = {np.dtype(np.float32): 2, np.dtype(np.float64): 6}
 FEWEST_ROWS = 8
+DESCENT_ONLY = {"epochs": 1000, "tol": 1e-6, "stop": "gradient"}  # and what they are by default
+
+
+def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None) -> Options:
+    """Return the options, with the closed form as method if nothing asks for descent.
+
+    Warns of options that only descent reads, as if `gdcore.fit`'s caller had called this.
+    """
+    if sgd is not None and sgd.momentum == "auto" and options.batch_size is not None:
+        raise ValueError(
+            "momentum='auto' is for steps over all rows; leave out batch_size, or pass a momentum."
+        )
+    descent = options.batch_size is not None or checkpoint is not None
+    if sgd is not None or options.method != "auto" or descent:
+        return options
+    ignored = [] if init is None else ["init"]
+    for name, default in DESCENT_ONLY.items():
+        value = getattr(options, name)
+        if isinstance(value, np.ndarray) or value != default:
+            ignored.append(name)
+    if ignored:
+        warnings.warn(
+            f"{' and '.join(ignored)} had no effect: without sgd, the answer is the closed form's. "
+            "Pass sgd=gdcore.SGD() to descend, or method='exact' and nothing of descent.",
+            FitWarning,
+            stacklevel=3,
+        )
+    return replace(options, method="exact", exact_by_default=True)
 
 
 def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, str]:
@@ -33,15 +66,20 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
     moments = moments_of(problem.core, options.n_threads or 0)
     if not moments.finite():
         diagnose(problem)
-    if in_range(problem, moments):
+    if in_range(problem, moments) or (options.standardize and problem.dtype == np.float32):
         reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
         return moments, reason
-    trouble = f"the squares of the data overflow or underflow {problem.dtype}"
     if asked:
-        raise ValueError(
-            f"{trouble}; standardize the columns of X and scale y, or use method='stream'."
-        )
-    return None, f"{trouble}."
+        raise ValueError(f"{out_of_range(problem.dtype)}, or use method='stream'.")
+    return None, f"the squares of the data overflow or underflow {problem.dtype}."
+
+
+def out_of_range(dtype: npt.DTypeLike) -> str:
+    """Return what to say of data whose squares leave the range, without a full stop."""
+    return (
+        f"the squares of the data overflow or underflow {np.dtype(dtype)}; standardize the columns "
+        "of X and scale y"
+    )
 
 
 def moments_of(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Never, Self
 
 import numpy as np
@@ -11,17 +14,27 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.advice import reject
 from gdcore.descent import descend
-from gdcore.fitting import empty_fit, start_from, warn_of_end
+from gdcore.exact import solve_moments
+from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
+from gdcore.learning_rate import underflow
 from gdcore.mapped import watched
-from gdcore.method import in_range, moments_of
+from gdcore.method import in_range, moments_of, out_of_range, settled
 from gdcore.options import Options
 from gdcore.problem import Problem, check_scale, diagnose, make_problem
 from gdcore.progress import reporting
 from gdcore.result import Fit
 from gdcore.sgd import SGD
+from gdcore.status import FitWarning
+
+Ints = npt.NDArray[np.int64]
 
 CHUNK = _core.CHUNK["float64"]  # rows; the same for float32
+# The largest share of what is left that rounding errors may be: the bound of float32 rows is some
+# fifty times what happens (docs/numerics.md).
+MOST_NOISE = {np.dtype(np.float32): 2.0**-14, np.dtype(np.float64): 2.0**-20}
+COUNTED = 1 << 15  # numbers at a time
+DEPENDENT = 2.0**-40  # an eigenvalue that may be 0, of columns of length 1
 
 
 class Moments:
@@ -32,6 +45,9 @@ class Moments:
     that keep the rounding errors. Rows come in by `update`, in as many calls as it takes, and the
     bits do not depend on how the rows are cut: rows that do not fill a chunk of the sums
     (docs/numerics.md) are kept until it is full.
+
+    Threads may share moments: each change is made as a whole, one after the other, and a fit is one
+    of the rows that were in when it began.
 
     Parameters
     ----------
@@ -72,17 +88,19 @@ class Moments:
         if self._dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype is {self._dtype}; it must be float32 or float64.")
         self._d, self._t = int(d), None if t is None else int(t)
-        self._n = 0
-        size = (self._d + 1) * (self._d + 1 + (t or 1)) + (t or 1)
+        columns = self._d + 1 + (t or 1)
+        size = (self._d + 1) * columns + (t or 1)
         try:
-            self._hi, self._lo = np.zeros(size), np.zeros(size)  # of whole chunks
+            sums = np.zeros(size), np.zeros(size)
         except (MemoryError, ValueError):
             raise MemoryError(
                 f"the moments of {d} features take {16 * size / 2**30:.3g} GiB, more than there "
                 "is; drop columns, or fit arrays with method='stream'."
             ) from None
-        self._open: _Rows | None = None  # fewer rows than a chunk
-        self._gone = np.zeros(self._d + 1 + (t or 1))  # squares of rows that were taken out
+        self._content = _Content(
+            0, *sums, None, np.zeros(columns), 0, np.zeros(columns, dtype=np.int64)
+        )
+        self._lock = threading.RLock()  # of those who change the content
 
     @property
     def d(self) -> int:
@@ -102,7 +120,7 @@ class Moments:
     @property
     def n(self) -> int:
         """Rows, those of weight 0 included."""
-        return self._n
+        return self._content.n
 
     @property
     def hi(self) -> Floats:
@@ -121,22 +139,35 @@ class Moments:
 
     def __repr__(self) -> str:
         targets = "" if self._t is None else f"t={self._t}, "
-        return f"Moments(d={self._d}, {targets}dtype={self._dtype}, n={self._n})"
+        return f"Moments(d={self._d}, {targets}dtype={self._dtype}, n={self.n})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Moments):
             return NotImplemented
-        if self._shape != other._shape or self._n != other._n:
+        if self._shape != other._shape:
             return False
-        return np.array_equal(self.hi, other.hi) and np.array_equal(self.lo, other.lo)
+        a, b = self._closed()._content, other._closed()._content
+        return a.n == b.n and np.array_equal(a.hi, b.hi) and np.array_equal(a.lo, b.lo)
 
     __hash__ = None  # type: ignore[assignment]
 
     def copy(self) -> Moments:
         """Return moments that change apart from these."""
-        other = Moments(self._d, self._t, self._dtype)
-        other._take(self)
-        return other
+        return self._of(self._content)
+
+    def __getstate__(self) -> dict[str, Any]:
+        fields = {f"_{name}": value for name, value in self._content._asdict().items()}
+        return {"_d": self._d, "_t": self._t, "_dtype": self._dtype, **fields}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._d, self._t, self._dtype = state["_d"], state["_t"], state["_dtype"]
+        n, hi, lo, rows, gone = (state[name] for name in ("_n", "_hi", "_lo", "_open", "_gone"))
+        filled = state.get("_filled")
+        if filled is None:  # by gdcore 0.1, which did not count: the most that it can be
+            filled = n * ((_squares(hi, self._d) > 0) | (gone > 0))
+            filled = np.minimum(filled + (0 if rows is None else rows.filled()), n)
+        self._content = _Content(n, hi, lo, rows, gone, state.get("_additions", n), filled)
+        self._lock = threading.RLock()
 
     def update(
         self,
@@ -171,9 +202,12 @@ class Moments:
         TypeError
             If a dtype is not real, or wider than that of the moments.
         """
-        with watched(X=X, y=y, offset=offset, sample_weight=sample_weight), _core.FpEnv():
-            change = self._with(self._checked(X, y, offset, sample_weight), 0)
-        return self._become(*change)
+        given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
+        with self._lock:
+            with watched(**given), _core.FpEnv():
+                content = self._with(self._checked(X, y, offset, sample_weight), 0)
+            self._content = content  # once it is clear that no mapped file shrank
+        return self
 
     def downdate(
         self,
@@ -206,7 +240,9 @@ class Moments:
         """
         gone = Moments(self._d, self._t, self._dtype)
         gone.update(X, y, offset=offset, sample_weight=sample_weight)
-        return self._take(self - gone)
+        with self._lock:
+            self._content = (self - gone)._content
+        return self
 
     def merge(self, other: Moments) -> Self:
         """Add the rows behind other moments.
@@ -231,32 +267,39 @@ class Moments:
         TypeError
             If the other is no Moments.
         """
-        return self._take(self + other)
+        with self._lock:
+            self._content = (self + other)._content
+        return self
 
     def __add__(self, other: Moments) -> Moments:
         if not isinstance(other, Moments):
             return NotImplemented
-        result = self._combined(other, 1)
-        result._gone = self._gone + other._gone
-        return result
+        return self._joined(other, 1)
+
+    def __radd__(self, other: object) -> Moments:
+        if type(other) is int and other == 0:  # what `sum` begins with
+            return self.copy()
+        return NotImplemented
 
     def __sub__(self, other: Moments) -> Moments:
         if not isinstance(other, Moments):
             return NotImplemented
-        if other._n > self._n:
-            raise ValueError(
-                f"{other._n} rows cannot be taken out of {self._n}; take out only rows put in."
-            )
-        result = self._combined(other, -1)
-        result._gone = self._gone + other._gone + _squares(other)
-        squares, noise = _squares(result), result._noise()
-        strange = np.abs(squares) > noise if result._n == 0 else squares < -noise
+        result = self._joined(other, -1)
+        content, noise = result._content, result._noise()
+        more, squares = content.filled < 0, _squares(content.hi, self._d)
+        strange = more | (squares < -noise) | ((content.filled == 0) & (squares > noise))
         if strange.any():
+            name = self._name(strange)
             raise ValueError(
-                f"the rows taken out were never put in: the squares of {self._name(strange)} would "
-                f"sum to {squares[strange][0]:.3g} over the {result._n} rows left."
+                "the rows taken out were never put in: "
+                + (
+                    f"more of them than were put in have a value other than 0 in {name}."
+                    if more[strange][0]
+                    else f"the squares of {name} would sum to {squares[strange][0]:.3g} over the "
+                    f"{content.n} rows left."
+                )
             )
-        return result if result._n else Moments(self._d, self._t, self._dtype)
+        return self._of(content.cleared(content.filled == 0, self._d))
 
     def fit(
         self,
@@ -264,24 +307,31 @@ class Moments:
         *,
         epochs: int = 1000,
         fit_intercept: bool = True,
+        standardize: bool = False,
         init: Any = None,
         reduction: Reduction = "mean",
         tol: float | None = 1e-6,
         stop: Literal["gradient", "loss_equal"] = "gradient",
+        method: Literal["auto", "gram", "exact"] = "auto",
+        rcond: float | None = None,
         history: int = 1,
         progress: bool | Callable[[int, int, float], None] = False,
         **unknown: Never,
     ) -> Fit:
-        """Fit a linear model to the rows behind the moments: ``gdcore.fit(method="gram")``.
+        """Fit a linear model to the rows behind the moments.
 
-        The bits are those of `gdcore.fit` on the rows, but for a loss so small a part of the
-        squares of y that only the rows could tell it: then `Fit.loss` is the most that it can be,
-        and a warning says so.
+        Without `sgd` the answer is the least-squares solution; with it that of
+        ``gdcore.fit(method="gram")``, with its bits. A loss may be so small a part of the squares
+        of y that only the rows could tell it: then `Fit.loss` is the most that it can be, and after
+        a descent a warning says so.
 
         Parameters
         ----------
-        sgd, epochs, fit_intercept, init, reduction, tol, stop, history, progress
+        sgd, epochs, fit_intercept, standardize, init, reduction, tol, stop : optional
+        rcond, history, progress : optional
             As for `gdcore.fit`.
+        method : {"auto", "gram", "exact"}
+            "auto" without `sgd` is "exact", with it "gram".
 
         Returns
         -------
@@ -299,50 +349,73 @@ class Moments:
         LearningRateWarning
             If lr is above the stability limit, before the first step.
         FitWarning
-            If the fit diverged, stalled or is empty, or its loss is only known not to exceed a
-            bound.
+            If the fit diverged, stalled, is singular or empty, or its loss is only known not to
+            exceed a bound.
         """
         reject(self.fit, unknown)
-        sgd = SGD() if sgd is None else sgd
-        if not isinstance(sgd, SGD):
-            raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+        options = Options(
+            epochs, None, False, 0, tol, stop, method, history, None, standardize, rcond
+        )
+        options = settled(sgd, options, init)
+        if options.method == "stream":
+            raise ValueError("method is 'stream'; moments keep no rows: use 'gram' or 'exact'.")
+        sgd = checked_sgd(sgd, options.method)
+        rows = self._closed()  # other threads may change these meanwhile
         with reporting(progress, epochs, init), _core.FpEnv():
-            problem = rowless_problem(self, fit_intercept, reduction)
-            options = Options(epochs, None, False, 0, tol, stop, "gram", history, None)
+            problem = rowless_problem(rows, fit_intercept, reduction)
             options.check(problem.n)
             start = start_from(init, problem, None)
-            moments = self._total()
-            if weight_of(self) == 0:
+            moments = rows._total()
+            if problem.weightless:
                 result = empty_fit(problem, start)
             else:
-                self._check_squares(problem, moments)
-                result = descend(problem, sgd, options, start, progress, None, moments)
-        warn_of_end(result)
+                rows._check_squares(problem, moments)
+                if options.method == "exact":
+                    result = solve_moments(problem, moments, sgd, options)
+                else:
+                    how = replace(options, method="gram")
+                    result = descend(problem, sgd, how, start, progress, None, moments)
+                result = rows._known(result, problem)
+        warn_of_end(result, tol)
         return result
 
     @property
     def _shape(self) -> tuple[Any, ...]:
         return self._d, self._t, self._dtype
 
-    def _sums(self) -> _core.Moments:
-        return _core.Moments(self._d, self._t or 1, self._hi, self._lo)
+    def _of(self, content: _Content) -> Moments:
+        """Return moments of the same columns."""
+        other = Moments.__new__(Moments)
+        other._d, other._t, other._dtype = self._shape
+        other._content, other._lock = content, threading.RLock()
+        return other
 
     def _total(self) -> _core.Moments:
-        """Return the sums with the open chunk's rows in them."""
-        if self._open is None:
-            return self._sums()
+        """Return the sums as the core takes them, with the open chunk's rows."""
+        content = self._content
+        sums = _core.Moments(self._d, self._t or 1, content.hi, content.lo)
+        if content.open is None:
+            return sums
         with _core.FpEnv():
-            return self._open.summed(self._sums())
+            return content.open.summed(sums)
 
-    def _with(self, problem: Problem, n_threads: int) -> tuple[_core.Moments, _Rows, int]:
-        """Return the sums, the open chunk and n, a problem's rows being in them."""
+    def _closed(self) -> Moments:
+        """Return a copy whose sums hold the open chunk's rows."""
+        copy = self.copy()
+        total = copy._total()
+        return self._of(copy._content._replace(hi=total.hi, lo=total.lo, open=None))
+
+    def _with(self, problem: Problem, n_threads: int) -> _Content:
+        """Return the content with a checked problem's rows."""
+        before = self._content
         rows = _Rows(problem.X, problem.y, problem.offset, problem.sample_weight)
-        first = 0 if self._open is None else CHUNK - len(self._open.X)
+        filled = before.filled + rows.filled()
+        first = 0 if before.open is None else CHUNK - len(before.open.X)
         ready = rows.part(0, first)
-        if self._open is not None:
-            ready = self._open.joined(ready)
+        if before.open is not None:
+            ready = before.open.joined(ready)
         last = max(first, problem.n - (problem.n - first) % CHUNK)
-        sums = self._sums()
+        sums = _core.Moments(self._d, self._t or 1, before.hi, before.lo)
         if first <= problem.n:
             sums = ready.summed(sums, n_threads)
             sums = rows.part(first, last).summed(sums, n_threads)
@@ -351,19 +424,10 @@ class Moments:
             rest = ready
         if not (np.isfinite(sums.hi).all() and rest.finite()):
             diagnose(problem)
-            raise ValueError("the squares of the rows overflow float64; scale X and y.")
-        return sums, rest, self._n + problem.n
-
-    def _become(self, sums: _core.Moments, rest: _Rows, n: int) -> Self:
-        self._hi, self._lo, self._open = sums.hi, sums.lo, rest if len(rest.X) else None
-        self._n = n
-        return self
-
-    def _take(self, other: Moments) -> Self:
-        """Become a copy of moments of the same shape; no array of theirs is ever written to."""
-        self._n, self._open, self._gone = other._n, other._open, other._gone
-        self._hi, self._lo = other._hi, other._lo
-        return self
+            raise ValueError(f"{out_of_range(np.float64)}.")
+        left = rest if len(rest.X) else None
+        n = before.n + problem.n
+        return before._replace(n=n, hi=sums.hi, lo=sums.lo, open=left, filled=filled)
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
         problem = make_problem(X, y, offset, sample_weight, True, "mean", True)
@@ -392,71 +456,163 @@ class Moments:
             wide[1:3] = [None if a is None else a[:, 0] for a in wide[1:3]]
         return make_problem(wide[0], wide[1], wide[2], wide[3], True, "mean")  # type: ignore[arg-type]
 
-    def _combined(self, other: Moments, sign: int) -> Moments:
-        """Return the sum or difference of the pairs, without `_gone`."""
+    def _joined(self, other: Moments, sign: int) -> Moments:
+        """Return the sum or difference of two moments."""
         if other._shape != self._shape:
             raise ValueError(f"{other!r} does not go with {self!r}: they are of other columns.")
-        result = Moments(self._d, self._t, self._dtype)
-        a, b = self._total(), other._total()
+        a, b = self._closed()._content, other._closed()._content
+        n = a.n + sign * b.n
+        if n < 0:
+            raise ValueError(f"{b.n} rows cannot be taken out of {a.n}; take out only rows put in.")
         with _core.FpEnv(), np.errstate(over="ignore", invalid="ignore"):
-            x, y = a.hi, sign * b.hi
-            hi = x + y
-            z = hi - x
-            lo = ((x - (hi - z)) + (y - z)) + (a.lo + sign * b.lo)
-        if not np.isfinite(hi).all():
-            raise ValueError("the sums of the squares overflow float64; scale X and y.")
-        result._hi, result._lo, result._n = hi, lo, self._n + sign * other._n
-        return result
+            hi, error = _two_sum(a.hi, sign * b.hi)
+            hi, lo = _two_sum(hi, error + (a.lo + sign * b.lo))
+            gone = a.gone + b.gone
+            if sign < 0:
+                gone = gone + np.abs(_squares(b.hi, self._d))
+        if not (np.isfinite(hi).all() and np.isfinite(lo).all()):
+            raise ValueError(f"{out_of_range(np.float64)}.")
+        filled = np.minimum(a.filled + sign * b.filled, n)
+        additions = a.additions + b.additions + -(-b.n // CHUNK) + 1
+        return self._of(_Content(n, hi, lo, None, gone, additions, filled))
 
     def _noise(self) -> Floats:
-        """Return how far each sum of squares may be off by the rows that came and went."""
+        """Return how far the sum of each column's squares may be off (docs/numerics.md).
+
+        Of products of two columns it is no more than the geometric mean. No chunk is open.
+        """
+        content = self._content
         chunk = CHUNK * 2.0**-52
-        unit = chunk if self._dtype == np.float32 else chunk**2 + self._n * 2.0**-104
-        noise: Floats = unit * (np.abs(_squares(self)) + 2 * self._gone)
+        unit = chunk if self._dtype == np.float32 else chunk**2
+        unit += 3 * (content.additions + content.n // CHUNK + 1) * 2.0**-106
+        with np.errstate(over="ignore"):
+            touched = np.abs(_squares(content.hi, self._d)) + 2 * content.gone
+            noise: Floats = unit * touched
         return noise
 
-    def _name(self, squares: npt.NDArray[np.bool_]) -> str:
+    def _name(self, columns: npt.NDArray[np.bool_]) -> str:
         """Name the first of some columns of [X 1 y]."""
-        column = int(np.argmax(squares))
+        column = int(np.argmax(columns))
         if column < self._d:
             return f"column {column} of X"
         return "the weights" if column == self._d else "y"
 
     def _check_squares(self, problem: Problem, moments: _core.Moments) -> None:
-        squares = _squares(self)
-        lost = (squares <= 2 * self._noise()) & (self._gone > 0)
-        if lost.any() and _column_sums(moments, lost, self._d):
-            raise ValueError(
-                f"only rounding errors are left of {self._name(lost)}, whose large rows were taken "
-                "out; sum the rows that are left anew."
-            )
+        """Raise ValueError unless the sums tell the fit; no chunk is open."""
+        if self._content.gone.any():
+            lost = self._lost(problem.d + problem.fit_intercept)
+            if lost.any():
+                raise ValueError(
+                    f"only rounding errors are left of {self._name(lost)}, whose large rows were "
+                    "taken out; sum the rows that are left again."
+                )
         if not in_range(problem, moments):
+            raise ValueError(f"{out_of_range(self._dtype)}.")
+        squares = _squares(self._content.hi, self._d)
+        if ((squares == 0) & (self._content.filled > 0))[: self._d].any():
+            raise ValueError(underflow(self._dtype))
+
+    def _lost(self, p: int) -> npt.NDArray[np.bool_]:
+        """Return the columns of [X 1 y] of which too little is left to fit the first p.
+
+        ValueError if no rows have such sums.
+        """
+        content, most = self._content, MOST_NOISE[self._dtype]
+        squares, noise = _squares(content.hi, self._d), self._noise()
+        touched = squares + 2 * content.gone
+        lost: npt.NDArray[np.bool_] = (content.filled > 0) & ~(noise <= most * squares)
+        if lost.any():
+            return lost
+        there = squares > 0
+        share = np.divide(noise, squares, out=np.zeros_like(noise), where=there)
+        length = np.sqrt(np.where(there, squares, 1))
+        products = _table(content.hi, self._d) / length / length[: self._d + 1, None]
+        values = np.linalg.eigvalsh(products[:p, :p], UPLO="U") if p else np.zeros(0)
+        noise_of_all, rounding = share[:p].sum(), (p + 1) * 2.0**-50
+        least = -max(noise_of_all, rounding)
+        if (values < least).any() or (np.abs(products) > 1 + rounding + share.max()).any():
             raise ValueError(
-                f"the squares of the rows leave the range of {self._dtype}: scale the columns of "
-                "X and y."
+                "the rows taken out were never put in: no rows have the sums that are left."
             )
+        dependent = max(min(noise_of_all, DEPENDENT), rounding)
+        hidden = (values > dependent) & (most * values < noise_of_all)
+        # As many errors as `fit_rolling` lets pass are no reason.
+        if hidden.any() and (touched > 4 * squares).any():
+            lost[np.argmax(share[:p])] = True
+        return lost
+
+    def _known(self, fit: Fit, problem: Problem) -> Fit:
+        """Return a fit whose loss is not below the errors of rows taken out; no chunk is open."""
+        if not self._content.gone.any():
+            return fit
+        root = np.sqrt(self._noise())
+        weights = np.abs(fit.weights.astype(float).reshape(self._d, -1))
+        errors = root[: self._d] @ weights + root[self._d] * np.abs(fit.intercept)
+        divisor = 1.0 if problem.summed else weight_of(self) * problem.t
+        divisor *= 2 if problem.reduction.startswith("half") else 1
+        bound = float(((errors + root[self._d + 1 :]) ** 2).sum()) / divisor
+        if not fit.loss <= bound:
+            return fit
+        loss = problem.dtype.type(fit.loss + bound)
+        warnings.warn(
+            f"the loss is no more than the rounding errors of rows that were taken out: it is "
+            f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows tells it.",
+            FitWarning,
+            stacklevel=3,
+        )
+        return replace(fit, loss=loss)
+
+
+@dataclass(frozen=True)
+class RowlessProblem(Problem):
+    """A problem known by its rows' moments alone: its arrays have no rows."""
+
+    moments: Moments
+
+    @property
+    def rowless(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def n(self) -> int:
+        """Rows behind the moments."""
+        return self.moments.n
+
+    @property
+    def weightless(self) -> bool:
+        """No row counts: every sample weight is 0."""
+        return not self.moments._content.filled[self.d]
+
+    @property
+    def featureless(self) -> bool:
+        """Every feature is 0 in every row that counts."""
+        return not self.moments._content.filled[: self.d].any()
 
 
 def rowless_problem(
     moments: Moments, fit_intercept: bool, reduction: str, weighted: bool = True
-) -> Problem:
-    """Return a problem of the moments' columns, whose one row nobody reads.
+) -> RowlessProblem:
+    """Return the problem of the rows behind moments.
 
     `weighted` counts rows by the weights that the moments, or pieces of rows, bring along.
     """
     if moments.d == 0 and not fit_intercept:
         raise ValueError("d is 0 and fit_intercept is False: there is nothing to fit.")
+    if 0 < (total := weight_of(moments)) < 1:  # no weight is larger
+        check_scale(total, moments.dtype)
     dtype = moments.dtype
-    X, y = np.zeros((1, moments.d), dtype), np.zeros((1, moments.t or 1), dtype)
-    weight = np.ones(1, dtype) if weighted else None
+    X, y = np.zeros((0, moments.d), dtype), np.zeros((0, moments.t or 1), dtype)
+    weight = np.zeros(0, dtype) if weighted else None
     fields = (X, y, None, weight, bool(fit_intercept), reduction)
     core = _core.Problem(*fields)
-    return Problem(*fields, several=moments.t is not None, core=core, rowless=True)
+    return RowlessProblem(*fields, several=moments.t is not None, core=core, moments=moments)
 
 
 def add_rows(moments: Moments, problem: Problem, n_threads: int) -> None:
     """Add a checked problem's rows: `Moments.update`."""
-    moments._become(*moments._with(problem, n_threads))
+    with moments._lock:
+        moments._content = moments._with(problem, n_threads)
 
 
 def total_of(moments: Moments) -> _core.Moments:
@@ -465,11 +621,8 @@ def total_of(moments: Moments) -> _core.Moments:
 
 
 def weight_of(moments: Moments) -> float:
-    """Return the sum of the rows' weights; ValueError if it is out of range."""
-    total = float(_table(moments, moments.d)[moments.d, moments.d])
-    if 0 < total < 1:  # no weight is larger
-        check_scale(total, moments.dtype)
-    return total
+    """Return the sum of the rows' weights."""
+    return float(_squares(moments.hi, moments.d)[moments.d])
 
 
 class _Rows(NamedTuple):
@@ -511,26 +664,74 @@ class _Rows(NamedTuple):
             return start
         return moments_of(_core.Problem(*self, True, "mean"), n_threads, start)
 
+    def filled(self) -> Ints:
+        """Count, for each column of [X 1 y - offset], the rows that count and are not 0 there."""
+        n, d, t = len(self.X), self.X.shape[1], self.y.shape[1]
+        zeros = 0 if self.offset is None else self.offset
+        weighted = self.sample_weight is None or self.sample_weight.all()
+        if weighted and self.X.all() and (self.y != zeros).all():  # a third of the time
+            return np.full(d + 1 + t, n, np.int64)
+        counts = np.zeros(d + 1 + t)
+        step = max(1, COUNTED // (d + t))
+        for begin in range(0, n, step):
+            X, y, offset, weight = self.part(begin, begin + step)
+            zeros = 0 if offset is None else offset
+            counted = np.ones(len(X)) if weight is None else weight > 0
+            ones = counted.astype(np.float32)  # whose sums are exact
+            counts[:d] += ones @ (X != 0).astype(np.float32)
+            counts[d] += ones.sum()
+            counts[d + 1 :] += ones @ (y != zeros).astype(np.float32)
+        return counts.astype(np.int64)
+
     def finite(self) -> bool:
         """Whether there is neither NaN nor infinity, in the squares either."""
         with np.errstate(over="ignore", invalid="ignore"):
             return all(a is None or bool(np.isfinite(a.astype(float) ** 2).all()) for a in self)
 
 
-def _table(moments: Moments | _core.Moments, d: int) -> Floats:
+class _Content(NamedTuple):
+    """What moments know of their rows. Its arrays are never written to, so that copies share them.
+
+    `hi` and `lo` are the sums, but for the rows of the open chunk. Each column of [X 1 y] has the
+    sum of squares of rows that were taken out, `gone`, and the number of rows that count and are
+    not 0 there, `filled` (or a larger one). `additions` is the number of finished sums added.
+    """
+
+    n: int
+    hi: Floats
+    lo: Floats
+    open: _Rows | None
+    gone: Floats
+    additions: int
+    filled: Ints
+
+    def cleared(self, columns: npt.NDArray[np.bool_], d: int) -> _Content:
+        """Return a content without the rounding errors of columns that are all zeros."""
+        if not columns.any():
+            return self
+        hi, lo = self.hi.copy(), self.lo.copy()
+        for sums in (hi, lo):
+            table = _table(sums, d)
+            table[columns[: d + 1]] = 0
+            table[:, columns] = 0
+            sums[table.size :][columns[d + 1 :]] = 0
+        return self._replace(hi=hi, lo=lo, gone=np.where(columns, 0.0, self.gone))
+
+
+def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return the rounded sum and its error (Knuth)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def _table(sums: Floats, d: int) -> Floats:
     """Return [X 1]^T [X 1 y] as a table, its lower part 0."""
-    hi = moments.hi
-    t = round((hi.size - (d + 1) ** 2) / (d + 2))
-    return hi[: hi.size - t].reshape(d + 1, d + 1 + t)
+    t = round((sums.size - (d + 1) ** 2) / (d + 2))
+    return sums[: sums.size - t].reshape(d + 1, d + 1 + t)
 
 
-def _squares(moments: Moments) -> Floats:
+def _squares(sums: Floats, d: int) -> Floats:
     """Return the sums of the squares of the columns of [X 1 y]."""
-    table = _table(moments, moments.d)
-    return np.concatenate([table.diagonal(), moments.hi[table.size :]])
-
-
-def _column_sums(moments: _core.Moments, columns: npt.NDArray[np.bool_], d: int) -> bool:
-    """Whether any sum with one of these columns in it is not 0."""
-    table = _table(moments, d)
-    return bool(table[columns[: d + 1]].any() or table[:, columns].any())
+    table = _table(sums, d)
+    return np.concatenate([table.diagonal(), sums[table.size :]])

@@ -25,6 +25,9 @@ class Options:
     method: str
     history: int
     n_threads: int | None
+    standardize: bool = False
+    rcond: Any = None
+    exact_by_default: bool = False  # method "exact" was not asked for by name
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -58,6 +61,10 @@ class Options:
                     f"{name} is {getattr(self, name)!r}; "
                     f"choose one of {', '.join(map(repr, choices))}."
                 )
+        if self.rcond is not None and not (is_finite(self.rcond) and 0 <= self.rcond < 1):
+            raise ValueError(
+                f"rcond is {self.rcond!r}; it must be None or a number from 0 to below 1."
+            )
         if self.method in ("gram", "exact") and self.batch_size is not None:
             raise ValueError(
                 f"method={self.method!r} takes no batch_size; drop it, or use method='stream'."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.kernels import Floats
+from gdcore.state import FitState
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,13 @@ class Problem:
     reduction: str
     several: bool  # y came with a dimension of targets
     core: _core.Problem
-    rowless: bool = False  # the one row of the arrays stands for rows that are not there
+    # If there is one, parameters are those of standardised columns: see FitState.
+    scaling: Floats | None = field(default=None, kw_only=True)
+
+    @property
+    def rowless(self) -> bool:
+        """Whether the rows are known by their moments alone."""
+        return False
 
     @property
     def n(self) -> int:
@@ -66,17 +73,59 @@ class Problem:
         """No row counts: every sample weight is 0."""
         return self.sample_weight is not None and not self.sample_weight.any()
 
+    @property
+    def featureless(self) -> bool:
+        """Every feature is 0 in every row that counts."""
+        X = self.X if self.sample_weight is None else self.X[self.sample_weight > 0]
+        return not X.any()
+
     def largest_row(self) -> float:
         """Curvature of the steepest single row."""
         return self.core.largest_row()
 
     def unpack(self, params: Floats) -> tuple[Floats, Any]:
-        """Split the parameters into weights and intercept."""
-        split = self.d * self.t
+        """Split the parameters into weights and intercept, those of the columns as given."""
+        params, split = self.returned(params), self.d * self.t
         weights = params[:split].reshape(self.weights_shape).copy()
         if not self.fit_intercept:
             return weights, np.zeros(self.t, self.dtype) if self.several else self.dtype.type(0)
         return weights, params[split:].copy() if self.several else params[split]
+
+    def scaled(self, scaling: Floats) -> Self:
+        """Return the problem of the standardised columns."""
+        return replace(self, core=self.core.scaled(scaling), scaling=scaling)
+
+    def returned(self, params: Floats) -> Floats:
+        """Return parameters (k * size,) as those of the columns as given."""
+        return params if self.scaling is None else self._rescaled(params, self.scaling, to=False)
+
+    def at(self, state: FitState) -> FitState:
+        """Return a state in the coordinates of this problem.
+
+        Where they were others its velocity is lost, which is of a step there.
+        """
+        own = np.empty(0) if self.scaling is None else self.scaling
+        if np.array_equal(own, state.scaling):
+            return state
+        params = state.params
+        if state.scaling.size:
+            params = self._rescaled(params, state.scaling, to=False)
+        if own.size:
+            params = self._rescaled(params, own, to=True)
+        fresh = np.empty(0, params.dtype)
+        return replace(
+            state,
+            params=params,
+            velocity=fresh,
+            previous=fresh,
+            step=0,
+            epoch_sums=None,
+            scaling=own,
+        )
+
+    def _rescaled(self, params: Floats, scaling: Floats, *, to: bool) -> Floats:
+        many = np.tile(scaling, (len(params) // max(self.size, 1), 1))
+        return _core.rescaled(params, many, self.d, self.t, self.fit_intercept, to)
 
     def fingerprint(self) -> str:
         """Digest of the data and of what is fitted to it."""

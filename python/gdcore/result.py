@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -72,8 +73,8 @@ class Fit:
     epochs : int
         Passes over the data behind the weights, earlier fits of a warm start included.
     status : Status
-    lr : float
-        Last learning rate used; NaN if none was.
+    lr, momentum : float
+        Last learning rate used, NaN if none was; and the momentum.
     history : History
     method : str
         "stream" (the data is read every epoch), "gram" (once) or "exact" (closed form).
@@ -83,12 +84,18 @@ class Fit:
         The lr above which full-batch descent on this data must diverge.
     fit_intercept : bool
         Whether the intercept was fitted, or fixed at 0.
+    r2_lost : float
+        How far R^2 is below that of the predictions that fit best; of several targets, the most.
+        NaN if it is not known, if y is constant, or after a descent without `tol`.
     start : Start or None
         Where descent began; None for the closed form.
     state : FitState or None
-        What a warm start goes on from: velocity, epoch, first gradient norm.
+        What a warm start goes on from: velocity, epoch, rates.
     feature_names : tuple of str, or None
     target_name : str or None
+    rank : int or None
+        Columns that count, the intercept's included, if the closed form found it: see
+        docs/numerics.md.
     """
 
     weights: Floats
@@ -106,6 +113,10 @@ class Fit:
     state: FitState | None = field(default=None, repr=False)
     feature_names: tuple[str, ...] | None = None
     target_name: str | None = None
+    rank: Any = None
+    momentum: Any = 0.0
+    r2_lost: Any = math.nan
+    detail: str = field(default="", repr=False)  # what `message` says of the distance
 
     @property
     def message(self) -> str:
@@ -113,17 +124,29 @@ class Fit:
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
-            Status.MAX_EPOCHS: f"Not yet converged after {epochs}.",
+            Status.MAX_EPOCHS: f"Ended after all {epochs}.",
             Status.DIVERGED: self._divergence,
-            Status.STALLED: f"Stalled after {epochs}: no weight changes any more.",
-            Status.SINGULAR: "The columns of X are dependent; these weights have least norm.",
+            Status.STALLED: f"Stalled after {epochs}: rounding errors leave nothing to gain.",
+            Status.SINGULAR: self._dependence,
             Status.EMPTY: "No rows to learn from; the weights are the start.",
             Status.INVALID: "The data holds NaN or infinity, or its squares overflow.",
         }[self.status]
         if self.method == "exact" and self.status is Status.CONVERGED:
             what = "Solved in closed form."
-        advice = "" if self.status is Status.CONVERGED else " " + self.status.advice
-        return what + advice
+        if self.detail:
+            what += " " + self.detail
+        as_asked = self.status is Status.MAX_EPOCHS and not self.detail  # no tol was
+        advised = self.detail.endswith("needs none.")
+        if self.status is Status.CONVERGED or as_asked or advised:
+            return what
+        return f"{what} {self.status.advice}"
+
+    @property
+    def _dependence(self) -> str:
+        said = "the columns of X are dependent; these weights have least norm."
+        if self.rank is None:
+            return "T" + said[1:]
+        return f"Rank {self.rank} of {len(self.weights) + self.fit_intercept}: {said}"
 
     @property
     def _divergence(self) -> str:
@@ -201,9 +224,9 @@ class Fits(Fit):
     intercept : ndarray, shape (count,) or (count, t)
     loss : ndarray, shape (count,)
     epochs : ndarray of int64, shape (count,)
-    status : ndarray of int8, shape (count,)
-        Values of `Status`; compare with ``fits.status == gd.Status.CONVERGED``.
-    lr : ndarray, shape (count,)
+    status : ndarray of Status, shape (count,)
+        Compare with ``fits.status == "CONVERGED"``.
+    lr, momentum, r2_lost : ndarray, shape (count,)
     history : History
         Its `loss` has shape (count, k), NaN after a problem's last epoch; k is 0 if the record
         would exceed 64 MiB.
@@ -214,6 +237,7 @@ class Fits(Fit):
         Rows of each problem.
     groups : ndarray or None
         Label of each problem, from `fit_groups`.
+    rank : ndarray of int64, shape (count,), or None
     """
 
     weights: Floats
@@ -250,6 +274,8 @@ class Fits(Fit):
             epochs=int(self.epochs[i]),
             status=Status(self.status[i]),
             lr=float(self.lr[i]),
+            momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
+            r2_lost=float(np.broadcast_to(self.r2_lost, len(self))[i]),
             history=History(self.history.epoch[known], losses[known]),
             method=self.method,
             method_reason=self.method_reason,
@@ -258,13 +284,13 @@ class Fits(Fit):
             state=None if self.state is None else self.state.one(i),
             feature_names=self.feature_names,
             target_name=self.target_name,
+            rank=None if self.rank is None else int(self.rank[i]),
         )
 
     def counts(self) -> dict[Status, int]:
         """Return how many problems ended in which way, the most frequent first."""
-        values, numbers = np.unique(self.status, return_counts=True)
-        order = np.argsort(-numbers, kind="stable")
-        return {Status(values[i]): int(numbers[i]) for i in order}
+        counted = Counter(self.status.tolist())
+        return {s: counted[s] for s in sorted(counted, key=lambda s: (-counted[s], s.code))}
 
     def _counted(self) -> str:
         return ", ".join(f"{number} {status}" for status, number in self.counts().items())
@@ -274,10 +300,20 @@ class Fits(Fit):
         """How the fits ended and what to do about it, in words."""
         lines = [f"{len(self)} problems: {self._counted() or 'none'}."]
         for status in self.counts():
-            if status is not Status.CONVERGED:
-                first = int(np.flatnonzero(self.status == status)[0])
-                lines.append(f"{status} (the first is problem {first}): {status.advice}")
+            if status is Status.CONVERGED:
+                continue
+            these = self.status == status
+            first = int(np.flatnonzero(these)[0])
+            lost = np.broadcast_to(self.r2_lost, len(self))[these]
+            if status is Status.MAX_EPOCHS and np.isnan(lost).all():
+                continue  # no tol was asked for
+            most = np.nanmax(lost, initial=0.0)
+            far = f"; R^2 up to {most:.2g} below the best fit's" if most > 0 else ""
+            lines.append(f"{status} (the first is {self._name(first)}{far}): {status.advice}")
         return " ".join(lines)
+
+    def _name(self, i: int) -> str:
+        return f"problem {i}" if self.groups is None else f"group {self.groups[i]}"
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
@@ -401,7 +437,7 @@ def history_of(problem: Problem, record: Record | None = None) -> History:
     epoch, loss, params = record
     if params.size != epoch.size * problem.size:  # parameters were not recorded
         return History(epoch, loss)
-    k, table = epoch.size, params.reshape(epoch.size, problem.size)
+    k, table = epoch.size, problem.returned(params).reshape(epoch.size, problem.size)
     split, targets = problem.d * problem.t, problem.weights_shape[1:]
     intercept = table[:, split:] if problem.fit_intercept else np.zeros((k, problem.t), table.dtype)
     return History(

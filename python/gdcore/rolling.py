@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from gdcore import _core
 from gdcore.advice import reject
-from gdcore.fitting import start_from
+from gdcore.exact import exact_options
+from gdcore.fitting import checked_sgd, start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
+from gdcore.method import settled
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.sgd import SGD, plain
@@ -42,10 +44,11 @@ class RollingFit:
     intercept : ndarray, shape (k,) or (k, t)
     loss : ndarray, shape (k,)
         At the weights, over the window's rows.
-    status : ndarray of int64, shape (k,)
-        A `Status` each.
+    status : ndarray of Status, shape (k,)
     epochs : ndarray of int64, shape (k,)
-    lr : ndarray of float64, shape (k,)
+    lr, momentum : ndarray of float64, shape (k,)
+    r2_lost : ndarray of float64, shape (k,)
+        As of a `Fit`.
     stability_limit : ndarray of float64, shape (k,)
         The lr above which descent on the window must diverge.
     summed_anew : int
@@ -56,9 +59,11 @@ class RollingFit:
     weights: Floats
     intercept: Floats
     loss: Floats
-    status: npt.NDArray[np.int64]
+    status: npt.NDArray[np.object_]
     epochs: npt.NDArray[np.int64]
     lr: Floats
+    momentum: Floats
+    r2_lost: Floats
     stability_limit: Floats
     summed_anew: int
 
@@ -90,20 +95,25 @@ def fit_rolling(
     step: int = 1,
     epochs: int = 1000,
     fit_intercept: bool = True,
+    standardize: bool = False,
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
     reduction: Reduction = "mean",
     tol: float | None = 1e-6,
     stop: Literal["gradient", "loss_equal"] = "gradient",
+    method: Literal["auto", "gram", "exact"] = "auto",
+    rcond: float | None = None,
     n_threads: int | None = None,
     **unknown: Never,
 ) -> RollingFit:
     """Fit each window of rows by itself: rows 0 to window - 1, those `step` rows on, and so on.
 
-    Every window is fitted from `init` as by ``gdcore.fit(method="gram")``, but its moments are
-    made out of the last window's: rows that enter are added, rows that leave subtracted. They are
-    summed anew before rounding errors add up to more than docs/numerics.md says.
+    The second moments of a window are made out of the last window's: rows that enter are added,
+    rows that leave subtracted. They are summed anew before rounding errors add up to more than
+    docs/numerics.md says. Without `sgd`, each window gets the least-squares solution, from its own
+    rows where columns are nearly dependent; with it, every window descends from `init` as by
+    ``gdcore.fit(method="gram")``.
 
     Parameters
     ----------
@@ -113,9 +123,12 @@ def fit_rolling(
         Rows of a window, 1 to n.
     sgd : SGD, optional
         As for `gdcore.fit`, but lr is a number or "auto".
+    method : {"auto", "gram", "exact"}
+        "auto" without `sgd` is "exact", with it "gram".
     step : int
         Rows from one window's first to the next one's.
-    epochs, fit_intercept, init, offset, sample_weight, reduction, tol, stop, n_threads
+    epochs, fit_intercept, standardize, init, offset, sample_weight, reduction, tol, stop : optional
+    rcond, n_threads : optional
         As for `gdcore.fit`.
 
     Returns
@@ -138,26 +151,29 @@ def fit_rolling(
     LearningRateWarning
         If lr is above the stability limit of some window.
     FitWarning
-        If some window diverged, stalled or is empty.
+        If some window diverged, stalled, is singular or empty.
 
     Examples
     --------
     >>> import numpy as np, gdcore as gd
     >>> x = np.arange(8.0)
-    >>> rolling = gd.fit_rolling(x[:, None], np.where(x < 4, x, 2 * x), 3, gd.SGD(momentum=0.9))
+    >>> rolling = gd.fit_rolling(x[:, None], np.where(x < 4, x, 2 * x), 3)
     >>> rolling.weights[:, 0].round(2)
     array([1. , 1. , 3. , 3.5, 2. , 2. ])
     """
     reject(fit_rolling, unknown)
-    sgd = SGD() if sgd is None else sgd
-    if not isinstance(sgd, SGD):
-        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+    options = Options(epochs, None, False, 0, tol, stop, method, 0, n_threads, standardize, rcond)
+    options = settled(sgd, options, init)
+    if options.method == "stream":
+        raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
+    sgd, exact = checked_sgd(sgd, options.method), None
+    if options.method == "exact":
+        exact, sgd = exact_options(sgd, options), SGD()
     if callable(sgd.lr):
         raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-        options = Options(epochs, None, False, 0, tol, stop, "gram", 0, n_threads)
         options.check(problem.n)
         window, step = plain(window), plain(step)
         _check_rows(problem, window, step)
@@ -171,22 +187,28 @@ def fit_rolling(
             int(epochs),
             0.0 if sgd.lr == "auto" else float(sgd.lr),
             _share(sgd),
-            **sgd.options,
+            **sgd.options | {"momentum": 0.5 if sgd.momentum == "auto" else sgd.momentum},
+            decay_intercept=sgd.decay_intercept,
+            standardize=standardize,
+            auto_momentum=sgd.momentum == "auto",
             tol=-1.0 if tol is None else float(tol),
             stop_on_equal_loss=stop == "loss_equal",
+            exact=exact,
         )
         try:
             while not rolling.advance(BLOCK_SECONDS, n_threads or 0):
                 check()
         except KeyboardInterrupt:
-            raise RollingInterrupted(_result(problem, sgd, rolling, step)) from None
+            raise RollingInterrupted(
+                _result(problem, sgd, rolling, step, exact is not None)
+            ) from None
     if rolling.out_of_range:
         first = rolling.done * step
         raise ValueError(
             f"the squares of rows {first} to {first + window - 1} leave the range of "
             f"{problem.dtype}; scale the columns of X and y."
         )
-    result = _result(problem, sgd, rolling, step)
+    result = _result(problem, sgd, rolling, step, exact is not None)
     _warn(sgd, result)
     return result
 
@@ -203,18 +225,34 @@ def _check_rows(problem: Problem, window: Any, step: Any) -> None:
 
 def _share(sgd: SGD) -> float:
     """Return lr="auto" times the curvature, weight decay included: see `learning_rate.auto_lr`."""
+    if sgd.momentum == "auto":
+        return 1.0
     limit = replace(sgd, weight_decay=0.0).stability_limit(1.0)
     return min(1.0, limit / 2 if limit > 0 else math.inf)
 
 
-def _result(problem: Problem, sgd: SGD, rolling: _core.Rolling, step: int) -> RollingFit:
+def _limits(sgd: SGD, found: dict[str, Any]) -> Floats:
+    """Return each window's stability limit; with momentum="auto", of the momentum it got."""
+    curvature = found["curvature"]
+    if sgd.momentum == "auto":
+        return np.asarray(2 * (1 + found["momentum"]) / (curvature + sgd.weight_decay))
+    return np.asarray(sgd.stability_limit(curvature))
+
+
+def _result(
+    problem: Problem, sgd: SGD, rolling: _core.Rolling, step: int, exact: bool
+) -> RollingFit:
     found = rolling.results()
     k, targets = rolling.done, problem.weights_shape[1:]
     params = found["params"].reshape(k, problem.size)
     split = problem.d * problem.t
     intercept = params[:, split:] if problem.fit_intercept else np.zeros((k, problem.t))
-    limit = sgd.stability_limit(found["curvature"])
-    status = np.array([_STATUS[outcome] for outcome in found["outcome"]], np.int64)
+    limit = _limits(sgd, found)
+    limit[np.isnan(found["curvature"])] = math.nan
+    status = np.array([_STATUS[outcome] for outcome in found["outcome"]], object)
+    if exact:
+        solved, full = status != Status.EMPTY, found["rank"] == problem.size // problem.t
+        status[solved & full], status[solved & ~full] = Status.CONVERGED, Status.SINGULAR
     above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
     status[above & (status == Status.MAX_EPOCHS)] = Status.DIVERGED  # though still finite
     return RollingFit(
@@ -225,6 +263,8 @@ def _result(problem: Problem, sgd: SGD, rolling: _core.Rolling, step: int) -> Ro
         status=status,
         epochs=found["epochs"],
         lr=found["lr"],
+        momentum=found["momentum"],
+        r2_lost=found["r2_lost"],
         stability_limit=limit,
         summed_anew=rolling.summed_anew,
     )
@@ -234,7 +274,7 @@ def _warn(sgd: SGD, result: RollingFit) -> None:
     """Warn once of each thing that went wrong in any window."""
     if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
         warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
-    for status in (Status.DIVERGED, Status.STALLED, Status.EMPTY):
+    for status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
         if (these := result.status == status).any():
             warnings.warn(
                 f"{status.name}: {_windows(these)}. {status.advice}", FitWarning, stacklevel=3

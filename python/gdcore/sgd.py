@@ -48,15 +48,19 @@ class SGD:
         loss's Hessian, half the stability limit of plain descent (`gdcore.fit` only). A callable
         maps the epoch, counted from 0, to a rate; it is asked ahead of time, and may be asked
         twice for an epoch.
-    momentum : float, default 0.0
+    momentum : float or "auto", default 0.0
+        "auto" chooses lr and momentum for the fewest epochs (`gdcore.fit` and its kin only).
     dampening : float, default 0.0
     weight_decay : float or array_like, default 0.0
-        Adds ``weight_decay / 2 * |w|^2`` to the objective, intercept included; an array has one
-        for each of many problems.
+        Adds ``weight_decay / 2 * |w|^2`` to the objective; an array has one for each of many
+        problems.
     nesterov : bool, default False
         Needs a momentum and no dampening.
     maximize : bool, default False
         Climb instead of descend.
+    decay_intercept : bool, default True
+        Whether weight decay reaches the intercept, as in torch; False spares it, as ridge
+        regression does (`gdcore.fit` and its kin only: `step` cannot know the intercept).
 
     Raises
     ------
@@ -77,11 +81,12 @@ class SGD:
     """
 
     lr: LearningRate = "auto"
-    momentum: float = 0.0
+    momentum: float | Literal["auto"] = 0.0
     dampening: float = 0.0
     weight_decay: float | Floats = 0.0
     nesterov: bool = False
     maximize: bool = False
+    decay_intercept: bool = True
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -94,14 +99,22 @@ class SGD:
         elif not callable(self.lr):
             self._check("lr", "a positive number, one for each problem, 'auto' or a callable", True)
         self._check("weight_decay", "a finite number, 0 or larger, or one for each problem", False)
-        if not (is_finite(self.momentum) and self.momentum >= 0):
+        if self.momentum == "auto":
+            self._check_auto_momentum()
+        elif not (is_finite(self.momentum) and self.momentum >= 0):
             raise ValueError(
-                f"momentum is {self.momentum!r}; it must be a finite number, 0 or larger."
+                f"momentum is {self.momentum!r}; it must be 'auto' or a finite number, 0 or larger."
             )
         if not is_finite(self.dampening):
             raise ValueError(f"dampening is {self.dampening!r}; it must be a finite number.")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening.")
+
+    def _check_auto_momentum(self) -> None:
+        if self.lr != "auto" or self.dampening != 0 or self.nesterov or self.maximize:
+            raise ValueError(
+                "momentum='auto' chooses lr too; leave out lr, dampening, nesterov and maximize."
+            )
 
     def _check(self, name: str, wanted: str, positive: bool) -> None:
         """Check a number or an array of numbers; arrays are kept as float64, read-only."""
@@ -190,6 +203,11 @@ class SGD:
         self.alone()
         if isinstance(self.lr, str):
             raise ValueError("lr='auto' needs the data: use gdcore.fit, or SGD(lr=a number).")
+        if not self.decay_intercept:
+            raise ValueError(
+                "step cannot tell the intercept from the weights: use gdcore.fit, or step the "
+                "intercept by itself with weight_decay=0."
+            )
         arrays = _as_params(params)
         gradients = [grads] if isinstance(params, np.ndarray) else list(grads)
         if len(gradients) != len(arrays) or len(state.velocity) != len(arrays):
@@ -209,6 +227,15 @@ class SGD:
                 velocity = state.velocity[i] = np.zeros_like(param)
             _core.sgd_step(param, grad, velocity, first, lr, **self.options)
         state.step += 1
+
+    @property
+    def given_momentum(self) -> float:
+        """The momentum, a number; ValueError if it is "auto"."""
+        if isinstance(self.momentum, str):
+            raise ValueError(
+                "momentum='auto' needs the data: use gdcore.fit, or SGD(momentum=a number)."
+            )
+        return self.momentum
 
     @property
     def options(self) -> dict[str, Any]:
@@ -238,8 +265,13 @@ class SGD:
         -------
         float or ndarray
             0 if maximize, or if momentum is 1 or more; infinite for a flat loss.
+
+        Raises
+        ------
+        ValueError
+            If momentum is "auto".
         """
-        m = self.momentum
+        m = self.given_momentum
         stretch = 1.0 if m == 0 else 1 + 2 * m if self.nesterov else 1 - self.dampening
         slope = np.asarray((curvature + self.weight_decay) * stretch, np.float64)
         if self.maximize or m >= 1:

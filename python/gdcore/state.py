@@ -25,39 +25,38 @@ class FitState:
         Empty before the first step and without momentum.
     epoch, step : int
         Epochs done, and mini-batches done in the one begun.
-    first_norm : float
-        Norm of the first gradient, negative if there was none yet.
     first_loss, last_loss : float
         Losses measured during the first and the last epoch.
     epoch_sums : ndarray of float64
         Sums over the mini-batches of the epoch begun.
-    last_norm : float
-        Gradient norm of the last epoch of mini-batches, negative if there was none.
-    lr : float
-        Last learning rate used.
+    lr, momentum : float
+        Last learning rate used; momentum that "auto" chose, NaN if it was given.
     previous : ndarray, shape (p,) or (0,)
         Parameters before the last update.
     moved, epoch_moved : bool
         Whether the last update, and any of the epoch begun, changed a bit.
     rows, batch_size : int
         Those of the fit that `step` counts in.
+    scaling : ndarray of float64, shape (2 d + t,) or (0,)
+        Means of the features, 1 / their deviations, means of y, if the parameters are those of
+        standardised columns.
     """
 
     params: Floats
     velocity: Floats = field(default_factory=lambda: np.empty(0))
     epoch: int = 0
     step: int = 0
-    first_norm: float = -1.0
     first_loss: float = float("nan")
     last_loss: float = float("nan")
     epoch_sums: Floats | None = None
-    last_norm: float = -1.0
     lr: float = float("nan")
+    momentum: float = float("nan")
     previous: Floats = field(default_factory=lambda: np.empty(0))
     moved: bool = True
     epoch_moved: bool = False
     rows: int = 0
     batch_size: int = 0
+    scaling: Floats = field(default_factory=lambda: np.empty(0))
 
     def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
         """Whether this is a state of a problem with that many parameters of that dtype."""
@@ -65,7 +64,8 @@ class FitState:
 
     def elsewhere(self) -> FitState:
         """Return the state for another call of fit: what its last step did counts no more."""
-        return replace(self, last_norm=-1.0, lr=float("nan"), previous=np.empty(0), moved=True)
+        chosen = self.lr if self.momentum == self.momentum else float("nan")
+        return replace(self, lr=chosen, previous=np.empty(0), moved=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as the core takes them."""
@@ -87,17 +87,21 @@ class ManyState:
     moving : ndarray of uint8, shape (count,)
         Whether a problem's velocity is one: it made a step with momentum.
     epoch : ndarray of int64, shape (count,)
-    first_norm : ndarray of float64, shape (count,)
     first_loss, last_loss : ndarray, shape (count,)
+    lr, momentum : ndarray of float64, shape (count,)
+        Those that "auto" chose, NaN if they were given.
+    scaling : ndarray of float64, shape (count, 2 d + t) or (0, 0)
     """
 
     params: Floats
     velocity: Floats
     moving: Any
     epoch: Any
-    first_norm: Floats
     first_loss: Floats
     last_loss: Floats
+    lr: Floats
+    momentum: Floats
+    scaling: Floats
 
     @classmethod
     def at(cls, params: Floats) -> ManyState:
@@ -109,14 +113,16 @@ class ManyState:
             np.empty((0, 0), dtype),
             np.zeros(count, np.uint8),
             np.zeros(count, np.int64),
-            np.full(count, -1.0),
             unknown,
             unknown.copy(),
+            np.full(count, np.nan),
+            np.full(count, np.nan),
+            np.empty((0, 0)),
         )
 
     def fits(self, count: int, size: int, dtype: np.dtype[Any]) -> bool:
         """Whether this is a state of so many problems with so many parameters of that dtype."""
-        one_each = (self.moving, self.epoch, self.first_norm, self.first_loss, self.last_loss)
+        one_each = (self.moving, self.epoch, self.first_loss, self.last_loss)
         return (
             self.params.shape == (count, size)
             and self.params.dtype == dtype
@@ -129,7 +135,7 @@ class ManyState:
         state, lost = self.copy(), ~np.isfinite(self.params).all(axis=1)
         fresh = ManyState.at(np.zeros_like(self.params))
         for name, array in fresh.as_dict().items():
-            if array.size:
+            if array.size and name != "scaling":
                 getattr(state, name)[lost] = array[lost]
         return state
 
@@ -145,8 +151,9 @@ class ManyState:
         """Take over where some of the problems stand now."""
         if states["velocity"].size and not self.velocity.size:
             self.velocity = np.zeros_like(self.params)
-        for name, array in self.as_dict().items():
+        for name in ("params", "velocity", "moving", "epoch", "first_loss", "last_loss"):
             if states[name].size:
+                array = getattr(self, name)
                 array[part] = states[name].reshape(array[part].shape)
 
     def one(self, i: int) -> FitState:
@@ -156,9 +163,11 @@ class ManyState:
             params=self.params[i].copy(),
             velocity=self.velocity[i].copy() if moving else np.empty(0),
             epoch=int(self.epoch[i]),
-            first_norm=float(self.first_norm[i]),
             first_loss=float(self.first_loss[i]),
             last_loss=float(self.last_loss[i]),
+            lr=float(self.lr[i]),
+            momentum=float(self.momentum[i]),
+            scaling=self.scaling[i].copy() if self.scaling.size else np.empty(0),
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from gdcore.moments import Moments
     from gdcore.result import Fit
 
 
-class Status(IntEnum):
-    """How a fit ended.
+class Status(StrEnum):
+    """How a fit ended; equal to its name as a string.
 
     Attributes
     ----------
@@ -36,28 +38,33 @@ class Status(IntEnum):
     >>> import gdcore as gd
     >>> fit = gd.fit([[1.0], [2.0], [3.0]], [2.0, 4.0, 6.0])
     >>> fit.status
-    <Status.CONVERGED: 0>
-    >>> print(fit.status)
-    CONVERGED
+    <Status.CONVERGED: 'CONVERGED'>
+    >>> fit.status == "CONVERGED"
+    True
     """
 
-    CONVERGED = 0
-    MAX_EPOCHS = 1
-    DIVERGED = 2
-    STALLED = 3
-    SINGULAR = 4
-    EMPTY = 5
-    INVALID = 6
-
-    def __str__(self) -> str:
-        return self.name
+    CONVERGED = "CONVERGED"
+    MAX_EPOCHS = "MAX_EPOCHS"
+    DIVERGED = "DIVERGED"
+    STALLED = "STALLED"
+    SINGULAR = "SINGULAR"
+    EMPTY = "EMPTY"
+    INVALID = "INVALID"
 
     @property
     def advice(self) -> str:
         """What to do about it, in a sentence."""
         return _ADVICE[self]
 
+    @property
+    def code(self) -> int:
+        """Its place in the enumeration, which arrays and files of many statuses hold."""
+        return _CODES[self]
 
+
+STATUSES = np.empty(len(Status), object)  # by code
+STATUSES[:] = list(Status)
+_CODES = {status: code for code, status in enumerate(Status)}
 _ADVICE = {
     Status.CONVERGED: "Nothing to do.",
     Status.MAX_EPOCHS: (
@@ -72,8 +79,8 @@ _ADVICE = {
         "or accept the result."
     ),
     Status.SINGULAR: (
-        "Drop or combine the dependent columns (a constant one duplicates the intercept), "
-        "or add weight_decay."
+        "Drop or combine the dependent columns (a constant one duplicates the intercept), add "
+        "rows if they are fewer than the parameters, or add weight_decay."
     ),
     Status.EMPTY: "Pass at least one row.",
     Status.INVALID: "Drop or fill rows with NaN or infinity; scale columns that overflow.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import time
@@ -21,7 +22,7 @@ import numpy as np
 from gdcore.kernels import Floats
 from gdcore.sgd import SGD
 from gdcore.state import FitState, ManyState, Unsaved
-from gdcore.status import Status
+from gdcore.status import STATUSES, Status
 
 if TYPE_CHECKING:
     from gdcore import _core
@@ -45,7 +46,11 @@ def save_fit(fit: Fit, path: str | os.PathLike[str]) -> None:
         "epochs": fit.epochs,
         "status": fit.status.name,
         "lr": fit.lr,
+        "momentum": fit.momentum,
+        "r2_lost": fit.r2_lost,
+        "detail": fit.detail,
         "stability_limit": fit.stability_limit,
+        "rank": fit.rank,
     } | _described(fit)
     arrays = {"weights": fit.weights, "intercept": fit.intercept, "loss": fit.loss}
     arrays |= _present("history_", asdict(fit.history))
@@ -65,7 +70,9 @@ def save_fits(fits: Fits, path: str | os.PathLike[str]) -> None:
         )
     meta = {"format": MANY_FORMAT, "version": VERSION} | _described(fits)
     arrays = {name: getattr(fits, name) for name in ("weights", "intercept", "loss", *ONE_EACH)}
-    arrays |= _present("", {"groups": fits.groups})
+    arrays["status"] = np.array([status.code for status in fits.status.tolist()], np.int8)
+    extra = {"groups": fits.groups, "rank": fits.rank, "r2_lost": fits.r2_lost}
+    arrays |= _present("", extra | {"momentum": fits.momentum})
     arrays |= _present("history_", asdict(fits.history))
     if fits.state is not None:
         arrays |= _present("state_", fits.state.as_dict())
@@ -79,9 +86,12 @@ def load_fits(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, A
             state, history = _group("state_", arrays), _group("history_", arrays)
             names = ("weights", "intercept", "loss", *ONE_EACH)
             fields = {name: arrays[name] for name in names} | _as_described(meta)
-            fields["groups"] = arrays.get("groups")
-            known = ManyState.__dataclass_fields__
-            fields["state"] = ManyState(**{name: state[name] for name in known}) if state else None
+            fields["status"] = STATUSES[fields["status"]]
+            fields["groups"], fields["rank"] = arrays.get("groups"), arrays.get("rank")
+            unknown = np.full(len(fields["lr"]), np.nan)
+            fields["r2_lost"] = arrays.get("r2_lost", unknown)
+            fields["momentum"] = arrays.get("momentum", np.zeros(len(unknown)))
+            fields["state"] = _many_state(state) if state else None
             history["epoch"], history["loss"]  # the two that there always are
             return fields, history
     except OtherFormError:
@@ -126,7 +136,11 @@ def load_fit(
             "epochs": int(meta["epochs"]),
             "status": Status[meta["status"]],
             "lr": float(meta["lr"]),
+            "momentum": float(meta.get("momentum", 0.0)),
+            "r2_lost": float(meta.get("r2_lost", math.nan)),
+            "detail": str(meta.get("detail", "")),
             "stability_limit": float(meta["stability_limit"]),
+            "rank": meta.get("rank"),
             "state": _state(state) if state else None,
         }
         begin = (start["weights"], start["intercept"][()], int(start["epoch"])) if start else None
@@ -158,11 +172,13 @@ class Checkpoint(Unsaved):
         """Read the file if there is one; ValueError if it belongs to another fit."""
         settings = {
             "sgd": sgd.options | {"lr": "a schedule" if callable(sgd.lr) else sgd.lr},
+            "decay_intercept": sgd.decay_intercept,
             "method": method,
             "batch_size": options.batch_size,
             "shuffle": bool(options.shuffle),
             "seed": int(options.seed),
             "history": int(options.history),
+            "standardize": bool(options.standardize),
             "start": _digest(start.params),
             "first_epoch": start.epoch,
         }
@@ -182,7 +198,9 @@ class Checkpoint(Unsaved):
                     f"the checkpoint {self.path} is of another problem (its data, shapes, dtype, "
                     "intercept or reduction differ); give this fit another file, or delete it."
                 )
-            differing = [k for k, v in meta["settings"].items() if found["settings"].get(k) != v]
+            # gdcore 0.1 did not know these.
+            before = {"standardize": False, "decay_intercept": True} | found["settings"]
+            differing = [k for k, v in meta["settings"].items() if before.get(k) != v]
             if differing:
                 raise ValueError(
                     f"the checkpoint {self.path} was made with another {', '.join(differing)}; "
@@ -234,18 +252,25 @@ def _state(arrays: dict[str, Any]) -> FitState:
         velocity=arrays["velocity"],
         epoch=int(arrays["epoch"]),
         step=int(arrays["step"]),
-        first_norm=float(arrays["first_norm"]),
         first_loss=float(arrays["first_loss"]),
         last_loss=float(arrays["last_loss"]),
         epoch_sums=arrays["epoch_sums"],
-        last_norm=float(arrays["last_norm"]),
         lr=float(arrays["lr"]),
+        momentum=float(arrays.get("momentum", math.nan)),
         previous=arrays["previous"],
         moved=bool(arrays["moved"]),
         epoch_moved=bool(arrays["epoch_moved"]),
         rows=int(arrays.get("rows", 0)),
         batch_size=int(arrays.get("batch_size", 0)),
+        scaling=arrays.get("scaling", np.empty(0)),
     )
+
+
+def _many_state(arrays: dict[str, Any]) -> ManyState:
+    """Return a state; those of gdcore 0.1 lack what came later."""
+    later = ManyState.at(arrays["params"]).as_dict()
+    names = ManyState.__dataclass_fields__
+    return ManyState(**{name: arrays.get(name, later[name]) for name in names})
 
 
 @contextmanager

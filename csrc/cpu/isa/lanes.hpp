@@ -102,7 +102,6 @@ struct LanePoint {
   eight<T> w[most], previous[most], gradient[most];
   eight<T> loss, first_loss, last_loss;
   eight<double> squares;  // of the gradient's norm
-  eight<double> first_norm;
   Answers moving, moved;
 };
 
@@ -119,7 +118,6 @@ inline void load_point(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
   }
   x.first_loss = all_lanes(q.first_loss);
   x.last_loss = all_lanes(q.last_loss);
-  x.first_norm = all_lanes(q.first_norm);
   x.moving = all_lanes(q.moving);
   x.moved = all_lanes(q.moved);
 }
@@ -132,7 +130,6 @@ inline void store_point(const gdcore::DescentLanes<T>& q, const LanePoint<T, P>&
   }
   put_lanes(q.first_loss, x.first_loss);
   put_lanes(q.last_loss, x.last_loss);
-  put_lanes(q.first_norm, x.first_norm);
   put_lanes(q.moving, x.moving);
   put_lanes(q.moved, x.moved);
 }
@@ -143,8 +140,8 @@ template <class T, int P>
 inline void put_gradient(const gdcore::DescentLanes<T>& q, int at, index_t a, vec<double> half,
                          vec<double>& norm, LanePoint<T, P>& x) {
   put_part<T>(x.gradient[a], at, load(q.factor + at) * half);
-  const vec<double> entry =
-      wide_part<T>(x.gradient[a], at) + load(q.decay + at) * wide_part<T>(x.w[a], at);
+  vec<double> entry = wide_part<T>(x.gradient[a], at);
+  if (a < q.decayed) entry += load(q.decay + at) * wide_part<T>(x.w[a], at);
   norm += entry * entry;
 }
 
@@ -242,18 +239,13 @@ template <class T, int P>
 inline unsigned ending_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
   const Answers usual =
       answers(x.loss - x.loss == 0) & (x.squares - x.squares == 0) & (x.squares > 1e-200);
-  const Answers first = x.first_norm < 0;
-  if (__builtin_expect(mask_of(first & usual) != 0, 0)) {
-    typedef decltype(eight<T>{} == eight<T>{}) Choice;
-    const Answers now = first & usual;
-    x.first_norm = now ? sqrt_lanes(usual ? x.squares : x.squares * 0 + 1) : x.first_norm;
-    x.first_loss = bits_of<Choice>(now) ? x.loss : x.first_loss;
-  }
-  const eight<double> tol = all_lanes(q.tol), small = tol * x.first_norm;
-  Answers ends = ~usual | ((tol >= 0) & ~x.moved);
-  // A root takes as long as all the rest, so only where the squares leave a doubt.
-  if (mask_of((tol >= 0) & (x.squares <= small * small * (1 + 0x1p-40) + 1e-200)) & q.active)
-    ends |= (tol >= 0) & (sqrt_lanes(usual ? x.squares : x.squares * 0 + 1) <= small);
+  typedef decltype(eight<T>{} == eight<T>{}) Choice;
+  const Choice first = bits_of<Choice>(usual) & (x.first_loss != x.first_loss);
+  x.first_loss = first ? x.loss : x.first_loss;
+  const eight<double> bound = all_lanes(q.norm_bound);
+  // The squares may be rounded down where the norm's bound is not: a little more may end.
+  const Answers small = x.squares <= bound * bound * (1 + 0x1p-40) + 1e-200;
+  Answers ends = ~usual | ((bound >= 0) & (small | ~x.moved));
   if (q.stop_on_equal_loss) ends |= answers(x.loss == x.last_loss);
   return mask_of(ends) & q.active;
 }
@@ -261,20 +253,22 @@ inline unsigned ending_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& 
 template <class T, int P>
 inline void step_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
   typedef decltype(eight<T>{} == eight<T>{}) Bits;
-  eight<T> decay, down;
+  eight<T> decay, down, momentum;
   for (int at = 0; at < LANES; at += W<double>) {
     put_part<T>(decay, at, load(q.decay + at));
     put_part<T>(down, at, -load(q.lr + at));
+    put_part<T>(momentum, at, load(q.momentum + at));
   }
   const Bits moving = bits_of<Bits>(x.moving);
   const Bits decays = bits_of<Bits>(all_lanes(q.decay) != 0);
   Bits changed = {};
   for (index_t a = 0; a < size_of<T, P>(q); ++a) {
     const eight<T> w = x.w[a];
-    eight<T> g = decays ? fma_lanes<T>(decay, w, x.gradient[a]) : x.gradient[a];
+    eight<T> g = x.gradient[a];
+    if (a < q.decayed) g = decays ? fma_lanes<T>(decay, w, g) : g;
     if (q.has_momentum) {
       const eight<T> v = all_lanes(q.velocity + a * LANES);
-      const eight<T> zero = {}, momentum = zero + q.momentum, damped = zero + q.damped;
+      const eight<T> zero = {}, damped = zero + q.damped;
       const eight<T> next = moving ? fma_lanes<T>(damped, g, momentum * v) : g;
       changed |= (Bits)next ^ (Bits)v;
       put_lanes(q.velocity + a * LANES, next);
@@ -310,12 +304,10 @@ int64_t run_lanes(const gdcore::DescentLanes<T>& given, int64_t epochs, unsigned
       evaluate_rows<T, D>(q, x);
     else
       evaluate(q, x);
-    const eight<double> first_norm = x.first_norm;
     const eight<T> first_loss = x.first_loss;
     *ending = ending_lanes(q, x);
     put_lanes(q.losses + epoch * LANES, x.loss);
     if (*ending || epoch == epochs) {  // this epoch begins again
-      x.first_norm = first_norm;
       x.first_loss = first_loss;
       break;
     }

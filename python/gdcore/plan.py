@@ -1,0 +1,238 @@
+"""What a descent is going to do, settled before its first step."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gdcore import _core
+from gdcore.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
+from gdcore.method import moments_of
+from gdcore.options import Options
+from gdcore.problem import Problem, diagnose
+from gdcore.sgd import SGD, LearningRate
+from gdcore.state import FitState
+from gdcore.status import FitWarning, Status
+
+MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
+NEVER = 10**12  # epochs
+JUDGED = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
+UNKNOWN = (
+    "How far that is from the best fit is not known: it would take the second moments of the rows, "
+    "which are summed for up to 1024 parameters and as many epochs."
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A problem in the coordinates that descent works in, and how it descends there.
+
+    `judge` are the moments that tell when it has arrived, None if nothing does; `shortfall` says
+    what keeps it from arriving, if that is known before the first step.
+    """
+
+    problem: Problem
+    sgd: SGD
+    start: FitState
+    rate: LearningRate
+    limit: float
+    judge: _core.Moments | None
+    outlook: _core.Outlook | None
+    on_moments: bool  # they stand for the rows too
+    shortfall: str = ""
+
+    def account(self, status: Status, options: Options, r2_lost: float) -> str:
+        """Say how far the end is from the best fit, and what keeps it there."""
+        if options.tol is None or status not in JUDGED:
+            return ""
+        if self.outlook is None or not self.outlook.known:
+            return "" if status is Status.CONVERGED else UNKNOWN
+        rank, size = self.outlook.rank, self.problem.size // self.problem.t
+        if status is Status.CONVERGED:
+            return f"Rank {rank} of {size}: other weights fit as well." if rank < size else ""
+        lost = (
+            "y is constant, so that R^2 is not defined."
+            if math.isnan(r2_lost)
+            else f"R^2 is {r2_lost:.2g} below that of the best fit."
+        )
+        return f"{lost} {self.shortfall}".rstrip()
+
+
+def judges(size: int, options: Options, sgd: SGD) -> bool:
+    """Whether rows that are read every epoch are worth a pass more, to know when to stop."""
+    return (
+        options.tol is not None
+        and not sgd.maximize
+        and size <= MOST_JUDGED
+        and options.epochs >= size
+    )
+
+
+def make_plan(
+    problem: Problem,
+    sgd: SGD,
+    options: Options,
+    start: FitState,
+    moments: _core.Moments | None,
+    threads: int,
+    known: _core.Moments | None = None,
+) -> Plan:
+    """Settle how to descend; warn of what cannot go well.
+
+    `moments` stand for the rows, if they do; `known` are those of the rows if they cost nothing.
+    """
+    judge = known if moments is None else moments
+    size = problem.size // problem.t
+    needed = options.standardize or sgd.momentum == "auto" or judges(size, options, sgd)
+    if judge is None and needed:
+        judge = moments_of(problem.core, threads)
+    if judge is not None and not _usable(judge, problem):
+        _refuse(problem, options, judge)
+        judge = None
+    if options.standardize:
+        assert judge is not None
+        single = problem.dtype == np.float32
+        problem = problem.scaled(_core.scaling_of(judge, problem.fit_intercept, single))
+    start = problem.at(start)
+    outlook = _outlook(problem, sgd, options, start, judge)
+    if sgd.momentum == "auto":
+        sgd, start = _heavy_ball(sgd, options, start, outlook)
+    curvature, error = curvature_of(problem, threads, moments)
+    limit = _limit(sgd, problem, options, curvature, outlook)
+    rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
+    warn_of_divergence(rate, start.epoch, limit, sgd)
+    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, moments is not None)
+    return replace(plan, shortfall=_shortfall(plan, options))
+
+
+def _usable(judge: _core.Moments, problem: Problem) -> bool:
+    """Whether sums of squares are known: float32 squares are sums of doubles, never too large."""
+    return judge.finite() and (problem.dtype == np.float32 or judge.in_range(False))
+
+
+def _refuse(problem: Problem, options: Options, judge: _core.Moments) -> None:
+    """Raise ValueError if something was asked for that needs the moments."""
+    if not judge.finite():
+        diagnose(problem)
+    if options.standardize:
+        raise ValueError(
+            f"the squares of the data overflow or underflow {problem.dtype}, so that its columns "
+            "cannot be standardised; scale the columns of X and y by powers of ten first."
+        )
+
+
+def _outlook(
+    problem: Problem, sgd: SGD, options: Options, start: FitState, judge: _core.Moments | None
+) -> _core.Outlook | None:
+    """Return what the spectrum says; None if it does not matter, or is too large to be found."""
+    wanted = options.tol is not None or sgd.momentum == "auto"
+    if judge is None or not wanted or sgd.maximize or problem.size // problem.t > MOST_JUDGED:
+        return None
+    return _core.Outlook(
+        problem.core,
+        judge,
+        start.params,
+        weight_decay=float(sgd.weight_decay),
+        decay_intercept=sgd.decay_intercept,
+        tol=0.0 if options.tol is None else float(options.tol),
+    )
+
+
+def _heavy_ball(
+    sgd: SGD, options: Options, start: FitState, outlook: _core.Outlook | None
+) -> tuple[SGD, FitState]:
+    """Return rates for momentum="auto", those of the state if it has some, and the state."""
+    if math.isfinite(start.momentum):
+        return replace(sgd, lr=start.lr, momentum=start.momentum), start
+    if outlook is None or not outlook.spectrum:
+        raise ValueError(
+            "momentum='auto' needs the Hessian's spectrum, which is found for up to 512 parameters "
+            "of data whose squares are in range; pass a momentum, for example 0.9."
+        )
+    lr, momentum = outlook.heavy_ball(int(options.epochs))
+    return replace(sgd, lr=lr, momentum=momentum), replace(start, momentum=momentum)
+
+
+def _limit(
+    sgd: SGD, problem: Problem, options: Options, curvature: float, outlook: _core.Outlook | None
+) -> float:
+    if sgd.decay_intercept or not problem.fit_intercept:
+        return stability_limit(sgd, problem, options, curvature)
+    # The Hessian of a penalty that spares the intercept is not H + weight_decay.
+    plain = replace(sgd, weight_decay=0.0)
+    if outlook is not None and outlook.spectrum:
+        curvature = outlook.largest
+    return stability_limit(plain, problem, options, curvature)
+
+
+def _shortfall(plan: Plan, options: Options) -> str:
+    """Say, and warn, that the epochs will not do; "" if they will or nobody knows."""
+    outlook, rate = plan.outlook, plan.rate
+    full = options.batch_size is None and options.stop == "gradient" and options.epochs > 0
+    if outlook is None or not full or options.tol is None or not isinstance(rate, float | int):
+        return ""
+    if not outlook.spectrum or rate > plan.limit:
+        return ""
+    steps = _steps(plan.sgd)
+    needed = outlook.epochs(float(rate), *steps)
+    if 0 <= needed <= options.epochs:
+        return ""
+    lost = outlook.r2_lost_after(int(options.epochs), float(rate), *steps)
+    detail = f"{_needs(plan, options, needed)}; method='exact' needs none."
+    warnings.warn(
+        f"{options.epochs} epochs of this descent end with R^2 about {lost:.2g} below that of the "
+        f"best fit. {detail}",
+        FitWarning,
+        stacklevel=5,
+    )
+    return detail
+
+
+def _needs(plan: Plan, options: Options, needed: int) -> str:
+    """Say how many epochs this descent and better ones take."""
+    assert plan.outlook is not None
+    words = [f"this descent takes {_epochs(needed)}"]
+    sgd = replace(plan.sgd, lr="auto", momentum=0.0, dampening=0.0, nesterov=False)
+    heavy = plan.sgd.momentum == 0
+    if not options.standardize:
+        words.append(f"standardize=True {_epochs(_alternative(plan, options, sgd, True, False))}")
+    if heavy:
+        words.append(f"momentum='auto' {_epochs(_alternative(plan, options, sgd, False, True))}")
+    if heavy and not options.standardize:
+        words.append(f"both {_epochs(_alternative(plan, options, sgd, True, True))}")
+    condition = f"The condition number is {plan.outlook.condition:.2g}"
+    return f"{condition}: {', '.join(words)}"
+
+
+def _epochs(count: int) -> str:
+    if not 0 <= count <= NEVER:
+        return "too many epochs to arrive"
+    return f"about {count:.2g} epochs" if count >= 1000 else f"{count} epochs"
+
+
+def _alternative(plan: Plan, options: Options, sgd: SGD, standardize: bool, heavy: bool) -> int:
+    """Return the epochs from the same start by another descent."""
+    problem, start = plan.problem, plan.start
+    assert plan.judge is not None
+    if standardize and not options.standardize:
+        single = problem.dtype == np.float32
+        scaling = _core.scaling_of(plan.judge, problem.fit_intercept, single)
+        problem = problem.scaled(scaling)
+        start = problem.at(start)
+    outlook = _outlook(problem, sgd, options, start, plan.judge)
+    assert outlook is not None
+    if not outlook.spectrum:
+        return -1
+    if heavy:
+        lr, momentum = outlook.heavy_ball(int(options.epochs))
+    else:
+        lr, momentum = 1 / outlook.largest if outlook.largest > 0 else 1.0, 0.0
+    return outlook.epochs(lr, momentum, 0.0, False)
+
+
+def _steps(sgd: SGD) -> tuple[Any, float, bool]:
+    return sgd.momentum, sgd.dampening, sgd.nesterov
