@@ -32,7 +32,7 @@ def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None
 
     Warns of options that only descent reads, as if `gdcore.fit`'s caller had called this.
     """
-    if sgd is not None and sgd.momentum == "auto" and options.batch_size is not None:
+    if getattr(sgd, "momentum", 0) == "auto" and options.batch_size is not None:
         raise ValueError(
             "momentum='auto' is for steps over all rows; leave out batch_size, or pass a momentum."
         )

@@ -68,7 +68,7 @@ def animate_line(
     >>> import gdcore as gd
     >>> from gdcore.plot import animate_line, save_animation
     >>> X, y = [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]
-    >>> animation = animate_line(gd.fit(X, y), X, y, max_frames=5)
+    >>> animation = animate_line(gd.fit(X, y, gd.SGD()), X, y, max_frames=5)
     >>> with TemporaryDirectory() as folder:
     ...     save_animation(animation, f"{folder}/line.gif")
     """

@@ -54,7 +54,7 @@ class LossContourDisplay(Display):
     >>> import gdcore as gd
     >>> from gdcore.plot import LossContourDisplay
     >>> X, y = [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]
-    >>> fit = gd.fit(X, y)
+    >>> fit = gd.fit(X, y, gd.SGD())
     >>> display = LossContourDisplay.from_fit(fit, X, y)
     >>> display.names
     ('weight of x', 'intercept')
