@@ -184,11 +184,11 @@ def compare(
         if reference is not None:
             expected, remark = evaluate(args, reference, bound, flops)
             report.remarks += [remark] * bool(remark)
-        judges = {"": _Judge(_Inputs(args, rng), expected, check)}
+        judges = {"": _Judge(layout.Inputs(args, rng), expected, check)}
         if whole is not None:
             exact = exactly(evaluate(tuple(whole), reference, None, flops).expected)
             judges = {
-                "on whole numbers, ": _Judge(_Inputs(tuple(whole), rng), exact, None)
+                "on whole numbers, ": _Judge(layout.Inputs(tuple(whole), rng), exact, None)
             } | judges
         blank = _with_limit(blank, report, flops, bytes)
         for each, function in contestants.items():
@@ -215,47 +215,12 @@ def _checked(row: Row, function: Function, judges: Mapping[str, _Judge]) -> Row:
     return row
 
 
-class _Inputs:
-    """The arguments of a call: each time copies at other addresses, and whether they are changed.
-
-    Nobody is given the arguments themselves, unless there is no way to copy them.
-    """
-
-    def __init__(self, args: tuple[Any, ...], rng: np.random.Generator) -> None:
-        self.args, self.rng = args, rng
-        self.before = layout.trace(args)
-        self.fixed = layout.size_of(args) > layout.LARGEST
-        self.given: tuple[Any, ...] | None = None
-
-    def place(self) -> tuple[Any, ...]:
-        """Return copies that nobody has changed; of many bytes, always the same ones."""
-        if self.given is None or not self.fixed:
-            self.given = None  # its memory is free for the next
-            self.given = layout.scattered(self.args, self.rng)
-        return self.given
-
-    def are_changed(self) -> bool:
-        """Return whether the last copies were written to; the next ones are right again."""
-        if not layout.changed(self.before, layout.trace(self.given)):
-            return False
-        self.given = None
-        return True
-
-    def were_touched(self) -> bool:
-        """Return whether the arguments themselves are changed: in another way than as inputs.
-
-        Whoever comes later is then not blamed for it.
-        """
-        before, self.before = self.before, layout.trace(self.args)
-        return layout.changed(before, self.before)
-
-
 class _Judge:
     """What inputs have to stay, and what has to come out of them."""
 
     def __init__(
         self,
-        inputs: _Inputs,
+        inputs: layout.Inputs,
         expected: Sequence[Expected] | None,
         check: Callable[[Any], Any] | None,
     ) -> None:
@@ -267,6 +232,7 @@ class _Judge:
         try:
             result = wait(function(*args))
         except Exception as error:
+            self.find_change()
             return replace(row, status="failed", note=when + _said(error))
         if note := self.find_change():
             return replace(row, status="failed", note=when + note)
@@ -274,8 +240,7 @@ class _Judge:
 
     def find_change(self) -> str:
         """Return what the last call did to its inputs, in words; nothing if they are the same."""
-        copies, originals = self.inputs.are_changed(), self.inputs.were_touched()
-        return _CHANGED if copies or originals else ""
+        return _CHANGED if self.inputs.are_touched() or self.inputs.are_changed() else ""
 
     def judged(self, row: Row, result: Any, when: str) -> Row:
         """Return a row as it is, or withdrawn if a result is not right."""

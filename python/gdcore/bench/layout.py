@@ -22,24 +22,18 @@ from gdcore.bench.case import Array
 LARGEST = 2**28  # bytes of inputs; more of them stay where they are, as a copy would take too long
 _ALIGNMENT = 64  # bytes; what is aligned to fewer stays so
 _SLACK = 2**14  # bytes: a few pages, and every set of an L1 cache
-_SMALL = range(8, 1025, 8)  # bytes; NumPy and the C library keep freed blocks of these sizes apart
-_HELD = 16  # blocks of each size: more than are kept
+_SMALL = range(4, 1025, 4)  # bytes; NumPy and the C library keep freed blocks of these sizes apart
+_HELD = 8  # blocks of each size: more than are kept
 _MEDIUM = 64  # blocks of up to 64 KB; larger ones change how the C library allocates from then on
 _SHARE = 6  # one in so many changes places
 
 
 class Heap:
-    """Blocks of memory between which the next results and temporaries have to find their place.
+    """Blocks of memory between which the next results and temporaries have to find their place."""
 
-    Parameters
-    ----------
-    sizes : iterable of int
-        Bytes of further blocks: those of results.
-    """
-
-    def __init__(self, rng: np.random.Generator, sizes: Iterable[int] = ()) -> None:
+    def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
-        drawn = [*sorted({*_SMALL, *sizes}) * _HELD, *(2 ** rng.uniform(10, 16, _MEDIUM))]
+        drawn = [*list(_SMALL) * _HELD, *(2 ** rng.uniform(10, 16, _MEDIUM))]
         self.blocks = [np.empty(int(size), np.uint8) for size in rng.permutation(drawn)]
 
     def shake(self) -> None:
@@ -48,6 +42,55 @@ class Heap:
         fresh = [np.empty(self.blocks[i].size, np.uint8) for i in places]
         for i, block in zip(places, fresh, strict=True):
             self.blocks[i] = block
+
+
+class Inputs:
+    """The arguments of a call: each time copies at other addresses, and whether they are changed.
+
+    Parameters
+    ----------
+    lends : bool
+        Whether to hand out the arguments themselves if they are more than `LARGEST` bytes, which
+        are copied once otherwise.
+    """
+
+    def __init__(
+        self, arguments: tuple[Any, ...], rng: np.random.Generator, lends: bool = False
+    ) -> None:
+        self.arguments, self.rng = arguments, rng
+        self.before = trace(arguments)
+        self.stays = size_of(arguments) > LARGEST
+        self.lends = lends and self.stays
+        self.given: tuple[Any, ...] | None = None
+
+    def place(self) -> tuple[Any, ...]:
+        """Return copies that nobody has changed; of many bytes, always the same ones."""
+        if self.lends:
+            self.given = self.arguments
+        elif self.given is None or not self.stays:
+            self.given = None  # its memory is free for the next
+            self.given = scattered(self.arguments, self.rng)
+        return self.given
+
+    def are_changed(self) -> bool:
+        """Return whether what was handed out was written to; the next copies are right again."""
+        if not changed(self.before, trace(self.given)):
+            return False
+        self.given = None
+        return True
+
+    def are_touched(self) -> bool:
+        """Return whether the arguments themselves were written to, which are put back if possible.
+
+        Where they are not, whoever comes later is not blamed for it.
+        """
+        if not changed(self.before, trace(self.arguments)):
+            return False
+        for argument, right in zip(self.arguments, self.given or (), strict=False):
+            if isinstance(argument, np.ndarray) and argument.flags.writeable:
+                argument[...] = right
+        self.before = trace(self.arguments)
+        return True
 
 
 def scattered(arguments: tuple[Any, ...], rng: np.random.Generator) -> tuple[Any, ...]:

@@ -47,7 +47,7 @@ class Effort:
     probe: float
 
 
-FULL = Effort(round=0.004, race=1.5, fewest=9, most=31, probe=0.1)
+FULL = Effort(round=0.004, race=1.5, fewest=9, most=51, probe=0.1)
 QUICK = Effort(round=0.001, race=0.1, fewest=FEWEST, most=11, probe=0.02)
 
 
