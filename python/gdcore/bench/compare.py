@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,8 @@ def compare(
         raise ValueError(f"seconds is {seconds!r}; give how long to measure, a number above 0.")
     check_margin(margin)
     args = tuple(inputs)
+    if any(isinstance(each, GeneratorType) for each in args):
+        raise ValueError("an input is a generator; a generator can be read only once; pass a list.")
     dtype = dtype_of(args)
     threads = gd.get_num_threads() if threads is None else threads
     baseline = next(iter(contestants))

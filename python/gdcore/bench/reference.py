@@ -87,7 +87,7 @@ def _computed(args: tuple[Any, ...], reference: Function, own: str) -> tuple[lis
             continue
         coarsest = max(map(_eps, values), default=0.0)
         if coarsest > np.finfo(wide).eps and dtype == wide:
-            why = f"it returns no {_named(wide)}"
+            why = f"it does not return {_named(wide)}"
         if coarsest <= np.finfo(wide).eps:
             return values, ""
         narrow = "float64" if coarsest <= np.finfo("float64").eps else "float32"
