@@ -161,11 +161,9 @@ def _trace(value: Any, seen: set[int]) -> Any:
     if (array := as_array(value)) is not None:
         if array.dtype.hasobject:
             return (array.shape, _trace(array.tolist(), seen))
-        return (
-            array.shape,
-            array.dtype.str,
-            zlib.crc32(np.ascontiguousarray(array).view(np.uint8)),
-        )
+        if array.dtype.kind in "mM":  # has no buffer
+            array = array.view(np.int64)
+        return (array.shape, array.dtype.str, zlib.crc32(np.ascontiguousarray(array).data))
     return {name: _trace(each, seen) for name, each in getattr(value, "__dict__", {}).items()}
 
 

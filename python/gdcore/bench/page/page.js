@@ -40,7 +40,7 @@ heads.forEach((head, column) => head.addEventListener("click", () => {
 }));
 
 // Points of the roofline tell their row, and a row shows its point.
-for (const row of body.rows) {
+for (const row of body?.rows ?? []) {
   const point = document.getElementById("p" + row.id.slice(1));
   if (!point) continue;
   const text = [...row.cells].map((cell) => cell.textContent).filter(Boolean).join("  ");
