@@ -9,6 +9,9 @@ function apply() {
     element.hidden = Object.entries(chosen).some(([name, value]) =>
       value && name in element.dataset && element.dataset[name] !== value);
   }
+  for (const section of all("section:has(figure)")) {
+    section.hidden = all("figure", section).every((figure) => figure.hidden);
+  }
 }
 for (const group of filters) {
   const buttons = all("button", group);
