@@ -32,7 +32,7 @@ def one_by_one(values):
 
 class TestSums:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    @pytest.mark.parametrize("n", [1, 2, 1000, 1_000_000])
+    @pytest.mark.parametrize("n", [1, 2, 1000, 200_000])
     def test_every_order_passes_and_half_does_not(self, rng, dtype, n):
         for values in (np.ones(n), rng.random(n), np.linspace(-1, 1, n), rng.normal(size=n) + 1):
             x = values.astype(dtype)
@@ -50,6 +50,14 @@ class TestSums:
         assert fault(lambda x: x[: len(x) // 2].sum(), np.sum, x)
         assert fault(lambda x: x[: len(x) // 2].sum(), np.float64(len(x)), x)
         assert fault(one_by_one, np.sum, x) is None
+
+    def test_numbers_in_lists(self, rng):
+        values = list(rng.random(3000))
+        assert fault(sum, np.sum, values) is None
+        assert fault(lambda v: sum(v[:1500]), np.sum, values)
+        pair = {"a": [rng.random((9, 9))], "b": rng.random((9, 9)).astype("f")}
+        assert fault(lambda p: p["b"] @ p["a"][0], lambda p: p["b"] @ p["a"][0], pair) is None
+        assert fault(lambda p: p["b"] @ p["b"], lambda p: p["b"] @ p["a"][0], pair)
 
 
 class TestProducts:
@@ -71,7 +79,7 @@ class TestProducts:
 
     def test_one_rounding_for_each_element_is_little(self, rng):
         """However many elements there are."""
-        x = rng.random(1_000_000).astype(np.float32)
+        x = rng.random(100_000).astype(np.float32)
         assert fault(np.exp, np.exp, x) is None
         assert fault(lambda x: np.exp(x) * np.float32(1.00001), np.exp, x)
         assert fault(np.cumsum, np.cumsum, x) is None
@@ -151,3 +159,4 @@ def test_dtype_of_what_there_is():
     assert dtype_of((np.ones(3, "f"), np.arange(3), 2.0, "text")) == "float32"
     assert dtype_of((np.arange(3),)) == "int64"
     assert dtype_of((3, "text", [1.0])) == ""
+    assert dtype_of(({"a": [np.ones(3, "f")]},)) == "float32"

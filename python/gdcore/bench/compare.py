@@ -103,18 +103,22 @@ def compare(
         offers ``block_until_ready()``, as JAX's do, is awaited in every call; one on another device
         is refused, as the call may return before it is there.
     inputs : sequence
-        Arguments; NumPy arrays among them must not be changed.
+        Arguments, which must not be changed. Each round is called with copies of them at other
+        addresses; what a function takes from elsewhere stays where it is. Of more than 256 MB there
+        is one copy.
     flops, bytes : float, optional
         What one call has to compute and to move at the least, for the columns GFLOP/s, GB/s and
         percent of this machine's limit.
     reference : callable, array or tuple of arrays
         What has to come out. A callable gets the inputs in the next wider type: float64 for
-        float32, the long double for float64.
+        float32, the long double for float64. Where it takes none of these, as LAPACK and torch take
+        no long double, it gets the widest that it takes, and the report says so.
     bound : callable, array or tuple of arrays, optional
         How far each element may lie from the reference; a callable gets the inputs, as
-        `gdcore.bench.bounds.matmul` does. By default ``gamma(k) * max|reference|`` for each
-        output, k being the flops (or the elements of the inputs) for each of its elements:
-        as if every operation were rounded once.
+        `gdcore.bench.bounds.matmul` does. By default, what every usual order of operations stays
+        within: a reference that is a function is called some ten times more, with inputs that are
+        changed a little, to see how many of them each element depends on. An infinity or a NaN has
+        to be there exactly, and widens nothing.
     check : callable, optional
         Gets the result of a call; a result is wrong if it returns False or raises AssertionError.
         Instead of `reference`, or beside it.
@@ -126,7 +130,7 @@ def compare(
     threads : int, optional
         How many threads the contestants use, for the limit; `gdcore.get_num_threads()` by default.
     seconds : float
-        How long to measure, about.
+        How long to measure, about; there are at least 9 rounds.
     margin : float
         How much faster counts as faster.
 
@@ -139,7 +143,7 @@ def compare(
     Raises
     ------
     ValueError
-        If there is no contestant, or nothing to check results against.
+        If there is no contestant, nothing to check results against, or a setting makes no sense.
 
     Examples
     --------
@@ -273,6 +277,10 @@ class _Judge:
         return ("timed", "") if verdict is None or verdict else ("wrong", "the check says so")
 
 
+class _Changed(Exception):
+    """A contestant wrote to its inputs."""
+
+
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
@@ -342,15 +350,15 @@ class _Race:
     def _round(self, name: str, last: bool) -> float:
         """Return the seconds of a call, the middle of several layouts of all data."""
         runner, parts = self.runners[name], []
-        for left in reversed(range(runner.parts)):
-            with self._withdrawing(name):
+        with self._withdrawing(name):
+            for left in reversed(range(runner.parts)):
                 self.heap.shake()
                 parts.append(runner.round(self.inputs.place()))
-            result = runner.take()
-            if name not in self.runners:
-                break
-            if last and not left:  # at once: they may share the array they return
-                self._withdraw(self.judge.judged(self.rows[name], result, "after timing, "))
+                result = runner.take()
+                if self.inputs.are_changed():
+                    raise _Changed
+                if last and not left:  # at once: they may share the array they return
+                    self._withdraw(self.judge.judged(self.rows[name], result, "after timing, "))
         timing.settle()
         return timing.midmean(parts) if parts else math.nan
 
@@ -360,6 +368,8 @@ class _Race:
         note = ""
         try:
             yield
+        except _Changed:
+            note = _CHANGED
         except Exception as error:
             note = _said(error)
         note = self.judge.find_change() or note

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,8 +66,14 @@ def evaluate(args: tuple[Any, ...], reference: Any, bound: Any, flops: float | N
 
 def dtype_of(args: tuple[Any, ...]) -> str:
     """Return the dtype of the arrays and tensors of floats, or of all arrays."""
-    arrays = (layout.as_array(each) for each in args if not isinstance(each, str | bytes))
-    dtypes = [array.dtype for array in arrays if array is not None and array.dtype.kind in "biufc"]
+    dtypes: list[np.dtype[Any]] = []
+
+    def look(part: Any) -> None:
+        array = None if isinstance(part, str | bytes | float) else layout.as_array(part)
+        if array is not None and array.dtype.kind in "biufc":
+            dtypes.append(array.dtype)
+
+    _each(args, look)
     floats = [dtype for dtype in dtypes if dtype.kind == "f"]
     return str(np.result_type(*(floats or dtypes))) if dtypes else ""
 
@@ -79,7 +86,8 @@ def _computed(args: tuple[Any, ...], reference: Function, own: str) -> tuple[lis
     wide = bounds.wider(own)
     for dtype in dict.fromkeys([wide, np.dtype("float64"), np.dtype(own)]):
         try:
-            values = as_arrays(reference(*(_cast(each, dtype) for each in layout.copied(args))))
+            inputs = _each(layout.copied(args), partial(_cast, dtype=dtype))
+            values = as_arrays(reference(*inputs))
         except Exception as error:
             if dtype == own:
                 raise
@@ -106,17 +114,30 @@ def _eps(array: Array) -> float:
     return float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
 
 
+def _each(value: Any, change: Function) -> Any:
+    """Return a value with every part of it changed, in containers too."""
+    if type(value) is dict:
+        return {key: _each(part, change) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_each(part, change) for part in value)
+    return change(value)
+
+
+def _floats(value: Any) -> Array | None:
+    """Return the floats of an array or tensor, None of anything else."""
+    array = None if isinstance(value, float) else layout.as_array(value)
+    return array if array is not None and array.dtype.kind == "f" else None
+
+
 def _cast(value: Any, dtype: Any) -> Any:
     """Return an array or tensor of floats in another type, and anything else as it is."""
-    array = layout.as_array(value)
-    if array is None or array.dtype.kind != "f" or isinstance(value, float):
+    array = _floats(value)
+    if array is None or array.dtype == dtype:
         return value
     if isinstance(value, np.ndarray | np.generic):
         return value.astype(dtype)
     if hasattr(value, "double") and dtype == np.float64:  # torch
         return value.double()
-    if array.dtype == dtype:
-        return value
     raise TypeError(f"a {type(value).__name__} does not become {dtype}")
 
 
@@ -148,10 +169,10 @@ def _reaches(
 
 def _probed(args: tuple[Any, ...], reference: Function) -> list[Reach]:
     rng = np.random.default_rng(0)
-    wide = tuple(_cast(each, np.dtype("float64")) for each in layout.copied(args))
+    wide = _each(layout.copied(args), partial(_cast, dtype=np.dtype("float64")))
 
     def differences(share: float) -> list[Array]:
-        inputs = (_nudged(each, share, rng) for each in layout.copied(wide))
+        inputs = _each(layout.copied(wide), partial(_nudged, share=share, rng=rng))
         with np.errstate(all="ignore"):
             pairs = zip(as_arrays(reference(*inputs)), base, strict=True)
             return [np.abs(after.astype(float) - before) for after, before in pairs]
@@ -166,7 +187,7 @@ def _probed(args: tuple[Any, ...], reference: Function) -> list[Reach]:
     spreads = [math.sqrt(each[ok].max(initial=0)) for each, ok in zip(squares, finite, strict=True)]
 
     terms = [1.0] * len(base)
-    size = sum(each.size for each in map(layout.as_array, wide) if each is not None)
+    size = _count(wide)
     open_ = {i for i, ok in enumerate(finite) if ok.any()}
     share = 1.0 / max(size, 1)
     while open_ and share < 1:
@@ -180,10 +201,28 @@ def _probed(args: tuple[Any, ...], reference: Function) -> list[Reach]:
 
 
 def _nudged(value: Any, share: float, rng: np.random.Generator) -> Any:
-    """Return an array or tensor of floats with a share of its elements changed, up or down."""
-    array = layout.as_array(value)
-    if array is None or array.dtype.kind != "f" or isinstance(value, float):
+    """Return floats of which a share are changed, up or down."""
+    array = _floats(value)
+    if array is None and not isinstance(value, float):
         return value
-    signs = np.where(rng.random(array.shape) < 0.5, -_STEP, _STEP)
-    factors = 1 + np.where(rng.random(array.shape) < share, signs, 0)
+    shape, size = (() if array is None else array.shape), _count(value)
+    count = size if share == 1 else int(rng.binomial(size, share))
+    places = slice(None) if share == 1 else rng.integers(max(size, 1), size=count)
+    factors = np.ones(size)
+    factors[places] += _STEP * rng.choice([-1, 1], count)
+    factors = factors.reshape(shape)
+    if array is None:
+        return float(value * factors)
     return value * (value.new_tensor(factors) if hasattr(value, "new_tensor") else factors)
+
+
+def _count(value: Any) -> int:
+    """Return how many floats there are in arguments."""
+    sizes: list[int] = []
+
+    def look(part: Any) -> None:
+        array = _floats(part)
+        sizes.append(int(isinstance(part, float)) if array is None else array.size)
+
+    _each(value, look)
+    return sum(sizes)
