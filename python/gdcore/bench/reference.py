@@ -208,7 +208,7 @@ def _nudged(value: Any, share: float, rng: np.random.Generator) -> Any:
     shape, size = (() if array is None else array.shape), _count(value)
     count = size if share == 1 else int(rng.binomial(size, share))
     places = slice(None) if share == 1 else rng.integers(max(size, 1), size=count)
-    factors = np.ones(size)
+    factors: Array = np.ones(size)
     factors[places] += _STEP * rng.choice([-1, 1], count)
     factors = factors.reshape(shape)
     if array is None:
