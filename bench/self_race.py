@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ RESULTS = Path(__file__).parent / "results/self_race.json"
 SIZES = {"1 KB": 2**10, "16 KB": 2**14, "128 KB": 2**17, "1 MB": 2**20}
 LARGE = 2**20  # bytes of operands of which a few percent are worth a call
 MARGINS = (MARGIN, 0.0)
+DECIDED = (Verdict.FAST, Verdict.SLOW)
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 PEER = """
 import numpy as np
@@ -169,14 +171,18 @@ def main() -> None:
         found.append(each)
         print(*each.values(), file=sys.stderr, flush=True)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    kept[f"bench {arguments.bench}" if arguments.bench else "compare"] = {
-        "cpu": machine.cpu_model(),
-        "load": [load[0], os.getloadavg()[0]],
-        "rates": rates(found),
-        "decided_against_itself": [
-            each for each in found if not each["slower"] and each["verdicts"]["0.0"] != "AMBG"
-        ],
-    }
+    kind = f"bench {arguments.bench}" if arguments.bench else "compare"
+    for percent in {each["slower"] for each in found}:
+        chosen = [each for each in found if each["slower"] == percent]
+        widths = [each["ratio"][2] / each["ratio"][1] for each in chosen]
+        decided = [each["pair"] for each in chosen if each["verdicts"]["0.0"] in DECIDED]
+        kept[f"{kind}, {percent:g} % more"] = {
+            "cpu": machine.cpu_model(),
+            "load": [load[0], os.getloadavg()[0]],
+            "rates": rates(chosen),
+            "median_width": statistics.median(widths),
+            "decided": Counter(decided),
+        }
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(
         "| does more | margin | races | FAST | SLOW | SAME | AMBG |\n|---|---|---|---|---|---|---|"

@@ -299,8 +299,12 @@ class _Runner:
         self.waits = is_awaited(result)
         del result  # its memory is free for the next
         self.repeats, self.seconds = timing.calibrate(self._run(args), _ROUND)
-        self.parts = min(self.repeats, _LAYOUTS)
         self.kept: timing.Kept | None = None
+
+    @property
+    def parts(self) -> int:
+        """How many layouts a round has."""
+        return min(self.repeats, _LAYOUTS)
 
     def round(self, args: tuple[Any, ...]) -> float:
         """Return the seconds of a call."""
@@ -328,11 +332,14 @@ class _Race:
     def enter(self, name: str, function: Function) -> None:
         """Find out how many calls of a contestant make a round."""
         with self._withdrawing(name):
-            runner = self.runners[name] = _Runner(function, self.inputs.place())
-            self.rows[name] = replace(self.rows[name], repeats=runner.repeats)
+            self.runners[name] = _Runner(function, self.inputs.place())
 
     def start(self, seconds: float) -> None:
         """Take rounds in turns, and keep each that all have completed; check the last results."""
+        found = {name: (each.repeats, each.seconds) for name, each in self.runners.items()}
+        for name, repeats in timing.equal_repeats(found).items():
+            self.runners[name].repeats = repeats
+            self.rows[name] = replace(self.rows[name], repeats=repeats)
         order, begin = list(self.runners), time.perf_counter()
         self._lap(order)
         laps = round(seconds / (time.perf_counter() - begin))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gdcore.bench import machine, suites
+from gdcore.bench import machine, suites, timing
 from gdcore.bench.case import Array, Case, Expected, Work
 from gdcore.bench.check import exactly, find_fault
 from gdcore.bench.crew import Member, Refusal, usable_cpus
@@ -299,13 +299,14 @@ class _Race:
 
     def start(self, effort: Effort) -> None:
         """Run rounds in turns until they have taken the time that was set."""
-        total = 0.0
+        found = {}
         for member in list(self.running):
-            found = self._ask(member, "calibrate", effort.round)
-            if found is not None:
-                self.repeats[member.library], seconds = found
+            answer = self._ask(member, "calibrate", effort.round)
+            if answer is not None:
+                found[member.library] = answer
                 self.laps[member.library] = []
-                total += found[0] * seconds
+        self.repeats = timing.equal_repeats(found)
+        total = sum(self.repeats[name] * seconds for name, (_, seconds) in found.items())
         rounds = round(effort.race / total) if total else 0
         fewest = effort.fewest if total < _SLOW else FEWEST
         for lap in range(min(max(rounds, fewest), effort.most)):
