@@ -20,6 +20,7 @@ from gdcore.bench.check import as_arrays
 from gdcore.bench.libraries import Run, Unsupported, open_library, solves
 
 _LAYOUTS = 8  # in a round
+_LARGE = 2**25 - 2**16  # bytes; glibc maps blocks of more anew each time, whatever was freed before
 _SOON = 0.01  # seconds to prepare a case, more of which a round has time for only once
 
 
@@ -34,6 +35,7 @@ class Worker:
         self.library = open_library(name, path, threads)
         self.threads = threads
         self.rng = np.random.default_rng()
+        np.empty(_LARGE, np.uint8)  # freed: from now on blocks up to that size come from the heap
         self.heap = layout.Heap(self.rng)
         self.make: Callable[..., Run] | None = None
         self.inputs = layout.Inputs((), self.rng)
