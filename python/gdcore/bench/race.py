@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
@@ -309,8 +310,10 @@ class _Race:
         total = sum(self.repeats[name] * seconds for name, (_, seconds) in found.items())
         rounds = round(effort.race / total) if total else 0
         fewest = effort.fewest if total < _SLOW else FEWEST
+        order = list(self.running)
         for lap in range(min(max(rounds, fewest), effort.most)):
-            for member in list(self.running)[:: -1 if lap % 2 else 1]:
+            order = order[::-1] if lap % 2 else random.sample(self.running, len(self.running))
+            for member in [each for each in order if each in self.running]:
                 seconds = self._ask(member, "round", self.repeats[member.library])
                 if seconds is not None:
                     self.laps[member.library].append(seconds * self.tasks[member].share)
