@@ -4,7 +4,8 @@ Contestants take turns, so round i of one and round i of the other saw the same 
 statistic is the Hodges-Lehmann estimate of the logarithm of their ratio, the median of the means of
 all pairs of rounds, and the interval that of Wilcoxon's signed ranks. For two contestants that are
 the same, either may be the faster one of a round with equal odds, whatever the noise: the interval
-then misses 1 in at most 5 % of races, exactly. The verdict speaks for the first of the two:
+then misses 1 in at most 5 % of races, if their rounds are independent. The verdict speaks for the
+first of the two:
 
 =======  ===================================================================
 FAST     the whole interval lies above 1 + margin
