@@ -28,7 +28,6 @@ from gdcore.moments import (
     Moments,
     RowlessProblem,
     add_rows,
-    check_weight,
     rowless_problem,
     total_of,
 )
@@ -92,7 +91,6 @@ def fit_chunks(
         problem, moments = survey.problem(), survey.moments
         options.check_batch(problem.n)
         start = start_from(init, problem, options.batch_size)
-        check_weight(moments)
         if problem.weightless:
             fit = empty_fit(problem, start)
         elif streams:

@@ -372,7 +372,6 @@ class Moments:
             options.check(problem.n)
             start = start_from(init, problem, None)
             moments = rows._total()
-            check_weight(rows)
             if problem.weightless:
                 result = empty_fit(problem, start)
             else:
@@ -658,13 +657,6 @@ def total_of(moments: Moments) -> _core.Moments:
 def weight_of(moments: Moments) -> float:
     """Return the sum of the rows' weights."""
     return float(_squares(moments.hi, moments.d)[moments.d])
-
-
-def check_weight(moments: Moments) -> None:
-    """Raise ValueError if the rows' weights are out of range."""
-    total = weight_of(moments)
-    if 0 < total < 1:  # no weight is larger
-        check_scale(total, moments.dtype)
 
 
 class _Rows(NamedTuple):
