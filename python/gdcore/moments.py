@@ -314,7 +314,7 @@ class Moments:
         options = settled(sgd, options, init)
         if options.method == "stream":
             raise ValueError("method is 'stream'; moments keep no rows: use 'gram' or 'exact'.")
-        sgd = checked_sgd(sgd, options.method)
+        sgd = checked_sgd(sgd, options.method).alone()
         with _core.FpEnv():
             problem = rowless_problem(self, fit_intercept, reduction)
             options.check(problem.n)
