@@ -153,7 +153,10 @@ def fit_many(
     progress: bool | Callable[[int, int, float], None],
 ) -> Fits:
     """Fit every problem, a block of them at a time."""
-    run = _Run(problems, sgd.each(problems.count), options, start)
+    sgd = sgd.each(problems.count)
+    if options.method == "exact":  # which reads nothing else
+        sgd = SGD(weight_decay=sgd.weight_decay, decay_intercept=sgd.decay_intercept)
+    run = _Run(problems, sgd, options, start)
     try:
         with Progress.make(progress, 0, problems.count) as bar:
             work = run.solve if options.method == "exact" else run.block

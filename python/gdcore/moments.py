@@ -365,7 +365,7 @@ class Moments:
         options = settled(sgd, options, init)
         if options.method == "stream":
             raise ValueError("method is 'stream'; moments keep no rows: use 'gram' or 'exact'.")
-        sgd = checked_sgd(sgd, options.method)
+        sgd = checked_sgd(sgd, options.method).alone()
         rows = self._closed()  # other threads may change these meanwhile
         with reporting(progress, epochs, init), _core.FpEnv():
             problem = rowless_problem(rows, fit_intercept, reduction)

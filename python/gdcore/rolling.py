@@ -171,7 +171,7 @@ def fit_rolling(
     options = settled(sgd, options, init)
     if options.method == "stream":
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
-    sgd, exact = checked_sgd(sgd, options.method), None
+    sgd, exact = checked_sgd(sgd, options.method).alone(), None
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
