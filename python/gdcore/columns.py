@@ -70,7 +70,8 @@ def as_narwhals(given: Any, what: str) -> Any:
         if not is_frame or hasattr(given, "__array__"):
             return None
         raise TypeError(
-            f"{what} is {type(given).__name__}, whose rows are not in memory; collect it first."
+            f"{what} is {type(given).__name__}, whose rows are not in memory; "
+            f"pass {what}.collect()."
         ) from None
 
 
@@ -147,8 +148,10 @@ def _are_numbers(values: npt.NDArray[Any]) -> bool:
 
 
 def _not_numeric(series: Any, what: str) -> ValueError:
+    known = series.drop_nulls()
+    example = f", such as {known[0]!r}" if len(known) else ""
     return ValueError(
-        f"{what} holds {series.dtype}; it has to be numeric, so encode or leave it out."
+        f"{what} holds {series.dtype}{example}; it has to be numeric, so encode or leave it out."
     )
 
 
