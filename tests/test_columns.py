@@ -78,7 +78,8 @@ def test_later_rows_go_by_the_first_ones_names(library: Any) -> None:
     assert moments.copy().update(other, y).downdate(other, y).n == N
     refused(lambda: moments.update(lacking, y), "X has no column 'b'")
     refused(lambda: moments + gd.Moments(2).update(other, y), "the same names and order")
-    fit, fits = gd.fit(X, y, gd.SGD(), epochs=2), gd.fit_groups(X, y, GROUPS, gd.SGD(), epochs=2)
+    how: dict[str, Any] = {"sgd": gd.SGD(), "epochs": 2, "tol": None}
+    fit, fits = gd.fit(X, y, **how), gd.fit_groups(X, y, GROUPS, **how)
     refused(lambda: gd.fit(other, y, gd.SGD(), init=fit), "init is a fit of the columns a, b")
     refused(lambda: gd.fit_groups(other, y, GROUPS, gd.SGD(), init=fits), "init is a fit of the")
 
