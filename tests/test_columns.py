@@ -84,6 +84,13 @@ def test_later_rows_go_by_the_first_ones_names(library: Any) -> None:
     refused(lambda: gd.fit_groups(other, y, GROUPS, gd.SGD(), init=fits), "init is a fit of the")
 
 
+def test_a_frame_without_rows_keeps_its_names(library: Any) -> None:
+    X, y = frame(library, a=A[:0], b=B[:0]), series(library, Y[:0])
+    with pytest.warns(gd.FitWarning, match="No rows to learn from"):
+        assert gd.fit(X, y).feature_names == ("a", "b")
+    assert gd.Moments(2).update(X, y).n == 0
+
+
 def test_a_column_that_is_something_else_too(library: Any) -> None:
     X = frame(library, a=A, g=GROUPS, y=Y)
     call = {"X": X, "target": "y", "features": ["a"], "by": "g"}
