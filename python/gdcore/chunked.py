@@ -22,8 +22,16 @@ from gdcore.chunks import (
 from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, result_of
 from gdcore.exact import check_range, exact_options, solution, solve_normal
 from gdcore.fitting import empty_fit, start_from
+from gdcore.mapped import check
 from gdcore.method import in_range, out_of_range, solvable
-from gdcore.moments import Moments, RowlessProblem, add_rows, rowless_problem, total_of
+from gdcore.moments import (
+    Moments,
+    RowlessProblem,
+    add_rows,
+    check_weight,
+    rowless_problem,
+    total_of,
+)
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.plan import make_plan
 from gdcore.problem import Problem
@@ -84,6 +92,7 @@ def fit_chunks(
         problem, moments = survey.problem(), survey.moments
         options.check_batch(problem.n)
         start = start_from(init, problem, options.batch_size)
+        check_weight(moments)
         if problem.weightless:
             fit = empty_fit(problem, start)
         elif streams:
@@ -184,7 +193,7 @@ class _Solver:
             else:
                 self._exact.go_on(piece)
             while not self._exact.advance(BLOCK_SECONDS):
-                pass
+                check()
 
     def fit(self, problem: Problem, moments: _core.Moments) -> Fit:
         """Return the minimiser, its loss from the moments of the rows."""

@@ -479,7 +479,7 @@ class _Run:
         if np.isnan(self.limit[i]):
             one = self.problems.core(slice(i, i + 1), self.gram, scaled=self.scaled)
             while not one.survey(True, False, BLOCK_SECONDS, self.options.n_threads or 0):
-                pass
+                check()
             part = slice(i, i + 1)
             curvature = one.surveyed()[0] * self._share(part)
             self.limit[i] = self.sgd_of(part).stability_limit(curvature)[0]

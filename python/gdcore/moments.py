@@ -6,12 +6,13 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Never, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.columns import Names
 from gdcore.descent import descend
 from gdcore.exact import solve_moments
@@ -21,7 +22,8 @@ from gdcore.learning_rate import underflow
 from gdcore.mapped import watched
 from gdcore.method import in_range, moments_of, out_of_range, settled, warn_of_ignored
 from gdcore.options import Options
-from gdcore.problem import Problem, diagnose, make_problem
+from gdcore.problem import Problem, check_scale, diagnose, make_problem
+from gdcore.progress import reporting
 from gdcore.result import Fit
 from gdcore.sgd import SGD
 from gdcore.status import FitWarning
@@ -318,6 +320,7 @@ class Moments:
         rcond: float | None = None,
         history: int = 1,
         progress: bool | Callable[[int, int, float], None] = False,
+        **unknown: Never,
     ) -> Fit:
         """Fit a linear model to the rows behind the moments.
 
@@ -355,6 +358,7 @@ class Moments:
             If the fit diverged, stalled, is singular or empty, or its loss is only known not to
             exceed a bound.
         """
+        reject(self.fit, unknown)
         options = Options(
             epochs, None, False, 0, tol, stop, method, history, None, standardize, rcond
         )
@@ -363,11 +367,12 @@ class Moments:
             raise ValueError("method is 'stream'; moments keep no rows: use 'gram' or 'exact'.")
         sgd = checked_sgd(sgd, options.method)
         rows = self._closed()  # other threads may change these meanwhile
-        with _core.FpEnv():
+        with reporting(progress, epochs, init), _core.FpEnv():
             problem = rowless_problem(rows, fit_intercept, reduction)
             options.check(problem.n)
             start = start_from(init, problem, None)
             moments = rows._total()
+            check_weight(rows)
             if problem.weightless:
                 result = empty_fit(problem, start)
             else:
@@ -435,7 +440,8 @@ class Moments:
         return content.named(problem.feature_names, problem.target_name)
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
-        problem = make_problem(X, y, offset, sample_weight, True, "mean", self._content.features)
+        names = self._content.features
+        problem = make_problem(X, y, offset, sample_weight, True, "mean", names, True)
         if problem.d != self._d:
             raise ValueError(
                 f"X has shape {problem.X.shape}; these moments are of {self._d} features."
@@ -650,6 +656,13 @@ def total_of(moments: Moments) -> _core.Moments:
 def weight_of(moments: Moments) -> float:
     """Return the sum of the rows' weights."""
     return float(_squares(moments.hi, moments.d)[moments.d])
+
+
+def check_weight(moments: Moments) -> None:
+    """Raise ValueError if the rows' weights are out of range."""
+    total = weight_of(moments)
+    if 0 < total < 1:  # no weight is larger
+        check_scale(total, moments.dtype)
 
 
 class _Rows(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,16 +14,14 @@ import numpy as np
 
 import gdcore as gd
 from gdcore.cli.training import Rows, Scaling
+from gdcore.tables import Table
 
 LARGE_BYTES = 1 << 30
-_SUFFIXES = (".parquet", ".csv", ".tsv", ".feather", ".arrow")
 
 
-def is_large(path: Path) -> bool:
-    """Whether a file is read in chunks rather than whole."""
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
-        return False
-    return path.stat().st_size >= LARGE_BYTES
+def is_large(table: Table) -> bool:
+    """Whether a table is read in chunks rather than whole."""
+    return table.size >= LARGE_BYTES
 
 
 class Share:
@@ -52,9 +49,9 @@ class Share:
 
 
 def learn_large(
-    path: Path,
+    table: Table,
     target: str,
-    features: str | None,
+    features: tuple[str, ...],
     sgd: gd.SGD,
     *,
     test_size: float,
@@ -63,13 +60,10 @@ def learn_large(
     save: Path | None,
     **settings: Any,
 ) -> tuple[gd.Fit, dict[str, float], dict[str, float], bool]:
-    """Return a model of a file's columns, its scores on training and test rows, and if stopped."""
+    """Return a model of a table's columns, its scores on training and test rows, and if stopped."""
     if not 0 <= test_size < 1:
         raise ValueError(f"--test-size must be at least 0 and below 1, not {test_size:g}.")
-    names = None if features is None else next(csv.reader([features], skipinitialspace=True), [])
-    chunks = gd.read_chunks(
-        path, target, names and [name.strip() for name in names], dtype=np.dtype(dtype)
-    )
+    chunks = gd.ChunkReader(table, target, features, dtype=dtype)
     train, test = (Share(chunks, test_size, settings["seed"], testing) for testing in (False, True))
     scaling = _scaling(train, chunks.feature_names) if standardize else None
     train.scaling, interrupted = scaling, False

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import gdcore as gd
-from gdcore.cli.table import Table
+from gdcore.tables import Table
 
 Array = NDArray[Any]
 Rows = tuple[Array, Array]  # X (n, d) and y (n,)
@@ -75,38 +75,36 @@ def choose_features(table: Table, target: str, wanted: str | None) -> tuple[str,
 
     Examples
     --------
-    >>> table = Table(Path("cars.npz"), {name: np.ones(1) for name in ("mass", "hp", "mpg")})
+    >>> from gdcore.tables.arrays import ArrayTable
+    >>> table = ArrayTable("cars.npz", {name: np.ones(1) for name in ("mass", "hp", "mpg")})
     >>> choose_features(table, "mpg", None)
     ('mass', 'hp')
     >>> choose_features(table, "mpg", "hp")
     ('hp',)
     """
-    if wanted is None:
-        names = [name for name in table.names if name != target]
-    else:
+    names = None
+    if wanted is not None:
         names = [name.strip() for name in next(csv.reader([wanted], skipinitialspace=True), [])]
-        table.require(names)
-    if not names:
-        raise ValueError(f"there is no column of {table.path} to predict {target!r} from.")
-    if target in names or len(set(names)) < len(names):
-        raise ValueError("--features must name each column once, and never the target.")
-    usable = [name for name in table.numeric if name and name != target]
-    if unusable := [name for name in names if name not in usable]:
-        advice = f"; choose others: --features {shlex.quote(','.join(usable))}" if usable else ""
-        reason = "has a column without a name" if "" in unusable else table.not_numeric(unusable)
-        raise ValueError(f"{reason}{advice}.")
-    return tuple(names)
+    chosen = table.choose(target, names, (), _features_option)
+    if not chosen:
+        raise ValueError(f"there is no column of {table.label} to predict {target!r} from.")
+    return chosen
+
+
+def _features_option(names: Sequence[str]) -> str:
+    """Return the option that chooses columns."""
+    return f"--features {shlex.quote(','.join(names))}"
 
 
 def model_columns(model: gd.Fit, table: Table) -> tuple[str, ...]:
     """Return the columns of a table that a model predicts from: by name, if it has any."""
-    d = len(model.weights)
-    if model.feature_names is None and len(table.names) != d:
+    d, names = len(model.weights), tuple(name for name in table.names if name not in table.index)
+    if model.feature_names is None and len(names) != d:
         raise ValueError(
-            f"the model has no names for its {d} features, so {table.path} must have exactly "
-            f"{d} columns in the same order, not {len(table.names)}."
+            f"the model has no names for its {d} features, so {table.label} must have exactly "
+            f"{d} columns in the same order, not {len(names)}."
         )
-    return model.feature_names or table.names
+    return model.feature_names or names
 
 
 def parse_lr(text: str) -> float | Literal["auto"]:
