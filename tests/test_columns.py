@@ -200,7 +200,10 @@ def test_nulls_and_text(library: Any) -> None:
     ):
         refused(call, f"{name} has 1 missing values, the first in row 2")
     text = frame(library, a=good, b=["1", "2", "3", "4"])
-    refused(lambda: gd.fit(text, good), "the column 'b' holds .*encode or leave it out")
+    refused(
+        lambda: gd.fit(text, good),
+        "the column 'b' holds .*'.*leave it out, or encode it as numbers",
+    )
     bad = frame(library, a=good, b=[1.0, 2.0, np.inf, 4.0])
     refused(lambda: gd.fit(bad, good, gd.SGD()), "X holds inf at row 2, column 'b'")
 

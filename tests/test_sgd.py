@@ -258,6 +258,7 @@ def scalars(value: float) -> list[Any]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore::gdcore.FitWarning")  # of so few epochs
 def test_options_are_numbers_in_whatever_holds_one() -> None:
     want = {"lr": 0.1, "momentum": 0.9, "dampening": 0.2, "weight_decay": 0.3}
     for name, value in want.items():

@@ -627,6 +627,8 @@ def rowless_problem(
     """
     if moments.d == 0 and not fit_intercept:
         raise ValueError("d is 0 and fit_intercept is False: there is nothing to fit.")
+    if 0 < (total := weight_of(moments)) < 1:  # no weight is larger
+        check_scale(total, moments.dtype)
     dtype = moments.dtype
     X, y = np.zeros((0, moments.d), dtype), np.zeros((0, moments.t or 1), dtype)
     weight = np.zeros(0, dtype) if weighted else None

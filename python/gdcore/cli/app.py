@@ -22,9 +22,10 @@ from gdcore.cli.report import (
     one_sentence,
     print_json,
     print_report,
+    say_note,
     summary,
 )
-from gdcore.cli.training import choose_features, learn, model_columns, parse_lr, split_rows
+from gdcore.cli.training import choose_features, learn, model_columns, parse_rate, split_rows
 from gdcore.cli.writing import check_outputs, print_csv, write_table
 
 _DATA = "A .csv, .tsv, .parquet, .feather, .npy or .npz file, or - for standard input."
@@ -116,9 +117,9 @@ def fit(
             "Data",
             "Train on columns of mean 0 and deviation 1: far fewer epochs. "
             "The weights shown are those for the columns as they are.",
-            "--standardize",
+            "--standardize/--no-standardize",
         ),
-    ] = False,
+    ] = True,
     decimal: Annotated[str, _option("Data", _DECIMAL, metavar=".|,")] = ".",
     dtype: Annotated[Dtype, _option("Data", "Numbers to compute with.")] = Dtype.FLOAT64,
     method: Annotated[
@@ -127,15 +128,23 @@ def fit(
     lr: Annotated[str, _option("Training", "Learning rate.", metavar="auto|<float>")] = "auto",
     epochs: Annotated[int, _option("Training", "Passes over the rows, at most.")] = 10_000,
     tol: Annotated[
-        float, _option("Training", "Stop at this share of the first gradient; 0: never.")
+        float,
+        _option(
+            "Training",
+            "Stop this close to the best predictions, in deviations of the target; 0: never.",
+        ),
     ] = 1e-6,
     batch_size: Annotated[
         int | None, _option("Training", "Rows in a step.", show_default="all")
     ] = None,
-    momentum: Annotated[float, _option("Training", "Share of the last step to add.")] = 0.0,
+    momentum: Annotated[
+        str, _option("Training", "Share of the last step to add.", metavar="auto|<float>")
+    ] = "0",
     dampening: Annotated[float, _option("Training", "Share of the gradient to drop.")] = 0.0,
     nesterov: Annotated[bool, _option("Training", "Nesterov momentum.", "--nesterov")] = False,
-    weight_decay: Annotated[float, _option("Training", "L2 penalty on the weights.")] = 0.0,
+    weight_decay: Annotated[
+        float, _option("Training", "L2 penalty on the weights, not on the intercept.")
+    ] = 0.0,
     checkpoint: Annotated[
         Path | None, _file("Keep the state of training, and resume from it.")
     ] = None,
@@ -161,7 +170,14 @@ def fit(
         "history": max(1, epochs // _RECORDS),
         "progress": sys.stderr.isatty() and not (as_json or no_progress),
     }
-    sgd = gd.SGD(parse_lr(lr), momentum, dampening, weight_decay, nesterov)
+    sgd = gd.SGD(
+        parse_rate("--lr", lr),
+        parse_rate("--momentum", momentum),
+        dampening,
+        weight_decay,
+        nesterov,
+        decay_intercept=False,
+    )
     table = read_table(data, decimal)
     target = table.find(target)
     names = choose_features(table, target, features)
@@ -228,7 +244,11 @@ def _finish(
     notes: list[str],
     as_json: bool,
 ) -> None:
-    """Print what came of a fit; exit if it was interrupted."""
+    """Print what came of a fit, how far off it is too; exit if it was interrupted."""
+    if told["status"] != "CONVERGED":
+        notes.append(told["message"])
+        if as_json:
+            say_note(told["message"])
     report = {
         "gdcore": gd.__version__,
         "data": str(data),

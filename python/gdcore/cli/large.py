@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import gdcore as gd
-from gdcore.cli.training import Rows, Scaling
+from gdcore.cli.training import Rows, warn_of_constants
 from gdcore.tables import Table
 
 LARGE_BYTES = 1 << 30
@@ -29,7 +29,6 @@ class Share:
 
     def __init__(self, chunks: gd.ChunkReader, share: float, seed: int, testing: bool) -> None:
         self._chunks, self._share, self._seed, self._testing = chunks, share, seed, testing
-        self.scaling: Scaling | None = None
 
     def __iter__(self) -> Iterator[Rows]:
         for part in self.parts():
@@ -43,9 +42,7 @@ class Share:
         rng = np.random.default_rng([self._seed, number])
         for X, y in part():
             chosen = (rng.random(len(y)) < self._share) == self._testing
-            X = X[chosen]
-            X = self.scaling.apply(X).astype(X.dtype) if self.scaling else X
-            yield X, y[chosen]
+            yield X[chosen], y[chosen]
 
 
 def learn_large(
@@ -65,36 +62,18 @@ def learn_large(
         raise ValueError(f"--test-size must be at least 0 and below 1, not {test_size:g}.")
     chunks = gd.ChunkReader(table, target, features, dtype=dtype)
     train, test = (Share(chunks, test_size, settings["seed"], testing) for testing in (False, True))
-    scaling = _scaling(train, chunks.feature_names) if standardize else None
-    train.scaling, interrupted = scaling, False
+    interrupted = False
     try:
-        model = gd.fit(train, sgd=sgd, **settings)
+        model = gd.fit(train, sgd=sgd, standardize=standardize, **settings)
     except gd.FitInterrupted as stopped:
         model, interrupted = stopped.fit, True
         warnings.warn(f"interrupted after {model.epochs} epochs.", stacklevel=1)
-    model = scaling.undo(model) if scaling else model
     model = replace(model, feature_names=chunks.feature_names, target_name=target)
     if save:
         model.save(save)
-    train.scaling = None
+    warn_of_constants(model, standardize)
     scores = [_nothing() if interrupted else _score(model, part) for part in (train, test)]
     return model, scores[0], scores[1], interrupted
-
-
-def _scaling(chunks: Share, names: Sequence[str]) -> Scaling:
-    """Measure columns in one reading; a constant one becomes 0, with a warning that names it."""
-    moments = gd.Moments(len(names))
-    for X, y in chunks:
-        moments.update(X, y)
-    d, n = len(names), max(moments.n, 1)
-    table = (moments.hi + moments.lo)[: (d + 1) * (d + 2)].reshape(d + 1, d + 2)
-    mean = table[:d, d] / n
-    variance = table.diagonal()[:d] / n - mean**2
-    constant = variance <= 4 * np.finfo(float).eps * mean**2
-    if constant.any():
-        listed = ", ".join(np.asarray(names)[constant])
-        warnings.warn(f"constant in the training rows, so of no use: {listed}.", stacklevel=2)
-    return Scaling(mean, np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance))))
 
 
 def _score(model: gd.Fit, chunks: Iterable[Rows]) -> dict[str, float]:

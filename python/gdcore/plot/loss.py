@@ -60,7 +60,7 @@ class LossCurveDisplay(Display):
     >>> import gdcore as gd
     >>> from gdcore.plot import LossCurveDisplay
     >>> fit = gd.fit([[1.0], [2.0], [3.0], [4.0]], [2.0, 4.0, 6.0, 8.0], gd.SGD(lr=0.01),
-    ...              epochs=20, fit_intercept=False)
+    ...              epochs=20, tol=None, fit_intercept=False)
     >>> display = LossCurveDisplay.from_fit(fit)
     >>> display.epochs[[0, -1]], display.loss[[0, 1]].round(3)
     (array([ 0, 20]), array([30.   , 21.675]))

@@ -17,6 +17,7 @@ from gdcore.tables.table import (
     Refusal,
     Table,
     TableError,
+    check_unique,
     row_place,
     shown,
 )
@@ -93,18 +94,19 @@ def open_arrays(path: Path, label: str) -> ArrayTable:
     with path.open("rb") as file:
         arrays = np.load(file, allow_pickle=False)
         if single:
-            columns = dict(_from_array("x", arrays))
+            columns = [*_from_array("x", arrays)]
         elif isinstance(arrays, np.ndarray):
             raise TableError(f"{label} holds a single array: name it .npy.")
         else:
-            columns = {
-                column: values
+            columns = [
+                column
                 for name, array in arrays.items()
-                for column, values in (
+                for column in (
                     [(name, array)] if array.ndim == 1 else _from_array(name.lower(), array)
                 )
-            }
-    return ArrayTable(label, columns, by_number=single)
+            ]
+    check_unique([name for name, _ in columns], label)
+    return ArrayTable(label, dict(columns), by_number=single)
 
 
 def _from_array(name: str, array: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,8 +20,8 @@ from gdcore.tables.table import (
     Refusal,
     Table,
     TableError,
+    check_unique,
     first_line,
-    listed,
     nulls_of,
     pyarrow,
     row_place,
@@ -128,7 +127,7 @@ def open_arrow(path: Path, label: str, form: str) -> ArrowTable:
         found = dataset.dataset(path, format=form)
     except ValueError as error:
         if form == "parquet":
-            _check_names(path, label)
+            check_unique(pyarrow("parquet", label).read_schema(path).names, label)
             raise
         try:
             with pyarrow("ipc", label).open_stream(pyarrow("", label).OSFile(str(path))) as stream:
@@ -136,15 +135,6 @@ def open_arrow(path: Path, label: str, form: str) -> ArrowTable:
         except (OSError, ValueError):
             raise error from None
     return ArrowTable(found, label)
-
-
-def _check_names(path: Path, label: str) -> None:
-    """Raise TableError if two columns have one name, which datasets do not read."""
-    counts = Counter(pyarrow("parquet", label).read_schema(path).names)
-    if twice := [name for name, count in counts.items() if count > 1]:
-        raise TableError(
-            f"{label} has more than one column named {listed(twice)}; rename them first."
-        )
 
 
 def _index(schema: Any) -> frozenset[str]:

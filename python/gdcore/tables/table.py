@@ -91,13 +91,9 @@ class Table(ABC):
 
     def require(self, names: Sequence[str]) -> None:
         """Raise TableError for those of `names` that are no column, or more than one."""
-        counts = Counter(self.names)
-        twice = [name for name in dict.fromkeys(names) if counts[name] > 1]
-        if twice:
-            raise TableError(
-                f"{self.label} has more than one column named {listed(twice)}; rename them first."
-            )
-        missing = [name for name in names if not counts[name]]
+        wanted, there = frozenset(names), frozenset(self.names)
+        check_unique([name for name in self.names if name in wanted], self.label)
+        missing = [name for name in names if name not in there]
         if not missing:
             return
         close = [m for name in missing for m in difflib.get_close_matches(name, self.names, 1)]
@@ -221,6 +217,14 @@ def pyarrow(module: str, label: str) -> Any:
         raise ModuleNotFoundError(
             f"{label} needs pyarrow; run: pip install 'gdcore[cli]'."
         ) from error
+
+
+def check_unique(names: Iterable[str], label: str) -> None:
+    """Raise TableError if a name is there more than once."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise TableError(
+            f"{label} has more than one column named {listed(twice)}; rename them first."
+        )
 
 
 def nulls_of(column: Any) -> NDArray[np.bool_] | None:
