@@ -276,3 +276,30 @@ def test_rounding_errors_that_make_a_cycle_end_it_in_chunks_too() -> None:
     assert ends[0][0] == "STALLED"
     assert ends[0][1] < 4000
     assert ends[0] == ends[1]
+
+
+def test_the_advice_holds_when_it_is_followed() -> None:
+    sets = data_sets()
+    rng = np.random.default_rng(9)
+    X = rng.standard_normal((80, 3)) @ rng.standard_normal((3, 3))
+    sets["correlated"] = X, X.sum(axis=1) + 2 + rng.standard_normal(80)
+    followed = 0
+    for name, (X, y) in sets.items():
+        for given in (gd.SGD(), gd.SGD(momentum=0.9), gd.SGD(momentum="auto")):
+            with pytest.warns(gd.FitWarning) as told:
+                gd.fit(X, y, given, epochs=2)
+            for what, sgd, standardize in (
+                ("this descent takes", given, False),
+                ("standardize=True", given, True),
+                ("momentum='auto'", gd.SGD(momentum="auto"), False),
+                ("both", gd.SGD(momentum="auto"), True),
+            ):
+                said = re.search(f"{what} (?:about )?([0-9.e+]+) epoch", str(told[0].message))
+                if said is None or float(said[1]) > 1e5:
+                    continue
+                needed, followed = float(said[1]), followed + 1
+                epochs = round(needed * (1.05 if needed >= 1000 else 1))  # two digits were said
+                answer = gd.fit(X, y, sgd, epochs=epochs, standardize=standardize, history=0)
+                assert (name, what, answer.status) == (name, what, "CONVERGED")
+                assert answer.epochs >= 0.9 * needed
+    assert followed > 20
