@@ -124,7 +124,7 @@ class Fit:
     @property
     def message(self) -> str:
         """How the fit ended and what to do about it, in words."""
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        epochs = _epochs(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
             Status.MAX_EPOCHS: f"Ended after all {epochs}.",
@@ -157,7 +157,7 @@ class Fit:
         taken_back = self.state is None or math.isnan(self.state.last_loss)
         if taken_back:
             return f"Diverged in epoch {self.epochs + 1} {rates}; the weights are the last finite."
-        return f"Diverged {rates}: after {self.epochs} epochs the loss is above the start's."
+        return f"Diverged {rates}: after {_epochs(self.epochs)} the loss is above the start's."
 
     def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Floats:
         """Return predictions for new rows.
