@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -28,8 +29,8 @@ DIABETES = Path(__file__).parent.parent / "examples" / "data" / "diabetes.csv"
 LINE = "x,y\n0,1\n1,3\n2,5\n3,7\n4,9\n5,11\n6,13\n7,15\n"
 
 
-def run(*args):
-    return CliRunner().invoke(cli.build_app(), [str(arg) for arg in args])
+def run(*args, given=None):
+    return CliRunner().invoke(cli.build_app(), [str(arg) for arg in args], input=given)
 
 
 def good(*args, code=0):
@@ -257,7 +258,7 @@ class TestMistakes:
 
     def test_truncated(self, write, line):
         assert "cannot read" in sentence("fit", write("t.npz", "PK\x03\x04"), "--target", "y")
-        assert "Expected 2 columns, got 1" in sentence(
+        assert "has 1 value in row 9 (line 10), and its header names 2 columns." in sentence(
             "fit", write("t.csv", LINE + "8"), "--target", "y"
         )
 
@@ -270,8 +271,9 @@ class TestMistakes:
         assert "no column 'Progresion' (did you mean 'progression'?)" in text
         assert "its columns are 'age', 'sex'" in text
         path = write("t.csv", "x,y\n1,low\n2,high\n")
-        assert "column 'y'" in sentence("fit", path, "--target", "y")
-        assert "is not numeric: 'low' in row 1 (line 2)." in sentence("fit", path, "--target", "y")
+        text = sentence("fit", path, "--target", "y")
+        assert "column 'y'" in text
+        assert "is not numeric: 'low' in row 1 (line 2); encode it as numbers first." in text
 
     def test_features_that_are_not_numeric(self, write):
         path = write("t.csv", "x,town,a b,y,when\n1,Ulm,3,4,2020-01-01\n2,Bonn,4,5,2020-01-02\n")
@@ -416,6 +418,40 @@ class TestMistakes:
         assert "Usage: " in result.stderr
 
 
+class TestTables:
+    """`test_read_tables.py` has what the reader takes; here, that both commands use it."""
+
+    def test_standard_input(self, model, line, tmp_path):
+        np.savez(tmp_path / "t.npz", x=np.arange(8.0), y=1 + 2 * np.arange(8.0))
+        zipped = gzip.compress(line.read_bytes())
+        for given in (line.read_bytes(), zipped, (tmp_path / "t.npz").read_bytes()):
+            result = run("fit", "-", "--target", "y", "--json", given=given)
+            assert json.loads(result.stdout)["normal_equation"]["weights"]["x"] == pytest.approx(2)
+            result = run("predict", model, "-", given=given)
+            assert len(result.stdout.splitlines()) == 9
+        bad = run("fit", "-", "--target", "y", given=b"x,y\n1,2\n,3\n")
+        assert "column 'x' of standard input has no number in row 2 (line 3)" in bad.stderr
+        assert "standard input is an empty file" in run("predict", model, "-", given=b"").stderr
+
+    def test_decimal_comma(self, model, write):
+        path = write("t.csv", "x;y\n" + "".join(f"{x},5;{2 * x + 2},0\n" for x in range(8)))
+        text = sentence("fit", path, "--target", "y")
+        assert text.endswith("if its decimal point is ',', pass --decimal , or decimal=','.\n")
+        report = good("fit", path, "--target", "y", "--decimal", ",", "--method", "exact", "--json")
+        assert json.loads(report.stdout)["weights"]["x"] == pytest.approx(2)
+        numbers = good("predict", model, path, "--decimal", ",").stdout.splitlines()[1:]
+        np.testing.assert_allclose(np.array(numbers, float), 2 + 2 * np.arange(8.0), atol=1e-3)
+        assert "choose '.' or ','" in sentence("fit", path, "--target", "y", "--decimal", ";")
+
+    def test_folder(self, write, tmp_path):
+        (tmp_path / "parts").mkdir()
+        write("parts/a.csv", LINE)
+        write("parts/b.csv", "y;x\n18.5;8.75\n")
+        report = json.loads(good("fit", tmp_path / "parts", "--target", "y", "--json").stdout)
+        assert report["train"]["rows"] + report["test"]["rows"] == 9
+        assert report["features"] == ["x"]
+
+
 class TestPictures:
     @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
     @pytest.mark.parametrize("features", ["bmi", "bmi,bp,s5"])
@@ -522,7 +558,7 @@ class TestInterrupt:
         assert report["epochs"] == 3
 
     def test_before_the_fit(self, line, monkeypatch):
-        def read_table(path):
+        def read_table(path, decimal):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(app, "read_table", read_table)

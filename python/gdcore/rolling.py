@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.columns import Names
 from gdcore.exact import exact_options
 from gdcore.fitting import checked_sgd, start_from
@@ -20,7 +21,7 @@ from gdcore.mapped import check, watched
 from gdcore.method import settled, warn_of_ignored
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
-from gdcore.sgd import SGD
+from gdcore.sgd import SGD, plain
 from gdcore.status import FitWarning, Status
 
 _STATUS = {
@@ -109,6 +110,7 @@ def fit_rolling(
     method: Literal["auto", "gram", "exact"] = "auto",
     rcond: float | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> RollingFit:
     """Fit each window of rows by itself: rows 0 to window - 1, those `step` rows on, and so on.
 
@@ -164,11 +166,12 @@ def fit_rolling(
     >>> rolling.weights[:, 0].round(2)
     array([1. , 1. , 3. , 3.5, 2. , 2. ])
     """
+    reject(fit_rolling, unknown)
     options = Options(epochs, None, False, 0, tol, stop, method, 0, n_threads, standardize, rcond)
     options = settled(sgd, options, init)
     if options.method == "stream":
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
-    sgd, exact = checked_sgd(sgd, options.method), None
+    sgd, exact = checked_sgd(sgd, options.method).alone(), None
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
@@ -177,6 +180,7 @@ def fit_rolling(
             exact, sgd = exact_options(sgd, options), SGD()
         if callable(sgd.lr):
             raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
+        window, step = plain(window), plain(step)
         _check_rows(problem, window, step)
         diagnose(problem)
         start = start_from(init, problem, None)
