@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.columns import as_numbers
 from gdcore.kernels import Floats, matmul
-from gdcore.labels import as_labels, keys_of
+from gdcore.labels import as_labels, keys_of, named
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
 from gdcore.status import Status, account, counted, counts_in_words
@@ -299,11 +299,7 @@ class Fits(Fit):
         return counted(self.status)
 
     def _named(self, i: int) -> str:
-        """Return what a message calls a problem."""
-        if self.groups is None:
-            return f"problem {i}"
-        label = self.groups[i : i + 1]
-        return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+        return named(self.groups, i)
 
     @property
     def message(self) -> str:
