@@ -448,6 +448,10 @@ def load(path: str | os.PathLike[str]) -> Fit:
     return Fit(start=Start(*start) if start else None, history=History(**history), **fields)
 
 
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
+
+
 def history_of(problem: Problem, record: Record | None = None) -> History:
     """Lay a record out in the problem's shapes; None is an empty one."""
     if record is None:
