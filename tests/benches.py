@@ -62,7 +62,7 @@ def tiny() -> Iterator[None]:
     """Make the quick suites tiny."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suites, "_QUICK", TINY)
-        patch.setattr(race, "QUICK", race.Effort(1e-4, 1e-3, fewest=5, most=5, probe=0.01))
+        patch.setattr(race, "QUICK", race.Effort(1e-4, 1e-3, fewest=6, most=6, probe=0.01))
         yield
 
 

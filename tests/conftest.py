@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,16 @@ import gdcore as gd
 
 ISAS = tuple(gd._core.available_isas())
 THREADS = (1, 2, 3, 7)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_works() -> Iterator[None]:
+    """Take SIGINT, here and in all children, also where a job in the background ignores it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 import gdcore.bench
-from gdcore.bench import Verdict, bounds, compare, timing
+from gdcore.bench import Verdict, bounds, compare, layout, timing
 
 A = np.linspace(-1, 1, 60, dtype=np.float32).reshape(6, 10)
 B = np.linspace(2, 3, 40, dtype=np.float32).reshape(10, 4)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Let rounds be of one call, which takes a second."""
+    monkeypatch.setattr(timing, "calibrate", lambda run, seconds: (run(1), (1, 1.0))[1])
+    monkeypatch.setattr(timing, "timed_round", lambda run, repeats, expected: (run(1), 1.0)[1])
 
 
 def against(function, **settings):
@@ -94,32 +101,94 @@ def test_the_others_go_on_without_the_baseline():
     assert report.verdict("x", than="y") in Verdict
 
 
-def test_a_round_that_raises_is_no_round(monkeypatch):
-    turns = count()
+def test_a_round_that_raises_is_no_round(quick):
+    calls = count()
 
-    def timed_round(run, repeats, expected):
-        if next(turns) == 5:
+    def raising_late(a, b):
+        if next(calls) == 5:
             raise RuntimeError("out of luck")
-        run(1)
-        return 1.0
+        return a @ b
 
-    monkeypatch.setattr(timing, "timed_round", timed_round)
-    report = compare({"x": np.matmul, "y": np.dot}, (A, B), reference=np.matmul, seconds=0.01)
+    report = compare({"x": np.matmul, "y": raising_late}, (A, B), reference=np.matmul, seconds=0.01)
     assert [row.status for row in report.rows] == ["timed", "failed"]
     assert [len(row.rounds) for row in report.rows] == [9, 0]
 
 
-def test_inputs_that_change_between_rounds_withdraw_all_figures(monkeypatch):
-    def timed_round(run, repeats, expected):
-        A[0, 0] += 1
-        return 1.0
+class TestInputs:
+    """Contestants get copies, and whoever writes to them is found out: nobody else."""
 
-    before = A.copy()
-    monkeypatch.setattr(timing, "timed_round", timed_round)
-    report = compare({"x": np.matmul, "y": np.dot}, (A, B), reference=np.matmul, seconds=0.01)
-    assert {row.status for row in report.rows} == {"failed"}
-    assert "inputs were changed during the rounds, by it or by another" in report.rows[0].note
-    np.testing.assert_array_equal(A, before)
+    class Thing:
+        def __init__(self, value):
+            self.value = value
+
+    def statuses(self, changing, reading, *inputs):
+        report = compare(
+            {"changes": changing, "reads": reading, "reads too": reading}, inputs,
+            check=lambda result: True, seconds=0.01,
+        )  # fmt: skip
+        notes = {row.library: row.note for row in report.rows}
+        assert [row.status for row in report.rows] == ["failed", "timed", "timed"], notes
+        assert notes["changes"].endswith("it changed its inputs")
+
+    def test_containers_of_all_kinds(self, quick):
+        def second(values):
+            values["b"][0][1] = 7
+
+        self.statuses(lambda v: v.sort(), sorted, [3, 1, 2])
+        self.statuses(second, len, {"a": 1, "b": ([1, 2], 3)})
+        self.statuses(lambda v: v.pop(), len, {3, 1})
+        self.statuses(lambda v: v[0].fill(0), len, [A])
+        self.statuses(lambda v: v.reverse(), len, bytearray(b"abc"))
+        self.statuses(lambda v: v.value.append(1), id, self.Thing([1]))
+
+    def test_what_an_object_keeps_for_later_is_no_change(self, quick):
+        def caching(thing):
+            thing.cached = 3
+
+        report = compare({"x": caching}, (self.Thing(1),), check=lambda result: True)
+        assert report.rows[0].status == "timed"
+
+    @pytest.mark.torch
+    def test_tensors(self, quick):
+        torch = pytest.importorskip("torch")
+        weights = torch.ones(3, requires_grad=True)
+        self.statuses(lambda t: t.add_(1), torch.clone, torch.ones(3))
+        self.statuses(lambda t: t.data.add_(1), torch.clone, weights * 2)
+
+    def test_through_a_closure(self, quick):
+        before = np.array(A[:, ::-1])
+        a = before.copy()
+        self.statuses(lambda v: a.sort(), np.sort, a)
+        np.testing.assert_array_equal(a, before)
+
+    def test_only_later(self, quick):
+        calls = count()
+        self.statuses(lambda v: v.sort() if next(calls) > 6 else None, sorted, [3, 1, 2])
+
+    def test_each_call_has_them_elsewhere_and_as_they_lie(self, quick):
+        places = set()
+
+        def look(a, b, c):
+            places.add(a.ctypes.data % 4096)
+            assert np.shares_memory(a, b)
+            assert (b.strides, b.flags.writeable) == ((-80, 8), False)
+            assert c is a
+            np.testing.assert_array_equal(b, A[::-2, ::2])
+
+        a = A.copy()
+        b = a[::-2, ::2]
+        b.flags.writeable = False
+        report = compare({"x": look}, (a, b, a), check=lambda result: True, seconds=0.01)
+        assert report.rows[0].status == "timed", report.rows[0].note
+        assert len(places) > 5
+        assert all((place - a.ctypes.data) % 16 == 0 for place in places)
+
+    def test_many_bytes_are_copied_once(self, quick, monkeypatch):
+        monkeypatch.setattr(layout, "LARGEST", A.nbytes - 1)
+        places = set()
+        compare({"x": lambda a: places.add(a.ctypes.data)}, (A,), check=lambda result: True)
+        assert len(places) == 1
+        self.statuses(lambda a: a.sort(), np.sort, np.array(A[:, ::-1]))
 
 
 def test_whole_numbers_have_to_be_exact():
@@ -239,6 +308,14 @@ def test_mistakes():
         compare({}, (A, B), reference=np.matmul)
     with pytest.raises(ValueError, match="pass reference= or check="):
         compare({"x": np.matmul}, (A, B))
+    with pytest.raises(ValueError, match="a generator can be read only once; pass a list"):
+        compare({"x": sum}, [(i for i in range(3))], reference=3)
+    for seconds in (0, -1, np.nan, np.inf, "1", None):
+        with pytest.raises(ValueError, match="give how long to measure, a number above 0"):
+            compare({"x": np.matmul}, (A, B), reference=np.matmul, seconds=seconds)
+    for margin in (-0.1, np.nan, np.inf, "5 %", None):
+        with pytest.raises(ValueError, match=r"give how much faster counts as faster: 0\.05"):
+            compare({"x": np.matmul}, (A, B), reference=np.matmul, margin=margin)
     report = compare({"x": np.matmul, "y": nan}, (A, B), reference=np.matmul, seconds=0.01)
     with pytest.raises(ValueError, match="no contestant 'z'; there are x, y"):
         report.verdict("x", than="z")
@@ -246,7 +323,7 @@ def test_mistakes():
         report.assert_not_slow("x", than="y")
 
 
-def test_interrupted(monkeypatch):
+def test_interrupted(quick, monkeypatch):
     rounds = []
 
     def interrupted(run, repeats, expected):
@@ -295,6 +372,7 @@ def timed(monkeypatch):
 
     def timed(mine, theirs, **settings):
         turns = {}
+        monkeypatch.setattr(timing, "calibrate", lambda run, seconds: (1, 1.0))
 
         def timed_round(run, repeats, expected):
             name = "mine" if run(1) == 1 else "theirs"

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import gdcore as gd
-from gdcore.bench import Report, Row, Verdict, probe
+from gdcore.bench import Report, Row, Verdict, page, probe, suites
+from gdcore.bench.libraries import BUILT_IN
 from gdcore.bench.verdict import Ratio
 
 
@@ -90,17 +91,73 @@ def test_a_busy_machine_is_told(example):
     assert "The load was 4.0 on 2 CPUs before the run began" in str(example)
 
 
+def test_what_is_above_the_limit_is_explained(example):
+    assert "% of the limit" not in str(example)
+    example.rows[1] = made("gdcore", 1e-6, case="10 2", floor=1.06e-6)
+    for text in (str(example), example.to_html()):
+        assert "1 of 41 rows are above 105 % of the limit. The limit is the best that" in text
+    assert 'title="limit: L1; above it: see the note at the top"' in example.to_html()
+
+
 class TestPage:
+    def test_libraries_are_told_apart(self, example):
+        """All that are built in, and some peers, have colours of their own in both themes."""
+        libraries = [*BUILT_IN, "eigen", "libxsmm", "gdcore-c++"]
+        example.rows = [made(name, 1e-6) for name in libraries]
+        numbers = [page.color(example, name) for name in libraries]
+        assert len(set(numbers)) == len(libraries) <= page.COLORS
+        style = re.search("<style>(.*)</style>", example.to_html(), re.DOTALL)[1]
+        for theme in style.split("prefers-color-scheme: dark"):
+            colors = dict(re.findall(r"--c(\d+): (#[0-9a-f]{6})", theme))
+            assert set(colors) == {str(number) for number in range(page.COLORS)}
+            assert len(set(colors.values())) == page.COLORS
+
+    def test_what_is_missing_is_no_alarm(self, example):
+        example.rows.append(Row("", "", "", 0, "mine", "failed", "its process died"))
+        text = example.to_html()
+        assert "<p class=missing>jax: jax is not installed.</p>" in text
+        assert "<p class=failed>mine: its process died.</p>" in text
+
+    def test_sections_without_content_are_left_out(self, example):
+        def sections():
+            return re.findall("<h2>(.*)</h2>", example.to_html())
+
+        takes, every, where = "How many times as long others take", "Every row", "Environment"
+        assert sections() == [takes, "Roofline", "Ratio by case", every, where]
+        example.rows = [row for row in example.rows if row.library == "gdcore"]
+        assert sections() == ["Roofline", every, where]
+        example.rows = [made("gdcore", 1e-6, flops=np.nan, bytes=np.nan)]
+        assert sections() == [every, where]
+        example.rows = []
+        assert sections() == [where]
+
+    @pytest.mark.parametrize("width", [500, 992, 1700])
+    def test_no_table_is_cut(self, example, tmp_path, width):
+        """All libraries in all suites, with long names and notes, on a phone and on a screen."""
+        note = "12 of 24 elements of the result outside the bound; first at [3, 1]: 1.23456789 " * 2
+        example.rows += [
+            made(name, 1e-6, suite, "100,000 of 16 to 4096 rows, 16, to 1e-6 of the way",
+                 ratio=Ratio(2.0, 1.9, 2.1, Verdict.FAST))
+            for suite in suites.NAMES for name in BUILT_IN
+        ]  # fmt: skip
+        example.rows.append(Row("fit", "100,000", "float32", 1, "sklearn", "wrong", note))
+        script = """<script>document.title = [...document.querySelectorAll("*")].filter((element) =>
+          !element.closest("figure") && element.getBoundingClientRect().right > innerWidth
+        ).map((element) => element.tagName)</script></html>"""
+        path = tmp_path / "report.html"
+        path.write_text(example.to_html().replace("</html>", script), encoding="utf-8")
+        assert "<title></title>" in _dom(path, f"--window-size={width},900")
+
     def test_stands_alone(self, example, tmp_path):
-        page = example.to_html(tmp_path / "report.html")
-        assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+        text = example.to_html(tmp_path / "report.html")
+        assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
         assert not re.search(
-            r"https?:|//|<link|@import|\bsrc=|url\((?!#)|\shref=\"(?!#)", _code(page)
+            r"https?:|//|<link|@import|\bsrc=|url\((?!#)|\shref=\"(?!#)", _code(text)
         )
-        assert "<b>&" not in page
-        assert "&lt;b&gt;&amp;" in page
-        assert "jax is not installed" in page
-        assert "#ab00" not in page
+        assert "<b>&" not in text
+        assert "&lt;b&gt;&amp;" in text
+        assert "jax is not installed" in text
+        assert "#ab00" not in text
 
     def test_partial(self, example):
         example.partial = True
@@ -112,28 +169,10 @@ class TestPage:
 
     def test_in_a_browser(self, example, tmp_path):
         """Filters hide what they should, the table sorts, points tell their row."""
-        browser = shutil.which("chromium") or shutil.which("google-chrome")
-        if browser is None:
-            pytest.skip("there is no Chromium")
         clicks = "<script>document.querySelectorAll('.rows th')[5].click();</script></html>"
         path = tmp_path / "report.html"
         path.write_text(example.to_html().replace("</html>", clicks), encoding="utf-8")
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000"]
-        offline = "--host-resolver-rules=MAP * ~NOTFOUND"
-        dom = subprocess.run(
-            [
-                browser,
-                *options,
-                offline,
-                f"--user-data-dir={tmp_path}",
-                "--dump-dom",
-                path.as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        ).stdout
+        dom = _dom(path)
         shown = re.findall(r"<tr id=\"r(\d+)\" (?![^>]*hidden)", dom)
         assert [example.rows[int(i)].key[2:] for i in shown] == [("float32", 1)] * len(shown)
         times = [example.rows[int(i)].seconds for i in shown]
@@ -142,6 +181,18 @@ class TestPage:
         assert timed == sorted(times[:8])  # what was not timed comes last
         assert len(re.findall(r"<figure (?![^>]*hidden)[^>]*>", dom)) == 3
         assert re.search(r'<g id="p1"><title>matmul +10 2', dom)
+
+
+def _dom(path: Path, *options: str) -> str:
+    """Return a page as a browser without a network sees it."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no Chromium")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", *options]
+    command += ["--virtual-time-budget=2000", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += [f"--user-data-dir={path.parent}", path.as_uri()]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return run.stdout
 
 
 def _code(page: str) -> str:

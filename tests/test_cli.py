@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -28,8 +29,8 @@ DIABETES = Path(__file__).parent.parent / "examples" / "data" / "diabetes.csv"
 LINE = "x,y\n0,1\n1,3\n2,5\n3,7\n4,9\n5,11\n6,13\n7,15\n"
 
 
-def run(*args):
-    return CliRunner().invoke(cli.build_app(), [str(arg) for arg in args])
+def run(*args, given=None):
+    return CliRunner().invoke(cli.build_app(), [str(arg) for arg in args], input=given)
 
 
 def good(*args, code=0):
@@ -110,7 +111,7 @@ class TestFit:
         report = json.loads(result.stdout)
         model = (
             *("target", "features", "method", "method_reason", "lr", "stability_limit", "epochs"),
-            *("status", "message", "weights", "intercept", "train", "test"),
+            *("status", "message", "r2_lost", "weights", "intercept", "train", "test"),
         )
         assert tuple(report) == (
             *("gdcore", "data", *model, "normal_equation", "interrupted", "notes"),
@@ -174,7 +175,7 @@ class TestFit:
         good("fit", DIABETES, "--target", "s1", "--dtype", "float32", "--save", path)
         assert gd.load(path).weights.dtype == np.float32
 
-    @pytest.mark.parametrize("standardize", [[], ["--standardize"]])
+    @pytest.mark.parametrize("standardize", [["--no-standardize"], ["--standardize"]])
     def test_saved_model_is_in_original_units(self, tmp_path, standardize):
         path = tmp_path / "m.npz"
         report = json.loads(
@@ -184,7 +185,6 @@ class TestFit:
             ).stdout
         )
         saved = gd.load(path)
-        assert (saved.state is None) is bool(standardize)
         assert saved.feature_names == tuple(report["features"])
         assert saved.target_name == "progression"
         assert saved.weights.tolist() == list(report["weights"].values())
@@ -205,11 +205,13 @@ class TestFit:
             *("fit", line, "--target", "y", "--lr", 0.01, "--momentum", 0.5, "--nesterov"),
             *("--weight-decay", 0.1, "--epochs", 7, "--batch-size", 2, "--tol", 0, "--seed", 3),
         )
-        assert seen["sgd"] == gd.SGD(0.01, momentum=0.5, nesterov=True, weight_decay=0.1)
+        spared = {"decay_intercept": False}
+        assert seen["sgd"] == gd.SGD(0.01, 0.5, nesterov=True, weight_decay=0.1, **spared)
+        assert seen["standardize"] is True
         assert (seen["epochs"], seen["batch_size"], seen["tol"], seen["seed"]) == (7, 2, None, 3)
         seen.clear()
         good("fit", line, "--target", "y", "--momentum", 0.5, "--dampening", 0.2)
-        assert seen["sgd"] == gd.SGD(momentum=0.5, dampening=0.2)
+        assert seen["sgd"] == gd.SGD(momentum=0.5, dampening=0.2, **spared)
         assert seen["progress"] is False  # nobody watches
 
 
@@ -257,7 +259,7 @@ class TestMistakes:
 
     def test_truncated(self, write, line):
         assert "cannot read" in sentence("fit", write("t.npz", "PK\x03\x04"), "--target", "y")
-        assert "Expected 2 columns, got 1" in sentence(
+        assert "has 1 value in row 9 (line 10), and its header names 2 columns." in sentence(
             "fit", write("t.csv", LINE + "8"), "--target", "y"
         )
 
@@ -270,8 +272,9 @@ class TestMistakes:
         assert "no column 'Progresion' (did you mean 'progression'?)" in text
         assert "its columns are 'age', 'sex'" in text
         path = write("t.csv", "x,y\n1,low\n2,high\n")
-        assert "column 'y'" in sentence("fit", path, "--target", "y")
-        assert "is not numeric: 'low' in row 1 (line 2)." in sentence("fit", path, "--target", "y")
+        text = sentence("fit", path, "--target", "y")
+        assert "column 'y'" in text
+        assert "is not numeric: 'low' in row 1 (line 2); encode it as numbers first." in text
 
     def test_features_that_are_not_numeric(self, write):
         path = write("t.csv", "x,town,a b,y,when\n1,Ulm,3,4,2020-01-01\n2,Bonn,4,5,2020-01-02\n")
@@ -348,7 +351,7 @@ class TestMistakes:
     def test_too_large_to_standardize(self, write):
         path = write("t.csv", "x,y\n1e200,2\n3e200,4\n5e200,6\n")
         text = sentence("fit", path, "--target", "y", "--standardize")
-        assert "divide these columns first" in text
+        assert "scale the columns of X and y" in text
 
     @pytest.mark.parametrize("option", ["--plot", "--animate", "--save", "--checkpoint"])
     def test_outputs_are_checked_before_the_fit(self, line, tmp_path, option, monkeypatch):
@@ -414,6 +417,40 @@ class TestMistakes:
         assert result.exit_code == 2
         assert result.stdout == ""
         assert "Usage: " in result.stderr
+
+
+class TestTables:
+    """`test_read_tables.py` has what the reader takes; here, that both commands use it."""
+
+    def test_standard_input(self, model, line, tmp_path):
+        np.savez(tmp_path / "t.npz", x=np.arange(8.0), y=1 + 2 * np.arange(8.0))
+        zipped = gzip.compress(line.read_bytes())
+        for given in (line.read_bytes(), zipped, (tmp_path / "t.npz").read_bytes()):
+            result = run("fit", "-", "--target", "y", "--json", given=given)
+            assert json.loads(result.stdout)["normal_equation"]["weights"]["x"] == pytest.approx(2)
+            result = run("predict", model, "-", given=given)
+            assert len(result.stdout.splitlines()) == 9
+        bad = run("fit", "-", "--target", "y", given=b"x,y\n1,2\n,3\n")
+        assert "column 'x' of standard input has no number in row 2 (line 3)" in bad.stderr
+        assert "standard input is an empty file" in run("predict", model, "-", given=b"").stderr
+
+    def test_decimal_comma(self, model, write):
+        path = write("t.csv", "x;y\n" + "".join(f"{x},5;{2 * x + 2},0\n" for x in range(8)))
+        text = sentence("fit", path, "--target", "y")
+        assert text.endswith("if its decimal point is ',', pass --decimal , or decimal=','.\n")
+        report = good("fit", path, "--target", "y", "--decimal", ",", "--method", "exact", "--json")
+        assert json.loads(report.stdout)["weights"]["x"] == pytest.approx(2)
+        numbers = good("predict", model, path, "--decimal", ",").stdout.splitlines()[1:]
+        np.testing.assert_allclose(np.array(numbers, float), 2 + 2 * np.arange(8.0), atol=1e-3)
+        assert "choose '.' or ','" in sentence("fit", path, "--target", "y", "--decimal", ";")
+
+    def test_folder(self, write, tmp_path):
+        (tmp_path / "parts").mkdir()
+        write("parts/a.csv", LINE)
+        write("parts/b.csv", "y;x\n18.5;8.75\n")
+        report = json.loads(good("fit", tmp_path / "parts", "--target", "y", "--json").stdout)
+        assert report["train"]["rows"] + report["test"]["rows"] == 9
+        assert report["features"] == ["x"]
 
 
 class TestPictures:
@@ -508,7 +545,8 @@ class TestInterrupt:
         def interrupted(*args, method, **settings):
             if method == "exact":
                 return fit(*args, method=method, **settings)
-            raise gd.FitInterrupted(fit(*args, method=method, **settings | {"epochs": 3}))
+            settings |= {"epochs": 3, "tol": None}
+            raise gd.FitInterrupted(fit(*args, method=method, **settings))
 
         monkeypatch.setattr(gd, "fit", interrupted)
         path, picture = tmp_path / "m.npz", tmp_path / "fit.png"
@@ -522,7 +560,7 @@ class TestInterrupt:
         assert report["epochs"] == 3
 
     def test_before_the_fit(self, line, monkeypatch):
-        def read_table(path):
+        def read_table(path, decimal):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(app, "read_table", read_table)
@@ -594,28 +632,3 @@ class TestTop:
             cli.main()
         assert caught.value.code == 0
         assert capsys.readouterr().out == f"gdcore {gd.__version__}\n"
-
-
-class TestScaling:
-    def test_undo_keeps_predictions_and_history(self, rng):
-        X = rng.normal(size=(40, 3)) * [1, 100, 0.01] + [5, -3, 1]
-        y = X @ [1.0, 0.2, 30.0] + 4
-        scaling = training.Scaling.of(X, ["a", "b", "c"])
-        Z = scaling.apply(X)
-        np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-12)
-        np.testing.assert_allclose(Z.std(axis=0), 1)
-        scaled = gd.fit(Z, y, gd.SGD(), epochs=50)
-        model = scaling.undo(scaled)
-        np.testing.assert_allclose(model.predict(X), scaled.predict(Z), rtol=1e-10)
-        np.testing.assert_allclose(model.history.weights[-1], model.weights, rtol=1e-12)
-        np.testing.assert_allclose(model.history.intercept[-1], model.intercept, rtol=1e-12)
-
-    def test_undo_takes_the_start_along(self, rng):
-        X = rng.normal(size=(20, 2)) * [2, 5] + [7, -3]
-        scaling = training.Scaling.of(X, ["a", "b"])
-        Z, init = scaling.apply(X), (np.array([2.0, -1.0]), 0.5)
-        scaled = gd.fit(Z, X[:, 0], gd.SGD(), epochs=1, init=init)
-        start = scaling.undo(scaled).start
-        np.testing.assert_allclose(X @ start.weights + start.intercept, Z @ init[0] + init[1])
-        assert start.epoch == 0
-        assert scaling.undo(gd.fit(Z, X[:, 0], method="exact")).start is None

@@ -58,6 +58,24 @@ def test_fitted_and_scored_in_chunks(data: Path, options: tuple[Any, ...]) -> No
     assert report["normal_equation"] is None
 
 
+def test_text_is_read_as_in_small_files(data: Path) -> None:
+    rows = np.loadtxt(["1 2.5", "2 4.5", "3 6.5"] * 20)
+    texts = {
+        "t.csv": "x; y\n" + "".join(f"{x};{y}\n" for x, y in rows),
+        "u.csv": "x,y\n" + "".join(f"{x:.0f},{y}\n" for x, y in rows) + "3.5,7.5\n",
+    }
+    for name, text in texts.items():
+        path = data.with_name(name)
+        path.write_text(text)
+        report = json.loads(run(path, "--target", "y", "--json", "--method", "exact"))
+        assert report["weights"]["x"] == pytest.approx(2)
+        assert report["intercept"] == pytest.approx(0.5)
+    path.write_text("x,y\n1,2\nlate,3\n")
+    message = run(path, "--target", "y", code=2)
+    assert "column 'x' of" in message
+    assert "is not numeric: 'late' in row 2 (line 3)" in message
+
+
 def test_the_same_seed_draws_the_same_rows(data: Path) -> None:
     one, same = (run(data, "--target", "y", "--json", "--seed", 3) for _ in range(2))
     assert one == same

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fits
@@ -82,6 +83,10 @@ def test_selftest() -> None:
     assert report.cases > 100
     assert list(report.isas) == gd.config()["isas_available"]
     assert (gd._core.get_isa(), gd.get_num_threads()) == before
+    gd._core.set_num_threads(0)  # nobody chose
+    reason = gd.config()["threads_reason"]
+    gd.selftest()
+    assert gd.config()["threads_reason"] == reason != "set_num_threads"
     assert re.fullmatch(r"\d+ results on .*: same bits everywhere", str(report))
 
 
@@ -110,10 +115,10 @@ def test_selftest_sees_a_wrong_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_set_num_threads() -> None:
-    for n in (1, 5, 1024):
+    for n in (1, 5, 1024, np.int64(3), np.array(4)):
         gd.set_num_threads(n)
         assert gd.get_num_threads() == n
-        assert gd.config()["threads_reason"] == "set_num_threads" or n == gd._core.DEFAULT_THREADS
+        assert gd.config()["threads_reason"] == "set_num_threads"
 
 
 @pytest.mark.parametrize("n", [0, -1, 1025, 10**12])
@@ -128,7 +133,7 @@ def test_thread_counts_out_of_range(n: int) -> None:
 
 
 def told(**environment: str) -> tuple[int, str]:
-    for name in ("OMP_NUM_THREADS", "GDCORE_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "GDCORE_NUM_THREADS"):
         environment.setdefault(name, "")
     script = "import os\n" + "\n".join(
         f"os.environ.pop({k!r})" for k, v in environment.items() if not v
@@ -148,6 +153,7 @@ def test_threads_of_the_environment() -> None:
     assert told(GDCORE_NUM_THREADS="1") == (1, "GDCORE_NUM_THREADS") or told()[0] == 1
     assert told(OMP_NUM_THREADS="1") == (1, "OMP_NUM_THREADS") or told()[0] == 1
     assert told(OMP_NUM_THREADS="1,4")[0] == 1
+    assert told(OMP_THREAD_LIMIT="1") == (1, "OMP_THREAD_LIMIT") or told()[0] == 1
     most = told()
     assert told(GDCORE_NUM_THREADS="1000") == most  # asks for no more than there are
     assert told(GDCORE_NUM_THREADS="1000", OMP_NUM_THREADS="1")[0] == 1
@@ -156,3 +162,82 @@ def test_threads_of_the_environment() -> None:
 def test_threads_of_the_affinity_mask() -> None:
     script = f"import os\nos.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n{TELL}"
     assert fits.python(script, OMP_NUM_THREADS="64").stdout == "1|CPUs this process may run on\n"
+
+
+def test_bound_threads_leave_all_cpus_to_count() -> None:
+    """OpenMP's runtime, as it is loaded, binds the importing thread to one CPU."""
+    free = told()[0]
+    cpus = sorted(os.sched_getaffinity(0))
+    bindings = [
+        {"OMP_PROC_BIND": "true"}, {"OMP_PROC_BIND": "master"}, {"OMP_PROC_BIND": "spread"},
+        {"OMP_PLACES": "cores"}, {"OMP_PLACES": "threads", "OMP_PROC_BIND": "close"},
+        {"GOMP_CPU_AFFINITY": f"{cpus[0]}-{cpus[-1]}"},
+    ]  # fmt: skip
+    for binding in bindings:
+        assert told(**binding)[0] == free, binding
+    assert told(OMP_PLACES=f"{{{cpus[0]}}}")[0] == 1, "the user's own choice of CPUs"
+
+
+def test_another_runtime_that_was_loaded_first() -> None:
+    """It binds the thread that loads ours, which would then know of no other CPU."""
+    helpers = "sklearn.utils._openmp_helpers"  # its wheel has a runtime of its own
+    pytest.importorskip(helpers)
+    script = f"""
+import {helpers}
+import os, numpy as np, gdcore as gd
+gd.fit(np.ones((20_000, 40)), np.ones(20_000), gd.SGD(), epochs=9, tol=None, method="stream")
+masks = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
+print(gd.get_num_threads(), len(set().union(*masks)))
+"""
+    free = told()[0]
+    done = fits.python(script, OMP_PROC_BIND="true", OPENBLAS_NUM_THREADS="1")
+    assert done.stdout.split() == [str(free), str(len(os.sched_getaffinity(0)))]
+
+
+LIMITED = """
+import os, time
+import numpy as np, gdcore as gd, threadpoolctl
+X, y = np.ones((60_000, 16)), np.ones(60_000)
+def threads_of_a_fit(**how):
+    def ran():
+        ids = os.listdir("/proc/self/task")
+        return {i: int(open(f"/proc/self/task/{i}/schedstat").read().split()[0]) for i in ids}
+    time.sleep(0.1)  # threads without work spin a while
+    before = ran()
+    gd.fit(X, y, gd.SGD(), method="stream", epochs=200, tol=None, history=0, **how)
+    spent = [ns - before.get(i, 0) for i, ns in ran().items()]
+    return sum(ns > max(spent) / 4 for ns in spent)
+free = gd.get_num_threads()
+assert free == 1 or threads_of_a_fit() > 1
+with threadpoolctl.threadpool_limits(1):
+    assert gd.get_num_threads() == 1
+    assert "threadpoolctl" in gd.config()["threads_reason"]
+    assert threads_of_a_fit() == 1
+    assert threads_of_a_fit(n_threads=2) == 2
+    assert gd.get_num_threads() == 1
+assert gd.get_num_threads() == free
+threadpoolctl.threadpool_limits(1)
+assert gd.get_num_threads() == 1
+gd.set_num_threads(2)
+assert gd.get_num_threads() == threads_of_a_fit() == 2
+assert gd.config()["threads_reason"] == "set_num_threads"
+print("obeyed")
+"""
+
+
+def test_limits_of_other_packages_are_obeyed() -> None:
+    """Unless the user chose a number for gdcore itself."""
+    pytest.importorskip("threadpoolctl")
+    if told()[0] == 1:
+        pytest.skip("one CPU has no limits to set")
+    assert fits.python(LIMITED).stdout == "obeyed\n"
+
+
+def test_the_limit_of_torch_is_obeyed() -> None:
+    """Its wheels for Linux share their OpenMP runtime with gdcore, whichever is loaded first."""
+    pytest.importorskip("torch")
+    for imports in ("import torch, gdcore as gd", "import gdcore as gd, torch"):
+        script = f"{imports}\nif len(gd.config()['openmp']) == 1: torch.set_num_threads(1)"
+        script += "\nprint(gd.get_num_threads(), len(gd.config()['openmp']))"
+        threads, runtimes = fits.python(script).stdout.split()
+        assert threads == "1" or runtimes != "1"

@@ -305,7 +305,7 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.Moments(2).downdate(X, Y), "6 rows cannot be taken out of 0", ValueError),
     (lambda: gd.Moments(2).update(X, Y).downdate(X * 9, Y), "column 0 of X would sum", ValueError),
     (lambda: gd.Moments(2).update(X, Y).downdate(X, Y + 1), "never put in.*y", ValueError),
-    (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), lr=1), "unexpected keyword", TypeError),
+    (lambda: gd.Moments(2).update(X, Y).fit(lr=1), r"takes no lr=.*SGD\(lr", TypeError),
     (lambda: gd.Moments(2).update(X, Y).fit(1.0), "sgd is float", TypeError),
     (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), epochs=-1), "epochs is -1", ValueError),
     (lambda: gd.Moments(2).update(X, Y).fit(gd.SGD(), init=[1.0]), r"init.*\(1,\)", ValueError),
@@ -337,7 +337,7 @@ def fitted(m: gd.Moments, fit_intercept: bool, sgd: gd.SGD | None = None) -> gd.
     """Return the fit, in closed form without sgd; None if too little is left for it."""
     how: dict[str, Any] = {"fit_intercept": fit_intercept, "method": "exact"}
     if sgd is not None:
-        how |= {"method": "auto", "tol": 1e-9, "epochs": 3000, "history": 0}
+        how |= {"method": "auto", "tol": None, "epochs": 3000, "history": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gd.FitWarning)
         try:
@@ -402,7 +402,7 @@ def test_large_rows_leave_the_right_answer_or_a_refusal(dtype: Any, of: str, way
 def test_heavy_rows_leave_the_right_answer_or_a_refusal(rng: Any, dtype: Any) -> None:
     X, y = rng.standard_normal((30, 2)).astype(dtype), rng.standard_normal(30).astype(dtype)
     weight = rng.uniform(0.5, 2, 30).astype(dtype)
-    for heavy in (10, 1e10, 1e19, 1e28, 1e37):
+    for heavy in (10, 1e10, 1e19, 1e28, 1e30):
         m = gd.Moments(2, dtype=dtype).update(X, y, sample_weight=weight)
         rows: dict[str, Any] = {"X": X[:1], "y": y[:1], "sample_weight": np.array([heavy], dtype)}
         fit = fitted(m.update(**rows).downdate(**rows), True)
@@ -627,14 +627,13 @@ def test_copied_and_pickled_without_a_lock(rng: Any, dtype: Any) -> None:
 
 
 def test_pickles_of_the_first_release_are_read(rng: Any, dtype: Any) -> None:
-    """They hold no counts: what may be 0 or lost is refused."""
+    """They hold no counts and no names: what may be 0 or lost is refused."""
     problem = draw(rng, 700, dtype=dtype)
     problem.X[:, 0] = 0
     state = moments(problem).__getstate__()
-    assert state.keys() - {"_filled", "_additions"} == {
-        "_d", "_t", "_dtype", "_n", "_hi", "_lo", "_open", "_gone"
-    }  # fmt: skip
-    del state["_filled"], state["_additions"]
+    first = {"_d", "_t", "_dtype", "_n", "_hi", "_lo", "_open", "_gone"}
+    state = {name: value for name, value in state.items() if name in first}
+    assert state.keys() == first
     old = gd.Moments.__new__(gd.Moments)
     old.__setstate__(state)
     assert old == moments(problem)

@@ -45,8 +45,7 @@ def run(problem: Linear, sgd: gd.SGD = SGDS["momentum"], **how: Any) -> list[Any
 # Ctrl-C. The child tells when it has taken the first steps, and what it was left with.
 
 INTERRUPTED = """
-import json, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+import json, sys, time
 import numpy as np, gdcore as gd
 n, d, batch = (int(x) for x in sys.argv[1:])
 rng = np.random.default_rng(5)

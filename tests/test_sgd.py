@@ -243,3 +243,59 @@ def test_bad_steps_change_nothing(change: Any, error: Any, words: list[str]) -> 
         sgd.step([good, bad], [good, change.get("grads", good)], state)
     assert (good == 1).all()
     assert state.step == 0
+
+
+def scalars(value: float) -> list[Any]:
+    """Return a number as arrays and tensors without dimensions."""
+    found: list[Any] = [np.array(value), np.float64(value), np.array(value, object)[()]]
+    try:
+        import torch
+
+        found += [torch.tensor(value, dtype=torch.float64)]
+        found += [torch.tensor(value, dtype=torch.float64, requires_grad=True)]
+    except ImportError:
+        pass
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::gdcore.FitWarning")  # of so few epochs
+def test_options_are_numbers_in_whatever_holds_one() -> None:
+    want = {"lr": 0.1, "momentum": 0.9, "dampening": 0.2, "weight_decay": 0.3}
+    for name, value in want.items():
+        for given in scalars(value):
+            sgd = gd.SGD(**{name: given})
+            assert sgd == gd.SGD(**{name: value})
+            assert type(getattr(sgd, name)) is float
+    X, y = np.arange(6.0)[:, None], np.arange(6.0) ** 2
+    fit = gd.fit(X, y, gd.SGD(lr=np.array(0.01)), epochs=np.array(7), tol=np.array(1e-3))
+    same = gd.fit(X, y, gd.SGD(lr=0.01), epochs=7, tol=1e-3)
+    np.testing.assert_array_equal(fit.weights, same.weights)
+    many = gd.fit(X[None], y[None], gd.SGD(lr=np.array(0.01)), epochs=7, tol=np.array(1e-3))
+    np.testing.assert_array_equal(many.weights[0], same.weights)
+
+
+def test_what_holds_no_number_is_refused() -> None:
+    for bad in (np.array("0.1"), np.array(True), np.array(None), np.array(1j), True):
+        for name in ("lr", "momentum", "dampening", "weight_decay"):
+            with pytest.raises((TypeError, ValueError), match=f"{name} is"):
+                gd.SGD(**{name: bad})
+
+
+def test_a_parameter_is_passed_once() -> None:
+    """A step would change it twice, with momentum and without."""
+    w, table = np.ones(4), np.ones((6, 2))
+    twice = [
+        [w, w], [w, w[:]], [w, np.ones(1), w[3:]], [table, table[0]], [table[:3], table[2:]],
+        [table.T, table], [table[::2], table[::3]],
+    ]  # fmt: skip
+    for params in twice:
+        sgd = gd.SGD(lr=0.1, momentum=0.9)
+        grads, state = [np.ones(p.shape) for p in params], sgd.init(params)
+        with pytest.raises(ValueError, match=r"parameters \d and \d share memory.*pass it once"):
+            sgd.step(params, grads, state)
+        assert (w == 1).all()
+        assert (table == 1).all()
+        assert state == sgd.init(params)
+    apart = [table[:, 0], table[:, 1], w[::2], w[1::2], np.ones(0), np.ones(0)]
+    gd.SGD(lr=0.1).step(apart, [np.ones(p.shape) for p in apart], gd.SGD().init(apart))
+    assert np.allclose(table, 0.9)

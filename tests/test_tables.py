@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdcore.cli.reading import _READERS, read_table
-from gdcore.cli.table import Table, TableError
+from gdcore.cli.reading import read_table
 from gdcore.cli.writing import _WRITERS, check_writable, write_table
+from gdcore.tables import TableError
+from gdcore.tables.arrays import ArrayTable
+from gdcore.tables.open import _SUFFIXES as SUFFIXES
 
 DIABETES = Path(__file__).parent.parent / "examples" / "data" / "diabetes.csv"
 
@@ -66,7 +68,6 @@ class TestFormats:
             *("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
             "progression",
         )
-        assert table.n_rows == 442
         assert table.numeric == table.names
         X = table.numbers(table.names)
         np.testing.assert_array_equal(X, np.loadtxt(DIABETES, delimiter=",", skiprows=1))
@@ -101,7 +102,7 @@ class TestFormats:
             table.numbers(["d", "b", "f"]), [[1, 1, 1.5], [2, 0, 2.5], [3, 1, 3.5]]
         )
         assert "column 'i' of" in message(table.numbers, ["i"])
-        assert "has no number in row 3;" in message(table.numbers, ["i"])
+        assert "has no number in row 3 (counted from 1);" in message(table.numbers, ["i"])
         assert "'p' in row 1" in message(table.numbers, ["text"])
         assert "'1970-01-01' in row 1" in message(table.numbers, ["day"])
 
@@ -145,7 +146,7 @@ class TestColumns:
         assert "its columns are 'age', 'sex'," in text
 
     def test_many_names_are_cut(self):
-        table = Table(Path("t.npy"), {f"x{j}": np.zeros(1) for j in range(100)})
+        table = ArrayTable("t.npy", {f"x{j}": np.zeros(1) for j in range(100)})
         assert message(table.require, ["other"]).endswith("'x11' and 88 more.")
 
     def test_header_line_missing(self, write):
@@ -181,7 +182,7 @@ class TestColumns:
     def test_text_that_looks_like_numbers(self, tmp_path):
         write_parquet(tmp_path / "t.parquet", pa.table({"a": [None, "1"]}))
         table = read_table(tmp_path / "t.parquet")
-        assert "is not numeric: see row 1" in message(table.numbers, ["a"])
+        assert message(table.numbers, ["a"]).endswith("is not numeric: string.")
 
     def test_complex(self, tmp_path):
         np.save(tmp_path / "t.npy", np.array([1j]))
@@ -196,17 +197,18 @@ class TestDamage:
         assert ".npz" in text
 
     def test_no_file(self, tmp_path):
-        assert "No such file" in message(read_table, tmp_path / "t.csv")
+        with pytest.raises(FileNotFoundError, match=r"No such file.*t.csv"):
+            read_table(tmp_path / "t.csv")
 
     def test_directory(self, tmp_path):
         (tmp_path / "t.csv").mkdir()
-        assert "Is a directory" in message(read_table, tmp_path / "t.csv")
+        assert "t.csv holds no file to read" in message(read_table, tmp_path / "t.csv")
 
-    @pytest.mark.parametrize("suffix", _READERS)
+    @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_empty(self, write, suffix):
         assert "is an empty file" in message(read_table, write(f"t{suffix}", ""))
 
-    @pytest.mark.parametrize("suffix", [s for s in _READERS if s not in (".csv", ".tsv")])
+    @pytest.mark.parametrize("suffix", [s for s in SUFFIXES if s not in (".csv", ".tsv")])
     @pytest.mark.parametrize(
         "content", [b"PK\x03\x04 nonsense", b"PAR1", b"\x93NUMPY", b"a,b\n1,2"]
     )
@@ -234,13 +236,19 @@ class TestDamage:
 
     def test_ragged_csv(self, write):
         text = message(read_table, write("t.csv", "a,b\n1,2\n3\n"))
-        assert "Row #3: Expected 2 columns, got 1" in text
+        assert "has 1 value in row 2 (line 3), and its header names 2 columns." in text
 
     @pytest.mark.parametrize(
-        "content", [b"\xff\xfea\x00\n\x001\x00", b"\xe9,b\n1,2\n", b"\n", b"a,b"]
+        ("content", "match"),
+        [
+            (b"\xff\xfea\x00\n\x001\x00", "t.csv is UTF-16 text"),
+            (b"\xe9,b\n1,2\n", "the header of .*t.csv is not UTF-8"),
+            (b"\n", "t.csv is an empty file"),
+            (b"a,b", "t.csv has no rows of data"),
+        ],
     )
-    def test_not_csv(self, write, content):
-        assert "t.csv as csv: " in message(read_table, write("t.csv", content))
+    def test_not_csv(self, write, content, match):
+        assert re.search(match, message(read_table, write("t.csv", content)))
 
     @pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
     def test_header_only(self, write, name):
@@ -253,7 +261,9 @@ class TestDamage:
         assert "has no rows of data" in message(read_table, tmp_path / "t.npy")
 
     def test_same_name_twice(self, write, tmp_path):
-        text = message(read_table, write("t.csv", "a,b,a\n1,2,3\n"))
+        table = read_table(write("t.csv", "a,b,a\n1,2,3\n"))
+        assert table.numbers(["b"]) == 2
+        text = message(table.numbers, ["a"])
         assert "more than one column named 'a'" in text
         np.savez(tmp_path / "t.npz", x=np.eye(2), X=np.eye(2))
         assert "named 'x0', 'x1'" in message(read_table, tmp_path / "t.npz")
@@ -277,10 +287,9 @@ class TestDamage:
 
     @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".feather"])
     def test_without_pyarrow(self, write, suffix, monkeypatch):
-        for module in ("csv", "parquet", "feather"):
-            monkeypatch.setitem(__import__("sys").modules, f"pyarrow.{module}", None)
-        text = message(read_table, write(f"t{suffix}", "a\n1\n"))
-        assert text.endswith("needs pyarrow; run: pip install 'gdcore[cli]'.")
+        monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+        with pytest.raises(ImportError, match="needs pyarrow; run: pip install 'gdcore"):
+            read_table(write(f"t{suffix}", "a\n1\n"))
 
 
 class TestWriting:

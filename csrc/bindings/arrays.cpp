@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <vector>
 
 namespace gdcore {
 namespace {
@@ -11,18 +12,17 @@ bool is_number(py::handle value) {
          PyBool_Check(value.ptr());
 }
 
-std::string type_name(py::handle value) {
-  return py::type::of(value).attr("__name__").cast<std::string>();
+// TypeError with what to pass instead, in the words of gdcore.advice.
+template <class... Arguments>
+[[noreturn]] void refuse(const char* function, const Arguments&... arguments) {
+  const auto advice = py::module_::import("gdcore.advice").attr(function);
+  throw py::type_error(advice(arguments...).template cast<std::string>());
 }
 
 py::array as_array(const char* name, py::handle value) {
   if (py::isinstance<py::array>(value)) {
     const bool plain = Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_;
-    if (!plain && py::hasattr(value, "mask"))
-      throw py::type_error(std::string(name) +
-                           " is a masked array, whose mask would be lost; drop or fill the masked "
-                           "entries first, for example with " +
-                           name + ".filled(0).");
+    if (!plain && py::hasattr(value, "mask")) refuse("no_array", name, value, "");
     return py::reinterpret_borrow<py::array>(value);
   }
   const auto& api = py::detail::npy_api::get();
@@ -30,13 +30,13 @@ py::array as_array(const char* name, py::handle value) {
                                            py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_, nullptr);
   if (a) return py::reinterpret_steal<py::array>(a);
   py::error_already_set error;
-  if (!error.matches(PyExc_TypeError) && !error.matches(PyExc_ValueError)) throw error;
-  throw py::type_error(std::string(name) + " is not an array of numbers (" + type_name(value) +
-                       "); pass a NumPy array or nested lists of equal lengths.");
+  if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw error;
+  refuse("no_array", name, value, py::str(error.value()));
 }
 
 // 4 or 8: bytes of the floating type that holds this dtype's values; TypeError if there is none.
-int float_size(const char* name, const py::array& a) {
+// The array was made of the value.
+int float_size(const char* name, py::handle value, const py::array& a) {
   const py::dtype dtype = a.dtype();
   switch (dtype.kind()) {
     case 'f':
@@ -48,10 +48,7 @@ int float_size(const char* name, const py::array& a) {
     case 'b': return 8;
     default: break;
   }
-  throw py::type_error(
-      std::string(name) + " has dtype " + py::str(dtype).cast<std::string>() +
-      "; gdcore computes in float32 and float64: convert it first, for example with " + name +
-      ".astype(numpy.float64).");
+  refuse("no_floats", name, value, a);
 }
 
 // Smallest and one-past-largest byte address an array touches.
@@ -121,7 +118,7 @@ bool as_floats(const Named* named, size_t count, py::array* arrays) {
       continue;
     }
     arrays[i] = as_array(name, value);
-    const int own = float_size(name, arrays[i]);
+    const int own = float_size(name, value, arrays[i]);
     if (!is_number(value)) size = std::max(size, own);
   }
   const bool single = size == 4;
@@ -129,6 +126,29 @@ bool as_floats(const Named* named, size_t count, py::array* arrays) {
     if (arrays[i] && !usable(arrays[i], single))
       arrays[i] = converted(arrays[i], float_dtype(single));
   return single;
+}
+
+std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::array>& arrays) {
+  struct Extent {
+    const char *begin, *end;
+    size_t index;
+  };
+  std::vector<Extent> extents, open;
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    const auto [begin, end] = extent(arrays[i]);
+    if (begin < end) extents.push_back({begin, end, i});
+  }
+  std::sort(extents.begin(), extents.end(),
+            [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+  std::vector<std::pair<size_t, size_t>> pairs;
+  for (const Extent& next : extents) {
+    open.erase(std::remove_if(open.begin(), open.end(),
+                              [&](const Extent& e) { return e.end <= next.begin; }),
+               open.end());
+    for (const Extent& e : open) pairs.push_back(std::minmax(e.index, next.index));
+    open.push_back(next);
+  }
+  return pairs;
 }
 
 Dims shape_of(const py::array& a) { return Dims(a.shape(), a.shape() + a.ndim()); }

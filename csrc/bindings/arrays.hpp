@@ -9,6 +9,7 @@
 #include <array>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "contract.hpp"
 #include "dims.hpp"
@@ -113,6 +114,9 @@ bool usable(const py::array& a, bool single);
 
 // Whether the two may share memory.
 bool overlap(const py::array& a, const py::array& b);
+
+// All pairs of arrays that may share memory, the smaller index first.
+std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::array>& arrays);
 
 // Runs f without the GIL. Whoever calls it holds an FpEnv, conversions being part of the contract
 // too.

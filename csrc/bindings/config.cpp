@@ -14,13 +14,10 @@ namespace gdcore {
 void register_config(py::module_& m) {
   const char* forced = std::getenv("GDCORE_ISA");
   choose_isa(forced ? forced : available_isas().back());
-  const ThreadLimit limit = thread_limit();
-  set_num_threads(limit.threads);
+  thread_limit();  // before other code narrows this thread's CPUs
 
   m.attr("VERSION") = GDCORE_VERSION;
   m.attr("COMPILER") = GDCORE_COMPILER;
-  m.attr("DEFAULT_THREADS") = limit.threads;
-  m.attr("THREADS_REASON") = limit.reason;
   py::dict chunk;
   chunk["float32"] = L<float>;
   chunk["float64"] = L<double>;
@@ -31,6 +28,7 @@ void register_config(py::module_& m) {
   m.def("get_isa", &chosen_isa);
   m.def("set_isa", &choose_isa);
   m.def("get_num_threads", &num_threads);
+  m.def("threads_reason", [] { return thread_limit().reason; });
   m.def("set_num_threads", &set_num_threads);
 }
 

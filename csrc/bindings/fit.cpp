@@ -786,6 +786,7 @@ void register_fit(py::module_& m) {
       .def_property_readonly("out_of_range", &PyRolling::out_of_range);
 
   m.def("prepare", &prepare);
+  m.def("overlapping", &overlapping, py::arg("arrays"));
   m.def("sgd_step", &sgd_step, py::arg("param"), py::arg("grad"), py::arg("velocity"),
         py::arg("first"), py::arg("lr"), py::arg("momentum"), py::arg("dampening"),
         py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"));

@@ -3,23 +3,24 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
 #include <utility>
 
 namespace gdcore {
 
 using std::int64_t;
 
-// Threads this process may use: min(affinity, cgroup quota, OMP_NUM_THREADS, GDCORE_NUM_THREADS).
 struct ThreadLimit {
   int threads;
-  std::string reason;
+  const char* reason;
 };
+// Threads the calling thread may use: what set_num_threads chose, else the least of the CPUs of the
+// process, cgroup quota, OMP_NUM_THREADS, OMP_THREAD_LIMIT, GDCORE_NUM_THREADS (all at the first
+// call), and the OpenMP runtime's own limit (now).
 // Throws std::invalid_argument if GDCORE_NUM_THREADS is not a positive integer.
 ThreadLimit thread_limit();
 
 int num_threads();            // of the calling thread's next region
-void set_num_threads(int n);  // for the process; n >= 1
+void set_num_threads(int n);  // for the process; 0: as if it had never been called
 
 // Overrides num_threads() in this thread while alive; 0 leaves it as it is.
 class ThreadScope {

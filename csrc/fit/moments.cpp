@@ -37,7 +37,7 @@ void Quadratic<T>::pack(const Moments& given, bool fit_intercept, const double* 
   }
   double* const tail = packed + parts * low;
   const Pair weight = pair_at(given, m.d * (columns + 1));
-  tail[0] = weight.hi;
+  tail[0] = given.hi[m.d * (columns + 1)];
   for (int64_t u = 0; u < m.t; ++u) {
     const Pair square = pair_at(given, (m.d + 1) * columns + u) / weight;
     const Pair mean = pair_at(given, m.d * columns + m.d + 1 + u) / weight;

@@ -1,26 +1,17 @@
-"""Chunks of rows out of Parquet, CSV and Feather files, by pyarrow, imported at first use."""
+"""Chunks of rows out of files and folders of them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore.kernels import Floats
-
-_FORMATS = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".feather": "feather",
-    ".arrow": "feather",
-}
+from gdcore.tables import Block, Part, Table, open_table
+from gdcore.tables.table import check_finite
 
 
 class ChunkReader:
@@ -37,18 +28,20 @@ class ChunkReader:
 
     def __init__(
         self,
-        dataset: Any,
+        table: Table,
         target: str,
         features: tuple[str, ...],
-        sample_weight: str | None,
-        offset: str | None,
-        drop: bool,
-        rows: int,
-        dtype: np.dtype[Any],
+        sample_weight: str | None = None,
+        offset: str | None = None,
+        *,
+        drop: bool = False,
+        advice: str = "",
+        rows: int = 65536,
+        dtype: npt.DTypeLike = np.float64,
     ) -> None:
         self.feature_names, self.target_name = features, target
-        self._dataset, self._weight, self._offset = dataset, sample_weight, offset
-        self._drop, self._rows, self._dtype = drop, rows, dtype
+        self._table, self._weight, self._offset = table, sample_weight, offset
+        self._drop, self._advice, self._rows, self._dtype = drop, advice, rows, np.dtype(dtype)
 
     def __iter__(self) -> Iterator[tuple[Floats | None, ...]]:
         for part in self.parts():
@@ -56,53 +49,40 @@ class ChunkReader:
 
     def parts(self) -> Sequence[Callable[[], Iterator[tuple[Floats | None, ...]]]]:
         """Return functions that each read a part of the rows."""
-        fragments: list[Any] = []
-        for fragment in self._dataset.get_fragments():
-            split = getattr(fragment, "split_by_row_group", None)
-            fragments += split() if split else [fragment]
-        return [partial(self._read, fragment) for fragment in fragments]
+        return [partial(self._read, part) for part in self._table.parts()]
 
-    def _read(self, fragment: Any) -> Iterator[tuple[Floats | None, ...]]:
-        names = [*self.feature_names, self.target_name, self._weight, self._offset]
-        scanner = fragment.scanner(
-            schema=self._dataset.schema,
-            columns=[name for name in names if name is not None],
-            batch_size=self._rows,
-            batch_readahead=1,
-            fragment_readahead=1,
-            use_threads=True,
-        )
-        for batch in scanner.to_batches():
-            chunk = self._without_nulls(batch)
-            if chunk.num_rows:
-                yield self._arrays(chunk)
+    def _read(self, part: Part) -> Iterator[tuple[Floats | None, ...]]:
+        given = [*self.feature_names, self.target_name, self._weight, self._offset]
+        names = [name for name in given if name is not None]
+        for block in part(names, self._rows):
+            yield self._arrays(names, _without_nulls(block) if self._drop else block)
 
-    def _without_nulls(self, batch: Any) -> Any:
-        nulls = {n: c.null_count for n, c in zip(batch.schema.names, batch.columns, strict=True)}
-        if not any(nulls.values()):
-            return batch
-        if self._drop:
-            return batch.drop_null()
-        told = ", ".join(f"{count} in {name!r}" for name, count in nulls.items() if count)
-        raise ValueError(
-            f"{batch.num_rows} rows hold nulls: {told}; fill them, or pass nulls='drop' to leave "
-            "out rows with a null"
-        )
-
-    def _arrays(self, batch: Any) -> tuple[Floats | None, ...]:
-        d = len(self.feature_names)
-        X, y = np.empty((d, batch.num_rows), self._dtype).T, np.empty(batch.num_rows, self._dtype)
+    def _arrays(self, names: Sequence[str], block: Block) -> tuple[Floats | None, ...]:
+        n, d = len(block.columns[0]), len(self.feature_names)
+        X, y = np.empty((d, n), self._dtype).T, np.empty(n, self._dtype)
         weight = None if self._weight is None else np.empty_like(y)
         offset = None if self._offset is None else np.empty_like(y)
         places = [a for a in (*X.T, y, weight, offset) if a is not None]
-        with np.errstate(over="ignore"):  # infinity is told of by the fit
-            for place, column in zip(places, batch.columns, strict=True):
-                if column.type not in ("float", "double"):
-                    column = column.cast("float64")
-                place[:] = column.to_numpy(zero_copy_only=False)
+        with np.errstate(over="ignore"):
+            for place, column in zip(places, block.columns, strict=True):
+                place[:] = column
+        check_finite(block, names, places, self._advice)
         if offset is not None:
             return X, y, weight, offset
         return (X, y) if weight is None else (X, y, weight)
+
+
+def _without_nulls(block: Block) -> Block:
+    nulls = [null for null in block.nulls if null is not None]
+    if not nulls:
+        return block
+    kept = np.flatnonzero(~np.logical_or.reduce(nulls))
+    return Block(
+        [column[kept] for column in block.columns],
+        [None] * len(block.nulls),
+        block.file,
+        lambda row: block.place(int(kept[row])),
+    )
 
 
 def read_chunks(
@@ -113,6 +93,7 @@ def read_chunks(
     sample_weight: str | None = None,
     offset: str | None = None,
     nulls: Literal["error", "drop"] = "error",
+    decimal: Literal[".", ","] = ".",
     rows: int = 65536,
     dtype: npt.DTypeLike = np.float64,
 ) -> ChunkReader:
@@ -121,17 +102,20 @@ def read_chunks(
     Parameters
     ----------
     source : path-like or pyarrow.dataset.Dataset
-        A .parquet, .csv, .tsv, .feather or .arrow file, or a folder of Parquet files.
+        A .parquet, .feather, .arrow, .csv, .tsv, .npy or .npz file, the text also with .gz, .zst or
+        .bz2 behind it; or a folder of files of one of these kinds.
     target : str
         The column to predict.
     features : sequence of str, optional
-        The columns to predict it from; all others by default.
+        The columns to predict it from; all others by default, but for the index that pandas stores.
     sample_weight : str, optional
         The column of weights.
     offset : str, optional
         The column of the prediction's fixed term.
     nulls : {"error", "drop"}
         What becomes of rows with a null in one of these columns.
+    decimal : {".", ","}
+        The decimal point of text.
     rows : int
         The most in a chunk.
     dtype : float64 (default) or float32
@@ -146,9 +130,18 @@ def read_chunks(
     ModuleNotFoundError
         Without pyarrow, which ``pip install 'gdcore[cli]'`` brings.
     ValueError
-        If a column is missing or not numeric, or an option is out of range.
+        If a column is missing, has no name or is not numeric, if there are no rows, or if an option
+        is out of range. What a later row holds that is not a number is refused when it is read.
     OSError
         If the file cannot be opened.
+
+    Notes
+    -----
+    Text has a header line; the delimiter, one of ``, ; |``, tab and space, is found. A value is a
+    number, ``true`` or ``false``, or null (empty, ``NA``, ``nan``, ``null`` and the like), in every
+    row of every column, whatever the rows before it look like. Integers and decimals of any size
+    are rounded to float64, as arrays are; booleans are 1 and 0, and categories whose values are
+    numbers are these numbers. Dates, times and text have to be encoded first.
 
     Examples
     --------
@@ -166,62 +159,19 @@ def read_chunks(
         raise ValueError(f"nulls is {nulls!r}; choose 'error' or 'drop'.")
     if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or not 1 <= rows < 2**31:
         raise ValueError(f"rows is {rows!r}; it must be a whole number from 1 to 2**31 - 1.")
-    dataset = _open(source)
-    names = dataset.schema.names
-    if features is None:
-        features = [name for name in names if name not in (target, sample_weight, offset)]
     if isinstance(features, str):
         raise TypeError(f"features is the string {features!r}; pass a list of names.")
-    extra = [name for name in (sample_weight, offset) if name is not None]
-    wanted = [target, *extra, *features]
-    if len(set(wanted)) < len(wanted):
-        raise ValueError("features, target, weight and offset must each name other columns.")
-    for name in wanted:
-        _check_column(dataset.schema, name)
-    drop = nulls == "drop"
+    table = open_table(source, decimal=decimal)
+    others = [name for name in (sample_weight, offset) if name is not None]
+    names = table.choose(target, features, others, lambda usable: f"features={list(usable)}")
     return ChunkReader(
-        dataset, target, tuple(features), sample_weight, offset, drop, int(rows), kind
+        table,
+        target,
+        names,
+        sample_weight,
+        offset,
+        drop=nulls == "drop",
+        advice=", or pass nulls='drop'",
+        rows=int(rows),
+        dtype=kind,
     )
-
-
-def _open(source: Any) -> Any:
-    try:
-        ds = import_module("pyarrow.dataset")
-        csv = import_module("pyarrow.csv")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "read_chunks needs pyarrow; run: pip install 'gdcore[cli]'."
-        ) from error
-    if not isinstance(source, str | os.PathLike):
-        if isinstance(source, ds.Dataset):
-            return source
-        raise TypeError(
-            f"source is {type(source).__name__}; pass a path or a pyarrow.dataset.Dataset."
-        )
-    path = Path(source)
-    suffix = ".parquet" if path.is_dir() else path.suffix.lower()
-    form = _FORMATS.get(suffix)
-    if form is None:
-        raise ValueError(f"{path} has a suffix that is not read: {', '.join(_FORMATS)} are.")
-    if form == "tsv":
-        form = ds.CsvFileFormat(parse_options=csv.ParseOptions(delimiter="\t"))
-    return ds.dataset(path, format=form)
-
-
-def _check_column(schema: Any, name: str) -> None:
-    if schema.names.count(name) != 1:
-        import difflib
-
-        close = difflib.get_close_matches(name, schema.names, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close and close[0] != name else ""
-        many = "more than one column" if name in schema.names else "no column"
-        raise ValueError(
-            f"the data has {many} {name!r}{hint}; its columns are {', '.join(schema.names)}."
-        )
-    types = import_module("pyarrow.types")
-    kind = schema.field(name).type
-    checks = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    if not any(check(kind) for check in checks):
-        raise ValueError(
-            f"column {name!r} is {kind}, not numeric; leave it out of features=, or encode it."
-        )

@@ -22,8 +22,15 @@ from gdcore.chunks import (
 from gdcore.descent import descend, loss_at, make_descent, open_checkpoint, result_of
 from gdcore.exact import check_range, exact_options, solution, solve_normal
 from gdcore.fitting import empty_fit, start_from
+from gdcore.mapped import check
 from gdcore.method import in_range, out_of_range, solvable
-from gdcore.moments import Moments, RowlessProblem, add_rows, rowless_problem, total_of
+from gdcore.moments import (
+    Moments,
+    RowlessProblem,
+    add_rows,
+    rowless_problem,
+    total_of,
+)
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.plan import make_plan
 from gdcore.problem import Problem
@@ -184,7 +191,7 @@ class _Solver:
             else:
                 self._exact.go_on(piece)
             while not self._exact.advance(BLOCK_SECONDS):
-                pass
+                check()
 
     def fit(self, problem: Problem, moments: _core.Moments) -> Fit:
         """Return the minimiser, its loss from the moments of the rows."""

@@ -116,7 +116,7 @@ class Chunk:
             )
         X, y, sample_weight, offset = (*given, None, None)[:4]
         try:
-            self.problem = make_problem(X, y, offset, sample_weight, True, "mean", features)
+            self.problem = make_problem(X, y, offset, sample_weight, True, "mean", features, True)
         except (TypeError, ValueError) as error:
             raise self.error(str(error)) from None
 
@@ -148,7 +148,7 @@ def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]
     """Yield chunks that are read ahead; what a reader raises names the chunk."""
     number = rows = 0
     first: Problem | None = None
-    with closing(ahead(source.chunks(order))) as items:
+    with closing(ahead(source.chunks(order), patient=source.decodes)) as items:
         while True:
             try:
                 given = next(items, _END)

@@ -6,13 +6,16 @@ import os
 from typing import Any
 
 from gdcore import _core
+from gdcore.sgd import plain
 
 
 def get_num_threads() -> int:
     """Return how many threads gdcore uses.
 
-    At import: the least of the CPUs this process may run on, the control group's CPU quota,
-    OMP_NUM_THREADS and GDCORE_NUM_THREADS.
+    What `set_num_threads` chose. Before that: the least of the CPUs this process may run on, the
+    control group's CPU quota, OMP_NUM_THREADS, OMP_THREAD_LIMIT and GDCORE_NUM_THREADS as they were
+    at import, and the limit that ``threadpoolctl.threadpool_limits`` or ``torch.set_num_threads``
+    set for the calling thread.
 
     Returns
     -------
@@ -23,6 +26,9 @@ def get_num_threads() -> int:
 
 def set_num_threads(n: int) -> None:
     """Set how many threads gdcore uses from now on; results do not change by a bit.
+
+    The number replaces all limits that `get_num_threads` names. ``n_threads=`` of a call replaces
+    it for that call.
 
     Parameters
     ----------
@@ -43,6 +49,7 @@ def set_num_threads(n: int) -> None:
     2
     >>> gd.set_num_threads(before)
     """
+    n = plain(n)
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 1024:
         raise ValueError(f"n is {n!r}; the number of threads must be a whole number, 1 to 1024.")
     _core.set_num_threads(n)
@@ -65,14 +72,13 @@ def config() -> dict[str, Any]:
     >>> gd.config()["isa"] in gd.config()["isas_available"]
     True
     """
-    limited = _core.get_num_threads() == _core.DEFAULT_THREADS
     return {
         "version": _core.VERSION,
         "isa": _core.get_isa(),
         "isas_available": _core.available_isas(),
         "isas_built": _core.built_isas(),
         "threads": _core.get_num_threads(),
-        "threads_reason": _core.THREADS_REASON if limited else "set_num_threads",
+        "threads_reason": _core.threads_reason(),
         "openmp": _openmp_runtimes(),
         "compiler": _core.COMPILER,
         "cuda": "not built",

@@ -157,7 +157,7 @@ def loss_at(
     how = replace(options, batch_size=None, tol=None, stop="gradient", history=0)
     descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, moments)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
-        pass
+        check()
     return problem.dtype.type(descent.least_known_loss if descent.loss_doubtful else descent.loss)
 
 

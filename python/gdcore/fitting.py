@@ -7,12 +7,13 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.chunks import require_chunks
 from gdcore.descent import descend, fit_at
 from gdcore.exact import solve_exact
@@ -22,6 +23,7 @@ from gdcore.mapped import watched
 from gdcore.method import settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import Problem, check_names, make_problem
+from gdcore.progress import reporting
 from gdcore.result import Fit, Fits
 from gdcore.sgd import SGD
 from gdcore.state import FitState
@@ -60,6 +62,7 @@ def fit(
     progress: bool | Callable[[int, int, float], None] = False,
     checkpoint: str | os.PathLike[str] | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> Fit:
     """Fit a linear model to the squared error: least squares, or by gradient descent.
 
@@ -119,8 +122,8 @@ def fit(
     history : int
         Record every so many epochs; 0 records nothing.
     progress : bool or callable
-        True shows a bar on stderr; a callable gets (epoch, epochs, loss) now and then, of many
-        problems (done, count, NaN).
+        True shows a bar on stderr; a callable gets (epoch, epochs, loss), of many problems
+        (done, count, NaN), ten times a second or more often, also before the first epoch.
     checkpoint : path-like, optional
         File that keeps the state while fitting. If it exists, the fit goes on from it, to the
         same bits as if it had never stopped. Of chunks, it is kept between epochs; the first
@@ -167,6 +170,7 @@ def fit(
     >>> print(fit.method, fit.epochs > 0, fit.weights.round(3), fit.intercept.round(3))
     stream True [2.] 1.0
     """
+    reject(fit, unknown)
     if isinstance(y, SGD):
         raise TypeError("y is SGD; of chunks, which bring y along, pass it by name: sgd=.")
     if checkpoint is not None and method == "exact":
@@ -190,20 +194,23 @@ def fit(
                     f"chunks take no {name}=; put it into the chunks: (X, y, sample_weight) or "
                     "(X, y, sample_weight or None, offset)."
                 )
-        result = fit_chunks(X, sgd, options, fit_intercept, init, reduction, progress, checkpoint)
+        with reporting(progress, epochs, init):
+            result = fit_chunks(
+                X, sgd, options, fit_intercept, init, reduction, progress, checkpoint
+            )
         warn_of_ignored(options)
         warn_of_end(result, options)
         return result
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     if _axes(X) == 3:
-        with watched(**given), _core.FpEnv():
+        with watched(**given), reporting(progress, epochs, init), _core.FpEnv():
             many = stacked(X, y, offset, sample_weight, fit_intercept, reduction)
             fits = fit_problems(many, sgd, options, init, progress, checkpoint)
         warn_of_ignored(options)
         warn_of_many(fits, options)
         return fits
     sgd.alone()
-    with watched(**given), _core.FpEnv():
+    with watched(**given), reporting(progress, epochs, init), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         options.check(problem.n)
         start = start_from(init, problem, batch_size)
@@ -241,7 +248,8 @@ def checked_sgd(sgd: SGD | None, method: str) -> SGD:
     """Return the options, the default ones for None; TypeError and ValueError if they are none."""
     sgd = SGD() if sgd is None else sgd
     if not isinstance(sgd, SGD):
-        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
+        hint = f"SGD(lr={sgd!r})" if isinstance(sgd, float) else "SGD(lr=..., momentum=...)"
+        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.{hint}.")
     if sgd.maximize and method == "exact":
         raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
     return sgd

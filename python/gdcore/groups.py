@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.columns import refuse_as_feature
 from gdcore.fitting import Method, checked_sgd, fit_problems, warn_of_many
 from gdcore.kernels import Floats, Reduction
@@ -19,6 +20,7 @@ from gdcore.mapped import watched
 from gdcore.method import settled, warn_of_ignored
 from gdcore.options import Options
 from gdcore.problem import check_names, make_problem
+from gdcore.progress import reporting
 from gdcore.result import Fits
 from gdcore.sgd import SGD
 from gdcore.status import DataLostError, FitInterrupted
@@ -51,6 +53,7 @@ def fit_groups(
     history: int = 0,
     progress: bool | Callable[[int, int, float], None] = False,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> Any:
     """Fit a linear model to each group of rows, all in one call.
 
@@ -117,6 +120,7 @@ def fit_groups(
     (array(['a', 'b'], dtype='<U1'), array([[2.],
            [0.]]), array([1., 5.]))
     """
+    reject(fit_groups, unknown)
     table = None
     if target is not None or features is not None or by is not None:
         if y is not None or groups is not None or offsets is not None:
@@ -137,7 +141,7 @@ def fit_groups(
     options = settled(sgd, options, init)
     sgd = checked_sgd(sgd, method)
     given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
-    with watched(**given), _core.FpEnv():
+    with watched(**given), reporting(progress, epochs), _core.FpEnv():
         assert y is not None
         one = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
         name = getattr(groups, "name", None)

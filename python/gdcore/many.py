@@ -153,7 +153,10 @@ def fit_many(
     progress: bool | Callable[[int, int, float], None],
 ) -> Fits:
     """Fit every problem, a block of them at a time."""
-    run = _Run(problems, sgd.each(problems.count), options, start)
+    sgd = sgd.each(problems.count)
+    if options.method == "exact":  # which reads nothing else
+        sgd = SGD(weight_decay=sgd.weight_decay, decay_intercept=sgd.decay_intercept)
+    run = _Run(problems, sgd, options, start)
     try:
         with Progress.make(progress, 0, problems.count) as bar:
             work = run.solve if options.method == "exact" else run.block
@@ -479,7 +482,7 @@ class _Run:
         if np.isnan(self.limit[i]):
             one = self.problems.core(slice(i, i + 1), self.gram, scaled=self.scaled)
             while not one.survey(True, False, BLOCK_SECONDS, self.options.n_threads or 0):
-                pass
+                check()
             part = slice(i, i + 1)
             curvature = one.surveyed()[0] * self._share(part)
             self.limit[i] = self.sgd_of(part).stability_limit(curvature)[0]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.progress import tick
 from gdcore.status import DataLostError
 
 
@@ -64,7 +65,8 @@ def watched(**arrays: Any) -> Iterator[None]:
     token = _watches.set((*_watches.get(), watch))
     try:
         yield
-        check()
+        if (gone := lost()) is not None:
+            raise gone
     except DataLostError:
         raise
     except Exception as error:  # what zeros in the place of rows led to
@@ -84,7 +86,11 @@ def watching() -> bool:
 
 
 def check() -> None:
-    """Raise DataLostError if what is watched here lost any of its memory."""
+    """Do what is due between two slices of work: tell the progress, look for lost memory.
+
+    Raises DataLostError if what is watched here lost any of its memory.
+    """
+    tick()
     gone = lost()
     if gone is not None:
         raise gone

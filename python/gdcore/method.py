@@ -29,7 +29,7 @@ DESCENT_ONLY = {"epochs": 1000, "tol": 1e-6, "stop": "gradient"}  # and what the
 
 def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None) -> Options:
     """Return the options, with the closed form as method if nothing asks for descent."""
-    if sgd is not None and sgd.momentum == "auto" and options.batch_size is not None:
+    if getattr(sgd, "momentum", 0) == "auto" and options.batch_size is not None:
         raise ValueError(
             "momentum='auto' is for steps over all rows; leave out batch_size, or pass a momentum."
         )

@@ -6,12 +6,13 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Never, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.columns import Names
 from gdcore.descent import descend
 from gdcore.exact import solve_moments
@@ -21,7 +22,8 @@ from gdcore.learning_rate import underflow
 from gdcore.mapped import watched
 from gdcore.method import in_range, moments_of, out_of_range, settled, warn_of_ignored
 from gdcore.options import Options
-from gdcore.problem import Problem, diagnose, make_problem
+from gdcore.problem import Problem, check_scale, diagnose, make_problem
+from gdcore.progress import reporting
 from gdcore.result import Fit
 from gdcore.sgd import SGD
 from gdcore.status import FitWarning
@@ -318,6 +320,7 @@ class Moments:
         rcond: float | None = None,
         history: int = 1,
         progress: bool | Callable[[int, int, float], None] = False,
+        **unknown: Never,
     ) -> Fit:
         """Fit a linear model to the rows behind the moments.
 
@@ -355,15 +358,16 @@ class Moments:
             If the fit diverged, stalled, is singular or empty, or its loss is only known not to
             exceed a bound.
         """
+        reject(self.fit, unknown)
         options = Options(
             epochs, None, False, 0, tol, stop, method, history, None, standardize, rcond
         )
         options = settled(sgd, options, init)
         if options.method == "stream":
             raise ValueError("method is 'stream'; moments keep no rows: use 'gram' or 'exact'.")
-        sgd = checked_sgd(sgd, options.method)
+        sgd = checked_sgd(sgd, options.method).alone()
         rows = self._closed()  # other threads may change these meanwhile
-        with _core.FpEnv():
+        with reporting(progress, epochs, init), _core.FpEnv():
             problem = rowless_problem(rows, fit_intercept, reduction)
             options.check(problem.n)
             start = start_from(init, problem, None)
@@ -435,7 +439,8 @@ class Moments:
         return content.named(problem.feature_names, problem.target_name)
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
-        problem = make_problem(X, y, offset, sample_weight, True, "mean", self._content.features)
+        names = self._content.features
+        problem = make_problem(X, y, offset, sample_weight, True, "mean", names, True)
         if problem.d != self._d:
             raise ValueError(
                 f"X has shape {problem.X.shape}; these moments are of {self._d} features."
@@ -621,6 +626,8 @@ def rowless_problem(
     """
     if moments.d == 0 and not fit_intercept:
         raise ValueError("d is 0 and fit_intercept is False: there is nothing to fit.")
+    if 0 < (total := weight_of(moments)) < 1:  # no weight is larger
+        check_scale(total, moments.dtype)
     dtype = moments.dtype
     X, y = np.zeros((0, moments.d), dtype), np.zeros((0, moments.t or 1), dtype)
     weight = np.zeros(0, dtype) if weighted else None

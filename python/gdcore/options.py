@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.sgd import is_finite
+from gdcore.sgd import is_finite, plain
 
 BLOCK_SECONDS = 0.04  # of C++ between two looks at signals, progress and checkpoints
 
@@ -29,6 +29,10 @@ class Options:
     rcond: Any = None
     exact_by_default: bool = False  # method "exact" was not asked for by name
     ignored: tuple[str, ...] = ()  # options given that the method does not read
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     def check(self, rows: int, count: int | None = None) -> None:
         """Raise ValueError for what is out of range or does not go together.

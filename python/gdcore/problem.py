@@ -157,10 +157,12 @@ def make_problem(
     fit_intercept: bool,
     reduction: str,
     features: Names | None = None,
+    part: bool = False,
 ) -> Problem:
     """Check shapes and dtypes; ValueError and TypeError say what to change.
 
-    `features` are the columns to take of a data frame; all by default.
+    `features` are the columns to take of a data frame; all by default. `part` is whether more rows
+    follow, so that small weights may be small beside theirs.
     """
     X_numbers, names = as_numbers(X_given, "X", features)
     y_numbers, targets = as_numbers(y_given, "y")
@@ -182,17 +184,22 @@ def make_problem(
             f"y has shape {y.shape} and X {X.shape}; "
             "with X (n, d), y must be (n,) or (n, t) with the same n."
         )
-    for j, name in enumerate(targets or ()):
-        refuse_as_feature(X, names, name, y.reshape(len(y), -1)[:, j], "the target y")
+    for name, column in zip(targets or (), np.atleast_2d(y.T), strict=False):
+        refuse_as_feature(X, names, name, column, "the target y")
     target = targets[0] if targets and len(targets) == 1 else None
-    y, fixed, weight, several = laid_out(X, y, fixed, weight, fit_intercept)
+    y, fixed, weight, several = laid_out(X, y, fixed, weight, fit_intercept, part)
     fields = (X, y, fixed, weight, bool(fit_intercept), reduction)
     core = _core.Problem(*fields)
     return Problem(*fields, several, core, feature_names=names, target_name=target)
 
 
 def laid_out(
-    X: Floats, y: Floats, offset: Floats | None, weight: Floats | None, fit_intercept: bool
+    X: Floats,
+    y: Floats,
+    offset: Floats | None,
+    weight: Floats | None,
+    fit_intercept: bool,
+    part: bool = False,
 ) -> tuple[Floats, Floats | None, Floats | None, bool]:
     """Return y and offset (..., n, t), sample_weight (..., n), and whether y had its targets' axis.
 
@@ -208,7 +215,7 @@ def laid_out(
     if offset is not None:
         offset = broadcast_offset(offset, y.shape)
     if weight is not None:
-        weight = checked_weights(weight, X.shape[:-1])
+        weight = checked_weights(weight, X.shape[:-1], part)
     if not several:
         y = y[..., None]
         offset = None if offset is None else offset[..., None]
@@ -225,8 +232,8 @@ def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
         ) from None
 
 
-def checked_weights(sample_weight: Floats, shape: tuple[int, ...]) -> Floats:
-    """Stretch weights to one a row; ValueError if they do not fit or one is negative."""
+def checked_weights(sample_weight: Floats, shape: tuple[int, ...], part: bool = False) -> Floats:
+    """Stretch weights to one a row; ValueError if they do not fit, or one is out of range."""
     try:
         stretched = np.broadcast_to(sample_weight, shape)
     except ValueError:
@@ -241,7 +248,18 @@ def checked_weights(sample_weight: Floats, shape: tuple[int, ...]) -> Floats:
         raise ValueError(
             f"sample_weight[{place}] is {sample_weight[at]}; weights must be finite, 0 or larger."
         )
+    check_scale(float(sample_weight.max(initial=0)), sample_weight.dtype, part)
     return stretched
+
+
+def check_scale(largest: float, dtype: np.dtype[Any], part: bool = False) -> None:
+    """Raise ValueError if products of the largest weight with squares would leave the range."""
+    far = float(np.float32(1e30)) if dtype == np.float32 else 1e150
+    if largest > far or (0 < largest < 1 / far and not part):
+        raise ValueError(
+            f"the largest sample_weight is {largest:.3g}; it must be from {1 / far:.0e} to "
+            f"{far:.0e}, or 0: pass sample_weight / sample_weight.max()."
+        )
 
 
 def diagnose(problem: Problem) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 
@@ -29,7 +32,7 @@ class Progress:
     ) -> Progress:
         """Return what `fit(progress=...)` asks for, counting epochs from `first` to `target`."""
         if callable(progress):
-            return _Callback(progress, target)
+            return _Callback.known_as(progress, first, target)
         if not progress:
             return Progress()
         if sys.stderr.isatty():
@@ -41,11 +44,60 @@ class Progress:
 
 
 class _Callback(Progress):
-    def __init__(self, call: Callable[[int, int, float], None], target: int) -> None:
-        self._call, self._target = call, target
+    quiet = 0.05  # seconds after which work between epochs is told, too
+
+    def __init__(self, call: Callable[[int, int, float], None], first: int, target: int) -> None:
+        self._call, self._target, self._last = call, target, (first, math.nan)
+        self._due = time.monotonic() + self.quiet
+
+    @classmethod
+    def known_as(
+        cls, call: Callable[[int, int, float], None], first: int, target: int
+    ) -> _Callback:
+        known = _reporting.get()
+        if known is None or known._call is not call:
+            return cls(call, first, target)
+        known._target = target
+        known._last = max(first, known._last[0]), known._last[1]
+        return known
 
     def update(self, epoch: int, loss: float) -> None:
+        self._last = epoch, loss
+        self._tell()
+
+    def tick(self) -> None:
+        if time.monotonic() >= self._due:
+            self._tell()
+
+    def _tell(self) -> None:
+        epoch, loss = self._last
         self._call(epoch, self._target, loss)
+        self._due = time.monotonic() + self.quiet
+
+
+_reporting: ContextVar[_Callback | None] = ContextVar("_reporting", default=None)
+
+
+@contextmanager
+def reporting(
+    progress: bool | Callable[[int, int, float], None], epochs: int, init: Any = None
+) -> Iterator[None]:
+    """Let `tick` reach a callable, in work before, between and after the epochs of a fit."""
+    first = getattr(init, "epochs", 0)
+    first = first if isinstance(first, int) else 0
+    callback = _Callback(progress, first, first + epochs) if callable(progress) else None
+    token = _reporting.set(callback)
+    try:
+        yield
+    finally:
+        _reporting.reset(token)
+
+
+def tick() -> None:
+    """Call a fit's progress callable again: a slice of work is done, though no epoch."""
+    callback = _reporting.get()
+    if callback is not None:
+        callback.tick()
 
 
 class _Lines(Progress):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from typing import Any, TypeVar
 
+from gdcore.progress import tick
+
 T = TypeVar("T")
-_LOOK = 0.05  # seconds between two looks of a waiting reader at whether it is still wanted
+_LOOK = 0.05  # seconds between two looks of who waits: is a reader still wanted, is an item there
 _END = object()
 
 
-def ahead(items: Iterator[T]) -> Generator[T]:
+def ahead(items: Iterator[T], patient: bool = False) -> Generator[T]:
     """Yield items that one thread reads: at most two are waiting.
 
-    What reading raises is raised here. Closing this generator ends the thread.
+    What reading raises is raised here. Closing this generator ends the thread, once it has read the
+    item at hand. If `patient`, it waits for that: a thread inside pyarrow when the interpreter ends
+    would abort the process.
     """
     ready: Queue[tuple[Any, BaseException | None]] = Queue(maxsize=1)
     unwanted = threading.Event()
@@ -45,7 +49,11 @@ def ahead(items: Iterator[T]) -> Generator[T]:
     thread.start()
     try:
         while True:
-            item, error = ready.get()
+            try:
+                item, error = ready.get(timeout=_LOOK)
+            except Empty:
+                tick()
+                continue
             if error is not None:
                 raise error
             if item is _END:
@@ -54,4 +62,4 @@ def ahead(items: Iterator[T]) -> Generator[T]:
             item = None  # lets its memory go before the next one is awaited
     finally:
         unwanted.set()
-        thread.join(1.0)  # a reader that waits for a slow source is left to end by itself
+        thread.join(None if patient else 1.0)  # one that waits for a slow source ends by itself

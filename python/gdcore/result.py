@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from gdcore.kernels import Floats, matmul
 from gdcore.labels import as_labels, keys_of
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
-from gdcore.status import Status
+from gdcore.status import Status, account, counted, counts_in_words
 
 Record = tuple[npt.NDArray[np.int64], Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
 
@@ -265,7 +264,7 @@ class Fits(Fit):
 
     def __repr__(self) -> str:
         shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
-        return f"Fits({len(self)} problems, {shape}: {self._counted()})"
+        return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
 
     def __getitem__(self, i: int) -> Fit:
         if not isinstance(i, int | np.integer):
@@ -297,11 +296,7 @@ class Fits(Fit):
 
     def counts(self) -> dict[Status, int]:
         """Return how many problems ended in which way, the most frequent first."""
-        counted = Counter(self.status.tolist())
-        return {s: counted[s] for s in sorted(counted, key=lambda s: (-counted[s], s.code))}
-
-    def _counted(self) -> str:
-        return ", ".join(f"{number} {status}" for status, number in self.counts().items())
+        return counted(self.status)
 
     def _named(self, i: int) -> str:
         """Return what a message calls a problem."""
@@ -313,19 +308,7 @@ class Fits(Fit):
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        lines = [f"{len(self)} problems: {self._counted() or 'none'}."]
-        for status in self.counts():
-            if status is Status.CONVERGED:
-                continue
-            these = self.status == status
-            first = int(np.flatnonzero(these)[0])
-            lost = np.broadcast_to(self.r2_lost, len(self))[these]
-            if status is Status.MAX_EPOCHS and np.isnan(lost).all():
-                continue  # no tol was asked for
-            most = np.nanmax(lost, initial=0.0)
-            far = f"; R^2 up to {most:.2g} below the best fit's" if most > 0 else ""
-            lines.append(f"{status} (the first is {self._named(first)}{far}): {status.advice}")
-        return " ".join(lines)
+        return account(self.status, self.r2_lost, "problems", self._named)
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None

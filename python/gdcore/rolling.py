@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore import _core
+from gdcore.advice import reject
 from gdcore.columns import Names
 from gdcore.exact import exact_options
-from gdcore.fitting import checked_sgd, start_from
+from gdcore.fitting import DESERVE_A_LOOK, checked_sgd, start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
 from gdcore.method import settled, warn_of_ignored
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
-from gdcore.sgd import SGD
-from gdcore.status import FitWarning, Status
+from gdcore.sgd import SGD, plain
+from gdcore.status import FitWarning, Status, account, counts_in_words
 
 _STATUS = {
     None: Status.EMPTY,
@@ -71,6 +72,15 @@ class RollingFit:
     feature_names: Names | None = None
     target_name: str | None = None
 
+    def __repr__(self) -> str:
+        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
+        return f"RollingFit({len(self.status)} windows, {shape}: {counts_in_words(self.status)})"
+
+    @property
+    def message(self) -> str:
+        """How the fits ended and what to do about it, in words."""
+        return account(self.status, self.r2_lost, "windows", "window {}".format)
+
 
 class RollingInterrupted(KeyboardInterrupt):
     """Ctrl-C stopped `fit_rolling` between two windows.
@@ -109,6 +119,7 @@ def fit_rolling(
     method: Literal["auto", "gram", "exact"] = "auto",
     rcond: float | None = None,
     n_threads: int | None = None,
+    **unknown: Never,
 ) -> RollingFit:
     """Fit each window of rows by itself: rows 0 to window - 1, those `step` rows on, and so on.
 
@@ -164,11 +175,12 @@ def fit_rolling(
     >>> rolling.weights[:, 0].round(2)
     array([1. , 1. , 3. , 3.5, 2. , 2. ])
     """
+    reject(fit_rolling, unknown)
     options = Options(epochs, None, False, 0, tol, stop, method, 0, n_threads, standardize, rcond)
     options = settled(sgd, options, init)
     if options.method == "stream":
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
-    sgd, exact = checked_sgd(sgd, options.method), None
+    sgd, exact = checked_sgd(sgd, options.method).alone(), None
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with watched(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
@@ -177,6 +189,7 @@ def fit_rolling(
             exact, sgd = exact_options(sgd, options), SGD()
         if callable(sgd.lr):
             raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
+        window, step = plain(window), plain(step)
         _check_rows(problem, window, step)
         diagnose(problem)
         start = start_from(init, problem, None)
@@ -211,7 +224,7 @@ def fit_rolling(
         )
     result = _result(problem, sgd, rolling, step, exact is not None)
     warn_of_ignored(options)
-    _warn(sgd, result)
+    _warn(sgd, options, result)
     return result
 
 
@@ -274,17 +287,12 @@ def _result(
     )
 
 
-def _warn(sgd: SGD, result: RollingFit) -> None:
-    """Warn once of each thing that went wrong in any window."""
+def _warn(sgd: SGD, options: Options, result: RollingFit) -> None:
+    """Warn, once, of all windows that deserve a look."""
     if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
         warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
-    for status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
-        if (these := result.status == status).any():
-            warnings.warn(
-                f"{status.name}: {_windows(these)}. {status.advice}", FitWarning, stacklevel=3
-            )
-
-
-def _windows(which: npt.NDArray[np.bool_]) -> str:
-    first, others = int(np.argmax(which)), int(which.sum()) - 1
-    return f"window {first}" + (f" and {others} more" if others else "")
+    deserve = DESERVE_A_LOOK
+    if options.tol is not None and options.epochs > 0:
+        deserve = deserve | {Status.MAX_EPOCHS}
+    if deserve & set(result.status.tolist()):
+        warnings.warn(result.message, FitWarning, stacklevel=3)

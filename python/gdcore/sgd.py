@@ -89,6 +89,8 @@ class SGD:
     decay_intercept: bool = True
 
     def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if isinstance(self.lr, str):
             if self.lr != "auto":
                 raise ValueError(
@@ -193,7 +195,8 @@ class SGD:
         Raises
         ------
         ValueError
-            If lr is "auto", shapes differ, a parameter is read-only, or the state is another's.
+            If lr is "auto", shapes differ, a parameter is read-only, two parameters share memory,
+            or the state is another's.
         TypeError
             If a parameter is not a float32 or float64 array.
         """
@@ -216,6 +219,7 @@ class SGD:
             _check(i, p, g, v)
             for i, (p, g, v) in enumerate(zip(arrays, gradients, state.velocity, strict=True))
         ]
+        _check_apart(arrays)
         lr = rate_at(self.lr, state.step)
         for i, (param, grad) in enumerate(zip(arrays, checked, strict=True)):
             velocity, first = state.velocity[i], state.velocity[i] is None
@@ -278,9 +282,20 @@ class SGD:
         return limit if limit.ndim else float(limit)
 
 
+def plain(value: Any) -> Any:
+    """Return the number in an array or tensor without dimensions; all else as it is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        try:
+            return value.item()
+        except (RuntimeError, ValueError):  # a tensor without data
+            pass
+    return value
+
+
 def is_finite(value: Any) -> bool:
     """Whether this is a number, and neither NaN nor infinite."""
-    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and bool(np.isfinite(value))
 
 
 def rate_at(lr: LearningRate, epoch: int) -> float:
@@ -325,3 +340,13 @@ def _check(index: int, param: Any, grad: Any, velocity: Floats | None) -> Floats
     if velocity is not None and (velocity.shape != param.shape or velocity.dtype != param.dtype):
         raise ValueError(f"the state of parameter {index} is another's; call init(params) anew.")
     return gradient
+
+
+def _check_apart(params: list[Floats]) -> None:
+    """Raise ValueError if some memory is in two parameters, which one step would change twice."""
+    for i, j in _core.overlapping(params):
+        if np.shares_memory(params[i], params[j]):
+            raise ValueError(
+                f"parameters {i} and {j} share memory, so that one step would change it twice; "
+                "pass it once, with the sum of its gradients."
+            )

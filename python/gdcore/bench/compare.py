@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
 
 import gdcore as gd
-from gdcore.bench import bounds, machine, probe, timing
-from gdcore.bench.case import Array, Expected, Work
-from gdcore.bench.check import as_arrays, awaited, exactly, find_device, find_fault, wait
-from gdcore.bench.libraries import repeating
+from gdcore.bench import layout, machine, probe, timing
+from gdcore.bench.case import Expected, Work
+from gdcore.bench.check import as_arrays, exactly, find_device, find_fault, is_awaited, wait
+from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.reference import dtype_of, evaluate
 from gdcore.bench.report import Report, Row
-from gdcore.bench.verdict import MARGIN, Ratio, Verdict, judge
+from gdcore.bench.verdict import MARGIN, Ratio, Verdict, check_margin, judge
 
 _ROUND = 0.002  # seconds
-_FEWEST, _MOST = 9, 51
+_FEWEST, _MOST = 9, 201
 _PROBE = 0.05  # seconds
-_ROUNDINGS = 8  # at least, when nobody says how many
+_LAYOUTS = 8  # in a round
+_CHANGED = "it changed its inputs"
 _UNTIMED = "interrupted", "the run ended before its first complete round"
 
 Function = Callable[..., Any]
@@ -98,18 +103,22 @@ def compare(
         offers ``block_until_ready()``, as JAX's do, is awaited in every call; one on another device
         is refused, as the call may return before it is there.
     inputs : sequence
-        Arguments; NumPy arrays among them must not be changed.
+        Arguments, which must not be changed. Each round is called with copies of them at other
+        addresses; what a function takes from elsewhere stays where it is. Of more than 256 MB there
+        is one copy.
     flops, bytes : float, optional
         What one call has to compute and to move at the least, for the columns GFLOP/s, GB/s and
         percent of this machine's limit.
     reference : callable, array or tuple of arrays
         What has to come out. A callable gets the inputs in the next wider type: float64 for
-        float32, the long double for float64.
+        float32, the long double for float64. Where it takes none of these, as LAPACK and torch take
+        no long double, it gets the widest that it takes, and the report says so.
     bound : callable, array or tuple of arrays, optional
         How far each element may lie from the reference; a callable gets the inputs, as
-        `gdcore.bench.bounds.matmul` does. By default ``gamma(k) * max|reference|`` for each
-        output, k being the flops (or the elements of the inputs) for each of its elements:
-        as if every operation were rounded once.
+        `gdcore.bench.bounds.matmul` does. By default, what every usual order of operations stays
+        within: a reference that is a function is called some ten times more, with inputs that are
+        changed a little, to see how many of them each element depends on. An infinity or a NaN has
+        to be there exactly, and widens nothing.
     check : callable, optional
         Gets the result of a call; a result is wrong if it returns False or raises AssertionError.
         Instead of `reference`, or beside it.
@@ -121,7 +130,7 @@ def compare(
     threads : int, optional
         How many threads the contestants use, for the limit; `gdcore.get_num_threads()` by default.
     seconds : float
-        How long to measure, about.
+        How long to measure, about; there are at least 9 rounds.
     margin : float
         How much faster counts as faster.
 
@@ -134,7 +143,7 @@ def compare(
     Raises
     ------
     ValueError
-        If there is no contestant, or nothing to check results against.
+        If there is no contestant, nothing to check results against, or a setting makes no sense.
 
     Examples
     --------
@@ -164,8 +173,13 @@ def compare(
         raise ValueError("nothing to check the results against: pass reference= or check=.")
     if whole is not None and not callable(reference):
         raise ValueError("whole= needs a reference that is a function, to be called with them.")
+    if not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+        raise ValueError(f"seconds is {seconds!r}; give how long to measure, a number above 0.")
+    check_margin(margin)
     args = tuple(inputs)
-    dtype = _dtype(args)
+    if any(isinstance(each, GeneratorType) for each in args):
+        raise ValueError("an input is a generator; a generator can be read only once; pass a list.")
+    dtype = dtype_of(args)
     threads = gd.get_num_threads() if threads is None else threads
     baseline = next(iter(contestants))
     environment = machine.environment() | {"openmp": machine.openmp_runtimes()}
@@ -173,11 +187,16 @@ def compare(
     blank = Row("compare", name or _shapes(args), dtype, threads, "", *_UNTIMED)
     rows = {each: replace(blank, library=each) for each in contestants}
     try:
-        expected = None if reference is None else _expected(args, dtype, reference, bound, flops)
-        judges = {"": _Judge(args, expected, check)}
+        rng, expected = np.random.default_rng(), None
+        if reference is not None:
+            expected, remark = evaluate(args, reference, bound, flops)
+            report.remarks += [remark] * bool(remark)
+        judges = {"": _Judge(layout.Inputs(args, rng), expected, check)}
         if whole is not None:
-            exact = exactly(_expected(tuple(whole), dtype, reference, None, flops))
-            judges = {"on whole numbers, ": _Judge(tuple(whole), exact, None)} | judges
+            exact = exactly(evaluate(tuple(whole), reference, None, flops).expected)
+            judges = {
+                "on whole numbers, ": _Judge(layout.Inputs(tuple(whole), rng), exact, None)
+            } | judges
         blank = _with_limit(blank, report, flops, bytes)
         for each, function in contestants.items():
             rows[each] = _checked(replace(blank, library=each), function, judges)
@@ -208,24 +227,27 @@ class _Judge:
 
     def __init__(
         self,
-        args: tuple[Any, ...],
+        inputs: layout.Inputs,
         expected: Sequence[Expected] | None,
         check: Callable[[Any], Any] | None,
     ) -> None:
-        self.args, self.expected, self.check = args, expected, check
-        self.before = [arg.copy() if isinstance(arg, np.ndarray) else None for arg in args]
+        self.inputs, self.expected, self.check = inputs, expected, check
 
     def first(self, row: Row, function: Function, when: str) -> Row:
         """Call a function once; return its row with what is wrong with it, if anything."""
+        args = self.inputs.place()
         try:
-            result = wait(function(*self.args))
+            result = wait(function(*args))
         except Exception as error:
+            self.find_change()
             return replace(row, status="failed", note=when + _said(error))
-        finally:
-            changed = self.restore()
-        if changed:
-            return replace(row, status="failed", note=f"{when}it changed its inputs")
+        if note := self.find_change():
+            return replace(row, status="failed", note=when + note)
         return self.judged(row, result, when)
+
+    def find_change(self) -> str:
+        """Return what the last call did to its inputs, in words; nothing if they are the same."""
+        return _CHANGED if self.inputs.are_touched() or self.inputs.are_changed() else ""
 
     def judged(self, row: Row, result: Any, when: str) -> Row:
         """Return a row as it is, or withdrawn if a result is not right."""
@@ -233,15 +255,6 @@ class _Judge:
         if status == "timed":
             return replace(row, status=status, note="")
         return _withdrawn(row, status, when + note)
-
-    def restore(self) -> bool:
-        """Put back inputs that differ from what they were; return whether any did."""
-        changed = False
-        for arg, old in zip(self.args, self.before, strict=True):
-            if old is not None and arg.tobytes() != old.tobytes():
-                arg[...] = old
-                changed = True
-        return changed
 
     def _status(self, result: Any) -> tuple[str, str]:
         if device := find_device(result):
@@ -264,6 +277,10 @@ class _Judge:
         return ("timed", "") if verdict is None or verdict else ("wrong", "the check says so")
 
 
+class _Changed(Exception):
+    """A contestant wrote to its inputs."""
+
+
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
@@ -273,58 +290,104 @@ def _withdrawn(row: Row, status: str, note: str) -> Row:
     return replace(row, status=status, note=note, rounds=(), repeats=0)
 
 
+class _Runner:
+    """A contestant: how it is called, and what its last round returned."""
+
+    def __init__(self, function: Function, args: tuple[Any, ...]) -> None:
+        self.function = function
+        result = wait(function(*args))
+        self.waits = is_awaited(result)
+        del result  # its memory is free for the next
+        self.repeats, self.seconds = timing.calibrate(self._run(args), _ROUND)
+        self.kept: timing.Kept | None = None
+
+    @property
+    def parts(self) -> int:
+        """How many layouts a round has."""
+        return min(self.repeats, _LAYOUTS)
+
+    def round(self, args: tuple[Any, ...]) -> float:
+        """Return the seconds of a call."""
+        self.kept = timing.Kept(self._run(args))
+        return timing.timed_round(self.kept, self.repeats // self.parts, self.seconds)
+
+    def take(self) -> Any:
+        """Return what the last round returned, and forget it, so that its memory is free."""
+        kept, self.kept = self.kept, None
+        return kept and kept.result
+
+    def _run(self, args: tuple[Any, ...]) -> Run:
+        call = partial(self.function, *args)
+        return repeating((lambda: wait(call())) if self.waits else call)
+
+
 class _Race:
     """The contestants that are still in: each that raises or writes to its inputs is withdrawn."""
 
     def __init__(self, rows: dict[str, Row], judge_of: _Judge) -> None:
-        self.rows, self.judge = rows, judge_of
-        self.runs: dict[str, timing.Kept] = {}
-        self.lasts: dict[str, float] = {}
+        self.rows, self.judge, self.inputs = rows, judge_of, judge_of.inputs
+        self.heap = layout.Heap(self.inputs.rng)
+        self.runners: dict[str, _Runner] = {}
 
     def enter(self, name: str, function: Function) -> None:
         """Find out how many calls of a contestant make a round."""
-        try:
-            call = awaited(partial(function, *self.judge.args))
-            self.runs[name] = timing.Kept(repeating(call))
-            repeats, self.lasts[name] = timing.calibrate(self.runs[name], _ROUND)
-            self.rows[name] = replace(self.rows[name], repeats=repeats)
-        except Exception as error:
-            self._drop(name, f"on a later call, {_said(error)}")
-        if self.judge.restore():
-            self._drop(name, "on a later call, it changed its inputs")
+        with self._withdrawing(name):
+            self.runners[name] = _Runner(function, self.inputs.place())
 
     def start(self, seconds: float) -> None:
         """Take rounds in turns, and keep each that all have completed; check the last results."""
-        total = sum(self.rows[name].repeats * self.lasts[name] for name in self.runs)
-        rounds = min(max(round(seconds / total), _FEWEST), _MOST) if total else 0
-        faults: dict[str, Row] = {}
-        for left in reversed(range(rounds)):
-            lap = {}
-            for name in list(self.runs):
-                lap[name] = self._round(name)
-                if not left and name in self.runs:  # at once: they may share the array they return
-                    result = self.runs[name].result
-                    faults[name] = self.judge.judged(self.rows[name], result, "after timing, ")
-            for name in self.runs:
-                row = self.rows[name]
-                self.rows[name] = replace(row, rounds=(*row.rounds, lap[name]))
-        self.rows |= {name: row for name, row in faults.items() if row.status != "timed"}
-        if self.judge.restore():
-            for name in list(self.runs):
-                self._drop(name, "its inputs were changed during the rounds, by it or by another")
+        found = {name: (each.repeats, each.seconds) for name, each in self.runners.items()}
+        for name, repeats in timing.equal_repeats(found).items():
+            self.runners[name].repeats = repeats
+            self.rows[name] = replace(self.rows[name], repeats=repeats)
+        order, begin = list(self.runners), time.perf_counter()
+        self._lap(order)
+        laps = round(seconds / (time.perf_counter() - begin))
+        for left in reversed(range(min(max(laps, _FEWEST), _MOST) - 1)):
+            order = order[::-1] if left % 2 else self.inputs.rng.permutation(order).tolist()
+            self._lap(order, last=not left)
 
-    def _round(self, name: str) -> float:
+    def _lap(self, order: Sequence[str], last: bool = False) -> None:
+        running = [name for name in order if name in self.runners]
+        seconds = {name: self._round(name, last) for name in running}
+        for name in self.runners:
+            row = self.rows[name]
+            self.rows[name] = replace(row, rounds=(*row.rounds, seconds[name]))
+
+    def _round(self, name: str, last: bool) -> float:
+        """Return the seconds of a call, the middle of several layouts of all data."""
+        runner, parts = self.runners[name], []
+        with self._withdrawing(name):
+            for left in reversed(range(runner.parts)):
+                self.heap.shake()
+                parts.append(runner.round(self.inputs.place()))
+                result = runner.take()
+                if self.inputs.are_changed():
+                    raise _Changed
+                if last and not left:  # at once: they may share the array they return
+                    self._withdraw(self.judge.judged(self.rows[name], result, "after timing, "))
+        timing.settle()
+        return timing.midmean(parts) if parts else math.nan
+
+    @contextmanager
+    def _withdrawing(self, name: str) -> Iterator[None]:
+        """Withdraw a contestant that raises or changes its inputs."""
+        note = ""
         try:
-            return timing.timed_round(self.runs[name], self.rows[name].repeats, self.lasts[name])
+            yield
+        except _Changed:
+            note = _CHANGED
         except Exception as error:
-            self._drop(name, f"on a later call, {_said(error)}")
-            return math.nan
-        finally:
-            timing.settle()
+            note = _said(error)
+        note = self.judge.find_change() or note
+        if note:
+            note = f"on a later call, {note}"
+            self._withdraw(_withdrawn(self.rows[name], "failed", note))
 
-    def _drop(self, name: str, note: str) -> None:
-        self.rows[name] = _withdrawn(self.rows[name], "failed", note)
-        self.runs.pop(name, None)
+    def _withdraw(self, row: Row) -> None:
+        if row.status != "timed":
+            self.rows[row.library] = row
+            self.runners.pop(row.library, None)
 
 
 def _judged(rows: Mapping[str, Row], baseline: str, margin: float) -> list[Row]:
@@ -354,46 +417,6 @@ def _with_limit(row: Row, report: Report, flops: float | None, size: float | Non
     report.limits.append(limits)
     floor, roof = limits.floor(Work(flops or 0, size or 0, 0, size or 0), row.dtype)
     return replace(row, floor=floor, roof=roof)
-
-
-def _expected(
-    args: tuple[Any, ...], dtype: str, reference: Any, bound: Any, flops: float | None
-) -> list[Expected]:
-    """Return what each output has to be."""
-    value = reference(*map(_widened, args)) if callable(reference) else reference
-    values = as_arrays(value)
-    if bound is None:
-        limits = [_default_bound(each, args, dtype, flops) for each in values]
-    else:
-        limits = as_arrays(bound(*args) if callable(bound) else bound)
-        if len(limits) != len(values):
-            raise ValueError(f"there are {len(limits)} bounds for {len(values)} results.")
-    names = ["result"] if len(values) == 1 else [f"result {i}" for i in range(len(values))]
-    return [Expected(*each) for each in zip(names, values, limits, strict=True)]
-
-
-def _default_bound(value: Array, args: tuple[Any, ...], dtype: str, flops: float | None) -> Array:
-    """Bound a result by its largest element and the number of operations for each of them."""
-    if not value.size:
-        return np.zeros(())
-    work = flops or sum(arg.size for arg in args if isinstance(arg, np.ndarray))
-    known = dtype if dtype in ("float32", "float64") else "float64"
-    roundings = max(_ROUNDINGS, work / value.size)
-    return np.asarray(bounds.gamma(roundings, known) * np.max(np.abs(value)))
-
-
-def _widened(arg: Any) -> Any:
-    """Return an array of floats in the next wider type, and anything else as it is."""
-    if isinstance(arg, np.ndarray) and arg.dtype in (np.float32, np.float64):
-        return arg.astype(bounds.wider(arg.dtype))
-    return arg
-
-
-def _dtype(args: tuple[Any, ...]) -> str:
-    """Return the dtype of the arrays of floats, or of all arrays."""
-    dtypes = [arg.dtype for arg in args if isinstance(arg, np.ndarray)]
-    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
-    return str(np.result_type(*(floats or dtypes))) if dtypes else ""
 
 
 def _shapes(args: tuple[Any, ...]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gdcore.bench import machine, suites
+from gdcore.bench import machine, suites, timing
 from gdcore.bench.case import Array, Case, Expected, Work
 from gdcore.bench.check import exactly, find_fault
 from gdcore.bench.crew import Member, Refusal, usable_cpus
@@ -47,7 +48,7 @@ class Effort:
     probe: float
 
 
-FULL = Effort(round=0.004, race=1.5, fewest=9, most=31, probe=0.1)
+FULL = Effort(round=0.004, race=1.5, fewest=9, most=51, probe=0.1)
 QUICK = Effort(round=0.001, race=0.1, fewest=FEWEST, most=11, probe=0.02)
 
 
@@ -299,17 +300,20 @@ class _Race:
 
     def start(self, effort: Effort) -> None:
         """Run rounds in turns until they have taken the time that was set."""
-        total = 0.0
+        found = {}
         for member in list(self.running):
-            found = self._ask(member, "calibrate", effort.round)
-            if found is not None:
-                self.repeats[member.library], seconds = found
+            answer = self._ask(member, "calibrate", effort.round)
+            if answer is not None:
+                found[member.library] = answer
                 self.laps[member.library] = []
-                total += found[0] * seconds
+        self.repeats = timing.equal_repeats(found)
+        total = sum(self.repeats[name] * seconds for name, (_, seconds) in found.items())
         rounds = round(effort.race / total) if total else 0
         fewest = effort.fewest if total < _SLOW else FEWEST
+        order = list(self.running)
         for lap in range(min(max(rounds, fewest), effort.most)):
-            for member in list(self.running)[:: -1 if lap % 2 else 1]:
+            order = order[::-1] if lap % 2 else random.sample(self.running, len(self.running))
+            for member in [each for each in order if each in self.running]:
                 seconds = self._ask(member, "round", self.repeats[member.library])
                 if seconds is not None:
                     self.laps[member.library].append(seconds * self.tasks[member].share)

@@ -17,6 +17,7 @@ from gdcore.bench.verdict import MARGIN, Ratio, Verdict
 
 SCHEMA = 1
 _QUIET = 0.5  # load for each CPU
+ABOVE = 105  # percent of the limit, which noise alone does not explain
 
 
 class Key(NamedTuple):
@@ -164,15 +165,31 @@ class Report:
             races.setdefault(row.key, []).append(row)
         yield from ((key, rows) for key, rows in races.items() if key.suite)
 
+    def absent(self) -> list[Row]:
+        """Return the rows of the libraries that took no part: not installed, or not started."""
+        return [row for row in self.rows if not row.suite]
+
     @property
     def notes(self) -> list[str]:
         """What to know before reading on: who is missing, what was in the way."""
-        notes = [f"{row.library}: {row.note}." for row in self.rows if not row.suite]
+        return [f"{row.library}: {row.note}." for row in self.absent()] + self.warnings
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know of the measurements."""
+        notes = []
         load, cpus = self.environment["load_before"][0], self.environment["cpus_usable"]
         if load > _QUIET * cpus:
             notes.append(
                 f"The load was {load:.1f} on {cpus} CPUs before the run began: other processes "
                 "were in the way, above all where threads wait for each other."
+            )
+        if above := sum(row.percent > ABOVE for row in self.rows):
+            notes.append(
+                f"{above} of {len(self.rows)} rows are above {ABOVE} % of the limit. The limit is "
+                "the best that short probes reached before and after the run: they may have been "
+                "disturbed, or a nearer cache may hold more of the data than its size promises. "
+                "Read such a row as: at the limit."
             )
         notes += self.remarks
         if self.partial:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 _WAKING = 0.02  # seconds; a longer call does not notice that threads and caches had to warm up
 _LONG = 0.1  # seconds; a call that no disturbance makes look much longer
 _PATIENCE = 0.5  # seconds to wait for idle threads to stop spinning
+_ALIKE = 2  # times as long, which noise may make of one and the same
 _QUIET = 3  # milliseconds in a row without work: on a busy machine a thread may just have to wait
 
 
@@ -39,6 +41,31 @@ def calibrate(run: Callable[[int], Any], seconds: float) -> tuple[int, float]:
         repeats *= 2 if elapsed > seconds / 20 else 10
 
 
+def equal_repeats(found: Mapping[str, tuple[int, float]]) -> dict[str, int]:
+    """Return repeats for each name, the same for those that take about as long.
+
+    A longer round is interrupted more often, a shorter one has colder caches, and the noise of
+    `calibrate` must not decide who has which.
+
+    Parameters
+    ----------
+    found : dict of str to tuple
+        What `calibrate` returned.
+
+    Examples
+    --------
+    >>> equal_repeats({"a": (30, 1.1), "b": (33, 1.0), "c": (3, 9.0)})
+    {'b': 33, 'a': 33, 'c': 3}
+    """
+    repeats: dict[str, int] = {}
+    common, fastest = 0, 0.0
+    for name, (count, seconds) in sorted(found.items(), key=lambda item: item[1][1]):
+        if seconds > _ALIKE * fastest:
+            common, fastest = count, seconds
+        repeats[name] = common
+    return repeats
+
+
 def timed_round(run: Callable[[int], Any], repeats: int, expected: float) -> float:
     """Return the seconds a repeat takes.
 
@@ -56,6 +83,18 @@ def timed_round(run: Callable[[int], Any], repeats: int, expected: float) -> flo
     finally:
         if collecting:
             gc.enable()
+
+
+def midmean(seconds: Sequence[float]) -> float:
+    """Return the mean of the middle half: no interruption counts, and every usual layout does.
+
+    Examples
+    --------
+    >>> midmean([1.0, 1.25, 1.25, 90.0]), midmean([7.0])
+    (1.25, 7.0)
+    """
+    cut = len(seconds) // 4
+    return fmean(sorted(seconds)[cut : len(seconds) - cut])
 
 
 def settle() -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
-import zlib
+import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gdcore.bench import machine, probe, suites, timing
+from gdcore.bench import layout, machine, probe, suites, timing
 from gdcore.bench.case import Array, Case
 from gdcore.bench.check import as_arrays
 from gdcore.bench.libraries import Run, Unsupported, open_library, solves
+
+_LAYOUTS = 8  # in a round
+_LARGE = 2**25 - 2**16  # bytes; glibc maps blocks of more anew each time, whatever was freed before
+_SOON = 0.01  # seconds to prepare a case, more of which a round has time for only once
 
 
 class Misbehaved(Exception):
@@ -29,10 +34,13 @@ class Worker:
     def __init__(self, name: str, path: Path | None, threads: int) -> None:
         self.library = open_library(name, path, threads)
         self.threads = threads
+        self.rng = np.random.default_rng()
+        np.empty(_LARGE, np.uint8)  # freed: from now on blocks up to that size come from the heap
+        self.heap = layout.Heap(self.rng)
+        self.make: Callable[..., Run] | None = None
+        self.inputs = layout.Inputs((), self.rng)
         self.run: timing.Kept | None = None
-        self.inputs: tuple[Array, ...] = ()
-        self.digest: list[int] = []
-        self.expected = 0.0
+        self.expected = self.preparing = 0.0
 
     def describe(self) -> dict[str, Any]:
         """Return what the library says of itself, its jobs, and its OpenMP runtimes."""
@@ -44,42 +52,62 @@ class Worker:
     def load(self, case: Case, dtype: str) -> list[Array]:
         """Prepare a case and return the outputs of its first call."""
         self.unload()
-        make: Callable[..., Run] = getattr(self.library, case.job)
-        self.inputs = case.inputs(dtype)
-        self.digest = _digest(self.inputs)
-        self.run = timing.Kept(make(case, *self.inputs))
+        self.make = partial(getattr(self.library, case.job), case)
+        self.inputs = layout.Inputs(case.inputs(dtype), self.rng, lends=True)
+        self._prepare()
+        assert self.run is not None
         self.run(1)
         return self.last()
 
     def last(self) -> list[Array]:
         """Return the outputs of the last call, if the inputs still are what they were."""
         assert self.run is not None
-        if _digest(self.inputs) != self.digest:
-            raise Misbehaved("it changed its inputs")
+        self._check()
         return [np.array(output) for output in as_arrays(self.run.result)]
 
     def calibrate(self, seconds: float) -> tuple[int, float]:
         """Return how many repeats make a round of so many seconds, and how long one takes."""
+        begin = time.perf_counter()
+        self._prepare()
+        self.preparing = time.perf_counter() - begin
         assert self.run is not None
         repeats, self.expected = timing.calibrate(self.run, seconds)
         return repeats, self.expected
 
     def round(self, repeats: int) -> float:
-        """Return the seconds a repeat took."""
-        assert self.run is not None
-        return timing.timed_round(self.run, repeats, self.expected)
+        """Return the seconds of a call, the middle of several layouts of all data."""
+        seconds = []
+        parts = min(repeats, _LAYOUTS) if self.preparing < _SOON else 1
+        for _ in range(parts):
+            self.heap.shake()
+            if self.preparing < max(_SOON, repeats * self.expected):
+                self._prepare()
+            assert self.run is not None
+            seconds.append(timing.timed_round(self.run, repeats // parts, self.expected))
+        return timing.midmean(seconds)
 
     def unload(self) -> None:
         """Forget the case."""
-        self.run, self.inputs = None, ()
+        self.run = self.make = None
+        self.inputs = layout.Inputs((), self.rng)
+
+    def _prepare(self) -> None:
+        """Have the library make what it needs for the case, of inputs at other addresses."""
+        if self.run is not None:
+            if self.inputs.stays:
+                return
+            self._check()
+        assert self.make is not None
+        self.run = None  # its memory is free for the next
+        self.run = timing.Kept(self.make(*self.inputs.place()))
+
+    def _check(self) -> None:
+        if self.inputs.are_changed():
+            raise Misbehaved("it changed its inputs")
 
     def limits(self, dtypes: tuple[str, ...], seconds: float) -> probe.Limits:
         """Measure what this machine can do."""
         return probe.measure(self.threads, dtypes, seconds)
-
-
-def _digest(arrays: tuple[Array, ...]) -> list[int]:
-    return [zlib.crc32(np.ascontiguousarray(array).data) for array in arrays]
 
 
 def serve(pipe: Connection, name: str, path: Path | None, threads: int) -> None:

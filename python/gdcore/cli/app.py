@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 import gdcore as gd
@@ -21,11 +22,14 @@ from gdcore.cli.report import (
     one_sentence,
     print_json,
     print_report,
+    say_note,
     summary,
 )
-from gdcore.cli.training import choose_features, learn, model_columns, parse_lr, split_rows
+from gdcore.cli.training import choose_features, learn, model_columns, parse_rate, split_rows
 from gdcore.cli.writing import check_outputs, print_csv, write_table
 
+_DATA = "A .csv, .tsv, .parquet, .feather, .npy or .npz file, or - for standard input."
+_DECIMAL = "Decimal point of a .csv or .tsv file."
 _RECORDS = 1_000_000  # epochs whose loss is kept, about, however many there are
 
 
@@ -90,7 +94,7 @@ def _file(text: str) -> Any:
 def fit(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="A .csv, .tsv, .parquet, .feather, .npy or .npz file."),
+        typer.Argument(metavar="DATA", help=_DATA),
     ],
     target: Annotated[
         str, _option("Data", "Column to predict; in an .npy file, its index.", metavar="NAME")
@@ -113,9 +117,10 @@ def fit(
             "Data",
             "Train on columns of mean 0 and deviation 1: far fewer epochs. "
             "The weights shown are those for the columns as they are.",
-            "--standardize",
+            "--standardize/--no-standardize",
         ),
-    ] = False,
+    ] = True,
+    decimal: Annotated[str, _option("Data", _DECIMAL, metavar=".|,")] = ".",
     dtype: Annotated[Dtype, _option("Data", "Numbers to compute with.")] = Dtype.FLOAT64,
     method: Annotated[
         Method, _option("Training", "stream: gradient descent, exact: the normal equation.")
@@ -123,15 +128,23 @@ def fit(
     lr: Annotated[str, _option("Training", "Learning rate.", metavar="auto|<float>")] = "auto",
     epochs: Annotated[int, _option("Training", "Passes over the rows, at most.")] = 10_000,
     tol: Annotated[
-        float, _option("Training", "Stop at this share of the first gradient; 0: never.")
+        float,
+        _option(
+            "Training",
+            "Stop this close to the best predictions, in deviations of the target; 0: never.",
+        ),
     ] = 1e-6,
     batch_size: Annotated[
         int | None, _option("Training", "Rows in a step.", show_default="all")
     ] = None,
-    momentum: Annotated[float, _option("Training", "Share of the last step to add.")] = 0.0,
+    momentum: Annotated[
+        str, _option("Training", "Share of the last step to add.", metavar="auto|<float>")
+    ] = "0",
     dampening: Annotated[float, _option("Training", "Share of the gradient to drop.")] = 0.0,
     nesterov: Annotated[bool, _option("Training", "Nesterov momentum.", "--nesterov")] = False,
-    weight_decay: Annotated[float, _option("Training", "L2 penalty on the weights.")] = 0.0,
+    weight_decay: Annotated[
+        float, _option("Training", "L2 penalty on the weights, not on the intercept.")
+    ] = 0.0,
     checkpoint: Annotated[
         Path | None, _file("Keep the state of training, and resume from it.")
     ] = None,
@@ -157,17 +170,28 @@ def fit(
         "history": max(1, epochs // _RECORDS),
         "progress": sys.stderr.isatty() and not (as_json or no_progress),
     }
-    sgd = gd.SGD(parse_lr(lr), momentum, dampening, weight_decay, nesterov)
-    if is_large(data):
+    sgd = gd.SGD(
+        parse_rate("--lr", lr),
+        parse_rate("--momentum", momentum),
+        dampening,
+        weight_decay,
+        nesterov,
+        decay_intercept=False,
+    )
+    table = read_table(data, decimal)
+    target = table.find(target)
+    names = choose_features(table, target, features)
+    if is_large(table):
         if plot or animate or checkpoint:
             raise ValueError(
-                f"{data} is too large to be read whole, as --plot, --animate and --checkpoint ask."
+                f"{table.label} is too large to be read whole, as --plot, --animate and "
+                "--checkpoint ask."
             )
         with collect_notes() as notes:
             model, *scores, interrupted = learn_large(
-                data,
+                table,
                 target,
-                features,
+                names,
                 sgd,
                 test_size=test_size,
                 standardize=standardize,
@@ -181,17 +205,13 @@ def fit(
             print(f"Wrote {save}.")
         _exit_if_diverged(model)
         return
-    table = read_table(data)
-    target = table.find(target)
-    names = choose_features(table, target, features)
     if animate and (len(names) > 1 or method is Method.EXACT):
         raise ValueError(
             "--animate films gradient descent on one feature: choose it with --features, "
             "and leave out --method exact."
         )
-    train, test = split_rows(
-        table.numbers(names), table.numbers([target])[:, 0], test_size=test_size, seed=seed
-    )
+    rows = table.numbers([*names, target])
+    train, test = split_rows(rows[:, :-1], rows[:, -1], test_size=test_size, seed=seed)
     with collect_notes() as notes:
         model, exact, interrupted = learn(
             train,
@@ -224,7 +244,11 @@ def _finish(
     notes: list[str],
     as_json: bool,
 ) -> None:
-    """Print what came of a fit; exit if it was interrupted."""
+    """Print what came of a fit, how far off it is too; exit if it was interrupted."""
+    if told["status"] != "CONVERGED":
+        notes.append(told["message"])
+        if as_json:
+            say_note(told["message"])
     report = {
         "gdcore": gd.__version__,
         "data": str(data),
@@ -250,19 +274,21 @@ def _exit_if_diverged(model: gd.Fit) -> None:
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="What gdcore fit --save wrote.")],
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A table with the model's features.")
+        Path, typer.Argument(metavar="DATA", help="A table with the model's features, or -.")
     ],
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write them to a file: .csv, .parquet or .npy."),
     ] = None,
+    decimal: Annotated[str, typer.Option(metavar=".|,", help=_DECIMAL)] = ".",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
 ) -> None:
     """Predict the target for the rows of a table, its columns matched by name."""
     check_outputs([data, model], {"--out": out})
     fitted = gd.load(model)
-    table = read_table(data)
-    values = fitted.predict(table.numbers(model_columns(fitted, table)))
+    table = read_table(data, decimal)
+    columns_read = model_columns(fitted, table)
+    values = np.concatenate([fitted.predict(X) for X in table.blocks(columns_read)])
     if values.ndim == 1:
         columns = {"prediction": values}
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,17 +13,15 @@ from typing import Any
 import numpy as np
 
 import gdcore as gd
-from gdcore.cli.training import Rows, Scaling
+from gdcore.cli.training import Rows, warn_of_constants
+from gdcore.tables import Table
 
 LARGE_BYTES = 1 << 30
-_SUFFIXES = (".parquet", ".csv", ".tsv", ".feather", ".arrow")
 
 
-def is_large(path: Path) -> bool:
-    """Whether a file is read in chunks rather than whole."""
-    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
-        return False
-    return path.stat().st_size >= LARGE_BYTES
+def is_large(table: Table) -> bool:
+    """Whether a table is read in chunks rather than whole."""
+    return table.size >= LARGE_BYTES
 
 
 class Share:
@@ -32,7 +29,6 @@ class Share:
 
     def __init__(self, chunks: gd.ChunkReader, share: float, seed: int, testing: bool) -> None:
         self._chunks, self._share, self._seed, self._testing = chunks, share, seed, testing
-        self.scaling: Scaling | None = None
 
     def __iter__(self) -> Iterator[Rows]:
         for part in self.parts():
@@ -46,15 +42,13 @@ class Share:
         rng = np.random.default_rng([self._seed, number])
         for X, y in part():
             chosen = (rng.random(len(y)) < self._share) == self._testing
-            X = X[chosen]
-            X = self.scaling.apply(X).astype(X.dtype) if self.scaling else X
-            yield X, y[chosen]
+            yield X[chosen], y[chosen]
 
 
 def learn_large(
-    path: Path,
+    table: Table,
     target: str,
-    features: str | None,
+    features: tuple[str, ...],
     sgd: gd.SGD,
     *,
     test_size: float,
@@ -63,44 +57,23 @@ def learn_large(
     save: Path | None,
     **settings: Any,
 ) -> tuple[gd.Fit, dict[str, float], dict[str, float], bool]:
-    """Return a model of a file's columns, its scores on training and test rows, and if stopped."""
+    """Return a model of a table's columns, its scores on training and test rows, and if stopped."""
     if not 0 <= test_size < 1:
         raise ValueError(f"--test-size must be at least 0 and below 1, not {test_size:g}.")
-    names = None if features is None else next(csv.reader([features], skipinitialspace=True), [])
-    chunks = gd.read_chunks(
-        path, target, names and [name.strip() for name in names], dtype=np.dtype(dtype)
-    )
+    chunks = gd.ChunkReader(table, target, features, dtype=dtype)
     train, test = (Share(chunks, test_size, settings["seed"], testing) for testing in (False, True))
-    scaling = _scaling(train, chunks.feature_names) if standardize else None
-    train.scaling, interrupted = scaling, False
+    interrupted = False
     try:
-        model = gd.fit(train, sgd=sgd, **settings)
+        model = gd.fit(train, sgd=sgd, standardize=standardize, **settings)
     except gd.FitInterrupted as stopped:
         model, interrupted = stopped.fit, True
         warnings.warn(f"interrupted after {model.epochs} epochs.", stacklevel=1)
-    model = scaling.undo(model) if scaling else model
     model = replace(model, feature_names=chunks.feature_names, target_name=target)
     if save:
         model.save(save)
-    train.scaling = None
+    warn_of_constants(model, standardize)
     scores = [_nothing() if interrupted else _score(model, part) for part in (train, test)]
     return model, scores[0], scores[1], interrupted
-
-
-def _scaling(chunks: Share, names: Sequence[str]) -> Scaling:
-    """Measure columns in one reading; a constant one becomes 0, with a warning that names it."""
-    moments = gd.Moments(len(names))
-    for X, y in chunks:
-        moments.update(X, y)
-    d, n = len(names), max(moments.n, 1)
-    table = (moments.hi + moments.lo)[: (d + 1) * (d + 2)].reshape(d + 1, d + 2)
-    mean = table[:d, d] / n
-    variance = table.diagonal()[:d] / n - mean**2
-    constant = variance <= 4 * np.finfo(float).eps * mean**2
-    if constant.any():
-        listed = ", ".join(np.asarray(names)[constant])
-        warnings.warn(f"constant in the training rows, so of no use: {listed}.", stacklevel=2)
-    return Scaling(mean, np.where(constant, 1.0, np.sqrt(np.where(constant, 1.0, variance))))
 
 
 def _score(model: gd.Fit, chunks: Iterable[Rows]) -> dict[str, float]:

@@ -45,8 +45,8 @@ def summary(model: gd.Fit, train: Rows, test: Rows) -> dict[str, Any]:
     -------
     dict
         ``target``, ``features``, ``method`` and ``method_reason``, ``lr``,
-        ``stability_limit``, ``epochs``, ``status`` and ``message``; ``weights`` by feature
-        and ``intercept``; ``train`` and ``test``, each with ``rows``, ``mse`` and ``r2``.
+        ``stability_limit``, ``epochs``, ``status``, ``message`` and ``r2_lost``; ``weights`` by
+        feature and ``intercept``; ``train`` and ``test``, each with ``rows``, ``mse`` and ``r2``.
     """
     return described(model, _score(model, *train), _score(model, *test))
 
@@ -64,6 +64,7 @@ def described(model: gd.Fit, train: dict[str, float], test: dict[str, float]) ->
         "epochs": int(model.epochs),
         "status": str(model.status),
         "message": model.message,
+        "r2_lost": float(model.r2_lost),
         "weights": dict(zip(names, model.weights.tolist(), strict=True)),
         "intercept": float(model.intercept),
         "train": train,
@@ -156,13 +157,18 @@ def collect_notes() -> Iterator[list[str]]:
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message) not in notes:
             notes.append(str(message))
-            _say("Note", "bold yellow", str(message))
+            say_note(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("ignore", gd.FitWarning)  # the report has every fit's status
         warnings.showwarning = note
         yield notes
+
+
+def say_note(text: str) -> None:
+    """Print a note on standard error."""
+    _say("Note", "bold yellow", text)
 
 
 def _say(label: str, style: str, text: str, *, stderr: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""From a table to a model: choose columns, split rows, standardize, fit, and back."""
+"""From a table to a model: choose columns, split rows, and fit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 import shlex
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import gdcore as gd
-from gdcore.cli.table import Table
+from gdcore.tables import Table
 
 Array = NDArray[Any]
 Rows = tuple[Array, Array]  # X (n, d) and y (n,)
@@ -44,24 +44,32 @@ def learn(
 
     The model is saved as soon as it is there: Ctrl-C during the closed form cannot lose it.
     """
-    X, y = rows
-    scaling = Scaling.of(X, names) if standardize else None
-    X, y = _in_dtype(scaling.apply(X) if scaling else X, y, dtype)
+    X, y = _in_dtype(*rows, dtype)
 
     def named(model: gd.Fit) -> gd.Fit:
-        model = scaling.undo(model) if scaling else model
         return replace(model, feature_names=names, target_name=target)
 
     interrupted = False
     try:
-        model = gd.fit(X, y, sgd, **settings)
+        model = gd.fit(X, y, sgd, standardize=standardize, **settings)
     except gd.FitInterrupted as stopped:
         model, interrupted = stopped.fit, True
         warnings.warn(f"interrupted after {model.epochs} epochs.", stacklevel=1)
     model = named(model)
     if save:
         model.save(save)
-    return Learned(model, named(gd.fit(X, y, sgd, method="exact")), interrupted)
+    warn_of_constants(model, standardize)
+    exact = gd.fit(X, y, sgd, method="exact", standardize=standardize)
+    return Learned(model, named(exact), interrupted)
+
+
+def warn_of_constants(model: gd.Fit, standardize: bool) -> None:
+    """Name the features that have no spread: their standardised weights stay 0."""
+    if not (standardize and model.feature_names and model.epochs):
+        return
+    if constant := [n for n, w in zip(model.feature_names, model.weights, strict=True) if w == 0]:
+        listed = ", ".join(constant)
+        warnings.warn(f"constant in the training rows, so of no use: {listed}.", stacklevel=2)
 
 
 def choose_features(table: Table, target: str, wanted: str | None) -> tuple[str, ...]:
@@ -75,48 +83,46 @@ def choose_features(table: Table, target: str, wanted: str | None) -> tuple[str,
 
     Examples
     --------
-    >>> table = Table(Path("cars.npz"), {name: np.ones(1) for name in ("mass", "hp", "mpg")})
+    >>> from gdcore.tables.arrays import ArrayTable
+    >>> table = ArrayTable("cars.npz", {name: np.ones(1) for name in ("mass", "hp", "mpg")})
     >>> choose_features(table, "mpg", None)
     ('mass', 'hp')
     >>> choose_features(table, "mpg", "hp")
     ('hp',)
     """
-    if wanted is None:
-        names = [name for name in table.names if name != target]
-    else:
+    names = None
+    if wanted is not None:
         names = [name.strip() for name in next(csv.reader([wanted], skipinitialspace=True), [])]
-        table.require(names)
-    if not names:
-        raise ValueError(f"there is no column of {table.path} to predict {target!r} from.")
-    if target in names or len(set(names)) < len(names):
-        raise ValueError("--features must name each column once, and never the target.")
-    usable = [name for name in table.numeric if name and name != target]
-    if unusable := [name for name in names if name not in usable]:
-        advice = f"; choose others: --features {shlex.quote(','.join(usable))}" if usable else ""
-        reason = "has a column without a name" if "" in unusable else table.not_numeric(unusable)
-        raise ValueError(f"{reason}{advice}.")
-    return tuple(names)
+    chosen = table.choose(target, names, (), _features_option)
+    if not chosen:
+        raise ValueError(f"there is no column of {table.label} to predict {target!r} from.")
+    return chosen
+
+
+def _features_option(names: Sequence[str]) -> str:
+    """Return the option that chooses columns."""
+    return f"--features {shlex.quote(','.join(names))}"
 
 
 def model_columns(model: gd.Fit, table: Table) -> tuple[str, ...]:
     """Return the columns of a table that a model predicts from: by name, if it has any."""
-    d = len(model.weights)
-    if model.feature_names is None and len(table.names) != d:
+    d, names = len(model.weights), tuple(name for name in table.names if name not in table.index)
+    if model.feature_names is None and len(names) != d:
         raise ValueError(
-            f"the model has no names for its {d} features, so {table.path} must have exactly "
-            f"{d} columns in the same order, not {len(table.names)}."
+            f"the model has no names for its {d} features, so {table.label} must have exactly "
+            f"{d} columns in the same order, not {len(names)}."
         )
-    return model.feature_names or table.names
+    return model.feature_names or names
 
 
-def parse_lr(text: str) -> float | Literal["auto"]:
-    """Return the learning rate that a word means."""
+def parse_rate(option: str, text: str) -> float | Literal["auto"]:
+    """Return the learning rate or momentum that a word means."""
     if text == "auto":
         return "auto"
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"--lr must be auto or a number, not {text!r}.") from None
+        raise ValueError(f"{option} must be auto or a number, not {text!r}.") from None
 
 
 def split_rows(X: Array, y: Array, *, test_size: float, seed: int) -> tuple[Rows, Rows]:
@@ -148,60 +154,6 @@ def split_rows(X: Array, y: Array, *, test_size: float, seed: int) -> tuple[Rows
     testing = np.zeros(n, bool)
     testing[np.random.default_rng(seed).permutation(n)[:n_test]] = True
     return (X[~testing], y[~testing]), (X[testing], y[testing])
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Shift and scale of columns to mean 0 and standard deviation 1, and back.
-
-    Parameters
-    ----------
-    mean, scale : ndarray of shape (d,)
-        A scaled column is ``(column - mean) / scale``.
-
-    Examples
-    --------
-    >>> X = np.array([[1.0, 5.0], [3.0, 9.0]])
-    >>> Scaling.of(X, ["a", "b"]).apply(X)
-    array([[-1., -1.],
-           [ 1.,  1.]])
-    """
-
-    mean: Array
-    scale: Array
-
-    @classmethod
-    def of(cls, X: Array, names: Sequence[str]) -> Self:
-        """Measure columns; a constant one becomes 0, with a warning that names it."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            scale = X.std(axis=0)
-        if not np.isfinite(scale).all():
-            raise ValueError("the squares of some columns overflow; divide these columns first.")
-        constant = (X[0] == X).all(axis=0) | (scale == 0)
-        if constant.any():
-            listed = ", ".join(np.asarray(names)[constant])
-            warnings.warn(f"constant in the training rows, so of no use: {listed}.", stacklevel=2)
-        return cls(np.where(constant, X[0], X.mean(axis=0)), np.where(constant, 1.0, scale))
-
-    def apply(self, X: Array) -> Array:
-        """Scale columns."""
-        return (X - self.mean) / self.scale
-
-    def undo(self, model: gd.Fit) -> gd.Fit:
-        """Return a model of scaled columns, one target, as one of the columns themselves."""
-        history, start = model.history, model.start
-        if history.weights is not None:
-            history = replace(history, **self._undone(history.weights, history.intercept))
-        if start is not None:
-            start = start._replace(**self._undone(start.weights, start.intercept))
-        undone = self._undone(model.weights, model.intercept)
-        return replace(model, **undone, history=history, start=start, state=None)
-
-    def _undone(self, weights: Array, intercept: Any) -> dict[str, Any]:
-        unscaled = weights / self.scale
-        shifted = np.asarray(intercept - unscaled @ self.mean)
-        dtype = weights.dtype
-        return {"weights": unscaled.astype(dtype), "intercept": shifted.astype(dtype)[()]}
 
 
 def _in_dtype(X: Array, y: Array, dtype: str) -> Rows:

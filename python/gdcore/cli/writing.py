@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.cli.reading import pyarrow
-from gdcore.cli.table import TableError, first_line
+from gdcore.tables import TableError, first_line, pyarrow
 
 
 def check_outputs(inputs: Sequence[Path], outputs: Mapping[str, Path | None]) -> None:
@@ -97,8 +95,8 @@ def _write_csv(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _write_parquet(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    table = import_module("pyarrow").table(dict(columns))
-    pyarrow("parquet", path).write_table(table, path)
+    table = pyarrow("", str(path)).table(dict(columns))
+    pyarrow("parquet", str(path)).write_table(table, path)
 
 
 def _write_npy(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:

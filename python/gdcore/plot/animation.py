@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TITLE_PAD = 24  # points: above the legend's one row
+
 
 def animate_line(
     fit: gd.Fit,
@@ -88,10 +90,11 @@ def animate_line(
 
     def draw(frame: int) -> list[Artist]:
         line.set_ydata(heights[frame])
-        return [line, display.ax_.set_title(f"epoch {epochs[frame]:,}, MSE {loss[frame]:.4g}")]
+        title = f"epoch {epochs[frame]:,}, MSE {loss[frame]:.4g}"
+        return [line, display.ax_.set_title(title, pad=TITLE_PAD)]
 
     line.set_label("fit")
-    draw_legend(display.ax_, "upper left" if slopes[-1] >= 0 else "upper right")
+    draw_legend(display.ax_)
     draw(0)
     display.ax_.relim()
     display.ax_.autoscale_view()  # room for the points and the start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by every kind of colour vision.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+DASHES = ("-", "--", "-.", ":")  # of the first six lines, the next six, ...
 
 Pair = tuple[Array, Array]
 
@@ -55,13 +56,32 @@ def by_kind(train: Pair, test: Pair | None) -> dict[str, Pair]:
 
 def draw_points(ax: Axes, x: Array, y: Array, kind: str, words: str = "") -> None:
     """Scatter points, the smaller the more there are."""
-    color, mark = (COLORS[1], "^") if kind == "test" else (COLORS[0], "o")
+    color, mark = (colors(ax)[1], "^") if kind == "test" else (colors(ax)[0], "o")
     size = np.clip(90 / np.sqrt(len(x)), 2, 6)
     ax.plot(x, y, mark, color=color, ms=size, mew=0, alpha=0.6, label=kind + words)
 
 
-def draw_legend(ax: Axes, place: Literal["best", "upper left", "upper right"] = "best") -> None:
-    """Name what is drawn, if anything is named, with marks large enough to tell apart."""
-    if ax.get_legend_handles_labels()[1]:
-        for handle in ax.legend(loc=place).get_lines():
-            handle.set_markersize(max(handle.get_markersize(), 6))
+def colors(ax: Axes) -> tuple[str, ...]:
+    """Return `COLORS`, on a dark background the light blue before the dark one."""
+    from matplotlib.colors import to_rgb
+
+    dark = sum(to_rgb(ax.get_facecolor())) < 1.5
+    return (COLORS[-1], *COLORS[1:-1], COLORS[0]) if dark else COLORS
+
+
+def foreground(ax: Axes) -> Any:
+    """Return the colour that the style writes in: black on white, white on black."""
+    return ax.xaxis.label.get_color()
+
+
+def draw_legend(ax: Axes) -> None:
+    """Name what is drawn, if anything is named, above the axes, where it covers nothing."""
+    labels = ax.get_legend_handles_labels()[1]
+    if not labels:
+        return
+    columns = max(1, min(len(labels), 80 // (6 + max(map(len, labels)))))
+    legend = ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, borderaxespad=0.2
+    )
+    for handle in legend.get_lines():  # large enough to tell apart
+        handle.set_markersize(max(handle.get_markersize(), 6))

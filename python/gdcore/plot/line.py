@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 import gdcore as gd
 from gdcore.plot.data import Array, feature_names, matrix, one_target
-from gdcore.plot.display import Display, Pair, by_kind, draw_legend, draw_points
+from gdcore.plot.display import Display, Pair, by_kind, draw_legend, draw_points, foreground
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +125,7 @@ class FittedLineDisplay(Display):
         (self.line_,) = ax.plot(
             ends,
             self.slope * ends + self.intercept,
-            color="black",
+            color=foreground(ax),
             lw=2,
             label=f"fit: {self.slope:.4g} x{constant}",
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 import gdcore as gd
 from gdcore.plot.data import Array, start_of
-from gdcore.plot.display import COLORS, Display, draw_legend
+from gdcore.plot.display import COLORS, DASHES, Display, colors, draw_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +25,7 @@ _ENDINGS = {
     gd.Status.INVALID: ("D", "invalid data, stopped"),
 }
 
+_CURVE = "gdcore loss curve"
 _TALLEST = 1e200  # matplotlib's log axis overflows not far above
 
 
@@ -59,7 +60,7 @@ class LossCurveDisplay(Display):
     >>> import gdcore as gd
     >>> from gdcore.plot import LossCurveDisplay
     >>> fit = gd.fit([[1.0], [2.0], [3.0], [4.0]], [2.0, 4.0, 6.0, 8.0], gd.SGD(lr=0.01),
-    ...              epochs=20, fit_intercept=False)
+    ...              epochs=20, tol=None, fit_intercept=False)
     >>> display = LossCurveDisplay.from_fit(fit)
     >>> display.epochs[[0, -1]], display.loss[[0, 1]].round(3)
     (array([ 0, 20]), array([30.   , 21.675]))
@@ -116,8 +117,11 @@ class LossCurveDisplay(Display):
             ending = f"{verb} at epoch {self.epochs[-1]:,}, loss {self.loss[-1]:.4g}"
         loss = np.asarray(self.loss, float)
         zero, beyond = loss == 0, ~(loss < _TALLEST)
+        number = sum(line.get_gid() == _CURVE for line in ax.get_lines())
         style: dict[str, Any] = {
-            "color": COLORS[len(ax.get_lines()) % len(COLORS)],
+            "gid": _CURVE,
+            "color": colors(ax)[number % len(COLORS)],
+            "linestyle": DASHES[number // len(COLORS) % len(DASHES)],
             "linewidth": 2,
             "marker": mark,
             "markersize": 8,

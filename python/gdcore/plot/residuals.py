@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 import gdcore as gd
 from gdcore.plot.data import Array, matrix, one_target
-from gdcore.plot.display import Display, Pair, by_kind, draw_legend, draw_points
+from gdcore.plot.display import Display, Pair, by_kind, draw_legend, draw_points, foreground
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,7 @@ class ResidualsDisplay(Display):
         for kind, (y, predicted) in by_kind((self.y, self.predicted), self.test).items():
             mse = gd.mse(predicted, y)
             draw_points(ax, predicted, y - predicted, kind, f", MSE {mse:.4g}")
-        self.line_ = ax.axhline(0, color="black", lw=2)
+        self.line_ = ax.axhline(0, color=foreground(ax), lw=2)
         ax.set_xlabel(f"Predicted {self.target_name}")
         ax.set_ylabel("Residual (actual \N{MINUS SIGN} predicted)")
         draw_legend(ax)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from gdcore.bench.case import Array
+from gdcore.bench.case import Array, Case
 from gdcore.bench.libraries import Run, repeating
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.many import Stack
@@ -19,6 +19,7 @@ class Jax:
     def __init__(self, threads: int) -> None:
         self.jax: Any = import_module("jax")
         self.jnp: Any = import_module("jax.numpy")
+        self.compiled: tuple[Any, Any] = (None, None)
 
     def describe(self) -> dict[str, Any]:
         """Return the versions."""
@@ -26,12 +27,12 @@ class Jax:
 
     def matmul(self, case: Matmul, a: Array, b: Array) -> Run:
         """`jax.numpy.matmul`."""
-        return self._compiled(lambda x, y: self.jnp.matmul(x, y, precision="highest"), a, b)
+        return self._compiled(case, lambda x, y: self.jnp.matmul(x, y, precision="highest"), a, b)
 
     def mse(self, case: Mse, pred: Array, target: Array) -> Run:
         """`jax.value_and_grad` of the mean of the squares."""
         loss = self.jax.value_and_grad(lambda p, t: self.jnp.mean((p - t) ** 2))
-        return self._compiled(loss, pred, target)
+        return self._compiled(case, loss, pred, target)
 
     def gradient(self, case: Gradient, X: Array, y: Array, w: Array) -> Run:
         """`jax.value_and_grad` of the mean of the squares."""
@@ -40,7 +41,7 @@ class Jax:
             product = self.jnp.matmul(features, weights, precision="highest")
             return self.jnp.mean((product - target) ** 2)
 
-        return self._compiled(self.jax.value_and_grad(loss), w, X, y)
+        return self._compiled(case, self.jax.value_and_grad(loss), w, X, y)
 
     def fit_stack(self, case: Stack, X: Array, y: Array, lr: Array) -> Run:
         """One problem's descent by `jax.grad`, under `jax.vmap` and `jax.jit`."""
@@ -59,9 +60,13 @@ class Jax:
             start = jnp.zeros(case.d, X.dtype), jnp.zeros((), X.dtype)
             return jax.lax.fori_loop(0, case.epochs, epoch, start)
 
-        return self._compiled(jax.vmap(fit), X, y, lr)
+        return self._compiled(case, jax.vmap(fit), X, y, lr)
 
-    def _compiled(self, function: Any, *inputs: Array) -> Run:
+    def _compiled(self, case: Case, function: Any, *inputs: Array) -> Run:
+        """Return a run of a function that is compiled once for a case and dtype."""
         arrays = [self.jnp.asarray(each) for each in inputs]
-        compiled = self.jax.jit(function).lower(*arrays).compile()
-        return repeating(lambda: self.jax.block_until_ready(compiled(*arrays)))
+        key = case, inputs[0].dtype
+        if self.compiled[0] != key:
+            self.compiled = key, self.jax.jit(function).lower(*arrays).compile()
+        program = self.compiled[1]
+        return repeating(lambda: self.jax.block_until_ready(program(*arrays)))

@@ -11,11 +11,12 @@ from importlib.resources import files
 from importlib.util import find_spec
 from string import Template
 
-from gdcore.bench.report import Report, Row, Score
+from gdcore.bench.report import ABOVE, Report, Row, Score
 from gdcore.bench.table import digits, duration, percent
 
 __all__ = ["block", "color", "render", "require_matplotlib"]
 
+COLORS = 20  # in the style sheet: more than there are built-in libraries
 _VERDICTS = ("FAST", "SAME", "AMBG", "SLOW")
 
 
@@ -35,22 +36,21 @@ def render(report: Report) -> str:
         style=_asset("page.css"),
         script=_asset("page.js"),
         subtitle=escape(_subtitle(report)),
-        notes="".join(f"<p class=note>{escape(note)}</p>" for note in report.notes),
-        scores=_scores(report),
+        notes="".join(_notes(report)),
         filters=_filters(report),
-        roofline=roofline(report),
-        bars=bars(report),
-        baseline=escape(report.baseline),
-        rows="\n".join(_rows(report)),
+        scores=_section("scores", report, scores=_scores(report)),
+        roofline=_section("roofline", report, figures=roofline(report)),
+        bars=_section("bars", report, figures=bars(report)),
+        rows=_section("rows", report, rows="\n".join(_rows(report))),
         environment=escape(json.dumps(about, indent=2, default=str)),
     )
 
 
 def color(report: Report, library: str) -> int:
-    """Return the number of a library's colour: 0 for the baseline alone, 1 to 9 for the others."""
+    """Return the number of a library's colour: 0 for the baseline alone, 1 to 19 for the others."""
     names = dict.fromkeys([report.baseline, *(row.library for row in report.rows)])
     place = list(names).index(library)
-    return 1 + (place - 1) % 9 if place else 0
+    return 1 + (place - 1) % (COLORS - 1) if place else 0
 
 
 def block(row: Row) -> str:
@@ -73,35 +73,50 @@ def _subtitle(report: Report) -> str:
     return " · ".join(part for part in parts if part)
 
 
+def _notes(report: Report) -> Iterator[str]:
+    for row in report.absent():
+        yield f"<p class={escape(row.status)}>{escape(f'{row.library}: {row.note}.')}</p>"
+    for note in report.warnings:
+        yield f"<p class=note>{escape(note)}</p>"
+
+
+def _section(name: str, report: Report, **content: str) -> str:
+    """Return a part of the page, nothing if it has no content."""
+    if not any(content.values()):
+        return ""
+    page = Template(_asset(f"{name}.html"))
+    margin = f"{100 * report.margin:g} %"
+    return page.substitute(content, baseline=escape(report.baseline), margin=margin)
+
+
 def _scores(report: Report) -> str:
-    """Return a table of geometric means: a row for each suite, a column for each library."""
+    """Return a table of geometric means: a row for each library, a column for each suite."""
     scores = {(each.suite, each.library): each for each in report.scores()}
     suites = list(dict.fromkeys(suite for suite, _ in scores))
     libraries = list(dict.fromkeys(library for _, library in scores))
-    heads = "".join(
-        f'<th><i class=dot style="--dot:var(--c{color(report, name)})"></i>{escape(name)}</th>'
+    lines = (
+        f'<tr><th><i class=dot style="--dot:var(--c{color(report, name)})"></i>{escape(name)}</th>'
+        + "".join(_score(suite, scores.get((suite, name))) for suite in suites)
+        + "</tr>"
         for name in libraries
     )
-    lines = (
-        f"<tr><th>{escape(suite)}</th>"
-        + "".join(_score(scores.get((suite, library))) for library in libraries)
-        + "</tr>"
-        for suite in suites
-    )
-    return f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    heads = "".join(f"<th>{escape(suite)}</th>" for suite in suites)
+    body = "".join(lines)
+    return f"<thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody>" if body else ""
 
 
-def _score(score: Score | None) -> str:
+def _score(suite: str, score: Score | None) -> str:
     """Return a mean, and below it a bar of the verdicts with their numbers."""
+    label = f'data-label="{escape(suite)}"'
     if score is None:
-        return "<td class=none>&ndash;</td>"
+        return f"<td class=none {label}>&ndash;</td>"
     parts = "".join(
         f'<i class={name} style="flex:{count}" title="{count} {name}">{count}</i>'
         for name in _VERDICTS
         if (count := score.verdicts.get(name))
     )
     mean = f"<b>{digits(score.mean)}<small>&times;</small></b>"
-    return f"<td>{mean}<span class=bar>{parts}</span></td>"
+    return f"<td {label}>{mean}<span class=bar>{parts}</span></td>"
 
 
 def _filters(report: Report) -> str:
@@ -132,7 +147,8 @@ def _rows(report: Report) -> Iterator[str]:
         name = f"{dot}{escape(row.contestant)}"
         yield (
             f"<tr id=r{index} {block(row)}>{_cell(row.suite)}"
-            f"{_cell(row.case, _natural(row.case))}{_cell(row.dtype)}{_cell(row.threads)}"
+            f"{_cell(row.case, _natural(row.case))}{_cell(row.dtype)}"
+            f'<td data-label=threads data-key="{row.threads}">{row.threads}</td>'
             f'<td data-key="{escape(row.library)}">{name}</td>{_measured(row)}</tr>'
         )
 
@@ -142,15 +158,20 @@ def _measured(row: Row) -> str:
         kind = escape(row.status)
         return f"<td colspan=6 class=untimed><b class={kind}>{kind}</b> {escape(row.note)}</td>"
     ratio = row.ratio
-    numbers: Sequence[tuple[str, float]] = (
-        (duration(row.seconds), row.seconds),
-        (digits(row.gflops), row.gflops),
-        (digits(row.gbs), row.gbs),
-        (percent(row.percent), row.percent),
-        (f"{digits(ratio.value)} &times;" if ratio else "", ratio.value if ratio else math.nan),
+    numbers: Sequence[tuple[str, str, float]] = (
+        ("time", duration(row.seconds), row.seconds),
+        ("GFLOP/s", digits(row.gflops), row.gflops),
+        ("GB/s", digits(row.gbs), row.gbs),
+        ("of limit", percent(row.percent), row.percent),
+        (
+            "takes",
+            f"{digits(ratio.value)} &times;" if ratio else "",
+            ratio.value if ratio else math.nan,
+        ),
     )
-    cells = [_number(text, value) for text, value in numbers]
-    cells[3] = cells[3].replace("<td", f'<td title="limit: {escape(row.roof)}"')
+    cells = [_number(*each) for each in numbers]
+    above = "; above it: see the note at the top" if row.percent > ABOVE else ""
+    cells[3] = cells[3].replace("<td", f'<td title="limit: {escape(row.roof)}{above}"')
     if not ratio:
         return "".join(cells) + "<td data-key=''></td>"
     interval = f"95 % confidence: {digits(ratio.low)} to {digits(ratio.high)}"
@@ -164,8 +185,9 @@ def _cell(value: object, key: str | None = None) -> str:
     return f'<td data-key="{escape(key or text)}">{text}</td>'
 
 
-def _number(text: str, value: float) -> str:
-    return f'<td class=number data-key="{"" if math.isnan(value) else repr(value)}">{text}</td>'
+def _number(label: str, text: str, value: float) -> str:
+    key = "" if math.isnan(value) else repr(value)
+    return f'<td class=number data-label="{label}" data-key="{key}">{text}</td>'
 
 
 def _natural(text: str) -> str:

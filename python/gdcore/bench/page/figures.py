@@ -196,7 +196,7 @@ def _legend(report: Report, axes: Any, rows: list[Row]) -> None:
         marker = _MARKERS[number % len(_MARKERS)]
         handles += axes.plot([], [], marker, color=_color(number), label=name, mew=0)
     axes.figure.legend(
-        handles=handles, loc="outside upper left", ncols=len(handles), handletextpad=0.1,
+        handles=handles, loc="outside upper left", ncols=min(len(handles), 7), handletextpad=0.1,
         columnspacing=1.2,
     )  # fmt: skip
 

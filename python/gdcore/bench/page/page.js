@@ -9,6 +9,9 @@ function apply() {
     element.hidden = Object.entries(chosen).some(([name, value]) =>
       value && name in element.dataset && element.dataset[name] !== value);
   }
+  for (const section of all("section:has(figure)")) {
+    section.hidden = all("figure", section).every((figure) => figure.hidden);
+  }
 }
 for (const group of filters) {
   const buttons = all("button", group);
@@ -40,7 +43,7 @@ heads.forEach((head, column) => head.addEventListener("click", () => {
 }));
 
 // Points of the roofline tell their row, and a row shows its point.
-for (const row of body.rows) {
+for (const row of body?.rows ?? []) {
   const point = document.getElementById("p" + row.id.slice(1));
   if (!point) continue;
   const text = [...row.cells].map((cell) => cell.textContent).filter(Boolean).join("  ");

@@ -1,0 +1,228 @@
+"""What a result has to be, and how far it may lie from that if nobody says so.
+
+The default bound is ``8 u sqrt(k) max(|r|, sqrt(k) s)``: u is the rounding of the type, r the
+finite elements of the result, k how many elements of the inputs an element of the result depends
+on, and s the root of the sum of squares of what each of them contributes. ``sqrt(k) s`` is at least
+the sum of the contributions' sizes, |a| @ |b| for a product, and ``sqrt(k) u`` of it what k
+roundings add up to where their signs are random (Higham and Mary, 2019); 8 is for all else.
+
+k and s come from the reference itself, in float64: inputs are changed a little, all of them to find
+s, and few of them to see how many outputs that reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdcore.bench import bounds, layout
+from gdcore.bench.case import Array, Expected
+from gdcore.bench.check import as_arrays
+
+_SAFETY = 8
+_STEP = 2.0**-12  # relative change of an input: far above rounding, far below what bends a function
+_DRAWS = 3
+_RARER = 4  # from one share of changed inputs to the next
+
+Function = Callable[..., Any]
+
+
+class Reference(NamedTuple):
+    """What each output has to be, and a sentence if that is known less well than it should be."""
+
+    expected: list[Expected]
+    remark: str = ""
+
+
+class Reach(NamedTuple):
+    """How many elements of the inputs an output depends on, and what they contribute: k and s."""
+
+    terms: float
+    spread: float
+
+
+def evaluate(args: tuple[Any, ...], reference: Any, bound: Any, flops: float | None) -> Reference:
+    """Return what has to come out of a call: see `gdcore.bench.compare` for the parameters."""
+    own = dtype_of(args)
+    own = own if own in ("float16", "float32", "float64") else "float64"
+    remark, values = "", as_arrays(reference) if not callable(reference) else []
+    if callable(reference):
+        values, remark = _computed(args, reference, own)
+    if bound is not None:
+        limits = as_arrays(bound(*layout.copied(args)) if callable(bound) else bound)
+        if len(limits) != len(values):
+            raise ValueError(f"there are {len(limits)} bounds for {len(values)} results.")
+    else:
+        reaches = _reaches(args, reference, values, flops)
+        limits = [_bound(*each, own) for each in zip(values, reaches, strict=True)]
+    names = ["result"] if len(values) == 1 else [f"result {i}" for i in range(len(values))]
+    expected = [Expected(*each) for each in zip(names, values, limits, strict=True)]
+    return Reference(expected, remark)
+
+
+def dtype_of(args: tuple[Any, ...]) -> str:
+    """Return the dtype of the arrays and tensors of floats, or of all arrays."""
+    dtypes: list[np.dtype[Any]] = []
+
+    def look(part: Any) -> None:
+        array = None if isinstance(part, str | bytes | float) else layout.as_array(part)
+        if array is not None and array.dtype.kind in "biufc":
+            dtypes.append(array.dtype)
+
+    _each(args, look)
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    return str(np.result_type(*(floats or dtypes))) if dtypes else ""
+
+
+def _computed(args: tuple[Any, ...], reference: Function, own: str) -> tuple[list[Array], str]:
+    """Return the results of a reference in the widest type that it takes, and which if not wider.
+
+    LAPACK and torch have no long double.
+    """
+    wide = bounds.wider(own)
+    for dtype in dict.fromkeys([wide, np.dtype("float64"), np.dtype(own)]):
+        try:
+            inputs = _each(layout.copied(args), partial(_cast, dtype=dtype))
+            values = as_arrays(reference(*inputs))
+        except Exception as error:
+            if dtype == own:
+                raise
+            why = f"it does not take {_named(wide)} ({type(error).__name__})"
+            continue
+        coarsest = max(map(_eps, values), default=0.0)
+        if coarsest > np.finfo(wide).eps and dtype == wide:
+            why = f"it does not return {_named(wide)}"
+        if coarsest <= np.finfo(wide).eps:
+            return values, ""
+        narrow = "float64" if coarsest <= np.finfo("float64").eps else "float32"
+        return values, (
+            f"The reference was computed in {narrow}, as {why}: a result within the bound agrees "
+            "with the reference, whose own rounding is not known."
+        )
+    raise AssertionError("the loop returns or raises")
+
+
+def _named(dtype: np.dtype[Any]) -> str:
+    return "float64" if dtype == np.float64 else "the long double"
+
+
+def _eps(array: Array) -> float:
+    return float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
+
+
+def _each(value: Any, change: Function) -> Any:
+    """Return a value with every part of it changed, in containers too."""
+    if type(value) is dict:
+        return {key: _each(part, change) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_each(part, change) for part in value)
+    return change(value)
+
+
+def _floats(value: Any) -> Array | None:
+    """Return the floats of an array or tensor, None of anything else."""
+    array = None if isinstance(value, float) else layout.as_array(value)
+    return array if array is not None and array.dtype.kind == "f" else None
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    """Return an array or tensor of floats in another type, and anything else as it is."""
+    array = _floats(value)
+    if array is None or array.dtype == dtype:
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return value.astype(dtype)
+    if hasattr(value, "double") and dtype == np.float64:  # torch
+        return value.double()
+    raise TypeError(f"a {type(value).__name__} does not become {dtype}")
+
+
+def _bound(value: Array, reach: Reach, own: str) -> Array:
+    """Return one bound for all elements of a result."""
+    unit = (np.finfo(own).eps + max(_eps(value), float(np.finfo(np.longdouble).eps))) / 2
+    finite = np.abs(value[np.isfinite(value)]) if value.dtype.kind in "fiu" else np.ones(1)
+    largest = max(float(finite.max(initial=0)), math.sqrt(reach.terms) * reach.spread)
+    return np.asarray(_SAFETY * unit * math.sqrt(reach.terms) * largest)
+
+
+def _reaches(
+    args: tuple[Any, ...], reference: Any, values: Sequence[Array], flops: float | None
+) -> list[Reach]:
+    """Return the reach of each output: tried out, or guessed from sizes if the reference fails."""
+    try:
+        if callable(reference):
+            return _probed(args, reference)
+    except Exception:  # what the changed inputs break decides nothing about the results
+        pass
+    arrays = [each for each in map(layout.as_array, args) if each is not None]
+    size = sum(each.size for each in arrays)
+    axis = max((max(each.shape) for each in arrays if each.ndim > 1), default=1)
+    terms = (
+        max(flops / max(v.size, 1) if flops else 0, size / max(v.size, 1), axis) for v in values
+    )
+    return [Reach(max(1.0, each), 0.0) for each in terms]
+
+
+def _probed(args: tuple[Any, ...], reference: Function) -> list[Reach]:
+    rng = np.random.default_rng(0)
+    wide = _each(layout.copied(args), partial(_cast, dtype=np.dtype("float64")))
+
+    def differences(share: float) -> list[Array]:
+        inputs = _each(layout.copied(wide), partial(_nudged, share=share, rng=rng))
+        with np.errstate(all="ignore"):
+            pairs = zip(as_arrays(reference(*inputs)), base, strict=True)
+            return [np.abs(after.astype(float) - before) for after, before in pairs]
+
+    with np.errstate(all="ignore"):
+        base = [each.astype(float) for each in as_arrays(reference(*layout.copied(wide)))]
+    squares = [np.zeros(each.shape) for each in base]
+    for _ in range(_DRAWS):
+        for total, each in zip(squares, differences(1.0), strict=True):
+            total += (each / _STEP) ** 2 / _DRAWS
+    finite = [np.isfinite(each) & (each > 0) for each in squares]
+    spreads = [math.sqrt(each[ok].max(initial=0)) for each, ok in zip(squares, finite, strict=True)]
+
+    terms = [1.0] * len(base)
+    size = _count(wide)
+    open_ = {i for i, ok in enumerate(finite) if ok.any()}
+    share = 1.0 / max(size, 1)
+    while open_ and share < 1:
+        reached = differences(share)
+        for i in list(open_):
+            if np.mean(reached[i][finite[i]] > 0) >= 0.5:
+                terms[i] = 1 / share
+                open_.discard(i)
+        share *= _RARER
+    return [Reach(*each) for each in zip(terms, spreads, strict=True)]
+
+
+def _nudged(value: Any, share: float, rng: np.random.Generator) -> Any:
+    """Return floats of which a share are changed, up or down."""
+    array = _floats(value)
+    if array is None and not isinstance(value, float):
+        return value
+    shape, size = (() if array is None else array.shape), _count(value)
+    count = size if share == 1 else int(rng.binomial(size, share))
+    places = slice(None) if share == 1 else rng.integers(max(size, 1), size=count)
+    factors: Array = np.ones(size)
+    factors[places] += _STEP * rng.choice([-1, 1], count)
+    factors = factors.reshape(shape)
+    if array is None:
+        return float(value * factors)
+    return value * (value.new_tensor(factors) if hasattr(value, "new_tensor") else factors)
+
+
+def _count(value: Any) -> int:
+    """Return how many floats there are in arguments."""
+    sizes: list[int] = []
+
+    def look(part: Any) -> None:
+        array = _floats(part)
+        sizes.append(int(isinstance(part, float)) if array is None else array.size)
+
+    _each(value, look)
+    return sum(sizes)
