@@ -129,7 +129,7 @@ class Fit:
             Status.CONVERGED: f"Converged after {epochs}.",
             Status.MAX_EPOCHS: f"Ended after all {epochs}.",
             Status.DIVERGED: self._divergence,
-            Status.STALLED: f"Stalled after {epochs}: rounding errors leave nothing to gain.",
+            Status.STALLED: f"Stalled after {epochs}: rounding errors keep it from the minimum.",
             Status.SINGULAR: self._dependence,
             Status.EMPTY: "No rows to learn from; the weights are the start.",
             Status.INVALID: "The data holds NaN or infinity, or its squares overflow.",

@@ -80,7 +80,9 @@ _ADVICE = {
     Status.DIVERGED: (
         "Lower lr below the stability limit (lr='auto' does), or pass standardize=True."
     ),
-    Status.STALLED: ("Pass standardize=True or use float64; method='exact' needs no descent."),
+    Status.STALLED: (
+        "Pass lr='auto' or standardize=True, or use float64; method='exact' needs no descent."
+    ),
     Status.SINGULAR: (
         "Drop or combine the dependent columns (a constant one duplicates the intercept), add "
         "rows if they are fewer than the parameters, or pass "
