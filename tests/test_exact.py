@@ -599,7 +599,10 @@ def test_who_gives_no_sgd_wants_the_answer(rng: Any) -> None:
         assert gd.fit(Z, noise, tol=None, **how).method != "exact"
     assert gd.fit(Z, noise, gd.SGD()).method != "exact"
     assert gd.Moments(2).update(Z, noise).fit(gd.SGD()).method == "gram"
-    for call in (gd.Moments(2).update(Z, noise).fit, lambda **how: gd.fit_rolling(Z, noise, 9, **how)):
+    for call in (
+        gd.Moments(2).update(Z, noise).fit,
+        lambda **how: gd.fit_rolling(Z, noise, 9, **how),
+    ):
         with pytest.raises(ValueError, match=r"method is 'stream'.*use 'gram' or 'exact'"):
             call(method="stream")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -297,11 +298,10 @@ class Fits(Fit):
 
     def counts(self) -> dict[Status, int]:
         """Return how many problems ended in which way, the most frequent first."""
-        counted = Counter(self.status.tolist())
-        return {s: counted[s] for s in sorted(counted, key=lambda s: (-counted[s], s.code))}
+        return counts_of(self.status)
 
     def _counted(self) -> str:
-        return ", ".join(f"{number} {status}" for status, number in self.counts().items())
+        return _listed(self.counts())
 
     def _named(self, i: int) -> str:
         """Return what a message calls a problem."""
@@ -313,19 +313,7 @@ class Fits(Fit):
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        lines = [f"{len(self)} problems: {self._counted() or 'none'}."]
-        for status in self.counts():
-            if status is Status.CONVERGED:
-                continue
-            these = self.status == status
-            first = int(np.flatnonzero(these)[0])
-            lost = np.broadcast_to(self.r2_lost, len(self))[these]
-            if status is Status.MAX_EPOCHS and np.isnan(lost).all():
-                continue  # no tol was asked for
-            most = np.nanmax(lost, initial=0.0)
-            far = f"; R^2 up to {most:.2g} below the best fit's" if most > 0 else ""
-            lines.append(f"{status} (the first is {self._named(first)}{far}): {status.advice}")
-        return " ".join(lines)
+        return message_of_many("problems", self.status, self.r2_lost, self._named)
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
@@ -418,6 +406,37 @@ class Fits(Fit):
             raise TypeError(
                 f"a group label cannot be hashed ({error}); pass labels as in fits.groups."
             ) from None
+
+
+def counts_of(statuses: npt.NDArray[np.object_]) -> dict[Status, int]:
+    """Return how often each status occurs, the most frequent first."""
+    counted = Counter(statuses.tolist())
+    return {s: counted[s] for s in sorted(counted, key=lambda s: (-counted[s], s.code))}
+
+
+def _listed(counts: dict[Status, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in counts.items())
+
+
+def message_of_many(
+    what: str, statuses: npt.NDArray[np.object_], r2_lost: Any, named: Callable[[int], str]
+) -> str:
+    """Say how many fits ended and what to do about it; `named` names one of them."""
+    count, counts = len(statuses), counts_of(statuses)
+    lines = [f"{count} {what}: {_listed(counts) or 'none'}."]
+    for status in counts:
+        if status is Status.CONVERGED:
+            continue
+        these = statuses == status
+        first = int(np.flatnonzero(these)[0])
+        lost = np.broadcast_to(r2_lost, count)[these]
+        if status is Status.MAX_EPOCHS and np.isnan(lost).all():
+            continue  # no tol was asked for
+        most = np.nanmax(lost, initial=0.0)
+        far = f"; R^2 up to {most:.2g} below the best fit's" if most > 0 else ""
+        far = "" if status is Status.DIVERGED else far
+        lines.append(f"{status} (the first is {named(first)}{far}): {status.advice}")
+    return " ".join(lines)
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

@@ -14,13 +14,14 @@ from gdcore import _core
 from gdcore.advice import reject
 from gdcore.columns import Names
 from gdcore.exact import exact_options
-from gdcore.fitting import checked_sgd, start_from
+from gdcore.fitting import checked_sgd, deserve_a_look, start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
 from gdcore.method import settled, warn_of_ignored
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
+from gdcore.result import message_of_many
 from gdcore.sgd import SGD, plain
 from gdcore.status import FitWarning, Status
 
@@ -156,7 +157,7 @@ def fit_rolling(
     LearningRateWarning
         If lr is above the stability limit of some window.
     FitWarning
-        If some window diverged, stalled, is singular or empty.
+        If some window diverged, stalled, is singular or empty, or did not converge by its `tol`.
 
     Examples
     --------
@@ -215,7 +216,7 @@ def fit_rolling(
         )
     result = _result(problem, sgd, rolling, step, exact is not None)
     warn_of_ignored(options)
-    _warn(sgd, result)
+    _warn(sgd, result, options)
     return result
 
 
@@ -278,17 +279,10 @@ def _result(
     )
 
 
-def _warn(sgd: SGD, result: RollingFit) -> None:
-    """Warn once of each thing that went wrong in any window."""
+def _warn(sgd: SGD, result: RollingFit, options: Options) -> None:
+    """Warn once of rates that cannot converge, and once of windows that deserve a look."""
     if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
         warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
-    for status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
-        if (these := result.status == status).any():
-            warnings.warn(
-                f"{status.name}: {_windows(these)}. {status.advice}", FitWarning, stacklevel=3
-            )
-
-
-def _windows(which: npt.NDArray[np.bool_]) -> str:
-    first, others = int(np.argmax(which)), int(which.sum()) - 1
-    return f"window {first}" + (f" and {others} more" if others else "")
+    if deserve_a_look(result.status, options):
+        text = message_of_many("windows", result.status, result.r2_lost, "window {}".format)
+        warnings.warn(text, FitWarning, stacklevel=3)

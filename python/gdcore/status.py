@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,14 @@ class FitWarning(UserWarning):
 
 class LearningRateWarning(UserWarning):
     """The learning rate is above the stability limit, so that descent must diverge."""
+
+
+def stacklevel() -> int:
+    """Return the level, for a warning of its caller, of the first frame outside this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "gdcore":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class DataLostError(OSError):
