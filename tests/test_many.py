@@ -65,7 +65,9 @@ def same(one: gd.Fit, many: gd.Fits, i: int, status: Status | None = None) -> No
     if many.history.epoch.size:
         assert ours.history.loss.tobytes() == one.history.loss.tobytes(), i
         assert ours.history.epoch.tolist() == one.history.epoch.tolist(), i
-    assert fits.canonical(np.float64(ours.lr)) == fits.canonical(np.float64(one.lr)), i
+    for name in ("lr", "momentum", "r2_lost"):
+        mine, theirs = (np.float64(getattr(fit, name)) for fit in (ours, one))
+        assert fits.canonical(mine) == fits.canonical(theirs), (i, name)
 
 
 def pick(options: dict[str, Any], i: int) -> gd.SGD:

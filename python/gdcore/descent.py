@@ -20,7 +20,7 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import FitState, Unsaved
-from gdcore.status import DataLostError, FitInterrupted, FitWarning, Status
+from gdcore.status import DataLostError, FitInterrupted, FitWarning, Status, stacklevel
 
 SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
@@ -168,7 +168,7 @@ def _most_loss(descent: _core.Descent) -> float:
         f"the loss is too small a part of the squares of y for their moments to tell: it is "
         f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows would tell.",
         FitWarning,
-        stacklevel=6,
+        stacklevel=stacklevel(),
     )
     return loss
 
@@ -221,8 +221,10 @@ def result_of(
     weights, intercept = problem.unpack(state.params)
     if outcome == "running":
         loss = descent.last_loss
-    elif descent.loss_doubtful:
-        loss = _most_loss(descent) if problem.rowless else loss_at(problem, state.params, options)
+    elif descent.loss_doubtful and not problem.rowless:
+        loss = loss_at(problem, state.params, options)
+    elif descent.loss_doubtful and outcome != "diverged":
+        loss = _most_loss(descent)
     else:
         loss = descent.loss
     return Fit(

@@ -238,10 +238,15 @@ def warn_of_end(result: Fit, options: Options) -> None:
 
 def warn_of_many(fits: Fits, options: Options) -> None:
     """Warn the caller's caller, once, of all fits that deserve a look."""
+    if deserve_a_look(fits.status, options):
+        warnings.warn(fits.message, FitWarning, stacklevel=3)
+
+
+def deserve_a_look(statuses: npt.NDArray[np.object_], options: Options) -> bool:
+    """Whether some of many fits deserve a look."""
     counted = options.tol is not None and options.epochs > 0
     deserve = DESERVE_A_LOOK | {Status.MAX_EPOCHS} if counted else DESERVE_A_LOOK
-    if deserve & set(fits.status.tolist()):
-        warnings.warn(fits.message, FitWarning, stacklevel=3)
+    return bool(deserve & set(statuses.tolist()))
 
 
 def checked_sgd(sgd: SGD | None, method: str) -> SGD:

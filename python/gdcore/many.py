@@ -25,7 +25,14 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import ManyState
-from gdcore.status import STATUSES, DataLostError, FitInterrupted, LearningRateWarning, Status
+from gdcore.status import (
+    STATUSES,
+    DataLostError,
+    FitInterrupted,
+    LearningRateWarning,
+    Status,
+    stacklevel,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -507,7 +514,7 @@ class _Run:
                     f"lr={rate:.6g} is above the stability limit {limit:.6g} of {name}"
                     f"{others}; use lr='auto', which finds one for each, or an array of rates.",
                     LearningRateWarning,
-                    stacklevel=5,
+                    stacklevel=stacklevel(),
                 )
                 return
 

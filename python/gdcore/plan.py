@@ -16,7 +16,7 @@ from gdcore.options import Options
 from gdcore.problem import Problem, diagnose
 from gdcore.sgd import SGD, LearningRate
 from gdcore.state import FitState
-from gdcore.status import FitWarning, Status
+from gdcore.status import FitWarning, Status, stacklevel
 
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
 NEVER = 10**12  # epochs
@@ -187,7 +187,7 @@ def _shortfall(plan: Plan, options: Options) -> str:
         f"{options.epochs} epochs of this descent end with R^2 about {lost:.2g} below that of the "
         f"best fit. {detail}",
         FitWarning,
-        stacklevel=5,
+        stacklevel=stacklevel(),
     )
     return detail
 

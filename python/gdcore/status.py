@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
@@ -117,7 +118,8 @@ def account(
         if status is Status.MAX_EPOCHS and np.isnan(lost).all():
             continue  # no tol was asked for, or nothing is known
         most = np.nanmax(lost, initial=0.0)
-        far = f"; R^2 up to {most:.2g} below the best fit's" if most > 0 else ""
+        known = most > 0 and status is not Status.DIVERGED
+        far = f"; R^2 up to {most:.2g} below the best fit's" if known else ""
         lines.append(f"{status} (the first is {name(int(np.argmax(these)))}{far}): {status.advice}")
     return " ".join(lines)
 
@@ -128,6 +130,14 @@ class FitWarning(UserWarning):
 
 class LearningRateWarning(UserWarning):
     """The learning rate is above the stability limit, so that descent must diverge."""
+
+
+def stacklevel() -> int:
+    """Return the level, for a warning of its caller, of the first frame outside this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "gdcore":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class DataLostError(OSError):
