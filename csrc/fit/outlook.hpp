@@ -49,7 +49,7 @@ class Outlook {
   double largest_ = 0, smallest_ = 0, noise_ = 0;
   std::vector<double> values_, components_;  // (p); (t, p): of start - minimiser
   std::vector<double> hidden_;  // (t): gap of the modes whose eigenvalues are rounding noise
-  std::vector<double> allowed_, variance_;   // (t): of the objective
+  std::vector<double> allowed_, variance_;  // (t): of the objective
 };
 
 }  // namespace gdcore
