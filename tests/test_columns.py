@@ -78,9 +78,17 @@ def test_later_rows_go_by_the_first_ones_names(library: Any) -> None:
     assert moments.copy().update(other, y).downdate(other, y).n == N
     refused(lambda: moments.update(lacking, y), "X has no column 'b'")
     refused(lambda: moments + gd.Moments(2).update(other, y), "the same names and order")
-    fit, fits = gd.fit(X, y, gd.SGD(), epochs=2), gd.fit_groups(X, y, GROUPS, gd.SGD(), epochs=2)
+    how: dict[str, Any] = {"sgd": gd.SGD(), "epochs": 2, "tol": None}
+    fit, fits = gd.fit(X, y, **how), gd.fit_groups(X, y, GROUPS, **how)
     refused(lambda: gd.fit(other, y, gd.SGD(), init=fit), "init is a fit of the columns a, b")
     refused(lambda: gd.fit_groups(other, y, GROUPS, gd.SGD(), init=fits), "init is a fit of the")
+
+
+def test_a_frame_without_rows_keeps_its_names(library: Any) -> None:
+    X, y = frame(library, a=A[:0], b=B[:0]), series(library, Y[:0])
+    with pytest.warns(gd.FitWarning, match="No rows to learn from"):
+        assert gd.fit(X, y).feature_names == ("a", "b")
+    assert gd.Moments(2).update(X, y).n == 0
 
 
 def test_a_column_that_is_something_else_too(library: Any) -> None:
@@ -192,7 +200,10 @@ def test_nulls_and_text(library: Any) -> None:
     ):
         refused(call, f"{name} has 1 missing values, the first in row 2")
     text = frame(library, a=good, b=["1", "2", "3", "4"])
-    refused(lambda: gd.fit(text, good), "the column 'b' holds .*encode or leave it out")
+    refused(
+        lambda: gd.fit(text, good),
+        "the column 'b' holds .*'.*leave it out, or encode it as numbers",
+    )
     bad = frame(library, a=good, b=[1.0, 2.0, np.inf, 4.0])
     refused(lambda: gd.fit(bad, good, gd.SGD()), "X holds inf at row 2, column 'b'")
 

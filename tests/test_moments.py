@@ -631,9 +631,9 @@ def test_pickles_of_the_first_release_are_read(rng: Any, dtype: Any) -> None:
     problem = draw(rng, 700, dtype=dtype)
     problem.X[:, 0] = 0
     state = moments(problem).__getstate__()
-    for newer in ("_filled", "_additions", "_features", "_target"):
-        del state[newer]
-    assert state.keys() == {"_d", "_t", "_dtype", "_n", "_hi", "_lo", "_open", "_gone"}
+    first = {"_d", "_t", "_dtype", "_n", "_hi", "_lo", "_open", "_gone"}
+    state = {name: value for name, value in state.items() if name in first}
+    assert state.keys() == first
     old = gd.Moments.__new__(gd.Moments)
     old.__setstate__(state)
     assert old == moments(problem)

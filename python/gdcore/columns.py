@@ -69,8 +69,9 @@ def as_narwhals(given: Any, what: str) -> Any:
     except TypeError:
         if not is_frame or hasattr(given, "__array__"):
             return None
+        call = "compute" if hasattr(given, "compute") else "collect"
         raise TypeError(
-            f"{what} is {type(given).__name__}, whose rows are not in memory; collect it first."
+            f"{what} is {type(given).__name__}, whose rows are not in memory; pass {what}.{call}()."
         ) from None
 
 
@@ -119,7 +120,7 @@ def column_as_floats(series: Any, what: str) -> npt.NDArray[Any]:
     refuse_nulls(series, what, "fill them")
     values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()
     kind = values.dtype.kind
-    if kind not in "biufO" or (kind == "O" and not _are_numbers(values)):
+    if kind not in "biufO" or (kind == "O" and not all(map(_is_number, values))):
         raise _not_numeric(series, what)
     if kind == "f":  # the caller refuses floats wider than float64, as in arrays
         return values.astype(np.float32) if values.dtype.itemsize == 2 else values
@@ -140,16 +141,17 @@ def refuse_nulls(series: Any, what: str, remedy: str) -> None:
         )
 
 
-def _are_numbers(values: npt.NDArray[Any]) -> bool:
+def _is_number(value: Any) -> bool:
     from decimal import Decimal
 
-    return all(isinstance(value, Real | Decimal | np.bool_) for value in values)
+    return isinstance(value, Real | Decimal | np.bool_)
 
 
 def _not_numeric(series: Any, what: str) -> ValueError:
-    return ValueError(
-        f"{what} holds {series.dtype}; it has to be numeric, so encode or leave it out."
-    )
+    held = next((v for v in series.to_list() if not (v is None or _is_number(v))), None)
+    such = "" if held is None else f", such as {held!r}"
+    leave = "leave it out, or " if what.startswith("the column") else ""
+    return ValueError(f"{what} holds {series.dtype}{such}; {leave}encode it as numbers.")
 
 
 def refuse_as_feature(

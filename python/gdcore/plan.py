@@ -211,7 +211,7 @@ def _needs(plan: Plan, options: Options, needed: int) -> str:
 def _epochs(count: int) -> str:
     if not 0 <= count <= NEVER:
         return "too many epochs to arrive"
-    return f"about {count:.2g} epochs" if count >= 1000 else f"{count} epochs"
+    return f"about {count:.2g} epochs" if count >= 1000 else f"{count} epoch{'s' * (count != 1)}"
 
 
 def _alternative(plan: Plan, options: Options, sgd: SGD, standardize: bool, heavy: bool) -> int:

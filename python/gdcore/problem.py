@@ -184,8 +184,8 @@ def make_problem(
             f"y has shape {y.shape} and X {X.shape}; "
             "with X (n, d), y must be (n,) or (n, t) with the same n."
         )
-    for j, name in enumerate(targets or ()):
-        refuse_as_feature(X, names, name, y.reshape(len(y), -1)[:, j], "the target y")
+    for name, column in zip(targets or (), np.atleast_2d(y.T), strict=False):
+        refuse_as_feature(X, names, name, column, "the target y")
     target = targets[0] if targets and len(targets) == 1 else None
     y, fixed, weight, several = laid_out(X, y, fixed, weight, fit_intercept, part)
     fields = (X, y, fixed, weight, bool(fit_intercept), reduction)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,10 +13,10 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.columns import as_numbers
 from gdcore.kernels import Floats, matmul
-from gdcore.labels import as_labels, keys_of
+from gdcore.labels import as_labels, keys_of, named
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
-from gdcore.status import Status
+from gdcore.status import Status, account, counted, counts_in_words
 
 Record = tuple[npt.NDArray[np.int64], Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
 
@@ -126,12 +124,12 @@ class Fit:
     @property
     def message(self) -> str:
         """How the fit ended and what to do about it, in words."""
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        epochs = _epochs(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
             Status.MAX_EPOCHS: f"Ended after all {epochs}.",
             Status.DIVERGED: self._divergence,
-            Status.STALLED: f"Stalled after {epochs}: rounding errors leave nothing to gain.",
+            Status.STALLED: f"Stalled after {epochs}: rounding errors keep it from the minimum.",
             Status.SINGULAR: self._dependence,
             Status.EMPTY: "No rows to learn from; the weights are the start.",
             Status.INVALID: "The data holds NaN or infinity, or its squares overflow.",
@@ -159,7 +157,7 @@ class Fit:
         taken_back = self.state is None or math.isnan(self.state.last_loss)
         if taken_back:
             return f"Diverged in epoch {self.epochs + 1} {rates}; the weights are the last finite."
-        return f"Diverged {rates}: after {self.epochs} epochs the loss is above the start's."
+        return f"Diverged {rates}: after {_epochs(self.epochs)} the loss is above the start's."
 
     def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Floats:
         """Return predictions for new rows.
@@ -266,7 +264,7 @@ class Fits(Fit):
 
     def __repr__(self) -> str:
         shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
-        return f"Fits({len(self)} problems, {shape}: {self._counted()})"
+        return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
 
     def __getitem__(self, i: int) -> Fit:
         if not isinstance(i, int | np.integer):
@@ -298,22 +296,15 @@ class Fits(Fit):
 
     def counts(self) -> dict[Status, int]:
         """Return how many problems ended in which way, the most frequent first."""
-        return counts_of(self.status)
-
-    def _counted(self) -> str:
-        return _listed(self.counts())
+        return counted(self.status)
 
     def _named(self, i: int) -> str:
-        """Return what a message calls a problem."""
-        if self.groups is None:
-            return f"problem {i}"
-        label = self.groups[i : i + 1]
-        return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+        return named(self.groups, i)
 
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        return message_of_many("problems", self.status, self.r2_lost, self._named)
+        return account(self.status, self.r2_lost, "problems", self._named)
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
@@ -408,37 +399,6 @@ class Fits(Fit):
             ) from None
 
 
-def counts_of(statuses: npt.NDArray[np.object_]) -> dict[Status, int]:
-    """Return how often each status occurs, the most frequent first."""
-    counted = Counter(statuses.tolist())
-    return {s: counted[s] for s in sorted(counted, key=lambda s: (-counted[s], s.code))}
-
-
-def _listed(counts: dict[Status, int]) -> str:
-    return ", ".join(f"{number} {status}" for status, number in counts.items())
-
-
-def message_of_many(
-    what: str, statuses: npt.NDArray[np.object_], r2_lost: Any, named: Callable[[int], str]
-) -> str:
-    """Say how many fits ended and what to do about it; `named` names one of them."""
-    count, counts = len(statuses), counts_of(statuses)
-    lines = [f"{count} {what}: {_listed(counts) or 'none'}."]
-    for status in counts:
-        if status is Status.CONVERGED:
-            continue
-        these = statuses == status
-        first = int(np.flatnonzero(these)[0])
-        lost = np.broadcast_to(r2_lost, count)[these]
-        if status is Status.MAX_EPOCHS and np.isnan(lost).all():
-            continue  # no tol was asked for
-        most = np.nanmax(lost, initial=0.0)
-        far = f"; R^2 up to {most:.2g} below the best fit's" if most > 0 else ""
-        far = "" if status is Status.DIVERGED else far
-        lines.append(f"{status} (the first is {named(first)}{far}): {status.advice}")
-    return " ".join(lines)
-
-
 def load(path: str | os.PathLike[str]) -> Fit:
     """Read a fit that `Fit.save` wrote.
 
@@ -465,6 +425,10 @@ def load(path: str | os.PathLike[str]) -> Fit:
         return Fits(history=History(**many[1]), **many[0])
     fields, start, history = load_fit(path)
     return Fit(start=Start(*start) if start else None, history=History(**history), **fields)
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def history_of(problem: Problem, record: Record | None = None) -> History:

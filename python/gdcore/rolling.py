@@ -21,9 +21,8 @@ from gdcore.mapped import check, watched
 from gdcore.method import settled, warn_of_ignored
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose, make_problem
-from gdcore.result import message_of_many
 from gdcore.sgd import SGD, plain
-from gdcore.status import FitWarning, Status
+from gdcore.status import FitWarning, Status, account, counts_in_words
 
 _STATUS = {
     None: Status.EMPTY,
@@ -72,6 +71,15 @@ class RollingFit:
     summed_anew: int
     feature_names: Names | None = None
     target_name: str | None = None
+
+    def __repr__(self) -> str:
+        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
+        return f"RollingFit({len(self.status)} windows, {shape}: {counts_in_words(self.status)})"
+
+    @property
+    def message(self) -> str:
+        """How the fits ended and what to do about it, in words."""
+        return account(self.status, self.r2_lost, "windows", "window {}".format)
 
 
 class RollingInterrupted(KeyboardInterrupt):
@@ -216,7 +224,7 @@ def fit_rolling(
         )
     result = _result(problem, sgd, rolling, step, exact is not None)
     warn_of_ignored(options)
-    _warn(sgd, result, options)
+    _warn(sgd, options, result)
     return result
 
 
@@ -279,10 +287,9 @@ def _result(
     )
 
 
-def _warn(sgd: SGD, result: RollingFit, options: Options) -> None:
+def _warn(sgd: SGD, options: Options, result: RollingFit) -> None:
     """Warn once of rates that cannot converge, and once of windows that deserve a look."""
     if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
         warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
     if deserve_a_look(result.status, options):
-        text = message_of_many("windows", result.status, result.r2_lost, "window {}".format)
-        warnings.warn(text, FitWarning, stacklevel=3)
+        warnings.warn(result.message, FitWarning, stacklevel=3)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from gdcore.moments import Moments
@@ -78,7 +81,9 @@ _ADVICE = {
     Status.DIVERGED: (
         "Lower lr below the stability limit (lr='auto' does), or pass standardize=True."
     ),
-    Status.STALLED: ("Pass standardize=True or use float64; method='exact' needs no descent."),
+    Status.STALLED: (
+        "Pass lr='auto' or standardize=True, or use float64; method='exact' needs no descent."
+    ),
     Status.SINGULAR: (
         "Drop or combine the dependent columns (a constant one duplicates the intercept), add "
         "rows if they are fewer than the parameters, or pass "
@@ -87,6 +92,36 @@ _ADVICE = {
     Status.EMPTY: "Pass at least one row.",
     Status.INVALID: "Drop or fill rows with NaN or infinity; scale columns that overflow.",
 }
+
+
+def counted(statuses: npt.NDArray[np.object_]) -> dict[Status, int]:
+    """Return how many of many fits ended in which way, the most frequent first."""
+    numbers = Counter(statuses.tolist())
+    return {s: numbers[s] for s in sorted(numbers, key=lambda s: (-numbers[s], s.code))}
+
+
+def counts_in_words(statuses: npt.NDArray[np.object_]) -> str:
+    """Say how many of many fits ended in which way."""
+    return ", ".join(f"{number} {status}" for status, number in counted(statuses).items())
+
+
+def account(
+    statuses: npt.NDArray[np.object_], r2_lost: Any, what: str, name: Callable[[int], str]
+) -> str:
+    """Say how many fits ended, in which ways, and what to do about each."""
+    lines = [f"{len(statuses)} {what}: {counts_in_words(statuses) or 'none'}."]
+    for status in counted(statuses):
+        if status is Status.CONVERGED:
+            continue
+        these = statuses == status
+        lost = np.broadcast_to(r2_lost, len(statuses))[these]
+        if status is Status.MAX_EPOCHS and np.isnan(lost).all():
+            continue  # no tol was asked for, or nothing is known
+        most = np.nanmax(lost, initial=0.0)
+        known = most > 0 and status is not Status.DIVERGED
+        far = f"; R^2 up to {most:.2g} below the best fit's" if known else ""
+        lines.append(f"{status} (the first is {name(int(np.argmax(these)))}{far}): {status.advice}")
+    return " ".join(lines)
 
 
 class FitWarning(UserWarning):

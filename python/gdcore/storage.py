@@ -6,6 +6,7 @@ Imported when first used: what it needs would double the time of `import gdcore`
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -305,13 +306,13 @@ def _read(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Meta data and arrays of a file of this form; ValueError if it is none."""
     what = "checkpoint" if form == CHECKPOINT_FORMAT else "fit"
+    with open(path, "rb") as whole:
+        content = io.BytesIO(whole.read())
     try:
-        with open(path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
+        with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
         found = meta["format"], meta["version"]
-    except OSError:
-        raise
     except Exception:  # whatever a damaged archive makes of NumPy, zipfile, zlib and json
         raise ValueError(f"{path} is no gdcore {what}, or only a part of one.") from None
     if found[0] != form:
