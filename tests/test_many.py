@@ -547,8 +547,8 @@ def test_a_rate_too_large_for_some_is_told_of_once(rng: Any, method: str) -> Non
     )
     rates = np.where(np.arange(6) % 2, 0.3, 1e-4)
     gd.fit(X, y, gd.SGD(lr=rates), **how)  # none is too large, so none is told of
-    labels = np.repeat(np.arange(6), 40)
-    with pytest.warns(gd.LearningRateWarning, match=match) as told:
+    labels = np.repeat(10 * np.arange(6), 40)
+    with pytest.warns(gd.LearningRateWarning, match=match.replace("problem 2", "group 20")) as told:
         gd.fit_groups(X.reshape(-1, 3), y.ravel(), labels, gd.SGD(lr=0.3), **how)
     assert {Path(w.filename).name for w in told} == {"test_many.py"}
 
