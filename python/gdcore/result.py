@@ -272,7 +272,8 @@ class Fits(Fit):
         if not -len(self) <= i < len(self):
             raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
         i = i % len(self)
-        losses = self.history.loss[i]
+        losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
+        short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         known = ~np.isnan(losses)
         return Fit(
             weights=self.weights[i].copy(),
@@ -282,7 +283,8 @@ class Fits(Fit):
             status=Status(self.status[i]),
             lr=float(self.lr[i]),
             momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
-            r2_lost=float(np.broadcast_to(self.r2_lost, len(self))[i]),
+            r2_lost=lost,
+            detail=f"R^2 is {lost:.2g} below that of the best fit." if short else "",
             history=History(self.history.epoch[known], losses[known]),
             method=self.method,
             method_reason=self.method_reason,
