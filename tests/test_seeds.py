@@ -291,9 +291,7 @@ def test_most_of_the_line_s_losses_agree_to_ten_decimals(run: Run) -> None:
 
 
 def test_float64_agrees_with_the_closed_form() -> None:
-    fit = gd.fit(
-        *line_data(np.float64), gd.SGD(lr=0.01), epochs=20, tol=None, fit_intercept=False
-    )
+    fit = gd.fit(*line_data(np.float64), gd.SGD(lr=0.01), epochs=20, tol=None, fit_intercept=False)
     q = Fraction(85, 100)
     bound = Fraction(1, 10**15)
     w = Fraction(0)
