@@ -251,7 +251,8 @@ CHILD = """
 import os, signal, sys
 from types import SimpleNamespace
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
-import gdcore, gdcore.storage, gdcore.descent
+import gdcore, gdcore.storage, gdcore.descent, gdcore.progress
+gdcore.progress._Callback.quiet = float("inf")
 gdcore.descent.BLOCK_SECONDS = gdcore.storage.Checkpoint.seconds = 0.0
 gdcore.storage.time = SimpleNamespace(monotonic=lambda: 0.0)
 import fits, test_checkpoint

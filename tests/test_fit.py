@@ -711,7 +711,8 @@ def test_progress_calls(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_counts_on_after_a_warm_start(rng: Any) -> None:
     problem, calls = draw(rng), list[tuple[int, int, float]]()
     first = fits.fit(problem, epochs=5, tol=None)
-    fits.fit(problem, epochs=5, tol=None, init=first, progress=lambda *call: calls.append(call))
+    how: dict[str, Any] = {"epochs": 5, "tol": None, "init": first}
+    fits.fit(problem, progress=lambda *call: calls.append(call), **how)
     assert calls[-1][:2] == (10, 10)
 
 

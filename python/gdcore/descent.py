@@ -24,6 +24,7 @@ from gdcore.status import DataLostError, FitInterrupted, FitWarning, Status, sta
 
 SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
+STILL, NO_EPOCH = SGD(lr=1.0), Options(0, None, False, 0, None, "gradient", "auto", 0, None)
 
 _STATUS = {
     "running": Status.MAX_EPOCHS,
@@ -154,8 +155,7 @@ def loss_at(
     problem: Problem, params: Floats, options: Options, moments: _core.Moments | None = None
 ) -> Any:
     """Loss over all the rows, or their moments, at some parameters: a descent of no epochs."""
-    how = replace(options, batch_size=None, tol=None, stop="gradient", history=0)
-    descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, moments)
+    descent = make_descent(problem, STILL, NO_EPOCH, FitState(params=params), 0, moments)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
         check()
     return problem.dtype.type(descent.least_known_loss if descent.loss_doubtful else descent.loss)

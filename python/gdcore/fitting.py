@@ -30,6 +30,7 @@ from gdcore.state import FitState
 from gdcore.status import FitWarning, Status
 
 Method = Literal["auto", "stream", "gram", "exact"]
+DEFAULT = SGD()
 DESERVE_A_LOOK = {
     Status.DIVERGED,
     Status.STALLED,
@@ -251,7 +252,7 @@ def deserve_a_look(statuses: npt.NDArray[np.object_], options: Options) -> bool:
 
 def checked_sgd(sgd: SGD | None, method: str) -> SGD:
     """Return the options, the default ones for None; TypeError and ValueError if they are none."""
-    sgd = SGD() if sgd is None else sgd
+    sgd = DEFAULT if sgd is None else sgd
     if not isinstance(sgd, SGD):
         hint = f"SGD(lr={sgd!r})" if isinstance(sgd, float) else "SGD(lr=..., momentum=...)"
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.{hint}.")

@@ -21,10 +21,16 @@ from gdcore.status import FitWarning, Status, stacklevel
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
 NEVER = 10**12  # epochs
 JUDGED = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
-UNKNOWN = (
-    "How far that is from the best fit is not known: it would take the second moments of the rows, "
-    "which are summed for up to 1024 parameters and as many epochs."
+UNKNOWN = "How far that is from the best fit is not known: {}"
+UNSUMMED = (
+    "it would take the second moments of the rows, which are summed for up to 1024 parameters and "
+    "as many epochs."
 )
+OUT_OF_RANGE = (
+    "the squares of the data overflow or underflow {}; scale the columns of X and y by powers of "
+    "ten first."
+)
+UNRESOLVED = "rounding errors hide which columns of X are dependent."
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,15 @@ class Plan:
     outlook: _core.Outlook | None
     on_moments: bool  # they stand for the rows too
     shortfall: str = ""
+    unjudged: str = UNSUMMED  # why there is no judge, if so
 
     def account(self, status: Status, options: Options, r2_lost: float) -> str:
         """Say how far the end is from the best fit, and what keeps it there."""
         if options.tol is None or status not in JUDGED:
             return ""
         if self.outlook is None or not self.outlook.known:
-            return "" if status is Status.CONVERGED else UNKNOWN
+            reason = self.unjudged if self.outlook is None else UNRESOLVED
+            return "" if status is Status.CONVERGED else UNKNOWN.format(reason)
         rank, size = self.outlook.rank, self.problem.size // self.problem.t
         if status is Status.CONVERGED:
             return f"Rank {rank} of {size}: other weights fit as well." if rank < size else ""
@@ -90,9 +98,10 @@ def make_plan(
     needed = options.standardize or sgd.momentum == "auto" or judges(size, options, sgd)
     if judge is None and needed:
         judge = moments_of(problem.core, threads)
+    unjudged = UNSUMMED
     if judge is not None and not _usable(judge, problem):
         _refuse(problem, options, judge)
-        judge = None
+        judge, unjudged = None, OUT_OF_RANGE.format(problem.dtype)
     if options.standardize:
         assert judge is not None
         single = problem.dtype == np.float32
@@ -106,7 +115,7 @@ def make_plan(
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
     plan = Plan(problem, sgd, start, rate, limit, judge, outlook, moments is not None)
-    return replace(plan, shortfall=_shortfall(plan, options))
+    return replace(plan, shortfall=_shortfall(plan, options), unjudged=unjudged)
 
 
 def _usable(judge: _core.Moments, problem: Problem) -> bool:
