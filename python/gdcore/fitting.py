@@ -106,10 +106,11 @@ def fit(
         Weight of each row's squared error, 0 or larger.
     reduction : {"mean", "sum", "half_mean", "half_sum"}
     tol : float, ndarray of one for each of many problems, or None
-        Stop once the norm of the gradient (of mini-batches: its mean over the epoch) is at most
-        `tol` times its first value. None runs every epoch.
+        Stop once the predictions are within `tol` standard deviations of y, root mean square, of
+        those that fit best: CONVERGED (docs/numerics.md). None runs every epoch.
     stop : {"gradient", "loss_equal"}
-        "loss_equal" also stops when an epoch's loss equals the last one's.
+        "gradient" stops by `tol` alone. "loss_equal" also stops when an epoch's loss equals the
+        last one's.
     method : {"auto", "stream", "gram", "exact"}
         "stream" descends, reading the data every epoch. "gram" descends as well, but reads the
         data once: X^T X, X^T y and y^T y, summed in float64 (float64 data: without rounding
@@ -158,8 +159,9 @@ def fit(
         If lr is above the stability limit, before the first step; of many problems, afterwards, if
         some diverged for that reason.
     FitWarning
-        If the fit diverged, stalled, is singular or empty; of many problems, once for all that
-        did. Also if options had no effect.
+        If the fit diverged, stalled, is singular or empty, or ends with its epochs before `tol` is
+        met; that is said before the first step where it is known. Of many problems, once for all
+        that did. Also if options had no effect.
 
     Examples
     --------

@@ -306,7 +306,7 @@ class Fits(Fit):
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        return account(self.status, self.r2_lost, "problems", self._named)
+        return account(self.status, self.r2_lost, "problem", self._named)
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None

@@ -79,7 +79,7 @@ class RollingFit:
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        return account(self.status, self.r2_lost, "windows", "window {}".format)
+        return account(self.status, self.r2_lost, "window", "window {}".format)
 
 
 class RollingInterrupted(KeyboardInterrupt):

@@ -109,14 +109,15 @@ def account(
     statuses: npt.NDArray[np.object_], r2_lost: Any, what: str, name: Callable[[int], str]
 ) -> str:
     """Say how many fits ended, in which ways, and what to do about each."""
-    lines = [f"{len(statuses)} {what}: {counts_in_words(statuses) or 'none'}."]
+    noun = what if len(statuses) == 1 else f"{what}s"
+    lines = [f"{len(statuses)} {noun}: {counts_in_words(statuses) or 'none'}."]
     for status in counted(statuses):
         if status is Status.CONVERGED:
             continue
         these = statuses == status
         lost = np.broadcast_to(r2_lost, len(statuses))[these]
         if status is Status.MAX_EPOCHS and np.isnan(lost).all():
-            continue  # no tol was asked for, or nothing is known
+            continue  # no tol was asked for, or how far off that is is not known
         most = np.nanmax(lost, initial=0.0)
         known = most > 0 and status is not Status.DIVERGED
         far = f"; R^2 up to {most:.2g} below the best fit's" if known else ""
@@ -125,7 +126,7 @@ def account(
 
 
 class FitWarning(UserWarning):
-    """A fit ended in a way that deserves a look: diverged, stalled, singular or empty."""
+    """A fit ended, or will end, in a way that deserves a look: anything but CONVERGED."""
 
 
 class LearningRateWarning(UserWarning):
