@@ -31,7 +31,7 @@ def _ctrl_c_works() -> Iterator[None]:
 def _progress_without_a_clock() -> Iterator[None]:
     """Call progress callables between blocks of steps alone, however slow the machine is.
 
-    test_progress.py sets the clock again.
+    test_progress.py sets the clock where it tests it.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gdcore.progress._Callback.quiet", math.inf)

@@ -102,8 +102,9 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
     gd.fit(X, Y, SGD, epochs=1, tol=None)
 
 
-def test_waiting_for_rows_is_told() -> None:
+def test_waiting_for_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow source is read."""
+    monkeypatch.setattr("gdcore.progress._Callback.quiet", 0.05)
 
     def slow() -> Iterator[Any]:
         for chunk in chunks():
