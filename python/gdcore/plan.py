@@ -19,6 +19,7 @@ from gdcore.state import FitState
 from gdcore.status import FitWarning, Status, stacklevel
 
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
+MOST_SPECTRUM = _core.Outlook.most_parameters
 NEVER = 10**12  # epochs
 JUDGED = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
 UNKNOWN = "How far that is from the best fit is not known: {}"
@@ -31,6 +32,12 @@ OUT_OF_RANGE = (
     "ten first."
 )
 UNRESOLVED = "rounding errors hide which columns of X are dependent."
+
+
+NO_SPECTRUM = (
+    f"momentum='auto' needs the Hessian's spectrum, which is found for up to {MOST_SPECTRUM} "
+    "parameters of data whose squares are in range; pass a momentum, for example 0.9."
+)
 
 
 @dataclass(frozen=True)
@@ -154,15 +161,10 @@ def _outlook(
 def _heavy_ball(
     sgd: SGD, options: Options, start: FitState, outlook: _core.Outlook | None
 ) -> tuple[SGD, FitState]:
-    """Return rates for momentum="auto", those of the state if it has some, and the state."""
-    if math.isfinite(start.momentum):
-        return replace(sgd, lr=start.lr, momentum=start.momentum), start
+    """Return rates for momentum="auto", those of the state if they suit the data, and the state."""
     if outlook is None or not outlook.spectrum:
-        raise ValueError(
-            "momentum='auto' needs the Hessian's spectrum, which is found for up to 512 parameters "
-            "of data whose squares are in range; pass a momentum, for example 0.9."
-        )
-    lr, momentum = outlook.heavy_ball(int(options.epochs))
+        raise ValueError(NO_SPECTRUM)
+    lr, momentum = outlook.heavy_ball(int(options.epochs), start.lr, start.momentum)
     return replace(sgd, lr=lr, momentum=momentum), replace(start, momentum=momentum)
 
 

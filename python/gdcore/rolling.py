@@ -20,6 +20,7 @@ from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
 from gdcore.method import settled, warn_of_ignored
 from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.plan import MOST_SPECTRUM, NO_SPECTRUM
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.sgd import SGD, plain
 from gdcore.status import FitWarning, Status, account, counts_in_words
@@ -187,6 +188,8 @@ def fit_rolling(
         options.check(problem.n)
         if options.method == "exact":
             exact, sgd = exact_options(sgd, options), SGD()
+        if sgd.momentum == "auto" and problem.size // problem.t > MOST_SPECTRUM:
+            raise ValueError(NO_SPECTRUM)
         if callable(sgd.lr):
             raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
         window, step = plain(window), plain(step)
