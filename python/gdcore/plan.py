@@ -94,14 +94,9 @@ def make_plan(
     start: FitState,
     moments: _core.Moments | None,
     threads: int,
-    known: _core.Moments | None = None,
 ) -> Plan:
-    """Settle how to descend; warn of what cannot go well.
-
-    `moments` stand for the rows, if they do; `known` are those of the rows if they cost nothing.
-    """
-    judge = known if moments is None else moments
-    size = problem.size // problem.t
+    """Settle how to descend, on moments in place of the rows or on rows; warn of bad prospects."""
+    judge, size = moments, problem.size // problem.t
     needed = options.standardize or sgd.momentum == "auto" or judges(size, options, sgd)
     if judge is None and needed:
         judge = moments_of(problem.core, threads)
@@ -121,8 +116,9 @@ def make_plan(
     limit = _limit(sgd, problem, options, curvature, outlook)
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
-    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, moments is not None)
-    return replace(plan, shortfall=_shortfall(plan, options), unjudged=unjudged)
+    on_moments = moments is not None
+    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, on_moments, unjudged=unjudged)
+    return replace(plan, shortfall=_shortfall(plan, options))
 
 
 def _usable(judge: _core.Moments, problem: Problem) -> bool:
