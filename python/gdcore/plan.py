@@ -16,9 +16,10 @@ from gdcore.options import Options
 from gdcore.problem import Problem, diagnose
 from gdcore.sgd import SGD, LearningRate
 from gdcore.state import FitState
-from gdcore.status import FitWarning, Status
+from gdcore.status import FitWarning, Status, stacklevel
 
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
+MOST_SPECTRUM = _core.Outlook.most_parameters
 NEVER = 10**12  # epochs
 JUDGED = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
 UNKNOWN = "How far that is from the best fit is not known: {}"
@@ -31,6 +32,12 @@ OUT_OF_RANGE = (
     "ten first."
 )
 UNRESOLVED = "rounding errors hide which columns of X are dependent."
+
+
+NO_SPECTRUM = (
+    f"momentum='auto' needs the Hessian's spectrum, which is found for up to {MOST_SPECTRUM} "
+    "parameters of data whose squares are in range; pass a momentum, for example 0.9."
+)
 
 
 @dataclass(frozen=True)
@@ -87,14 +94,9 @@ def make_plan(
     start: FitState,
     moments: _core.Moments | None,
     threads: int,
-    known: _core.Moments | None = None,
 ) -> Plan:
-    """Settle how to descend; warn of what cannot go well.
-
-    `moments` stand for the rows, if they do; `known` are those of the rows if they cost nothing.
-    """
-    judge = known if moments is None else moments
-    size = problem.size // problem.t
+    """Settle how to descend, on moments in place of the rows or on rows; warn of bad prospects."""
+    judge, size = moments, problem.size // problem.t
     needed = options.standardize or sgd.momentum == "auto" or judges(size, options, sgd)
     if judge is None and needed:
         judge = moments_of(problem.core, threads)
@@ -114,8 +116,9 @@ def make_plan(
     limit = _limit(sgd, problem, options, curvature, outlook)
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
-    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, moments is not None)
-    return replace(plan, shortfall=_shortfall(plan, options), unjudged=unjudged)
+    on_moments = moments is not None
+    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, on_moments, unjudged=unjudged)
+    return replace(plan, shortfall=_shortfall(plan, options))
 
 
 def _usable(judge: _core.Moments, problem: Problem) -> bool:
@@ -154,15 +157,10 @@ def _outlook(
 def _heavy_ball(
     sgd: SGD, options: Options, start: FitState, outlook: _core.Outlook | None
 ) -> tuple[SGD, FitState]:
-    """Return rates for momentum="auto", those of the state if it has some, and the state."""
-    if math.isfinite(start.momentum):
-        return replace(sgd, lr=start.lr, momentum=start.momentum), start
+    """Return rates for momentum="auto", those of the state if they suit the data, and the state."""
     if outlook is None or not outlook.spectrum:
-        raise ValueError(
-            "momentum='auto' needs the Hessian's spectrum, which is found for up to 512 parameters "
-            "of data whose squares are in range; pass a momentum, for example 0.9."
-        )
-    lr, momentum = outlook.heavy_ball(int(options.epochs))
+        raise ValueError(NO_SPECTRUM)
+    lr, momentum = outlook.heavy_ball(int(options.epochs), start.lr, start.momentum)
     return replace(sgd, lr=lr, momentum=momentum), replace(start, momentum=momentum)
 
 
@@ -196,7 +194,7 @@ def _shortfall(plan: Plan, options: Options) -> str:
         f"{options.epochs} epochs of this descent end with R^2 about {lost:.2g} below that of the "
         f"best fit. {detail}",
         FitWarning,
-        stacklevel=5,
+        stacklevel=stacklevel(),
     )
     return detail
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.columns import as_numbers
 from gdcore.kernels import Floats, matmul
-from gdcore.labels import as_labels, keys_of
+from gdcore.labels import as_labels, keys_of, named
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
 from gdcore.status import Status, account, counted, counts_in_words
@@ -272,7 +272,8 @@ class Fits(Fit):
         if not -len(self) <= i < len(self):
             raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
         i = i % len(self)
-        losses = self.history.loss[i]
+        losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
+        short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         known = ~np.isnan(losses)
         return Fit(
             weights=self.weights[i].copy(),
@@ -282,7 +283,8 @@ class Fits(Fit):
             status=Status(self.status[i]),
             lr=float(self.lr[i]),
             momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
-            r2_lost=float(np.broadcast_to(self.r2_lost, len(self))[i]),
+            r2_lost=lost,
+            detail=f"R^2 is {lost:.2g} below that of the best fit." if short else "",
             history=History(self.history.epoch[known], losses[known]),
             method=self.method,
             method_reason=self.method_reason,
@@ -299,16 +301,12 @@ class Fits(Fit):
         return counted(self.status)
 
     def _named(self, i: int) -> str:
-        """Return what a message calls a problem."""
-        if self.groups is None:
-            return f"problem {i}"
-        label = self.groups[i : i + 1]
-        return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+        return named(self.groups, i)
 
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        return account(self.status, self.r2_lost, "problems", self._named)
+        return account(self.status, self.r2_lost, "problem", self._named)
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
