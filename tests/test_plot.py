@@ -216,11 +216,7 @@ def test_loss_curve_takes_matplotlibs_line_options() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"history": 0},
-        {"method": "exact"},
-        {"sgd": gd.SGD(), "history": 9, "epochs": 5, "tol": None},
-    ],
+    [{"history": 0}, {"method": "exact"}, {"history": 9, "epochs": 5, "tol": None}],
     ids=str,
 )
 def test_no_record_is_a_sentence(options: dict[str, Any]) -> None:

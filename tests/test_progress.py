@@ -104,7 +104,8 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
 
 def test_waiting_for_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow source is read."""
-    monkeypatch.setattr("gdcore.progress._Callback.quiet", 0.05)
+    monkeypatch.setattr("gdcore.progress._Callback.quiet", 0.0)
+    monkeypatch.setattr("gdcore.reader._LOOK", 0.01)
 
     def slow() -> Iterator[Any]:
         for chunk in chunks():
