@@ -491,7 +491,7 @@ def off(found: Any, least: Array) -> float:
     return float(np.linalg.norm(found - least) / max(np.linalg.norm(least), 1e-300))
 
 
-@pytest.mark.filterwarnings("ignore:Rank", "ignore:[0-9]+ (problems|windows)")
+@pytest.mark.filterwarnings("ignore:Rank", "ignore:[0-9]+ (problem|window)")
 def test_exact_dependence_is_found(rng: Any, dtype: Any) -> None:
     """In every way in, and the solution is that of least norm."""
     tolerance = 1e-9 if dtype == np.float64 else 1e-4  # what rounding of the columns does

@@ -17,7 +17,7 @@ from test_many import alone
 N, D, COUNT = 500, 3, 23
 
 # Problems end in every way there is; the warning has its own tests.
-pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems:gdcore.FitWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems?:gdcore.FitWarning")
 
 
 @pytest.fixture

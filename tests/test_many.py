@@ -29,7 +29,7 @@ every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 every_method = pytest.mark.parametrize("method", METHODS)
 
 # Problems end in every way there is; the warning has its own tests.
-pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems:gdcore.FitWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems?:gdcore.FitWarning")
 
 
 def draw(

@@ -74,7 +74,7 @@ SGDS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:[0-9]+ windows:gdcore.FitWarning")
+@pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
 @pytest.mark.parametrize("sgd", SGDS.values(), ids=list(SGDS))
 @pytest.mark.parametrize(("window", "step"), [(9, 1), (20, 3), (7, 5), (4, 9), (40, 1), (1, 1)])
 def test_whole_numbers_have_the_bits_of_a_fit_alone(
@@ -89,7 +89,7 @@ def test_whole_numbers_have_the_bits_of_a_fit_alone(
         assert told(result, k) == told_alone(part, sgd, **how)
 
 
-@pytest.mark.filterwarnings("ignore:[0-9]+ windows:gdcore.FitWarning")
+@pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
 @pytest.mark.parametrize("how", [
     {"fit_intercept": False}, {"reduction": "half_sum"}, {"reduction": "half_mean", "tol": 1e-2},
     {"init": np.array([1.0, -1.0])}, {"init": (np.array([1.0, -1.0]), 2.0)},
@@ -102,7 +102,7 @@ def test_options(rng: Any, dtype: Any, how: dict[str, Any]) -> None:
         assert told(result, k) == told_alone(part, None, **how)
 
 
-@pytest.mark.filterwarnings("ignore:[0-9]+ windows:gdcore.FitWarning")
+@pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 3), st.sampled_from([None, 1, 3]))
 def test_any_shape(window: int, step: int, d: int, t: int | None) -> None:
@@ -153,7 +153,7 @@ def distance_bound(problem: Linear, lr: float, epochs: int, weights: Array) -> f
     return float(2 * np.sqrt(len(squares)) * epochs * (moved + rounded))
 
 
-@pytest.mark.filterwarnings("ignore:[0-9]+ windows.*DIVERGED:gdcore.FitWarning")
+@pytest.mark.filterwarnings("ignore:[0-9]+ windows?.*DIVERGED:gdcore.FitWarning")
 @pytest.mark.filterwarnings("ignore:lr=:gdcore.LearningRateWarning")
 @pytest.mark.parametrize("spike", [1.0, 1e9])
 @pytest.mark.parametrize("parts", ["b", "bos"])
