@@ -75,7 +75,22 @@ class TestProducts:
     def test_the_bound_is_no_wider_than_that(self, rng):
         a, b = rng.normal(size=(2, 160, 160))
         (expected,) = evaluate((a, b), np.matmul, None, None).expected
-        assert 1e-14 < expected.bound < 1e-10
+        assert np.all((expected.bound > 1e-14) & (expected.bound < 1e-10))
+
+    def test_large_elements_widen_no_bound_but_their_own(self, rng):
+        x = np.arange(100.0)
+        wrong = fault(lambda x: np.where(x < 5, 0, np.exp(x)), np.exp, x)
+        assert "first at [0]: 0 instead of 1" in wrong
+        a, b = rng.normal(size=(2, 40, 40))
+        a[0] *= 1e20
+        assert fault(np.matmul, np.matmul, a, b) is None
+        assert fault(lambda a, b: a @ b * (np.arange(40) < 1)[:, None], np.matmul, a, b)
+
+    def test_sums_that_cancel(self, rng):
+        a = rng.normal(size=(300_000, 2)).repeat(2, axis=1)
+        b = np.array([1.0, -1, 2, -2])
+        for order in (lambda a, b: a @ b, lambda a, b: (a * b)[:, ::-1].cumsum(1)[:, -1]):
+            assert fault(order, np.matmul, a, b) is None
 
     def test_one_rounding_for_each_element_is_little(self, rng):
         """However many elements there are."""
@@ -89,6 +104,49 @@ class TestProducts:
         b = a.sum(1)
         assert fault(np.linalg.solve, np.linalg.solve, a, b) is None
         assert fault(lambda a, b: np.linalg.solve(a, b) + 1, np.linalg.solve, a, b)
+
+
+class TestResults:
+    """Of what shape and of which numbers results may be."""
+
+    def test_complex_numbers(self, rng):
+        x = rng.normal(size=64)
+        basis = np.exp(-2j * np.pi * np.outer(np.arange(64), np.arange(64)) / 64)
+        for given in (x, x + 1j * x[::-1], x.astype("f"), (x * 1j).astype(np.complex64)):
+            assert fault(np.fft.fft, np.fft.fft, given) is None
+            assert fault(lambda x: basis @ x, np.fft.fft, given) is None
+            assert fault(lambda x: np.fft.fft(x) * 1.001j, np.fft.fft, given)
+            assert fault(lambda x: np.fft.fft(x).real, np.fft.fft, given)
+        assert "complex128 instead of real numbers" in fault(np.fft.fft, lambda x: x + 0, x)
+
+    def test_dicts_tuples_and_lists(self, rng):
+        x = rng.normal(size=9)
+        status = {
+            "right": lambda x: {"b": x + 2, "a": x},
+            "wrong": lambda x: {"a": x, "b": x + 1},
+            "other keys": lambda x: {"a": x, "c": x + 2},
+            "one key": lambda x: {"a": x},
+        }
+        report = compare(status, (x,), reference=lambda x: {"a": x, "b": x + 2}, seconds=0.01)
+        assert [row.status for row in report.rows] == ["timed", "wrong", "wrong", "wrong"]
+        assert report.rows[1].note.startswith("9 of 9 elements of the result 'b' outside")
+        assert report.rows[2].note == (
+            "it returns result 'a', result 'c' instead of result 'a', result 'b'"
+        )
+        lists = {
+            "right": lambda x: (x[:, None] * 2).tolist(),
+            "wrong": lambda x: x[:, None].tolist(),
+        }
+        report = compare(lists, (x,), reference=lambda x: x[:, None] * 2, seconds=0.01)
+        assert [row.status for row in report.rows] == ["timed", "wrong"]
+
+    def test_other_things_need_a_check(self):
+        for reference in (sorted, lambda words: " ".join(words), lambda words: {"n": None}):
+            with pytest.raises(ValueError, match="not numbers; pass check="):
+                compare({"f": reference}, (["b", "a"],), reference=reference)
+        words = {"right": sorted, "wrong": list}
+        report = compare(words, (["b", "a"],), check=lambda r: r == ["a", "b"], seconds=0.01)
+        assert [row.status for row in report.rows] == ["timed", "wrong"]
 
 
 class TestInfinities:

@@ -659,3 +659,30 @@ def test_the_oracle_needs_numpy_alone() -> None:
     assert fits.python("import gdcore, sys; print('gdcore.oracle' in sys.modules)").stdout == (
         "False\n"
     )
+
+
+def test_zeros_do_not_hide_what_is_not_finite():
+    """0 times NaN or infinity is NaN, and so is infinity minus infinity."""
+
+    def without_zeros_of_X(X, y, w):
+        r = (X @ w - y).reshape(len(y), -1)
+        terms = np.where(X[:, :, None] == 0, 0, X[:, :, None] * r[:, None])
+        return (2 / y.dtype.type(y.size) * terms.sum(0)).reshape(w.shape)
+
+    def without_zero_weights(X, y, w):
+        kept = w.reshape(len(w), -1).any(1)
+        return X.T @ (X[:, kept] @ w[kept] - y) * X.dtype.type(2 / y.size)
+
+    def nothing_where_equal(pred, target):
+        return np.where(pred == target, 0, (pred - target) * pred.dtype.type(2 / pred.size))
+
+    shapes = {"linear_mse": [(7, 3), (7, 3, 2)], "mse": [(5, 33)]}
+    for kind, wrong in (
+        ("linear_mse", without_zeros_of_X),
+        ("linear_mse", without_zero_weights),
+        ("mse", nothing_where_equal),
+    ):
+        with np.errstate(invalid="ignore"), pytest.raises(AssertionError, match="NaN lost"):
+            oracle.assert_grad(wrong, kind=kind, shapes=shapes[kind], quiet=True)
+        skip = ["nan", "infinity"]
+        oracle.assert_grad(wrong, kind=kind, shapes=shapes[kind], quiet=True, skip=skip)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import fits
 import gdcore as gd
@@ -38,6 +37,8 @@ def descend_in_torch(
     X: Array, y: Array, weight: Array | None, sgd: gd.SGD, epochs: int, fit_intercept: bool
 ) -> tuple[Array, Array]:
     """Standardise in NumPy, descend in torch on float64, and return the data's parameters."""
+    import torch
+
     s = np.ones(len(y)) if weight is None else weight.astype(np.float64)
     X, y = X.astype(np.float64), y.astype(np.float64)
     mean = np.average(X, axis=0, weights=s) if fit_intercept else np.zeros(X.shape[1])
@@ -87,6 +88,8 @@ def test_steps_are_those_of_torch_on_standardised_columns() -> None:
 
 @pytest.mark.torch
 def test_the_intercept_is_spared_as_by_a_parameter_group_of_its_own() -> None:
+    import torch
+
     X, y, _ = draw(np.float64)
     for sgd in SGDS[3:]:
         answer = gd.fit(X / 100, y, sgd, epochs=30, tol=None)

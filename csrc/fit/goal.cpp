@@ -209,8 +209,8 @@ double Goal<T>::norm_bound(int64_t p, const double* packed, const Objective& obj
   const double* diagonal = packed;
   for (int64_t a = 0; a < p; diagonal += p - a++) trace += *diagonal;
   const typename Quadratic<T>::Tail tail = Quadratic<T>::tail(p, 1, packed);
-  return bound_of_norm(trace, allowed_gap<T>(*tail.variance, *tail.mean_square, tol, p),
-                       tail.sample_weight, objective);
+  return bound_of_norm(trace, allowed_gap<T>(tail.variance(0), tail.mean_square(0), tol, p),
+                       tail.sample_weight(), objective);
 }
 
 template <class T>

@@ -544,7 +544,7 @@ bool Many<T>::load_lane(Team& team, int64_t i, Share& share) {
     team.descents.load(lane, problem, order);
   } else {
     const double* const packed = &quadratics_[i * stored_];
-    sums.sample_weight = Quadratic<T>::tail(size.size(), 1, packed).sample_weight;
+    sums.sample_weight = Quadratic<T>::tail(size.size(), 1, packed).sample_weight();
     team.descents.load(lane, packed);
   }
   one.target = states_.epoch[i] + options_.epochs;

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.exact import exact_options, reason_of
 from gdcore.kernels import Floats
+from gdcore.labels import named
 from gdcore.learning_rate import fast_rate
 from gdcore.mapped import check, watching
 from gdcore.method import solvable, worth_it
@@ -24,7 +25,14 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import ManyState
-from gdcore.status import STATUSES, DataLostError, FitInterrupted, LearningRateWarning, Status
+from gdcore.status import (
+    STATUSES,
+    DataLostError,
+    FitInterrupted,
+    LearningRateWarning,
+    Status,
+    stacklevel,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -51,6 +59,7 @@ class Problems:
     several: bool  # y came with a dimension of targets
     starts: Ints | None = None
     order: Ints | None = None
+    labels: Any = None  # of groups, for messages
 
     @property
     def count(self) -> int:
@@ -502,12 +511,13 @@ class _Run:
         for i in diverged.tolist():
             rate, limit = float(self.lr[i]), self._limit(i)
             if rate > limit:
+                name = named(self.problems.labels, i)
                 others = f", one of {len(diverged)} that diverged" if len(diverged) > 1 else ""
                 warnings.warn(
-                    f"lr={rate:.6g} is above the stability limit {limit:.6g} of problem {i}"
+                    f"lr={rate:.6g} is above the stability limit {limit:.6g} of {name}"
                     f"{others}; use lr='auto', which finds one for each, or an array of rates.",
                     LearningRateWarning,
-                    stacklevel=5,
+                    stacklevel=stacklevel(),
                 )
                 return
 

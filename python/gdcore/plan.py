@@ -16,16 +16,22 @@ from gdcore.options import Options
 from gdcore.problem import Problem, diagnose
 from gdcore.sgd import SGD, LearningRate
 from gdcore.state import FitState
-from gdcore.status import FitWarning, Status
+from gdcore.status import FitWarning, Status, stacklevel
 
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
 MOST_SPECTRUM = _core.Outlook.most_parameters
 NEVER = 10**12  # epochs
 JUDGED = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
-UNKNOWN = (
-    "How far that is from the best fit is not known: it would take the second moments of the rows, "
-    "which are summed for up to 1024 parameters and as many epochs."
+UNKNOWN = "How far that is from the best fit is not known: {}"
+UNSUMMED = (
+    "it would take the second moments of the rows, which are summed for up to 1024 parameters and "
+    "as many epochs."
 )
+OUT_OF_RANGE = (
+    "the squares of the data overflow or underflow {}; scale the columns of X and y by powers of "
+    "ten first."
+)
+UNRESOLVED = "rounding errors hide which columns of X are dependent."
 
 
 NO_SPECTRUM = (
@@ -51,13 +57,15 @@ class Plan:
     outlook: _core.Outlook | None
     on_moments: bool  # they stand for the rows too
     shortfall: str = ""
+    unjudged: str = UNSUMMED  # why there is no judge, if so
 
     def account(self, status: Status, options: Options, r2_lost: float) -> str:
         """Say how far the end is from the best fit, and what keeps it there."""
         if options.tol is None or status not in JUDGED:
             return ""
         if self.outlook is None or not self.outlook.known:
-            return "" if status is Status.CONVERGED else UNKNOWN
+            reason = self.unjudged if self.outlook is None else UNRESOLVED
+            return "" if status is Status.CONVERGED else UNKNOWN.format(reason)
         rank, size = self.outlook.rank, self.problem.size // self.problem.t
         if status is Status.CONVERGED:
             return f"Rank {rank} of {size}: other weights fit as well." if rank < size else ""
@@ -86,20 +94,16 @@ def make_plan(
     start: FitState,
     moments: _core.Moments | None,
     threads: int,
-    known: _core.Moments | None = None,
 ) -> Plan:
-    """Settle how to descend; warn of what cannot go well.
-
-    `moments` stand for the rows, if they do; `known` are those of the rows if they cost nothing.
-    """
-    judge = known if moments is None else moments
-    size = problem.size // problem.t
+    """Settle how to descend, on moments in place of the rows or on rows; warn of bad prospects."""
+    judge, size = moments, problem.size // problem.t
     needed = options.standardize or sgd.momentum == "auto" or judges(size, options, sgd)
     if judge is None and needed:
         judge = moments_of(problem.core, threads)
+    unjudged = UNSUMMED
     if judge is not None and not _usable(judge, problem):
         _refuse(problem, options, judge)
-        judge = None
+        judge, unjudged = None, OUT_OF_RANGE.format(problem.dtype)
     if options.standardize:
         assert judge is not None
         single = problem.dtype == np.float32
@@ -113,7 +117,8 @@ def make_plan(
     limit = _limit(sgd, problem, options, curvature, outlook)
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
-    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, moments is not None)
+    on_moments = moments is not None
+    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, on_moments, unjudged=unjudged)
     return replace(plan, shortfall=_shortfall(plan, given, options))
 
 
@@ -189,7 +194,7 @@ def _shortfall(plan: Plan, sgd: SGD, options: Options) -> str:
         f"{_count(options.epochs)} of this descent end with R^2 about {lost:.2g} below that of the "
         f"best fit. {detail}",
         FitWarning,
-        stacklevel=5,
+        stacklevel=stacklevel(),
     )
     return detail
 
@@ -217,7 +222,7 @@ def _epochs(count: int) -> str:
 
 
 def _count(epochs: int) -> str:
-    return "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    return f"{epochs} epoch{'s' * (epochs != 1)}"
 
 
 def _standardized(plan: Plan, sgd: SGD, options: Options) -> _core.Outlook | None:
@@ -231,6 +236,8 @@ def _standardized(plan: Plan, sgd: SGD, options: Options) -> _core.Outlook | Non
 
 def _needed(outlook: _core.Outlook, sgd: SGD, options: Options) -> int:
     """Return the epochs that a descent takes; below 0 if it does not arrive."""
+    if not outlook.spectrum:
+        return -1
     if sgd.momentum == "auto":
         return _needed_by_heavy_ball(outlook, int(options.epochs))
     rate: Any = sgd.lr

@@ -14,7 +14,7 @@ from gdcore import _core
 from gdcore.advice import reject
 from gdcore.columns import Names
 from gdcore.exact import exact_options
-from gdcore.fitting import DESERVE_A_LOOK, checked_sgd, start_from
+from gdcore.fitting import checked_sgd, deserve_a_look, start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
@@ -80,7 +80,7 @@ class RollingFit:
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        return account(self.status, self.r2_lost, "windows", "window {}".format)
+        return account(self.status, self.r2_lost, "window", "window {}".format)
 
 
 class RollingInterrupted(KeyboardInterrupt):
@@ -166,7 +166,7 @@ def fit_rolling(
     LearningRateWarning
         If lr is above the stability limit of some window.
     FitWarning
-        If some window diverged, stalled, is singular or empty.
+        If some window diverged, stalled, is singular or empty, or did not converge by its `tol`.
 
     Examples
     --------
@@ -291,11 +291,8 @@ def _result(
 
 
 def _warn(sgd: SGD, options: Options, result: RollingFit) -> None:
-    """Warn, once, of all windows that deserve a look."""
+    """Warn once of rates that cannot converge, and once of windows that deserve a look."""
     if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
         warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
-    deserve = DESERVE_A_LOOK
-    if options.tol is not None and options.epochs > 0:
-        deserve = deserve | {Status.MAX_EPOCHS}
-    if deserve & set(result.status.tolist()):
+    if deserve_a_look(result.status, options):
         warnings.warn(result.message, FitWarning, stacklevel=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,37 @@ _CPU = (1, 3)  # as DLPack numbers devices: memory of the CPU, and such as CUDA 
 
 
 def as_arrays(result: Any) -> list[Array]:
-    """Return the outputs of a call, one array or a tuple of them, as NumPy arrays."""
-    outputs = result if isinstance(result, tuple | list) else (result,)
-    return [np.asarray(each.detach() if hasattr(each, "detach") else each) for each in outputs]
+    """Return the outputs of a call as NumPy arrays.
+
+    They are one array, or a tuple, list or dict of them. A list of numbers is one array.
+    """
+    return [
+        np.asarray(each.detach() if hasattr(each, "detach") else each)
+        for each in _outputs(result).values()
+    ]
+
+
+def names_of(result: Any) -> list[str]:
+    """Return what messages call the outputs of a call."""
+    return [f"result {key}".rstrip() for key in _outputs(result)]
+
+
+def _outputs(result: Any) -> dict[str, Any]:
+    if isinstance(result, Mapping):
+        return dict(sorted((repr(key), each) for key, each in result.items()))
+    if isinstance(result, tuple) or (isinstance(result, list) and not _is_array(result)):
+        return (
+            {str(i): each for i, each in enumerate(result)} if len(result) != 1 else {"": result[0]}
+        )
+    return {"": result}
+
+
+def _is_array(given: Any) -> bool:
+    """Whether a list holds numbers alone, or lists of them, of equal lengths."""
+    if isinstance(given, list | tuple):
+        lengths = {len(each) if isinstance(each, list | tuple) else -1 for each in given}
+        return len(lengths) == 1 and all(map(_is_array, given))
+    return isinstance(given, Number | np.generic)
 
 
 def wait(result: Any) -> Any:
@@ -83,11 +112,15 @@ def find_fault(outputs: Sequence[Array], expected: Sequence[Expected]) -> str | 
 
 def _fault(output: Array, expected: Expected) -> str | None:
     name, value, bound = expected
+    numbers = "biufc" if value.dtype.kind == "c" else "biuf"
     if output.shape != value.shape:
         return f"the {name} has shape {output.shape} instead of {value.shape}"
-    if output.dtype.kind not in "biuf":
-        return f"the {name} is of dtype {output.dtype} instead of real numbers"
-    if output.dtype.kind != "f":  # NumPy does not subtract truth values, and wraps unsigned numbers
+    if output.dtype.kind not in numbers:
+        what = "numbers" if numbers[-1] == "c" else "real numbers"
+        return f"the {name} is of dtype {output.dtype} instead of {what}"
+    if (
+        output.dtype.kind in "biu"
+    ):  # NumPy does not subtract truth values, and wraps unsigned numbers
         output = output.astype(np.longdouble)
     if bad := int((np.isnan(output) & ~np.isnan(value)).sum()):
         return f"{bad} of {output.size} elements of the {name} are NaN"

@@ -17,7 +17,15 @@ import numpy as np
 import gdcore as gd
 from gdcore.bench import layout, machine, probe, timing
 from gdcore.bench.case import Expected, Work
-from gdcore.bench.check import as_arrays, exactly, find_device, find_fault, is_awaited, wait
+from gdcore.bench.check import (
+    as_arrays,
+    exactly,
+    find_device,
+    find_fault,
+    is_awaited,
+    names_of,
+    wait,
+)
 from gdcore.bench.libraries import Run, repeating
 from gdcore.bench.reference import dtype_of, evaluate
 from gdcore.bench.report import Report, Row
@@ -109,16 +117,17 @@ def compare(
     flops, bytes : float, optional
         What one call has to compute and to move at the least, for the columns GFLOP/s, GB/s and
         percent of this machine's limit.
-    reference : callable, array or tuple of arrays
-        What has to come out. A callable gets the inputs in the next wider type: float64 for
-        float32, the long double for float64. Where it takes none of these, as LAPACK and torch take
-        no long double, it gets the widest that it takes, and the report says so.
+    reference : callable, array, or tuple, list or dict of arrays
+        What has to come out: real or complex numbers. A callable gets the inputs in the next wider
+        type: float64 for float32, the long double for float64. Where it takes none of these, as
+        LAPACK and torch take no long double, it gets the widest that it takes, and the report says
+        so.
     bound : callable, array or tuple of arrays, optional
         How far each element may lie from the reference; a callable gets the inputs, as
         `gdcore.bench.bounds.matmul` does. By default, what every usual order of operations stays
         within: a reference that is a function is called some ten times more, with inputs that are
-        changed a little, to see how many of them each element depends on. An infinity or a NaN has
-        to be there exactly, and widens nothing.
+        changed a little, to see how many of them each element depends on, and how strongly. An
+        infinity or a NaN has to be there exactly, and widens nothing.
     check : callable, optional
         Gets the result of a call; a result is wrong if it returns False or raises AssertionError.
         Instead of `reference`, or beside it.
@@ -266,8 +275,12 @@ class _Judge:
             outputs = as_arrays(result) if self.expected is not None else []
         except Exception as error:
             return "failed", _said(error)
-        if self.expected is not None and (fault := find_fault(outputs, self.expected)):
-            return "wrong", fault
+        if self.expected is not None:
+            names, right = names_of(result), [each.name for each in self.expected]
+            if len(names) == len(right) and names != right:
+                return "wrong", f"it returns {', '.join(names)} instead of {', '.join(right)}"
+            if fault := find_fault(outputs, self.expected):
+                return "wrong", fault
         try:
             verdict = self.check(result) if self.check is not None else None
         except AssertionError as error:

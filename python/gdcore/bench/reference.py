@@ -1,13 +1,14 @@
 """What a result has to be, and how far it may lie from that if nobody says so.
 
-The default bound is ``8 u sqrt(k) max(|r|, sqrt(k) s)``: u is the rounding of the type, r the
-finite elements of the result, k how many elements of the inputs an element of the result depends
-on, and s the root of the sum of squares of what each of them contributes. ``sqrt(k) s`` is at least
-the sum of the contributions' sizes, |a| @ |b| for a product, and ``sqrt(k) u`` of it what k
-roundings add up to where their signs are random (Higham and Mary, 2019); 8 is for all else.
+The default bound of an element is ``8 u sqrt(k) max(|r|, sqrt(k) s)``: u is the rounding of the
+type, r the element, k how many elements of the inputs an element of the result depends on, and s
+the root of the sum of squares of what each of them contributes. ``sqrt(k) s`` is at least the sum
+of the contributions' sizes, |a| @ |b| for a product, and ``sqrt(k) u`` of it what k roundings add
+up to where their signs are random (Higham and Mary, 2019); 8 is for all else.
 
 k and s come from the reference itself, in float64: inputs are changed a little, all of them to find
-s, and few of them to see how many outputs that reaches.
+s, and few of them to see how many outputs that reaches. A reference that is no function says
+nothing of k and s: k is guessed from sizes, and the largest element bounds all.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import numpy as np
 
 from gdcore.bench import bounds, layout
 from gdcore.bench.case import Array, Expected
-from gdcore.bench.check import as_arrays
+from gdcore.bench.check import as_arrays, names_of
 
 _SAFETY = 8
 _STEP = 2.0**-12  # relative change of an input: far above rounding, far below what bends a function
-_DRAWS = 3
+_DRAWS = 8  # of which the largest counts: a draw alone may cancel
 _RARER = 4  # from one share of changed inputs to the next
 
 Function = Callable[..., Any]
@@ -42,16 +43,21 @@ class Reach(NamedTuple):
     """How many elements of the inputs an output depends on, and what they contribute: k and s."""
 
     terms: float
-    spread: float
+    spread: Any
 
 
 def evaluate(args: tuple[Any, ...], reference: Any, bound: Any, flops: float | None) -> Reference:
     """Return what has to come out of a call: see `gdcore.bench.compare` for the parameters."""
-    own = dtype_of(args)
+    own = {"complex64": "float32"}.get(dtype_of(args), dtype_of(args))
     own = own if own in ("float16", "float32", "float64") else "float64"
-    remark, values = "", as_arrays(reference) if not callable(reference) else []
-    if callable(reference):
-        values, remark = _computed(args, reference, own)
+    result, remark = _computed(args, reference, own) if callable(reference) else (reference, "")
+    values, names = as_arrays(result), names_of(result)
+    for name, value in zip(names, values, strict=True):
+        if value.dtype.kind not in "biufc":
+            raise ValueError(
+                f"the {name} of the reference is of dtype {value.dtype}, not numbers; pass check=, "
+                "for example check=lambda result: result == right."
+            )
     if bound is not None:
         limits = as_arrays(bound(*layout.copied(args)) if callable(bound) else bound)
         if len(limits) != len(values):
@@ -59,7 +65,6 @@ def evaluate(args: tuple[Any, ...], reference: Any, bound: Any, flops: float | N
     else:
         reaches = _reaches(args, reference, values, flops)
         limits = [_bound(*each, own) for each in zip(values, reaches, strict=True)]
-    names = ["result"] if len(values) == 1 else [f"result {i}" for i in range(len(values))]
     expected = [Expected(*each) for each in zip(names, values, limits, strict=True)]
     return Reference(expected, remark)
 
@@ -74,12 +79,12 @@ def dtype_of(args: tuple[Any, ...]) -> str:
             dtypes.append(array.dtype)
 
     _each(args, look)
-    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    floats = [dtype for dtype in dtypes if dtype.kind in "fc"]
     return str(np.result_type(*(floats or dtypes))) if dtypes else ""
 
 
-def _computed(args: tuple[Any, ...], reference: Function, own: str) -> tuple[list[Array], str]:
-    """Return the results of a reference in the widest type that it takes, and which if not wider.
+def _computed(args: tuple[Any, ...], reference: Function, own: str) -> tuple[Any, str]:
+    """Return the result of a reference in the widest type that it takes, and which if not wider.
 
     LAPACK and torch have no long double.
     """
@@ -87,7 +92,8 @@ def _computed(args: tuple[Any, ...], reference: Function, own: str) -> tuple[lis
     for dtype in dict.fromkeys([wide, np.dtype("float64"), np.dtype(own)]):
         try:
             inputs = _each(layout.copied(args), partial(_cast, dtype=dtype))
-            values = as_arrays(reference(*inputs))
+            result = reference(*inputs)
+            values = as_arrays(result)
         except Exception as error:
             if dtype == own:
                 raise
@@ -97,9 +103,9 @@ def _computed(args: tuple[Any, ...], reference: Function, own: str) -> tuple[lis
         if coarsest > np.finfo(wide).eps and dtype == wide:
             why = f"it does not return {_named(wide)}"
         if coarsest <= np.finfo(wide).eps:
-            return values, ""
+            return result, ""
         narrow = "float64" if coarsest <= np.finfo("float64").eps else "float32"
-        return values, (
+        return result, (
             f"The reference was computed in {narrow}, as {why}: a result within the bound agrees "
             "with the reference, whose own rounding is not known."
         )
@@ -111,7 +117,7 @@ def _named(dtype: np.dtype[Any]) -> str:
 
 
 def _eps(array: Array) -> float:
-    return float(np.finfo(array.dtype).eps) if array.dtype.kind == "f" else 0.0
+    return float(np.finfo(array.dtype).eps) if array.dtype.kind in "fc" else 0.0
 
 
 def _each(value: Any, change: Function) -> Any:
@@ -126,12 +132,14 @@ def _each(value: Any, change: Function) -> Any:
 def _floats(value: Any) -> Array | None:
     """Return the floats of an array or tensor, None of anything else."""
     array = None if isinstance(value, float) else layout.as_array(value)
-    return array if array is not None and array.dtype.kind == "f" else None
+    return array if array is not None and array.dtype.kind in "fc" else None
 
 
 def _cast(value: Any, dtype: Any) -> Any:
     """Return an array or tensor of floats in another type, and anything else as it is."""
     array = _floats(value)
+    if array is not None and array.dtype.kind == "c":
+        dtype = np.result_type(dtype, np.complex64)
     if array is None or array.dtype == dtype:
         return value
     if isinstance(value, np.ndarray | np.generic):
@@ -142,10 +150,10 @@ def _cast(value: Any, dtype: Any) -> Any:
 
 
 def _bound(value: Array, reach: Reach, own: str) -> Array:
-    """Return one bound for all elements of a result."""
+    """Return the bound of each element of a result."""
     unit = (np.finfo(own).eps + max(_eps(value), float(np.finfo(np.longdouble).eps))) / 2
-    finite = np.abs(value[np.isfinite(value)]) if value.dtype.kind in "fiu" else np.ones(1)
-    largest = max(float(finite.max(initial=0)), math.sqrt(reach.terms) * reach.spread)
+    size = np.where(np.isfinite(value), np.abs(value.astype(np.result_type(value, "d"))), 0)
+    largest = np.maximum(size, math.sqrt(reach.terms) * reach.spread)
     return np.asarray(_SAFETY * unit * math.sqrt(reach.terms) * largest)
 
 
@@ -164,7 +172,10 @@ def _reaches(
     terms = (
         max(flops / max(v.size, 1) if flops else 0, size / max(v.size, 1), axis) for v in values
     )
-    return [Reach(max(1.0, each), 0.0) for each in terms]
+    return [
+        Reach(max(1.0, each), np.abs(value[np.isfinite(value)]).max(initial=0) / math.sqrt(each))
+        for each, value in zip(terms, values, strict=True)
+    ]
 
 
 def _probed(args: tuple[Any, ...], reference: Function) -> list[Reach]:
@@ -175,16 +186,15 @@ def _probed(args: tuple[Any, ...], reference: Function) -> list[Reach]:
         inputs = _each(layout.copied(wide), partial(_nudged, share=share, rng=rng))
         with np.errstate(all="ignore"):
             pairs = zip(as_arrays(reference(*inputs)), base, strict=True)
-            return [np.abs(after.astype(float) - before) for after, before in pairs]
+            return [np.abs(after - before) for after, before in pairs]
 
     with np.errstate(all="ignore"):
-        base = [each.astype(float) for each in as_arrays(reference(*layout.copied(wide)))]
-    squares = [np.zeros(each.shape) for each in base]
+        base = [each + 0.0 for each in as_arrays(reference(*layout.copied(wide)))]
+    largest = [np.zeros(each.shape) for each in base]
     for _ in range(_DRAWS):
-        for total, each in zip(squares, differences(1.0), strict=True):
-            total += (each / _STEP) ** 2 / _DRAWS
-    finite = [np.isfinite(each) & (each > 0) for each in squares]
-    spreads = [math.sqrt(each[ok].max(initial=0)) for each, ok in zip(squares, finite, strict=True)]
+        largest = [*map(np.maximum, largest, differences(1.0))]
+    finite = [np.isfinite(each) & (each > 0) for each in largest]
+    spreads = [np.where(ok, each / _STEP, 0) for each, ok in zip(largest, finite, strict=True)]
 
     terms = [1.0] * len(base)
     size = _count(wide)
@@ -201,7 +211,7 @@ def _probed(args: tuple[Any, ...], reference: Function) -> list[Reach]:
 
 
 def _nudged(value: Any, share: float, rng: np.random.Generator) -> Any:
-    """Return floats of which a share are changed, up or down."""
+    """Return floats of which a share are changed, up or down, by more or less."""
     array = _floats(value)
     if array is None and not isinstance(value, float):
         return value
@@ -209,7 +219,7 @@ def _nudged(value: Any, share: float, rng: np.random.Generator) -> Any:
     count = size if share == 1 else int(rng.binomial(size, share))
     places = slice(None) if share == 1 else rng.integers(max(size, 1), size=count)
     factors: Array = np.ones(size)
-    factors[places] += _STEP * rng.choice([-1, 1], count)
+    factors[places] += _STEP * rng.choice([-1, 1], count) * rng.uniform(0.5, 1.5, count)
     factors = factors.reshape(shape)
     if array is None:
         return float(value * factors)

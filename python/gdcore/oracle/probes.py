@@ -384,12 +384,20 @@ class MseMaker(Maker):
         return ()
 
     def spoil(self, operands: Operands, value: float) -> Iterator[tuple[str, Operands]]:
-        """Yield one probe: the end and the middle of pred, the first of target."""
+        """Yield a probe: the end and the middle of pred, the first of target.
+
+        Of infinities another one, whose difference is NaN.
+        """
+        equal = {name: x.copy() for name, x in operands.items()}
         pred, target = (x.reshape(-1) for x in operands.values())
         target[0] = value
         pred[pred.size // 2] = -value
         pred[-1] = value if pred.size > 2 else pred[-1]
         yield ("NaN" if np.isnan(value) else "infinity"), operands
+        if not np.isnan(value):
+            for x in equal.values():
+                x.reshape(-1)[0] = value
+            yield "equal infinities", equal
 
     def subnormal(self, shape: Shape) -> Operands:
         """Return numbers whose gradient is subnormal."""
@@ -458,15 +466,21 @@ class LinearMaker(Maker):
     def spoil(self, operands: Operands, value: float) -> Iterator[tuple[str, Operands]]:
         """Yield probes with NaN in one operand each, or infinity in y: in one target alone.
 
-        Infinity in the others meets infinity of the other sign: all that is right is NaN.
+        Infinity in the others meets infinity of the other sign: all that is right is NaN. What is
+        not finite in X and y meets a 0, which must not hide it.
         """
         places = {"X": (-1, -1), "y": (-1, 0), "weights": (-1, 0), "intercept": (0,),
                   "offset": (0, 0), "sample_weight": (0,)}  # fmt: skip
         for name in operands if np.isnan(value) else ("y",):
-            array = operands[name].copy()
+            changed = {each: array.copy() for each, array in operands.items()}
+            array = changed[name]
             array[places[name][: array.ndim]] = value
+            if name == "X":
+                changed["weights"][-1] = 0
+            elif name == "y":
+                changed["X"][-1, 0] = 0
             word = "NaN" if np.isnan(value) else "infinity"
-            yield f"{word} in {name}", operands | {name: array}
+            yield f"{word} in {name}", changed
 
     def subnormal(self, shape: Shape) -> Operands:
         """Return numbers whose residuals, and so gradients, are subnormal."""
