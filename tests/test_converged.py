@@ -183,7 +183,7 @@ def test_a_constant_y_has_no_r2() -> None:
         answer = gd.fit(X, np.full(30, value), gd.SGD())
         assert answer.status == "CONVERGED"
         np.testing.assert_allclose(answer.predict(X), value, rtol=1e-6, atol=1e-9)
-    with pytest.warns(gd.FitWarning, match="R\\^2 about"):
+    with pytest.warns(gd.FitWarning, match="3 epochs of this descent end short of the best fit"):
         answer = gd.fit(1e3 + X, np.full(30, 7.1), gd.SGD(), epochs=3)
     assert "R^2 is not defined" in answer.message
 
@@ -303,3 +303,10 @@ def test_the_advice_holds_when_it_is_followed() -> None:
                 assert (name, what, answer.status) == (name, what, "CONVERGED")
                 assert answer.epochs >= 0.9 * needed
     assert followed > 20
+
+
+def test_a_loss_that_stays_the_same_may_be_far_from_the_best() -> None:
+    X, y = (a.astype(np.float32) for a in data_sets()["kelvin and pascal"])
+    answer = gd.fit(X, y, gd.SGD(), stop="loss_equal")
+    assert answer.status == "CONVERGED"
+    assert f"R^2 is {answer.r2_lost:.2g} below" in answer.message

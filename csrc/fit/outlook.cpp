@@ -190,12 +190,12 @@ void Outlook<T>::assign(const Quadratic<T>& quadratic, const Objective& objectiv
     }
   components_.resize(static_cast<size_t>(t_ * p_));
   allowed_.resize(static_cast<size_t>(t_));
-  variance_.resize(static_cast<size_t>(t_));
+  spread_.resize(static_cast<size_t>(t_));
   for (int64_t u = 0; u < t_; ++u) {
     for (int64_t a = 0; a < p_; ++a)
       components_[u * p_ + a] = start[a * t_ + u] - goal.minimiser()[a * t_ + u];
     allowed_[u] = goal.allowed(u);
-    variance_[u] = quadratic.variance(u) * quadratic.sample_weight() / objective.scale.divisor;
+    spread_[u] = goal.spread(u);
   }
   eigen(p_, std::move(hessian), t_, components_, values_);
   const int64_t rank = std::min(goal.rank(), p_);
@@ -284,9 +284,9 @@ double Outlook<T>::r2_lost(const SgdOptions& sgd, double lr, int64_t epochs) con
     for (int power = 0; (epochs - 1) >> power; ++power)
       if ((epochs - 1) >> power & 1) here = powers.advanced(here, power);
   }
-  double most = 0;
+  double most = std::numeric_limits<double>::quiet_NaN();
   for (int64_t u = 0; u < t_; ++u)
-    if (variance_[u] > 0) most = std::max(most, gap(u, here) / variance_[u]);
+    if (spread_[u] > 0) most = std::fmax(most, gap(u, here) / spread_[u]);
   return most;
 }
 

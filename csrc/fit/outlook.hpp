@@ -32,7 +32,7 @@ class Outlook {
   // on it surely is there, for momentum may pass the goal and swing back.
   int64_t epochs(const SgdOptions& sgd, double lr) const;
   int64_t most_epochs(const SgdOptions& sgd, double lr) const;
-  // R^2 that is still lost after so many epochs.
+  // R^2 that is still lost after so many epochs; NaN if every y is constant.
   double r2_lost(const SgdOptions& sgd, double lr, int64_t epochs) const;
 
   // The heavy ball that takes the fewest epochs (Polyak 1964), or where those are more than so
@@ -54,7 +54,7 @@ class Outlook {
   double largest_ = 0, smallest_ = 0, noise_ = 0;
   std::vector<double> values_, components_;  // (p); (t, p): of start - minimiser
   std::vector<double> hidden_;  // (t): gap of the modes whose eigenvalues are rounding noise
-  std::vector<double> allowed_, variance_;  // (t): of the objective
+  std::vector<double> allowed_, spread_;  // (t): of the objective
 };
 
 }  // namespace gdcore

@@ -21,6 +21,7 @@ from gdcore.status import FitWarning, Status, stacklevel
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
 MOST_SPECTRUM = _core.Outlook.most_parameters
 NEVER = 10**12  # epochs
+LITTLE = 1e-6  # of R^2
 JUDGED = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
 UNKNOWN = "How far that is from the best fit is not known: {}"
 UNSUMMED = (
@@ -68,6 +69,8 @@ class Plan:
             return "" if status is Status.CONVERGED else UNKNOWN.format(reason)
         rank, size = self.outlook.rank, self.problem.size // self.problem.t
         if status is Status.CONVERGED:
+            if options.stop == "loss_equal" and r2_lost > LITTLE:
+                return f"The loss stays the same, and R^2 is {r2_lost:.2g} below the best fit's."
             return f"Rank {rank} of {size}: other weights fit as well." if rank < size else ""
         lost = (
             "y is constant, so that R^2 is not defined."
@@ -189,10 +192,11 @@ def _shortfall(plan: Plan, sgd: SGD, options: Options) -> str:
     if 0 <= outlook.epochs(*steps) <= options.epochs:
         return ""
     lost = outlook.r2_lost_after(int(options.epochs), *steps)
+    ends = "ends" if options.epochs == 1 else "end"
+    short = "short of" if math.isnan(lost) else f"with R^2 about {lost:.2g} below that of"
     detail = f"{_needs(plan, sgd, options)}; method='exact' needs none."
     warnings.warn(
-        f"{_count(options.epochs)} of this descent end with R^2 about {lost:.2g} below that of the "
-        f"best fit. {detail}",
+        f"{_count(options.epochs)} of this descent {ends} {short} the best fit. {detail}",
         FitWarning,
         stacklevel=stacklevel(),
     )
