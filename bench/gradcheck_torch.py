@@ -67,7 +67,7 @@ def call_of(op: Any, sample: Any) -> Call | None:
     sizes = [x.numel() for x in inputs]
     if not sum(sizes) or sum(sizes) > WIDEST:
         return None
-    if not all(torch.isfinite(x).all() and x.layout == torch.strided for x in inputs):
+    if not all(x.layout == torch.strided and torch.isfinite(x).all() for x in inputs):
         return None
     try:
         outputs = [o for o in leaves(call(*inputs)) if o.requires_grad]

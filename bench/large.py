@@ -42,7 +42,7 @@ WITHIN = 0.01  # of the model; there are millions of rows
 
 def parquet_fit(folder: Path) -> Any:
     chunks = gd.read_chunks(folder / "rows.parquet", "y", dtype=np.float32)
-    return gd.fit(chunks, sgd=gd.SGD(), epochs=100)
+    return gd.fit(chunks, sgd=gd.SGD(), epochs=100, tol=None)
 
 
 def parquet_chunks(folder: Path) -> None:
@@ -59,7 +59,7 @@ def parquet_decode(folder: Path) -> None:
 
 def memmap_fit(folder: Path) -> Any:
     X, y = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in "Xy")
-    return gd.fit(X, y, gd.SGD(), epochs=100, method="gram")
+    return gd.fit(X, y, gd.SGD(), epochs=100, tol=None, method="gram")
 
 
 def memmap_read(folder: Path) -> None:
@@ -80,7 +80,7 @@ def one(shape: tuple[int, ...], **how: Any) -> Callable[[], tuple[list[Any], Cal
     def make() -> tuple[list[Any], Callable[[], Any]]:
         rng = np.random.default_rng(0)
         X, y = rng.random(shape, np.float32), rng.random(shape[:-1], np.float32)
-        return [X, y], lambda: gd.fit(X, y, gd.SGD(), epochs=3, **how)
+        return [X, y], lambda: gd.fit(X, y, gd.SGD(), epochs=3, tol=None, **how)
 
     return make
 
@@ -90,7 +90,7 @@ def groups() -> tuple[list[Any], Callable[[], Any]]:
     n = 10_000_000
     X, y = rng.random((n, 4), np.float32), rng.random(n, np.float32)
     labels = rng.integers(0, n // 50, n)
-    return [X, y, labels], lambda: gd.fit_groups(X, y, labels, gd.SGD(), epochs=3)
+    return [X, y, labels], lambda: gd.fit_groups(X, y, labels, gd.SGD(), epochs=3, tol=None)
 
 
 MEMORY: dict[str, Callable[[], tuple[list[Any], Callable[[], Any]]]] = {

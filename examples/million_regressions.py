@@ -30,7 +30,7 @@ X = rng.standard_normal((count * readings, 1), np.float32)
 y = slope[sensor] * X[:, 0] + 0.1 * rng.standard_normal(count * readings, np.float32)
 
 start = time.perf_counter()
-fits = gd.fit_groups(X, y, sensor, gd.SGD(momentum=0.5), epochs=200)
+fits = gd.fit_groups(X, y, sensor)
 seconds = time.perf_counter() - start
 error = fits.weights[:, 0] - slope
 print(f"{count:,} models of {readings} rows: {seconds:.1f} s")

@@ -6,9 +6,9 @@ takes X to X - lr * (X - 2), and the distance to 2 shrinks by the factor 1 - lr.
 
 Ten thousand small steps come close. Do more come closer? Only until a step is smaller than half
 the gap between X and the next number: then X minus the step rounds back to X, and the fit is
-STALLED for ever. In float32 that is soon, at 1.99994; in float64 half a billion times closer.
-What does help is another learning rate: "auto" is 1 / curvature of the loss, here 1, and arrives
-in one step.
+STALLED. In float32 that is soon, at 1.99994; in float64 it would be half a billion times closer,
+but before it X is as near to 2 as rounding errors let anyone tell, which is CONVERGED. What does
+help is another learning rate: "auto" is 1 / curvature of the loss, here 1, and arrives in one step.
 
 Run: python seed_000_algebra.py [directory for the picture, by default pictures]
 """
@@ -22,7 +22,7 @@ import numpy as np
 import gdcore as gd
 from gdcore.plot import LossCurveDisplay
 
-warnings.simplefilter("ignore", gd.FitWarning)  # the table says STALLED already
+warnings.simplefilter("ignore", gd.FitWarning)  # the table says how each fit ended
 pictures = Path(sys.argv[1] if sys.argv[1:] else "pictures")
 pictures.mkdir(parents=True, exist_ok=True)
 
@@ -34,11 +34,11 @@ print(f"start: X = {start[0]:.7f}, loss = {loss:.7f}, gradient = {gradient.weigh
 
 
 def solve(dtype, lr, steps):
-    """Take all the steps, and print where they led."""
+    """Take so many steps at most, and print where they led."""
     one, three = np.ones((1, 1), dtype), np.full(1, 3, dtype)
-    options = {"init": start, "epochs": steps, "tol": None, "fit_intercept": False}
+    options = {"init": start, "epochs": steps, "fit_intercept": False}
     fit = gd.fit(one, three, gd.SGD(lr=lr), **options, **equation)
-    print(f"{dtype.__name__}  {lr:>5}  {steps:6}  {fit.weights[0]:.7f}  {fit.status}")
+    print(f"{dtype.__name__}  {lr:>5}  {fit.epochs:6}  {fit.weights[0]:.7f}  {fit.status}")
     return fit
 
 

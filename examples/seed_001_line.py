@@ -28,7 +28,7 @@ y = np.array([2, 4, 6, 8], np.float32)
 
 def train(epochs):
     """Take so many steps from w = 0."""
-    return gd.fit(X, y, gd.SGD(lr=0.01), epochs=epochs, fit_intercept=False)
+    return gd.fit(X, y, gd.SGD(lr=0.01), epochs=epochs, tol=None, fit_intercept=False)
 
 
 untrained, trained = train(epochs=0), train(epochs=20)

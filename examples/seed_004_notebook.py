@@ -8,7 +8,6 @@ Run: python seed_004_notebook.py [directory for the pictures, by default picture
 """
 
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ import numpy as np
 import gdcore as gd
 from gdcore.plot import LossCurveDisplay, animate_line, save_animation
 
-warnings.simplefilter("ignore", gd.FitWarning)  # `show` prints the status
 X = np.array([[1], [2], [3], [4]], np.float32)
 y = np.array([2, 4, 6, 8], np.float32)
 line = {"fit_intercept": False, "tol": None}  # f(x) = w x, and every epoch is run

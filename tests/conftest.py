@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,17 @@ def _ctrl_c_works() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _progress_without_a_clock() -> Iterator[None]:
+    """Call progress callables between blocks of steps alone, however slow the machine is.
+
+    test_progress.py sets the clock where it tests it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gdcore.progress._Callback.quiet", math.inf)
+        yield
 
 
 @pytest.fixture(autouse=True)

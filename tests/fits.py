@@ -119,6 +119,22 @@ def gradient(problem: Linear, weight_decay: float = 0.0) -> Array:
     return flat(weights, intercept, start.size) + weight_decay * start
 
 
+def gaps(problem: Linear, weight_decay: float = 0.0) -> Array:
+    """Return how far each target's objective is above its least, in units of tol^2 at tol = 1.
+
+    Such a unit is the objective of predictions that are off by the standard deviation of y, root
+    mean square, so that sqrt(gap) <= tol is what CONVERGED claims of a y that is not constant.
+    """
+    p = problem.full(np.float64)
+    H, t = hessian(problem), p.w.shape[-1]
+    H = H + weight_decay * np.eye(len(H))
+    off = np.linalg.solve(H, gradient(problem, weight_decay))  # from the minimum
+    energy = (off * (H @ off)).reshape(-1, t).sum(axis=0) / 2
+    s, y = p.s, p.y - p.o
+    value, _ = problems.scales(problem.reduction, s.sum() * t)
+    return np.asarray(energy / (value * (s * (y - (s * y).sum(axis=0) / s.sum()) ** 2).sum(axis=0)))
+
+
 def limits_of(problem: Linear, dtype: Any, method: str = "stream") -> bounds.LinearBound:
     """Bound the rounding errors of loss and gradient at the problem's parameters."""
     if method == "gram":

@@ -198,6 +198,15 @@ def test_a_stream_that_diverges_takes_the_step_back(rng: Any) -> None:
         assert np.isfinite(fit.loss)
 
 
+def test_the_loss_of_moments_that_diverge_is_that_of_the_weights(rng: Any) -> None:
+    problem = draw(rng)
+    with pytest.warns() as told:
+        fit = gd.fit(cut(problem, 300), sgd=gd.SGD(lr=1e10), epochs=50)
+    assert [w.category for w in told] == [gd.LearningRateWarning, gd.FitWarning]
+    assert fit.status is Status.DIVERGED
+    assert fit.loss == pytest.approx(float(gd.mse(fit.predict(problem.X), problem.y)))
+
+
 def test_a_schedule(rng: Any) -> None:
     problem, sgd = draw(rng), gd.SGD(lr=lambda epoch: 0.05 / (1 + epoch))
     how: dict[str, Any] = {"epochs": 5, "tol": None, "method": "stream"}
@@ -328,7 +337,7 @@ def test_what_can_be_read_once_is_no_stream(how: Any) -> None:
     )
     once = iter([GOOD, GOOD])
     with pytest.raises(gd.ChunkError, match=r"0 rows after 0 epochs and 12.*'gram'") as caught:
-        gd.fit(lambda: once, sgd=gd.SGD(), **how)
+        gd.fit(lambda: once, sgd=gd.SGD(), tol=None, **how)
     assert caught.value.fit is not None
     assert caught.value.fit.epochs == 0
 
@@ -452,7 +461,7 @@ def test_ctrl_c_while_reading(kind: str) -> None:
 
 def test_no_reader_is_left(rng: Any) -> None:
     chunks = cut(draw(rng), 100)
-    gd.fit(chunks, epochs=2, method="stream")
+    gd.fit(chunks, epochs=2, tol=None, method="stream")
     refused(lambda: gd.fit([*chunks[:3], (X, Y)], sgd=gd.SGD()), "columns", gd.ChunkError)
     assert not [t for t in threading.enumerate() if t.name == "gdcore-reader"]
 
@@ -483,7 +492,7 @@ def test_no_more_than_two_items_wait() -> None:
 
 def test_progress_in_rows_and_bytes(rng: Any, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("gdcore.progress._Lines.seconds", 0.0)
-    gd.fit(cut(draw(rng), 400), progress=True, epochs=3, method="stream")
+    gd.fit(cut(draw(rng), 400), progress=True, epochs=3, tol=None, method="stream")
     assert "400 rows, 0.0 MB read\n" in capsys.readouterr().err
 
 
@@ -560,8 +569,8 @@ def test_files(tmp_path: Path, rng: Any, suffix: str, rows: int) -> None:
     assert bits(fit) == bits(whole(problem, method="gram", epochs=50))
     assert (fit.feature_names, fit.target_name) == (NAMES, "y")
     assert sum(len(y) for _, y in chunks) == N
-    again = gd.fit(chunks, batch_size=40, epochs=3)
-    assert bits(again) == bits(gd.fit(chunks, batch_size=40, epochs=3))
+    again = gd.fit(chunks, batch_size=40, epochs=3, tol=None)
+    assert bits(again) == bits(gd.fit(chunks, batch_size=40, epochs=3, tol=None))
 
 
 def test_columns_chosen(tmp_path: Path, rng: Any) -> None:
@@ -624,7 +633,7 @@ def test_a_truncated_file(tmp_path: Path, rng: Any) -> None:
     for suffix in (".parquet", ".feather"):
         path = write(tmp_path / f"t{suffix}", columns_of(draw(rng)))
         chunks = gd.read_chunks(path, "y")
-        gd.fit(chunks, sgd=gd.SGD(), epochs=2)
+        gd.fit(chunks, sgd=gd.SGD(), epochs=2, tol=None)
         os.truncate(path, path.stat().st_size // 2)
         match = r"chunk \d+ \(from row \d+\) cannot be read"
         refused(lambda chunks=chunks: gd.fit(chunks, sgd=gd.SGD()), match, gd.ChunkError)

@@ -233,3 +233,46 @@ def test_climbing_never_converges() -> None:
     with pytest.warns(gd.LearningRateWarning, match="no top"), pytest.warns(gd.FitWarning):
         answer = gd.fit(X, y, gd.SGD(lr=0.1, maximize=True), epochs=50)
     assert answer.status != "CONVERGED"
+
+
+def test_small_y_in_float32_is_no_constant() -> None:
+    rng = np.random.default_rng(7)
+    X = rng.standard_normal((40, 3)).astype(np.float32)
+    y = (X @ [1, 2, 3] + rng.standard_normal(40)).astype(np.float32)
+    for scale in (1e-18, 1e-20, 1e-30):
+        small = y * np.float32(scale)
+        for way, fit in WAYS.items():
+            answer = fit(X, small, sgd=gd.SGD())
+            lost = r2_lost(X, small, answer.weights, answer.intercept)
+            assert (way, answer.status) == (way, "CONVERGED")
+            assert lost <= 4 * 2.0**-26
+
+
+def test_columns_that_exact_tells_apart_are_not_dependent() -> None:
+    rng = np.random.default_rng(8)
+    x = np.tile(np.arange(10.0), 5)
+    for offset in (3.5e6, 5e6, 8e6):  # of float32, whose moments are sums of doubles
+        X = (offset + x).astype(np.float32)[:, None]
+        y = (x + rng.standard_normal(50)).astype(np.float32)
+        assert gd.fit(X, y).status == "CONVERGED"
+        for sgd in (gd.SGD(), gd.SGD(momentum="auto")):
+            with pytest.warns(gd.FitWarning):
+                answer = gd.fit(X, y, sgd)
+            lost = r2_lost(X, y, answer.weights, answer.intercept)
+            assert answer.status == "MAX_EPOCHS"
+            assert answer.r2_lost == pytest.approx(lost, rel=0.05)
+
+
+def test_rounding_errors_that_make_a_cycle_end_it_in_chunks_too() -> None:
+    rng = np.random.default_rng(116)
+    X = (10 ** rng.uniform(0.5, 1.5) + rng.standard_normal((40, 1))).astype(np.float32)
+    noise = rng.standard_normal(40) * 10 ** rng.uniform(-4, 0)
+    y = (X[:, 0] + noise + 10 ** rng.uniform(0, 4)).astype(np.float32)
+    ends = []
+    for data in ((X, y), ([(X[:20], y[:20]), (X[20:], y[20:])], None)):
+        with pytest.warns(gd.FitWarning):
+            answer = gd.fit(*data, gd.SGD(momentum=0.9), epochs=4000, method="stream", history=0)
+        ends.append((answer.status, answer.epochs))
+    assert ends[0][0] == "STALLED"
+    assert ends[0][1] < 4000
+    assert ends[0] == ends[1]

@@ -17,7 +17,7 @@ from test_many import alone
 N, D, COUNT = 500, 3, 23
 
 # Problems end in every way there is; the warning has its own tests.
-pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems:gdcore.FitWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems?:gdcore.FitWarning")
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def check(fits: gd.Fits, table: tuple[Any, Any, Any], **options: Any) -> None:
         assert fits.intercept[i] == one.intercept
         assert fits.loss[i] == one.loss
         assert fits.epochs[i] == one.epochs
+        assert np.broadcast_to(fits.r2_lost, len(fits))[i] == pytest.approx(one.r2_lost, 0, 0, True)
 
 
 @pytest.mark.parametrize("method", ["gram", "stream", "exact"])

@@ -241,19 +241,41 @@ def test_the_warning_comes_before_the_first_step(rng: Any) -> None:
     assert "step" in seen
 
 
+def test_every_warning_names_the_line_that_called(rng: Any) -> None:
+    X, y = rng.standard_normal((40, 2)), rng.standard_normal(40)
+    ways = [
+        lambda *a, **k: gd.fit(X, y, *a, **k),
+        lambda *a, **k: gd.fit(X[None], y[None], *a, **k),
+        lambda *a, **k: gd.fit([(X, y)], None, *a, **k),
+        lambda *a, **k: gd.fit([(X, y)], None, *a, method="stream", **k),
+        lambda *a, **k: gd.fit_groups(X, y, np.zeros(40), *a, **k),
+        lambda *a, **k: gd.fit_rolling(X, y, 40, *a, **k),
+        lambda *a, **k: gd.Moments(2).update(X, y).fit(*a, **k),
+    ]
+    for way in ways:
+        with warnings.catch_warnings(record=True) as log:
+            warnings.simplefilter("always")
+            way(gd.SGD(lr=9.0), epochs=700)
+            way(gd.SGD(lr=0.01), epochs=2)
+        kinds = [w.category for w in log]
+        assert kinds == [gd.LearningRateWarning, gd.FitWarning, gd.FitWarning], kinds
+        assert {w.filename for w in log} == {__file__}
+
+
 def test_no_warning_at_the_limit(rng: Any) -> None:
     problem = draw(rng, 30, 3)
     limit = limit_of(problem)
-    fits.fit(problem, gd.SGD(lr=limit), epochs=1)
+    fits.fit(problem, gd.SGD(lr=limit), epochs=1, tol=None)
     with pytest.warns(gd.LearningRateWarning):
-        fits.fit(problem, gd.SGD(lr=np.nextafter(limit, 9)), epochs=1)
+        fits.fit(problem, gd.SGD(lr=np.nextafter(limit, 9)), epochs=1, tol=None)
 
 
 def test_a_schedule_is_warned_of_by_its_first_rate(rng: Any) -> None:
     problem = draw(rng, 30, 3)
     limit = limit_of(problem)
+    sgd = gd.SGD(lr=lambda epoch: 2 * limit / (1 + epoch))
     with pytest.warns(gd.LearningRateWarning, match=f"limit {limit:.6g}"):
-        fits.fit(problem, gd.SGD(lr=lambda epoch: 2 * limit / (1 + epoch)), epochs=5)
+        fits.fit(problem, sgd, epochs=5, tol=None)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -270,7 +292,7 @@ def test_the_limit_of_mini_batches(rng: Any, reduction: str) -> None:
 def test_auto_is_one_over_the_largest_eigenvalue(rng: Any) -> None:
     for parts, reduction, decay in product(["", "b", "bs"], REDUCTIONS, [0.0, 0.7]):
         problem = draw(rng, 30, 5, 2, parts=parts, reduction=reduction)
-        result = fits.fit(problem, gd.SGD(weight_decay=decay), epochs=1)
+        result = fits.fit(problem, gd.SGD(weight_decay=decay), epochs=1, tol=None)
         assert result.lr == pytest.approx(1 / (fits.steepest(problem) + decay), rel=1e-5)
         assert result.lr <= 1 / (fits.steepest(problem) + decay) * (1 + 1e-12)
 
@@ -279,7 +301,7 @@ def test_auto_for_one_row_at_a_time(rng: Any) -> None:
     """No step overshoots on its row: 1 / the curvature of the steepest."""
     problem = draw(rng, 30, 5)
     rows = [fits.steepest(fits.rows_of(problem, [i])) for i in range(30)]
-    result = fits.fit(problem, batch_size=1, epochs=1)
+    result = fits.fit(problem, batch_size=1, epochs=1, tol=None)
     assert result.lr == pytest.approx(1 / max(rows))
 
 
@@ -287,7 +309,7 @@ def test_auto_for_one_row_at_a_time(rng: Any) -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.1, 0.9, 0.999])
 def test_auto_is_below_the_limit(rng: Any, momentum: float, dampening: float) -> None:
     sgd = gd.SGD(momentum=momentum, dampening=dampening)
-    result = fits.fit(draw(rng, 30, 5), sgd, epochs=1)
+    result = fits.fit(draw(rng, 30, 5), sgd, epochs=1, tol=None)
     assert 0 < result.lr < result.stability_limit
 
 
@@ -337,13 +359,15 @@ STEADY = [{k: v for k, v in o.items() if k != "weight_decay"} for o in KINDS.val
 
 
 def check_auto(problem: Linear, truth: Array, options: Any, **how: Any) -> None:
-    """Assert that 300 epochs neither warn nor end twice as far from the solution as they began.
+    """Assert that 300 epochs end less than twice as far from the solution as they began.
+
+    They may be too few, but neither diverge nor warn of the rate.
 
     At a loss of zero every batch has the same minimum, so that no noise keeps a fit away from it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "Stalled", gd.FitWarning)
+        warnings.filterwarnings("ignore", "Stalled|Ended|300 epochs", gd.FitWarning)
         result = fits.fit(problem, gd.SGD(**options), epochs=300, tol=1e-5, **how)
     assert result.status in (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
     away = np.linalg.norm(fits.parameters(result)[: truth.size] - truth)

@@ -29,7 +29,7 @@ every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 every_method = pytest.mark.parametrize("method", METHODS)
 
 # Problems end in every way there is; the warning has its own tests.
-pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems:gdcore.FitWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems?:gdcore.FitWarning")
 
 
 def draw(
@@ -65,7 +65,9 @@ def same(one: gd.Fit, many: gd.Fits, i: int, status: Status | None = None) -> No
     if many.history.epoch.size:
         assert ours.history.loss.tobytes() == one.history.loss.tobytes(), i
         assert ours.history.epoch.tolist() == one.history.epoch.tolist(), i
-    assert fits.canonical(np.float64(ours.lr)) == fits.canonical(np.float64(one.lr)), i
+    for name in ("lr", "momentum", "r2_lost"):
+        mine, theirs = (np.float64(getattr(fit, name)) for fit in (ours, one))
+        assert fits.canonical(mine) == fits.canonical(theirs), (i, name)
 
 
 def pick(options: dict[str, Any], i: int) -> gd.SGD:
@@ -545,8 +547,8 @@ def test_a_rate_too_large_for_some_is_told_of_once(rng: Any, method: str) -> Non
     )
     rates = np.where(np.arange(6) % 2, 0.3, 1e-4)
     gd.fit(X, y, gd.SGD(lr=rates), **how)  # none is too large, so none is told of
-    labels = np.repeat(np.arange(6), 40)
-    with pytest.warns(gd.LearningRateWarning, match=match) as told:
+    labels = np.repeat(10 * np.arange(6), 40)
+    with pytest.warns(gd.LearningRateWarning, match=match.replace("problem 2", "group 20")) as told:
         gd.fit_groups(X.reshape(-1, 3), y.ravel(), labels, gd.SGD(lr=0.3), **how)
     assert {Path(w.filename).name for w in told} == {"test_many.py"}
 
@@ -562,3 +564,16 @@ def test_losses_that_only_a_subnormal_number_holds() -> None:
     many = gd.fit(X, y, gd.SGD(lr=0.3), **how)
     for i in range(300):
         same(alone(X[i], y[i], gd.SGD(lr=0.3), **how), many, i)
+
+
+def test_one_of_many_says_what_its_end_costs(rng: Any) -> None:
+    X, y = draw(rng, float)
+    fits, whole = (gd.fit(X, y, gd.SGD(lr=0.01), epochs=9, tol=tol) for tol in (1e-6, None))
+    assert set(fits.status.tolist()) == {Status.MAX_EPOCHS}
+    for i in (0, 5):
+        lost = f"R^2 is {fits.r2_lost[i]:.2g} below that of the best fit."
+        assert fits[i].message == f"Ended after all 9 epochs. {lost} {Status.MAX_EPOCHS.advice}"
+        assert alone(X[i], y[i], gd.SGD(lr=0.01), epochs=9).message.startswith(
+            f"Ended after all 9 epochs. {lost}"
+        )
+        assert whole[i].message == "Ended after all 9 epochs."

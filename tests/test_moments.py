@@ -402,7 +402,7 @@ def test_large_rows_leave_the_right_answer_or_a_refusal(dtype: Any, of: str, way
 def test_heavy_rows_leave_the_right_answer_or_a_refusal(rng: Any, dtype: Any) -> None:
     X, y = rng.standard_normal((30, 2)).astype(dtype), rng.standard_normal(30).astype(dtype)
     weight = rng.uniform(0.5, 2, 30).astype(dtype)
-    for heavy in (10, 1e10, 1e19, 1e28):
+    for heavy in (10, 1e10, 1e19, 1e28, 1e30):
         m = gd.Moments(2, dtype=dtype).update(X, y, sample_weight=weight)
         rows: dict[str, Any] = {"X": X[:1], "y": y[:1], "sample_weight": np.array([heavy], dtype)}
         fit = fitted(m.update(**rows).downdate(**rows), True)
@@ -627,7 +627,7 @@ def test_copied_and_pickled_without_a_lock(rng: Any, dtype: Any) -> None:
 
 
 def test_pickles_of_the_first_release_are_read(rng: Any, dtype: Any) -> None:
-    """They hold no counts: what may be 0 or lost is refused."""
+    """They hold no counts and no names: what may be 0 or lost is refused."""
     problem = draw(rng, 700, dtype=dtype)
     problem.X[:, 0] = 0
     state = moments(problem).__getstate__()

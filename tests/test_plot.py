@@ -216,11 +216,7 @@ def test_loss_curve_takes_matplotlibs_line_options() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"history": 0},
-        {"method": "exact"},
-        {"sgd": gd.SGD(), "history": 9, "epochs": 5, "tol": None},
-    ],
+    [{"history": 0}, {"method": "exact"}, {"history": 9, "epochs": 5, "tol": None}],
     ids=str,
 )
 def test_no_record_is_a_sentence(options: dict[str, Any]) -> None:
@@ -273,7 +269,7 @@ def test_line_of_two_columns_one_of_them_constant(two: SimpleNamespace) -> None:
 def test_line_with_the_other_features_at_their_mean(rng: np.random.Generator) -> None:
     X = rng.normal([0, 5, 0], size=(30, 3))
     y = X @ [1, 2, 3] + 4
-    fit = replace(gd.fit(X, y, gd.SGD()), feature_names=("a", "b", "c"))
+    fit = replace(gd.fit(X, y, gd.SGD(), standardize=True), feature_names=("a", "b", "c"))
     with pytest.raises(ValueError, match=r"3 of the 3 columns of X vary.*feature=.*Residuals"):
         plot.FittedLineDisplay.from_fit(fit, X, y)
     by_name = plot.FittedLineDisplay.from_fit(fit, X, y, feature="b")
@@ -320,7 +316,7 @@ def test_line_in_words(slope: float, intercept: float, equation: str) -> None:
 @pytest.mark.parametrize("dtype", [bool, np.int32, np.float32], ids=lambda d: d.__name__)
 def test_line_of_other_dtypes(dtype: Any) -> None:
     X, y = np.array([[0], [1], [1]], dtype), np.array([0, 1, 1], dtype)
-    fit = gd.fit(X, y, gd.SGD())
+    fit = gd.fit(X, y, gd.SGD(), tol=None)
     display = plot.FittedLineDisplay.from_fit(fit, X, y)
     np.testing.assert_allclose(data(display.line_), [[0, 1], [0, 1]], atol=1e-2)
     residuals = data(plot.ResidualsDisplay.from_fit(fit, X, y).ax_.get_lines()[0])[1]

@@ -102,8 +102,10 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
     gd.fit(X, Y, SGD, epochs=1, tol=None)
 
 
-def test_waiting_for_rows_is_told() -> None:
+def test_waiting_for_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow source is read."""
+    monkeypatch.setattr("gdcore.progress._Callback.quiet", 0.0)
+    monkeypatch.setattr("gdcore.reader._LOOK", 0.01)
 
     def slow() -> Iterator[Any]:
         for chunk in chunks():

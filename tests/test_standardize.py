@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import fits
 import gdcore as gd
@@ -38,6 +37,8 @@ def descend_in_torch(
     X: Array, y: Array, weight: Array | None, sgd: gd.SGD, epochs: int, fit_intercept: bool
 ) -> tuple[Array, Array]:
     """Standardise in NumPy, descend in torch on float64, and return the data's parameters."""
+    import torch
+
     s = np.ones(len(y)) if weight is None else weight.astype(np.float64)
     X, y = X.astype(np.float64), y.astype(np.float64)
     mean = np.average(X, axis=0, weights=s) if fit_intercept else np.zeros(X.shape[1])
@@ -87,6 +88,8 @@ def test_steps_are_those_of_torch_on_standardised_columns() -> None:
 
 @pytest.mark.torch
 def test_the_intercept_is_spared_as_by_a_parameter_group_of_its_own() -> None:
+    import torch
+
     X, y, _ = draw(np.float64)
     for sgd in SGDS[3:]:
         answer = gd.fit(X / 100, y, sgd, epochs=30, tol=None)
@@ -295,3 +298,82 @@ def test_what_does_not_go_together_is_refused() -> None:
         spared.step(w, w, spared.init(w))
     with pytest.raises(ValueError, match="standardised"):
         gd.fit(1e200 * X, y, gd.SGD(), standardize=True)
+
+
+def test_a_heavy_ball_is_chosen_for_each_of_many_as_if_alone() -> None:
+    rng = np.random.default_rng(11)
+    X, y = rng.standard_normal((9, 40, 3)), rng.standard_normal((9, 40))
+    X[8] = 0  # flat without an intercept: the others keep their momentum
+    X[7] *= 1e-140  # squares out of range: no spectrum
+    sgd = gd.SGD(momentum="auto")
+    for options in (
+        {"method": "stream", "epochs": 2},  # fewer epochs than moments are summed for otherwise
+        {"method": "stream", "tol": None, "epochs": 20},
+        {"method": "gram", "fit_intercept": False},
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            many = gd.fit(X, y, sgd, **options)
+            assert many.status[7] == "INVALID"
+            with pytest.raises(ValueError, match=r"spectrum|underflow"):
+                gd.fit(X[7], y[7], sgd, **options)
+            for i in (*range(7), 8):
+                alone = gd.fit(X[i], y[i], sgd, **options)
+                assert alone.status == many.status[i]
+                assert (alone.epochs, alone.lr) == (many.epochs[i], many.lr[i])
+                assert alone.momentum == many.momentum[i]
+                np.testing.assert_array_equal(alone.weights, many.weights[i])
+
+
+def test_a_heavy_ball_needs_a_spectrum_in_every_way_in() -> None:
+    X, y = np.ones((3, 600)), np.ones(3)
+    for fit in (
+        lambda sgd: gd.fit(X, y, sgd),
+        lambda sgd: gd.fit(X[None], y[None], sgd),
+        lambda sgd: gd.fit_groups(X, y, np.zeros(3, int), sgd),
+        lambda sgd: gd.fit_rolling(X, y, 3, sgd),
+        lambda sgd: gd.fit([(X, y)], None, sgd),
+        lambda sgd: gd.Moments(600).update(X, y).fit(sgd),
+    ):
+        with pytest.raises(ValueError, match="up to 512 parameters"):
+            fit(gd.SGD(momentum="auto"))
+
+
+def test_a_heavy_ball_goes_on_with_its_rates_only_on_the_same_curvature() -> None:
+    rng = np.random.default_rng(12)
+    X = rng.standard_normal((60, 2))
+    y = X @ [1.0, 2.0] + rng.standard_normal(60)
+    sgd = gd.SGD(momentum="auto")
+    with pytest.warns(gd.FitWarning):
+        begun = gd.fit(X, y, sgd, epochs=3)
+    with pytest.warns(gd.FitWarning):
+        many = gd.fit(X[None], y[None], sgd, epochs=3)
+    again = gd.fit(X, y, sgd, init=begun)
+    assert (again.lr, again.momentum) == (begun.lr, begun.momentum)
+    other = np.r_[X, 30 * rng.standard_normal((3, 2))], np.r_[y, rng.standard_normal(3)]
+    for X_new, y_new, options in (
+        (10 * X, y, {}),
+        (*other, {}),
+        (*other, {"standardize": True}),
+        (X, y, {"sgd": gd.SGD(momentum="auto", weight_decay=50.0)}),
+    ):
+        how: dict[str, Any] = {"sgd": sgd} | options
+        warm = gd.fit(X_new, y_new, init=begun, **how)
+        assert warm.status == "CONVERGED"
+        alike = gd.fit(X_new[None], y_new[None], init=many, **how)[0]
+        np.testing.assert_array_equal(warm.weights, alike.weights)
+    settled = gd.fit(X, y, sgd, init=gd.fit(X, y, sgd))  # no step was due
+    assert gd.fit(10 * X, y, sgd, init=settled).status == "CONVERGED"
+
+
+def test_a_heavy_ball_that_ends_higher_than_its_first_start() -> None:
+    rng = np.random.default_rng(13)
+    X, y = rng.standard_normal((4, 30, 2)), rng.standard_normal((4, 30))
+    sgd = gd.SGD(momentum="auto")
+    begun = gd.fit(X, 1e-3 * y, sgd)
+    with pytest.warns(gd.FitWarning):
+        many = gd.fit(X, y, sgd, init=begun, epochs=1)
+    for i in range(4):
+        with pytest.warns(gd.FitWarning):
+            alone = gd.fit(X[i], y[i], sgd, init=begun[i], epochs=1)
+        assert alone.status == many.status[i]

@@ -23,7 +23,7 @@ from test_checkpoint import full_disk, other_files, rewrite, stored
 def fitted(dtype: Any = np.float64, t: int | None = None, **how: Any) -> gd.Fit:
     rng = np.random.default_rng(5)
     problem = problems.linear(rng, 40, 3, t, dtype=dtype, parts=how.pop("parts", "b"))
-    return fits.fit(problem, how.pop("sgd", None), **({"epochs": 5} | how))
+    return fits.fit(problem, how.pop("sgd", None), **({"epochs": 5, "tol": None} | how))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ FITS: dict[str, dict[str, Any]] = {
     "several targets": {"t": 2},
     "no intercept": {"parts": "", "t": 2},
     "momentum": {"sgd": gd.SGD(momentum=0.9)},
-    "converged": {"epochs": 1000},
+    "converged": {"epochs": 1000, "tol": 1e-6},
     "batches": {"batch_size": 7, "sgd": gd.SGD(lr=0.01)},
     "exact": {"method": "exact"},
     "no history": {"history": 0},

@@ -411,9 +411,9 @@ class PyOutlook {
       return k.outlook.r2_lost({momentum, dampening, 0, nesterov}, lr, epochs);
     });
   }
-  py::tuple heavy_ball(int64_t epochs) const {
+  py::tuple heavy_ball(int64_t epochs, double lr, double momentum) const {
     return visit([&](const auto& k) {
-      const auto rates = k.outlook.heavy_ball(epochs);
+      const auto rates = k.outlook.heavy_ball(epochs, {lr, momentum});
       return py::make_tuple(rates.lr, rates.momentum);
     });
   }
@@ -740,6 +740,7 @@ void register_fit(py::module_& m) {
       .def(py::init<const PyProblem&, const PyMoments&, const py::handle&, double, bool, double>(),
            py::arg("problem"), py::arg("moments"), py::arg("start"), py::kw_only(),
            py::arg("weight_decay"), py::arg("decay_intercept"), py::arg("tol"))
+      .def_readonly_static("most_parameters", &Outlook<double>::most_parameters)
       .def_property_readonly("known", &PyOutlook::known)
       .def_property_readonly("spectrum", &PyOutlook::spectrum)
       .def_property_readonly("rank", &PyOutlook::rank)
@@ -749,7 +750,9 @@ void register_fit(py::module_& m) {
            py::arg("nesterov"))
       .def("r2_lost_after", &PyOutlook::r2_lost_after, py::arg("epochs"), py::arg("lr"),
            py::arg("momentum"), py::arg("dampening"), py::arg("nesterov"))
-      .def("heavy_ball", &PyOutlook::heavy_ball, py::arg("epochs"));
+      .def("heavy_ball", &PyOutlook::heavy_ball, py::arg("epochs"),
+           py::arg("lr") = std::numeric_limits<double>::quiet_NaN(),
+           py::arg("momentum") = std::numeric_limits<double>::quiet_NaN());
   m.def("scaling_of", &scaling_of, py::arg("moments"), py::arg("fit_intercept"), py::arg("single"));
   m.def("rescaled", &rescaled, py::arg("params"), py::arg("scaling"), py::arg("d"), py::arg("t"),
         py::arg("fit_intercept"), py::arg("to"));

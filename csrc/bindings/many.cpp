@@ -72,16 +72,18 @@ class PyMany {
   py::tuple surveyed() {
     return visit([](auto& m) -> py::tuple {
       return py::make_tuple(copy_of(m.curvature), copy_of(m.error), copy_of(m.steepest),
-                            copy_of(m.empty), copy_of(m.finite), copy_of(m.streamed));
+                            copy_of(m.empty), copy_of(m.finite), copy_of(m.streamed),
+                            copy_of(m.known()));
     });
   }
   void start(const py::dict& states, const py::handle& lr, bool schedule, int64_t first_epoch,
              const py::handle& tol, const py::handle& weight_decay, int64_t epochs, int64_t records,
              const py::handle& momentum, double dampening, bool nesterov, bool maximize,
-             bool decay_intercept, bool has_momentum, bool stop_on_equal_loss, int64_t history,
-             int64_t batch_size, bool shuffle, uint64_t seed) {
+             bool decay_intercept, bool has_momentum, bool auto_momentum, bool stop_on_equal_loss,
+             int64_t history, int64_t batch_size, bool shuffle, uint64_t seed) {
     ManyOptions o{};
     o.common.sgd = {has_momentum ? 0.5 : 0.0, dampening, 0.0, nesterov, maximize, decay_intercept};
+    o.auto_momentum = auto_momentum;
     o.momentum = vector_of<double>(momentum);
     o.common.batch_size = batch_size;
     o.common.shuffle = shuffle;
@@ -148,6 +150,7 @@ class PyMany {
       d["last_loss"] = copy_of(s.last_loss);
       d["loss"] = copy_of(s.loss);
       d["lr"] = copy_of(s.lr);
+      d["chosen_lr"] = copy_of(m.rates());
       d["momentum"] = copy_of(s.momentum);
       d["r2_lost"] = copy_of(s.r2_lost);
       d["outcome"] = copy_of(outcome);
@@ -180,8 +183,8 @@ void register_many(py::module_& m) {
            py::arg("schedule"), py::arg("first_epoch"), py::arg("tol"), py::arg("weight_decay"),
            py::arg("epochs"), py::arg("records"), py::arg("momentum"), py::arg("dampening"),
            py::arg("nesterov"), py::arg("maximize"), py::arg("decay_intercept"),
-           py::arg("has_momentum"), py::arg("stop_on_equal_loss"), py::arg("history"),
-           py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"))
+           py::arg("has_momentum"), py::arg("auto_momentum"), py::arg("stop_on_equal_loss"),
+           py::arg("history"), py::arg("batch_size"), py::arg("shuffle"), py::arg("seed"))
       .def("advance", &PyMany::advance, py::arg("seconds"), py::arg("n_threads"))
       .def("solve", &PyMany::solve, py::arg("options"), py::arg("seconds"), py::arg("n_threads"))
       .def_property_readonly("rank", &PyMany::rank)

@@ -49,14 +49,14 @@ int64_t patience_of(const Quadratic<T>& quadratic, const Problem<T>& problem,
 
 template <class T>
 typename Outlook<T>::Rates auto_rates(const Quadratic<T>& quadratic, const Problem<T>& problem,
-                                      const DescentOptions& options, const T* start,
-                                      int64_t epochs) {
+                                      const DescentOptions& options, const T* start, int64_t epochs,
+                                      const typename Outlook<T>::Rates& kept) {
   const Objective objective = problem.objective(quadratic.sample_weight(), options.sgd);
   Goal<T> goal;
   goal.assign(quadratic, objective, std::max(options.tol, 0.0), problem.returned());
   Outlook<T> outlook;
   outlook.assign(quadratic, objective, goal, start);
-  return outlook.heavy_ball(epochs);
+  return outlook.heavy_ball(epochs, kept);
 }
 
 template <class T>
@@ -318,7 +318,10 @@ bool Descent<T>::feed(const Problem<T>& piece, uint64_t seed, double seconds) {
 template <class T>
 Outcome Descent<T>::end_pass() {
   FpEnv env;
-  if (options_.batch_size == 0 && ending_ == Outcome::running) return take_step(fed_);
+  if (options_.batch_size == 0 && ending_ == Outcome::running) {
+    limit_epochs();
+    return take_step(fed_);
+  }
   if (ending_ != Outcome::running) return evaluated(fed_);
   if (broken_off_) return diverge(false);
   ending_ = end_batches(fed_);
@@ -492,7 +495,8 @@ double Descent<T>::r2_lost() {
   template int64_t patience_of<T>(const Quadratic<T>&, const Problem<T>&, const DescentOptions&, \
                                   double, const T*);                                             \
   template typename Outlook<T>::Rates auto_rates<T>(const Quadratic<T>&, const Problem<T>&,      \
-                                                    const DescentOptions&, const T*, int64_t);   \
+                                                    const DescentOptions&, const T*, int64_t,    \
+                                                    const typename Outlook<T>::Rates&);          \
   template class Descent<T>;
 GDCORE_INSTANTIATE(float)
 GDCORE_INSTANTIATE(double)

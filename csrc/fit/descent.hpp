@@ -17,11 +17,11 @@ int64_t patience_of(const Quadratic<T>& quadratic, const Problem<T>& problem,
                     const DescentOptions& options, double lr, const T* start);
 constexpr int64_t least_patience = 256;
 
-// The rates of momentum="auto".
+// The rates of momentum="auto", see Outlook::heavy_ball.
 template <class T>
 typename Outlook<T>::Rates auto_rates(const Quadratic<T>& quadratic, const Problem<T>& problem,
-                                      const DescentOptions& options, const T* start,
-                                      int64_t epochs);
+                                      const DescentOptions& options, const T* start, int64_t epochs,
+                                      const typename Outlook<T>::Rates& kept);
 
 template <class T>
 class Descent {

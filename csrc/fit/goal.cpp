@@ -109,18 +109,13 @@ constexpr double least_tol() {
   return sizeof(T) == 4 ? 0x1p-13 : 0x1p-43;
 }
 
-template <class T>
-double pivot_tolerance(int64_t p) {
-  return sizeof(T) == 4 ? std::max(default_tolerance<T>(p), 0x1p-20) : default_tolerance<T>(p);
-}
-
 // How far the mean squared error may be above its least, where y has this variance and this mean
 // square.
 template <class T>
 double allowed_gap(double variance, double mean_square, double tol, int64_t p) {
   constexpr double rounding = 2 * std::numeric_limits<T>::epsilon();
   const double noise = default_tolerance<T>(p) * default_tolerance<T>(p) * mean_square;
-  const double least = std::numeric_limits<T>::min();  // y is 0
+  const double least = std::numeric_limits<double>::min();  // y is 0
   if (variance <= rounding * rounding * mean_square) return std::max(noise, least);
   const double t = std::max(std::min(tol, 0.03), least_tol<T>());
   return std::max({t * t * variance, std::min(noise, 1e-6 * variance), least});
@@ -189,7 +184,7 @@ void Goal<T>::assign(const Quadratic<T>& quadratic, const Objective& objective, 
   };
   known_ = true;
   if (sizeof(T) == 4 || p_ <= most_in_pairs) {
-    solve(Sum<T>{}, pivot_tolerance<T>(p_));
+    solve(Sum<T>{}, default_tolerance<T>(p_));
   } else {
     solve(0.0, std::sqrt(static_cast<double>(p_)) * 0x1p-24);
     known_ = rank_ == p_;
@@ -214,8 +209,8 @@ double Goal<T>::norm_bound(int64_t p, const double* packed, const Objective& obj
   const double* diagonal = packed;
   for (int64_t a = 0; a < p; diagonal += p - a++) trace += *diagonal;
   const typename Quadratic<T>::Tail tail = Quadratic<T>::tail(p, 1, packed);
-  return bound_of_norm(trace, allowed_gap<T>(*tail.variance, *tail.mean_square, tol, p),
-                       tail.sample_weight, objective);
+  return bound_of_norm(trace, allowed_gap<T>(tail.variance(0), tail.mean_square(0), tol, p),
+                       tail.sample_weight(), objective);
 }
 
 template <class T>

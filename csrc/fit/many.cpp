@@ -412,10 +412,11 @@ void Many<T>::find_quadratic(int64_t i, One& one) const {
 
 template <class T>
 void Many<T>::choose_rates(int64_t i, One& one) {
-  if (!std::isnan(states_.momentum[i])) return;
+  if (!options_.auto_momentum) return;
   find_quadratic(i, one);
   const auto rates = auto_rates(one.quadratic, one.problem, options_of(i),
-                                states_.params.data() + i * rows_.all.size(), options_.epochs);
+                                states_.params.data() + i * rows_.all.size(), options_.epochs,
+                                {options_.lr[i], states_.momentum[i]});
   options_.lr[i] = rates.lr;
   states_.momentum[i] = rates.momentum;
 }
@@ -543,7 +544,7 @@ bool Many<T>::load_lane(Team& team, int64_t i, Share& share) {
     team.descents.load(lane, problem, order);
   } else {
     const double* const packed = &quadratics_[i * stored_];
-    sums.sample_weight = Quadratic<T>::tail(size.size(), 1, packed).sample_weight;
+    sums.sample_weight = Quadratic<T>::tail(size.size(), 1, packed).sample_weight();
     team.descents.load(lane, packed);
   }
   one.target = states_.epoch[i] + options_.epochs;

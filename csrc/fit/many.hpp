@@ -42,9 +42,10 @@ struct ManyOptions {
   DescentOptions common;
   int64_t epochs, records;
   std::vector<double> lr;                 // one each; or a schedule, one an epoch
-  std::vector<double> momentum;           // one each; NaN: auto_rates, of lr too
+  std::vector<double> momentum;           // one each
   std::vector<double> tol, weight_decay;  // one each
   std::vector<uint8_t> skip;              // one each
+  bool auto_momentum;                     // lr and momentum are those kept, or NaN: see auto_rates
   bool schedule;
   int64_t first_epoch;  // that a schedule knows
 };
@@ -63,6 +64,8 @@ class Many {
   bool survey(bool curvature, bool steepest, double seconds);
   std::vector<double> curvature, error, steepest;  // see Spectrum and largest_row
   std::vector<uint8_t> empty, finite, streamed;
+  // Whose second moments are known.
+  const std::vector<uint8_t>& known() const { return told_; }
 
   // Descends, but for the problems to skip; true when all have ended.
   void start(ManyOptions options, ManyStates<T> states);
@@ -73,6 +76,7 @@ class Many {
   std::vector<int64_t> rank;
 
   const ManyStates<T>& states();
+  const std::vector<double>& rates() const { return options_.lr; }
   // (count, 2 d + t), see find_scaling; empty unless scaled.
   const std::vector<double>& scalings() const { return scalings_; }
   // Parameters of the states, as the caller gets them.

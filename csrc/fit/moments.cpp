@@ -5,11 +5,6 @@
 #include "fit/scaling.hpp"
 
 namespace gdcore {
-namespace {
-
-Pair pair_at(const Moments& m, int64_t i) { return Pair{m.hi[i], 0.0} + Pair{m.lo[i], 0.0}; }
-
-}  // namespace
 
 // Each part of a sum in a run of its own: G, then c and s of each target.
 template <class T>
@@ -36,13 +31,14 @@ void Quadratic<T>::pack(const Moments& given, bool fit_intercept, const double* 
     put((m.d + 1) * columns + u);
   }
   double* const tail = packed + parts * low;
-  const Pair weight = pair_at(given, m.d * (columns + 1));
-  tail[0] = given.hi[m.d * (columns + 1)];
+  const auto keep = [&](int64_t from, double* to) {
+    to[0] = given.hi[from];
+    to[1] = given.lo[from];
+  };
+  keep(m.d * (columns + 1), tail);
   for (int64_t u = 0; u < m.t; ++u) {
-    const Pair square = pair_at(given, (m.d + 1) * columns + u) / weight;
-    const Pair mean = pair_at(given, m.d * columns + m.d + 1 + u) / weight;
-    tail[1 + u] = std::max(0.0, rounded(square - mean * mean));
-    tail[1 + m.t + u] = rounded(square);
+    keep(m.d * columns + m.d + 1 + u, tail + 2 + 4 * u);
+    keep((m.d + 1) * columns + u, tail + 4 + 4 * u);
   }
 }
 

@@ -1,6 +1,7 @@
 // The squared error as a quadratic in the parameters: what one pass over the rows leaves of them.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "device.hpp"
@@ -18,18 +19,31 @@ class Quadratic {
   void assign(const Moments& moments, bool fit_intercept, const double* scaling = nullptr);
 
   // Packed form. For one target: upper triangle of G by rows, c and s; the low parts of the same if
-  // they are pairs; then the sum of weights, and the variance and the mean square of y - offset.
-  static int64_t packed_size(int64_t p, int64_t t) { return sums_size(p, t) + 1 + 2 * t; }
+  // they are pairs; then a Tail.
+  static int64_t packed_size(int64_t p, int64_t t) { return sums_size(p, t) + 2 + 4 * t; }
   // With a scaling, of the standardised columns.
   static void pack(const Moments& moments, bool fit_intercept, const double* scaling,
                    double* packed);
-  struct Tail {
-    double sample_weight;
-    const double *variance, *mean_square;  // (t)
+  // Pairs: the sum of weights; of each target, as given, the sum and that of its squares.
+  class Tail {
+   public:
+    explicit Tail(const double* values) : values_(values) {}
+    double sample_weight() const { return values_[0]; }
+    double variance(int64_t u) const {  // about the mean
+      const Pair mean = pair(u, 0), square = pair(u, 2);
+      return std::max(0.0, rounded(square - mean * mean));
+    }
+    double mean_square(int64_t u) const { return rounded(pair(u, 2)); }
+
+   private:
+    Pair pair(int64_t u, int64_t part) const {
+      const double* const sum = values_ + 2 + 4 * u + part;
+      return Pair{sum[0], sum[1]} / Pair{values_[0], values_[1]};
+    }
+    const double* values_;
   };
   static Tail tail(int64_t p, int64_t t, const double* packed) {
-    packed += sums_size(p, t);
-    return {packed[0], packed + 1, packed + 1 + t};
+    return Tail(packed + sums_size(p, t));
   }
   void assign(int64_t d, int64_t t, bool fit_intercept, const double* packed);
   const double* packed() const { return packed_.data(); }  // of so few parameters as lanes take
@@ -53,9 +67,10 @@ class Quadratic {
   Pair c(int64_t a, int64_t u) const {
     return {target(u)[a], parts == 2 ? target(u)[p_ + a] : 0.0};
   }
-  double sample_weight() const { return tail_[0]; }
-  double variance(int64_t u) const { return tail_[1 + u]; }  // of y - offset, about its mean
-  double mean_square(int64_t u) const { return tail_[1 + t_ + u]; }
+  double sample_weight() const { return Tail(tail_.data()).sample_weight(); }
+  // Of y - offset.
+  double variance(int64_t u) const { return Tail(tail_.data()).variance(u); }
+  double mean_square(int64_t u) const { return Tail(tail_.data()).mean_square(u); }
 
   int64_t work() const { return p_ * p_ * t_; }
   // A sum of squares up to this is too small a part of the terms it is made of for this arithmetic

@@ -25,7 +25,7 @@ bool NormalEquations<T>::solve(const Problem<T>& problem, const double* packed,
   t_ = problem.t;
   width_ = p_ + t_;
   LinearSums sums;
-  sums.sample_weight = Quadratic<T>::tail(p_, t_, packed).sample_weight;
+  sums.sample_weight = Quadratic<T>::tail(p_, t_, packed).sample_weight();
   const double divisor = scale_of(problem.reduction, problem.count(problem.n, sums)).divisor;
   const int64_t penalised = options.decay_intercept ? p_ : problem.d;
   if (!factorise(packed, options.weight_decay * divisor / 2, penalised)) return false;

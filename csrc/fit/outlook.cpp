@@ -268,10 +268,11 @@ double Outlook<T>::r2_lost(const SgdOptions& sgd, double lr, int64_t epochs) con
 }
 
 template <class T>
-typename Outlook<T>::Rates Outlook<T>::heavy_ball(int64_t epochs) const {
+typename Outlook<T>::Rates Outlook<T>::heavy_ball(int64_t epochs, const Rates& kept) const {
   constexpr double above = 1.05;  // at the largest eigenvalue itself rounding errors diverge
-  const double L = above * largest_;
-  if (!(L > 0)) return {1.0, 0.0};
+  const double L = largest_ > 0 ? above * largest_ : 1.0;  // of a flat loss, any
+  const double root = 1 + std::sqrt(kept.momentum);
+  if (std::fabs(root * root / kept.lr - L) <= 1e-9 * L) return kept;
   const std::vector<Mode> start(static_cast<size_t>(p_), Mode{1, 0});
   double ratio = 1;
   for (int64_t u = 0; u < t_; ++u) ratio = std::max(ratio, gap(u, start) / allowed_[u]);

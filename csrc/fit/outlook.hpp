@@ -34,10 +34,11 @@ class Outlook {
   double r2_lost(const SgdOptions& sgd, double lr, int64_t epochs) const;
 
   // The heavy ball that takes the fewest epochs, at most so many if that can be (Polyak 1964).
+  // Rates kept from an earlier run stay if they were chosen for the same largest eigenvalue.
   struct Rates {
-    double lr, momentum;
+    double lr, momentum;  // NaN: none
   };
-  Rates heavy_ball(int64_t epochs) const;
+  Rates heavy_ball(int64_t epochs, const Rates& kept) const;
 
  private:
   struct Mode;
@@ -49,7 +50,7 @@ class Outlook {
   double largest_ = 0, smallest_ = 0, noise_ = 0;
   std::vector<double> values_, components_;  // (p); (t, p): of start - minimiser
   std::vector<double> hidden_;  // (t): gap of the modes whose eigenvalues are rounding noise
-  std::vector<double> allowed_, variance_;   // (t): of the objective
+  std::vector<double> allowed_, variance_;  // (t): of the objective
 };
 
 }  // namespace gdcore

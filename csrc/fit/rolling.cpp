@@ -196,8 +196,9 @@ void Rolling<T>::begin_descent() {
   if (problem.scaling)
     to_scaled(problem.scaling, problem.d, problem.t, problem.fit_intercept, state.params.data());
   if (options_.auto_momentum) {
-    const auto rates =
-        auto_rates(quadratic_, problem, options_.descent, state.params.data(), options_.epochs);
+    constexpr double none = std::numeric_limits<double>::quiet_NaN();
+    const auto rates = auto_rates(quadratic_, problem, options_.descent, state.params.data(),
+                                  options_.epochs, {none, none});
     lr_ = rates.lr;
     options_.descent.sgd.momentum = rates.momentum;
   }

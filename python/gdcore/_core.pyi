@@ -146,6 +146,7 @@ class Spectrum:
     def residual(self) -> float: ...
 
 class Outlook:
+    most_parameters: int
     def __init__(
         self,
         problem: Problem,
@@ -170,7 +171,9 @@ class Outlook:
     def r2_lost_after(
         self, epochs: int, lr: float, momentum: float, dampening: float, nesterov: bool
     ) -> float: ...
-    def heavy_ball(self, epochs: int) -> tuple[float, float]: ...
+    def heavy_ball(
+        self, epochs: int, lr: float = ..., momentum: float = ...
+    ) -> tuple[float, float]: ...
 
 class Rolling:
     def __init__(
@@ -244,7 +247,7 @@ class Many:
         scaled: bool = False,
     ) -> None: ...
     def survey(self, curvature: bool, steepest: bool, seconds: float, n_threads: int) -> bool: ...
-    def surveyed(self) -> tuple[Array, Array, Array, Array, Array, Array]: ...
+    def surveyed(self) -> tuple[Array, Array, Array, Array, Array, Array, Array]: ...
     def start(
         self,
         states: dict[str, Any],
@@ -262,6 +265,7 @@ class Many:
         maximize: bool,
         decay_intercept: bool,
         has_momentum: bool,
+        auto_momentum: bool,
         stop_on_equal_loss: bool,
         history: int,
         batch_size: int,

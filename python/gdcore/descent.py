@@ -20,10 +20,11 @@ from gdcore.progress import Progress
 from gdcore.result import Fit, Start, history_of
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import FitState, Unsaved
-from gdcore.status import DataLostError, FitInterrupted, FitWarning, Status
+from gdcore.status import DataLostError, FitInterrupted, FitWarning, Status, stacklevel
 
 SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
+STILL, NO_EPOCH = SGD(lr=1.0), Options(0, None, False, 0, None, "gradient", "auto", 0, None)
 
 _STATUS = {
     "running": Status.MAX_EPOCHS,
@@ -154,8 +155,7 @@ def loss_at(
     problem: Problem, params: Floats, options: Options, moments: _core.Moments | None = None
 ) -> Any:
     """Loss over all the rows, or their moments, at some parameters: a descent of no epochs."""
-    how = replace(options, batch_size=None, tol=None, stop="gradient", history=0)
-    descent = make_descent(problem, SGD(lr=1.0), how, FitState(params=params), 0, moments)
+    descent = make_descent(problem, STILL, NO_EPOCH, FitState(params=params), 0, moments)
     while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
         check()
     return problem.dtype.type(descent.least_known_loss if descent.loss_doubtful else descent.loss)
@@ -168,7 +168,7 @@ def _most_loss(descent: _core.Descent) -> float:
         f"the loss is too small a part of the squares of y for their moments to tell: it is "
         f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows would tell.",
         FitWarning,
-        stacklevel=6,
+        stacklevel=stacklevel(),
     )
     return loss
 
@@ -221,8 +221,10 @@ def result_of(
     weights, intercept = problem.unpack(state.params)
     if outcome == "running":
         loss = descent.last_loss
-    elif descent.loss_doubtful:
-        loss = _most_loss(descent) if problem.rowless else loss_at(problem, state.params, options)
+    elif descent.loss_doubtful and not problem.rowless:
+        loss = loss_at(problem, state.params, options)
+    elif descent.loss_doubtful and outcome != "diverged":
+        loss = _most_loss(descent)
     else:
         loss = descent.loss
     return Fit(

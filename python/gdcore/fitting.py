@@ -30,6 +30,7 @@ from gdcore.state import FitState
 from gdcore.status import FitWarning, Status
 
 Method = Literal["auto", "stream", "gram", "exact"]
+DEFAULT = SGD()
 DESERVE_A_LOOK = {
     Status.DIVERGED,
     Status.STALLED,
@@ -105,10 +106,11 @@ def fit(
         Weight of each row's squared error, 0 or larger.
     reduction : {"mean", "sum", "half_mean", "half_sum"}
     tol : float, ndarray of one for each of many problems, or None
-        Stop once the norm of the gradient (of mini-batches: its mean over the epoch) is at most
-        `tol` times its first value. None runs every epoch.
+        Stop once the predictions are within `tol` standard deviations of y, root mean square, of
+        those that fit best: CONVERGED (docs/numerics.md). None runs every epoch.
     stop : {"gradient", "loss_equal"}
-        "loss_equal" also stops when an epoch's loss equals the last one's.
+        "gradient" stops by `tol` alone. "loss_equal" also stops when an epoch's loss equals the
+        last one's.
     method : {"auto", "stream", "gram", "exact"}
         "stream" descends, reading the data every epoch. "gram" descends as well, but reads the
         data once: X^T X, X^T y and y^T y, summed in float64 (float64 data: without rounding
@@ -157,8 +159,9 @@ def fit(
         If lr is above the stability limit, before the first step; of many problems, afterwards, if
         some diverged for that reason.
     FitWarning
-        If the fit diverged, stalled, is singular or empty; of many problems, once for all that
-        did. Also if options had no effect.
+        If the fit diverged, stalled, is singular or empty, or ends with its epochs before `tol` is
+        met; that is said before the first step where it is known. Of many problems, once for all
+        that did. Also if options had no effect.
 
     Examples
     --------
@@ -238,15 +241,20 @@ def warn_of_end(result: Fit, options: Options) -> None:
 
 def warn_of_many(fits: Fits, options: Options) -> None:
     """Warn the caller's caller, once, of all fits that deserve a look."""
+    if deserve_a_look(fits.status, options):
+        warnings.warn(fits.message, FitWarning, stacklevel=3)
+
+
+def deserve_a_look(statuses: npt.NDArray[np.object_], options: Options) -> bool:
+    """Whether some of many fits deserve a look."""
     counted = options.tol is not None and options.epochs > 0
     deserve = DESERVE_A_LOOK | {Status.MAX_EPOCHS} if counted else DESERVE_A_LOOK
-    if deserve & set(fits.status.tolist()):
-        warnings.warn(fits.message, FitWarning, stacklevel=3)
+    return bool(deserve & set(statuses.tolist()))
 
 
 def checked_sgd(sgd: SGD | None, method: str) -> SGD:
     """Return the options, the default ones for None; TypeError and ValueError if they are none."""
-    sgd = SGD() if sgd is None else sgd
+    sgd = DEFAULT if sgd is None else sgd
     if not isinstance(sgd, SGD):
         hint = f"SGD(lr={sgd!r})" if isinstance(sgd, float) else "SGD(lr=..., momentum=...)"
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.{hint}.")

@@ -158,7 +158,13 @@ def fit_groups(
         names: dict[str, Any] = {"feature_names": one.feature_names, "target_name": one.target_name}
         data = (one.X, one.y, one.offset, one.sample_weight)
         problems = Problems(
-            *data, one.fit_intercept, reduction, one.several, starts=starts, order=order
+            *data,
+            one.fit_intercept,
+            reduction,
+            one.several,
+            starts=starts,
+            order=order,
+            labels=labels,
         )
         try:
             fits = fit_problems(problems, sgd, options, init, progress, None)

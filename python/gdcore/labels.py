@@ -181,3 +181,11 @@ def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
         f"{name} has {int(missing.sum())} missing labels, the first in row "
         f"{int(np.flatnonzero(missing)[0])}; drop those rows, or give them a label of their own."
     )
+
+
+def named(labels: Any, i: int) -> str:
+    """Return what a message calls a problem of many: by its label, if it has one."""
+    if labels is None:
+        return f"problem {i}"
+    label = labels[i : i + 1]
+    return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"

@@ -13,7 +13,7 @@ from gdcore.mapped import check
 from gdcore.options import BLOCK_SECONDS, Options
 from gdcore.problem import Problem, diagnose
 from gdcore.sgd import SGD, LearningRate, rate_at
-from gdcore.status import LearningRateWarning
+from gdcore.status import LearningRateWarning, stacklevel
 
 
 def curvature_of(
@@ -111,4 +111,4 @@ def warn_of_divergence(rate: LearningRate, epoch: int, limit: float, sgd: SGD) -
             f"lr={first:.6g} is above the stability limit {limit:.6g} of this data, so descent "
             f"must diverge; use lr='auto' or lr={limit / 2:.3g}."
         )
-    warnings.warn(text, LearningRateWarning, stacklevel=4)
+    warnings.warn(text, LearningRateWarning, stacklevel=stacklevel())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,25 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.exact import exact_options, reason_of
 from gdcore.kernels import Floats
+from gdcore.labels import named
 from gdcore.learning_rate import fast_rate
 from gdcore.mapped import check, watching
 from gdcore.method import solvable, worth_it
 from gdcore.options import BLOCK_SECONDS, Options
-from gdcore.plan import judges
+from gdcore.plan import MOST_SPECTRUM, NO_SPECTRUM, judges
 from gdcore.problem import laid_out
 from gdcore.progress import Progress
 from gdcore.result import Fit, Fits, History
 from gdcore.sgd import SGD, rate_at
 from gdcore.state import ManyState
-from gdcore.status import STATUSES, DataLostError, FitInterrupted, LearningRateWarning, Status
+from gdcore.status import (
+    STATUSES,
+    DataLostError,
+    FitInterrupted,
+    LearningRateWarning,
+    Status,
+    stacklevel,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -51,6 +59,7 @@ class Problems:
     several: bool  # y came with a dimension of targets
     starts: Ints | None = None
     order: Ints | None = None
+    labels: Any = None  # of groups, for messages
 
     @property
     def count(self) -> int:
@@ -264,7 +273,10 @@ class _Run:
         self.momentum = np.zeros(count)
         self.r2_lost = np.full(count, np.nan)
         size = problems.size // max(problems.t, 1)
-        self.judged = options.method != "exact" and judges(size, options, sgd)
+        self.auto = sgd.momentum == "auto"
+        if self.auto and size > MOST_SPECTRUM:
+            raise ValueError(NO_SPECTRUM)
+        self.judged = options.method != "exact" and (self.auto or judges(size, options, sgd))
         self.scaled = options.standardize and options.method != "exact"
         width = 2 * problems.d + problems.t
         self.state.scaling = np.zeros((count, width) if self.scaled else (0, 0))
@@ -287,7 +299,7 @@ class _Run:
         many = self.problems.core(part, self.gram)
         while not many.survey(False, False, BLOCK_SECONDS, threads):
             check()
-        empty, finite, _ = (flag.astype(bool) for flag in many.surveyed()[3:])
+        empty, finite, *_ = (flag.astype(bool) for flag in many.surveyed()[3:])
         many.start(
             self._states(part, empty | ~finite),
             **self._settings(part, np.ones(part.stop - part.start), np.zeros(len(empty))),
@@ -313,19 +325,19 @@ class _Run:
         """Fit the problems of one block."""
         threads = self.options.n_threads or 0
         many = self.problems.core(part, self.gram, judged=self.judged, scaled=self.scaled)
-        auto = self.sgd.momentum == "auto"
-        curved = isinstance(self.sgd.lr, str) and not auto
+        curved = isinstance(self.sgd.lr, str) and not self.auto
         steep = curved and self.options.batch_size is not None
         while not many.survey(curved, steep, BLOCK_SECONDS, threads):
             check()
         curvature, error, steepest, *flags = many.surveyed()
-        empty, finite, streamed = (flag.astype(bool) for flag in flags)
+        empty, finite, streamed, known = (flag.astype(bool) for flag in flags)
         self.streamed[part] = streamed
-        momentum = self._momentum(part)
-        if auto:
-            rate = np.where(np.isnan(momentum), np.nan, self.start.lr[part])
+        if self.auto:
+            finite &= known
+            rate, momentum = self.start.lr[part].copy(), self.start.momentum[part].copy()
         else:
             rate = self._rates(part, curvature + error, steepest)
+            momentum = np.full(part.stop - part.start, self.sgd.momentum, np.float64)
         if curved:
             assert self.given is not None
             self.given[part] = rate
@@ -345,12 +357,6 @@ class _Run:
 
     def _states(self, part: slice, skip: Any) -> dict[str, Any]:
         return self.state.part(part).as_dict() | {"skipped": skip}
-
-    def _momentum(self, part: slice) -> Floats:
-        """One momentum a problem; NaN: the core chooses it, and lr."""
-        if self.sgd.momentum == "auto":
-            return self.start.momentum[part].copy()
-        return np.full(part.stop - part.start, self.sgd.momentum, np.float64)
 
     def _place(self, part: slice, scalings: Floats) -> None:
         """Put the start into the coordinates of the descent, as `Problem.at` does."""
@@ -389,6 +395,7 @@ class _Run:
             "records": len(self.epochs_told),
             "momentum": momentum,
             "has_momentum": sgd.momentum != 0,
+            "auto_momentum": self.auto,
             "dampening": sgd.dampening,
             "nesterov": sgd.nesterov,
             "maximize": sgd.maximize,
@@ -454,8 +461,10 @@ class _Run:
         self.state.put(part, states)
         self.params[part] = states["returned"].reshape(self.params[part].shape)
         self.momentum[part], self.r2_lost[part] = states["momentum"], states["r2_lost"]
-        if self.sgd.momentum == "auto":
-            self.state.lr[part], self.state.momentum[part] = states["lr"], states["momentum"]
+        if self.auto:
+            assert self.given is not None
+            self.given[part] = self.state.lr[part] = states["chosen_lr"]
+            self.state.momentum[part] = states["momentum"]
         self.loss[part] = states["loss"]
         self.losses[part] = states["losses"].reshape(self.losses[part].shape)
         used, status = states["lr"].copy(), OUTCOMES[states["outcome"]]
@@ -485,7 +494,10 @@ class _Run:
                 check()
             part = slice(i, i + 1)
             curvature = one.surveyed()[0] * self._share(part)
-            self.limit[i] = self.sgd_of(part).stability_limit(curvature)[0]
+            sgd = self.sgd_of(part)
+            if self.auto:
+                sgd = replace(sgd, momentum=float(self.momentum[i]))
+            self.limit[i] = sgd.stability_limit(curvature)[0]
         return float(self.limit[i])
 
     def warn_of_rates(self) -> None:
@@ -499,12 +511,13 @@ class _Run:
         for i in diverged.tolist():
             rate, limit = float(self.lr[i]), self._limit(i)
             if rate > limit:
+                name = named(self.problems.labels, i)
                 others = f", one of {len(diverged)} that diverged" if len(diverged) > 1 else ""
                 warnings.warn(
-                    f"lr={rate:.6g} is above the stability limit {limit:.6g} of problem {i}"
+                    f"lr={rate:.6g} is above the stability limit {limit:.6g} of {name}"
                     f"{others}; use lr='auto', which finds one for each, or an array of rates.",
                     LearningRateWarning,
-                    stacklevel=5,
+                    stacklevel=stacklevel(),
                 )
                 return
 

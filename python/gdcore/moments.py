@@ -26,7 +26,7 @@ from gdcore.problem import Problem, check_scale, diagnose, make_problem
 from gdcore.progress import reporting
 from gdcore.result import Fit
 from gdcore.sgd import SGD
-from gdcore.status import FitWarning
+from gdcore.status import FitWarning, stacklevel
 
 Ints = npt.NDArray[np.int64]
 
@@ -585,7 +585,7 @@ class Moments:
                 "the loss is no more than the rounding errors of rows that were taken out: it is "
                 f"{loss:.3g} or less; gdcore.mse(fit.predict(X), y) on the rows tells it.",
                 FitWarning,
-                stacklevel=3,
+                stacklevel=stacklevel(),
             )
         return replace(fit, loss=loss)
 

@@ -31,8 +31,9 @@ class Options:
     ignored: tuple[str, ...] = ()  # options given that the method does not read
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            object.__setattr__(self, name, plain(getattr(self, name)))
+        for name, given in vars(self).items():
+            if (value := plain(given)) is not given:
+                object.__setattr__(self, name, value)
 
     def check(self, rows: int, count: int | None = None) -> None:
         """Raise ValueError for what is out of range or does not go together.

@@ -16,14 +16,27 @@ from gdcore.options import Options
 from gdcore.problem import Problem, diagnose
 from gdcore.sgd import SGD, LearningRate
 from gdcore.state import FitState
-from gdcore.status import FitWarning, Status
+from gdcore.status import FitWarning, Status, stacklevel
 
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
+MOST_SPECTRUM = _core.Outlook.most_parameters
 NEVER = 10**12  # epochs
 JUDGED = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
-UNKNOWN = (
-    "How far that is from the best fit is not known: it would take the second moments of the rows, "
-    "which are summed for up to 1024 parameters and as many epochs."
+UNKNOWN = "How far that is from the best fit is not known: {}"
+UNSUMMED = (
+    "it would take the second moments of the rows, which are summed for up to 1024 parameters and "
+    "as many epochs."
+)
+OUT_OF_RANGE = (
+    "the squares of the data overflow or underflow {}; scale the columns of X and y by powers of "
+    "ten first."
+)
+UNRESOLVED = "rounding errors hide which columns of X are dependent."
+
+
+NO_SPECTRUM = (
+    f"momentum='auto' needs the Hessian's spectrum, which is found for up to {MOST_SPECTRUM} "
+    "parameters of data whose squares are in range; pass a momentum, for example 0.9."
 )
 
 
@@ -44,13 +57,15 @@ class Plan:
     outlook: _core.Outlook | None
     on_moments: bool  # they stand for the rows too
     shortfall: str = ""
+    unjudged: str = UNSUMMED  # why there is no judge, if so
 
     def account(self, status: Status, options: Options, r2_lost: float) -> str:
         """Say how far the end is from the best fit, and what keeps it there."""
         if options.tol is None or status not in JUDGED:
             return ""
         if self.outlook is None or not self.outlook.known:
-            return "" if status is Status.CONVERGED else UNKNOWN
+            reason = self.unjudged if self.outlook is None else UNRESOLVED
+            return "" if status is Status.CONVERGED else UNKNOWN.format(reason)
         rank, size = self.outlook.rank, self.problem.size // self.problem.t
         if status is Status.CONVERGED:
             return f"Rank {rank} of {size}: other weights fit as well." if rank < size else ""
@@ -79,20 +94,16 @@ def make_plan(
     start: FitState,
     moments: _core.Moments | None,
     threads: int,
-    known: _core.Moments | None = None,
 ) -> Plan:
-    """Settle how to descend; warn of what cannot go well.
-
-    `moments` stand for the rows, if they do; `known` are those of the rows if they cost nothing.
-    """
-    judge = known if moments is None else moments
-    size = problem.size // problem.t
+    """Settle how to descend, on moments in place of the rows or on rows; warn of bad prospects."""
+    judge, size = moments, problem.size // problem.t
     needed = options.standardize or sgd.momentum == "auto" or judges(size, options, sgd)
     if judge is None and needed:
         judge = moments_of(problem.core, threads)
+    unjudged = UNSUMMED
     if judge is not None and not _usable(judge, problem):
         _refuse(problem, options, judge)
-        judge = None
+        judge, unjudged = None, OUT_OF_RANGE.format(problem.dtype)
     if options.standardize:
         assert judge is not None
         single = problem.dtype == np.float32
@@ -105,7 +116,8 @@ def make_plan(
     limit = _limit(sgd, problem, options, curvature, outlook)
     rate = auto_lr(sgd, problem, options, curvature + error) if sgd.lr == "auto" else sgd.lr
     warn_of_divergence(rate, start.epoch, limit, sgd)
-    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, moments is not None)
+    on_moments = moments is not None
+    plan = Plan(problem, sgd, start, rate, limit, judge, outlook, on_moments, unjudged=unjudged)
     return replace(plan, shortfall=_shortfall(plan, options))
 
 
@@ -145,15 +157,10 @@ def _outlook(
 def _heavy_ball(
     sgd: SGD, options: Options, start: FitState, outlook: _core.Outlook | None
 ) -> tuple[SGD, FitState]:
-    """Return rates for momentum="auto", those of the state if it has some, and the state."""
-    if math.isfinite(start.momentum):
-        return replace(sgd, lr=start.lr, momentum=start.momentum), start
+    """Return rates for momentum="auto", those of the state if they suit the data, and the state."""
     if outlook is None or not outlook.spectrum:
-        raise ValueError(
-            "momentum='auto' needs the Hessian's spectrum, which is found for up to 512 parameters "
-            "of data whose squares are in range; pass a momentum, for example 0.9."
-        )
-    lr, momentum = outlook.heavy_ball(int(options.epochs))
+        raise ValueError(NO_SPECTRUM)
+    lr, momentum = outlook.heavy_ball(int(options.epochs), start.lr, start.momentum)
     return replace(sgd, lr=lr, momentum=momentum), replace(start, momentum=momentum)
 
 
@@ -187,7 +194,7 @@ def _shortfall(plan: Plan, options: Options) -> str:
         f"{options.epochs} epochs of this descent end with R^2 about {lost:.2g} below that of the "
         f"best fit. {detail}",
         FitWarning,
-        stacklevel=5,
+        stacklevel=stacklevel(),
     )
     return detail
 
@@ -211,7 +218,7 @@ def _needs(plan: Plan, options: Options, needed: int) -> str:
 def _epochs(count: int) -> str:
     if not 0 <= count <= NEVER:
         return "too many epochs to arrive"
-    return f"about {count:.2g} epochs" if count >= 1000 else f"{count} epochs"
+    return f"about {count:.2g} epochs" if count >= 1000 else f"{count} epoch{'s' * (count != 1)}"
 
 
 def _alternative(plan: Plan, options: Options, sgd: SGD, standardize: bool, heavy: bool) -> int:

@@ -254,7 +254,7 @@ def checked_weights(sample_weight: Floats, shape: tuple[int, ...], part: bool = 
 
 def check_scale(largest: float, dtype: np.dtype[Any], part: bool = False) -> None:
     """Raise ValueError if products of the largest weight with squares would leave the range."""
-    far = 1e30 if dtype == np.float32 else 1e150
+    far = float(np.float32(1e30)) if dtype == np.float32 else 1e150
     if largest > far or (0 < largest < 1 / far and not part):
         raise ValueError(
             f"the largest sample_weight is {largest:.3g}; it must be from {1 / far:.0e} to "

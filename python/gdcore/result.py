@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,10 +13,10 @@ import numpy.typing as npt
 from gdcore import _core
 from gdcore.columns import as_numbers
 from gdcore.kernels import Floats, matmul
-from gdcore.labels import as_labels, keys_of
+from gdcore.labels import as_labels, keys_of, named
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
-from gdcore.status import Status
+from gdcore.status import Status, account, counted, counts_in_words
 
 Record = tuple[npt.NDArray[np.int64], Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
 
@@ -125,12 +124,12 @@ class Fit:
     @property
     def message(self) -> str:
         """How the fit ended and what to do about it, in words."""
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        epochs = _epochs(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
             Status.MAX_EPOCHS: f"Ended after all {epochs}.",
             Status.DIVERGED: self._divergence,
-            Status.STALLED: f"Stalled after {epochs}: rounding errors leave nothing to gain.",
+            Status.STALLED: f"Stalled after {epochs}: rounding errors keep it from the minimum.",
             Status.SINGULAR: self._dependence,
             Status.EMPTY: "No rows to learn from; the weights are the start.",
             Status.INVALID: "The data holds NaN or infinity, or its squares overflow.",
@@ -158,7 +157,7 @@ class Fit:
         taken_back = self.state is None or math.isnan(self.state.last_loss)
         if taken_back:
             return f"Diverged in epoch {self.epochs + 1} {rates}; the weights are the last finite."
-        return f"Diverged {rates}: after {self.epochs} epochs the loss is above the start's."
+        return f"Diverged {rates}: after {_epochs(self.epochs)} the loss is above the start's."
 
     def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Floats:
         """Return predictions for new rows.
@@ -265,7 +264,7 @@ class Fits(Fit):
 
     def __repr__(self) -> str:
         shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
-        return f"Fits({len(self)} problems, {shape}: {self._counted()})"
+        return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
 
     def __getitem__(self, i: int) -> Fit:
         if not isinstance(i, int | np.integer):
@@ -273,7 +272,8 @@ class Fits(Fit):
         if not -len(self) <= i < len(self):
             raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
         i = i % len(self)
-        losses = self.history.loss[i]
+        losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
+        short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         known = ~np.isnan(losses)
         return Fit(
             weights=self.weights[i].copy(),
@@ -283,7 +283,8 @@ class Fits(Fit):
             status=Status(self.status[i]),
             lr=float(self.lr[i]),
             momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
-            r2_lost=float(np.broadcast_to(self.r2_lost, len(self))[i]),
+            r2_lost=lost,
+            detail=f"R^2 is {lost:.2g} below that of the best fit." if short else "",
             history=History(self.history.epoch[known], losses[known]),
             method=self.method,
             method_reason=self.method_reason,
@@ -297,35 +298,15 @@ class Fits(Fit):
 
     def counts(self) -> dict[Status, int]:
         """Return how many problems ended in which way, the most frequent first."""
-        counted = Counter(self.status.tolist())
-        return {s: counted[s] for s in sorted(counted, key=lambda s: (-counted[s], s.code))}
-
-    def _counted(self) -> str:
-        return ", ".join(f"{number} {status}" for status, number in self.counts().items())
+        return counted(self.status)
 
     def _named(self, i: int) -> str:
-        """Return what a message calls a problem."""
-        if self.groups is None:
-            return f"problem {i}"
-        label = self.groups[i : i + 1]
-        return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+        return named(self.groups, i)
 
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        lines = [f"{len(self)} problems: {self._counted() or 'none'}."]
-        for status in self.counts():
-            if status is Status.CONVERGED:
-                continue
-            these = self.status == status
-            first = int(np.flatnonzero(these)[0])
-            lost = np.broadcast_to(self.r2_lost, len(self))[these]
-            if status is Status.MAX_EPOCHS and np.isnan(lost).all():
-                continue  # no tol was asked for
-            most = np.nanmax(lost, initial=0.0)
-            far = f"; R^2 up to {most:.2g} below the best fit's" if most > 0 else ""
-            lines.append(f"{status} (the first is {self._named(first)}{far}): {status.advice}")
-        return " ".join(lines)
+        return account(self.status, self.r2_lost, "problem", self._named)
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
@@ -446,6 +427,10 @@ def load(path: str | os.PathLike[str]) -> Fit:
         return Fits(history=History(**many[1]), **many[0])
     fields, start, history = load_fit(path)
     return Fit(start=Start(*start) if start else None, history=History(**history), **fields)
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def history_of(problem: Problem, record: Record | None = None) -> History:

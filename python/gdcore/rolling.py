@@ -14,15 +14,16 @@ from gdcore import _core
 from gdcore.advice import reject
 from gdcore.columns import Names
 from gdcore.exact import exact_options
-from gdcore.fitting import checked_sgd, start_from
+from gdcore.fitting import checked_sgd, deserve_a_look, start_from
 from gdcore.kernels import Floats, Reduction
 from gdcore.learning_rate import warn_of_divergence
 from gdcore.mapped import check, watched
 from gdcore.method import settled, warn_of_ignored
 from gdcore.options import BLOCK_SECONDS, Options
+from gdcore.plan import MOST_SPECTRUM, NO_SPECTRUM
 from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.sgd import SGD, plain
-from gdcore.status import FitWarning, Status
+from gdcore.status import FitWarning, Status, account, counts_in_words
 
 _STATUS = {
     None: Status.EMPTY,
@@ -71,6 +72,15 @@ class RollingFit:
     summed_anew: int
     feature_names: Names | None = None
     target_name: str | None = None
+
+    def __repr__(self) -> str:
+        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
+        return f"RollingFit({len(self.status)} windows, {shape}: {counts_in_words(self.status)})"
+
+    @property
+    def message(self) -> str:
+        """How the fits ended and what to do about it, in words."""
+        return account(self.status, self.r2_lost, "window", "window {}".format)
 
 
 class RollingInterrupted(KeyboardInterrupt):
@@ -156,7 +166,7 @@ def fit_rolling(
     LearningRateWarning
         If lr is above the stability limit of some window.
     FitWarning
-        If some window diverged, stalled, is singular or empty.
+        If some window diverged, stalled, is singular or empty, or did not converge by its `tol`.
 
     Examples
     --------
@@ -178,6 +188,8 @@ def fit_rolling(
         options.check(problem.n)
         if options.method == "exact":
             exact, sgd = exact_options(sgd, options), SGD()
+        if sgd.momentum == "auto" and problem.size // problem.t > MOST_SPECTRUM:
+            raise ValueError(NO_SPECTRUM)
         if callable(sgd.lr):
             raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
         window, step = plain(window), plain(step)
@@ -215,7 +227,7 @@ def fit_rolling(
         )
     result = _result(problem, sgd, rolling, step, exact is not None)
     warn_of_ignored(options)
-    _warn(sgd, result)
+    _warn(sgd, options, result)
     return result
 
 
@@ -278,17 +290,9 @@ def _result(
     )
 
 
-def _warn(sgd: SGD, result: RollingFit) -> None:
-    """Warn once of each thing that went wrong in any window."""
+def _warn(sgd: SGD, options: Options, result: RollingFit) -> None:
+    """Warn once of rates that cannot converge, and once of windows that deserve a look."""
     if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
         warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
-    for status in (Status.DIVERGED, Status.STALLED, Status.SINGULAR, Status.EMPTY):
-        if (these := result.status == status).any():
-            warnings.warn(
-                f"{status.name}: {_windows(these)}. {status.advice}", FitWarning, stacklevel=3
-            )
-
-
-def _windows(which: npt.NDArray[np.bool_]) -> str:
-    first, others = int(np.argmax(which)), int(which.sum()) - 1
-    return f"window {first}" + (f" and {others} more" if others else "")
+    if deserve_a_look(result.status, options):
+        warnings.warn(result.message, FitWarning, stacklevel=3)

@@ -89,8 +89,9 @@ class SGD:
     decay_intercept: bool = True
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            object.__setattr__(self, name, plain(getattr(self, name)))
+        for name, given in vars(self).items():
+            if (value := plain(given)) is not given:
+                object.__setattr__(self, name, value)
         if isinstance(self.lr, str):
             if self.lr != "auto":
                 raise ValueError(

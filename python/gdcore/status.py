@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from gdcore.moments import Moments
@@ -77,7 +81,9 @@ _ADVICE = {
     Status.DIVERGED: (
         "Lower lr below the stability limit (lr='auto' does), or pass standardize=True."
     ),
-    Status.STALLED: ("Pass standardize=True or use float64; method='exact' needs no descent."),
+    Status.STALLED: (
+        "Pass lr='auto' or standardize=True, or use float64; method='exact' needs no descent."
+    ),
     Status.SINGULAR: (
         "Drop or combine the dependent columns (a constant one duplicates the intercept), add "
         "rows if they are fewer than the parameters, or pass "
@@ -88,12 +94,51 @@ _ADVICE = {
 }
 
 
+def counted(statuses: npt.NDArray[np.object_]) -> dict[Status, int]:
+    """Return how many of many fits ended in which way, the most frequent first."""
+    numbers = Counter(statuses.tolist())
+    return {s: numbers[s] for s in sorted(numbers, key=lambda s: (-numbers[s], s.code))}
+
+
+def counts_in_words(statuses: npt.NDArray[np.object_]) -> str:
+    """Say how many of many fits ended in which way."""
+    return ", ".join(f"{number} {status}" for status, number in counted(statuses).items())
+
+
+def account(
+    statuses: npt.NDArray[np.object_], r2_lost: Any, what: str, name: Callable[[int], str]
+) -> str:
+    """Say how many fits ended, in which ways, and what to do about each."""
+    noun = what if len(statuses) == 1 else f"{what}s"
+    lines = [f"{len(statuses)} {noun}: {counts_in_words(statuses) or 'none'}."]
+    for status in counted(statuses):
+        if status is Status.CONVERGED:
+            continue
+        these = statuses == status
+        lost = np.broadcast_to(r2_lost, len(statuses))[these]
+        if status is Status.MAX_EPOCHS and np.isnan(lost).all():
+            continue  # no tol was asked for, or how far off that is is not known
+        most = np.nanmax(lost, initial=0.0)
+        known = most > 0 and status is not Status.DIVERGED
+        far = f"; R^2 up to {most:.2g} below the best fit's" if known else ""
+        lines.append(f"{status} (the first is {name(int(np.argmax(these)))}{far}): {status.advice}")
+    return " ".join(lines)
+
+
 class FitWarning(UserWarning):
-    """A fit ended in a way that deserves a look: diverged, stalled, singular or empty."""
+    """A fit ended, or will end, in a way that deserves a look: anything but CONVERGED."""
 
 
 class LearningRateWarning(UserWarning):
     """The learning rate is above the stability limit, so that descent must diverge."""
+
+
+def stacklevel() -> int:
+    """Return the level, for a warning of its caller, of the first frame outside this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "gdcore":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class DataLostError(OSError):

@@ -271,9 +271,9 @@ def _state(arrays: dict[str, Any]) -> FitState:
 
 def _many_state(arrays: dict[str, Any]) -> ManyState:
     """Return a state; those of gdcore 0.1 lack what came later."""
-    later = ManyState.at(arrays["params"]).as_dict()
-    names = ManyState.__dataclass_fields__
-    return ManyState(**{name: arrays.get(name, later[name]) for name in names})
+    fresh = ManyState.at(arrays["params"]).as_dict()
+    arrays = {name: fresh[name] for name in ("lr", "momentum", "scaling")} | arrays
+    return ManyState(**{name: arrays[name] for name in ManyState.__dataclass_fields__})
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from gdcore.oracle.intake import dtype_name, to_numpy
 from gdcore.oracle.points import Point, Vector
 
 Array = npt.NDArray[Any]
+ROUNDINGS = 16  # that threads and addresses may change in what a function returns
 
 
 class Function:
@@ -53,7 +54,7 @@ class Function:
             raise RuntimeError(
                 f"{self.name} raised {type(error).__name__} at x: {error or 'without a message'}"
             ) from error
-        if first.shape != second.shape or not np.array_equal(first, second, equal_nan=True):
+        if not _same(first, second):
             raise Random(
                 f"{self.name} is random: two calls at the same x gave {_brief(first, second)}; "
                 "seed it inside, so that every call draws the same numbers."
@@ -141,6 +142,15 @@ def read_gradient(value: Any, point: Point, out: tuple[int, ...], dtypes: list[s
             raise BadValue(f"grad returned {given}{which}; return {dtype}, like x{advice}.")
         columns.append(array.astype(np.float64).reshape(int(np.prod(out)), part.size))
     return np.concatenate(columns, axis=1)
+
+
+def _same(first: Array, second: Array) -> bool:
+    """Whether two values are equal up to the rounding errors of a sum in another order."""
+    if first.shape != second.shape:
+        return False
+    size = np.max(np.abs(first), initial=0, where=np.isfinite(first))
+    apart = ROUNDINGS * float(np.finfo(first.dtype).eps) * float(size)
+    return np.allclose(first, second, rtol=0, atol=apart, equal_nan=True)
 
 
 def _bytes(argument: Any) -> bytes:

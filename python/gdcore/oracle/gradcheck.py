@@ -24,7 +24,7 @@ ROUNDINGS = 32.0  # of the Jacobian's own size that an element of it may be off
 OF_VALUE = 8.0  # roundings of f, in the gradient's dtype, that an element may be off
 SPREADS = 4.0  # times the measured rounding errors of a gradient that it may be off
 NOISES = 64.0  # rounding errors of f that a derivative may be off where none is seen
-NEGLIGIBLE = 2.0**-40  # share of the Jacobian's own size that f's rounding errors may hide
+NEGLIGIBLE = 2.0**-36  # share of the Jacobian's own size that f's rounding errors may hide
 TINY = 2.0**-30  # steps of this size or less say nothing of a function that they do not change
 
 
@@ -117,7 +117,7 @@ def gradcheck(
     A derivative that is zero but for rounding has no digits, so the Jacobian's own size counts: s,
     the most that the same value of f changes, to first order, when an element of x changes by its
     own size, over that size. (Of all of f, where this value has no derivative that is not zero.)
-    The tolerance is 32 roundings of s at least. Where E is below ``2**-40 * s``, g is RIGHT within
+    The tolerance is 32 roundings of s at least. Where E is below ``2**-36 * s``, g is RIGHT within
     E of D. Where D is zero within E, g may change f by 64 of f's rounding errors.
     A g is UNDECIDED, not WRONG, as far as 32 roundings of the largest derivative by the same
     element, or four times its own rounding errors as measured, explain what it is off.

@@ -46,6 +46,7 @@ class Direction:
     name: str
     length: float  # what one unit of the derivative's variable moves
     own_size: float  # of the elements, in that unit
+    widest: float = 1.0  # t at which an element moves by the size of its argument's largest
 
     @property
     def unit(self) -> float:
@@ -106,9 +107,14 @@ class Point:
         """Return a direction along each element, about as long as a typical one at least."""
         reach = self.reach
         lengths = 2.0 ** np.floor(np.log2(np.fmax(reach, self.typical)))
+        largest = np.repeat(
+            [np.max(piece, initial=0) for piece in self.split(reach)],
+            [part.size for part in self.parts],
+        )
         for i, length in enumerate(lengths):
-            own = float(reach[i])
-            yield Direction(length * np.eye(1, len(reach), i)[0], i, self.name(i), 1.0, own)
+            own, widest = float(reach[i]), float(largest[i] / length)
+            vector = length * np.eye(1, len(reach), i)[0]
+            yield Direction(vector, i, self.name(i), 1.0, own, widest)
 
     def directions(self, count: int, rng: np.random.Generator) -> Iterator[Direction]:
         """Return random directions that change each element by half to all of its size."""

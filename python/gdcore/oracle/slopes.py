@@ -107,6 +107,10 @@ class Slopes:
                 return np.asarray(off - slope.error > allowed(slope.bend))
 
         slope = slope_along(line, self.value, self.noise, first, enough)
+        hidden = ~(slope.error <= enough(slope.bend)) & np.isnan(slope.sides[0])
+        if hidden.any() and direction.widest >= 2:  # larger steps have smaller rounding errors
+            wide = slope_along(line, self.value, self.noise, first * direction.widest, enough)
+            slope = either(hidden & (wide.error < slope.error), wide, slope)
         repeated = np.full(len(self.value), False)
         while (doubted := apart(slope)).any():
             chance = contradicted(line, self.value, self.noise, slope, held * unit)

@@ -9,13 +9,13 @@ import gdcore as gd
 from gdcore.bench.case import Array
 from gdcore.bench.libraries import Run, repeating
 from gdcore.bench.libraries.gdcore import Gdcore
-from gdcore.bench.suites.many import Groups, Stack
+from gdcore.bench.suites.many import Groups, Rolling, Stack
 
 
 class Exact:
     """`gdcore`, which solves where it descends as a baseline."""
 
-    solves: ClassVar[Collection[str]] = ("fit_stack", "fit_groups")
+    solves: ClassVar[Collection[str]] = ("fit_stack", "fit_groups", "fit_rolling")
 
     def __init__(self, threads: int) -> None:
         self.gdcore = Gdcore(threads)
@@ -39,5 +39,14 @@ class Exact:
         def call() -> tuple[Array, Array]:
             fits = gd.fit_groups(X, y, labels, method="exact")
             return fits.weights, fits.intercept
+
+        return repeating(call)
+
+    def fit_rolling(self, case: Rolling, X: Array, y: Array) -> Run:
+        """`gdcore.fit_rolling`."""
+
+        def call() -> tuple[Array, Array]:
+            fit = gd.fit_rolling(X, y, case.window, method="exact")
+            return fit.weights, fit.intercept
 
         return repeating(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from gdcore.bench.suites.operands import Operands
 
 
 class Gdcore:
-    """`gdcore` with everything as it comes."""
+    """`gdcore` with everything as it comes, but descending."""
 
     def __init__(self, threads: int) -> None:
         gd.set_num_threads(threads)
@@ -100,19 +101,23 @@ class Gdcore:
         return repeating(call)
 
     def fit_groups(self, case: Groups, X: Array, y: Array, labels: Array) -> Run:
-        """`gdcore.fit_groups` as it comes."""
+        """`gdcore.fit_groups` by descent."""
 
         def call() -> tuple[Array, Array]:
-            fits = gd.fit_groups(X, y, labels)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", gd.FitWarning)  # some groups take more epochs
+                fits = gd.fit_groups(X, y, labels, gd.SGD())
             return fits.weights, fits.intercept
 
         return repeating(call)
 
     def fit_rolling(self, case: Rolling, X: Array, y: Array) -> Run:
-        """`gdcore.fit_rolling` as it comes."""
+        """`gdcore.fit_rolling` by descent."""
 
         def call() -> tuple[Array, Array]:
-            fit = gd.fit_rolling(X, y, case.window)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", gd.FitWarning)
+                fit = gd.fit_rolling(X, y, case.window, gd.SGD())
             return fit.weights, fit.intercept
 
         return repeating(call)

@@ -24,7 +24,7 @@ from gdcore.bench.suites.quadratic import (
 
 _BLOCK = 2**20  # rows whose targets are made at a time
 _FEWEST, _MOST = 5, 100  # rows of a group
-_TOL, _EPOCHS = 1e-6, 1000  # of `gdcore.fit` and the like
+_TOL, _EPOCHS = {4: 2.0**-13, 8: 1e-6}, 1000  # of `gdcore.fit` and the like, by bytes of a number
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ class Stack(Case):
 class Groups(Case):
     """Fit each group of rows: 5 to 100 of them, d features and an intercept, in no order.
 
-    Libraries that descend stop where the gradient has shrunk to 1e-6, or after 1000 epochs.
+    Libraries that descend stop where predictions are within 1e-6 (float32: 2^-13) of y's standard
+    deviation, root mean square, of those of least squares, or after 1000 epochs.
     """
 
     suite: ClassVar[str] = "fit"
@@ -178,7 +179,8 @@ class Groups(Case):
 class Rolling(Case):
     """Fit every window of so many of n rows, d features and an intercept.
 
-    Libraries that descend stop where the gradient has shrunk to 1e-6, or after 1000 epochs.
+    Libraries that descend stop where predictions are within 1e-6 (float32: 2^-13) of y's standard
+    deviation, root mean square, of those of least squares, or after 1000 epochs.
     """
 
     suite: ClassVar[str] = "fit"
@@ -229,7 +231,7 @@ def _solutions(
 ) -> list[Expected]:
     w = q.solved()
     bound = rest(q, w, dtype)
-    return parameters(w, bound + gap(q, w, _TOL, _EPOCHS) if descending else bound)
+    return parameters(w, bound + gap(q, w, _TOL[dtype.itemsize], _EPOCHS) if descending else bound)
 
 
 FULL = (

@@ -118,17 +118,19 @@ def rest(q: Quadratic, w: Array, dtype: Any) -> Array:
 def gap(q: Quadratic, w: Array, tol: float, epochs: int) -> Array:
     """Bound how far (...) descent with lr = 1 / curvature may end from the solution w (..., p).
 
-    The gradient is H times the distance: where it has shrunk to `tol` of its first value,
-    2 |c| / n, that is at most tol |c| / (least eigenvalue of G); and every epoch takes at least
+    It stops where the mean squared error is at most 4 tol^2 times that of zeros above the least
+    (of y's variance, which is no more). The error above the least is the distance squared in G / n,
+    so the distance is at most 2 tol sqrt(s / least eigenvalue of G); and every epoch takes at least
     least / largest of it away.
     """
     values = np.linalg.eigvalsh(q.G.astype(np.float64))
     p, size = w.shape[-1], np.trace(q.G, axis1=-2, axis2=-1).astype(np.float64)
     least = np.maximum(values[..., 0] - p * p * 2.0**-52 * size, 0)
     kept = (1 - least / values[..., -1] * (1 - 1e-5)) ** epochs
-    c, norm = (np.linalg.norm(np.nan_to_num(v.astype(np.float64)), axis=-1) for v in (q.c, w))
+    norm = np.linalg.norm(np.nan_to_num(w.astype(np.float64)), axis=-1)
     with np.errstate(all="ignore"):
-        return bounds.up(tol * c / least + kept * norm, 4 * p)
+        near = 2 * tol * np.sqrt(q.s.astype(np.float64) / least)
+        return bounds.up(near + kept * norm, 4 * p)
 
 
 def parameters(w: Array, bound: Array) -> list[Expected]:
