@@ -617,7 +617,7 @@ class TestTop:
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="it is a device of Linux")
     def test_output_on_a_full_disk(self):
-        command = [sys.executable, "-m", "gdcore", "fit", DIABETES, "--target", "target"]
+        command = [sys.executable, "-m", "gdcore", "fit", DIABETES, "--target", "progression"]
         with open("/dev/full", "w") as full:
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
         assert done.returncode == 2
