@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -110,7 +111,35 @@ def test_collections() -> None:
     assert "pass a list" in refused(gd.fit, {1.0, 2.0}, Y)
     assert "row 0 has length 2 and row 1 has length 1" in refused(gd.fit, [[1, 2], [3]], Y)
     assert "row 0 has length 2 and row 2 is one number" in refused(gd.fit, [[1, 2], [3, 4], 5], Y)
-    assert "gdcore.read_chunks(path" in refused(gd.fit, "table.csv", Y)
+    for path in ("table.csv", Path("table.csv")):
+        assert "gdcore.read_chunks(path" in refused(gd.fit, path, Y)
+    labels = (i % 2 for i in range(6))
+    assert "groups is generator; pass a list" in refused(gd.fit_groups, NUMBERS, Y, labels)
+    for groups in ("ababab", {0, 1}, dict.fromkeys(range(6)).keys(), 7):
+        assert "pass a list, one label for each row" in refused(gd.fit_groups, NUMBERS, Y, groups)
+
+
+def test_arrays_that_convert_themselves_to_nothing() -> None:
+    """As CuPy's, which raise TypeError."""
+
+    class OnGpu:
+        __cuda_array_interface__ = property(lambda self: {"shape": (6, 2)})
+
+        def __array__(self, *args: Any, **how: Any) -> Any:
+            raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+        def get(self) -> Any:
+            return NUMBERS
+
+    check(OnGpu(), "X.get()")
+
+
+def test_matrices_of_numpy() -> None:
+    X = NUMBERS.view(np.matrix)
+    want = gd.fit(NUMBERS, Y).weights
+    for fit in (gd.fit(X, Y), gd.fit([(X, Y)]), gd.Moments(2).update(X, Y).fit()):
+        np.testing.assert_allclose(fit.weights, want)
+        assert fit.predict(X).shape == (6,)
 
 
 def test_entries_that_are_not_numbers() -> None:

@@ -700,3 +700,15 @@ except ModuleNotFoundError as error:
     print(error)
 """
     assert "pip install 'gdcore[cli]'" in fits.python(source).stdout
+
+
+def test_squares_beyond_single_precision_need_float64() -> None:
+    """A closed form has no method='stream' to fall back on."""
+    large = X.astype("f4") * np.float32(1e19)
+    for call in (
+        lambda: gd.fit([(large, Y.astype("f4"))]),
+        lambda: gd.Moments(2, dtype="f4").update(large, Y.astype("f4")).fit(),
+    ):
+        refused(call, "float32; standardize the columns of X and scale y, or compute in float64.$")
+    fit = gd.fit([(large.astype("f8"), Y.astype("f8"))])
+    np.testing.assert_allclose(fit.weights, gd.fit(X, Y).weights / 1e19, rtol=1e-5)

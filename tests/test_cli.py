@@ -615,6 +615,14 @@ class TestTop:
         assert done.stdout == ""
         assert done.stderr.startswith(f"Error: {DIABETES} has no column 'nothing'; ")
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="it is a device of Linux")
+    def test_output_on_a_full_disk(self):
+        command = [sys.executable, "-m", "gdcore", "fit", DIABETES, "--target", "progression"]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+        assert done.returncode == 2
+        assert b"Error: cannot use standard output: No space left on device." in done.stderr
+
     @pytest.mark.parametrize("module", ["typer", "rich"])
     def test_without_the_extra(self, module):
         code = f"import sys; sys.modules[{module!r}] = None; import gdcore.cli as c; c.main()"

@@ -146,7 +146,8 @@ def kinds(library: Any) -> dict[str, Any]:
     decimals = [Decimal(v) / 10 for v in values]
     if library.__name__ == "pyarrow":
         return {"int": library.array(values, library.int8()), "decimal": library.array(decimals),
-                "bool": library.array(flags)}  # fmt: skip
+                "bool": library.array(flags),
+                "category": library.array(values).dictionary_encode()}  # fmt: skip
     if library.__name__ == "polars":
         return {"int": library.Series(values), "decimal": library.Series(decimals),
                 "wide": library.Series(values, dtype=library.Int128),
@@ -155,6 +156,7 @@ def kinds(library: Any) -> dict[str, Any]:
         "int": library.array(values, "Int64"), "bool": library.array(flags, "boolean"),
         "float": library.array(values, "Float32"), "decimal": decimals,
         "object": np.array(values, object), "sparse": library.arrays.SparseArray(values),
+        "category": library.Categorical(values),
     }  # fmt: skip
 
 

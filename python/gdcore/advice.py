@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import date
 from difflib import get_close_matches
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def no_array(name: str, value: Any, error: str) -> str:
         return f"{what}; pass {make}(list({name}.values()))."
     if isinstance(value, Set):
         return f"{what}, and has no order; pass a list."
-    if isinstance(value, str) and name == "X":
+    if isinstance(value, str | PathLike) and name == "X":
         return f"{what}; gdcore.read_chunks(path, target=...) reads a file."
     if isinstance(value, list | tuple) and (ragged := _ragged(value)):
         return f"{what}: {ragged}; pass nested lists of equal lengths."

@@ -102,7 +102,8 @@ def fit_chunks(
                 fit = descend(problem, sgd, options, start, progress, checkpoint, total_of(moments))
                 fit = replace(fit, method_reason="chunks are read once.")
         else:
-            raise ValueError(f"{out_of_range(problem.dtype)}, or use method='stream'.")
+            other = "" if exact else ", or use method='stream'"
+            raise ValueError(f"{out_of_range(problem.dtype)}{other}.")
     if hasattr(given, "feature_names"):  # a reader of files
         fit = replace(fit, feature_names=given.feature_names, target_name=given.target_name)
     return fit

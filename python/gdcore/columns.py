@@ -18,6 +18,8 @@ def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any,
     Anything else is returned unchanged, with None. `wanted` names the columns to take from a frame
     and their order; None takes all of them.
     """
+    if isinstance(given, np.matrix):  # whose products and rows have other shapes
+        return np.asarray(given), None
     if isinstance(given, _ARRAYS):
         return given, None
     table = as_narwhals(given, what)
@@ -115,7 +117,7 @@ def column_as_floats(series: Any, what: str) -> npt.NDArray[Any]:
     """Return a column as floats; ValueError names a column that holds nulls or other things."""
     dtype = series.dtype
     is_number = dtype.is_numeric() or str(dtype) == "Boolean"
-    if not (is_number or str(dtype) in ("Object", "Unknown")):
+    if not (is_number or str(dtype) in ("Object", "Unknown", "Categorical")):
         raise _not_numeric(series, what)
     refuse_nulls(series, what, "fill them")
     values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()

@@ -264,12 +264,12 @@ def checked_sgd(sgd: SGD | None, method: str) -> SGD:
 
 
 def _axes(X: Any) -> int:
-    """Return the dimensions of X as far as they are clear; what is ragged is named later."""
+    """Return the dimensions of X as far as NumPy can read them; the rest is named later."""
     if hasattr(type(X), "columns"):  # of a data frame, which NumPy would convert first
         return 2
     try:
         return np.ndim(X)
-    except ValueError:
+    except (TypeError, ValueError, RuntimeError):
         return 0
 
 

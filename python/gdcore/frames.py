@@ -60,6 +60,8 @@ def read(frame: Any, target: Any, features: Any, by: Any) -> Table:
         )
     if target is None or features is None or by is None:
         raise ValueError("a data frame needs all of target=, features= and by=.")
+    if isinstance(target, list):
+        raise TypeError("target is a list; name the one column to predict, such as target='y'.")
     names = column_names(table.to_native(), "the frame")
     wanted = {"target": (str(target),), "features": _several(features), "by": _several(by)}
     if not wanted["features"] or not wanted["by"]:

@@ -96,6 +96,8 @@ def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
     if isinstance(given, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; drop those rows.")
     array = given if isinstance(given, np.ndarray) else as_labels(given)
+    if not array.ndim:
+        raise TypeError(f"{name} is {type(given).__name__}; pass a list, one label for each row.")
     if array.shape != (n,):
         raise ValueError(
             f"{name} has shape {array.shape}; it must be ({n},), one label for each row of X."

@@ -77,9 +77,10 @@ def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, st
 
 def out_of_range(dtype: npt.DTypeLike) -> str:
     """Return what to say of data whose squares leave the range, without a full stop."""
+    wider = ", or compute in float64" if np.dtype(dtype) == np.float32 else ""
     return (
         f"the squares of the data overflow or underflow {np.dtype(dtype)}; standardize the columns "
-        "of X and scale y"
+        f"of X and scale y{wider}"
     )
 
 

@@ -145,7 +145,8 @@ def _sentence(error: Exception) -> str:
     """Return what an exception says as one line that ends with a full stop."""
     text = str(error) or "there is not enough memory"
     if isinstance(error, OSError) and error.strerror:
-        text = f"cannot use {error.filename}: {error.strerror}"
+        name = "standard output" if error.filename is None else error.filename
+        text = f"cannot use {name}: {error.strerror}"
     return f"{' '.join(text.split()).rstrip('.')}."
 
 

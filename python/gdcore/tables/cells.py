@@ -20,7 +20,15 @@ class BadCell(Exception):
         self.row, self.value = row, value
 
     def hint(self) -> str:
-        """Return what to do if this is a number with another decimal point; else nothing."""
+        """Return what to do if this is a number in another notation; else nothing."""
+        point = self._decimal_point()
+        grouped = re.fullmatch(r"[+-]?[1-9]\d{0,2}([ '.,])\d{3}(\1\d{3})*([.,]\d+)?", self.value)
+        if not grouped:
+            return point
+        thousands = f"if {grouped[1]!r} separates thousands, take it out first"
+        return f"{thousands}; {point}" if point else thousands
+
+    def _decimal_point(self) -> str:
         if not re.fullmatch(r"[+-]?\d*[.,]\d+([eE][+-]?\d+)?", self.value):
             return ""
         point = "," if "," in self.value else "."

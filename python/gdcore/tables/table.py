@@ -132,7 +132,8 @@ class Table(ABC):
         for names in (taken, features):
             if unusable := [name for name in names if self._unusable(name)]:
                 usable = [name for name in self.numeric if name not in taken]
-                hint = "encode it as numbers first"
+                nameless = not any(map(self.refusal, unusable))
+                hint = "name it first" if nameless else "encode it as numbers first"
                 if names is features and usable:
                     hint = f"choose others: {advise(usable)}"
                 refusals = filter(None, map(self.refusal, unusable))

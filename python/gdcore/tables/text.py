@@ -231,7 +231,11 @@ class TextTable(Table):
             if len(row) == width:
                 continue
             hint = ""
-            if self._delimiter == "," and len(row) == 2 * width:
+            if self.names[0].startswith("#"):
+                hint = "; the header has to be the first line: take the comments out"
+            elif len(row) > width and not "".join(row[width:]).strip():
+                hint = "; take the delimiters at its end out"
+            elif self._delimiter == "," and len(row) == 2 * width:
                 hint = "; where ',' is the decimal point, another delimiter has to part the columns"
             elif len(row) == width + 1:
                 hint = "; the name of its first column may be missing"
