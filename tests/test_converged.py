@@ -183,7 +183,7 @@ def test_a_constant_y_has_no_r2() -> None:
         answer = gd.fit(X, np.full(30, value), gd.SGD())
         assert answer.status == "CONVERGED"
         np.testing.assert_allclose(answer.predict(X), value, rtol=1e-6, atol=1e-9)
-    with pytest.warns(gd.FitWarning, match="R\\^2 about"):
+    with pytest.warns(gd.FitWarning, match="3 epochs of this descent end short of the best fit"):
         answer = gd.fit(1e3 + X, np.full(30, 7.1), gd.SGD(), epochs=3)
     assert "R^2 is not defined" in answer.message
 
@@ -276,3 +276,37 @@ def test_rounding_errors_that_make_a_cycle_end_it_in_chunks_too() -> None:
     assert ends[0][0] == "STALLED"
     assert ends[0][1] < 4000
     assert ends[0] == ends[1]
+
+
+def test_the_advice_holds_when_it_is_followed() -> None:
+    sets = data_sets()
+    rng = np.random.default_rng(9)
+    X = rng.standard_normal((80, 3)) @ rng.standard_normal((3, 3))
+    sets["correlated"] = X, X.sum(axis=1) + 2 + rng.standard_normal(80)
+    followed = 0
+    for name, (X, y) in sets.items():
+        for given in (gd.SGD(), gd.SGD(momentum=0.9), gd.SGD(momentum="auto")):
+            with pytest.warns(gd.FitWarning) as told:
+                gd.fit(X, y, given, epochs=2)
+            for what, sgd, standardize in (
+                ("this descent takes", given, False),
+                ("standardize=True", given, True),
+                ("momentum='auto'", gd.SGD(momentum="auto"), False),
+                ("both", gd.SGD(momentum="auto"), True),
+            ):
+                said = re.search(f"{what} (?:about )?([0-9.e+]+) epoch", str(told[0].message))
+                if said is None or float(said[1]) > 1e5:
+                    continue
+                needed, followed = float(said[1]), followed + 1
+                epochs = round(needed * (1.05 if needed >= 1000 else 1))  # two digits were said
+                answer = gd.fit(X, y, sgd, epochs=epochs, standardize=standardize, history=0)
+                assert (name, what, answer.status) == (name, what, "CONVERGED")
+                assert answer.epochs >= 0.9 * needed
+    assert followed > 20
+
+
+def test_a_loss_that_stays_the_same_may_be_far_from_the_best() -> None:
+    X, y = (a.astype(np.float32) for a in data_sets()["kelvin and pascal"])
+    answer = gd.fit(X, y, gd.SGD(), stop="loss_equal")
+    assert answer.status == "CONVERGED"
+    assert f"R^2 is {answer.r2_lost:.2g} below" in answer.message

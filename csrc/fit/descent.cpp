@@ -42,7 +42,7 @@ int64_t patience_of(const Quadratic<T>& quadratic, const Problem<T>& problem,
   if (!goal.known()) return endless;
   Outlook<T> outlook;
   outlook.assign(quadratic, objective, goal, start);
-  const int64_t epochs = outlook.epochs(options.sgd, lr);
+  const int64_t epochs = outlook.most_epochs(options.sgd, lr);
   if (epochs == Outlook<T>::never) return endless;
   return std::max(least_patience, 2 * epochs + 64);
 }

@@ -109,14 +109,19 @@ constexpr double least_tol() {
   return sizeof(T) == 4 ? 0x1p-13 : 0x1p-43;
 }
 
+template <class T>
+bool is_constant(double variance, double mean_square) {
+  constexpr double rounding = 2 * std::numeric_limits<T>::epsilon();
+  return variance <= rounding * rounding * mean_square;
+}
+
 // How far the mean squared error may be above its least, where y has this variance and this mean
 // square.
 template <class T>
 double allowed_gap(double variance, double mean_square, double tol, int64_t p) {
-  constexpr double rounding = 2 * std::numeric_limits<T>::epsilon();
   const double noise = default_tolerance<T>(p) * default_tolerance<T>(p) * mean_square;
   const double least = std::numeric_limits<double>::min();  // y is 0
-  if (variance <= rounding * rounding * mean_square) return std::max(noise, least);
+  if (is_constant<T>(variance, mean_square)) return std::max(noise, least);
   const double t = std::max(std::min(tol, 0.03), least_tol<T>());
   return std::max({t * t * variance, std::min(noise, 1e-6 * variance), least});
 }
@@ -156,8 +161,12 @@ void Goal<T>::assign(const Quadratic<T>& quadratic, const Objective& objective, 
   minimiser_.assign(static_cast<size_t>(p_ * t_), 0.0);
   minimiser_low_ = minimiser_;
   allowed_.resize(static_cast<size_t>(t_));
-  for (int64_t u = 0; u < t_; ++u)
+  spread_.resize(static_cast<size_t>(t_));
+  for (int64_t u = 0; u < t_; ++u) {
+    const bool constant = is_constant<T>(quadratic.variance(u), quadratic.mean_square(u));
+    spread_[u] = constant ? 0.0 : unit * quadratic.variance(u);
     allowed_[u] = unit * allowed_gap<T>(quadratic.variance(u), quadratic.mean_square(u), tol, p_);
+  }
   const auto solve = [&](auto zero, double tolerance) {
     using Number = decltype(zero);
     Cholesky<Number> factor(p_, t_);
@@ -291,15 +300,12 @@ bool Goal<T>::confirmed(const T* params) const {
 
 template <class T>
 double Goal<T>::r2_lost(const T* params) const {
-  constexpr double rounding = 2 * std::numeric_limits<T>::epsilon();
   const std::vector<T> all = returned(params);
-  const double unit = objective_unit(objective_.scale, quadratic_->sample_weight());
   std::vector<Sum<T>> delta;
   double most = std::numeric_limits<double>::quiet_NaN();
   for (int64_t u = 0; u < t_; ++u) {
-    const double variance = quadratic_->variance(u);
-    if (variance <= rounding * rounding * quadratic_->mean_square(u)) continue;
-    most = std::fmax(most, gap_of(all.data(), u, returned_.scaling, delta) / (unit * variance));
+    if (spread(u) == 0) continue;
+    most = std::fmax(most, gap_of(all.data(), u, returned_.scaling, delta) / spread(u));
   }
   return most;
 }

@@ -41,6 +41,8 @@ class Goal {
   bool known() const { return known_; }
   int64_t rank() const { return rank_; }
   double allowed(int64_t u) const { return allowed_[static_cast<size_t>(u)]; }
+  // The variance of a target in the unit of the objective; 0 if it is constant.
+  double spread(int64_t u) const { return spread_[static_cast<size_t>(u)]; }
   const std::vector<double>& minimiser() const { return minimiser_; }  // (p, t)
 
   // A gradient of a larger norm belongs to parameters that have not arrived.
@@ -69,7 +71,7 @@ class Goal {
   bool known_ = false;
   int64_t p_ = 0, t_ = 0, rank_ = 0;
   double trace_ = 0;
-  std::vector<double> minimiser_, minimiser_low_, allowed_;
+  std::vector<double> minimiser_, minimiser_low_, allowed_, spread_;
 };
 
 }  // namespace gdcore

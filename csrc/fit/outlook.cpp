@@ -190,12 +190,12 @@ void Outlook<T>::assign(const Quadratic<T>& quadratic, const Objective& objectiv
     }
   components_.resize(static_cast<size_t>(t_ * p_));
   allowed_.resize(static_cast<size_t>(t_));
-  variance_.resize(static_cast<size_t>(t_));
+  spread_.resize(static_cast<size_t>(t_));
   for (int64_t u = 0; u < t_; ++u) {
     for (int64_t a = 0; a < p_; ++a)
       components_[u * p_ + a] = start[a * t_ + u] - goal.minimiser()[a * t_ + u];
     allowed_[u] = goal.allowed(u);
-    variance_[u] = quadratic.variance(u) * quadratic.sample_weight() / objective.scale.divisor;
+    spread_[u] = goal.spread(u);
   }
   eigen(p_, std::move(hessian), t_, components_, values_);
   const int64_t rank = std::min(goal.rank(), p_);
@@ -228,9 +228,32 @@ bool Outlook<T>::arrived(const std::vector<Mode>& modes) const {
   return true;
 }
 
-// By doubling, then by halving.
 template <class T>
 int64_t Outlook<T>::epochs(const SgdOptions& sgd, double lr) const {
+  constexpr int64_t most_work = 1 << 24;
+  const int64_t most = most_epochs(sgd, lr);
+  if (sgd.momentum == 0 || most == never || most > most_work / std::max<int64_t>(p_ * t_, 1))
+    return most;
+  return first_arrival(sgd, lr, most);
+}
+
+// Epoch by epoch, so many at most.
+template <class T>
+int64_t Outlook<T>::first_arrival(const SgdOptions& sgd, double lr, int64_t most) const {
+  if (arrived(std::vector<Mode>(static_cast<size_t>(p_), Mode{1, 0}))) return 0;
+  Powers powers(values_, sgd, lr);
+  std::vector<Mode> here = powers.begun();
+  int64_t epoch = 1;
+  while (epoch < most && !arrived(here)) {
+    here = powers.advanced(here, 0);
+    ++epoch;
+  }
+  return epoch;
+}
+
+// By doubling, then by halving.
+template <class T>
+int64_t Outlook<T>::most_epochs(const SgdOptions& sgd, double lr) const {
   constexpr int most_power = 40;
   if (sgd.maximize) return never;
   for (int64_t u = 0; u < t_; ++u)
@@ -261,9 +284,9 @@ double Outlook<T>::r2_lost(const SgdOptions& sgd, double lr, int64_t epochs) con
     for (int power = 0; (epochs - 1) >> power; ++power)
       if ((epochs - 1) >> power & 1) here = powers.advanced(here, power);
   }
-  double most = 0;
+  double most = std::numeric_limits<double>::quiet_NaN();
   for (int64_t u = 0; u < t_; ++u)
-    if (variance_[u] > 0) most = std::max(most, gap(u, here) / variance_[u]);
+    if (spread_[u] > 0) most = std::fmax(most, gap(u, here) / spread_[u]);
   return most;
 }
 
@@ -273,15 +296,25 @@ typename Outlook<T>::Rates Outlook<T>::heavy_ball(int64_t epochs, const Rates& k
   const double L = largest_ > 0 ? above * largest_ : 1.0;  // of a flat loss, any
   const double root = 1 + std::sqrt(kept.momentum);
   if (std::fabs(root * root / kept.lr - L) <= 1e-9 * L) return kept;
+  const auto rates = [&](double m) -> Rates {
+    m = std::min(m, 0.999 * L);  // so that there is some momentum
+    const double roots = std::sqrt(L) + std::sqrt(m),
+                 ratio_of_roots = (std::sqrt(L) - std::sqrt(m)) / roots;
+    return {4 / (roots * roots), ratio_of_roots * ratio_of_roots};
+  };
+  const double m = std::max(smallest_, noise_);
+  const Rates all = rates(m);
+  SgdOptions sgd;
+  sgd.momentum = all.momentum;
+  int64_t needed = most_epochs(sgd, all.lr);
+  if (needed != never && needed > epochs && needed / 2 <= epochs)
+    needed = this->epochs(sgd, all.lr);
+  if (needed != never && needed <= epochs) return all;
   const std::vector<Mode> start(static_cast<size_t>(p_), Mode{1, 0});
   double ratio = 1;
   for (int64_t u = 0; u < t_; ++u) ratio = std::max(ratio, gap(u, start) / allowed_[u]);
   const double budget = logarithm(ratio) / (4 * static_cast<double>(std::max<int64_t>(epochs, 1)));
-  double m = std::max({smallest_, noise_, L * budget * budget});
-  m = std::min(m, 0.999 * L);  // so that there is some momentum
-  const double roots = std::sqrt(L) + std::sqrt(m),
-               ratio_of_roots = (std::sqrt(L) - std::sqrt(m)) / roots;
-  return {4 / (roots * roots), ratio_of_roots * ratio_of_roots};
+  return rates(std::max(m, L * budget * budget));  // gives up modes that are too slow
 }
 
 template class Outlook<float>;

@@ -28,13 +28,16 @@ class Outlook {
   double smallest() const { return smallest_; }  // of those within the rank
   double condition() const { return largest_ / std::max(smallest_, noise_); }
 
-  // Epochs to the goal, exact but for rounding errors; never: it cannot arrive.
+  // Epochs to the goal, exact but for rounding errors; never: it cannot arrive. `most`: from these
+  // on it surely is there, for momentum may pass the goal and swing back.
   int64_t epochs(const SgdOptions& sgd, double lr) const;
-  // R^2 that is still lost after so many epochs.
+  int64_t most_epochs(const SgdOptions& sgd, double lr) const;
+  // R^2 that is still lost after so many epochs; NaN if every y is constant.
   double r2_lost(const SgdOptions& sgd, double lr, int64_t epochs) const;
 
-  // The heavy ball that takes the fewest epochs, at most so many if that can be (Polyak 1964).
-  // Rates kept from an earlier run stay if they were chosen for the same largest eigenvalue.
+  // The heavy ball that takes the fewest epochs (Polyak 1964), or where those are more than so
+  // many, the one for the modes that can arrive in so many. Rates kept from an earlier run stay if
+  // they were chosen for the same largest eigenvalue.
   struct Rates {
     double lr, momentum;  // NaN: none
   };
@@ -45,12 +48,13 @@ class Outlook {
   class Powers;
   double gap(int64_t u, const std::vector<Mode>& modes) const;
   bool arrived(const std::vector<Mode>& modes) const;
+  int64_t first_arrival(const SgdOptions& sgd, double lr, int64_t most) const;
 
   int64_t p_ = 0, t_ = 0;
   double largest_ = 0, smallest_ = 0, noise_ = 0;
   std::vector<double> values_, components_;  // (p); (t, p): of start - minimiser
   std::vector<double> hidden_;  // (t): gap of the modes whose eigenvalues are rounding noise
-  std::vector<double> allowed_, variance_;  // (t): of the objective
+  std::vector<double> allowed_, spread_;  // (t): of the objective
 };
 
 }  // namespace gdcore

@@ -21,6 +21,7 @@ from gdcore.status import FitWarning, Status, stacklevel
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
 MOST_SPECTRUM = _core.Outlook.most_parameters
 NEVER = 10**12  # epochs
+LITTLE = 1e-6  # of R^2
 JUDGED = (Status.CONVERGED, Status.MAX_EPOCHS, Status.STALLED)
 UNKNOWN = "How far that is from the best fit is not known: {}"
 UNSUMMED = (
@@ -68,6 +69,8 @@ class Plan:
             return "" if status is Status.CONVERGED else UNKNOWN.format(reason)
         rank, size = self.outlook.rank, self.problem.size // self.problem.t
         if status is Status.CONVERGED:
+            if options.stop == "loss_equal" and r2_lost > LITTLE:
+                return f"The loss stays the same, and R^2 is {r2_lost:.2g} below the best fit's."
             return f"Rank {rank} of {size}: other weights fit as well." if rank < size else ""
         lost = (
             "y is constant, so that R^2 is not defined."
@@ -110,6 +113,7 @@ def make_plan(
         problem = problem.scaled(_core.scaling_of(judge, problem.fit_intercept, single))
     start = problem.at(start)
     outlook = _outlook(problem, sgd, options, start, judge)
+    given = sgd
     if sgd.momentum == "auto":
         sgd, start = _heavy_ball(sgd, options, start, outlook)
     curvature, error = curvature_of(problem, threads, moments)
@@ -118,7 +122,7 @@ def make_plan(
     warn_of_divergence(rate, start.epoch, limit, sgd)
     on_moments = moments is not None
     plan = Plan(problem, sgd, start, rate, limit, judge, outlook, on_moments, unjudged=unjudged)
-    return replace(plan, shortfall=_shortfall(plan, options))
+    return replace(plan, shortfall=_shortfall(plan, given, options))
 
 
 def _usable(judge: _core.Moments, problem: Problem) -> bool:
@@ -176,7 +180,7 @@ def _limit(
     return stability_limit(plain, problem, options, curvature)
 
 
-def _shortfall(plan: Plan, options: Options) -> str:
+def _shortfall(plan: Plan, sgd: SGD, options: Options) -> str:
     """Say, and warn, that the epochs will not do; "" if they will or nobody knows."""
     outlook, rate = plan.outlook, plan.rate
     full = options.batch_size is None and options.stop == "gradient" and options.epochs > 0
@@ -184,33 +188,33 @@ def _shortfall(plan: Plan, options: Options) -> str:
         return ""
     if not outlook.spectrum or rate > plan.limit:
         return ""
-    steps = _steps(plan.sgd)
-    needed = outlook.epochs(float(rate), *steps)
-    if 0 <= needed <= options.epochs:
+    steps = float(rate), *_steps(plan.sgd)
+    if 0 <= outlook.epochs(*steps) <= options.epochs:
         return ""
-    lost = outlook.r2_lost_after(int(options.epochs), float(rate), *steps)
-    detail = f"{_needs(plan, options, needed)}; method='exact' needs none."
+    lost = outlook.r2_lost_after(int(options.epochs), *steps)
+    ends = "ends" if options.epochs == 1 else "end"
+    short = "short of" if math.isnan(lost) else f"with R^2 about {lost:.2g} below that of"
+    detail = f"{_needs(plan, sgd, options)}; method='exact' needs none."
     warnings.warn(
-        f"{options.epochs} epochs of this descent end with R^2 about {lost:.2g} below that of the "
-        f"best fit. {detail}",
+        f"{_count(options.epochs)} of this descent {ends} {short} the best fit. {detail}",
         FitWarning,
         stacklevel=stacklevel(),
     )
     return detail
 
 
-def _needs(plan: Plan, options: Options, needed: int) -> str:
+def _needs(plan: Plan, sgd: SGD, options: Options) -> str:
     """Say how many epochs this descent and better ones take."""
     assert plan.outlook is not None
-    words = [f"this descent takes {_epochs(needed)}"]
-    sgd = replace(plan.sgd, lr="auto", momentum=0.0, dampening=0.0, nesterov=False)
-    heavy = plan.sgd.momentum == 0
-    if not options.standardize:
-        words.append(f"standardize=True {_epochs(_alternative(plan, options, sgd, True, False))}")
-    if heavy:
-        words.append(f"momentum='auto' {_epochs(_alternative(plan, options, sgd, False, True))}")
-    if heavy and not options.standardize:
-        words.append(f"both {_epochs(_alternative(plan, options, sgd, True, True))}")
+    words = [f"this descent takes {_epochs(_needed(plan.outlook, sgd, options))}"]
+    ball = replace(sgd, lr="auto", momentum="auto", dampening=0.0, nesterov=False)
+    scaled = None if options.standardize else _standardized(plan, sgd, options)
+    if scaled is not None:
+        words.append(f"standardize=True {_epochs(_needed(scaled, sgd, options))}")
+    if sgd.momentum != "auto":
+        words.append(f"momentum='auto' {_epochs(_needed(plan.outlook, ball, options))}")
+    if sgd.momentum != "auto" and scaled is not None:
+        words.append(f"both {_epochs(_needed(scaled, ball, options))}")
     condition = f"The condition number is {plan.outlook.condition:.2g}"
     return f"{condition}: {', '.join(words)}"
 
@@ -218,27 +222,44 @@ def _needs(plan: Plan, options: Options, needed: int) -> str:
 def _epochs(count: int) -> str:
     if not 0 <= count <= NEVER:
         return "too many epochs to arrive"
-    return f"about {count:.2g} epochs" if count >= 1000 else f"{count} epoch{'s' * (count != 1)}"
+    return f"about {count:.2g} epochs" if count >= 1000 else _count(count)
 
 
-def _alternative(plan: Plan, options: Options, sgd: SGD, standardize: bool, heavy: bool) -> int:
-    """Return the epochs from the same start by another descent."""
-    problem, start = plan.problem, plan.start
+def _count(epochs: int) -> str:
+    return f"{epochs} epoch{'s' * (epochs != 1)}"
+
+
+def _standardized(plan: Plan, sgd: SGD, options: Options) -> _core.Outlook | None:
+    """Return the outlook from the same start on standardised columns."""
     assert plan.judge is not None
-    if standardize and not options.standardize:
-        single = problem.dtype == np.float32
-        scaling = _core.scaling_of(plan.judge, problem.fit_intercept, single)
-        problem = problem.scaled(scaling)
-        start = problem.at(start)
-    outlook = _outlook(problem, sgd, options, start, plan.judge)
-    assert outlook is not None
+    single = plan.problem.dtype == np.float32
+    scaling = _core.scaling_of(plan.judge, plan.problem.fit_intercept, single)
+    problem = plan.problem.scaled(scaling)
+    return _outlook(problem, sgd, options, problem.at(plan.start), plan.judge)
+
+
+def _needed(outlook: _core.Outlook, sgd: SGD, options: Options) -> int:
+    """Return the epochs that a descent takes; below 0 if it does not arrive."""
     if not outlook.spectrum:
         return -1
-    if heavy:
-        lr, momentum = outlook.heavy_ball(int(options.epochs))
-    else:
-        lr, momentum = 1 / outlook.largest if outlook.largest > 0 else 1.0, 0.0
-    return outlook.epochs(lr, momentum, 0.0, False)
+    if sgd.momentum == "auto":
+        return _needed_by_heavy_ball(outlook, int(options.epochs))
+    rate: Any = sgd.lr
+    if rate == "auto":
+        limit = replace(sgd, weight_decay=0.0).stability_limit(outlook.largest)
+        rate = min(1 / outlook.largest, limit / 2) if outlook.largest > 0 else 1.0
+    return outlook.epochs(float(rate), *_steps(sgd))
+
+
+def _needed_by_heavy_ball(outlook: _core.Outlook, epochs: int) -> int:
+    """Return the epochs that momentum="auto" takes, given so many or else enough."""
+
+    def taken(given: int) -> int:
+        lr, momentum = outlook.heavy_ball(given)
+        return outlook.epochs(lr, momentum, 0.0, False)
+
+    needed = taken(epochs)
+    return needed if 0 <= needed <= epochs else taken(NEVER)
 
 
 def _steps(sgd: SGD) -> tuple[Any, float, bool]:
