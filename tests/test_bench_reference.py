@@ -86,6 +86,19 @@ class TestProducts:
         assert fault(np.matmul, np.matmul, a, b) is None
         assert fault(lambda a, b: a @ b * (np.arange(40) < 1)[:, None], np.matmul, a, b)
 
+    def test_what_cancels_on_the_way(self, rng):
+        """The reference's own errors bound what is no larger, and it passes against itself."""
+
+        def cube(x):
+            return ((x - 3) * x + 3) * x - 1  # (x - 1) ** 3
+
+        for dtype in ("float32", "float64"):
+            x = rng.random(3000).astype(dtype)
+            assert fault(cube, cube, x) is None
+            assert fault(lambda x: 1 - cube(x) - 1, lambda x: 1 - cube(x) - 1, x) is None
+            assert fault(lambda x: x**3 - 3 * x**2 + 3 * x - 1, cube, x) is None
+            assert fault(lambda x: cube(x) * (x < 0.9), cube, x)
+
     def test_sums_that_cancel(self, rng):
         a = rng.normal(size=(300_000, 2)).repeat(2, axis=1)
         b = np.array([1.0, -1, 2, -2])

@@ -125,7 +125,7 @@ def compare(
     bound : callable, array or tuple of arrays, optional
         How far each element may lie from the reference; a callable gets the inputs, as
         `gdcore.bench.bounds.matmul` does. By default, what every usual order of operations stays
-        within: a reference that is a function is called some fifteen times more, with inputs that
+        within: a reference that is a function is called some 25 times more, with inputs that
         are changed a little, to see how many of them each element depends on, and how strongly. An
         infinity or a NaN has to be there exactly, and widens nothing.
     check : callable, optional

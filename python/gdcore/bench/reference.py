@@ -1,14 +1,16 @@
 """What a result has to be, and how far it may lie from that if nobody says so.
 
-The default bound of an element is ``8 u sqrt(k) max(|r|, sqrt(k) s)``: u is the rounding of the
+The default bound of an element is ``8 u max(sqrt(k) |r|, k s, 4 e)``: u is the rounding of the
 type, r the element, k how many elements of the inputs an element of the result depends on, and s
 the root of the sum of squares of what each of them contributes. ``sqrt(k) s`` is at least the sum
 of the contributions' sizes, |a| @ |b| for a product, and ``sqrt(k) u`` of it what k roundings add
-up to where their signs are random (Higham and Mary, 2019); 8 is for all else.
+up to where their signs are random (Higham and Mary, 2019); 8 is for all else. e is for what cancels
+on the way, as in ``1 + erf(x)``: how many u the reference is off where results are no larger.
 
-k and s come from the reference itself, in float64: inputs are changed a little, all of them to find
-s, and few of them to see how many outputs that reaches. A reference that is no function says
-nothing of k and s: k is guessed from sizes, and the largest element bounds all.
+k, s and e come from the reference itself: inputs are changed a little, all of them to find s in
+float64, and e in float32 beside it, and few of them to see how many outputs that reaches. A
+reference that is no function says nothing of them: k is guessed from sizes, and the largest element
+bounds all.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from gdcore.bench.check import as_arrays, names_of
 _SAFETY = 8
 _STEP = 2.0**-12  # relative change of an input: far above rounding, far below what bends a function
 _DRAWS = 8  # of which the largest counts: a draw alone may cancel
+_OTHER = 4  # times as far off as the reference another way to compute may be
+_NARROW_UNIT = 2.0**-24  # of float32
 _RARER = 4  # from one share of changed inputs to the next
 
 Function = Callable[..., Any]
@@ -40,10 +44,11 @@ class Reference(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """How many elements of the inputs an output depends on, and what they contribute: k and s."""
+    """What is known of an output's elements: k, s and e."""
 
     terms: float
     spread: Any
+    error: Any = 0.0
 
 
 def evaluate(args: tuple[Any, ...], reference: Any, bound: Any, flops: float | None) -> Reference:
@@ -63,7 +68,7 @@ def evaluate(args: tuple[Any, ...], reference: Any, bound: Any, flops: float | N
         if len(limits) != len(values):
             raise ValueError(f"there are {len(limits)} bounds for {len(values)} results.")
     else:
-        reaches = _reaches(args, reference, values, flops)
+        reaches = _reaches(args, reference, values, flops, own)
         limits = [_bound(*each, own) for each in zip(values, reaches, strict=True)]
     expected = [Expected(*each) for each in zip(names, values, limits, strict=True)]
     return Reference(expected, remark)
@@ -144,8 +149,8 @@ def _cast(value: Any, dtype: Any) -> Any:
         return value
     if isinstance(value, np.ndarray | np.generic):
         return value.astype(dtype)
-    if hasattr(value, "double") and dtype == np.float64:  # torch
-        return value.double()
+    if hasattr(value, "double") and dtype in (np.float32, np.float64):  # torch
+        return value.double() if dtype == np.float64 else value.float()
     raise TypeError(f"a {type(value).__name__} does not become {dtype}")
 
 
@@ -153,17 +158,21 @@ def _bound(value: Array, reach: Reach, own: str) -> Array:
     """Return the bound of each element of a result."""
     unit = (np.finfo(own).eps + max(_eps(value), float(np.finfo(np.longdouble).eps))) / 2
     size = np.where(np.isfinite(value), np.abs(value.astype(np.result_type(value, "d"))), 0)
-    largest = np.maximum(size, math.sqrt(reach.terms) * reach.spread)
-    return np.asarray(_SAFETY * unit * math.sqrt(reach.terms) * largest)
+    root = math.sqrt(reach.terms)
+    return np.asarray(
+        _SAFETY
+        * unit
+        * np.maximum(root * np.maximum(size, root * reach.spread), _OTHER * reach.error)
+    )
 
 
 def _reaches(
-    args: tuple[Any, ...], reference: Any, values: Sequence[Array], flops: float | None
+    args: tuple[Any, ...], reference: Any, values: Sequence[Array], flops: float | None, own: str
 ) -> list[Reach]:
     """Return the reach of each output: tried out, or guessed from sizes if the reference fails."""
     try:
         if callable(reference):
-            return _probed(args, reference)
+            return _probed(args, reference, values, own)
     except Exception:  # what the changed inputs break decides nothing about the results
         pass
     arrays = [each for each in map(layout.as_array, args) if each is not None]
@@ -178,36 +187,79 @@ def _reaches(
     ]
 
 
-def _probed(args: tuple[Any, ...], reference: Function) -> list[Reach]:
+def _probed(
+    args: tuple[Any, ...], reference: Function, values: Sequence[Array], own: str
+) -> list[Reach]:
     rng = np.random.default_rng(0)
-    wide = _each(layout.copied(args), partial(_cast, dtype=np.dtype("float64")))
+    to_narrow, to_wide = (partial(_cast, dtype=np.dtype(t)) for t in ("float32", "float64"))
+    wide = _each(layout.copied(args), to_wide)
 
-    def differences(share: float) -> list[Array]:
-        inputs = _each(layout.copied(wide), partial(_nudged, share=share, rng=rng))
-        with np.errstate(all="ignore"):
-            pairs = zip(as_arrays(reference(*inputs)), base, strict=True)
-            return [np.abs(after - before) for after, before in pairs]
+    def nudged(share: float) -> Any:
+        return _each(layout.copied(wide), partial(_nudged, share=share, rng=rng))
 
-    with np.errstate(all="ignore"):
-        base = [each + 0.0 for each in as_arrays(reference(*layout.copied(wide)))]
+    def differences(inputs: Any, others: Sequence[Array]) -> list[Array]:
+        pairs = zip(_results(reference, inputs), others, strict=True)
+        return [np.abs(after - before) for after, before in pairs]
+
+    base = _results(reference, wide)
+    unit = float(np.finfo(own).eps) / 2
+    errors = [each / unit for each in differences(args, values)]
     largest = [np.zeros(each.shape) for each in base]
     for _ in range(_DRAWS):
-        largest = [*map(np.maximum, largest, differences(1.0))]
+        inputs = nudged(1.0)
+        with np.errstate(over="ignore"):
+            narrow = _each(inputs, to_narrow)
+        if is_narrow := _are_finite(narrow):
+            inputs = _each(narrow, to_wide)
+        moved = _results(reference, inputs)
+        if is_narrow:
+            off = (each / _NARROW_UNIT for each in differences(narrow, moved))
+            errors = [*map(np.fmax, errors, off)]
+        moves = (np.abs(after - before) for after, before in zip(moved, base, strict=True))
+        largest = [*map(np.maximum, largest, moves)]
     finite = [np.isfinite(each) & (each > 0) for each in largest]
     spreads = [np.where(ok, each / _STEP, 0) for each, ok in zip(largest, finite, strict=True)]
+    errors = [*map(_up_to_size, errors, base)]
 
     terms = [1.0] * len(base)
     size = _count(wide)
     open_ = {i for i, ok in enumerate(finite) if ok.any()}
     share = 1.0 / max(size, 1)
     while open_ and share < 1:
-        reached = differences(share)
+        reached = differences(nudged(share), base)
         for i in list(open_):
             if np.mean(reached[i][finite[i]] > 0) >= 0.5:
                 terms[i] = 1 / share
                 open_.discard(i)
         share *= _RARER
-    return [Reach(*each) for each in zip(terms, spreads, strict=True)]
+    return [Reach(*each) for each in zip(terms, spreads, errors, strict=True)]
+
+
+def _up_to_size(errors: Array, results: Array) -> Array:
+    """Return for each element the largest error of those that are at most four times as large."""
+    sizes = np.abs(results).ravel()
+    order = np.argsort(sizes)
+    found = np.where(np.isfinite(errors), errors, 0).ravel()[order]
+    last = np.searchsorted(sizes[order], 4 * sizes, side="right") - 1
+    return np.asarray(np.maximum.accumulate(found)[last].reshape(results.shape))
+
+
+def _results(reference: Function, inputs: Any) -> list[Array]:
+    """Return what a reference makes of copies of inputs, as floats."""
+    with np.errstate(all="ignore"):
+        return [each + 0.0 for each in as_arrays(reference(*layout.copied(inputs)))]
+
+
+def _are_finite(value: Any) -> bool:
+    """Return whether all floats of arguments are finite."""
+    found: list[bool] = []
+
+    def look(part: Any) -> None:
+        array = _floats(part)
+        found.append(array is None or bool(np.isfinite(array).all()))
+
+    _each(value, look)
+    return all(found)
 
 
 def _nudged(value: Any, share: float, rng: np.random.Generator) -> Any:
