@@ -200,7 +200,7 @@ def test_nulls_and_text(library: Any) -> None:
         (lambda: gd.fit(X, good, sample_weight=missing), "sample_weight"),
         (lambda: gd.fit(X, good, offset=missing), "offset"),
     ):
-        refused(call, f"{name} has 1 missing values, the first in row 2")
+        refused(call, f"{name} has 1 missing value, the first in row 2")
     text = frame(library, a=good, b=["1", "2", "3", "4"])
     refused(
         lambda: gd.fit(text, good),

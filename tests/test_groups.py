@@ -277,8 +277,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "both": ({"offsets": [0, 4]}, "pass either groups"),
     "no y": ({"y": None}, "y is missing"),
     "NaN": ({"groups": [0.0, np.nan, 1.0, np.nan]}, "2 missing labels, the first in row 1"),
-    "None": ({"groups": ["a", None, "b", "b"]}, "1 missing labels, the first in row 1"),
-    "NaT": ({"groups": np.array(["2020", "NaT", "2021", "2021"], "M8[Y]")}, "1 missing labels"),
+    "None": ({"groups": ["a", None, "b", "b"]}, "1 missing label, the first in row 1"),
+    "NaT": ({"groups": np.array(["2020", "NaT", "2021", "2021"], "M8[Y]")}, "1 missing label"),
     "offsets fall": ({"groups": None, "offsets": [0, 3, 2, 4]}, "falls after entry 1"),
     "offsets wrap": (
         {"groups": None, "offsets": [0, 2**63 - 1, -(2**63), 4]},

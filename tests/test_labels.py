@@ -162,7 +162,7 @@ def test_missing() -> None:
         pa.array(["a", None]).dictionary_encode(),
     ]:  # fmt: skip
         call = lambda given=given: gd.fit_groups(X[:2], Y[:2], given)  # noqa: E731
-        refused(call, "groups has 1 missing labels, the first in row 1")
+        refused(call, "groups has 1 missing label, the first in row 1")
 
 
 class Colour(Enum):

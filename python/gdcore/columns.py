@@ -138,8 +138,8 @@ def refuse_nulls(series: Any, what: str, remedy: str) -> None:
     if nulls:
         first = int(np.argmax(series.is_null().to_numpy()))
         raise ValueError(
-            f"{what} has {nulls} missing values, the first in row {first} (counted from 0); drop "
-            f"those rows, or {remedy}."
+            f"{what} has {nulls} missing value{'s' if nulls > 1 else ''}, the first in row {first} "
+            f"(counted from 0); drop such rows, or {remedy}."
         )
 
 

@@ -177,9 +177,10 @@ def _is_missing(label: Any) -> bool:
 
 
 def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
+    rows = np.flatnonzero(missing)
     return ValueError(
-        f"{name} has {int(missing.sum())} missing labels, the first in row "
-        f"{int(np.flatnonzero(missing)[0])}; drop those rows, or give them a label of their own."
+        f"{name} has {len(rows)} missing label{'s' if len(rows) > 1 else ''}, the first in row "
+        f"{rows[0]}; drop such rows, or give them a label of their own."
     )
 
 
