@@ -30,7 +30,8 @@ def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any,
         return column_as_floats(table, what), None if name in (None, "") else (str(name),)
     names = column_names(table.to_native(), what)
     wanted = names if wanted is None else wanted
-    missing = [name for name in wanted if name not in set(names)]
+    known = set(names)
+    missing = [name for name in wanted if name not in known]
     if missing:
         raise ValueError(
             f"{what} has no column {missing[0]!r}; it needs {_listed(wanted)} and has "

@@ -27,7 +27,7 @@ from gdcore.progress import reporting
 from gdcore.result import Fit, Fits
 from gdcore.sgd import SGD
 from gdcore.state import FitState
-from gdcore.status import FitWarning, Status
+from gdcore.status import FitWarning, Status, advises
 
 Method = Literal["auto", "stream", "gram", "exact"]
 DEFAULT = SGD()
@@ -234,8 +234,7 @@ def warn_of_end(result: Fit, options: Options) -> None:
     One that ran all its epochs does if a `tol` said when to stop, unless that was said before.
     """
     short = result.status is Status.MAX_EPOCHS and options.tol is not None and options.epochs > 0
-    said = result.detail.endswith("needs none.")
-    if result.status in DESERVE_A_LOOK or (short and not said):
+    if result.status in DESERVE_A_LOOK or (short and not advises(result.detail)):
         warnings.warn(result.message, FitWarning, stacklevel=3)
 
 

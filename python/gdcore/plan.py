@@ -16,7 +16,7 @@ from gdcore.options import Options
 from gdcore.problem import Problem, diagnose
 from gdcore.sgd import SGD, LearningRate
 from gdcore.state import FitState
-from gdcore.status import FitWarning, Status, stacklevel
+from gdcore.status import NO_EPOCHS, FitWarning, Status, epochs_in_words, stacklevel
 
 MOST_JUDGED = 1024  # parameters: beyond, the minimiser costs more than it is worth
 MOST_SPECTRUM = _core.Outlook.most_parameters
@@ -194,9 +194,9 @@ def _shortfall(plan: Plan, sgd: SGD, options: Options) -> str:
     lost = outlook.r2_lost_after(int(options.epochs), *steps)
     ends = "ends" if options.epochs == 1 else "end"
     short = "short of" if math.isnan(lost) else f"with R^2 about {lost:.2g} below that of"
-    detail = f"{_needs(plan, sgd, options)}; method='exact' needs none."
+    detail = f"{_needs(plan, sgd, options)}; {NO_EPOCHS}"
     warnings.warn(
-        f"{_count(options.epochs)} of this descent {ends} {short} the best fit. {detail}",
+        f"{epochs_in_words(options.epochs)} of this descent {ends} {short} the best fit. {detail}",
         FitWarning,
         stacklevel=stacklevel(),
     )
@@ -222,11 +222,7 @@ def _needs(plan: Plan, sgd: SGD, options: Options) -> str:
 def _epochs(count: int) -> str:
     if not 0 <= count <= NEVER:
         return "too many epochs to arrive"
-    return f"about {count:.2g} epochs" if count >= 1000 else _count(count)
-
-
-def _count(epochs: int) -> str:
-    return f"{epochs} epoch{'s' * (epochs != 1)}"
+    return f"about {count:.2g} epochs" if count >= 1000 else epochs_in_words(count)
 
 
 def _standardized(plan: Plan, sgd: SGD, options: Options) -> _core.Outlook | None:

@@ -16,7 +16,7 @@ from gdcore.kernels import Floats, matmul
 from gdcore.labels import as_labels, keys_of, named
 from gdcore.problem import Problem, broadcast_offset
 from gdcore.state import FitState
-from gdcore.status import Status, account, counted, counts_in_words
+from gdcore.status import Status, account, advises, counted, counts_in_words, epochs_in_words
 
 Record = tuple[npt.NDArray[np.int64], Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
 
@@ -124,7 +124,7 @@ class Fit:
     @property
     def message(self) -> str:
         """How the fit ended and what to do about it, in words."""
-        epochs = _epochs(self.epochs)
+        epochs = epochs_in_words(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
             Status.MAX_EPOCHS: f"Ended after all {epochs}.",
@@ -139,8 +139,7 @@ class Fit:
         if self.detail:
             what += " " + self.detail
         as_asked = self.status is Status.MAX_EPOCHS and not self.detail  # no tol was
-        advised = self.detail.endswith("needs none.")
-        if self.status is Status.CONVERGED or as_asked or advised:
+        if self.status is Status.CONVERGED or as_asked or advises(self.detail):
             return what
         return f"{what} {self.status.advice}"
 
@@ -157,7 +156,9 @@ class Fit:
         taken_back = self.state is None or math.isnan(self.state.last_loss)
         if taken_back:
             return f"Diverged in epoch {self.epochs + 1} {rates}; the weights are the last finite."
-        return f"Diverged {rates}: after {_epochs(self.epochs)} the loss is above the start's."
+        return (
+            f"Diverged {rates}: after {epochs_in_words(self.epochs)} the loss is above the start's."
+        )
 
     def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Floats:
         """Return predictions for new rows.
@@ -427,10 +428,6 @@ def load(path: str | os.PathLike[str]) -> Fit:
         return Fits(history=History(**many[1]), **many[0])
     fields, start, history = load_fit(path)
     return Fit(start=Start(*start) if start else None, history=History(**history), **fields)
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def history_of(problem: Problem, record: Record | None = None) -> History:

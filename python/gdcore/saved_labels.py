@@ -26,11 +26,12 @@ def needs_text(labels: Labels) -> bool:
 
 def to_text(labels: Labels) -> npt.NDArray[np.uint8]:
     """Return labels as bytes of JSON; ValueError names a label that would not come back equal."""
-    given = labels.tolist()
-    for label in given:
-        if _label(_plain(label)) != label:
+    plain = []
+    for label in labels.tolist():
+        plain.append(_plain(label))
+        if _label(plain[-1]) != label:
             raise _unknown(label)
-    text = {"kind": labels.dtype.kind, "labels": [_plain(label) for label in given]}
+    text = {"kind": labels.dtype.kind, "labels": plain}
     return np.frombuffer(json.dumps(text).encode(), np.uint8)
 
 

@@ -69,14 +69,14 @@ class Status(StrEnum):
         return _CODES[self]
 
 
+NO_EPOCHS = "method='exact' needs none."
 STATUSES = np.empty(len(Status), object)  # by code
 STATUSES[:] = list(Status)
 _CODES = {status: code for code, status in enumerate(Status)}
 _ADVICE = {
     Status.CONVERGED: "Nothing to do.",
     Status.MAX_EPOCHS: (
-        "Pass standardize=True or SGD(momentum='auto'), or run more epochs; "
-        "method='exact' needs none."
+        f"Pass standardize=True or SGD(momentum='auto'), or run more epochs; {NO_EPOCHS}"
     ),
     Status.DIVERGED: (
         "Lower lr below the stability limit (lr='auto' does), or pass standardize=True."
@@ -92,6 +92,16 @@ _ADVICE = {
     Status.EMPTY: "Pass at least one row.",
     Status.INVALID: "Drop or fill rows with NaN or infinity; scale columns that overflow.",
 }
+
+
+def advises(detail: str) -> bool:
+    """Whether an account of a descent ends with advice already."""
+    return detail.endswith(NO_EPOCHS)
+
+
+def epochs_in_words(count: int) -> str:
+    """Return a number of epochs as messages say it."""
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def counted(statuses: npt.NDArray[np.object_]) -> dict[Status, int]:
