@@ -67,11 +67,11 @@ def ways(X: Any, y: Any, *args: Any, **options: Any) -> Iterator[tuple[str, Call
 
 
 def cell(X: Any, y: Any, ask: Callable[[], Answer]) -> str:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         weights, intercept, status = ask()
     lost = r2_lost(X, y, np.asarray(weights), np.asarray(intercept))
-    return f"{lost:.0e} {status}" + (", warned" if told else "")
+    return f"{lost:.0e} {status}" + (", warned" if caught else "")
 
 
 def table(*args: Any, **options: Any) -> None:

@@ -130,7 +130,7 @@ def main(count: int) -> None:
     rng = np.random.default_rng(5)
     statuses: dict[str, Counter[str]] = defaultdict(Counter)
     worst: dict[str, float] = defaultdict(float)
-    told: dict[str, float] = defaultdict(float)
+    reported: dict[str, float] = defaultdict(float)
     ratios: dict[str, list[float]] = defaultdict(list)
     wrong: list[Any] = []
     apart = differ = unequal = constants = 0
@@ -162,7 +162,7 @@ def main(count: int) -> None:
                     if far and arrived:
                         wrong.append([block, i, key, way, lost, fit.r2_lost])
                     if not np.isnan(fit.r2_lost):
-                        told[key] = max(told[key], abs(fit.r2_lost - lost) / (lost + 1e-6))
+                        reported[key] = max(reported[key], abs(fit.r2_lost - lost) / (lost + 1e-6))
                 for i, fits in seen.items():
                     first = fits["gram"]
                     for way in ("chunks", "moments"):
@@ -191,7 +191,7 @@ def main(count: int) -> None:
         "constant y": constants,
         "worst R^2 lost of CONVERGED": {k: float(f"{v:.2g}") for k, v in sorted(worst.items())},
         "R^2 lost as told, most error relative to it + 1e-6": {
-            k: float(f"{v:.2g}") for k, v in sorted(told.items())
+            k: float(f"{v:.2g}") for k, v in sorted(reported.items())
         },
         "epochs taken / predicted: 1 %, median, 99 %": {
             k: [float(f"{q:.4g}") for q in np.quantile(v, [0.01, 0.5, 0.99])]
