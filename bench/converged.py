@@ -108,11 +108,11 @@ def answers(sets: list[tuple[Any, Any]], how: str, chunks: bool) -> Iterator[tup
 
 def predicted(X: Any, y: Any, how: str) -> int | None:
     """Return the epochs that the core says it takes."""
-    from gdcore.method import moments_of
-    from gdcore.options import Options
-    from gdcore.plan import make_plan
-    from gdcore.problem import make_problem
-    from gdcore.state import FitState
+    from gdcore.data.problem import make_problem
+    from gdcore.results.state import FitState
+    from gdcore.solvers.method import moments_of
+    from gdcore.solvers.options import Options
+    from gdcore.solvers.plan import make_plan
 
     sgd, standardize = HOW[how]
     problem = make_problem(X, y, None, None, True, "mean")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gdcore.bench.case import Work
-from gdcore.bench.report import Key, Report, Row
+from gdcore.bench.results import Key, Report, Row
 from gdcore.bench.suites import NAMES
 
 ROOT = Path(__file__).parent.parent

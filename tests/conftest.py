@@ -34,7 +34,7 @@ def _progress_without_a_clock() -> Iterator[None]:
     test_progress.py sets the clock where it tests it.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gdcore.progress._Callback.quiet", math.inf)
+        patch.setattr("gdcore.solvers.progress._Callback.quiet", math.inf)
         yield
 
 

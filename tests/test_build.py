@@ -173,8 +173,8 @@ def test_flags_of_the_contract() -> None:
     flags = [w for w in re.split(r'[\s()"]+', CMAKE) if w.startswith("-")]
     assert "-ffp-contract=off" in flags
     assert not [f for f in flags if re.match(r"-(Ofast|ffast-math|funsafe|march=native)", f)]
-    assert "#error" in (CSRC / "cpu/isa/simd.hpp").read_text()
-    assert re.search(r"__FAST_MATH__", (CSRC / "cpu/isa/simd.hpp").read_text())
+    assert "#error" in (CSRC / "cpu/isa/vector.hpp").read_text()
+    assert re.search(r"__FAST_MATH__", (CSRC / "cpu/isa/vector.hpp").read_text())
 
 
 def test_one_place_for_threads() -> None:

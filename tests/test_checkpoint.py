@@ -53,10 +53,12 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     Without waiting for the disk: no power is cut here.
     """
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("gdcore.progress._Callback.quiet", np.inf)  # looks are the descent's alone
-    monkeypatch.setattr("gdcore.storage.Checkpoint.seconds", 0.0)
-    monkeypatch.setattr("gdcore.storage.time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(
+        "gdcore.solvers.progress._Callback.quiet", np.inf
+    )  # looks are the descent's alone
+    monkeypatch.setattr("gdcore.results.archive.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("gdcore.results.archive.time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 @pytest.fixture
@@ -251,10 +253,10 @@ CHILD = """
 import os, signal, sys
 from types import SimpleNamespace
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
-import gdcore, gdcore.storage, gdcore.descent, gdcore.progress
-gdcore.progress._Callback.quiet = float("inf")
-gdcore.descent.BLOCK_SECONDS = gdcore.storage.Checkpoint.seconds = 0.0
-gdcore.storage.time = SimpleNamespace(monotonic=lambda: 0.0)
+import gdcore, gdcore.results.archive, gdcore.solvers.descent, gdcore.solvers.progress
+gdcore.solvers.progress._Callback.quiet = float("inf")
+gdcore.solvers.descent.BLOCK_SECONDS = gdcore.results.archive.Checkpoint.seconds = 0.0
+gdcore.results.archive.time = SimpleNamespace(monotonic=lambda: 0.0)
 import fits, test_checkpoint
 
 looks = int(sys.argv[3])

@@ -24,7 +24,7 @@ import gdcore as gd
 import problems
 from fits import bits, refused
 from gdcore import Status
-from gdcore.reader import ahead
+from gdcore.chunks.prefetch import ahead
 from problems import Array, Linear
 
 L = problems.CHUNK["float64"]
@@ -109,7 +109,7 @@ def test_stream_has_the_bits_of_arrays(
     rng: Any, monkeypatch: pytest.MonkeyPatch, dtype: Any, how: Any, parts: str, reduction: Any
 ) -> None:
     """In order; but for the learning rate, which comes from moments."""
-    monkeypatch.setattr("gdcore.chunks.PIECE_BYTES", 20_000)
+    monkeypatch.setattr("gdcore.chunks.source.PIECE_BYTES", 20_000)
     problem, sgd = draw(rng, parts=parts, dtype=dtype), gd.SGD(lr=1e-5, momentum=0.5)
     options = {"epochs": 4, "tol": None, "reduction": reduction} | how
     fit, same = gd.fit(cut(problem, 130), sgd=sgd, **options), whole(problem, sgd, **options)
@@ -134,7 +134,7 @@ SHUFFLED: dict[str, Any] = {"batch_size": 20, "epochs": 6, "tol": None, "seed": 
 def test_shuffled_batches_are_a_function_of_seed_and_epoch(
     rng: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gdcore.chunks.PIECE_BYTES", 10_000)
+    monkeypatch.setattr("gdcore.chunks.source.PIECE_BYTES", 10_000)
     problem, sgd = draw(rng), gd.SGD(lr=0.01, momentum=0.5)
     chunks = cut(problem, 200)
     one = gd.fit(chunks, sgd=sgd, **SHUFFLED)
@@ -167,7 +167,9 @@ def test_shuffled_epochs_are_those_of_the_rows_in_that_order(
     rng: Any, monkeypatch: pytest.MonkeyPatch, dtype: Any
 ) -> None:
     problem, sgd, seed = draw(rng, dtype=dtype), gd.SGD(lr=0.01), 2**40 + 3
-    monkeypatch.setattr("gdcore.chunks.PIECE_BYTES", 4 * dtype.itemsize * 317)  # 320 in batches
+    monkeypatch.setattr(
+        "gdcore.chunks.source.PIECE_BYTES", 4 * dtype.itemsize * 317
+    )  # 320 in batches
     how: dict[str, Any] = {"batch_size": 20, "tol": None}
     chunks = cut(problem, 200)
     found = gd.fit(chunks, sgd=sgd, epochs=3, seed=seed, **how)
@@ -392,8 +394,8 @@ def test_a_checkpoint_goes_on_to_the_same_bits(
     rng: Any, monkeypatch: Any, tmp_path: Path, how: Any
 ) -> None:
     """From the last whole epoch, after a chunk that could not be read or a Ctrl-C."""
-    monkeypatch.setattr("gdcore.storage.Checkpoint.seconds", 0.0)
-    monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 1e-6)
+    monkeypatch.setattr("gdcore.results.archive.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 1e-6)
     chunks, path, readings = cut(draw(rng), 400), tmp_path / "state", 0
     settings: dict[str, Any] = {"sgd": gd.SGD(lr=1e-5), "tol": None, "checkpoint": path} | how
 
@@ -491,7 +493,7 @@ def test_no_more_than_two_items_wait() -> None:
 
 
 def test_progress_in_rows_and_bytes(rng: Any, capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gdcore.progress._Lines.seconds", 0.0)
+    monkeypatch.setattr("gdcore.solvers.progress._Lines.seconds", 0.0)
     gd.fit(cut(draw(rng), 400), progress=True, epochs=3, tol=None, method="stream")
     assert "400 rows, 0.0 MB read\n" in capsys.readouterr().err
 

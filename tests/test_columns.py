@@ -13,7 +13,7 @@ import pytest
 
 import gdcore as gd
 from fits import refused
-from gdcore.columns import as_numbers
+from gdcore.data.columns import as_numbers
 
 N = 40
 RNG = np.random.default_rng(3)

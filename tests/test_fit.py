@@ -688,8 +688,8 @@ def test_an_exact_fit_is_a_start(rng: Any) -> None:
 
 def slow_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Python look up as often as the core allows, and show each time."""
-    monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("gdcore.progress._Lines.seconds", 0.0)
+    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.solvers.progress._Lines.seconds", 0.0)
 
 
 def test_progress_calls(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ import gdcore as gd
 import problems
 from fits import Cut, bits, cut_after, refused
 from gdcore import Status
-from gdcore.method import moments_of
-from gdcore.problem import make_problem
+from gdcore.data.problem import make_problem
+from gdcore.solvers.method import moments_of
 from problems import CHUNK, DTYPES, LAYOUTS, Array, Linear, canonical
 
 FULL = gd.SGD(momentum=0.9, nesterov=True, weight_decay=0.01)
@@ -418,8 +418,8 @@ def test_killed_and_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: Any, sgd: gd.SGD
 ) -> None:
     """Two looks at a time: the bits of one fit."""
-    monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("gdcore.storage.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.results.archive.Checkpoint.seconds", 0.0)
     problem, path, cuts = draw(dtype, 600, 70, None), tmp_path / "gram.checkpoint", 0
     how: dict[str, Any] = {"epochs": 1500, "history": 100, **GRAM}
     want = fits.fit(problem, sgd, **how)

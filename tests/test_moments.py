@@ -253,7 +253,7 @@ def test_interrupted_or_refused_nothing_changes(rng: Any, monkeypatch: pytest.Mo
 
 
 def test_interrupted_fits_keep_their_weights(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gdcore.descent.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
     cut = fits.cut_after(3, KeyboardInterrupt)
     with pytest.raises(gd.FitInterrupted) as caught:
         moments(draw(rng)).fit(gd.SGD(), epochs=10**9, tol=None, history=0, progress=cut)

@@ -14,8 +14,8 @@ import pytest
 import fits
 import gdcore as gd
 from gdcore import oracle
-from gdcore.oracle.arithmetic import arithmetic_of
-from gdcore.oracle.probes import LinearMaker, MatmulMaker, MseMaker
+from gdcore.oracle.numbers.arithmetic import arithmetic_of
+from gdcore.oracle.probing.probes import LinearMaker, MatmulMaker, MseMaker
 
 TESTED = ("float32", "float64", "float16", "bfloat16", "tf32")
 

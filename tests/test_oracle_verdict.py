@@ -13,7 +13,7 @@ import gdcore as gd
 import problems
 from gdcore import oracle
 from gdcore.oracle import Status
-from gdcore.oracle.arithmetic import rounded
+from gdcore.oracle.numbers.arithmetic import rounded
 from problems import normal
 
 

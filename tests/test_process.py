@@ -46,8 +46,8 @@ def run(problem: Linear, sgd: gd.SGD = SGDS["momentum"], **how: Any) -> list[Any
 
 INTERRUPTED = """
 import json, sys, time
-import numpy as np, gdcore as gd, gdcore.progress
-gdcore.progress._Callback.quiet = float("inf")  # ready: after the first steps
+import numpy as np, gdcore as gd, gdcore.solvers.progress
+gdcore.solvers.progress._Callback.quiet = float("inf")  # ready: after the first steps
 n, d, batch = (int(x) for x in sys.argv[1:])
 rng = np.random.default_rng(5)
 X, y = rng.standard_normal((n, d)), rng.standard_normal(n)

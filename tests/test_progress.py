@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gdcore as gd
-from gdcore.reader import ahead
+from gdcore.chunks.prefetch import ahead
 
 Told = list[tuple[int, int, float]]
 
@@ -49,7 +49,7 @@ def test_every_slice_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     for module in [m for key, m in sys.modules.items() if key.startswith("gdcore.")]:
         if hasattr(module, "BLOCK_SECONDS"):
             monkeypatch.setattr(module, "BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("gdcore.progress._Callback.quiet", 0.0)
+    monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
     told: Told = []
     WAYS[name](progress=lambda *args: told.append(args), epochs=3, tol=None)
     done, targets, _ = zip(*told, strict=True)
@@ -94,8 +94,8 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
     def tell(*_: Any) -> None:
         raise Enough
 
-    monkeypatch.setattr("gdcore.exact.BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("gdcore.progress._Callback.quiet", 0.0)
+    monkeypatch.setattr("gdcore.solvers.exact.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
     for method in ("exact", "gram", "stream"):
         with pytest.raises(Enough):
             gd.fit(X, Y, SGD, method=method, progress=tell)
@@ -104,8 +104,8 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
 
 def test_waiting_for_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow source is read."""
-    monkeypatch.setattr("gdcore.progress._Callback.quiet", 0.0)
-    monkeypatch.setattr("gdcore.reader._LOOK", 0.01)
+    monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
+    monkeypatch.setattr("gdcore.chunks.prefetch._LOOK", 0.01)
 
     def slow() -> Iterator[Any]:
         for chunk in chunks():

@@ -8,14 +8,14 @@
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
 #include "cpu/parallel.hpp"
-#include "fit/cholesky.hpp"
+#include "fit/pivoted_cholesky.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
-#include "fit/normal.hpp"
+#include "fit/cholesky.hpp"
 #include "fit/outlook.hpp"
 #include "fit/rolling.hpp"
 #include "fit/scaling.hpp"
-#include "fit/spectrum.hpp"
+#include "fit/curvature.hpp"
 
 namespace gdcore {
 namespace {

@@ -1,162 +1,126 @@
 #include "fit/cholesky.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 namespace gdcore {
 namespace {
 
-class Cholesky {
- public:
-  Cholesky(const Moments& m, bool fit_intercept, double tolerance)
-      : d_(m.d), p_(m.d + (fit_intercept ? 1 : 0)), width_(p_ + m.t), tolerance_(tolerance) {
-    const int64_t columns = m.columns();
-    const auto sum = [&](int64_t from) {
-      return two_sum(m.hi[from], m.lo[from]);  // so that the parts do not overlap
-    };
-    weights_ = sum(d_ * columns + d_);
-    g_.resize(static_cast<size_t>(p_ * width_));
-    for (int64_t i = 0; i < p_; ++i) {
-      for (int64_t j = i; j < p_; ++j) at(i, j) = at(j, i) = sum(i * columns + j);
-      for (int64_t u = 0; u < m.t; ++u) at(i, p_ + u) = sum(i * columns + d_ + 1 + u);
-    }
-  }
-
-  // Adds decay * |parameters|^2, or that of the parameters of standardised columns, of which one
-  // without spread keeps weight 0.
-  void penalise(double decay, const ExactOptions& options) {
-    const Pair factor{decay, 0};
-    const bool decay_intercept = p_ > d_ && options.decay_intercept;
-    std::vector<Pair> mean(static_cast<size_t>(d_)), variance(mean.size(), {1, 0});
-    for (int64_t j = 0; j < d_ && options.standardize; ++j) spread(j, mean[j], variance[j]);
-    for (int64_t i = 0; i < d_; ++i) {
-      if (variance[i].hi == 0) {
-        leave_out(i);
-        continue;
-      }
-      at(i, i) = at(i, i) + factor * variance[i];
-      if (!decay_intercept) continue;
-      const Pair along = factor * mean[i];
-      for (int64_t j = 0; j < d_; ++j)
-        if (variance[j].hi != 0) at(i, j) = at(i, j) + along * mean[j];
-      at(i, d_) = at(d_, i) = at(i, d_) + along;
-    }
-    if (decay_intercept) at(d_, d_) = at(d_, d_) + factor;
-  }
-
-  Pivoted factorise() {
-    Pivoted f{p_, width_, 0, tolerance_, {}, {}, {}};
-    f.a.assign(static_cast<size_t>(p_ * width_), 0.0);
-    f.column.resize(static_cast<size_t>(p_));
-    f.scale.assign(static_cast<size_t>(p_), 1.0);
-    std::iota(f.column.begin(), f.column.end(), 0);
-    scale(f);
-    double first = 0;
-    for (int64_t k = 0; k < p_; ++k) {
-      int64_t best = k;
-      for (int64_t j = k + 1; j < p_; ++j)
-        if (relative(f, j) > relative(f, best)) best = j;
-      const double pivot = std::sqrt(relative(f, best));
-      if (k == 0) first = pivot;
-      if (!(pivot > tolerance_ * first)) break;
-      if (best != k) swap(f, k, best);
-      eliminate(f, k);
-      ++f.rank;
-    }
-    return f;
-  }
-
- private:
-  Pair& at(int64_t i, int64_t j) { return g_[static_cast<size_t>(i * width_ + j)]; }
-
-  // Of a column, its mean and the variance around it, which is 0 if rounding errors are all of it;
-  // without an intercept around 0.
-  void spread(int64_t j, Pair& mean, Pair& variance) {
-    const Pair square = at(j, j) / weights_;
-    variance = square;
-    if (p_ == d_) return;
-    mean = at(j, d_) / weights_;
-    variance = square - mean * mean;
-    if (!(variance.hi > tolerance_ * tolerance_ * square.hi)) variance = {0, 0};
-  }
-
-  void leave_out(int64_t i) {
-    for (int64_t j = 0; j < p_; ++j) at(i, j) = at(j, i) = {0, 0};
-    for (int64_t j = p_; j < width_; ++j) at(i, j) = {0, 0};
-    at(i, i) = {1, 0};
-  }
-
-  // Columns to lengths of 1 to 2, which is exact; f.scale makes them 1.
-  void scale(Pivoted& f) {
-    std::vector<double> power(static_cast<size_t>(p_), 1.0);
-    for (int64_t j = 0; j < p_; ++j)
-      if (at(j, j).hi > 0) power[j] = std::ldexp(1.0, -(std::ilogb(at(j, j).hi) >> 1));
-    for (int64_t i = 0; i < p_; ++i)
-      for (int64_t j = 0; j < width_; ++j) {
-        const double other = j < p_ ? power[j] : 1;
-        at(i, j) = {at(i, j).hi * power[i] * other, at(i, j).lo * power[i] * other};
-      }
-    for (int64_t j = 0; j < p_; ++j) {
-      unit_.push_back(at(j, j).hi > 0 ? 1 / std::sqrt(at(j, j).hi) : 1);
-      f.scale[j] = power[j] * unit_[j];
-    }
-  }
-
-  // The square of what is left of the column at a position, whose length was 1.
-  double relative(const Pivoted& f, int64_t position) {
-    const double unit = unit_[f.column[position]];
-    return at(position, position).hi * unit * unit;
-  }
-
-  void swap(Pivoted& f, int64_t k, int64_t best) {
-    for (int64_t j = 0; j < width_; ++j) std::swap(at(k, j), at(best, j));
-    for (int64_t i = 0; i < p_; ++i) std::swap(at(i, k), at(i, best));
-    for (int64_t i = 0; i < k; ++i) std::swap(f.a[i * width_ + k], f.a[i * width_ + best]);
-    std::swap(f.column[k], f.column[best]);
-  }
-
-  // A row of R, and what it leaves of the others.
-  void eliminate(Pivoted& f, int64_t k) {
-    const Pair square = at(k, k);
-    const double inverse_root = 1 / std::sqrt(square.hi);
-    for (int64_t j = k; j < width_; ++j) {
-      const double unit = j < p_ ? unit_[f.column[j]] : 1;
-      f.a[k * width_ + j] = at(k, j).hi * inverse_root * unit;
-    }
-    for (int64_t i = k + 1; i < p_; ++i) {
-      const Pair factor = at(k, i) / square;
-      for (int64_t j = i; j < width_; ++j) {
-        at(i, j) = at(i, j) - factor * at(k, j);
-        if (j < p_) at(j, i) = at(i, j);
-      }
-    }
-  }
-
-  int64_t d_, p_, width_;
-  double tolerance_;
-  Pair weights_;
-  std::vector<Pair> g_;       // (p, width): symmetric, then right sides
-  std::vector<double> unit_;  // times this a scaled column has length 1
-};
+// The most that the squares of all entries of R^-1 may sum to, where G = R^T R has columns of
+// length 1 to 2: then G is conditioned like 4 p times this at worst, and rounding errors of the
+// moments (at random like 1e-15 of them) change the parameters by less than float32 rounds.
+constexpr double most_squares = 0x1p16;
+// All pivots of columns of unit norm are larger then.
+constexpr double least_pivot = 0x1p-9;
 
 }  // namespace
 
-// What sums of float32 rows round off is more than `rank_tolerance` knows of.
 template <class T>
-Pivoted factorise(const Problem<T>& problem, const Moments& moments, const ExactOptions& options) {
-  const int64_t p = problem.d + (problem.fit_intercept ? 1 : 0);
-  double tolerance = rank_tolerance(p, std::numeric_limits<T>::epsilon(), options.rcond);
-  if (sizeof(T) == 4 && options.rcond < 0) tolerance = std::max(tolerance, 0x1p-20);
-  Cholesky cholesky(moments, problem.fit_intercept, tolerance);
-  const double elements = moments.square(problem.d) * static_cast<double>(problem.t);
-  const double decay = options.weight_decay * scale_of(problem.reduction, elements).divisor / 2;
-  if (decay != 0) cholesky.penalise(decay, options);
-  return cholesky.factorise();
+bool NormalEquations<T>::solve(const Problem<T>& problem, const double* packed,
+                               const ExactOptions& options) {
+  if (sizeof(T) == 8 || (options.standardize && options.weight_decay != 0)) return false;
+  p_ = problem.size() / problem.t;
+  if (rank_tolerance(p_, std::numeric_limits<T>::epsilon(), options.rcond) > least_pivot)
+    return false;
+  t_ = problem.t;
+  width_ = p_ + t_;
+  LinearSums sums;
+  sums.sample_weight = Quadratic<T>::tail(p_, t_, packed).sample_weight();
+  const double divisor = scale_of(problem.reduction, problem.count(problem.n, sums)).divisor;
+  const int64_t penalised = options.decay_intercept ? p_ : problem.d;
+  if (!factorise(packed, options.weight_decay * divisor / 2, penalised)) return false;
+  substitute();
+  for (T param : params_)
+    if (!std::isfinite(param)) return false;
+  measure(packed);
+  loss_ = static_cast<T>(squares_ / divisor);
+  return true;
 }
 
-template Pivoted factorise<float>(const Problem<float>&, const Moments&, const ExactOptions&);
-template Pivoted factorise<double>(const Problem<double>&, const Moments&, const ExactOptions&);
+// G plus the penalty on its first columns, its columns scaled, becomes R (Golub, Van Loan, 4.2),
+// its diagonal inverted, and the right sides behind it R^-T times them.
+template <class T>
+bool NormalEquations<T>::factorise(const double* packed, double penalty, int64_t penalised) {
+  const auto added = [&](int64_t i) { return i < penalised ? penalty : 0; };
+  a_.resize(static_cast<size_t>(p_ * width_));
+  scale_.resize(static_cast<size_t>(p_));
+  const double* const right = packed + p_ * (p_ + 1) / 2;
+  const double* G = packed;
+  for (int64_t i = 0; i < p_; G += p_ - i++) {
+    const double square = *G + added(i);
+    if (!(square > 0) || !std::isfinite(square)) return false;
+    scale_[i] = std::ldexp(1.0, -(std::ilogb(square) >> 1));  // exact
+  }
+  G = packed;
+  for (int64_t i = 0; i < p_; ++i) {
+    double* const row = &a_[i * width_];
+    for (int64_t j = i; j < p_; ++j) row[j] = scale_[i] * *G++ * scale_[j];
+    row[i] += scale_[i] * added(i) * scale_[i];
+    for (int64_t u = 0; u < t_; ++u) row[p_ + u] = scale_[i] * right[u * (p_ + 1) + i];
+  }
+  for (int64_t k = 0; k < p_; ++k) {
+    double* const row = &a_[k * width_];
+    if (!(row[k] > 1 / most_squares)) return false;
+    const double inverse_root = 1 / std::sqrt(row[k]);
+    for (int64_t j = k; j < width_; ++j) row[j] *= inverse_root;
+    row[k] = inverse_root;
+    for (int64_t i = k + 1; i < p_; ++i)
+      for (int64_t j = i; j < width_; ++j) a_[i * width_ + j] -= row[i] * row[j];
+  }
+  inverse_.resize(static_cast<size_t>(p_));
+  double squares = 0;
+  for (int64_t i = 0; i < p_ && squares <= most_squares; ++i) squares += squares_of_inverse_row(i);
+  return squares <= most_squares;
+}
+
+template <class T>
+double NormalEquations<T>::squares_of_inverse_row(int64_t row) {
+  double squares = 0;
+  for (int64_t j = row; j < p_; ++j) inverse_[j] = j == row ? 1 : 0;
+  for (int64_t j = row; j < p_; ++j) {
+    inverse_[j] *= a_[j * width_ + j];
+    for (int64_t k = j + 1; k < p_; ++k) inverse_[k] -= inverse_[j] * a_[j * width_ + k];
+    squares += inverse_[j] * inverse_[j];
+  }
+  return squares;
+}
+
+template <class T>
+void NormalEquations<T>::substitute() {
+  params_.resize(static_cast<size_t>(p_ * t_));
+  for (int64_t i = p_; i-- > 0;)
+    for (int64_t u = 0; u < t_; ++u) {
+      double& x = a_[i * width_ + p_ + u];
+      for (int64_t j = i + 1; j < p_; ++j) x -= a_[i * width_ + j] * a_[j * width_ + p_ + u];
+      x *= a_[i * width_ + i];
+      params_[i * t_ + u] = static_cast<T>(scale_[i] * x);
+    }
+}
+
+// The squared error at the parameters, and whether it is more than rounding errors.
+template <class T>
+void NormalEquations<T>::measure(const double* packed) {
+  const double* const right = packed + p_ * (p_ + 1) / 2;
+  double terms = 0;
+  squares_ = 0;
+  for (int64_t u = 0; u < t_; ++u) {
+    const double* const c = right + u * (p_ + 1);
+    const double* G = packed;
+    double squares = c[p_];
+    terms += c[p_];
+    for (int64_t i = 0; i < p_; ++i) {
+      const double w = params_[i * t_ + u];
+      double along = *G * w - 2 * c[i];
+      terms += *G++ * w * w;
+      for (int64_t j = i + 1; j < p_; ++j) along += 2 * *G++ * params_[j * t_ + u];
+      squares += w * along;
+    }
+    squares_ += squares;
+  }
+  squares_known_ = squares_ > Quadratic<T>::least_known_of(p_, terms);
+}
+
+template class NormalEquations<float>;
+template class NormalEquations<double>;
 
 }  // namespace gdcore

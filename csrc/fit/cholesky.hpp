@@ -1,18 +1,40 @@
-// Least squares from second moments in pairs: Cholesky's factorisation with pivoting.
+// Least squares from second moments, where they know the solution better than its type can tell.
 #pragma once
 
-#include "fit/pivoted.hpp"
+#include <vector>
+
+#include "fit/quadratic.hpp"
+#include "fit/pivoted_qr.hpp"
 #include "fit/problem.hpp"
 
 namespace gdcore {
 
-// The factor of a problem whose second moments these are, weight decay included.
 template <class T>
-Pivoted factorise(const Problem<T>& problem, const Moments& moments, const ExactOptions& options);
+class NormalEquations {
+ public:
+  // Minimises loss + weight_decay / 2 * |params|^2 over a problem's rows, given what `Quadratic`
+  // packs of them. False where rounding errors of the moments could be more than those of T in the
+  // parameters, as a whole: where columns are ill-conditioned, and for all float64 data. False too
+  // if T does not hold them, and where weight decay refers to standardised columns.
+  bool solve(const Problem<T>& problem, const double* packed, const ExactOptions& options);
 
-template <class T>
-Solution<T> solve(const Problem<T>& problem, const Moments& moments, const ExactOptions& options) {
-  return solution_of<T>(factorise(problem, moments, options));
-}
+  const std::vector<T>& params() const { return params_; }
+  bool loss_known() const { return squares_known_; }  // or too small for the moments to tell
+  T loss() const { return loss_; }
+
+ private:
+  bool factorise(const double* packed, double penalty, int64_t penalised);
+  double squares_of_inverse_row(int64_t row);
+  void substitute();
+  void measure(const double* packed);
+
+  int64_t p_ = 0, t_ = 0, width_ = 0;
+  std::vector<double> a_;  // (p, p + t): R, its diagonal inverted, and right sides, then solutions
+  std::vector<double> scale_, inverse_;
+  std::vector<T> params_;
+  double squares_ = 0;
+  bool squares_known_ = false;
+  T loss_ = 0;
+};
 
 }  // namespace gdcore

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "fit/pivoted.hpp"
+#include "fit/pivoted_qr.hpp"
 #include "fit/problem.hpp"
 
 namespace gdcore {

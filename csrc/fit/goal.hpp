@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "contract.hpp"
-#include "fit/moments.hpp"
+#include "fit/quadratic.hpp"
 
 namespace gdcore {
 

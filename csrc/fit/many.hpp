@@ -9,8 +9,8 @@
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
 #include "fit/lanes.hpp"
-#include "fit/normal.hpp"
-#include "fit/spectrum.hpp"
+#include "fit/cholesky.hpp"
+#include "fit/curvature.hpp"
 
 namespace gdcore {
 

@@ -8,7 +8,7 @@
 
 #include "device.hpp"
 #include "fit/goal.hpp"
-#include "fit/moments.hpp"
+#include "fit/quadratic.hpp"
 
 namespace gdcore {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "fit/cholesky.hpp"
+#include "fit/pivoted_cholesky.hpp"
 #include "fit/scaling.hpp"
 #include "fp_env.hpp"
 

@@ -6,7 +6,7 @@
 
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
-#include "fit/spectrum.hpp"
+#include "fit/curvature.hpp"
 
 namespace gdcore {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "device.hpp"
-#include "fit/pivoted.hpp"
+#include "fit/pivoted_qr.hpp"
 
 namespace gdcore {
 

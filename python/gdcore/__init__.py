@@ -12,9 +12,9 @@ Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fit
 ``plot``). Command line: ``gdcore`` (extra ``cli``). Measurements: `gdcore.bench` (extra ``bench``).
 """
 
-from gdcore import _core
-from gdcore.arrow import ChunkReader, read_chunks
-from gdcore.chunks import ChunkError
+import gdcore._core as _core
+from gdcore.chunks.files import ChunkReader, read_chunks
+from gdcore.chunks.source import ChunkError
 from gdcore.config import config, get_num_threads, set_num_threads, show_config
 from gdcore.fitting import fit
 from gdcore.groups import fit_groups
@@ -26,7 +26,7 @@ from gdcore.kernels import (
     mse_value_and_grad,
 )
 from gdcore.moments import Moments
-from gdcore.result import Fit, Fits, History, Start, load
+from gdcore.results.fit import Fit, Fits, History, Start, load
 from gdcore.rolling import RollingFit, RollingInterrupted, fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gdcore import _core
+import gdcore._core as _core
 from gdcore.sgd import plain
 
 

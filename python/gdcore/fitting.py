@@ -12,21 +12,21 @@ from typing import Any, Literal, Never
 import numpy as np
 import numpy.typing as npt
 
-from gdcore import _core
+import gdcore._core as _core
 from gdcore.advice import reject
-from gdcore.chunks import require_chunks
-from gdcore.descent import descend, fit_at
-from gdcore.exact import solve_exact
+from gdcore.chunks.source import require_chunks
+from gdcore.data.memmap import watched
+from gdcore.data.problem import Problem, check_names, make_problem
 from gdcore.kernels import Floats, Reduction
-from gdcore.many import Problems, fit_many, stacked, start_of
-from gdcore.mapped import watched
-from gdcore.method import settled, warn_of_ignored
-from gdcore.options import Options
-from gdcore.problem import Problem, check_names, make_problem
-from gdcore.progress import reporting
-from gdcore.result import Fit, Fits
+from gdcore.results.fit import Fit, Fits
+from gdcore.results.state import FitState
 from gdcore.sgd import SGD
-from gdcore.state import FitState
+from gdcore.solvers.descent import descend, fit_at
+from gdcore.solvers.exact import solve_exact
+from gdcore.solvers.many import Problems, fit_many, stacked, start_of
+from gdcore.solvers.method import settled, warn_of_ignored
+from gdcore.solvers.options import Options
+from gdcore.solvers.progress import reporting
 from gdcore.status import FitWarning, Status, advises
 
 Method = Literal["auto", "stream", "gram", "exact"]
@@ -185,7 +185,7 @@ def fit(
     sgd = checked_sgd(sgd, method)
     if y is None:
         sgd.alone()
-        from gdcore.chunked import fit_chunks
+        from gdcore.chunks.fit import fit_chunks
 
         require_chunks(X)
         for name, value in (

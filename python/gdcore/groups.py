@@ -9,20 +9,20 @@ from typing import Any, Literal, Never
 import numpy as np
 import numpy.typing as npt
 
-from gdcore import _core
+import gdcore._core as _core
 from gdcore.advice import reject
-from gdcore.columns import refuse_as_feature
+from gdcore.data.columns import refuse_as_feature
+from gdcore.data.labels import Ints, group_rows
+from gdcore.data.memmap import watched
+from gdcore.data.problem import check_names, make_problem
 from gdcore.fitting import Method, checked_sgd, fit_problems, warn_of_many
 from gdcore.kernels import Floats, Reduction
-from gdcore.labels import Ints, group_rows
-from gdcore.many import Problems
-from gdcore.mapped import watched
-from gdcore.method import settled, warn_of_ignored
-from gdcore.options import Options
-from gdcore.problem import check_names, make_problem
-from gdcore.progress import reporting
-from gdcore.result import Fits
+from gdcore.results.fit import Fits
 from gdcore.sgd import SGD
+from gdcore.solvers.many import Problems
+from gdcore.solvers.method import settled, warn_of_ignored
+from gdcore.solvers.options import Options
+from gdcore.solvers.progress import reporting
 from gdcore.status import DataLostError, FitInterrupted
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gdcore import _core
+import gdcore._core as _core
 
 Floats = npt.NDArray[np.floating[Any]]
 Reduction = Literal["mean", "sum", "half_mean", "half_sum"]

@@ -11,21 +11,21 @@ from typing import Any, Literal, NamedTuple, Never, Self
 import numpy as np
 import numpy.typing as npt
 
-from gdcore import _core
+import gdcore._core as _core
 from gdcore.advice import reject
-from gdcore.columns import Names
-from gdcore.descent import descend
-from gdcore.exact import solve_moments
+from gdcore.data.columns import Names
+from gdcore.data.memmap import watched
+from gdcore.data.problem import Problem, check_scale, diagnose, make_problem
 from gdcore.fitting import checked_sgd, empty_fit, start_from, warn_of_end
 from gdcore.kernels import Floats, Reduction
-from gdcore.learning_rate import underflow
-from gdcore.mapped import watched
-from gdcore.method import in_range, moments_of, out_of_range, settled, warn_of_ignored
-from gdcore.options import Options
-from gdcore.problem import Problem, check_scale, diagnose, make_problem
-from gdcore.progress import reporting
-from gdcore.result import Fit
+from gdcore.results.fit import Fit
 from gdcore.sgd import SGD
+from gdcore.solvers.descent import descend
+from gdcore.solvers.exact import solve_moments
+from gdcore.solvers.learning_rate import underflow
+from gdcore.solvers.method import in_range, moments_of, out_of_range, settled, warn_of_ignored
+from gdcore.solvers.options import Options
+from gdcore.solvers.progress import reporting
 from gdcore.status import FitWarning, stacklevel
 
 Ints = npt.NDArray[np.int64]

@@ -10,19 +10,19 @@ from typing import Any, Literal, Never
 import numpy as np
 import numpy.typing as npt
 
-from gdcore import _core
+import gdcore._core as _core
 from gdcore.advice import reject
-from gdcore.columns import Names
-from gdcore.exact import exact_options
+from gdcore.data.columns import Names
+from gdcore.data.memmap import check, watched
+from gdcore.data.problem import Problem, diagnose, make_problem
 from gdcore.fitting import checked_sgd, deserve_a_look, start_from
 from gdcore.kernels import Floats, Reduction
-from gdcore.learning_rate import warn_of_divergence
-from gdcore.mapped import check, watched
-from gdcore.method import settled, warn_of_ignored
-from gdcore.options import BLOCK_SECONDS, Options
-from gdcore.plan import MOST_SPECTRUM, NO_SPECTRUM
-from gdcore.problem import Problem, diagnose, make_problem
 from gdcore.sgd import SGD, plain
+from gdcore.solvers.exact import exact_options
+from gdcore.solvers.learning_rate import warn_of_divergence
+from gdcore.solvers.method import settled, warn_of_ignored
+from gdcore.solvers.options import BLOCK_SECONDS, Options
+from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM
 from gdcore.status import FitWarning, Status, account, counts_in_words
 
 _STATUS = {

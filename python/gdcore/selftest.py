@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gdcore import _core
+import gdcore._core as _core
+from gdcore.data.problem import make_problem
 from gdcore.fitting import fit
 from gdcore.kernels import (
     Reduction,
@@ -21,9 +22,8 @@ from gdcore.kernels import (
     mse,
     mse_value_and_grad,
 )
-from gdcore.method import moments_of
-from gdcore.problem import make_problem
 from gdcore.sgd import SGD
+from gdcore.solvers.method import moments_of
 
 THREADS = (1, 2, 3, 7)
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "half_mean", "half_sum")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gdcore import _core
+import gdcore._core as _core
 
 Floats = npt.NDArray[np.floating[Any]]
 Schedule = Callable[[int], float]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from gdcore.moments import Moments
-    from gdcore.result import Fit
+    from gdcore.results.fit import Fit
 
 
 class Status(StrEnum):

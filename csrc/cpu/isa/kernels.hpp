@@ -6,7 +6,7 @@
 
 #include "accurate.hpp"
 #include "columns.hpp"
-#include "lanes.hpp"
+#include "small_fits.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"

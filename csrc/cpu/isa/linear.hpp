@@ -1,8 +1,8 @@
 // The loops of the linear model: dot products of rows, residuals, X^T residual, in one pass.
 #pragma once
 
-#include "narrow.hpp"
-#include "wide.hpp"
+#include "few_features.hpp"
+#include "many_features.hpp"
 
 namespace {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "pack.hpp"
-#include "simd.hpp"
+#include "vector.hpp"
 #include "table.hpp"
 
 namespace {

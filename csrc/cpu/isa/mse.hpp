@@ -2,7 +2,7 @@
 #pragma once
 
 #include "contract.hpp"
-#include "simd.hpp"
+#include "vector.hpp"
 
 namespace {
 

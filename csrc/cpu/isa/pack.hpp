@@ -1,7 +1,7 @@
 // Panels for matmul: `width` neighbours of each k side by side, so that the tile reads one stream.
 #pragma once
 
-#include "simd.hpp"
+#include "vector.hpp"
 #include "table.hpp"
 
 namespace {

@@ -1,7 +1,7 @@
 // What this machine can do at most: products and sums a second, bytes a second.
 #pragma once
 
-#include "simd.hpp"
+#include "vector.hpp"
 
 namespace {
 

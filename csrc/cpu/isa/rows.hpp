@@ -1,7 +1,7 @@
 // The addresses of rows, and asking for rows before they are read.
 #pragma once
 
-#include "simd.hpp"
+#include "vector.hpp"
 
 namespace {
 

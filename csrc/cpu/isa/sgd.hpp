@@ -1,7 +1,7 @@
 // One step of torch.optim.SGD on contiguous parameters.
 #pragma once
 
-#include "simd.hpp"
+#include "vector.hpp"
 #include "table.hpp"
 
 namespace {

@@ -28,7 +28,7 @@ from gdcore.bench.check import (
 )
 from gdcore.bench.libraries import Run, repeating
 from gdcore.bench.reference import dtype_of, evaluate
-from gdcore.bench.report import Report, Row
+from gdcore.bench.results import Report, Row
 from gdcore.bench.verdict import MARGIN, Ratio, Verdict, check_margin, judge
 
 _ROUND = 0.002  # seconds

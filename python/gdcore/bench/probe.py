@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from gdcore import _core
+import gdcore._core as _core
 from gdcore.bench import machine
 from gdcore.bench.case import Work
 

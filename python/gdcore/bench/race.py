@@ -16,7 +16,7 @@ from gdcore.bench.check import exactly, find_fault
 from gdcore.bench.crew import Member, Refusal, usable_cpus
 from gdcore.bench.libraries import BUILT_IN, does, find_peers
 from gdcore.bench.probe import Limits
-from gdcore.bench.report import Key, Report, Row, counted
+from gdcore.bench.results import Key, Report, Row, counted
 from gdcore.bench.verdict import FEWEST, judge
 
 DTYPES = ("float32", "float64")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from gdcore.bench import suites
-from gdcore.bench.report import Key, Report, Row, counted
+from gdcore.bench.results import Key, Report, Row, counted
 
 _UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _HEADS = ("library", "time", "GFLOP/s", "GB/s", "limit", "takes", "95 %", "")

@@ -23,15 +23,15 @@ but NumPy is imported. See docs/oracle.md.
 """
 
 from gdcore.oracle import compat
-from gdcore.oracle.gradcheck import GradCheck, GradVerdict, assert_gradcheck, gradcheck
-from gdcore.oracle.linear import linear_mse
-from gdcore.oracle.losses import mse
-from gdcore.oracle.match import OracleWarning, assert_matches
-from gdcore.oracle.probing import ProbeReport, assert_grad
-from gdcore.oracle.products import matmul
-from gdcore.oracle.reference import Reference
+from gdcore.oracle.derivatives.gradcheck import GradCheck, GradVerdict, assert_gradcheck, gradcheck
+from gdcore.oracle.diagnosis.match import OracleWarning, assert_matches
+from gdcore.oracle.probing.probing import ProbeReport, assert_grad
+from gdcore.oracle.references.linear import linear_mse
+from gdcore.oracle.references.losses import mse
+from gdcore.oracle.references.products import matmul
+from gdcore.oracle.references.reference import Reference
+from gdcore.oracle.references.verdict import Status, Verdict
 from gdcore.oracle.trajectory import Trajectory, trajectory
-from gdcore.oracle.verdict import Status, Verdict
 
 __all__ = [
     "GradCheck",

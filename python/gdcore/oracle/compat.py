@@ -19,9 +19,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gdcore.oracle.functions import BadValue, Random
-from gdcore.oracle.gradcheck import GradCheck
-from gdcore.oracle.gradcheck import gradcheck as _gradcheck
+from gdcore.oracle.derivatives.functions import BadValue, Random
+from gdcore.oracle.derivatives.gradcheck import GradCheck
+from gdcore.oracle.derivatives.gradcheck import gradcheck as _gradcheck
 
 __all__ = ["check_grad", "gradcheck"]
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.causes import find_causes, unwritten
-from gdcore.oracle.intake import to_numpy
-from gdcore.oracle.match import explained
-from gdcore.oracle.mistakes import Cause
-from gdcore.oracle.probes import GROUPS, LAYOUTS, Probe
-from gdcore.oracle.reference import Reference
-from gdcore.oracle.verdict import Status, Verdict
+from gdcore.oracle.diagnosis.causes import find_causes, unwritten
+from gdcore.oracle.diagnosis.match import explained
+from gdcore.oracle.numbers.intake import to_numpy
+from gdcore.oracle.probing.probes import GROUPS, LAYOUTS, Probe
+from gdcore.oracle.references.mistakes import Cause
+from gdcore.oracle.references.reference import Reference
+from gdcore.oracle.references.verdict import Status, Verdict
 
 Array = NDArray[Any]
 _UNKNOWN = "no known mistake explains it"

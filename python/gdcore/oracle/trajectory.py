@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gdcore.data.problem import Problem, make_problem
 from gdcore.fitting import start_from
 from gdcore.kernels import Reduction
-from gdcore.problem import Problem, make_problem
-from gdcore.result import Fit
+from gdcore.results.fit import Fit
 from gdcore.sgd import SGD, is_finite
 
 Long = npt.NDArray[np.longdouble]

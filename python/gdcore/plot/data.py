@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import gdcore as gd
-from gdcore.columns import as_numbers
+from gdcore.data.columns import as_numbers
 
 Array = NDArray[Any]
 

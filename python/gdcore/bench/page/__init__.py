@@ -11,7 +11,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from string import Template
 
-from gdcore.bench.report import ABOVE, Report, Row, Score
+from gdcore.bench.results import ABOVE, Report, Row, Score
 from gdcore.bench.table import digits, duration, percent
 
 __all__ = ["block", "color", "render", "require_matplotlib"]

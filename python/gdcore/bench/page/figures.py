@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator
 
 from gdcore.bench import page, suites
 from gdcore.bench.probe import Limits
-from gdcore.bench.report import Report, Row, counted
+from gdcore.bench.results import Report, Row, counted
 from gdcore.bench.table import digits
 
 # Colours that no picture has otherwise: each becomes a variable of the page's style sheet.

@@ -1,0 +1,184 @@
+// The linear model of more than 16 features: 16 lanes over them.
+#pragma once
+
+#include "loss.hpp"
+#include "rows.hpp"
+
+namespace {
+
+// R rows of at most L columns: lanes 8, 4, ... folded until one vector a row is left. Meanwhile the
+// lines from `next` on are asked for, as many as are read.
+template <class T, int R>
+inline void lanes_of_rows(index_t k, const T* X, index_t ldx, const T* w, const T*& next,
+                          vec<T>* out) {
+  constexpr int H = Lanes16<T>::H, line = 64 / static_cast<int>(sizeof(T));
+  RowPointers<T, R> x(X, ldx);
+  Lanes16<T> acc[R] = {};
+  index_t p = 0;
+  for (; p + 16 <= k; p += 16, x.move(16), next += 16 * R) {
+#pragma GCC unroll 32
+    for (int at = 0; at < 16 * R; at += line) prefetch(next + at, 0);
+#pragma GCC unroll 8
+    for (int h = 0; h < H; ++h) {
+      const vec<T> right = load(w + p + h * W<T>);
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) acc[i].h[h] = fma(load(x.row(i) + h * W<T>), right, acc[i].h[h]);
+    }
+  }
+  if (p < k) {
+#pragma GCC unroll 32
+    for (int at = 0; at < 16 * R; at += line) prefetch(next + at, 0);
+    next += (k - p) * R;
+#pragma GCC unroll 8
+    for (int h = 0; h < H; ++h) {
+      const index_t left = k - p - h * W<T>;
+      if (left <= 0) break;
+      const int lanes = at_most(W<T>, left);
+      const vec<T> right = load_first(w + p + h * W<T>, lanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i)
+        acc[i].h[h] = keep_first(
+            lanes, fma(load_first(x.row(i) + h * W<T>, lanes), right, acc[i].h[h]), acc[i].h[h]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+    fold_to<W<T>>(acc[i]);
+    out[i] = acc[i].h[0];
+  }
+}
+
+// Registers hold this many rows' lanes at once.
+template <class T>
+constexpr int rows_at_once = (GDCORE_VECTOR_BYTES == 64 ? 16 : 8) / Lanes16<T>::H;
+
+// Products of W rows with the weights, chunk by chunk of the columns.
+template <class T>
+inline vec<T> dots_wide(index_t k, const T* X, index_t ldx, const T* w, index_t ahead) {
+  constexpr int N = W<T>, R = rows_at_once<T> < N ? rows_at_once<T> : N;
+  const T* next = X + ahead;
+  vec<T> total = {};
+  for (index_t p = 0; p < k; p += L<T>) {
+    const index_t len = k - p < L<T> ? k - p : L<T>;
+    vec<T> v[N];
+#pragma GCC unroll 16
+    for (int i = 0; i < N; i += R)
+      lanes_of_rows<T, R>(len, X + i * ldx + p, ldx, w + p, next, v + i);
+    const vec<T> sums = row_sums<T, N>(v);
+    total = p == 0 ? sums : total + sums;
+  }
+  return total;
+}
+
+// The same for R < W rows.
+template <class T, int R>
+inline void dots_few(index_t k, const T* X, index_t ldx, const T* w, T* out) {
+  const T* next = X + prefetch_bytes / static_cast<index_t>(sizeof(T));
+  for (index_t p = 0; p < k; p += L<T>) {
+    vec<T> v[R];
+    lanes_of_rows<T, R>(k - p < L<T> ? k - p : L<T>, X + p, ldx, w + p, next, v);
+#pragma GCC unroll 4
+    for (int i = 0; i < R; ++i) {
+      const T sum = fold<T, 1>(v[i])[0];
+      out[i] = p == 0 ? sum : out[i] + sum;
+    }
+  }
+}
+
+// How far ahead of `rows` rows to ask for more: the next ones, and no less than the least.
+template <class T>
+inline index_t lead_of(index_t rows, index_t ldx) {
+  constexpr index_t least = prefetch_bytes / static_cast<index_t>(sizeof(T));
+  const index_t block = rows * ldx;
+  return block > least ? block : least;
+}
+
+// R rows at once, d > 16: each entry is one chain over the rows. C vectors of them from j on, the
+// last one perhaps only partly of X. The gradient itself is read and written in whole vectors: a
+// masked store would hold up the next load.
+template <class T, int R, int C, bool Whole>
+inline void grad_columns(const vec<T>* left, RowPointers<T, R> x, index_t j, First<T> last, T* grad,
+                         bool first) {
+  x.move(j);
+  vec<T> g[C] = {};
+  if (!first)
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) g[c] = load(grad + j + c * W<T>);
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      const T* const at = x.row(i) + c * W<T>;
+      g[c] = fma(left[i], Whole || c < C - 1 ? load(at) : load(at, last), g[c]);
+    }
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) store(grad + j + c * W<T>, g[c]);
+}
+
+template <class T, int R>
+inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad, bool first) {
+  constexpr int N = W<T>;
+  const RowPointers<T, R> x(X, ldx);
+  vec<T> left[R];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) left[i] = broadcast(r[i]);
+  const First<T> all = first_lanes<T>(N);
+  index_t j = 0;
+  for (; j + 4 * N <= d; j += 4 * N) grad_columns<T, R, 4, true>(left, x, j, all, grad, first);
+  const index_t vectors = (d - j + N - 1) / N;
+  if (vectors == 0) return;
+  const First<T> last = first_lanes<T>(static_cast<int>(d - j - (vectors - 1) * N));
+  switch (vectors) {
+    case 1: return grad_columns<T, R, 1, false>(left, x, j, last, grad, first);
+    case 2: return grad_columns<T, R, 2, false>(left, x, j, last, grad, first);
+    case 3: return grad_columns<T, R, 3, false>(left, x, j, last, grad, first);
+    default: return grad_columns<T, R, 4, false>(left, x, j, last, grad, first);
+  }
+}
+
+// Rows of a chunk from `first` on. Blocks of 16 rows are still in L1 when they are read again.
+template <class T>
+void rows_wide(const LinearRows<T>& x, Residuals<T>& residuals, T* grad, bool first) {
+  constexpr int R = GDCORE_VECTOR_BYTES == 64 ? 16 : 8;
+  const index_t ahead = lead_of<T>(16, x.ldx);
+  index_t i = 0;
+  for (; i + 16 <= x.rows; i += 16) {
+    T r[16];
+#pragma GCC unroll 8
+    for (int h = 0; h < Lanes16<T>::H; ++h) {
+      const T* const X = x.X + (i + h * W<T>)*x.ldx;
+      const vec<T> dots = dots_wide<T>(x.d, X, x.ldx, x.weights, ahead);
+      store(r + h * W<T>, residuals.template take<true>(dots, i, h, W<T>));
+    }
+#pragma GCC unroll 2
+    for (int s = 0; s < 16; s += R)
+      grad_wide<T, R>(x.d, x.X + (i + s) * x.ldx, x.ldx, r + s, grad, first && i + s == 0);
+  }
+  if (i == x.rows) return;
+  T r[16] = {};
+  for (index_t s = 0; i + s < x.rows; ++s)
+    dots_few<T, 1>(x.d, x.X + (i + s) * x.ldx, 0, x.weights, r + s);
+  for (int h = 0; h < Lanes16<T>::H && i + h * W<T> < x.rows; ++h)
+    store(r + h * W<T>, residuals.template take<false>(load(r + h * W<T>), i, h,
+                                                       at_most(W<T>, x.rows - i - h * W<T>)));
+  for (index_t s = 0; i + s < x.rows; ++s)
+    grad_wide<T, 1>(x.d, x.X + (i + s) * x.ldx, x.ldx, r + s, grad, first && i + s == 0);
+}
+
+template <class T>
+inline LinearRows<T> some_rows(LinearRows<T> x, index_t first, index_t most) {
+  x.rows = x.rows - first < most ? x.rows - first : most;
+  x.X += first * x.ldx;
+  return x;
+}
+
+template <class T>
+void linear_wide(const LinearRows<T>& x, T* partial, index_t stride) {
+  for (index_t i = 0; i < x.rows; i += L<T>, partial += stride) {
+    Residuals<T> residuals(x, i);
+    rows_wide(some_rows(x, i, L<T>), residuals, partial, true);
+    residuals.finish(partial + x.d);
+  }
+}
+
+}  // namespace

@@ -1,0 +1,398 @@
+// Several problems at a time, a problem in each lane.
+#pragma once
+
+#include "moments.hpp"
+#include "quadratic.hpp"
+#include "vector.hpp"
+#include "table.hpp"
+
+namespace {
+
+constexpr int LANES = gdcore::lanes;
+constexpr int CHAINS_OF_ROWS = 16;  // of up to 4 features: see chains_of
+
+// A number in each lane, as a vector of whatever registers it takes; and what each is, yes or no.
+template <class T>
+struct EightOf {
+  typedef T type __attribute__((vector_size(LANES * sizeof(T))));
+  typedef T loose __attribute__((vector_size(LANES * sizeof(T)), aligned(alignof(T)), may_alias));
+};
+template <class T>
+using eight = typename EightOf<T>::type;
+typedef eight<int64_t> Answers;
+
+template <class T>
+inline eight<T> all_lanes(const T* p) {
+  return *reinterpret_cast<const typename EightOf<T>::loose*>(p);
+}
+template <class T>
+inline void put_lanes(T* p, eight<T> v) {
+  *reinterpret_cast<typename EightOf<T>::loose*>(p) = v;
+}
+
+template <class T>
+inline eight<T> fma_lanes(eight<T> a, eight<T> b, eight<T> c) {
+  eight<T> r = {};
+#if GDCORE_VECTOR_BYTES >= 32
+  if constexpr (sizeof(T) == 4) return (eight<T>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#endif
+  constexpr int parts = LANES / W<T> > 0 ? LANES / W<T> : 1;
+  for (int i = 0; i < parts; ++i) {
+    vec<T> x, y, z;
+    __builtin_memcpy(&x, reinterpret_cast<char*>(&a) + i * sizeof x, sizeof x);
+    __builtin_memcpy(&y, reinterpret_cast<char*>(&b) + i * sizeof y, sizeof y);
+    __builtin_memcpy(&z, reinterpret_cast<char*>(&c) + i * sizeof z, sizeof z);
+    x = fma(x, y, z);
+    __builtin_memcpy(reinterpret_cast<char*>(&r) + i * sizeof x, &x, sizeof x);
+  }
+  return r;
+}
+
+inline eight<double> sqrt_lanes(eight<double> x) {
+  eight<double> r = {};
+  for (int l = 0; l < LANES; ++l) r[l] = __builtin_sqrt(x[l]);
+  return r;
+}
+
+// The same answers about numbers of another size.
+template <class Bits>
+inline Answers answers(Bits yes) {
+#if GDCORE_VECTOR_BYTES == 64
+  if constexpr (sizeof(Bits) == 32) return (Answers)_mm512_maskz_cvtepi32_epi64(-1, (__m256i)yes);
+#endif
+  return __builtin_convertvector(yes, Answers);
+}
+template <class Bits>
+inline Bits bits_of(Answers yes) {
+#if GDCORE_VECTOR_BYTES == 64
+  if constexpr (sizeof(Bits) == 32) return (Bits)_mm512_maskz_cvtepi64_epi32(-1, (__m512i)yes);
+#endif
+  return __builtin_convertvector(yes, Bits);
+}
+
+inline unsigned mask_of(Answers yes) {
+#if GDCORE_VECTOR_BYTES == 64
+  return _mm512_movepi64_mask((__m512i)yes);
+#else
+  unsigned mask = 0;
+  for (int l = 0; l < LANES; ++l) mask |= static_cast<unsigned>(yes[l] & 1) << l;
+  return mask;
+#endif
+}
+
+// The lanes from `at` on that one vector holds, in double.
+template <class T>
+inline vec<double> wide_part(const eight<T>& v, int at) {
+  if constexpr (W<double> == LANES) return widened<T>(v);
+  return load_wide(reinterpret_cast<const T*>(&v) + at);
+}
+template <class T>
+inline void put_part(eight<T>& v, int at, vec<double> x) {
+  if constexpr (W<double> == LANES)
+    v = narrowed<T>(x);
+  else
+    store_narrow(reinterpret_cast<T*>(&v) + at, x);
+}
+
+// Where the descents are, and what the epoch they are in finds there. P parameters, or any number
+// if P is 0.
+template <class T, int P>
+struct LanePoint {
+  static constexpr int most = P ? P : gdcore::most_lane_params;
+  eight<T> w[most], previous[most], gradient[most];
+  eight<T> loss, first_loss, last_loss;
+  eight<double> squares;  // of the gradient's norm
+  Answers moving, moved;
+};
+
+template <class T, int P>
+inline index_t size_of(const gdcore::DescentLanes<T>& q) {
+  return P ? P : q.p;
+}
+
+template <class T, int P>
+inline void load_point(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  for (index_t a = 0; a < size_of<T, P>(q); ++a) {
+    x.w[a] = all_lanes(q.w + a * LANES);
+    x.previous[a] = all_lanes(q.previous + a * LANES);
+  }
+  x.first_loss = all_lanes(q.first_loss);
+  x.last_loss = all_lanes(q.last_loss);
+  x.moving = all_lanes(q.moving);
+  x.moved = all_lanes(q.moved);
+}
+
+template <class T, int P>
+inline void store_point(const gdcore::DescentLanes<T>& q, const LanePoint<T, P>& x) {
+  for (index_t a = 0; a < size_of<T, P>(q); ++a) {
+    put_lanes(q.w + a * LANES, x.w[a]);
+    put_lanes(q.previous + a * LANES, x.previous[a]);
+  }
+  put_lanes(q.first_loss, x.first_loss);
+  put_lanes(q.last_loss, x.last_loss);
+  put_lanes(q.moving, x.moving);
+  put_lanes(q.moved, x.moved);
+}
+
+// From half of the squared error's derivative by parameter a: the gradient's entry, and its part of
+// the norm's square. W lanes from `at` on.
+template <class T, int P>
+inline void put_gradient(const gdcore::DescentLanes<T>& q, int at, index_t a, vec<double> half,
+                         vec<double>& norm, LanePoint<T, P>& x) {
+  put_part<T>(x.gradient[a], at, load(q.factor + at) * half);
+  vec<double> entry = wide_part<T>(x.gradient[a], at);
+  if (a < q.decayed) entry += load(q.decay + at) * wide_part<T>(x.w[a], at);
+  norm += entry * entry;
+}
+
+template <class T, int P>
+inline void evaluate_quadratics(const gdcore::DescentLanes<T>& q, int at, LanePoint<T, P>& x) {
+  typedef vec<double> D;
+  typedef typename SumOf<T, D>::type Sum;
+  const index_t p = size_of<T, P>(q), low_G = p * p * LANES, low_c = p * LANES;
+  D w[LanePoint<T, P>::most], norm = {};
+#pragma GCC unroll 8
+  for (index_t b = 0; b < p; ++b) w[b] = wide_part<T>(x.w[b], at);
+  Sum squares;
+  read(squares, q.s + at, LANES);
+#pragma GCC unroll 8
+  for (index_t a = 0; a < p; ++a) {
+    Sum sum = {}, g, c;
+#pragma GCC unroll 8
+    for (index_t b = 0; b < p; ++b) {
+      read(g, q.G + (b * p + a) * LANES + at, low_G);
+      sum = add_product(sum, g, w[b]);
+    }
+    read(c, q.c + a * LANES + at, low_c);
+    g = subtract(sum, c);
+    squares = add_product(squares, subtract(g, c), w[a]);
+    put_gradient(q, at, a, value(g), norm, x);
+  }
+  D total = value(squares);
+  total = total < D{} ? D{} : total;
+  put_part<T>(x.loss, at, total / load(q.divisor + at));
+  put_part<double>(x.squares, at, norm);
+}
+
+template <class T, int P>
+inline void evaluate(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  for (int at = 0; at < LANES; at += W<double>) evaluate_quadratics(q, at, x);
+}
+
+// Sums over rows of D features, in the order of the contract: of r times each feature, of r, and of
+// r squared, r the residual.
+template <class T, int D, int P, bool HasOffset>
+inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
+                     eight<T> (&sums)[CHAINS_OF_ROWS][D + 2]) {
+  typedef decltype(eight<T>{} == eight<T>{}) Bits;
+  constexpr int terms = D > 2 ? 4 : D;  // lanes of the sum that makes a prediction
+  const eight<T> zero = {};
+  const Bits n = bits_of<Bits>(all_lanes(rows.n));
+  const index_t chains = rows.most < CHAINS_OF_ROWS ? rows.most : CHAINS_OF_ROWS;
+  for (index_t chain = 0; chain < chains; ++chain) {
+    eight<T> sum[D + 2] = {};
+    for (index_t i = chain; i < rows.most; i += CHAINS_OF_ROWS) {
+      eight<T> feature[D], term[terms] = {};
+#pragma GCC unroll 4
+      for (int j = 0; j < D; ++j) {
+        feature[j] = all_lanes(rows.X + (i * D + j) * LANES);
+        term[j] = fma_lanes<T>(feature[j], x.w[j], zero);
+      }
+#pragma GCC unroll 2
+      for (int h = terms / 2; h > 0; h /= 2)
+        for (int j = 0; j < h; ++j) term[j] += term[j + h];
+      eight<T> r = term[0];
+      if (P > D) r += x.w[P - 1];
+      if (HasOffset) r += all_lanes(rows.offset + i * LANES);
+      r -= all_lanes(rows.y + i * LANES);
+      if (i >= rows.fewest) r = Bits{} + static_cast<int>(i) < n ? r : zero;
+#pragma GCC unroll 4
+      for (int j = 0; j < D; ++j) sum[j] = fma_lanes<T>(r, feature[j], sum[j]);
+      sum[D] += r;
+      sum[D + 1] = fma_lanes<T>(r, r, sum[D + 1]);
+    }
+    for (int j = 0; j < D + 2; ++j) sums[chain][j] = sum[j];
+  }
+  for (int h = CHAINS_OF_ROWS / 2; h > 0; h /= 2)
+    for (int i = 0; i < h && i + h < chains; ++i)  // the others have no rows
+      for (int j = 0; j < D + 2; ++j) sums[i][j] += sums[i + h][j];
+}
+
+template <class T, int D, int P>
+inline void evaluate_rows(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  eight<T> sums[CHAINS_OF_ROWS][D + 2];
+  if (q.rows.offset)
+    sum_rows<T, D, P, true>(q.rows, x, sums);
+  else
+    sum_rows<T, D, P, false>(q.rows, x, sums);
+  for (int at = 0; at < LANES; at += W<double>) {
+    vec<double> norm = {};
+    for (int a = 0; a < P; ++a)  // a chunk is added to +0, which -0 is not
+      put_gradient(q, at, a, vec<double>{} + wide_part<T>(sums[0][a], at), norm, x);
+    put_part<T>(x.loss, at, wide_part<T>(sums[0][D + 1], at) / load(q.divisor + at));
+    put_part<double>(x.squares, at, norm);
+  }
+}
+
+// Lanes that an ordinary epoch may not serve: an end, or a number out of the ordinary.
+template <class T, int P>
+inline unsigned ending_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  const Answers usual =
+      answers(x.loss - x.loss == 0) & (x.squares - x.squares == 0) & (x.squares > 1e-200);
+  typedef decltype(eight<T>{} == eight<T>{}) Choice;
+  const Choice first = bits_of<Choice>(usual) & (x.first_loss != x.first_loss);
+  x.first_loss = first ? x.loss : x.first_loss;
+  const eight<double> bound = all_lanes(q.norm_bound);
+  // The squares may be rounded down where the norm's bound is not: a little more may end.
+  const Answers small = x.squares <= bound * bound * (1 + 0x1p-40) + 1e-200;
+  Answers ends = ~usual | ((bound >= 0) & (small | ~x.moved));
+  if (q.stop_on_equal_loss) ends |= answers(x.loss == x.last_loss);
+  return mask_of(ends) & q.active;
+}
+
+template <class T, int P>
+inline void step_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  typedef decltype(eight<T>{} == eight<T>{}) Bits;
+  eight<T> decay, down, momentum;
+  for (int at = 0; at < LANES; at += W<double>) {
+    put_part<T>(decay, at, load(q.decay + at));
+    put_part<T>(down, at, -load(q.lr + at));
+    put_part<T>(momentum, at, load(q.momentum + at));
+  }
+  const Bits moving = bits_of<Bits>(x.moving);
+  const Bits decays = bits_of<Bits>(all_lanes(q.decay) != 0);
+  Bits changed = {};
+  for (index_t a = 0; a < size_of<T, P>(q); ++a) {
+    const eight<T> w = x.w[a];
+    eight<T> g = x.gradient[a];
+    if (a < q.decayed) g = decays ? fma_lanes<T>(decay, w, g) : g;
+    if (q.has_momentum) {
+      const eight<T> v = all_lanes(q.velocity + a * LANES);
+      const eight<T> zero = {}, damped = zero + q.damped;
+      const eight<T> next = moving ? fma_lanes<T>(damped, g, momentum * v) : g;
+      changed |= (Bits)next ^ (Bits)v;
+      put_lanes(q.velocity + a * LANES, next);
+      g = q.nesterov ? fma_lanes<T>(momentum, next, g) : next;
+    }
+    x.previous[a] = w;
+    x.w[a] = fma_lanes<T>(down, g, w);
+    changed |= (Bits)x.w[a] ^ (Bits)w;
+  }
+  x.moved = answers(changed != 0);
+  if (q.has_momentum) {
+    x.moved |= ~x.moving;
+    x.moving = ~Answers{};
+  }
+  x.last_loss = x.loss;
+}
+
+template <class T, int P>
+inline void put_params(const gdcore::DescentLanes<T>& q, index_t epoch, const LanePoint<T, P>& x) {
+  const index_t p = size_of<T, P>(q);
+  for (index_t a = 0; a < p; ++a) put_lanes(q.params + (epoch * p + a) * LANES, x.w[a]);
+}
+
+// D: features of the rows, or 0 on quadratics.
+template <class T, int P, int D>
+int64_t run_lanes(const gdcore::DescentLanes<T>& given, int64_t epochs, unsigned* ending) {
+  const gdcore::DescentLanes<T> q = given;
+  LanePoint<T, P> x;
+  load_point(q, x);
+  int64_t epoch = 0;
+  while (true) {
+    if constexpr (D > 0)
+      evaluate_rows<T, D>(q, x);
+    else
+      evaluate(q, x);
+    const eight<T> first_loss = x.first_loss;
+    *ending = ending_lanes(q, x);
+    put_lanes(q.losses + epoch * LANES, x.loss);
+    if (*ending || epoch == epochs) {  // this epoch begins again
+      x.first_loss = first_loss;
+      break;
+    }
+    step_lanes(q, x);
+    if (q.params) put_params(q, epoch, x);
+    ++epoch;
+  }
+  store_point(q, x);
+  return epoch;
+}
+
+template <class T, int D>
+int64_t run_on_rows(const gdcore::DescentLanes<T>& q, int64_t epochs, unsigned* ending) {
+  return q.p > D ? run_lanes<T, D + 1, D>(q, epochs, ending)
+                 : run_lanes<T, D, D>(q, epochs, ending);
+}
+
+template <class T>
+int64_t descent_lanes(const gdcore::DescentLanes<T>& q, int64_t epochs, unsigned* ending) {
+  if (q.on_rows) {
+    switch (q.rows.d) {
+      case 1: return run_on_rows<T, 1>(q, epochs, ending);
+      case 2: return run_on_rows<T, 2>(q, epochs, ending);
+      case 3: return run_on_rows<T, 3>(q, epochs, ending);
+      default: return run_on_rows<T, 4>(q, epochs, ending);
+    }
+  }
+  switch (q.p) {
+    case 1: return run_lanes<T, 1, 0>(q, epochs, ending);
+    case 2: return run_lanes<T, 2, 0>(q, epochs, ending);
+    case 3: return run_lanes<T, 3, 0>(q, epochs, ending);
+    case 4: return run_lanes<T, 4, 0>(q, epochs, ending);
+    case 5: return run_lanes<T, 5, 0>(q, epochs, ending);
+    case 6: return run_lanes<T, 6, 0>(q, epochs, ending);
+    default: return run_lanes<T, 0, 0>(q, epochs, ending);
+  }
+}
+
+// ---- Second moments ----
+
+constexpr int MOMENTS_TILE = 3;
+
+// Column a of [X 1 y] in row 0; there are d + 2 of them, the last as often as asked.
+template <class T>
+inline const T* lane_column(const gdcore::LaneRows<T>& rows, index_t a, index_t& step) {
+  step = a < rows.d ? rows.d * LANES : LANES;
+  return a < rows.d ? rows.X + a * LANES : a == rows.d ? rows.ones : rows.y;
+}
+
+template <class T>
+inline void moments_tile(const gdcore::LaneMoments<T>& q, index_t a, index_t b, int at) {
+  typedef typename SumOf<T, vec<double>>::type Sum;
+  constexpr int N = MOMENTS_TILE;
+  const T *left[N], *right[N];
+  index_t left_step[N], right_step[N];
+#pragma GCC unroll 3
+  for (int r = 0; r < N; ++r) {
+    left[r] = lane_column(q.rows, a + r, left_step[r]) + at;
+    right[r] = lane_column(q.rows, b + r, right_step[r]) + at;
+  }
+  Sum sum[N][N] = {};
+  for (index_t i = 0; i < q.rows.most; ++i) {
+    vec<double> y[N];
+#pragma GCC unroll 3
+    for (int c = 0; c < N; ++c) y[c] = load_wide(right[c] + i * right_step[c]);
+#pragma GCC unroll 3
+    for (int r = 0; r < N; ++r) {
+      const vec<double> x = load_wide(left[r] + i * left_step[r]);
+#pragma GCC unroll 3
+      for (int c = 0; c < N; ++c) sum[r][c] = add_product(sum[r][c], x, y[c]);
+    }
+  }
+#pragma GCC unroll 3
+  for (int r = 0; r < N; ++r)
+#pragma GCC unroll 3
+    for (int c = 0; c < N; ++c)
+      write(q.out + ((a + r) * q.side + b + c) * LANES + at, q.low, sum[r][c]);
+}
+
+template <class T>
+void moments_lanes(const gdcore::LaneMoments<T>& given) {
+  const gdcore::LaneMoments<T> q = given;
+  for (int at = 0; at < LANES; at += W<double>)
+    for (index_t a = 0; a < q.rows.d + 2; a += MOMENTS_TILE)
+      for (index_t b = a; b < q.rows.d + 2; b += MOMENTS_TILE) moments_tile(q, a, b, at);
+}
+
+}  // namespace

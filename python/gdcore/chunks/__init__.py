@@ -1,0 +1,1 @@
+"""Rows that come in pieces: files and iterables, passed over once an epoch."""

@@ -1,0 +1,1 @@
+"""What is fitted: shapes, problems, rows, labels and frames."""

@@ -1,0 +1,192 @@
+"""Labels to groups of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import gdcore._core as _core
+
+Ints = npt.NDArray[np.int64]
+
+
+def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints | None]:
+    """Return labels, group starts, and the row order (None if rows are already grouped)."""
+    array = _checked(given, n, "groups")
+    low, span = _span(array)
+    if not span:
+        labels, codes = factorize(array, n)
+        labels = _fixed_width(labels) if isinstance(given, Sequence) else labels
+        if not n:
+            return labels, np.zeros(1, np.int64), None
+        return labels, *_core.rows_by_group(codes, 0, len(labels), n_threads)
+    wide, least = _as_int64(array, low)
+    starts, order = _core.rows_by_group(wide, least, span, n_threads)
+    present = np.diff(starts) > 0
+    labels = np.flatnonzero(present).astype(array.dtype) + array.dtype.type(low)
+    return labels, starts if present.all() else starts[np.append(present, True)], order
+
+
+def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
+    """Return the different labels, sorted if they can be, and the label number of each row."""
+    array = _checked(given, n, name)
+    if array.dtype.kind == "T":
+        labels, codes = _factorize_objects(array.astype(object), name)
+        return labels.astype(array.dtype), codes
+    if array.dtype.kind == "O":
+        return _factorize_objects(array, name)
+    missing = np.isnan(array) if array.dtype.kind in "fcmM" else np.zeros(n, bool)
+    if missing.any():
+        raise _missing(missing, name)
+    low, span = _span(array)
+    if span:
+        return _factorize_integers(array, low, span)
+    labels, codes = np.unique(array, return_inverse=True)
+    return labels, codes.astype(np.int64).reshape(n)
+
+
+def as_labels(given: Any) -> npt.NDArray[Any]:
+    """Return labels as an array; of Python objects where NumPy would change a label."""
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
+        return np.asarray(_listed(given) if _changes_in_numpy(given) else given)
+    types = set(map(type, given))
+    if len(types) <= 1:
+        (one,) = types or {float}
+        kinds = {int: "iu", float: "f", bool: "b"}.get(one, "iufbcmM")
+        if one in (int, float, bool) or issubclass(one, np.generic):
+            array = np.asarray(given)
+            if array.dtype.kind in kinds:
+                return array
+    return _objects(given)
+
+
+def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+    array = np.empty(len(values), object)
+    array[:] = list(values)
+    return array
+
+
+def _changes_in_numpy(given: Any) -> bool:
+    """Whether NumPy changes labels of Arrow or polars: it drops time zones and trailing NULs."""
+    dtype = getattr(given, "type", getattr(given, "dtype", None))
+    zone = getattr(dtype, "tz", getattr(dtype, "time_zone", None))
+    return isinstance(zone, str) or str(dtype) in ("String", "Int128", "UInt128")
+
+
+def _listed(given: Any) -> npt.NDArray[Any]:
+    """Return the values of a column of Arrow or polars as Python objects."""
+    if "ns" in str(getattr(given, "dtype", "")):  # polars would cut nanoseconds off, Arrow does not
+        given = given.to_arrow()
+    return _objects(given.to_pylist() if hasattr(given, "to_pylist") else given.to_list())
+
+
+def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return text or bytes in NumPy's fixed width, unless it loses NULs or takes much memory."""
+    if {type(label) for label in labels} not in ({str}, {bytes}) or max(map(len, labels)) > 256:
+        return labels
+    fixed = np.array(labels.tolist())
+    return fixed if fixed.tolist() == labels.tolist() else labels
+
+
+def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; drop those rows.")
+    array = given if isinstance(given, np.ndarray) else as_labels(given)
+    if not array.ndim:
+        raise TypeError(f"{name} is {type(given).__name__}; pass a list, one label for each row.")
+    if array.shape != (n,):
+        raise ValueError(
+            f"{name} has shape {array.shape}; it must be ({n},), one label for each row of X."
+        )
+    return array
+
+
+def _span(array: npt.NDArray[Any]) -> tuple[int, int]:
+    """Return the least of integers and how many there are up to the largest; 0, 0 if too many."""
+    if array.dtype.kind not in "iub" or not len(array):
+        return 0, 0
+    low, high = int(array.min()), int(array.max())
+    return (low, high - low + 1) if high - low <= 4 * len(array) + 1024 else (0, 0)
+
+
+def _as_int64(array: npt.NDArray[Any], low: int) -> tuple[Ints, int]:
+    """Return integers as int64, and the least of them there: uint64 may have to be moved.
+
+    They are a copy, which nobody else changes while rows are sorted by them.
+    """
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+        return (array - array.dtype.type(low)).astype(np.int64), 0
+    return array.astype(np.int64), low
+
+
+def _factorize_integers(array: npt.NDArray[Any], low: int, span: int) -> tuple[Any, Ints]:
+    wide, least = _as_int64(array, low)
+    at = wide - least
+    present = np.bincount(at, minlength=span) > 0
+    labels = np.flatnonzero(present).astype(array.dtype) + array.dtype.type(low)
+    return labels, at if present.all() else (np.cumsum(present) - 1)[at].astype(np.int64)
+
+
+def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
+    given = array.tolist()
+    keys = keys_of(given)
+    try:
+        found: dict[Any, Any] = dict.fromkeys(keys)
+    except TypeError as error:
+        raise TypeError(
+            f"a group label cannot be hashed ({error}); use tuples or strings."
+        ) from None
+    if any(map(_is_missing, found)):
+        raise _missing(np.array([_is_missing(label) for label in given], bool), name)
+    try:
+        ordered = sorted(found)
+    except TypeError:  # of several types: as they come
+        ordered = list(found)
+    place = {key: i for i, key in enumerate(ordered)}
+    if keys is not given:  # back to the labels: the first one of each key
+        found.update(zip(reversed(keys), reversed(given), strict=True))
+        ordered = list(map(found.__getitem__, ordered))
+    return _objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+
+
+def keys_of(labels: list[Any]) -> list[Any]:
+    """Return a key for each label: the label, or the instant of a datetime with a time zone.
+
+    In Python the two hours that a zone has for one in autumn are equal, though they are not.
+    """
+    if datetime not in set(map(type, labels)):
+        return labels
+    return [
+        label.astimezone(UTC) if type(label) is datetime and label.tzinfo else label
+        for label in labels
+    ]
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label, or a part of a tuple, is None or does not equal itself: NaN, NaT, NA."""
+    if isinstance(label, tuple):
+        return any(map(_is_missing, label))
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA is neither equal nor not
+        return True
+
+
+def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
+    rows = np.flatnonzero(missing)
+    return ValueError(
+        f"{name} has {len(rows)} missing label{'s' if len(rows) > 1 else ''}, the first in row "
+        f"{rows[0]}; drop such rows, or give them a label of their own."
+    )
+
+
+def named(labels: Any, i: int) -> str:
+    """Return what a message calls a problem of many: by its label, if it has one."""
+    if labels is None:
+        return f"problem {i}"
+    label = labels[i : i + 1]
+    return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"

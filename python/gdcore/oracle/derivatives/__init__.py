@@ -1,0 +1,1 @@
+"""Derivatives of any function, by differences with error bounds."""

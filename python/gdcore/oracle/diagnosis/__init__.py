@@ -1,0 +1,1 @@
+"""What may have gone wrong in a result that is outside its bound."""

@@ -1,0 +1,1 @@
+"""Arithmetic in more than float64, and the operands it takes."""

@@ -1,0 +1,1 @@
+"""Operands that tell mistakes apart."""

@@ -1,0 +1,188 @@
+"""Where a descent stands, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gdcore.kernels import Floats
+
+if TYPE_CHECKING:
+    import gdcore._core as _core
+
+
+@dataclass(frozen=True, eq=False)
+class FitState:
+    """Where gradient descent stands: all that the next step depends on.
+
+    Attributes
+    ----------
+    params : ndarray, shape (p,)
+        Weights, then intercepts.
+    velocity : ndarray, shape (p,) or (0,)
+        Empty before the first step and without momentum.
+    epoch, step : int
+        Epochs done, and mini-batches done in the one begun.
+    first_loss, last_loss : float
+        Losses measured during the first and the last epoch.
+    epoch_sums : ndarray of float64
+        Sums over the mini-batches of the epoch begun.
+    lr, momentum : float
+        Last learning rate used; momentum that "auto" chose, NaN if it was given.
+    previous : ndarray, shape (p,) or (0,)
+        Parameters before the last update.
+    moved, epoch_moved : bool
+        Whether the last update, and any of the epoch begun, changed a bit.
+    rows, batch_size : int
+        Those of the fit that `step` counts in.
+    scaling : ndarray of float64, shape (2 d + t,) or (0,)
+        Means of the features, 1 / their deviations, means of y, if the parameters are those of
+        standardised columns.
+    """
+
+    params: Floats
+    velocity: Floats = field(default_factory=lambda: np.empty(0))
+    epoch: int = 0
+    step: int = 0
+    first_loss: float = float("nan")
+    last_loss: float = float("nan")
+    epoch_sums: Floats | None = None
+    lr: float = float("nan")
+    momentum: float = float("nan")
+    previous: Floats = field(default_factory=lambda: np.empty(0))
+    moved: bool = True
+    epoch_moved: bool = False
+    rows: int = 0
+    batch_size: int = 0
+    scaling: Floats = field(default_factory=lambda: np.empty(0))
+
+    def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
+        """Whether this is a state of a problem with that many parameters of that dtype."""
+        return self.params.shape == (size,) and self.params.dtype == dtype
+
+    def elsewhere(self) -> FitState:
+        """Return the state for another call of fit: what its last step did counts no more."""
+        chosen = self.lr if self.momentum == self.momentum else float("nan")
+        return replace(self, lr=chosen, previous=np.empty(0), moved=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as the core takes them."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.epoch_sums is None:
+            fields["epoch_sums"] = np.zeros(0)
+        return fields
+
+
+@dataclass(eq=False)
+class ManyState:
+    """Where many descents stand: the fields of `FitState`, one entry or row a problem.
+
+    Attributes
+    ----------
+    params : ndarray, shape (count, p)
+    velocity : ndarray, shape (count, p) or (0, 0)
+        Empty without momentum.
+    moving : ndarray of uint8, shape (count,)
+        Whether a problem's velocity is one: it made a step with momentum.
+    epoch : ndarray of int64, shape (count,)
+    first_loss, last_loss : ndarray, shape (count,)
+    lr, momentum : ndarray of float64, shape (count,)
+        Those that "auto" chose, NaN if they were given.
+    scaling : ndarray of float64, shape (count, 2 d + t) or (0, 0)
+    """
+
+    params: Floats
+    velocity: Floats
+    moving: Any
+    epoch: Any
+    first_loss: Floats
+    last_loss: Floats
+    lr: Floats
+    momentum: Floats
+    scaling: Floats
+
+    @classmethod
+    def at(cls, params: Floats) -> ManyState:
+        """Return the state before any step."""
+        count, dtype = len(params), params.dtype
+        unknown = np.full(count, np.nan, dtype)
+        return cls(
+            params,
+            np.empty((0, 0), dtype),
+            np.zeros(count, np.uint8),
+            np.zeros(count, np.int64),
+            unknown,
+            unknown.copy(),
+            np.full(count, np.nan),
+            np.full(count, np.nan),
+            np.empty((0, 0)),
+        )
+
+    def fits(self, count: int, size: int, dtype: np.dtype[Any]) -> bool:
+        """Whether this is a state of so many problems with so many parameters of that dtype."""
+        one_each = (self.moving, self.epoch, self.first_loss, self.last_loss)
+        return (
+            self.params.shape == (count, size)
+            and self.params.dtype == dtype
+            and self.velocity.shape in ((count, size), (0, 0))
+            and all(array.shape == (count,) for array in one_each)
+        )
+
+    def restarted(self) -> ManyState:
+        """Return a copy in which problems without finite parameters are at their beginning."""
+        state, lost = self.copy(), ~np.isfinite(self.params).all(axis=1)
+        fresh = ManyState.at(np.zeros_like(self.params))
+        for name, array in fresh.as_dict().items():
+            if array.size and name != "scaling":
+                getattr(state, name)[lost] = array[lost]
+        return state
+
+    def copy(self) -> ManyState:
+        """Return a state with arrays of its own."""
+        return ManyState(*(array.copy() for array in self.as_dict().values()))
+
+    def part(self, part: slice) -> ManyState:
+        """Return the state of some of the problems."""
+        return ManyState(*(array[part] for array in self.as_dict().values()))
+
+    def put(self, part: slice, states: dict[str, Any]) -> None:
+        """Take over where some of the problems stand now."""
+        if states["velocity"].size and not self.velocity.size:
+            self.velocity = np.zeros_like(self.params)
+        for name in ("params", "velocity", "moving", "epoch", "first_loss", "last_loss"):
+            if states[name].size:
+                array = getattr(self, name)
+                array[part] = states[name].reshape(array[part].shape)
+
+    def one(self, i: int) -> FitState:
+        """Return the state of one problem."""
+        moving = self.velocity.size and self.moving[i]
+        return FitState(
+            params=self.params[i].copy(),
+            velocity=self.velocity[i].copy() if moving else np.empty(0),
+            epoch=int(self.epoch[i]),
+            first_loss=float(self.first_loss[i]),
+            last_loss=float(self.last_loss[i]),
+            lr=float(self.lr[i]),
+            momentum=float(self.momentum[i]),
+            scaling=self.scaling[i].copy() if self.scaling.size else np.empty(0),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as the core takes them."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class Unsaved:
+    """What keeps the state of a fit that asked for no checkpoint: nothing."""
+
+    state: FitState | None = None  # where an earlier process stopped
+
+    def history(self, descent: _core.Descent) -> tuple[Any, Any, Any]:
+        """Epochs, losses and parameters recorded."""
+        return descent.history()
+
+    def save(self, descent: _core.Descent, *, force: bool) -> None:
+        """Keep the state, if it is time to or if forced."""

@@ -1,0 +1,1 @@
+"""How a problem is solved: options, the start, descent and closed form."""
