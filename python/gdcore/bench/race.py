@@ -1,4 +1,4 @@
-"""Run suites: every library checked, then timed in turns with the others."""
+"""Run suites: every library checked, then timed in turns."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run(
     quick : bool
         A few small sizes and few rounds.
     large : bool
-        In place of a suite's sizes, those that need 16 GB of memory and many minutes.
+        Use the sizes that need 16 GB of memory and many minutes instead of a suite's usual ones.
     peers : path-like, optional
         Folder of further libraries: see docs/bench.md.
     timeout : float

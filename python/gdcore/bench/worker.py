@@ -20,7 +20,7 @@ from gdcore.bench.check import as_arrays
 from gdcore.bench.libraries import Run, Unsupported, open_library, solves
 
 _LAYOUTS = 8  # in a round
-_LARGE = 2**25 - 2**16  # bytes; glibc maps blocks of more anew each time, whatever was freed before
+_LARGE = 2**25 - 2**16  # bytes; glibc maps each larger block again, whatever was freed before
 _SOON = 0.01  # seconds to prepare a case, more of which a round has time for only once
 
 
@@ -29,7 +29,7 @@ class Misbehaved(Exception):
 
 
 class Worker:
-    """One library on so many threads, and the case it has loaded."""
+    """One library on a fixed number of threads, and the case it has loaded."""
 
     def __init__(self, name: str, path: Path | None, threads: int) -> None:
         self.library = open_library(name, path, threads)
@@ -66,7 +66,7 @@ class Worker:
         return [np.array(output) for output in as_arrays(self.run.result)]
 
     def calibrate(self, seconds: float) -> tuple[int, float]:
-        """Return how many repeats make a round of so many seconds, and how long one takes."""
+        """Return how many repeats make a round of `seconds`, and how long one takes."""
         begin = time.perf_counter()
         self._prepare()
         self.preparing = time.perf_counter() - begin

@@ -62,7 +62,7 @@ class Unsupported(Exception):
 
 
 def repeating(call: Callable[[], Any]) -> Run:
-    """Return a function that calls `call` so many times.
+    """Return a function that calls `call` a number of times.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def open_library(name: str, path: Path | None, threads: int) -> Library:
 
 
 def does(name: str, path: Path | None, jobs: Collection[str]) -> bool:
-    """Return whether a library does any of some jobs, as far as can be told without opening it."""
+    """Return whether a library does any of some jobs, without opening it."""
     return path is not None or any(hasattr(_kind(name), job) for job in jobs)
 
 

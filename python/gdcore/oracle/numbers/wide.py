@@ -55,7 +55,7 @@ def exact(x: Any) -> Wide:
 
 
 def up(bound: Any, roundings: float) -> Floats:
-    """Round up what a float64 evaluation with so many roundings in a row gave."""
+    """Round up the result of a float64 evaluation with this many roundings in a row."""
     raised: Floats = np.asarray(np.asarray(bound) * (1 + (roundings + 16) * 2.0**-52))
     return raised
 

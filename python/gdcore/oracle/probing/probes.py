@@ -37,7 +37,7 @@ class Probe:
     Attributes
     ----------
     name : str
-        What is hard about them.
+        The difficulty that the operands test.
     operands : dict of ndarray
         By the names that the kind has for them.
     exact : bool
@@ -72,7 +72,7 @@ class Probe:
         return ", ".join(f"{name} {array.shape}" for name, array in self.operands.items())
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The name and the shapes."""
         return f"{self.name}: {self.shapes}"
 
@@ -466,8 +466,8 @@ class LinearMaker(Maker):
     def spoil(self, operands: Operands, value: float) -> Iterator[tuple[str, Operands]]:
         """Yield probes with NaN in one operand each, or infinity in y: in one target alone.
 
-        Infinity in the others meets infinity of the other sign: all that is right is NaN. What is
-        not finite in X and y meets a 0, which must not hide it.
+        Infinity in the others meets infinity of the other sign: all that is right is NaN. Values
+        of X and y that are not finite meet a 0 that must not hide them.
         """
         places = {"X": (-1, -1), "y": (-1, 0), "weights": (-1, 0), "intercept": (0,),
                   "offset": (0, 0), "sample_weight": (0,)}  # fmt: skip

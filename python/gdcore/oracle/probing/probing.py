@@ -164,7 +164,7 @@ def assert_grad(
     to : callable, optional
         Applied to each argument, such as ``torch.from_numpy`` or ``jax.numpy.asarray``.
     factor : float
-        Errors above so many times what is typical are SUSPECT; they do not fail.
+        Errors above this many times the typical one are SUSPECT; they do not fail.
     seed : int
         The same seed, the same probes.
     quiet : bool
@@ -225,11 +225,11 @@ mean-loss gradient with n = ...: 1/n instead of 2/n...
         print(report)
     if wrong:
         bad = sum(not row.verdict.ok for row in rows)
-        cause, told = summarize(wrong, probes)
+        cause, summary = summarize(wrong, probes)
         of = f"{report.kind}, {report.dtype}: wrong on {bad} of {len(rows)} probes"
         end = f"\n  and then {stopped}" if stopped else ""
         advice = _advice([each.probe for each in wrong])
-        raise AssertionError(f"{cause} ({of}). {told}{advice}\n{report}{end}")
+        raise AssertionError(f"{cause} ({of}). {summary}{advice}\n{report}{end}")
     return report
 
 
@@ -374,14 +374,14 @@ class _Task:
             names = ", ".join(reference.name for reference in gradients)
             raise _Misbehaved(
                 f"fn returned {len(outputs)} arrays where the {names} is expected, or (loss, "
-                f"gradient); the probe was {probe.told}."
+                f"gradient); the probe was {probe.description}."
             )
         for reference, output in zip(wanted, outputs, strict=True):
             self._check_form(probe, reference, output, reference is loss)
         return list(zip(wanted, (to_numpy("the result", o) for o in outputs), strict=True))
 
     def _check_form(self, probe: Probe, reference: Reference, output: Any, loss: bool) -> None:
-        where = f"the probe was {probe.told}."
+        where = f"the probe was {probe.description}."
         try:
             shape = to_numpy(f"the {reference.name}", output).shape
         except TypeError as error:
@@ -427,7 +427,7 @@ def _is_size(n: Any) -> bool:
 
 
 class _Misbehaved(AssertionError):
-    """A function did what it must not, so that there is no result to judge."""
+    """A function broke the rules of the check, so no result can be judged."""
 
     unsteady = False  # whether equal calls gave different results, so that no result says much
 
@@ -465,7 +465,7 @@ class _Call:
             if any(_share_memory(output, argument) for _, output in pairs):
                 raise _Misbehaved(
                     f"fn returned the memory of its argument {name}: a change of one changes the "
-                    f"other; the probe was {probe.told}."
+                    f"other; the probe was {probe.description}."
                 )
         self.returns_loss = references[0] is not None and pairs[0][0] is references[0]
         return pairs
@@ -483,11 +483,11 @@ class _Call:
                     return (
                         f"uninitialised memory: fn returns {int(differ.sum())} of {differ.size} "
                         f"elements that nobody wrote, so that they differ from call to call; the "
-                        f"probe was {probe.told}."
+                        f"probe was {probe.description}."
                     )
         return (
             "fn is random: called twice with the same arguments it returned different "
-            f"results; the probe was {probe.told}."
+            f"results; the probe was {probe.description}."
         )
 
     def _run(self, probe: Probe, sizes: list[int]) -> tuple[list[Any], dict[str, Any]]:
@@ -505,18 +505,20 @@ class _Call:
                 result = self.fn(*(given[k] for k in positional), **{k: given[k] for k in keywords})
         except (Exception, SystemExit) as error:
             raise _Misbehaved(
-                f"fn raised {type(error).__name__}: {error}; the probe was {probe.told}."
+                f"fn raised {type(error).__name__}: {error}; the probe was {probe.description}."
             ) from error
         for name, old in before.items():
             now = self._copies([given[name]])
             if (
                 old is not None and now is not None and _bytes(now) != _bytes(old)
             ):  # None: given away
-                raise _Misbehaved(f"fn changes its argument {name}; the probe was {probe.told}.")
+                raise _Misbehaved(
+                    f"fn changes its argument {name}; the probe was {probe.description}."
+                )
         if isinstance(result, list) and any(getattr(each, "shape", ()) for each in result):
             raise _Misbehaved(
                 "fn returned a list of arrays; return an array, or a tuple such as (loss, "
-                f"gradient); the probe was {probe.told}."
+                f"gradient); the probe was {probe.description}."
             )
         return list(_leaves(result)), given
 
@@ -525,11 +527,11 @@ class _Call:
         try:
             return [np.array(to_numpy("result", output), order="C") for output in outputs]
         except TypeError:
-            return None  # told of when the result is judged
+            return None  # reported when the result is judged
 
 
 def _poison(sizes: list[int]) -> None:
-    """Leave free memory behind that is no number, so that what nobody writes shows as that."""
+    """Leave freed memory full of NaN, so that elements nobody writes show as NaN."""
     blocks = [np.full(size, _POISON, np.uint8) for size in sizes if size < _POISONED for _ in "123"]
     del blocks
 

@@ -136,7 +136,7 @@ class _Loss:
             2 * n + 16,
             self.arithmetic,
             Mistakes(
-                f"the {told(self.reduction)} loss with n = {n}",
+                f"the {reduction_name(self.reduction)} loss with n = {n}",
                 factors_of_loss(self.reduction, n),
                 terms=partial(self._squares, factor),
             ),
@@ -173,7 +173,7 @@ class _Loss:
                 8,
                 self.arithmetic,
                 Mistakes(
-                    f"the {told(self.reduction)}-loss gradient with n = {n}",
+                    f"the {reduction_name(self.reduction)}-loss gradient with n = {n}",
                     factors_of_gradient(self.reduction, n) + self._axes(),
                     partial(self._gradients, sign),
                     lost=partial(self._lost, sign),
@@ -288,7 +288,7 @@ def check_reduction(reduction: Any, more: tuple[str, ...] = ()) -> None:
         raise ValueError(f"reduction is {reduction!r}; choose one of {choices}.")
 
 
-def told(reduction: str) -> str:
+def reduction_name(reduction: str) -> str:
     """Return a reduction as an adjective."""
     return reduction.replace("_", "-")
 

@@ -88,7 +88,7 @@ class Reference:
         actual : array_like
             Of any library; the shape of `value`.
         factor : float
-            Errors above so many times `typical` are SUSPECT.
+            Errors above this many times `typical` are SUSPECT.
 
         Returns
         -------
@@ -153,7 +153,7 @@ def make_reference(
 ) -> Reference:
     """Return a reference whose bound holds, the error of its own result counted in.
 
-    `bound` was evaluated with so many `roundings` in a row. `size` is the largest magnitude that
+    `bound` was evaluated with `roundings` roundings in a row. `size` is the largest magnitude that
     any partial sum may have, `stored` whether sums are rounded to the dtype before they are scaled;
     beyond the range of what holds them every result is right.
     """
