@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.diagnosis.parts import bad_parts, idle_parts, listed, of_stack, other_parts
-from gdcore.oracle.numbers.wide import Floats
+from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.references.mistakes import (
     ALL,
     PRECISIONS,

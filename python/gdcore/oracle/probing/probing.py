@@ -200,11 +200,11 @@ mean-loss gradient with n = ...: 1/n instead of 2/n...
     probes: list[Probe] = []
     rows: list[ProbeRow] = []
     wrong: list[Finding] = []
-    stopped: _Misbehaved | None = None
+    stopped: _ContractViolation | None = None
     for probe in task.probes(shapes, seed):
         try:
             pairs = call(probe, again=probe.name == "random" or not rows)
-        except _Misbehaved as error:
+        except _ContractViolation as error:
             stopped = error
             break
         verdicts = []
@@ -372,7 +372,7 @@ class _Task:
             wanted = [loss, *gradients]
         if len(outputs) != len(wanted):
             names = ", ".join(reference.name for reference in gradients)
-            raise _Misbehaved(
+            raise _ContractViolation(
                 f"fn returned {len(outputs)} arrays where the {names} is expected, or (loss, "
                 f"gradient); the probe was {probe.description}."
             )
@@ -385,17 +385,17 @@ class _Task:
         try:
             shape = to_numpy(f"the {reference.name}", output).shape
         except TypeError as error:
-            raise _Misbehaved(f"fn returned no array: {error}") from None
+            raise _ContractViolation(f"fn returned no array: {error}") from None
         if shape != reference.value.shape:
             cause = _shape_cause(probe, reference, shape)
-            raise _Misbehaved(
+            raise _ContractViolation(
                 f"{cause and f'{cause}: '}fn returned a {reference.name} of shape {shape} instead "
                 f"of {reference.value.shape}; {where}"
             )
         name, store = dtype_name(output), self.arithmetic.name
         right = {"tf32": ("float32",), "bfloat16": ("bfloat16", "float32")}.get(store, (store,))
         if not loss and name and name not in right:
-            raise _Misbehaved(
+            raise _ContractViolation(
                 f"fn returned a {reference.name} of dtype {name} for {store} arguments; {where}"
             )
 
@@ -426,7 +426,7 @@ def _is_size(n: Any) -> bool:
     return hasattr(n, "__index__") and operator.index(n) > 0
 
 
-class _Misbehaved(AssertionError):
+class _ContractViolation(AssertionError):
     """A function broke the rules of the check, so no result can be judged."""
 
     unsteady = False  # whether equal calls gave different results, so that no result says much
@@ -457,13 +457,13 @@ class _Call:
             outputs, given = self._run(probe, sizes)
             second = self._copies(outputs)
             if first is not None and second is not None and _bytes(first) != _bytes(second):
-                error = _Misbehaved(self._unsteady(probe, references, first, second))
+                error = _ContractViolation(self._unsteady(probe, references, first, second))
                 error.unsteady = True
                 raise error
         pairs = self.task.pair(probe, references, outputs)
         for name, argument in given.items():
             if any(_share_memory(output, argument) for _, output in pairs):
-                raise _Misbehaved(
+                raise _ContractViolation(
                     f"fn returned the memory of its argument {name}: a change of one changes the "
                     f"other; the probe was {probe.description}."
                 )
@@ -504,7 +504,7 @@ class _Call:
             with np.errstate(all="ignore") if silent else nullcontext():
                 result = self.fn(*(given[k] for k in positional), **{k: given[k] for k in keywords})
         except (Exception, SystemExit) as error:
-            raise _Misbehaved(
+            raise _ContractViolation(
                 f"fn raised {type(error).__name__}: {error}; the probe was {probe.description}."
             ) from error
         for name, old in before.items():
@@ -512,11 +512,11 @@ class _Call:
             if (
                 old is not None and now is not None and _bytes(now) != _bytes(old)
             ):  # None: given away
-                raise _Misbehaved(
+                raise _ContractViolation(
                     f"fn changes its argument {name}; the probe was {probe.description}."
                 )
         if isinstance(result, list) and any(getattr(each, "shape", ()) for each in result):
-            raise _Misbehaved(
+            raise _ContractViolation(
                 "fn returned a list of arrays; return an array, or a tuple such as (loss, "
                 f"gradient); the probe was {probe.description}."
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.numbers.wide import Floats
+from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.references.losses import factors_of_gradient, factors_of_loss, reduction_name
 from gdcore.oracle.references.mistakes import (
     PRECISIONS,

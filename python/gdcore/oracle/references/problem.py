@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.numbers.operands import finite
-from gdcore.oracle.numbers.wide import Floats
 
 Array = NDArray[Any]
 SHAPES = (

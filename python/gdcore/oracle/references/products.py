@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.arithmetic import Arithmetic
+from gdcore.oracle.numbers.double_double import DoubleDouble, product
 from gdcore.oracle.numbers.operands import finite, root_of_squares, take
-from gdcore.oracle.numbers.wide import Wide, product
 from gdcore.oracle.references.mistakes import (
     PRECISIONS,
     Alternative,
@@ -196,7 +196,7 @@ def _reference(
 
     reference = make(
         name,
-        Wide(*(np.broadcast_to(part, value.hi.shape).reshape(shape) for part in value)),
+        DoubleDouble(*(np.broadcast_to(part, value.hi.shape).reshape(shape) for part in value)),
         bound.reshape(shape),
         k,
         arithmetic,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.numbers.arithmetic import Arithmetic
+from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, up
 from gdcore.oracle.numbers.intake import to_numpy
-from gdcore.oracle.numbers.wide import Floats, Wide, up
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.verdict import Verdict, judge
 
@@ -139,7 +139,7 @@ class Reference:
 
 def make_reference(
     name: str,
-    result: Wide,
+    result: DoubleDouble,
     bound: Any,
     roundings: float,
     arithmetic: Arithmetic,
