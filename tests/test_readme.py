@@ -26,7 +26,7 @@ FIRST_COMMAND = (
     "--target progression --standardize --plot fit.png\n"
 )
 SECOND_COMMAND = "pip install '.[test]' && pytest\n"
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")})
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")})
 SHELLS = ("sh", "bash", "shell")
 COMMAND = re.compile(r"(?:gdcore|pytest|python3?|pip) [^…\[]+$")  # not a sketch like `gdcore fit …`
 INLINE_CODE = re.compile(r"(`+)(.+?)\1")
