@@ -22,6 +22,7 @@ import gdcore as gd
 import problems
 from fits import Cut, bits, cut_after, refused
 from gdcore import Status
+from loops import each
 from problems import Linear
 
 EPOCHS = 9
@@ -43,7 +44,7 @@ WAYS: dict[str, tuple[gd.SGD, dict[str, Any]]] = {
     "batches in order": (gd.SGD(lr=schedule), {"batch_size": 777, "shuffle": False}),
     "no history": (gd.SGD(momentum=0.5), {"history": 0, "batch_size": 3000}),
 }
-every_way = pytest.mark.parametrize("way", WAYS)
+every_way = each("way", WAYS)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 
 
 @every_way
-@pytest.mark.parametrize(("looks", "error"), [
+@each("looks, error", [
     (1, Cut), (2, Cut), (5, Cut), (1, KeyboardInterrupt), (8, KeyboardInterrupt),
 ])  # fmt: skip
 def test_cut_once(eager: None, path: Path, way: str, looks: int, error: Any) -> None:
@@ -177,7 +178,7 @@ def test_a_warm_start_with_a_checkpoint(eager: None, path: Path) -> None:
     assert bits(fits.joined([first, second])) == bits(want)
 
 
-@pytest.mark.parametrize("batch_size", [None, 1000], ids="batch={}".format)
+@each("batch_size", [None, 1000])
 def test_convergence_after_a_cut(eager: None, path: Path, batch_size: int | None) -> None:
     """What tells when it has arrived is summed again; the last loss is in the file."""
     problem = large()
@@ -196,7 +197,7 @@ def test_convergence_after_a_cut(eager: None, path: Path, batch_size: int | None
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning", "ignore::gdcore.FitWarning")
-@pytest.mark.parametrize("batch_size", [None, 2000], ids="batch={}".format)
+@each("batch_size", [None, 2000])
 def test_divergence_after_a_cut(eager: None, path: Path, batch_size: int | None) -> None:
     """Cut at every look, the one before the overflow too: the last finite weights all the same."""
     problem, sgd = large(np.float32), gd.SGD(lr=0.02)
@@ -272,7 +273,7 @@ fits.fit(test_checkpoint.large(), sgd, epochs=9, tol=None, batch_size=int(sys.ar
 """
 
 
-@pytest.mark.parametrize(("looks", "momentum", "batch_size"), [(5, 0.9, 0), (7, 0.9, 1000)])
+@each("looks, momentum, batch_size", [(5, 0.9, 0), (7, 0.9, 1000)])
 def test_killed(path: Path, looks: int, momentum: float, batch_size: int) -> None:
     """A process that dies of SIGKILL between two looks leaves a whole file."""
     child = fits.python(CHILD, __file__, path, looks, momentum, batch_size, check=False)
@@ -338,7 +339,7 @@ ENDS: dict[str, tuple[Callable[[], Linear], gd.SGD, dict[str, Any]]] = {
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning", "ignore::gdcore.FitWarning")
-@pytest.mark.parametrize("end", ENDS)
+@each("end", ENDS)
 def test_a_finished_checkpoint_returns_what_it_was(path: Path, end: str) -> None:
     """The same bits and the same status, now and every time."""
     make, sgd, how = ENDS[end]
@@ -403,7 +404,7 @@ def refit(path: Path, **changes: Any) -> gd.Fit:
     return gd.fit(**(options | changes))
 
 
-@pytest.mark.parametrize("kind", DATA)
+@each("kind", DATA)
 def test_a_checkpoint_of_another_problem(path: Path, kind: str) -> None:
     refit(path)
     before, problem = path.read_bytes(), small()
@@ -414,7 +415,7 @@ def test_a_checkpoint_of_another_problem(path: Path, kind: str) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@each("kind", SETTINGS)
 def test_a_checkpoint_of_other_settings(path: Path, kind: str) -> None:
     """The message says which."""
     refit(path)
@@ -446,14 +447,14 @@ def other_files(whole: bytes) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("kind", other_files(b""))
+@each("kind", other_files(b""))
 def test_damaged_checkpoints(path: Path, kind: str) -> None:
     refit(path)
     path.write_bytes(other_files(path.read_bytes())[kind])
     assert str(path) in refused(lambda: refit(path), "no gdcore checkpoint")
 
 
-@pytest.mark.parametrize(("name", "value"), [
+@each("name, value", [
     ("state_params", np.zeros(7)), ("state_velocity", np.zeros(2)), ("state_epoch", -5),
     ("state_step", -1), ("state_epoch_sums", np.zeros(3)), ("state_params", np.array("x")),
 ])  # fmt: skip
@@ -480,7 +481,7 @@ def test_no_byte_of_a_checkpoint_can_be_wrong_unseen(path: Path) -> None:
     assert seen > 100
 
 
-@pytest.mark.parametrize("kind", ["folder", "missing", "file"])
+@each("kind", ["folder", "missing", "file"])
 def test_a_checkpoint_that_cannot_be_written_fails_before_the_fit(
     tmp_path: Path, kind: str
 ) -> None:

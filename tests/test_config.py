@@ -14,6 +14,7 @@ import pytest
 import fits
 import gdcore as gd
 from gdcore.selftest import all_cases, frozen_digests
+from loops import each
 
 KEYS = [
     "version", "isa", "isas_available", "isas_built", "threads", "threads_reason", "openmp",
@@ -52,9 +53,9 @@ def test_config_is_a_copy() -> None:
     assert gd.config()["isas_available"]
 
 
-def test_config_follows_the_choice(isa: str, threads: int) -> None:
+def test_config_follows_the_choice(isa_and_threads: tuple[str, int]) -> None:
     config = gd.config()
-    assert (config["isa"], config["threads"]) == (isa, threads)
+    assert (config["isa"], config["threads"]) == isa_and_threads
 
 
 def test_the_openmp_runtime_is_named() -> None:
@@ -121,7 +122,7 @@ def test_set_num_threads() -> None:
         assert gd.config()["threads_reason"] == "set_num_threads"
 
 
-@pytest.mark.parametrize("n", [0, -1, 1025, 10**12])
+@each("n", [0, -1, 1025, 10**12])
 def test_thread_counts_out_of_range(n: int) -> None:
     before = gd.get_num_threads()
     with pytest.raises(ValueError, match=r"1 to 1024"):

@@ -15,6 +15,7 @@ import fits
 import gdcore as gd
 from bounds import Array
 from everyday import data_sets
+from loops import settings_restored
 from problems import DTYPES
 
 SGDS = (
@@ -142,7 +143,7 @@ def test_many_problems_have_the_bits_of_each_alone(isa: str, dtype: Any) -> None
 
 @pytest.mark.filterwarnings("ignore::gdcore.FitWarning", "ignore::gdcore.LearningRateWarning")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_reference_and_every_thread_count_agree(isa: str, threads: int, dtype: Any) -> None:
+def test_the_reference_and_every_thread_count_agree(isa_and_threads: Any, dtype: Any) -> None:
     off = []
     for sgd in SGDS:
         for n, d, t in ((1030, 3, None), (700, 20, None), (600, 4, 3)):
@@ -150,11 +151,10 @@ def test_the_reference_and_every_thread_count_agree(isa: str, threads: int, dtyp
             for method in ("gram", "stream"):
                 how = {"epochs": 5, "standardize": True, "method": method, "sample_weight": weight}
                 ours = alone(X, y, sgd, **how)
-                gd._core.set_isa("reference")
-                gd.set_num_threads(1)
-                theirs = alone(X, y, sgd, **how)
-                gd._core.set_isa(isa)
-                gd.set_num_threads(threads)
+                with settings_restored():
+                    gd._core.set_isa("reference")
+                    gd.set_num_threads(1)
+                    theirs = alone(X, y, sgd, **how)
                 if ours != theirs:
                     off.append((sgd, n, d, t, method))
     assert off == []
