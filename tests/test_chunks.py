@@ -30,6 +30,8 @@ from problems import Array, Linear
 
 L = problems.CHUNK["float64"]
 N = 3 * L + 77
+# Chunks of one row: the first ones, and those on both sides of the end of a segment.
+ONE_BY_ONE = [*range(1, 12), *range(L - 3, L + 4), *range(2 * L - 2, 2 * L + 3), N - 1]
 
 
 def draw(rng: Any, n: int = N, d: int = 3, t: int | None = None, **how: Any) -> Linear:
@@ -56,8 +58,8 @@ def whole(problem: Linear, sgd: Any = None, **how: Any) -> gd.Fit:
 
 @each("t", [None, 2])
 @each("parts", ["b", "bs", "bo", "bos"])
-@each("size", [1, 100, L, 1000, N])
-def test_gram_has_the_bits_of_arrays(rng: Any, dtype: Any, t: Any, parts: str, size: int) -> None:
+@each("size", [ONE_BY_ONE, 100, L, 1000, N])
+def test_gram_has_the_bits_of_arrays(rng: Any, dtype: Any, t: Any, parts: str, size: Any) -> None:
     problem = draw(rng, t=t, parts=parts, dtype=dtype)
     how: dict[str, Any] = {"epochs": 60, "reduction": "half_sum"}
     fit = gd.fit(cut(problem, size), sgd=gd.SGD(), **how)
@@ -75,10 +77,10 @@ STREAMS: dict[str, dict[str, Any]] = {
 
 @each("t", [None, 2])
 @each("parts", ["", "b", "bos"])
-@each("size", [1, 100, 1000, N])
+@each("size", [ONE_BY_ONE, 100, 1000, N])
 @each("decay", [0.0, 0.3])
 def test_exact_has_the_bits_of_arrays(
-    rng: Any, monkeypatch: Any, dtype: Any, t: Any, parts: str, size: int, decay: float
+    rng: Any, monkeypatch: Any, dtype: Any, t: Any, parts: str, size: Any, decay: float
 ) -> None:
     """Of the parameters; the loss is that of the moments, within the rounding of each."""
     for name in ("source.PIECE_BYTES", "fit.EXACT_BYTES"):
@@ -90,6 +92,16 @@ def test_exact_has_the_bits_of_arrays(
     assert np.array_equal(fit.intercept, same.intercept)
     assert (fit.status, fit.method) == (gd.Status.CONVERGED, "exact")
     assert fit.loss == pytest.approx(float(same.loss), rel=float(N * np.finfo(dtype).eps))
+
+
+def test_every_row_may_be_a_chunk(rng: Any, dtype: Any) -> None:
+    problem = draw(rng, parts="bos", dtype=dtype)
+    for method in ("gram", "exact"):
+        how: dict[str, Any] = {"method": method, "epochs": 60, "tol": None}
+        how = how if method == "gram" else {"method": method}
+        fit, same = gd.fit(cut(problem, 1), sgd=gd.SGD(), **how), whole(problem, **how)
+        assert fit.weights.tobytes() == same.weights.tobytes()
+        assert fit.intercept == same.intercept
 
 
 def test_exact_of_dependent_columns_and_of_one_reading(rng: Any) -> None:

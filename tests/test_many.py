@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,24 +102,42 @@ def test_numbers_of_features(rng: Any, dtype: Any, isa: str, d: int, method: str
             same(alone(X[i], y[i], sgd, **how), many, i)
 
 
+LENGTHS = [33, 1, 512, 2, 15, 7, 16, 8, 17, 511, 513, 64, 3, 31, 32, 48, 5, 100]
+STEPS = (gd.SGD(), gd.SGD(lr=0.01, momentum=0.9))
+
+
+@cache
+def rows_alone(dtype: Any, method: Any, d: int) -> Any:
+    """Return the rows of each problem, the options, and the fits of each problem alone."""
+    rng = np.random.default_rng(d)
+    X = [rng.normal(size=(n, d)).astype(dtype) for n in LENGTHS]
+    y = [rng.normal(size=n).astype(dtype) for n in LENGTHS]
+    how: dict[str, Any] = {"epochs": 30, "method": method, "fit_intercept": d != 3}
+    return (
+        X,
+        y,
+        how,
+        [[alone(*rows, sgd, **how) for rows in zip(X, y, strict=True)] for sgd in STEPS],
+    )
+
+
 @each("method", [*METHODS, "auto"])
 @each("d", [1, 2, 3, 4, 5])
 @each("shuffled", [False, True])
 def test_numbers_of_rows(
     rng: Any, dtype: Any, isa: str, d: int, method: str, shuffled: bool
 ) -> None:
-    """Side by side in lanes: on both sides of the chains' 16 rows and of a chunk's 512."""
-    lengths = [33, 1, 512, 2, 15, 7, 16, 8, 17, 511, 513, 64, 3, 31, 32, 48, 5, 100]
-    groups = np.repeat(np.arange(len(lengths)), lengths)
+    """Side by side in lanes: on both sides of the chains' 16 rows and of a segment's 512."""
+    parts, targets, how, ones = rows_alone(dtype, method, d)
+    groups = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
     if shuffled:
         groups = rng.permutation(groups)
-    X, y = rng.normal(size=(len(groups), d)).astype(dtype), rng.normal(size=len(groups))
-    for options in ({}, {"lr": 0.01, "momentum": 0.9}):
-        how: dict[str, Any] = {"epochs": 30, "method": method, "fit_intercept": d != 3}
-        many = gd.fit_groups(X, y.astype(dtype), groups, gd.SGD(**options), **how)
-        for i in range(len(lengths)):
-            rows = groups == i
-            one = alone(X[rows], y[rows].astype(dtype), gd.SGD(**options), **how)
+    place = np.argsort(groups, kind="stable")
+    X, y = np.empty((len(groups), d), dtype), np.empty(len(groups), dtype)
+    X[place], y[place] = np.concatenate(parts), np.concatenate(targets)
+    for sgd, want in zip(STEPS, ones, strict=True):
+        many = gd.fit_groups(X, y, groups, sgd, **how)
+        for i, one in enumerate(want):
             same(one, many, i)
 
 
