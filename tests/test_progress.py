@@ -12,6 +12,7 @@ import pytest
 
 import gdcore as gd
 from gdcore.chunks.prefetch import ahead
+from loops import each
 
 Told = list[tuple[int, int, float]]
 
@@ -43,7 +44,7 @@ WAYS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WAYS)
+@each("name", WAYS)
 def test_every_slice_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With slices of no length, the sums, the curvature and the closed form take many."""
     for module in [m for key, m in sys.modules.items() if key.startswith("gdcore.")]:
