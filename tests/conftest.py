@@ -15,6 +15,7 @@ import gdcore as gd
 
 ISAS = tuple(gd._core.available_isas())
 THREADS = (1, 2, 3, 7)
+collect_ignore = ["mutants"]  # a script and its list: doctests would import them
 
 
 @pytest.fixture(autouse=True, scope="session")

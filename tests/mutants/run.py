@@ -125,7 +125,9 @@ class Tree:
                 continue
             to = self.objects / f"{number}.o"
             replaced[name] = str(to)
-            command = [str(to) if word == name else word for word in words]
+            # A third of the time of -O3; no bit depends on it.
+            quick = {name: str(to), "-O3": "-O1"}
+            command = [quick.get(word, word) for word in words]
             self._call_in_build(command)
         if not replaced:
             raise RunError(f"No object includes {source}.")
