@@ -80,7 +80,7 @@ def test_exact_has_the_bits_of_arrays(
     rng: Any, monkeypatch: Any, dtype: Any, t: Any, parts: str, size: int, decay: float
 ) -> None:
     """Of the parameters; the loss is that of the moments, within the rounding of each."""
-    for name in ("chunks.PIECE_BYTES", "chunked.EXACT_BYTES"):
+    for name in ("chunks.source.PIECE_BYTES", "chunks.fit.EXACT_BYTES"):
         monkeypatch.setattr(f"gdcore.{name}", 20_000)
     problem, sgd = draw(rng, t=t, parts=parts, dtype=dtype), gd.SGD(weight_decay=decay)
     how: dict[str, Any] = {"method": "exact", "fit_intercept": "b" in parts}
