@@ -391,9 +391,9 @@ def test_arrays_of_settings_need_many_problems() -> None:
 
 def test_interrupted(rng: Any, monkeypatch: Any) -> None:
     """Ctrl-C keeps the problems that ended."""
-    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)  # blocks of 64
     X, y = draw(rng, float, (200, N, D))
     want = gd.fit(X, y, gd.SGD(), epochs=30)
+    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)  # blocks of 16, not one of all
 
     def stop(done: int, count: int, loss: float) -> None:
         if done >= 64:
