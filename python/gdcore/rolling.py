@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Never
+from typing import Any, Literal, Never, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -183,22 +183,9 @@ def fit_rolling(
         window, step = as_scalar(window), as_scalar(step)
         _check_rows(shape.n, window, step)
         problem.check_finite()
-        rolling = _core.Rolling(
-            problem.core,
-            window,
-            step,
-            initial_state(init, shape, None).params,
-            int(epochs),
-            0.0 if sgd.lr == "auto" else float(sgd.lr),
-            _share(sgd),
-            **sgd.options | {"momentum": 0.5 if sgd.momentum == "auto" else sgd.momentum},
-            decay_intercept=sgd.decay_intercept,
-            standardize=standardize,
-            auto_momentum=sgd.momentum == "auto",
-            tol=-1.0 if tol is None else float(tol),
-            stop_on_equal_loss=stop == "loss_equal",
-            exact=exact,
-        )
+        start = initial_state(init, shape, None)
+        settings = _settings(sgd, options, exact, window, step)
+        rolling = _core.Rolling(problem.core, start.params, settings)
         try:
             slices.run(lambda seconds: rolling.advance(seconds, options.threads))
         except KeyboardInterrupt:
@@ -214,6 +201,29 @@ def fit_rolling(
     warn_of_ignored(options)
     _warn(sgd, options, result)
     return result
+
+
+def _settings(
+    sgd: SGD, options: Options, exact: _core.ExactOptions | None, window: int, step: int
+) -> _core.RollingOptions:
+    auto, rate = sgd.momentum == "auto", cast("float | str", sgd.lr)
+    momentum = {"momentum": 0.5} if auto else {}
+    return _core.RollingOptions(
+        descent=_core.DescentOptions(
+            sgd=_core.SgdOptions(**sgd.options | momentum, decay_intercept=sgd.decay_intercept),
+            tol=-1.0 if options.tol is None else float(options.tol),
+            stop_on_equal_loss=options.stop == "loss_equal",
+            history=0,
+        ),
+        window=window,
+        step=step,
+        epochs=int(options.epochs),
+        lr=0.0 if rate == "auto" else float(rate),
+        share=_share(sgd),
+        standardize=options.standardize,
+        auto_momentum=auto,
+        exact=exact,
+    )
 
 
 def _check_rows(n: int, window: Any, step: Any) -> None:

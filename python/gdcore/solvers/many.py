@@ -131,8 +131,8 @@ class _Run:
         slices.run(lambda seconds: many.survey(False, False, seconds, threads))
         empty, finite, *_ = (flag.astype(bool) for flag in many.surveyed()[3:])
         many.start(
-            self._states(part, empty | ~finite),
-            **self._settings(part, np.ones(part.stop - part.start), np.zeros(len(empty))),
+            self.state.part(part).as_dict(),
+            self._settings(part, empty | ~finite, np.ones(len(empty)), np.zeros(len(empty))),
         )
         reached = _reached(many)
         try:
@@ -173,7 +173,8 @@ class _Run:
             self.limit[part] = self.sgd_of(part).stability_limit(curvature * self._step_share(part))
             finite &= np.isfinite(rate)
         self._place(part, many.scalings())
-        many.start(self._states(part, empty | ~finite), **self._settings(part, rate, momentum))
+        settings = self._settings(part, empty | ~finite, rate, momentum)
+        many.start(self.state.part(part).as_dict(), settings)
         reached = _reached(many)
         try:
             done = False
@@ -183,9 +184,6 @@ class _Run:
                 bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
             self._keep(part, reached or many.states(), empty, finite)
-
-    def _states(self, part: slice, skip: Any) -> dict[str, Any]:
-        return self.state.part(part).as_dict() | {"skipped": skip}
 
     def _place(self, part: slice, scalings: Floats) -> None:
         """Put the start into the coordinates of the descent, as `in_coordinates_of` does."""
@@ -206,29 +204,38 @@ class _Run:
         state.params[part] = params
         state.moving[part] &= same.astype(np.uint8)
 
-    def _settings(self, part: slice, rate: Floats, momentum: Floats) -> dict[str, Any]:
+    def _settings(
+        self, part: slice, skip: Any, rate: Floats, momentum: Floats
+    ) -> _core.ManyOptions:
         options, sgd = self.options, self.sgd
-        return {
-            "lr": rate,
-            "schedule": callable(sgd.lr),
-            "first_epoch": self.first_epoch,
-            "tol": self._each(-1.0 if options.tol is None else options.tol, part),
-            "weight_decay": self._each(sgd.weight_decay, part),
-            "epochs": int(options.epochs),
-            "records": len(self.recorded),
-            "momentum": momentum,
-            "has_momentum": sgd.momentum != 0,
-            "auto_momentum": self.auto,
-            "dampening": sgd.dampening,
-            "nesterov": sgd.nesterov,
-            "maximize": sgd.maximize,
-            "decay_intercept": sgd.decay_intercept,
-            "stop_on_equal_loss": options.stop == "loss_equal",
-            "history": int(options.history) if len(self.recorded) else 0,
-            "batch_size": options.batch_size or 0,
-            "shuffle": options.shuffle,
-            "seed": int(options.seed),
-        }
+        step = _core.SgdOptions(
+            momentum=float(sgd.momentum != 0),  # whether there is one
+            dampening=sgd.dampening,
+            nesterov=sgd.nesterov,
+            maximize=sgd.maximize,
+            decay_intercept=sgd.decay_intercept,
+        )
+        return _core.ManyOptions(
+            descent=_core.DescentOptions(
+                sgd=step,
+                stop_on_equal_loss=options.stop == "loss_equal",
+                history=int(options.history) if len(self.recorded) else 0,
+                record_params=False,
+                batch_size=options.batch_size or 0,
+                shuffle=options.shuffle,
+                seed=int(options.seed),
+            ),
+            lr=rate,
+            schedule=callable(sgd.lr),
+            first_epoch=self.first_epoch,
+            momentum=momentum,
+            tol=self._each(-1.0 if options.tol is None else options.tol, part),
+            weight_decay=self._each(sgd.weight_decay, part),
+            skip=skip,
+            epochs=int(options.epochs),
+            records=len(self.recorded),
+            auto_momentum=self.auto,
+        )
 
     def sgd_of(self, part: slice) -> SGD:
         """Return the options of some of the problems."""
