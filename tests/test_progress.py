@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,9 +46,7 @@ WAYS: dict[str, Callable[..., Any]] = {
 @each("name", WAYS)
 def test_every_slice_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With slices of no length, the sums, the curvature and the closed form take many."""
-    for module in [m for key, m in sys.modules.items() if key.startswith("gdcore.")]:
-        if hasattr(module, "BLOCK_SECONDS"):
-            monkeypatch.setattr(module, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
     told: Told = []
     WAYS[name](progress=lambda *args: told.append(args), epochs=3, tol=None)
@@ -98,7 +95,7 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
     def tell(*_: Any) -> None:
         raise Enough
 
-    monkeypatch.setattr("gdcore.solvers.exact.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
     for method in ("exact", "gram", "stream"):
         with pytest.raises(Enough):
@@ -109,7 +106,7 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
 def test_waiting_for_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow source is read."""
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
-    monkeypatch.setattr("gdcore.chunks.prefetch._LOOK", 0.01)
+    monkeypatch.setattr("gdcore.chunks.prefetch._POLL", 0.01)
 
     def slow() -> Iterator[Any]:
         for chunk in chunks():
