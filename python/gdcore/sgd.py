@@ -270,7 +270,12 @@ class SGD:
         """
         m = self.given_momentum
         stretch = 1.0 if m == 0 else 1 + 2 * m if self.nesterov else 1 - self.dampening
-        slope = np.asarray((curvature + self.weight_decay) * stretch, np.float64)
+        slope = (curvature + self.weight_decay) * stretch
+        if isinstance(slope, float):
+            if self.maximize or m >= 1:
+                return 0.0
+            return 2 * (1 + m) / slope if slope > 0 else math.inf if slope == 0 else 0.0
+        slope = np.asarray(slope, np.float64)
         if self.maximize or m >= 1:
             limit = np.zeros_like(slope)
         else:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gdcore.advice import listed
 from gdcore.typing import Names
 
-_ARRAYS = (np.ndarray, list, tuple, int, float, type(None))  # by far the most frequent
+_ARRAYS = (np.ndarray, list, tuple, int, float)
 
 
 def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
@@ -21,6 +21,8 @@ def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any,
     Anything else is returned unchanged, with None. `wanted` names the columns to take from a frame
     and their order; None takes all of them.
     """
+    if given is None or type(given) is np.ndarray:  # by far the most frequent
+        return given, None
     if isinstance(given, np.matrix):  # its products and rows have other shapes than an array's
         return np.asarray(given), None
     if isinstance(given, _ARRAYS):

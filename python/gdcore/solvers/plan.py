@@ -38,7 +38,7 @@ NO_SPECTRUM = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """A problem in the coordinates that descent works in, and how it descends there.
 
@@ -122,7 +122,8 @@ def make_plan(
     warn_of_divergence(rate, start.epoch, limit, sgd)
     on_moments = moments is not None
     plan = Plan(problem, sgd, start, rate, limit, judge, outlook, on_moments, unjudged=unjudged)
-    return replace(plan, shortfall=_shortfall(plan, given, options))
+    plan.shortfall = _shortfall(plan, given, options)
+    return plan
 
 
 def _usable(judge: _core.Moments, problem: Problem) -> bool:
