@@ -96,6 +96,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "seed_",
     "ignore_pattern": "million_",  # half a minute and a gigabyte
+    "within_subsection_order": "FileNameSortKey",
     "image_scrapers": (saved_pictures,),
     "reset_argv": directory_for_pictures,
     "capture_repr": (),
