@@ -135,7 +135,7 @@ def means() -> str:
         ]
         found = [times(mean(suite, library)) for library in LIBRARIES]
         lines.append([name, *found, f"{verdicts.count('SLOW')} of {len(verdicts)}"])
-    return table(["", *LIBRARIES.values(), "races where gdcore is slower"], lines)
+    return table(["", *LIBRARIES.values(), "gdcore slower in"], lines)
 
 
 def cases() -> str:
