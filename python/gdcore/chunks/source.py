@@ -226,7 +226,7 @@ def threads_beside(source: Source, options: Options, problem: Problem) -> int:
 
     A thread that waits for the next chunk would take a processor from those. One takes about d / 96
     nanoseconds a number for second moments (float64: eight times that), decoding some seven on each
-    of the threads (docs/performance.md).
+    of the threads (docs/experiments.md).
     """
     if options.n_threads or not source.decodes:
         return options.n_threads or 0

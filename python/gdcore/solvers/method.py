@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # An epoch on second moments takes p^2 products, one on the rows 2 n p, which are so many times as
-# fast (docs/decisions.md).
+# fast (docs/experiments.md).
 STEP_COST = {np.dtype(np.float32): 2, np.dtype(np.float64): 6}
 FEWEST_ROWS = 8
 DESCENT_ONLY = {"epochs": 1000, "tol": 1e-6, "stop": "gradient"}  # and what they are by default
