@@ -211,10 +211,10 @@ def test_convergence_after_a_cut(eager: None, path: Path, batch_size: int | None
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning", "ignore::gdcore.FitWarning")
-@each("batch_size", [None, 2000])
-def test_divergence_after_a_cut(eager: None, path: Path, batch_size: int | None) -> None:
+@each("batch_size, lr", [(None, 0.2), (2000, 0.02)])
+def test_divergence_after_a_cut(eager: None, path: Path, batch_size: int | None, lr: float) -> None:
     """Cut at every look, the one before the overflow too: the last finite weights all the same."""
-    problem, sgd = large(np.float32), gd.SGD(lr=0.02)
+    problem, sgd = large(np.float32), gd.SGD(lr=lr)
     options: dict[str, Any] = {"batch_size": batch_size, "method": "stream"}
     want = fits.fit(problem, sgd, **options)
     assert want.status is Status.DIVERGED
