@@ -297,6 +297,12 @@ def test_stalled(isa: str) -> None:
     assert path[-1] == path[-2]
     assert "Stalled after" in result.message
     assert Status.STALLED.advice in result.message
+    with pytest.warns(gd.FitWarning, match="3 epochs"):
+        more = gd.fit(
+            np.ones((1, 1), "f4"), np.full(1, 9, "f4"), gd.SGD(lr=1e-3), init=result, epochs=3,
+            fit_intercept=False,
+        )  # fmt: skip
+    assert (more.status, more.weights[0] > X) == (Status.MAX_EPOCHS, True)
 
 
 def test_no_tol_runs_every_epoch_of_a_stalled_fit() -> None:
@@ -803,6 +809,10 @@ def test_interrupted(
         assert canonical(kept.weights, kept.intercept) == canonical(same.weights, same.intercept)
     rest = fits.fit(problem, sgd, epochs=12 - kept.epochs, init=kept, **options)
     assert bits(fits.joined([kept, rest])) == bits(fits.fit(problem, sgd, epochs=12, **options))
+    fewer = fits.rows_of(problem, np.arange(7000))  # on other rows the epoch begins again
+    begun = replace(kept, state=replace(kept.state, step=0, epoch_sums=None))
+    other, same = (fits.fit(fewer, sgd, epochs=1, init=start, **options) for start in (kept, begun))
+    assert bits(other) == bits(same)
 
 
 # The model.

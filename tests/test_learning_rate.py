@@ -293,6 +293,10 @@ def test_the_limit_of_mini_batches(rng: Any, reduction: str) -> None:
 def test_auto_is_one_over_the_largest_eigenvalue(rng: Any) -> None:
     for parts, reduction, decay in product(["", "b", "bs"], REDUCTIONS, [0.0, 0.7]):
         problem = draw(rng, 30, 5, 2, parts=parts, reduction=reduction)
+        momentum = gd.SGD(momentum=0.5, weight_decay=decay)
+        assert fits.fit(problem, momentum, epochs=1, tol=None).lr == pytest.approx(
+            1 / (fits.steepest(problem) + decay), rel=1e-5
+        )
         result = fits.fit(problem, gd.SGD(weight_decay=decay), epochs=1, tol=None)
         assert result.lr == pytest.approx(1 / (fits.steepest(problem) + decay), rel=1e-5)
         assert result.lr <= 1 / (fits.steepest(problem) + decay) * (1 + 1e-12)

@@ -372,8 +372,9 @@ def test_saved_and_loaded(rng: Any, tmp_path: Any) -> None:
     half.save(tmp_path / "many.npz")
     back = gd.load(tmp_path / "many.npz")
     assert isinstance(back, gd.Fits)
-    for name in ("weights", "intercept", "loss", "epochs", "status", "lr", "rows"):
+    for name in ("weights", "intercept", "loss", "epochs", "status", "lr", "rows", "r2_lost"):
         assert getattr(back, name).tobytes() == getattr(half, name).tobytes(), name
+    assert back.momentum.tolist() == half.momentum.tolist() == [0.9] * len(half)
     assert back.history.loss.tobytes() == half.history.loss.tobytes()
     again = [gd.fit(X, y, sgd, epochs=20, tol=None, init=start) for start in (half, back)]
     assert again[0].weights.tobytes() == again[1].weights.tobytes()
@@ -417,9 +418,9 @@ def test_arrays_of_settings_need_many_problems() -> None:
 
 def test_interrupted(rng: Any, monkeypatch: Any) -> None:
     """Ctrl-C keeps the problems that ended."""
-    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)  # blocks of 64
     X, y = draw(rng, float, (200, N, D))
     want = gd.fit(X, y, gd.SGD(), epochs=30)
+    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)  # blocks of 16, not one of all
 
     def stop(done: int, count: int, loss: float) -> None:
         if done >= 64:

@@ -60,7 +60,10 @@ def test_every_slice_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert set(targets) <= {3, 500, 1600}
 
 
-def test_epochs_count_on_from_an_earlier_fit() -> None:
+def test_epochs_count_on_from_an_earlier_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first step too, while the moments are summed."""
+    monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
+    monkeypatch.setattr("gdcore.solvers.method.BLOCK_SECONDS", 0.0)
     first = gd.fit(X, Y, SGD, epochs=4, tol=None)
     told: Told = []
     how: dict[str, Any] = {"progress": lambda *args: told.append(args), "epochs": 3, "tol": None}

@@ -211,6 +211,9 @@ def test_a_warm_start_on_other_data_starts_from_the_weights() -> None:
         )
         np.testing.assert_allclose(still.weights, first.weights, rtol=1e-13)
         np.testing.assert_allclose(still.intercept, first.intercept, rtol=1e-12)
+    sgd, plain = gd.SGD(lr=1e-6, momentum=0.9), (first.weights, first.intercept)
+    moved, same = (gd.fit(X, y, sgd, init=init, epochs=3, tol=None) for init in (first, plain))
+    assert moved.weights.tobytes() == same.weights.tobytes()
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.FitWarning")

@@ -171,10 +171,8 @@ class _Session:
                 if absent not in self.report.rows:
                     self.report.rows.append(absent)
                 continue
-            self.jobs[worker], self.closed_forms[worker] = (
-                about.pop("jobs"),
-                about.pop("closed_forms"),
-            )
+            self.jobs[worker] = about.pop("jobs")
+            self.closed_forms[worker] = about.pop("closed_forms")
             libraries.setdefault(worker.library, {})[str(worker.threads)] = about
             self.workers.append(worker)
 

@@ -1,7 +1,7 @@
 """Numbers in twice the precision of float64, each with a bound of its own error.
 
-A `DoubleDouble` is hi + lo, off by at most `error`. Sums of products are the core's (Dot2; Ogita, Rump,
-Oishi 2005, "Accurate sum and dot product"); the rest is done here, number by number (Dekker 1971).
+A `DoubleDouble` is hi + lo, off by at most `error`. The core sums products (Dot2; Ogita, Rump and
+Oishi 2005, "Accurate sum and dot product"); all else is done here, number by number (Dekker 1971).
 """
 
 from __future__ import annotations
@@ -132,9 +132,8 @@ def times(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     whole = [part.reshape(-1) for part in out]
     for start in range(0, flat[0].size, _BLOCK):
         piece = [part[start : start + _BLOCK] for part in flat]
-        for to, part in zip(
-            whole, _times(DoubleDouble(*piece[:3]), DoubleDouble(*piece[3:])), strict=True
-        ):
+        parts = _times(DoubleDouble(*piece[:3]), DoubleDouble(*piece[3:]))
+        for to, part in zip(whole, parts, strict=True):
             to[start : start + _BLOCK] = part
     return out
 
