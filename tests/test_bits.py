@@ -243,7 +243,7 @@ def streamed(dtype: Any) -> tuple[Inputs, Bits]:
         return arrays, canonical(*gd.mse_value_and_grad(*arrays))
 
 
-def test_streamed_gradients(isa_and_threads: Any, dtype: Any) -> None:
+def test_streamed_gradient_at_every_alignment(isa_and_threads: Any, dtype: Any) -> None:
     """Non-temporal stores write whole aligned vectors, wherever the result begins."""
     (pred, target), want = streamed(dtype)
     for offset in (0, 1, 16, 61):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fits
 import gdcore as gd
+from fits import bits, draw, slow_blocks
 from gdcore.chunks.prefetch import ahead
 from loops import each
 
@@ -120,3 +124,84 @@ def test_waiting_for_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     gd.fit(slow, method="exact", progress=lambda *args: told.append(args))
     assert len(told) > 10
     assert list(ahead(iter([1, 2, 3]))) == [1, 2, 3]
+
+
+# What is called and shown.
+
+
+def test_progress_calls(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_blocks(monkeypatch)
+    problem = draw(rng, n=8000, d=64)
+    calls: list[tuple[int, int, float]] = []
+    options: dict[str, Any] = {"epochs": 30, "tol": None, "method": "stream"}
+    result = fits.fit(problem, progress=lambda *call: calls.append(call), **options)
+    assert len(calls) > 5
+    epochs, targets, losses = zip(*calls, strict=True)
+    assert set(targets) == {30}
+    assert fits.falls(epochs[::-1])
+    assert epochs[-1] == 30
+    assert all(type(e) is int and type(x) is float for e, _, x in calls)
+    known = dict(zip(result.history.epoch.tolist(), result.history.loss.tolist(), strict=True))
+    assert all(known[e] == x for e, x in zip(epochs, losses, strict=True) if e)
+
+
+def test_progress_counts_on_after_a_warm_start(rng: Any) -> None:
+    problem, calls = draw(rng), list[tuple[int, int, float]]()
+    first = fits.fit(problem, epochs=5, tol=None)
+    how: dict[str, Any] = {"epochs": 5, "tol": None, "init": first}
+    fits.fit(problem, progress=lambda *call: calls.append(call), **how)
+    assert calls[-1][:2] == (10, 10)
+
+
+def test_progress_does_not_change_a_bit(rng: Any, capsys: Any) -> None:
+    problem = draw(rng)
+    shown: tuple[Any, ...] = (False, True, lambda *_: None)
+    assert len({str(bits(fits.fit(problem, epochs=50, progress=p))) for p in shown}) == 1
+
+
+def test_an_error_in_the_callable_comes_through(rng: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        fits.fit(draw(rng), progress=fail)
+
+
+class Screen(io.StringIO):
+    """A stderr that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(rng: Any, monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO) -> str:
+    slow_blocks(monkeypatch)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    problem = draw(rng, n=8000, d=64)
+    fits.fit(problem, epochs=30, tol=None, method="stream", progress=True)
+    return stderr.getvalue()
+
+
+LINE = r"epoch \d+/30  loss [-+.\de]+\n"
+
+
+def test_plain_lines_where_there_is_no_terminal(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(rng, monkeypatch, io.StringIO())
+    assert re.fullmatch(f"({LINE})+", text)
+    assert text.count("\n") > 5
+    assert text.splitlines()[-1].startswith("epoch 30/30")
+
+
+def test_a_bar_on_a_terminal(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    text = shown(rng, monkeypatch, Screen())
+    assert "30/30" in text
+    assert "━" in text
+    assert not re.search(LINE, text)
+
+
+def test_plain_lines_without_rich(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("rich", "rich.console", "rich.progress"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert re.fullmatch(f"({LINE})+", shown(rng, monkeypatch, Screen()))
