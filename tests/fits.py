@@ -71,7 +71,7 @@ def parameters(result: gd.Fit) -> Array:
 
 
 def bits(result: gd.Fit) -> list[Any]:
-    """Return all that a fit tells in numbers, as bytes: equal if and only if every bit is."""
+    """Return every number of a fit as bytes: equal if and only if every bit is."""
     h = result.history
     recorded = [x for x in (h.loss, h.weights, h.intercept) if x is not None]
     numbers = [result.weights, result.intercept, result.loss, *recorded]

@@ -204,7 +204,7 @@ def test_threads(isa_and_threads: Any, dtype: Any, name: str) -> None:
 
 @each("features", [*range(1, 21), 31, 48])
 def test_every_number_of_features(isa: str, dtype: Any, features: int) -> None:
-    """Narrow models have kernels of their own; rows in tails, one chunk and many."""
+    """Models of few features have kernels of their own: rows in tails, in one segment, in many."""
     for rows in (1, 15, 16, 37, CHUNK[np.dtype(dtype).name] + 5, 20_003):
         sizes = rows, features
         for name in ("linear", "matvec"):
@@ -223,7 +223,7 @@ def test_matrix_by_columns(isa: str, dtype: Any, terms: int) -> None:
 
 
 @each("features", [4, 13])
-def test_chunks_in_lockstep(dtype: Any, features: int) -> None:
+def test_segments_in_lockstep(dtype: Any, features: int) -> None:
     """X larger than the caches is read in several places at a time."""
     rows = (32 << 20) // (features * np.dtype(dtype).itemsize) + 1500
     run = OPERATIONS["linear"]
@@ -349,7 +349,7 @@ def test_zero_strides(isa: str, dtype: Any, name: str) -> None:
 
 @operations
 def test_overlapping_inputs(isa: str, dtype: Any, name: str) -> None:
-    """Inputs may share memory: windows of one array, each a few elements on."""
+    """Inputs may share memory: windows of one array that overlap."""
     arrays = inputs(name, middle(name, dtype), dtype)
     memory = normal(np.random.default_rng(5), (max(x.size for x in arrays) + 9,), dtype)
     windows = [memory[i : i + x.size].reshape(x.shape) for i, x in enumerate(arrays)]
@@ -417,7 +417,7 @@ def test_rows_do_not_depend_on_other_rows(isa: str, dtype: Any, n: int, k: int) 
 
 @each("reduction", ["sum", "mean"])
 def test_elements_beside_zero_residuals(isa: str, dtype: Any, reduction: Any) -> None:
-    """A prediction's gradient element is that element's alone."""
+    """An element of the gradient depends on its own prediction only."""
     rng = np.random.default_rng(13)
     pred, target = normal(rng, (600,), dtype), normal(rng, (600,), dtype)
     _, whole = gd.mse_value_and_grad(pred, target, reduction=reduction)
@@ -584,8 +584,8 @@ def test_every_instruction_set_was_forced() -> None:
         assert gd._core.get_isa() == name
 
 
-def test_threads_at_once(dtype: Any) -> None:
-    """Several Python threads call together; each gets the bits of a call alone."""
+def test_python_threads_call_at_once(dtype: Any) -> None:
+    """Python threads call at the same time; each gets the bits of a single call."""
     names = list(OPERATIONS)
     want = {name: OPERATIONS[name].bits(inputs(name, LARGE[name][0], dtype)) for name in names}
     got: dict[str, Bits] = {}

@@ -90,7 +90,7 @@ def test_the_end_of_an_epoch_decides_for_mini_batches(rng: Any) -> None:
 
 @every_batch
 def test_max_epochs(rng: Any, dtype: Any, batch_size: int | None) -> None:
-    """One warning, of the shortfall: before the first step if that tells it, else at the end."""
+    """One warning says what is missing: before the first step if it is known, else at the end."""
     problem = draw(rng, dtype=dtype)
     said = "3 epochs of this descent end with R" if batch_size is None else "Ended after all 3"
     with pytest.warns(gd.FitWarning, match=said) as log:
@@ -136,7 +136,7 @@ def test_the_loss_is_of_the_final_weights_over_all_rows(rng: Any, dtype: Any) ->
 
 @each("batch_size", [None, 13, 40])
 def test_no_epochs(rng: Any, dtype: Any, batch_size: int | None) -> None:
-    """Nothing moves; the loss at the start is told."""
+    """Nothing moves; the loss is that of the start."""
     problem = draw(rng, dtype=dtype, t=2)
     result = fits.fit(problem, epochs=0, batch_size=batch_size, method="stream")
     assert (result.status, result.epochs) == (Status.MAX_EPOCHS, 0)
@@ -259,7 +259,7 @@ def test_seed_000_does_not_stall_in_float64() -> None:
     assert steps[-2] > 2 * tau / (1 + 1e-3)
 
 
-def test_a_pause_in_a_schedule_is_no_stall(rng: Any) -> None:
+def test_a_pause_in_a_schedule_is_not_a_stall(rng: Any) -> None:
     problem = draw(rng)
     sgd = gd.SGD(lr=lambda epoch: 0.0 if epoch < 5 else 0.1)
     result = fits.fit(problem, sgd)

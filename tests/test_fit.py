@@ -121,7 +121,7 @@ def test_lists_and_read_only_arrays(rng: Any) -> None:
 
 
 def test_batches_of_no_weight_move_nothing(rng: Any) -> None:
-    """Their gradient is zero, not NaN; the other batches go on."""
+    """Their gradient is zero, not NaN; the other batches are used."""
     problem = draw(rng, n=12)
     weight = np.ones(12)
     weight[4:8] = 0

@@ -56,7 +56,7 @@ def test_loss_of_a_mini_batch_epoch(rng: Any) -> None:
 
 @each("every", [1, 2, 3, 7, 20, 21, 10**9])
 @every_batch
-def test_every_so_many_epochs(rng: Any, every: int, batch_size: int | None) -> None:
+def test_one_epoch_in_several_is_recorded(rng: Any, every: int, batch_size: int | None) -> None:
     problem = draw(rng)
     how: dict[str, Any] = {"epochs": 20, "tol": None, "batch_size": batch_size}
     full, some = (fits.fit(problem, history=k, **how) for k in (1, every))

@@ -36,7 +36,7 @@ every_kind = each("kind", KINDS)
 
 
 def limit_of(problem: Linear, **options: Any) -> float:
-    """Return the limit that a fit of no epochs tells."""
+    """Return the stability limit by a fit of no epochs."""
     return fits.fit(problem, gd.SGD(**options), epochs=0).stability_limit
 
 
@@ -366,7 +366,7 @@ STEADY = [{k: v for k, v in o.items() if k != "weight_decay"} for o in KINDS.val
 def check_auto(problem: Linear, truth: Array, options: Any, **how: Any) -> None:
     """Assert that 300 epochs end less than twice as far from the solution as they began.
 
-    They may be too few, but neither diverge nor warn of the rate.
+    300 epochs may be too few, but must not diverge or warn of the rate.
 
     At a loss of zero every batch has the same minimum, so that no noise keeps a fit away from it.
     """

@@ -1,4 +1,4 @@
-"""A progress callable hears of every slice of work, whatever a fit is busy with."""
+"""A progress callable is called after every slice of work, in every kind of fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fits import bits, draw, slow_blocks
 from gdcore.chunks.prefetch import ahead
 from loops import each
 
-Told = list[tuple[int, int, float]]
+Calls = list[tuple[int, int, float]]
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((480_000, 12))
@@ -49,15 +49,15 @@ WAYS: dict[str, Callable[..., Any]] = {
 
 
 @each("name", WAYS)
-def test_every_slice_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With slices of no length, the sums, the curvature and the closed form take many."""
+def test_every_slice_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With slices of no length, the sums, the curvature and the closed form take several."""
     for module in [m for key, m in sys.modules.items() if key.startswith("gdcore.")]:
         if hasattr(module, "BLOCK_SECONDS"):
             monkeypatch.setattr(module, "BLOCK_SECONDS", 0.0)
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
-    told: Told = []
-    WAYS[name](progress=lambda *args: told.append(args), epochs=3, tol=None)
-    done, targets, _ = zip(*told, strict=True)
+    calls: Calls = []
+    WAYS[name](progress=lambda *args: calls.append(args), epochs=3, tol=None)
+    done, targets, _ = zip(*calls, strict=True)
     before = [epoch for epoch in done if epoch == 0]
     assert len(before) >= 2
     assert list(done) == sorted(done)
@@ -69,17 +69,17 @@ def test_epochs_count_on_from_an_earlier_fit(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
     monkeypatch.setattr("gdcore.solvers.method.BLOCK_SECONDS", 0.0)
     first = gd.fit(X, Y, SGD, epochs=4, tol=None)
-    told: Told = []
-    how: dict[str, Any] = {"progress": lambda *args: told.append(args), "epochs": 3, "tol": None}
+    calls: Calls = []
+    how: dict[str, Any] = {"progress": lambda *args: calls.append(args), "epochs": 3, "tol": None}
     gd.fit(X, Y, SGD, init=first, method="gram", **how)
-    assert {epoch for epoch, _, _ in told} <= {4, 5, 6, 7}
-    assert {target for _, target, _ in told} == {7}
-    assert told[-1][0] == 7
+    assert {epoch for epoch, _, _ in calls} <= {4, 5, 6, 7}
+    assert {target for _, target, _ in calls} == {7}
+    assert calls[-1][0] == 7
 
 
-def test_a_fit_within_a_callable_tells_its_own() -> None:
-    outer: Told = []
-    inner: Told = []
+def test_a_fit_within_a_callable_reports_its_own() -> None:
+    outer: Calls = []
+    inner: Calls = []
 
     def tell(*args: Any) -> None:
         if not outer:
@@ -110,7 +110,7 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
     gd.fit(X, Y, SGD, epochs=1, tol=None)
 
 
-def test_waiting_for_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_rows_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow source is read."""
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
     monkeypatch.setattr("gdcore.chunks.prefetch._LOOK", 0.01)
@@ -120,9 +120,9 @@ def test_waiting_for_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0.25)
             yield chunk
 
-    told: Told = []
-    gd.fit(slow, method="exact", progress=lambda *args: told.append(args))
-    assert len(told) > 10
+    calls: Calls = []
+    gd.fit(slow, method="exact", progress=lambda *args: calls.append(args))
+    assert len(calls) > 10
     assert list(ahead(iter([1, 2, 3]))) == [1, 2, 3]
 
 

@@ -69,7 +69,7 @@ def test_warm_starts_leave_the_earlier_fit_alone(rng: Any) -> None:
 
 
 def test_a_warm_start_may_change_data_and_options(rng: Any) -> None:
-    """Seed 004 goes on with other options; new rows may have come in."""
+    """A fit may continue with other options and with new rows."""
     how: dict[str, Any] = {"epochs": 5, "tol": None}
     first = fits.fit(draw(rng), gd.SGD(momentum=0.9), **how)
     more = draw(rng, n=60)
@@ -135,7 +135,7 @@ def test_an_exact_fit_is_a_start(rng: Any) -> None:
 def test_interrupted(
     rng: Any, monkeypatch: pytest.MonkeyPatch, batch_size: int | None, after: int
 ) -> None:
-    """The exception holds a whole step's weights, and a fit goes on from it to the same bits."""
+    """The exception holds the weights after a whole step; a fit continues from it, bit for bit."""
     slow_blocks(monkeypatch)
     problem, sgd = draw(rng, n=8000, d=64), gd.SGD(momentum=0.9)
     options: dict[str, Any] = {
