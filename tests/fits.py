@@ -246,7 +246,7 @@ def refused(
 
 def slow_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Python look up as often as the core allows, and show each time."""
-    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     monkeypatch.setattr("gdcore.solvers.progress._Lines.seconds", 0.0)
 
 

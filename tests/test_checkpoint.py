@@ -56,12 +56,12 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     Without waiting for the disk: no power is cut here.
     """
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     monkeypatch.setattr(
         "gdcore.solvers.progress._Callback.quiet", np.inf
     )  # only the descent looks up
-    monkeypatch.setattr("gdcore.results.archive.Checkpoint.seconds", 0.0)
-    monkeypatch.setattr("gdcore.results.archive.time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr("gdcore.results.checkpoint.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("gdcore.results.checkpoint.time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 @pytest.fixture
@@ -266,10 +266,10 @@ CHILD = """
 import os, signal, sys
 from types import SimpleNamespace
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
-import gdcore, gdcore.results.archive, gdcore.solvers.descent, gdcore.solvers.progress
+import gdcore, gdcore.data.slices, gdcore.results.checkpoint, gdcore.solvers.progress
 gdcore.solvers.progress._Callback.quiet = float("inf")
-gdcore.solvers.descent.BLOCK_SECONDS = gdcore.results.archive.Checkpoint.seconds = 0.0
-gdcore.results.archive.time = SimpleNamespace(monotonic=lambda: 0.0)
+gdcore.data.slices.SECONDS = gdcore.results.checkpoint.Checkpoint.seconds = 0.0
+gdcore.results.checkpoint.time = SimpleNamespace(monotonic=lambda: 0.0)
 import fits, test_checkpoint
 
 looks = int(sys.argv[3])
@@ -463,7 +463,7 @@ def other_files(whole: bytes) -> dict[str, bytes]:
 def test_damaged_checkpoints(path: Path, kind: str) -> None:
     refit(path)
     path.write_bytes(other_files(path.read_bytes())[kind])
-    assert str(path) in refused(lambda: refit(path), "no gdcore checkpoint")
+    assert str(path) in refused(lambda: refit(path), "not a gdcore checkpoint")
 
 
 @each("name, value", [

@@ -146,7 +146,7 @@ def test_the_predicted_epochs_are_those_it_takes() -> None:
 
 def test_a_descent_that_cannot_arrive_says_so_before_its_first_step() -> None:
     X, y = data_sets()["kelvin and pascal"]
-    with pytest.raises(gd.FitWarning, match="this descent takes too many epochs to arrive"):
+    with pytest.raises(gd.FitWarning, match="this descent takes too many epochs to converge"):
         gd.fit(X, y, gd.SGD())  # warnings are errors
     with pytest.warns(gd.FitWarning, match="method='exact' needs none") as log:
         answer = gd.fit(X, y, gd.SGD())

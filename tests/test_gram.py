@@ -20,7 +20,7 @@ import problems
 from fits import Cut, bits, cut_after, refused
 from gdcore import Status
 from gdcore.data.problem import make_problem
-from gdcore.solvers.method import moments_of
+from gdcore.data.sums import moments_of
 from loops import each
 from problems import CHUNK, DTYPES, LAYOUTS, Array, Linear, canonical
 
@@ -348,7 +348,7 @@ def test_numbers_whose_squares_leave_the_range(scale: float, name: str) -> None:
     p = draw(np.dtype(np.float64), 600, 3, None, "b")
     p = replace(p, **{name: getattr(p, name) * scale})
     how: dict[str, Any] = {"epochs": 300, "tol": None, "init": None}
-    refused(lambda: fits.fit(p, method="gram", **how), "underflow float64; standardize .*'stream'")
+    refused(lambda: fits.fit(p, method="gram", **how), "underflow float64; scale .*'stream'")
     outcomes = [outcome(p, method=m, **how) for m in ("stream", "auto")]
     assert outcomes[0] == outcomes[1]
     if scale < 1:
@@ -371,7 +371,7 @@ def outcome(problem: Linear, **how: Any) -> Any:
 def test_float32_numbers_whose_squares_leave_its_range() -> None:
     p = draw(np.dtype(np.float32), 600, 3, None, "b")
     p = replace(p, X=p.X * np.float32(1e25))
-    refused(lambda: fits.fit(p, method="gram"), "overflow .*float32; standardize")
+    refused(lambda: fits.fit(p, method="gram"), "overflow .*float32; scale")
     refused(lambda: fits.fit(p), "squares of X overflow float32")
 
 
@@ -427,8 +427,8 @@ def test_killed_and_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: Any, sgd: gd.SGD
 ) -> None:
     """Two looks at a time: the bits of one fit."""
-    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("gdcore.results.archive.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.results.checkpoint.Checkpoint.seconds", 0.0)
     problem, path, cuts = draw(dtype, 600, 70, None), tmp_path / "gram.checkpoint", 0
     how: dict[str, Any] = {"epochs": 1500, "history": 100, **GRAM}
     want = fits.fit(problem, sgd, **how)

@@ -255,7 +255,7 @@ def test_bad_frames(change: dict[str, Any], message: str) -> None:
 
 
 def test_tables_that_are_not_frames() -> None:
-    with pytest.raises(TypeError, match="list, which is no data frame"):
+    with pytest.raises(TypeError, match="list, which is not a data frame"):
         gd.fit_groups([[1.0]], sgd=gd.SGD(), target="y", features=["a"], by="s")
 
 

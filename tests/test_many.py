@@ -420,7 +420,7 @@ def test_interrupted(rng: Any, monkeypatch: Any) -> None:
     """Ctrl-C keeps the problems that ended."""
     X, y = draw(rng, float, (200, N, D))
     want = gd.fit(X, y, gd.SGD(), epochs=30)
-    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)  # blocks of 16, not one of all
+    monkeypatch.setattr("gdcore.data.problems.BLOCK_BYTES", 1)  # blocks of 16, not one of all
 
     def stop(done: int, count: int, loss: float) -> None:
         if done >= 64:
@@ -440,7 +440,7 @@ def test_paused_again_and_again(rng: Any, dtype: Any, monkeypatch: Any) -> None:
     for method in METHODS:
         want = gd.fit(X, y, gd.SGD(), epochs=50, method=method)
         with monkeypatch.context() as patch:
-            patch.setattr("gdcore.solvers.many.BLOCK_SECONDS", 1e-6)
+            patch.setattr("gdcore.data.slices.SECONDS", 1e-6)
             ours = gd.fit(X, y, gd.SGD(), epochs=50, method=method)
         assert ours.weights.tobytes() == want.weights.tobytes()
         assert ours.history.loss.tobytes() == want.history.loss.tobytes()
@@ -525,7 +525,7 @@ def test_data_too_small_or_all_zero(rng: Any, dtype: Any) -> None:
 
 
 def test_progress_ends_at_the_end(rng: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)
+    monkeypatch.setattr("gdcore.data.problems.BLOCK_BYTES", 1)
     seen: list[int] = []
     gd.fit(
         *draw(rng, float, (200, N, D)),

@@ -241,12 +241,12 @@ def test_interrupted_or_refused_nothing_changes(rng: Any, monkeypatch: pytest.Mo
     bad[-1, 2], bad[600, 1] = np.inf, 0  # in the segment left open
     refused(lambda: m.update(bad, problem.y), rf"X holds inf at row {len(bad) - 1}, column 2")
     huge = np.full((600, 3), 1e200)
-    refused(lambda: m.update(huge, np.ones(600)), "overflow or underflow float64; standardize")
+    refused(lambda: m.update(huge, np.ones(600)), "overflow or underflow float64; scale")
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gdcore.moments.moments_of", interrupt)
+    monkeypatch.setattr("gdcore.data.rows.moments_of", interrupt)
     with pytest.raises(KeyboardInterrupt):
         m.update(**rows(problem))
     monkeypatch.undo()
@@ -254,7 +254,7 @@ def test_interrupted_or_refused_nothing_changes(rng: Any, monkeypatch: pytest.Mo
 
 
 def test_interrupted_fits_keep_their_weights(rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     cut = fits.cut_after(3, KeyboardInterrupt)
     with pytest.raises(gd.FitInterrupted) as caught:
         moments(draw(rng)).fit(gd.SGD(), epochs=10**9, tol=None, history=0, progress=cut)
@@ -315,7 +315,7 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.Moments(2) - gd.Moments(2, dtype="f4"), "does not go with", ValueError),
     (lambda: gd.Moments(2) + 1, "unsupported operand", TypeError),
     (lambda: 1 + gd.Moments(2), "unsupported operand", TypeError),
-    (lambda: gd.Moments(2).update(X * 1e-140, Y).fit(), "underflow float64; stand", ValueError),
+    (lambda: gd.Moments(2).update(X * 1e-140, Y).fit(), "underflow float64; scale", ValueError),
 ])  # fmt: skip
 def test_bad_input(call: Any, match: str, error: type[Exception]) -> None:
     refused(call, match, error)

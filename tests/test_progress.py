@@ -21,16 +21,16 @@ from loops import each
 Calls = list[tuple[int, int, float]]
 
 RNG = np.random.default_rng(0)
-X = RNG.standard_normal((480_000, 12))
-Y = X.sum(axis=1) + RNG.standard_normal(480_000)
-STACK = X.reshape(1600, 300, 12), Y.reshape(1600, 300)
-LABELS = np.arange(480_000) % 500
+X = RNG.standard_normal((160_000, 12))
+Y = X.sum(axis=1) + RNG.standard_normal(160_000)
+STACK = X.reshape(1600, 100, 12), Y.reshape(1600, 100)
+LABELS = np.arange(160_000) % 500
 SGD = gd.SGD()
 
 
 def chunks() -> Iterator[Any]:
-    for begin in range(0, 480_000, 200_000):
-        yield X[begin : begin + 200_000], Y[begin : begin + 200_000]
+    for begin in range(0, 160_000, 70_000):
+        yield X[begin : begin + 70_000], Y[begin : begin + 70_000]
 
 
 WAYS: dict[str, Callable[..., Any]] = {
@@ -51,9 +51,7 @@ WAYS: dict[str, Callable[..., Any]] = {
 @each("name", WAYS)
 def test_every_slice_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With slices of no length, the sums, the curvature and the closed form take several."""
-    for module in [m for key, m in sys.modules.items() if key.startswith("gdcore.")]:
-        if hasattr(module, "BLOCK_SECONDS"):
-            monkeypatch.setattr(module, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
     calls: Calls = []
     WAYS[name](progress=lambda *args: calls.append(args), epochs=3, tol=None)
@@ -102,7 +100,7 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
     def tell(*_: Any) -> None:
         raise Enough
 
-    monkeypatch.setattr("gdcore.solvers.exact.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
     for method in ("exact", "gram", "stream"):
         with pytest.raises(Enough):
@@ -113,7 +111,7 @@ def test_a_callable_may_end_a_fit_before_its_first_epoch(monkeypatch: pytest.Mon
 def test_waiting_for_rows_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a slow source is read."""
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
-    monkeypatch.setattr("gdcore.chunks.prefetch._LOOK", 0.01)
+    monkeypatch.setattr("gdcore.chunks.prefetch._POLL", 0.01)
 
     def slow() -> Iterator[Any]:
         for chunk in chunks():

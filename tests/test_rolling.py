@@ -178,11 +178,11 @@ def test_off_a_fit_alone_by_no_more_than_the_bound(
 def test_sums_are_recomputed_in_time(rng: Any) -> None:
     problem = draw(rng, 300)
     how: dict[str, Any] = {"epochs": 1, "tol": None}
-    assert rolling(problem, 100, **how).summed_anew == 4  # windows 0, 51, 102, 153
-    assert rolling(problem, 100, **how, step=30).summed_anew == 4  # 0, 2, 4, 6
-    assert rolling(problem, 100, **how, step=60).summed_anew == 4  # every one
+    assert rolling(problem, 100, **how).recomputed == 4  # windows 0, 51, 102, 153
+    assert rolling(problem, 100, **how, step=30).recomputed == 4  # 0, 2, 4, 6
+    assert rolling(problem, 100, **how, step=60).recomputed == 4  # every one
     problem.X[120, 0] = 1e6  # leaves with window 121
-    spiked = rolling(problem, 100, **how).summed_anew
+    spiked = rolling(problem, 100, **how).recomputed
     assert spiked == 5
 
 
@@ -243,7 +243,7 @@ def test_windows_without_a_weight_are_empty(rng: Any) -> None:
 
 @each("after", [1, 3])
 def test_interrupted_between_windows(rng: Any, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    monkeypatch.setattr("gdcore.rolling.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     problem, looks = draw(rng, 100), []
 
     class Core:

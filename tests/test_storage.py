@@ -190,7 +190,7 @@ def test_names_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
 def test_damaged_files(path: Path, kind: str) -> None:
     fitted().save(path)
     path.write_bytes(other_files(path.read_bytes())[kind])
-    assert str(path) in refused(lambda: gd.load(path), "no gdcore fit")
+    assert str(path) in refused(lambda: gd.load(path), "not a gdcore fit")
 
 
 def test_damaged_files_are_closed(path: Path) -> None:
@@ -230,10 +230,10 @@ def test_other_forms(path: Path) -> None:
     refused(lambda: gd.load(path), "is a gdcore-checkpoint file, not a gdcore-fit")
     with path.open("wb") as file:
         np.savez(file, weights=np.ones(3))
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
     with path.open("wb") as file:
         np.save(file, np.ones(3))
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
 
 
 @each("meta", ["[1, 2]", "3", "null", '{"format": "gdcore-fit"}', "{}", "{", ""])
@@ -274,7 +274,7 @@ def test_nothing_is_unpickled(path: Path) -> None:
     entries = stored(path) | {"weights": np.array([Trap()], object)}
     with path.open("wb") as file:
         np.savez(file, **entries)
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
 
 
 @each("name", ["none", "folder"])
