@@ -35,7 +35,7 @@ def _ctrl_c_works() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _progress_without_a_clock() -> Iterator[None]:
-    """Call progress callables between blocks of steps alone, however slow the machine is.
+    """Call progress callables between blocks of steps only, however slow the machine is.
 
     test_progress.py sets the clock where it tests it.
     """
