@@ -78,3 +78,8 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+# Pickles and messages name a class by where users find it, not by the file that defines it.
+for _value in [globals()[name] for name in __all__]:
+    if isinstance(_value, type):
+        _value.__module__ = __name__

@@ -53,9 +53,8 @@ class Problems:
         """Hand some of the problems to the core; see `_core.Many`."""
         starts = None if self.starts is None else self.starts[part.start : part.stop + 1]
         rows = self.rows if starts is not None else self.rows.part(part.start, part.stop)
-        problems = _core.Problems(
-            *rows, self.shape.fit_intercept, self.shape.reduction, starts, self.order
-        )
+        how = self.shape.fit_intercept, self.shape.reduction
+        problems = _core.Problems(*rows, *how, starts, self.order)
         return _core.Many(problems, gram[part], judged, scaled)
 
     def arrays(self, i: int) -> tuple[Floats, Floats]:
