@@ -215,9 +215,9 @@ def test_a_stream_that_diverges_takes_the_step_back(rng: Any) -> None:
 
 def test_the_loss_of_moments_that_diverge_is_that_of_the_weights(rng: Any) -> None:
     problem = draw(rng)
-    with pytest.warns() as told:
+    with pytest.warns() as log:
         fit = gd.fit(cut(problem, 300), sgd=gd.SGD(lr=1e10), epochs=50)
-    assert [w.category for w in told] == [gd.LearningRateWarning, gd.FitWarning]
+    assert [w.category for w in log] == [gd.LearningRateWarning, gd.FitWarning]
     assert fit.status is Status.DIVERGED
     assert fit.loss == pytest.approx(float(gd.mse(fit.predict(problem.X), problem.y)))
 
@@ -250,7 +250,7 @@ def test_kinds_of_chunks(rng: Any, how: Any) -> None:
     assert len(found) == 1
 
 
-def test_chunks_without_rows_do_no_harm(rng: Any) -> None:
+def test_empty_chunks_do_no_harm(rng: Any) -> None:
     problem = draw(rng)
     chunks = cut(problem, [0, 0, 500, 500])
     assert bits(gd.fit(chunks, sgd=gd.SGD(), epochs=5)) == bits(
@@ -349,7 +349,7 @@ def test_sgd_goes_by_its_name() -> None:
 
 
 @each("how", [{"batch_size": 3}, {"method": "stream"}])
-def test_what_can_be_read_once_is_no_stream(how: Any) -> None:
+def test_chunks_read_once_cannot_stream(how: Any) -> None:
     refused(
         lambda: gd.fit(iter([GOOD]), sgd=gd.SGD(), **how),
         "list_iterator, which can be read once.*'gram'",
@@ -407,7 +407,7 @@ KEPT: dict[str, dict[str, Any]] = {
 
 
 @each("how", KEPT.values())
-def test_a_checkpoint_goes_on_to_the_same_bits(
+def test_a_checkpoint_resumes_to_the_same_bits(
     rng: Any, monkeypatch: Any, tmp_path: Path, how: Any
 ) -> None:
     """From the last whole epoch, after a chunk that could not be read or a Ctrl-C."""
@@ -450,11 +450,11 @@ def chunks():
         yield X, X[:, 0]
         if sys.argv[1] == "slow":
             time.sleep(0.2)
-told = []
+begun = []
 def tell(*_):
-    if not told:
+    if not begun:
         print("ready", flush=True)
-        told.append(1)
+        begun.append(1)
 try:
     gd.fit(chunks, progress=tell)
 except gd.FitInterrupted as caught:
@@ -472,9 +472,9 @@ def test_ctrl_c_while_reading(kind: str) -> None:
         time.sleep(0.3)
         sent = time.monotonic()
         child.send_signal(signal.SIGINT)
-        told, rows = child.stdout.readline().split()
+        stopped, rows = child.stdout.readline().split()
         assert child.wait(10) == 0
-    assert float(told) - sent < 5
+    assert float(stopped) - sent < 5
     assert int(rows) % 2000 == 0 < int(rows)
 
 

@@ -121,7 +121,7 @@ def test_the_name_is_taken_as_it_is(path: Path) -> None:
 
 
 def test_a_file_is_replaced_by_one_of_ordinary_permissions(path: Path) -> None:
-    """Those that any new file of this user gets, so that others may read the model."""
+    """A model gets the permissions of any new file of this user."""
     path.write_text("old")
     fitted().save(path)
     plain = path.with_name("plain")
@@ -237,7 +237,7 @@ def test_other_forms(path: Path) -> None:
 
 
 @each("meta", ["[1, 2]", "3", "null", '{"format": "gdcore-fit"}', "{}", "{", ""])
-def test_meta_data_of_nonsense(path: Path, meta: str) -> None:
+def test_malformed_meta_data(path: Path, meta: str) -> None:
     fitted().save(path)
     entries = stored(path) | {"meta": np.array(meta)}
     with path.open("wb") as file:

@@ -68,7 +68,7 @@ def threads_beside(source: Source, options: Options, shape: Shape) -> int:
 
     A thread that waits for the next chunk would take a processor from the decoding ones. One thread
     takes about d / 96 nanoseconds a number for second moments (float64: eight times as long);
-    decoding takes some seven on each of the threads (docs/performance.md).
+    decoding takes some seven on each of the threads (docs/experiments.md).
     """
     if options.n_threads or not source.decodes:
         return options.threads

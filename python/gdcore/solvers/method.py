@@ -16,7 +16,7 @@ from gdcore.sgd import SGD
 from gdcore.solvers.options import Options
 
 # An epoch on second moments takes p^2 products, one on the rows 2 n p. A product on moments takes
-# this many times as long (docs/decisions.md).
+# this many times as long (docs/experiments.md).
 STEP_COST = {np.dtype(np.float32): 2, np.dtype(np.float64): 6}
 MIN_ROWS = 8
 DESCENT_ONLY = {"epochs": 1000, "tol": 1e-6, "stop": "gradient"}  # with their defaults
