@@ -165,7 +165,7 @@ def refuse_as_feature(
 ) -> None:
     """Raise ValueError if a column of X has this name and these values.
 
-    The same name alone is no fault: pandas keeps it, for example when a column is shifted.
+    An equal name is not enough: pandas keeps it, for example when a column is shifted.
     """
     if features is None or name is None or str(name) not in features:
         return

@@ -133,7 +133,7 @@ def make_problem(
     """Check shapes and dtypes; ValueError and TypeError say what to change.
 
     `features` are the columns to take of a data frame; all by default. `part` says that more rows
-    follow, so that small weights may be small beside theirs.
+    follow, so that weights may be small compared with theirs.
     """
     X_numbers, names = as_numbers(X_given, "X", features)
     y_numbers, targets = as_numbers(y_given, "y")

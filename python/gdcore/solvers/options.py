@@ -38,7 +38,7 @@ class Options:
                 object.__setattr__(self, name, value)
 
     def solved_exactly(self, ignored: tuple[str, ...]) -> Options:
-        """Return the options with the closed form as method, which nobody asked for by name."""
+        """Return the options with the closed form as the default method."""
         other = object.__new__(Options)  # `replace` would check every field again
         changed = {"method": "exact", "exact_by_default": True, "ignored": ignored}
         vars(other).update(vars(self) | changed)

@@ -55,7 +55,7 @@ class Plan:
     outlook: _core.Outlook | None
     on_moments: bool  # epochs use the judge's moments in place of the rows
     shortfall: str = ""
-    unjudged: str = UNSUMMED  # why there is no judge, if so
+    unjudged: str = UNSUMMED  # why there is no judge, if there is none
 
     def detail(self, status: Status, options: Options, r2_lost: float) -> str:
         """Return how far the end is from the best fit, and what keeps it there."""
