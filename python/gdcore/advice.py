@@ -156,7 +156,7 @@ def _tensor_advice(name: str, value: Any, error: str) -> str:
     if (device := str(getattr(value, "device", "cpu"))) != "cpu":
         steps.append((f"is on {device}", ".cpu()"))
     if str(getattr(value, "layout", "torch.strided")) != "torch.strided":
-        steps.append(("is sparse", ".to_dense_advice()"))
+        steps.append(("is sparse", ".to_dense()"))
     if getattr(value, "is_quantized", False):
         steps.append(("is quantized", ".dequantize()"))
     elif "float" in (dtype := str(getattr(value, "dtype", ""))) and dtype not in (
