@@ -21,16 +21,17 @@ from loops import each
 Calls = list[tuple[int, int, float]]
 
 RNG = np.random.default_rng(0)
-X = RNG.standard_normal((160_000, 12))
-Y = X.sum(axis=1) + RNG.standard_normal(160_000)
-STACK = X.reshape(1600, 100, 12), Y.reshape(1600, 100)
+X = RNG.standard_normal((480_000, 12))
+Y = X.sum(axis=1) + RNG.standard_normal(480_000)
+FEW_X, FEW_Y = X[:160_000], Y[:160_000]
+STACK = FEW_X.reshape(1600, 100, 12), FEW_Y.reshape(1600, 100)
 LABELS = np.arange(160_000) % 500
 SGD = gd.SGD()
 
 
 def chunks() -> Iterator[Any]:
-    for begin in range(0, 160_000, 70_000):
-        yield X[begin : begin + 70_000], Y[begin : begin + 70_000]
+    for begin in range(0, 480_000, 200_000):
+        yield X[begin : begin + 200_000], Y[begin : begin + 200_000]
 
 
 WAYS: dict[str, Callable[..., Any]] = {
@@ -40,8 +41,8 @@ WAYS: dict[str, Callable[..., Any]] = {
     "batches": lambda **how: gd.fit(X, Y, SGD, batch_size=4000, **how),
     "stack": lambda **how: gd.fit(*STACK, SGD, **how),
     "stack exact": lambda **how: gd.fit(*STACK, method="exact", **how),
-    "groups": lambda **how: gd.fit_groups(X, Y, LABELS, SGD, **how),
-    "groups exact": lambda **how: gd.fit_groups(X, Y, LABELS, method="exact", **how),
+    "groups": lambda **how: gd.fit_groups(FEW_X, FEW_Y, LABELS, SGD, **how),
+    "groups exact": lambda **how: gd.fit_groups(FEW_X, FEW_Y, LABELS, method="exact", **how),
     "chunks": lambda **how: gd.fit(chunks, sgd=SGD, **how),
     "chunks exact": lambda **how: gd.fit(chunks, method="exact", **how),
     "chunks stream": lambda **how: gd.fit(chunks, sgd=SGD, method="stream", **how),
@@ -65,7 +66,7 @@ def test_every_slice_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_epochs_count_on_from_an_earlier_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first step too, while the moments are summed."""
     monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
-    monkeypatch.setattr("gdcore.solvers.method.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     first = gd.fit(X, Y, SGD, epochs=4, tol=None)
     calls: Calls = []
     how: dict[str, Any] = {"progress": lambda *args: calls.append(args), "epochs": 3, "tol": None}
