@@ -20,7 +20,7 @@ SEVERAL = THREADS[1:]
 PAIRS = [(isa, 1) for isa in ISAS] + [
     (ISAS[i % len(ISAS)], SEVERAL[i % len(SEVERAL)]) for i in range(max(len(ISAS), len(SEVERAL)))
 ]
-collect_ignore = ["mutants"]  # a script and its list: doctests would import them
+collect_ignore = ["data", "mutants"]  # scripts: doctests would import them
 
 
 @pytest.fixture(autouse=True, scope="session")
