@@ -167,7 +167,7 @@ def chunks(n):
     def read():
         rng = np.random.default_rng(0)
         for _ in range(n):
-            X = rng.standard_normal((20_000, 20))
+            X = rng.random((20_000, 20))
             yield X, X.sum(1)
     return read
 batches = sys.argv[2] == "batches"
