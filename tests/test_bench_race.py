@@ -15,8 +15,9 @@ import pytest
 from benches import ASK, CASES, TINY, tiny, write_peers
 from gdcore.bench import Report, Verdict, pool, race, run, suites
 from gdcore.bench.check import as_arrays, exactly, find_fault
-from gdcore.bench.libraries import Unsupported, closed_forms, find_peers, open_library
+from gdcore.bench.libraries.base import Unsupported
 from gdcore.bench.libraries.numpy import Numpy
+from gdcore.bench.libraries.registry import closed_forms, find_peers, open_library
 from gdcore.bench.suites.many import Stack
 
 HUNG = """

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import gdcore as gd
-from gdcore.bench import Report, Row, Verdict, page, probe, suites
-from gdcore.bench.libraries import BUILT_IN
+from gdcore.bench import Report, Row, Verdict, probe, suites
+from gdcore.bench.libraries.registry import BUILT_IN
+from gdcore.bench.page import style
 from gdcore.bench.verdict import Ratio
 
 
@@ -119,13 +120,13 @@ class TestPage:
         """All that are built in, and some peers, have colours of their own in both themes."""
         libraries = [*BUILT_IN, "eigen", "libxsmm", "gdcore-c++"]
         example.rows = [made(name, 1e-6) for name in libraries]
-        numbers = [page.color(example, name) for name in libraries]
-        assert len(set(numbers)) == len(libraries) <= page.COLORS
-        style = re.search("<style>(.*)</style>", example.to_html(), re.DOTALL)[1]
-        for theme in style.split("prefers-color-scheme: dark"):
+        numbers = [style.color(example, name) for name in libraries]
+        assert len(set(numbers)) == len(libraries) <= style.COLORS
+        sheet = re.search("<style>(.*)</style>", example.to_html(), re.DOTALL)[1]
+        for theme in sheet.split("prefers-color-scheme: dark"):
             colors = dict(re.findall(r"--c(\d+): (#[0-9a-f]{6})", theme))
-            assert set(colors) == {str(number) for number in range(page.COLORS)}
-            assert len(set(colors.values())) == page.COLORS
+            assert set(colors) == {str(number) for number in range(style.COLORS)}
+            assert len(set(colors.values())) == style.COLORS
 
     def test_what_is_missing_is_not_a_failure(self, remarkable):
         assert "<p class=missing>jax: jax is not installed.</p>" in remarkable.page

@@ -39,8 +39,8 @@ COUNTED = (
     + """
 import ctypes, warnings
 import numpy as np, gdcore as gd
-import gdcore.solvers.descent, gdcore.solvers.many
-gdcore.solvers.descent.BLOCK_SECONDS = gdcore.solvers.many.BLOCK_SECONDS = 1e9
+import gdcore.data.slices
+gdcore.data.slices.SECONDS = 1e9
 warnings.simplefilter("ignore")
 count = ctypes.CDLL(None).allocations
 count.restype = ctypes.c_long
