@@ -183,6 +183,14 @@ def test_shuffled_epochs_are_those_of_the_rows_in_that_order(
         assert problems.canonical(fit.weights) == problems.canonical(found.history.weights[epoch])
 
 
+def test_the_rate_of_mini_batches_knows_the_steepest_row(rng: Any) -> None:
+    problem = draw(rng)
+    problem.X[0] *= 9
+    how: dict[str, Any] = {"batch_size": 1, "epochs": 1, "tol": None}
+    rates = [gd.fit(cut(problem, 300), **how).lr, whole(problem, **how).lr]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-4)
+
+
 def test_mini_batches_converge(rng: Any, dtype: Any) -> None:
     problem = draw(rng, dtype=dtype)
     problem.y[:] = (problem.X @ np.array([1, -2, 3], dtype)).astype(dtype) + dtype.type(1)
@@ -355,6 +363,9 @@ def test_rows_that_shrink_while_fitting_keep_the_fit(rng: Any) -> None:
         gd.fit(shrinking, method="stream", tol=None)
     assert caught.value.fit is not None
     assert caught.value.fit.epochs == 2
+    readings = iter([chunks[:4], chunks[:4], chunks])
+    with pytest.raises(gd.ChunkError, match="1613 rows after 1 epochs and 1600"):
+        gd.fit(lambda: next(readings), method="stream", tol=None)
 
 
 # Ctrl-C, progress, memory, threads.
@@ -629,6 +640,9 @@ def test_nan_in_a_file(tmp_path: Path) -> None:
     chunks = gd.read_chunks(path, "y", rows=100)
     match = r"chunk 4 \(from row 400\) .*column 'a' of .*t.parquet has no number in row 401 .*: nan"
     refused(lambda: gd.fit(chunks), match, gd.ChunkError)
+    columns = {"a": pa.array([1.0, None, np.nan]), "y": np.ones(3)}  # row 2 is dropped, and counts
+    dropping = gd.read_chunks(write(tmp_path / "u.parquet", columns), "y", nulls="drop")
+    refused(lambda: gd.fit(dropping), "no number in row 3 .*: nan", gd.ChunkError)
 
 
 def test_a_truncated_file(tmp_path: Path, rng: Any) -> None:

@@ -291,10 +291,11 @@ def test_one_gradient_is_within_its_bound(rng: Any, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("parts", ["b", "bs"])
-def test_a_loss_near_zero(rng: Any, dtype: Any, parts: str) -> None:
+@pytest.mark.parametrize("d", [3, 9])  # in a lane, and not
+def test_a_loss_near_zero(rng: Any, dtype: Any, parts: str, d: int) -> None:
     """Targets on a plane, far from 0: the sums cancel, the last loss is that of the rows."""
-    p = problems.linear(rng, 600, 3, dtype=dtype, parts=parts)
-    y = (p.X @ np.array([1, -2, 3], dtype) + dtype.type(1000)).astype(dtype)
+    p = problems.linear(rng, 600, d, dtype=dtype, parts=parts)
+    y = (p.X @ np.resize([1, -2, 3], d).astype(dtype) + dtype.type(1000)).astype(dtype)
     p = replace(p, y=y)
     result = fits.fit(p, gd.SGD(), epochs=5000, tol=0.0, method="gram")
     assert (result.history.loss >= 0).all()
