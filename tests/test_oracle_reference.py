@@ -13,7 +13,7 @@ import gdcore as gd
 import problems
 from gdcore import oracle
 from gdcore.oracle import Status
-from gdcore.oracle.numbers.arithmetic import FORMATS, rounded, arithmetic_of, rounded
+from gdcore.oracle.numbers.arithmetic import FORMATS, arithmetic_of, rounded
 from problems import REDUCTIONS, Array, normal
 
 TESTED = ("float32", "float64", "float16", "bfloat16", "tf32")
