@@ -17,6 +17,7 @@ import gdcore as gd
 import nist
 import problems
 from gdcore import Status
+from loops import each
 from problems import CHUNK, REDUCTIONS, Array, Linear
 
 
@@ -89,9 +90,9 @@ def lstsq(problem: Linear, weight_decay: float = 0.0) -> Array:
 SHAPES = [(1, 1), (2, 1), (3, 3), (20, 1), (20, 5), (63, 4), (64, 4), (65, 4), (300, 40), (2000, 9)]
 
 
-@pytest.mark.parametrize(("n", "d"), SHAPES)
-@pytest.mark.parametrize("parts", ["", "b", "bo", "bos", "s"], ids="parts={}".format)
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
+@each("n, d", SHAPES)
+@each("parts", ["", "b", "bo", "bos", "s"])
+@each("t", [None, 3])
 @pytest.mark.filterwarnings("ignore:Rank")
 def test_shapes(rng: Any, dtype: Any, n: int, d: int, t: int | None, parts: str) -> None:
     problem = draw(rng, n, d, t, parts=parts, dtype=dtype)
@@ -106,7 +107,7 @@ def test_shapes(rng: Any, dtype: Any, n: int, d: int, t: int | None, parts: str)
     assert len(result.history.loss) == 0
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@each("reduction", REDUCTIONS)
 def test_the_gradient_vanishes(rng: Any, dtype: Any, reduction: str) -> None:
     """As far as it can: within the bound of its own rounding, and that of the parameters'."""
     for parts, t, decay in (("b", None, 0.0), ("bos", 2, 0.0), ("b", 2, 0.3), ("", None, 5.0)):
@@ -131,8 +132,8 @@ def fractions(problem: Linear) -> Array:
     return np.array([[float(x)] for x in fits.solve(squares, image)])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", nist.NAMES)
-def test_nist_certifies_what_its_rows_say(name: str) -> None:
+@each("name", nist.NAMES)
+def test_the_certificates_of_nist_are_exact(name: str) -> None:
     """Every digit of the files: the certified values are the exact ones to 15 places."""
     reference = nist.read(name)
     found = nist.solve(reference.design, reference.response)
@@ -151,8 +152,8 @@ def test_nist_certifies_what_its_rows_say(name: str) -> None:
     assert same(found.variance, reference.residual_standard_deviation)
 
 
-@pytest.mark.parametrize("name", nist.NAMES)
-@pytest.mark.parametrize("intercept", [True, False], ids=["intercept", "ones"])
+@each("name", nist.NAMES)
+@each("intercept", [True, False])
 def test_nist(name: str, intercept: bool) -> None:
     """Within the bound of the exact solution of the rows as rounded, so never much worse than
     lstsq; and with its digits among many problems and groups.
@@ -189,7 +190,7 @@ def test_filip_has_full_rank() -> None:
     assert nist.digits(theirs, reference.certified) < 1 < nist.digits(ours, reference.certified)
 
 
-@pytest.mark.parametrize("kind", ["duplicate", "multiple", "sum of all", "indicators"])
+@each("kind", ["duplicate", "multiple", "sum of all", "indicators"])
 def test_dependent_columns_of_many_rows(rng: Any, kind: str) -> None:
     """Each block of rows rounds, so what is left of a dependent column grows with them."""
     n, d = 150_000, 8
@@ -205,19 +206,19 @@ def test_dependent_columns_of_many_rows(rng: Any, kind: str) -> None:
     with pytest.warns(gd.FitWarning, match="dependent"):
         result = gd.fit(X, X[:, 0], method="exact")
     assert result.status is Status.SINGULAR
-    # A solution is 1 and zeros; that of least norm is no longer, and no two huge ones cancel.
+    # One solution is 1 and zeros; the solution of least norm is not longer.
     assert np.linalg.norm(fits.parameters(result)) <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("size", [1e-8, 1e-9])
+@each("size", [1e-8, 1e-9])
 def test_nearly_dependent_columns_of_many_rows(rng: Any, size: float) -> None:
-    """Independent by much more than the rounding of so many rows."""
+    """The columns differ by much more than the rounding of 150 000 rows."""
     X = rng.standard_normal((150_000, 4))
     X[:, 3] = X[:, 0] * (1 + size * X[:, 3])
     assert gd.fit(X, X[:, 1], method="exact").status is Status.CONVERGED
 
 
-@pytest.mark.parametrize("k", [4, 6, 8])
+@each("k", [4, 6, 8])
 def test_hilbert(k: int) -> None:
     """Condition number 1e4, 1e7 and 1e10; the matrix as rounded has an exact inverse image."""
     X = 1.0 / (np.arange(k)[:, None] + np.arange(k) + 1)
@@ -225,8 +226,8 @@ def test_hilbert(k: int) -> None:
     check(problem, exact(problem), fractions(problem))
 
 
-@pytest.mark.parametrize("size", [1e-6, 1e-4, 1e-2])
-def test_columns_nearly_alike(rng: Any, size: float) -> None:
+@each("size", [1e-6, 1e-4, 1e-2])
+def test_nearly_equal_columns(rng: Any, size: float) -> None:
     """Läuchli's: X^T X cannot hold the difference, X can."""
     X = problems.integers(rng, (30, 3), float, 9)
     X[:, 2] = X[:, 0] + np.ldexp(np.round(size * 2**30 * rng.standard_normal(30)), -30)
@@ -236,7 +237,7 @@ def test_columns_nearly_alike(rng: Any, size: float) -> None:
     check(problem, result, fractions(problem))
 
 
-def told_by_moments(problem: Linear, weight_decay: float = 0.0) -> bool:
+def moments_suffice(problem: Linear, weight_decay: float = 0.0) -> bool:
     """Whether the closed form is that of the normal equations."""
     core = gd._core
     with core.FpEnv():
@@ -264,34 +265,34 @@ def alike(rng: Any, size: float, n: int = 90, **how: Any) -> Linear:
     return replace(problem, X=X)
 
 
-@pytest.mark.parametrize("parts", ["b", "bos"])
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
-def test_moments_tell_no_less_than_rows(rng: Any, t: int | None, parts: str) -> None:
-    told = []
+@each("parts", ["b", "bos"])
+@each("t", [None, 3])
+def test_moments_are_as_accurate_as_rows(rng: Any, t: int | None, parts: str) -> None:
+    sufficed = []
     for size in ALIKE:
         problem = alike(rng, size, t=t, parts=parts)
         A, B = augmented(problem)
         check(problem, exact(problem), np.linalg.lstsq(A, B, rcond=None)[0])
-        told.append(told_by_moments(problem))
-    assert told[0]
-    assert not told[-1]
-    assert sorted(told, reverse=True) == told
+        sufficed.append(moments_suffice(problem))
+    assert sufficed[0]
+    assert not sufficed[-1]
+    assert sorted(sufficed, reverse=True) == sufficed
 
 
 def test_moments_leave_to_rows(rng: Any) -> None:
     for kind in (np.float32, np.float64):
         problem = draw(rng, 90, 4, dtype=kind)
-        assert told_by_moments(problem) == (kind == np.float32)
+        assert moments_suffice(problem) == (kind == np.float32)
     for column in (0.0, problem.X[:, 1]):
         X = problem.X.astype(np.float32)
         X[:, 2] = column
         singular = replace(problem, X=X, y=problem.y.astype(np.float32))
-        assert not told_by_moments(singular)
-        assert told_by_moments(singular, weight_decay=0.1)
+        assert not moments_suffice(singular)
+        assert moments_suffice(singular, weight_decay=0.1)
 
 
 def test_a_solution_out_of_range(rng: Any) -> None:
-    """Alone it is an error; among many the others go on."""
+    """One problem raises; among many problems it is INVALID."""
     X, w = rng.normal(size=(2, 50, 2)).astype(np.float32), np.ones(2, np.float32)
     X[0] *= np.float32(1e-22)
     y = (X.astype(float) @ w * [[1e39], [1.0]]).astype(np.float32)
@@ -304,8 +305,8 @@ def test_a_solution_out_of_range(rng: Any) -> None:
     assert many.status.tolist() == ["INVALID", "CONVERGED"]
 
 
-def test_many_that_moments_tell_or_not_are_as_if_alone(rng: Any) -> None:
-    """Among them one without errors, whose loss only the rows can tell."""
+def test_each_of_many_has_the_bits_of_one_fit(rng: Any) -> None:
+    """Some have moments that suffice; the last one's loss needs the rows."""
     each = [alike(rng, size) for size in ALIKE]
     each.append(replace(each[0], y=(each[0].X[:, 0] * 2 + 1).astype(np.float32)))
     many = gd.fit(np.stack([p.X for p in each]), np.stack([p.y for p in each]), method="exact")
@@ -317,7 +318,7 @@ def test_many_that_moments_tell_or_not_are_as_if_alone(rng: Any) -> None:
         assert one.loss == pytest.approx(gd.mse(one.predict(problem.X), problem.y), rel=1e-4)
 
 
-@pytest.mark.parametrize("power", [-100, -15, 15, 100, 150])
+@each("power", [-100, -15, 15, 100, 150])
 def test_scales_of_columns_do_not_matter(rng: Any, power: int) -> None:
     problem = draw(rng, 30, 3, parts="")
     scales = 2.0 ** (power * np.arange(3))
@@ -352,12 +353,12 @@ def dependent(rng: Any, dtype: Any, kind: str) -> Array:
     return X
 
 
-@pytest.mark.parametrize("kind", [
+@each("kind", [
     "duplicate", "multiple", "sum", "constant", "two constants", "zero", "all zero", "rank one",
     "few rows", "one row",
 ])  # fmt: skip
-@pytest.mark.parametrize("parts", ["", "b", "bs"], ids="parts={}".format)
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@each("parts", ["", "b", "bs"])
+@each("t", [None, 2])
 def test_least_norm(rng: Any, dtype: Any, kind: str, t: int | None, parts: str) -> None:
     """Of all minima the one of least norm, intercept included, as lstsq has it."""
     X = dependent(rng, dtype, kind)
@@ -385,10 +386,10 @@ def test_descent_from_zero_finds_the_least_norm_too(rng: Any) -> None:
     np.testing.assert_allclose(fits.parameters(ours), fits.parameters(descent), rtol=1e-9)
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["", "b", "bs", "bos"], ids="parts={}".format)
-@pytest.mark.parametrize("decay", [1e-6, 0.1, 100.0])
+@each("reduction", REDUCTIONS)
+@each("t", [None, 3])
+@each("parts", ["", "b", "bs", "bos"])
+@each("decay", [1e-6, 0.1, 100.0])
 def test_ridge(
     rng: Any, dtype: Any, reduction: str, t: int | None, parts: str, decay: float
 ) -> None:
@@ -397,7 +398,7 @@ def test_ridge(
     check(problem, exact(problem, decay), lstsq(problem, decay), decay)
 
 
-@pytest.mark.parametrize("kind", ["sum", "constant", "few rows", "all zero"])
+@each("kind", ["sum", "constant", "few rows", "all zero"])
 def test_ridge_needs_no_independent_columns(rng: Any, kind: str) -> None:
     X = dependent(rng, float, kind)
     problem = replace(draw(rng, len(X), 4), X=X)
@@ -440,7 +441,7 @@ def test_climbing_has_no_closed_form(rng: Any) -> None:
         fits.fit(draw(rng, 30, 3), gd.SGD(maximize=True), method="exact")
 
 
-@pytest.mark.parametrize("power", [-600, -300, 300, 600])
+@each("power", [-600, -300, 300, 600])
 def test_extreme_scales(power: int) -> None:
     """Squares of such numbers overflow or vanish; the answer, or a sentence, but nothing wrong."""
     X = np.ldexp([[1.0, 2.0], [3.0, 5.0], [-1.0, 4.0]], power)
@@ -487,7 +488,7 @@ def least_norm(X: Array, y: Array, dtype: Any, weight: Any = 1.0) -> Array:
 
 
 def off(found: Any, least: Array) -> float:
-    """Return how far parameters are from others, beside their length."""
+    """Return the relative distance of parameters from others."""
     return float(np.linalg.norm(found - least) / max(np.linalg.norm(least), 1e-300))
 
 
@@ -589,7 +590,7 @@ def test_where_the_rule_ends() -> None:
 # Without sgd; ridge.
 
 
-def test_who_gives_no_sgd_wants_the_answer(rng: Any) -> None:
+def test_without_sgd_the_answer_is_exact(rng: Any) -> None:
     year = np.arange(2000, 2021.0)
     X, y = year[:, None], 3 * year - 5900
     for fit in (
@@ -615,7 +616,7 @@ def test_who_gives_no_sgd_wants_the_answer(rng: Any) -> None:
             call(method="stream")
 
 
-def test_options_of_descent_alone_have_no_effect_and_say_so(rng: Any) -> None:
+def test_options_of_descent_without_effect_warn(rng: Any) -> None:
     X, y = rng.standard_normal((30, 2)), rng.standard_normal(30)
     how: dict[str, Any] = {"epochs": 7, "tol": None, "init": [1.0, 1.0]}
     for call in (
@@ -623,9 +624,9 @@ def test_options_of_descent_alone_have_no_effect_and_say_so(rng: Any) -> None:
         lambda: gd.fit_groups(X, y, np.zeros(30), **how), lambda: gd.fit_rolling(X, y, 30, **how),
         lambda: gd.Moments(2).update(X, y).fit(**how),
     ):  # fmt: skip
-        with pytest.warns(gd.FitWarning, match=r"init, epochs, tol had no effect.*sgd=") as told:
+        with pytest.warns(gd.FitWarning, match=r"init, epochs, tol had no effect.*sgd=") as log:
             fit = call()
-        assert [w.filename for w in told] == [__file__]
+        assert [w.filename for w in log] == [__file__]
         assert np.ravel(fit.weights).tolist() == pytest.approx(gd.fit(X, y).weights.tolist())
 
 

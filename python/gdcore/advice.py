@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import date
 from difflib import get_close_matches
 from os import PathLike
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 COMPUTES = "gdcore computes in float32 and float64"
+MOST_NAMES = 12  # listed in a message before "and 88 more"
 SGD_OPTIONS = {
     "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "decay_intercept",
 }  # fmt: skip
@@ -56,6 +57,13 @@ def reject(function: Callable[..., Any], unknown: Mapping[str, Any]) -> None:
     else:
         text += f"; it takes {', '.join(known)}"
     raise TypeError(text + ("" if text[-1] == "?" else "."))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names in quotes, the first ones of many."""
+    names = list(names)
+    rest = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(map(repr, names[:MOST_NAMES])) + rest
 
 
 def no_array(name: str, value: Any, error: str) -> str:

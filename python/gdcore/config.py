@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import gdcore._core as _core
-from gdcore.sgd import plain
+from gdcore.scalars import as_scalar, is_whole
 
 
 def get_num_threads() -> int:
@@ -49,8 +49,8 @@ def set_num_threads(n: int) -> None:
     2
     >>> gd.set_num_threads(before)
     """
-    n = plain(n)
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 1024:
+    n = as_scalar(n)
+    if not is_whole(n) or not 1 <= n <= 1024:
         raise ValueError(f"n is {n!r}; the number of threads must be a whole number, 1 to 1024.")
     _core.set_num_threads(n)
 
@@ -63,8 +63,8 @@ def config() -> dict[str, Any]:
     dict
         ``version``; ``isa`` in use, ``isas_available`` here, ``isas_built``; ``threads`` and
         ``threads_reason``, why that many; ``openmp``, the runtimes loaded in this process (more
-        than one can slow each other); ``compiler``; ``cuda``; ``chunk``, the terms of a chunk of
-        a long sum in each dtype.
+        than one can slow each other); ``compiler``; ``cuda``; ``chunk``, the terms of a segment
+        of a long sum in each dtype.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def show_config() -> None:
 
 
 def _openmp_runtimes() -> list[str]:
-    """Paths of the OpenMP libraries mapped into this process."""
+    """Return the paths of the OpenMP libraries mapped into this process."""
     try:
         with open("/proc/self/maps") as file:
             lines = file.read().splitlines()

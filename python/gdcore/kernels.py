@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-
-Floats = npt.NDArray[np.floating[Any]]
-Reduction = Literal["mean", "sum", "half_mean", "half_sum"]
+from gdcore.typing import Floats, Reduction
 
 
 class LinearGrad(NamedTuple):

@@ -14,16 +14,11 @@ import numpy as np
 
 import gdcore._core as _core
 from gdcore.data.problem import make_problem
+from gdcore.data.sums import moments_of
 from gdcore.fitting import fit
-from gdcore.kernels import (
-    Reduction,
-    linear_mse_value_and_grad,
-    matmul,
-    mse,
-    mse_value_and_grad,
-)
+from gdcore.kernels import linear_mse_value_and_grad, matmul, mse, mse_value_and_grad
 from gdcore.sgd import SGD
-from gdcore.solvers.method import moments_of
+from gdcore.typing import Reduction
 
 THREADS = (1, 2, 3, 7)
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "half_mean", "half_sum")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 import gdcore._core as _core
-
-Floats = npt.NDArray[np.floating[Any]]
-Schedule = Callable[[int], float]
-LearningRate = float | Floats | Literal["auto"] | Schedule
+from gdcore.scalars import as_scalar, is_finite
+from gdcore.typing import Floats, LearningRate
 
 
 @dataclass
@@ -90,7 +87,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         for name, given in vars(self).items():
-            if (value := plain(given)) is not given:
+            if (value := as_scalar(given)) is not given:
                 object.__setattr__(self, name, value)
         if isinstance(self.lr, str):
             if self.lr != "auto":
@@ -144,18 +141,17 @@ class SGD:
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def each(self, count: int) -> SGD:
-        """Return these options for `count` problems; ValueError if an array has another length."""
+    def check_for_many(self, count: int) -> None:
+        """Raise ValueError if an array of options has not one entry for each of many problems."""
         for name in ("lr", "weight_decay"):
             value = getattr(self, name)
             if isinstance(value, np.ndarray) and value.shape != (count,):
                 raise ValueError(
                     f"{name} has shape {value.shape}; with {count} problems it must be ({count},)."
                 )
-        return self
 
-    def alone(self) -> SGD:
-        """Return these options for one problem; ValueError if one of them is an array."""
+    def check_for_one(self) -> None:
+        """Raise ValueError if one of the options is an array, which only many problems take."""
         for name in ("lr", "weight_decay"):
             value = getattr(self, name)
             if isinstance(value, np.ndarray):
@@ -163,7 +159,6 @@ class SGD:
                     f"{name} is an array of shape {value.shape}, one for each of many problems, "
                     "but this is one problem: pass a number."
                 )
-        return self
 
     def init(self, params: Floats | Sequence[Floats]) -> SGDState:
         """Return the state before the first step.
@@ -201,7 +196,7 @@ class SGD:
         TypeError
             If a parameter is not a float32 or float64 array.
         """
-        self.alone()
+        self.check_for_one()
         if isinstance(self.lr, str):
             raise ValueError("lr='auto' needs the data: use gdcore.fit, or SGD(lr=a number).")
         if not self.decay_intercept:
@@ -222,11 +217,12 @@ class SGD:
         ]
         _check_apart(arrays)
         lr = rate_at(self.lr, state.step)
+        options = _core.SgdOptions(**self.options)
         for i, (param, grad) in enumerate(zip(arrays, checked, strict=True)):
             velocity, first = state.velocity[i], state.velocity[i] is None
             if self.momentum != 0 and first:
                 velocity = state.velocity[i] = np.zeros_like(param)
-            _core.sgd_step(param, grad, velocity, first, lr, **self.options)
+            _core.sgd_step(param, grad, velocity, first, lr, options)
         state.step += 1
 
     @property
@@ -283,22 +279,6 @@ class SGD:
         return limit if limit.ndim else float(limit)
 
 
-def plain(value: Any) -> Any:
-    """Return the number in an array or tensor without dimensions; all else as it is."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        try:
-            return value.item()
-        except (RuntimeError, ValueError):  # a tensor without data
-            pass
-    return value
-
-
-def is_finite(value: Any) -> bool:
-    """Whether this is a number, and neither NaN nor infinite."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return number and bool(np.isfinite(value))
-
-
 def rate_at(lr: LearningRate, epoch: int) -> float:
     """Return the learning rate of an epoch; ValueError if a schedule gives no usable number."""
     if not callable(lr):
@@ -339,7 +319,7 @@ def _check(index: int, param: Any, grad: Any, velocity: Floats | None) -> Floats
             "they must be equal."
         )
     if velocity is not None and (velocity.shape != param.shape or velocity.dtype != param.dtype):
-        raise ValueError(f"the state of parameter {index} is another's; call init(params) anew.")
+        raise ValueError(f"the state of parameter {index} is another's; call init(params) again.")
     return gradient
 
 

@@ -1,1 +1,1 @@
-"""What is fitted: shapes, problems, rows, labels and frames."""
+"""What is fitted: shapes, rows and their sums, problems, labels and frames."""
