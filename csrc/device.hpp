@@ -9,6 +9,7 @@
 #include "contract.hpp"
 #include "dims.hpp"
 #include "double_double.hpp"
+#include "loss.hpp"
 #include "quadratic.hpp"
 #include "shuffle.hpp"
 
@@ -79,6 +80,7 @@ struct LinearArgs {
   // If not null, X and y are standardised as they are read, each element rounded to T: x becomes
   // (x - mean) * factor, y - mean. Means (d), factors (d), means of y (t); see fit/scaling.hpp.
   const double* scaling = nullptr;
+  LossChoice loss = {};
 
   T scaled_x(T x, int64_t j) const {
     return static_cast<T>((static_cast<double>(x) - scaling[j]) * scaling[d + j]);
@@ -90,9 +92,9 @@ struct LinearArgs {
 
 // What a pass over the rows adds up: chunk partials in T, added in chunk order in double.
 struct LinearSums {
-  double squares = 0.0;                    // sum of weight * residual^2
+  double squares = 0.0;                    // sum of weight * loss: residual^2, or see loss.hpp
   double sample_weight = 0.0;              // sum of weights
-  std::vector<double> weights, intercept;  // X^T residual (d,t), 1^T residual (t)
+  std::vector<double> weights, intercept;  // X^T slope (d,t), 1^T slope (t); slope: residual
 
   void reset(int64_t d, int64_t t) {
     squares = sample_weight = 0.0;

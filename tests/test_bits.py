@@ -94,6 +94,14 @@ def run_linear_full(X: Array, y: Array, w: Array, b: Array, o: Array, s: Array) 
     return [x for kind in kinds for x in Linear(X, y, w, b, o, s, kind).outputs()]
 
 
+def run_huber(X: Array, y: Array, w: Array, b: Array, o: Array, s: Array) -> Inputs:
+    """Run the loss on both of its branches: about a third of the residuals are below delta."""
+    given: dict[str, Any] = {"loss": "huber", "delta": 1.3, "reduction": "half_sum"}
+    loss, grad = gd.linear_value_and_grad(X, y, w, b, offset=o, sample_weight=s, **given)
+    alone, grad_alone = gd.linear_value_and_grad(X, y, w, **given)
+    return [loss, grad.weights, grad.intercept, alone, grad_alone.weights]
+
+
 def run_sgd(param: Array, grad: Array) -> Inputs:
     result = []
     for options in ({}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.9, "nesterov": True}):
@@ -125,6 +133,8 @@ OPERATIONS = {
     "linear-full": operation(run_linear_full, (21, 11), *LINEAR_FULL),
     "linear-targets": operation(run_linear, (21, 11, 5), "ab", "ac", "bc"),
     "linear-targets-full": operation(run_linear_full, (21, 11, 3), *TARGETS_FULL),
+    "huber": operation(run_huber, (21, 11), *LINEAR_FULL),
+    "huber-targets": operation(run_huber, (21, 11, 3), *TARGETS_FULL),
     "sgd": operation(run_sgd, (1,), "a", "a"),
 }
 LARGE: dict[str, list[Shape]] = {
@@ -146,6 +156,8 @@ LARGE: dict[str, list[Shape]] = {
     "linear-full": [(20_003, 19), (3000, 300), (60_001, 3)],
     "linear-targets": [(5003, 19, 6), (3000, 150, 2)],
     "linear-targets-full": [(5003, 19, 6), (900, 33, 20)],
+    "huber": [(20_003, 19), (3000, 300), (60_001, 3)],
+    "huber-targets": [(5003, 19, 6), (900, 33, 20)],
     "sgd": [(100_003,)],
 }
 
@@ -158,6 +170,8 @@ POOLED: dict[str, Shape] = {  # the least work that three threads share
     "linear-full": (5003, 19),
     "linear-targets": (2003, 19, 6),
     "linear-targets-full": (2003, 19, 6),
+    "huber": (5003, 19),
+    "huber-targets": (2003, 19, 6),
     "sgd": (20_003,),
 }
 
@@ -207,7 +221,7 @@ def test_every_number_of_features(isa: str, dtype: Any, features: int) -> None:
     """Narrow models have kernels of their own; rows in tails, one chunk and many."""
     for rows in (1, 15, 16, 37, CHUNK[np.dtype(dtype).name] + 5, 20_003):
         sizes = rows, features
-        for name in ("linear", "matvec"):
+        for name in ("linear", "matvec", "huber"):
             got = OPERATIONS[name].bits(inputs(name, sizes, dtype))
             assert got == expected(name, sizes, dtype), (name, sizes)
 
@@ -226,13 +240,14 @@ def test_matrix_by_columns(isa: str, dtype: Any, terms: int) -> None:
 def test_chunks_in_lockstep(dtype: Any, features: int) -> None:
     """X larger than the caches is read in several places at a time."""
     rows = (32 << 20) // (features * np.dtype(dtype).itemsize) + 1500
-    run = OPERATIONS["linear"]
-    arrays = run.draw(np.random.default_rng(features), (rows, features), dtype)
-    with reference():
-        want = run.bits(arrays)
-    for isa in ISAS:
-        gd._core.set_isa(isa)
-        assert run.bits(arrays) == want, isa
+    for name in ("linear", "huber"):
+        run = OPERATIONS[name]
+        arrays = run.draw(np.random.default_rng(features), (rows, features), dtype)
+        with reference():
+            want = run.bits(arrays)
+        for isa in ISAS:
+            gd._core.set_isa(isa)
+            assert run.bits(arrays) == want, (name, isa)
 
 
 def test_streamed_gradient_at_every_alignment(isa: str, dtype: Any) -> None:
@@ -343,7 +358,15 @@ def test_overlapping_inputs(isa: str, dtype: Any, name: str) -> None:
     assert OPERATIONS[name].bits(windows) == expected
 
 
-BATCHED = ("matmul", "linear", "linear-full", "linear-targets", "linear-targets-full")
+BATCHED = (
+    "matmul",
+    "linear",
+    "linear-full",
+    "linear-targets",
+    "linear-targets-full",
+    "huber",
+    "huber-targets",
+)
 PICKS = {
     "permuted": [3, 0, 4, 1, 2],
     "sliced": [0, 2, 4],
