@@ -14,7 +14,8 @@ import pytest
 import bounds
 import gdcore as gd
 import problems
-from problems import REDUCTIONS, Array, Linear, canonical, edges, exact_linear, scales
+from loops import each
+from problems import EDGES, REDUCTIONS, Array, Linear, canonical, exact_linear, scales
 
 PARTS = ["", "b", "o", "s", "bos"]
 TARGETS = [None, 1, 3]
@@ -75,7 +76,7 @@ def check(problem: Linear, delta: float, expected: Any, dtype: Any) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("t", TARGETS)
+@each("t", TARGETS)
 def test_torch(torch: Any, rng: Any, dtype: Any, t: int | None) -> None:
     for reduction in REDUCTIONS:
         for parts in PARTS:
@@ -85,12 +86,10 @@ def test_torch(torch: Any, rng: Any, dtype: Any, t: int | None) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("t", TARGETS)
-@pytest.mark.parametrize("dim", ["n", "d"])
+@each("t", TARGETS)
+@each("dim", ["n", "d"])
 def test_torch_at_the_edges(torch: Any, rng: Any, dtype: Any, dim: str, t: int | None) -> None:
-    for size in edges(dtype):
-        if size == 0:
-            continue
+    for size in EDGES[1:]:
         n, d = (size, 11) if dim == "n" else (11, size)
         p = problems.linear(rng, n, d, t, dtype=dtype, reduction="half_mean", parts="bo")
         check(p, 1.5, torch_outputs(torch, p, 1.5), dtype)
@@ -111,7 +110,7 @@ def test_torch_with_batches(torch: Any, rng: Any, dtype: Any) -> None:
         check(p, 0.75, torch_outputs(torch, p, 0.75), dtype)
 
 
-@pytest.mark.parametrize("t", [None, 2, 17])
+@each("t", [None, 2, 17])
 def test_small_integers_are_exact(rng: Any, isa: str, dtype: Any, t: int | None) -> None:
     """With an integer delta each loss is a multiple of 1/2, so that no sum rounds."""
     for n in (1, 3, 16, 40, 530):
@@ -122,8 +121,8 @@ def test_small_integers_are_exact(rng: Any, isa: str, dtype: Any, t: int | None)
                     np.testing.assert_array_equal(got, want.astype(dtype))
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("t", TARGETS)
+@each("reduction", REDUCTIONS)
+@each("t", TARGETS)
 def test_squared_is_the_squared_error(rng: Any, dtype: Any, t: int | None, reduction: Any) -> None:
     for parts in PARTS:
         p = problems.linear(rng, 70, 9, t, dtype=dtype, reduction=reduction, parts=parts)
@@ -163,13 +162,13 @@ def test_infinity_and_nan_go_where_torch_has_them(torch: Any, isa: str, dtype: A
                 np.testing.assert_array_equal(got, expected.astype(dtype))
 
 
-@pytest.mark.parametrize("delta", [0, -1.0, np.nan, np.inf, -np.inf, 1e-400])
+@each("delta", [0, -1.0, np.nan, np.inf, -np.inf, 1e-400])
 def test_delta_is_finite_and_above_zero(delta: Any) -> None:
     with pytest.raises(ValueError, match=r"^delta is .*; it must be finite and above 0 in float64"):
         gd.linear_value_and_grad([[1.0]], [1.0], [1.0], delta=delta)
 
 
-@pytest.mark.parametrize("delta", [1e-60, 1e60])
+@each("delta", [1e-60, 1e60])
 def test_delta_is_a_number_of_the_dtype(delta: float) -> None:
     X, y, w = np.ones((2, 1), np.float32), np.ones(2, np.float32), np.ones(1, np.float32)
     with pytest.raises(ValueError, match=r"^delta is 1e.60; .*above 0 in float32\.$"):
@@ -177,13 +176,13 @@ def test_delta_is_a_number_of_the_dtype(delta: float) -> None:
     gd.linear_value_and_grad(X.astype(float), y, w, delta=delta)
 
 
-@pytest.mark.parametrize("delta", ["1", None, [1.0], 1j])
+@each("delta", ["1", None, [1.0], 1j])
 def test_delta_is_a_number(delta: Any) -> None:
     with pytest.raises(TypeError, match=r"^delta is .*; it must be a number above 0\.$"):
         gd.linear_value_and_grad([[1.0]], [1.0], [1.0], delta=delta)
 
 
-@pytest.mark.parametrize("loss", ["hinge", "Huber", "", None, 1])
+@each("loss", ["hinge", "Huber", "", None, 1])
 def test_unknown_losses_are_refused(loss: Any) -> None:
     with pytest.raises(ValueError, match=r"^loss is .*; choose 'squared' or 'huber'\.$"):
         gd.linear_value_and_grad([[1.0]], [1.0], [1.0], loss=loss)
