@@ -87,7 +87,8 @@ def test_selftest() -> None:
     reason = gd.config()["threads_reason"]
     gd.selftest()
     assert gd.config()["threads_reason"] == reason != "set_num_threads"
-    assert re.fullmatch(r"\d+ results on .*: same bits everywhere", str(report))
+    assert re.fullmatch(r"numerics v2: \d+ results on .*: same bits everywhere", str(report))
+    assert report.numerics == gd.config()["numerics"] == 2
 
 
 def test_each_case_is_frozen_and_no_two_are_alike() -> None:

@@ -22,6 +22,8 @@ void register_config(py::module_& m) {
   chunk["float32"] = L<float>;
   chunk["float64"] = L<double>;
   m.attr("CHUNK") = chunk;
+  m.attr("FAN_IN") = fan_in;
+  m.attr("NUMERICS") = numerics_version;
 
   m.def("built_isas", &built_isas);
   m.def("available_isas", &available_isas);

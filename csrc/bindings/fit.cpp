@@ -93,20 +93,46 @@ class PyProblem {
 // Second moments of rows, as a value.
 class PyMoments {
  public:
-  PyMoments(int64_t d, int64_t t) { moments_.reset(d, t); }
-  explicit PyMoments(const Moments& moments) : moments_(moments) {}
-  PyMoments(int64_t d, int64_t t, const py::handle& hi, const py::handle& lo) : PyMoments(d, t) {
-    const size_t size = moments_.hi.size();
-    moments_.hi = vector_of<double>(hi);
-    moments_.lo = vector_of<double>(lo);
-    if (moments_.hi.size() != size || moments_.lo.size() != size)
-      throw py::value_error("the moments' arrays do not belong to so many columns.");
+  PyMoments(int64_t d, int64_t t) { open_.reset(d, t); }
+  explicit PyMoments(Moments moments) : open_(std::move(moments)) { close(); }
+  // Levels: (hi, lo) of each, the lowest first.
+  PyMoments(int64_t d, int64_t t, int64_t segments, const py::sequence& levels) : PyMoments(d, t) {
+    const size_t size = open_.hi.size();
+    std::vector<Moments::Level> given;
+    for (const auto& level : levels) {
+      const auto pair = level.cast<py::tuple>();
+      given.push_back({vector_of<double>(pair[0]), vector_of<double>(pair[1])});
+      if (given.back().hi.size() != size || given.back().lo.size() != size)
+        throw py::value_error("the moments' arrays do not belong to this number of columns.");
+    }
+    if (segments < 0 || given.empty() || given.size() > sum_levels)
+      throw py::value_error("moments need 1 to 4 levels, and 0 or more segments.");
+    open_.hi.swap(given[0].hi);
+    open_.lo.swap(given[0].lo);
+    open_.segments = segments;
+    open_.upper.assign(given.begin() + 1, given.end());
+    close();
   }
 
-  const Moments& get() const { return moments_; }
+  const Moments& get() const { return closed_ ? *closed_ : open_; }
+  const Moments& open() const { return open_; }
+  py::tuple levels() const {
+    py::list all;
+    all.append(py::make_tuple(copy_of(open_.hi), copy_of(open_.lo)));
+    for (const Moments::Level& level : open_.upper)
+      all.append(py::make_tuple(copy_of(level.hi), copy_of(level.lo)));
+    return py::tuple(all);
+  }
 
  private:
-  Moments moments_;
+  void close() {
+    if (open_.upper.empty()) return;
+    closed_ = open_;
+    closed_->close();
+  }
+
+  Moments open_;
+  std::optional<Moments> closed_;  // none if open_ has one level, whose sums are the total
 };
 
 template <class T>
@@ -134,7 +160,7 @@ class PyMomentsPass {
       using T = decltype(zero);
       const Problem<T>& p = problem_.as<T>();
       if (start) check_columns(start->get(), p);
-      pass_ = start ? std::make_unique<MomentsPass<T>>(p, start->get())
+      pass_ = start ? std::make_unique<MomentsPass<T>>(p, start->open())
                     : std::make_unique<MomentsPass<T>>(p);
     });
   }
@@ -689,10 +715,12 @@ void register_fit(py::module_& m) {
 
   py::class_<PyMoments>(m, "Moments")
       .def(py::init<int64_t, int64_t>(), py::arg("d"), py::arg("t"))
-      .def(py::init<int64_t, int64_t, const py::object&, const py::object&>(), py::arg("d"),
-           py::arg("t"), py::arg("hi"), py::arg("lo"))
+      .def(py::init<int64_t, int64_t, int64_t, const py::sequence&>(), py::arg("d"), py::arg("t"),
+           py::arg("segments"), py::arg("levels"))
       .def("finite", [](const PyMoments& s) { return s.get().finite(); })
       .def("in_range", [](const PyMoments& s, bool single) { return s.get().in_range(single); })
+      .def_property_readonly("segments", [](const PyMoments& s) { return s.open().segments; })
+      .def_property_readonly("levels", &PyMoments::levels)
       .def_property_readonly("hi", [](const PyMoments& s) { return copy_of(s.get().hi); })
       .def_property_readonly("lo", [](const PyMoments& s) { return copy_of(s.get().lo); });
 

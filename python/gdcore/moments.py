@@ -164,12 +164,18 @@ class Moments:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._d, self._t, self._dtype = state["_d"], state["_t"], state["_dtype"]
         n, hi, lo, rows, gone = (state[name] for name in ("_n", "_hi", "_lo", "_open", "_gone"))
+        segments, upper = state.get("_segments"), state.get("_upper", ())
+        if segments is None:  # numerics v1 had one level: longer sums are where a piece begins
+            segments = n // CHUNK if n // CHUNK <= _core.FAN_IN else 0
         filled = state.get("_filled")
         if filled is None:  # by gdcore 0.1, which did not count: the most that it can be
             filled = n * ((_squares(hi, self._d) > 0) | (gone > 0))
             filled = np.minimum(filled + (0 if rows is None else rows.filled()), n)
         names = state.get("_features"), state.get("_target")
-        self._content = _Content(n, hi, lo, rows, gone, state.get("_additions", n), filled, *names)
+        additions = state.get("_additions", n)
+        self._content = _Content(
+            n, hi, lo, rows, gone, additions, filled, *names, segments=segments, upper=upper
+        )
         self._lock = threading.RLock()
 
     def update(
@@ -401,7 +407,7 @@ class Moments:
     def _total(self) -> _core.Moments:
         """Return the sums as the core takes them, with the open chunk's rows."""
         content = self._content
-        sums = _core.Moments(self._d, self._t or 1, content.hi, content.lo)
+        sums = self._sums(content)
         if content.open is None:
             return sums
         with _core.FpEnv():
@@ -411,7 +417,14 @@ class Moments:
         """Return a copy whose sums hold the open chunk's rows."""
         copy = self.copy()
         total = copy._total()
-        return self._of(copy._content._replace(hi=total.hi, lo=total.lo, open=None))
+        return self._of(
+            copy._content._replace(hi=total.hi, lo=total.lo, open=None, segments=0, upper=())
+        )
+
+    def _sums(self, content: _Content) -> _core.Moments:
+        """Return the sums as the core takes them, without the open chunk's rows."""
+        levels = (content.hi, content.lo), *content.upper
+        return _core.Moments(self._d, self._t or 1, content.segments, levels)
 
     def _with(self, problem: Problem, n_threads: int) -> _Content:
         """Return the content with a checked problem's rows."""
@@ -423,19 +436,21 @@ class Moments:
         if before.open is not None:
             ready = before.open.joined(ready)
         last = max(first, problem.n - (problem.n - first) % CHUNK)
-        sums = _core.Moments(self._d, self._t or 1, before.hi, before.lo)
+        sums = self._sums(before)
         if first <= problem.n:
             sums = ready.summed(sums, n_threads)
             sums = rows.part(first, last).summed(sums, n_threads)
             rest = rows.part(last, problem.n).copy()
         else:
             rest = ready
-        if not (np.isfinite(sums.hi).all() and rest.finite()):
+        if not (sums.finite() and rest.finite()):
             diagnose(problem)
             raise ValueError(f"{out_of_range(np.float64)}.")
         left = rest if len(rest.X) else None
         n = before.n + problem.n
-        content = before._replace(n=n, hi=sums.hi, lo=sums.lo, open=left, filled=filled)
+        (hi, lo), *upper = sums.levels
+        content = before._replace(n=n, hi=hi, lo=lo, open=left, filled=filled)
+        content = content._replace(segments=sums.segments, upper=tuple(upper))
         return content.named(problem.feature_names, problem.target_name)
 
     def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> Problem:
@@ -726,7 +741,9 @@ class _Rows(NamedTuple):
 class _Content(NamedTuple):
     """What moments know of their rows. Its arrays are never written to, so that copies share them.
 
-    `hi` and `lo` are the sums, but for the rows of the open chunk. Each column of [X 1 y] has the
+    `hi` and `lo` are the sums, but for the rows of the open chunk. Of more than 512 chunks they
+    are the lowest level of the sums, and `upper` has the levels above (docs/numerics.md, rule 2);
+    `segments` is the number of chunks in all of them. Each column of [X 1 y] has the
     sum of squares of rows that were taken out, `gone`, and the number of rows that count and are
     not 0 there, `filled` (or a larger one). `additions` is the number of finished sums added.
     """
@@ -740,6 +757,8 @@ class _Content(NamedTuple):
     filled: Ints
     features: Names | None = None  # columns of the first rows, if those were a frame
     target: str | None = None
+    segments: int = 0
+    upper: _core.Levels = ()
 
     def named(self, features: Names | None, target: str | None) -> _Content:
         """Return the content with names; it keeps those that it has."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import gdcore._core as _core
 from gdcore.kernels import Floats
 from gdcore.results.saved_labels import from_text, needs_text, to_text
 from gdcore.results.state import FitState, ManyState, Unsaved
@@ -27,7 +28,6 @@ from gdcore.sgd import SGD
 from gdcore.status import STATUSES, Status
 
 if TYPE_CHECKING:
-    import gdcore._core as _core
     from gdcore.data.problem import Problem
     from gdcore.results.fit import Fit, Fits
 
@@ -38,6 +38,7 @@ VERSION = 1
 VERSIONS = {FIT_FORMAT: 1, MANY_FORMAT: 2, CHECKPOINT_FORMAT: 1}  # the newest; 2: labels as text
 
 
+LONGEST_V1 = _core.CHUNK["float64"] * _core.FAN_IN  # rows whose moments have v1's bits in v2
 ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of many fits
 
 
@@ -188,6 +189,7 @@ class Checkpoint(Unsaved):
         meta = {
             "format": CHECKPOINT_FORMAT,
             "version": VERSION,
+            "numerics": _core.NUMERICS,
             "data": problem.fingerprint(),
             "settings": json.loads(json.dumps(settings)),
         }
@@ -197,6 +199,12 @@ class Checkpoint(Unsaved):
                 return self
         with _read(path, CHECKPOINT_FORMAT) as (found, arrays):
             if found["data"] != meta["data"]:
+                if found.get("numerics", 1) == 1 and problem.rowless and problem.n > LONGEST_V1:
+                    raise ValueError(
+                        f"the checkpoint {self.path} was written by gdcore 0.1, whose sums of more "
+                        f"than {LONGEST_V1} rows in chunks have other bits, so that it cannot be "
+                        "told to be of these rows; delete it, or finish this fit with gdcore 0.1."
+                    )
                 raise ValueError(
                     f"the checkpoint {self.path} is of another problem (its data, shapes, dtype, "
                     "intercept or reduction differ); give this fit another file, or delete it."
