@@ -17,7 +17,8 @@ namespace gdcore {
 // sum moves to the level above.
 template <class Up>
 void each_complete(int64_t count, Up&& up) {
-  for (size_t level = 0; level + 1 < sum_levels && count > 0 && count % fan_in == 0; count /= fan_in)
+  for (size_t level = 0; level + 1 < sum_levels && count > 0 && count % fan_in == 0;
+       count /= fan_in)
     up(level++);
 }
 

@@ -19,8 +19,10 @@ import pytest
 
 import gdcore as gd
 from conftest import ISAS, THREADS
+from loops import each
 from problems import (
     CHUNK,
+    EDGES,
     LAYOUTS,
     REDUCTIONS,
     Array,
@@ -28,7 +30,6 @@ from problems import (
     Shape,
     at_offset,
     canonical,
-    edges,
     normal,
 )
 
@@ -43,7 +44,7 @@ class Operation:
         self,
         run: Callable[..., Any],
         draw: Callable[..., Inputs],
-        cases: Callable[[Any], list[Shape]],
+        cases: list[Shape],
     ) -> None:
         self.run, self.draw, self.cases = run, draw, cases
 
@@ -71,11 +72,9 @@ def shapes(*patterns: str) -> Callable[..., Inputs]:
     return draw
 
 
-def around(*base: int) -> Callable[[Any], list[Shape]]:
+def around(*base: int) -> list[Shape]:
     """List sizes: base with one entry after the other moved over all the edges."""
-    return lambda dtype: [
-        (*base[:i], size, *base[i + 1 :]) for i in range(len(base)) for size in edges(dtype) if size
-    ]
+    return [(*base[:i], size, *base[i + 1 :]) for i in range(len(base)) for size in EDGES[1:]]
 
 
 def run_mse(pred: Array, target: Array) -> Inputs:
@@ -185,24 +184,24 @@ def expected(name: str, sizes: Shape, dtype: Any) -> Bits:
         return OPERATIONS[name].bits(inputs(name, sizes, dtype))
 
 
-operations = pytest.mark.parametrize("name", OPERATIONS)
+operations = each("name", OPERATIONS)
 
 
 @operations
 def test_edges(isa: str, dtype: Any, name: str) -> None:
     run = OPERATIONS[name]
-    for sizes in run.cases(dtype):
+    for sizes in run.cases:
         assert run.bits(inputs(name, sizes, dtype)) == expected(name, sizes, dtype), sizes
 
 
 @operations
-def test_threads(isa: str, threads: int, dtype: Any, name: str) -> None:
+def test_threads(isa_and_threads: Any, dtype: Any, name: str) -> None:
     for sizes in LARGE[name]:
         arrays = inputs(name, sizes, dtype)
         assert OPERATIONS[name].bits(arrays) == expected(name, sizes, dtype), sizes
 
 
-@pytest.mark.parametrize("features", [*range(1, 21), 31, 48])
+@each("features", [*range(1, 21), 31, 48])
 def test_every_number_of_features(isa: str, dtype: Any, features: int) -> None:
     """Narrow models have kernels of their own; rows in tails, one chunk and many."""
     for rows in (1, 15, 16, 37, CHUNK[np.dtype(dtype).name] + 5, 20_003):
@@ -212,7 +211,7 @@ def test_every_number_of_features(isa: str, dtype: Any, features: int) -> None:
             assert got == expected(name, sizes, dtype), (name, sizes)
 
 
-@pytest.mark.parametrize("terms", [1, 2, 3, 5, 8, 9, 17, 600])
+@each("terms", [1, 2, 3, 5, 8, 9, 17, 600])
 def test_matrix_by_columns(isa: str, dtype: Any, terms: int) -> None:
     for rows in (1, 3, 8, 16, 37, 130):
         a, b = inputs("matvec", (rows, terms), dtype)
@@ -222,7 +221,7 @@ def test_matrix_by_columns(isa: str, dtype: Any, terms: int) -> None:
         assert canonical(gd.matmul(stack, b)[1]) == want, rows
 
 
-@pytest.mark.parametrize("features", [4, 13])
+@each("features", [4, 13])
 def test_chunks_in_lockstep(dtype: Any, features: int) -> None:
     """X larger than the caches is read in several places at a time."""
     rows = (32 << 20) // (features * np.dtype(dtype).itemsize) + 1500
@@ -247,11 +246,11 @@ def test_streamed_gradient_at_every_alignment(isa: str, dtype: Any) -> None:
 
 def middle(name: str, dtype: Any) -> Shape:
     """Return sizes with a tail at every level."""
-    return tuple([37, 41, 19][: len(OPERATIONS[name].cases(dtype)[0])])
+    return tuple([37, 41, 19][: len(OPERATIONS[name].cases[0])])
 
 
 @operations
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 def test_layouts(isa: str, dtype: Any, name: str, layout: str) -> None:
     """Every input in the layout, then each input alone in it."""
     sizes = middle(name, dtype)
@@ -275,8 +274,8 @@ def products(dtype: Any, m: int) -> list[tuple[Array, Array, Bits]]:
     return found
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("m", [2, 101])
+@each("layout", LAYOUTS)
+@each("m", [2, 101])
 def test_packed_columns(isa: str, dtype: Any, layout: str, m: int) -> None:
     """Each way to pack b, alone and in a batch."""
     for a, b, want in products(dtype, m):
@@ -289,7 +288,7 @@ def swapped(b: Array, layout: str) -> Array:
     return np.asarray(LAYOUTS[layout](np.ascontiguousarray(np.swapaxes(b, 1, 2))))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 def test_packed_rows(isa: str, dtype: Any, layout: str) -> None:
     """A product wide enough to pack a, whatever a's strides."""
     rng = np.random.default_rng(29)
@@ -301,8 +300,8 @@ def test_packed_rows(isa: str, dtype: Any, layout: str) -> None:
         assert canonical(gd.matmul(swapped(a[None], layout)[0].T, b)) == want, (m, k)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5])
-@pytest.mark.parametrize("layout", ["offset-1", "fortran", "padded", "reversed", "steps-2"])
+@each("n", [2, 3, 4, 5])
+@each("layout", ["offset-1", "fortran", "padded", "reversed", "steps-2"])
 def test_few_columns(isa: str, dtype: Any, layout: str, n: int) -> None:
     """Lanes across the rows: tails of rows and of terms, and chunks that are added."""
     rng = np.random.default_rng(31)
@@ -353,10 +352,8 @@ PICKS = {
 }
 
 
-@pytest.mark.parametrize("name", BATCHED)
-@pytest.mark.parametrize(
-    "sizes", [(3, 2, 2), (9, 4, 3), (37, 41, 19), (600, 5, 3), (5, 600, 2)], ids=str
-)
+@each("name", BATCHED)
+@each("sizes", [(3, 2, 2), (9, 4, 3), (37, 41, 19), (600, 5, 3), (5, 600, 2)])
 def test_batches(isa: str, dtype: Any, name: str, sizes: Shape) -> None:
     """A problem's bits do not depend on the problems beside it, nor on being in a batch."""
     kernel, rng = OPERATIONS[name], np.random.default_rng(7)
@@ -371,8 +368,8 @@ def test_batches(isa: str, dtype: Any, name: str, sizes: Shape) -> None:
     assert kernel.bits(view) == want
 
 
-@pytest.mark.parametrize("name", BATCHED)
-def test_batches_over_threads(isa: str, threads: int, dtype: Any, name: str) -> None:
+@each("name", BATCHED)
+def test_batches_over_threads(isa_and_threads: Any, dtype: Any, name: str) -> None:
     """Enough problems for each thread to take whole ones, and more than are taken at once."""
     rng = np.random.default_rng(19)
     problems_ = [OPERATIONS[name].draw(rng, (33, 7, 2), dtype) for _ in range(9)]
@@ -383,8 +380,8 @@ def test_batches_over_threads(isa: str, threads: int, dtype: Any, name: str) -> 
     assert canonical(*got) == canonical(*(np.tile(x.reshape(1, -1), (78, 1)) for x in want))
 
 
-@pytest.mark.parametrize("n", [1, 2, 16, 40])
-@pytest.mark.parametrize("k", [1, 3, 5, 9, 17, 40, 600])
+@each("n", [1, 2, 16, 40])
+@each("k", [1, 3, 5, 9, 17, 40, 600])
 def test_rows_do_not_depend_on_other_rows(isa: str, dtype: Any, n: int, k: int) -> None:
     rng = np.random.default_rng(11)
     a, b = normal(rng, (130, k), dtype), normal(rng, (k, n), dtype)
@@ -402,7 +399,7 @@ def test_rows_do_not_depend_on_other_rows(isa: str, dtype: Any, n: int, k: int) 
     assert canonical(gd.matmul(a, b[:, 0])) == canonical(gd.matmul(a, b[:, :1])[:, 0])
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@each("reduction", ["sum", "mean"])
 def test_elements_beside_zero_residuals(isa: str, dtype: Any, reduction: Any) -> None:
     """A prediction's gradient element is that element's alone."""
     rng = np.random.default_rng(13)
@@ -431,7 +428,7 @@ def special_values(dtype: Any) -> dict[str, list[float]]:
 
 
 @operations
-@pytest.mark.parametrize("kind", special_values(np.float32))
+@each("kind", special_values(np.float32))
 def test_special_values(isa: str, dtype: Any, name: str, kind: str) -> None:
     rng = np.random.default_rng(17)
     values = np.array(special_values(dtype)[kind], dtype)
@@ -504,7 +501,7 @@ def mode_inputs(name: str, sizes: Shape, dtype: Any) -> Inputs:
 
 @foreign
 @operations
-@pytest.mark.parametrize("kind", ["up", "down", "to-zero", "flush"])
+@each("kind", ["up", "down", "to-zero", "flush"])
 def test_foreign_modes(isa: str, dtype: Any, name: str, kind: str) -> None:
     """In a new thread, whose pool inherits the mode; the mode is found unchanged afterwards."""
     sizes = POOLED[name]
@@ -530,8 +527,8 @@ def test_foreign_modes(isa: str, dtype: Any, name: str, kind: str) -> None:
 
 
 @foreign
-@pytest.mark.parametrize("kind", ["up", "down", "to-zero", "flush"])
-@pytest.mark.parametrize("narrow", ["float16", "float32", "int64", "uint64"])
+@each("kind", ["up", "down", "to-zero", "flush"])
+@each("narrow", ["float16", "float32", "int64", "uint64"])
 def test_conversions_in_foreign_modes(kind: str, narrow: str) -> None:
     """Inputs of other dtypes are converted to the same bits in every mode."""
     numbers = {"float16": [6e-8, 1.5], "float32": [1e-45, 1.5]}.get(narrow, [2**53 + 1, 2**62 - 1])

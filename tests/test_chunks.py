@@ -25,10 +25,13 @@ import problems
 from fits import bits, refused
 from gdcore import Status
 from gdcore.chunks.prefetch import ahead
+from loops import each
 from problems import Array, Linear
 
 L = problems.CHUNK["float64"]
 N = 3 * L + 77
+# Chunks of one row: the first ones, and those on both sides of the end of a segment.
+ONE_BY_ONE = [*range(1, 12), *range(L - 3, L + 4), *range(2 * L - 2, 2 * L + 3), N - 1]
 
 
 def draw(rng: Any, n: int = N, d: int = 3, t: int | None = None, **how: Any) -> Linear:
@@ -53,10 +56,10 @@ def whole(problem: Linear, sgd: Any = None, **how: Any) -> gd.Fit:
 # Bits.
 
 
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["b", "bs", "bo", "bos"])
-@pytest.mark.parametrize("size", [1, 100, L, 1000, N])
-def test_gram_has_the_bits_of_arrays(rng: Any, dtype: Any, t: Any, parts: str, size: int) -> None:
+@each("t", [None, 2])
+@each("parts", ["b", "bs", "bo", "bos"])
+@each("size", [ONE_BY_ONE, 100, L, 1000, N])
+def test_gram_has_the_bits_of_arrays(rng: Any, dtype: Any, t: Any, parts: str, size: Any) -> None:
     problem = draw(rng, t=t, parts=parts, dtype=dtype)
     how: dict[str, Any] = {"epochs": 60, "reduction": "half_sum"}
     fit = gd.fit(cut(problem, size), sgd=gd.SGD(), **how)
@@ -72,16 +75,16 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["", "b", "bos"], ids="parts={}".format)
-@pytest.mark.parametrize("size", [1, 100, 1000, N])
-@pytest.mark.parametrize("decay", [0.0, 0.3])
+@each("t", [None, 2])
+@each("parts", ["", "b", "bos"])
+@each("size", [ONE_BY_ONE, 100, 1000, N])
+@each("decay", [0.0, 0.3])
 def test_exact_has_the_bits_of_arrays(
-    rng: Any, monkeypatch: Any, dtype: Any, t: Any, parts: str, size: int, decay: float
+    rng: Any, monkeypatch: Any, dtype: Any, t: Any, parts: str, size: Any, decay: float
 ) -> None:
     """Of the parameters; the loss is that of the moments, within the rounding of each."""
-    for name in ("chunks.PIECE_BYTES", "chunked.EXACT_BYTES"):
-        monkeypatch.setattr(f"gdcore.{name}", 20_000)
+    for name in ("source.PIECE_BYTES", "fit.EXACT_BYTES"):
+        monkeypatch.setattr(f"gdcore.chunks.{name}", 20_000)
     problem, sgd = draw(rng, t=t, parts=parts, dtype=dtype), gd.SGD(weight_decay=decay)
     how: dict[str, Any] = {"method": "exact", "fit_intercept": "b" in parts}
     fit, same = gd.fit(cut(problem, size), sgd=sgd, **how), whole(problem, sgd, **how)
@@ -89,6 +92,16 @@ def test_exact_has_the_bits_of_arrays(
     assert np.array_equal(fit.intercept, same.intercept)
     assert (fit.status, fit.method) == (gd.Status.CONVERGED, "exact")
     assert fit.loss == pytest.approx(float(same.loss), rel=float(N * np.finfo(dtype).eps))
+
+
+def test_every_row_may_be_a_chunk(rng: Any, dtype: Any) -> None:
+    problem = draw(rng, parts="bos", dtype=dtype)
+    for method in ("gram", "exact"):
+        how: dict[str, Any] = {"method": method, "epochs": 60, "tol": None}
+        how = how if method == "gram" else {"method": method}
+        fit, same = gd.fit(cut(problem, 1), sgd=gd.SGD(), **how), whole(problem, **how)
+        assert fit.weights.tobytes() == same.weights.tobytes()
+        assert fit.intercept == same.intercept
 
 
 def test_exact_of_dependent_columns_and_of_one_reading(rng: Any) -> None:
@@ -102,9 +115,9 @@ def test_exact_of_dependent_columns_and_of_one_reading(rng: Any) -> None:
     assert fit.weights.tobytes() == same.weights.tobytes()
 
 
-@pytest.mark.parametrize("how", STREAMS.values(), ids=list(STREAMS))
-@pytest.mark.parametrize("parts", ["b", "bs", "bo"])
-@pytest.mark.parametrize("reduction", problems.REDUCTIONS)
+@each("how", STREAMS.values())
+@each("parts", ["b", "bs", "bo"])
+@each("reduction", problems.REDUCTIONS)
 def test_stream_has_the_bits_of_arrays(
     rng: Any, monkeypatch: pytest.MonkeyPatch, dtype: Any, how: Any, parts: str, reduction: Any
 ) -> None:
@@ -227,7 +240,7 @@ class Again:
         return iter(self.chunks)
 
 
-@pytest.mark.parametrize("how", [{}, {"method": "stream"}], ids=str)
+@each("how", [{}, {"method": "stream"}])
 def test_kinds_of_chunks(rng: Any, how: Any) -> None:
     chunks = cut(draw(rng), 400)
     kinds = [chunks, tuple(chunks), lambda: iter(chunks), lambda: chunks, Again(chunks)]
@@ -268,8 +281,8 @@ def failing(error: Exception) -> Any:
     return chunks
 
 
-@pytest.mark.parametrize("how", [{}, {"batch_size": 3}, {"method": "stream"}], ids=str)
-@pytest.mark.parametrize(("bad", "match"), [
+@each("how", [{}, {"batch_size": 3}, {"method": "stream"}])
+@each("bad, match", [
     ((np.ones((6, 3)), Y), r"chunk 2 \(from row 12\): it has 3 columns and the chunks before it 2"),
     ((X, Y[:5]), r"chunk 2 .*y has shape \(5,\) and X \(6, 2\)"),
     ((X, Y[:, None]), r"chunk 2 .*y has shape \(n, 1\).*before \(n,\)"),
@@ -293,7 +306,7 @@ def test_a_bad_chunk_is_named_and_the_rows_before_it_kept(how: Any, bad: Any, ma
     assert caught.value.moments == gd.Moments(2).update(*GOOD).update(*GOOD)
 
 
-@pytest.mark.parametrize(("given", "match", "error"), [
+@each("given, match, error", [
     ([], "there are no chunks", ValueError),
     (lambda: iter(()), "there are no chunks", ValueError),
     (X, "y is missing and X is ndarray", TypeError),
@@ -311,7 +324,7 @@ def test_no_chunks(given: Any, match: str, error: type[Exception]) -> None:
     refused(lambda: gd.fit(given, sgd=gd.SGD()), match, error)
 
 
-@pytest.mark.parametrize(("how", "match"), [
+@each("how, match", [
     ({"method": "exact", "batch_size": 2}, "'exact' takes no batch_size"),
     ({"method": "exact", "checkpoint": "x"}, "'exact' takes no steps that a checkpoint keeps"),
     ({"batch_size": 13}, "batch_size is 13.*from 1 to the 12 rows"),
@@ -331,7 +344,7 @@ def test_sgd_goes_by_its_name() -> None:
     refused(lambda: gd.fit([GOOD], gd.SGD()), "y is SGD.*sgd=", TypeError)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("how", [{"batch_size": 3}, {"method": "stream"}], ids=str)
+@each("how", [{"batch_size": 3}, {"method": "stream"}])
 def test_what_can_be_read_once_is_no_stream(how: Any) -> None:
     refused(
         lambda: gd.fit(iter([GOOD]), sgd=gd.SGD(), **how),
@@ -371,7 +384,7 @@ def test_interrupted_while_reading_first(rng: Any) -> None:
     assert read == gd.Moments(3).update(problem.X[:300], problem.y[:300])
 
 
-@pytest.mark.parametrize("how", [{"batch_size": 50}, {"method": "stream"}], ids=str)
+@each("how", [{"batch_size": 50}, {"method": "stream"}])
 def test_interrupted_while_streaming(rng: Any, how: Any) -> None:
     """The weights are kept, and the next fit goes on from them."""
     cutter = fits.cut_after(40, KeyboardInterrupt)
@@ -389,7 +402,7 @@ KEPT: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("how", KEPT.values(), ids=KEPT)
+@each("how", KEPT.values())
 def test_a_checkpoint_goes_on_to_the_same_bits(
     rng: Any, monkeypatch: Any, tmp_path: Path, how: Any
 ) -> None:
@@ -446,7 +459,7 @@ except gd.FitInterrupted as caught:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs signals")
-@pytest.mark.parametrize("kind", ["fast", "slow"])
+@each("kind", ["fast", "slow"])
 def test_ctrl_c_while_reading(kind: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED, kind]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -518,7 +531,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-@pytest.mark.parametrize("kind", ["exact", "gram", "batches"])
+@each("kind", ["exact", "gram", "batches"])
 def test_memory_does_not_grow_with_the_rows(kind: str) -> None:
     """40 chunks of 3.2 MB: a fifth of them is too much, beside the pieces that are shuffled."""
     grown = int(fits.python(MEMORY, 40, kind, timeout=120).stdout)  # KiB
@@ -562,8 +575,8 @@ def columns_of(problem: Linear) -> dict[str, Any]:
     return dict(zip(NAMES, problem.X.T, strict=True)) | {"y": problem.y}
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv", ".feather", ".arrow"])
-@pytest.mark.parametrize("rows", [97, 65536])
+@each("suffix", [".parquet", ".csv", ".tsv", ".feather", ".arrow"])
+@each("rows", [97, 65536])
 def test_files(tmp_path: Path, rng: Any, suffix: str, rows: int) -> None:
     problem = draw(rng)
     chunks = gd.read_chunks(write(tmp_path / f"t{suffix}", columns_of(problem)), "y", rows=rows)
@@ -587,7 +600,7 @@ def test_columns_chosen(tmp_path: Path, rng: Any) -> None:
     assert bits(gd.fit(chunks, sgd=gd.SGD(), epochs=20)) == bits(wanted)
 
 
-@pytest.mark.parametrize("weight", [None, "w"])
+@each("weight", [None, "w"])
 def test_a_column_of_offsets(tmp_path: Path, rng: Any, weight: Any) -> None:
     problem = draw(rng, parts="bos")
     columns = columns_of(problem) | {"w": problem.sample_weight, "o": problem.offset}
@@ -641,7 +654,7 @@ def test_a_truncated_file(tmp_path: Path, rng: Any) -> None:
         refused(lambda chunks=chunks: gd.fit(chunks, sgd=gd.SGD()), match, gd.ChunkError)
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@each("suffix", [".parquet", ".csv"])
 def test_a_file_truncated_between_epochs_keeps_the_fit(
     tmp_path: Path, rng: Any, suffix: str
 ) -> None:
@@ -668,7 +681,7 @@ def test_text_in_a_column_of_numbers(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("how", "match", "error"), [
+@each("how, match, error", [
     ({"target": "z"}, "no column 'z'.*its columns are 'a', 'name', 'y'", ValueError),
     ({"target": "yy"}, r"no column 'yy' \(did you mean 'y'\?\)", ValueError),
     ({"target": "name"}, "column 'name' of .* is not numeric: string, 'x' in row 1", ValueError),

@@ -15,7 +15,6 @@ import gdcore as gd
 from bounds import Array
 from everyday import data_sets, r2_lost
 
-DTYPES = (np.float64, np.float32)
 WAYS: dict[str, Callable[..., Any]] = {
     "array": lambda X, y, *a, **k: gd.fit(X, y, *a, **k),
     "stream": lambda X, y, *a, **k: gd.fit(X, y, *a, **k, method="stream"),
@@ -37,7 +36,6 @@ def everyday(dtype: Any) -> list[tuple[str, Array, Array]]:
     return [(name, X.astype(dtype), y.astype(dtype)) for name, (X, y) in data_sets().items()]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_the_default_answer_is_least_squares_in_every_way_in(dtype: Any) -> None:
     most = 1e-12 if dtype == np.float64 else 1e-6
     off = []
@@ -57,7 +55,6 @@ def test_the_default_answer_is_least_squares_in_every_way_in(dtype: Any) -> None
     assert off == []
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_descents_that_converge_are_there_and_the_others_say_how_far(dtype: Any) -> None:
     least = 2.0**-13 if dtype == np.float32 else 1e-6
     off = []
@@ -79,7 +76,6 @@ def test_descents_that_converge_are_there_and_the_others_say_how_far(dtype: Any)
     assert off == []
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_standardised_columns_and_a_heavy_ball_arrive(dtype: Any) -> None:
     off = []
     for name, X, y in everyday(dtype):

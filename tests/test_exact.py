@@ -17,6 +17,7 @@ import gdcore as gd
 import nist
 import problems
 from gdcore import Status
+from loops import each
 from problems import CHUNK, REDUCTIONS, Array, Linear
 
 
@@ -89,9 +90,9 @@ def lstsq(problem: Linear, weight_decay: float = 0.0) -> Array:
 SHAPES = [(1, 1), (2, 1), (3, 3), (20, 1), (20, 5), (63, 4), (64, 4), (65, 4), (300, 40), (2000, 9)]
 
 
-@pytest.mark.parametrize(("n", "d"), SHAPES)
-@pytest.mark.parametrize("parts", ["", "b", "bo", "bos", "s"], ids="parts={}".format)
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
+@each("n, d", SHAPES)
+@each("parts", ["", "b", "bo", "bos", "s"])
+@each("t", [None, 3])
 @pytest.mark.filterwarnings("ignore:Rank")
 def test_shapes(rng: Any, dtype: Any, n: int, d: int, t: int | None, parts: str) -> None:
     problem = draw(rng, n, d, t, parts=parts, dtype=dtype)
@@ -106,7 +107,7 @@ def test_shapes(rng: Any, dtype: Any, n: int, d: int, t: int | None, parts: str)
     assert len(result.history.loss) == 0
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@each("reduction", REDUCTIONS)
 def test_the_gradient_vanishes(rng: Any, dtype: Any, reduction: str) -> None:
     """As far as it can: within the bound of its own rounding, and that of the parameters'."""
     for parts, t, decay in (("b", None, 0.0), ("bos", 2, 0.0), ("b", 2, 0.3), ("", None, 5.0)):
@@ -131,7 +132,7 @@ def fractions(problem: Linear) -> Array:
     return np.array([[float(x)] for x in fits.solve(squares, image)])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", nist.NAMES)
+@each("name", nist.NAMES)
 def test_nist_certifies_what_its_rows_say(name: str) -> None:
     """Every digit of the files: the certified values are the exact ones to 15 places."""
     reference = nist.read(name)
@@ -151,8 +152,8 @@ def test_nist_certifies_what_its_rows_say(name: str) -> None:
     assert same(found.variance, reference.residual_standard_deviation)
 
 
-@pytest.mark.parametrize("name", nist.NAMES)
-@pytest.mark.parametrize("intercept", [True, False], ids=["intercept", "ones"])
+@each("name", nist.NAMES)
+@each("intercept", [True, False])
 def test_nist(name: str, intercept: bool) -> None:
     """Within the bound of the exact solution of the rows as rounded, so never much worse than
     lstsq; and with its digits among many problems and groups.
@@ -189,7 +190,7 @@ def test_filip_has_full_rank() -> None:
     assert nist.digits(theirs, reference.certified) < 1 < nist.digits(ours, reference.certified)
 
 
-@pytest.mark.parametrize("kind", ["duplicate", "multiple", "sum of all", "indicators"])
+@each("kind", ["duplicate", "multiple", "sum of all", "indicators"])
 def test_dependent_columns_of_many_rows(rng: Any, kind: str) -> None:
     """Each block of rows rounds, so what is left of a dependent column grows with them."""
     n, d = 150_000, 8
@@ -209,7 +210,7 @@ def test_dependent_columns_of_many_rows(rng: Any, kind: str) -> None:
     assert np.linalg.norm(fits.parameters(result)) <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("size", [1e-8, 1e-9])
+@each("size", [1e-8, 1e-9])
 def test_nearly_dependent_columns_of_many_rows(rng: Any, size: float) -> None:
     """Independent by much more than the rounding of so many rows."""
     X = rng.standard_normal((150_000, 4))
@@ -217,7 +218,7 @@ def test_nearly_dependent_columns_of_many_rows(rng: Any, size: float) -> None:
     assert gd.fit(X, X[:, 1], method="exact").status is Status.CONVERGED
 
 
-@pytest.mark.parametrize("k", [4, 6, 8])
+@each("k", [4, 6, 8])
 def test_hilbert(k: int) -> None:
     """Condition number 1e4, 1e7 and 1e10; the matrix as rounded has an exact inverse image."""
     X = 1.0 / (np.arange(k)[:, None] + np.arange(k) + 1)
@@ -225,7 +226,7 @@ def test_hilbert(k: int) -> None:
     check(problem, exact(problem), fractions(problem))
 
 
-@pytest.mark.parametrize("size", [1e-6, 1e-4, 1e-2])
+@each("size", [1e-6, 1e-4, 1e-2])
 def test_columns_nearly_alike(rng: Any, size: float) -> None:
     """Läuchli's: X^T X cannot hold the difference, X can."""
     X = problems.integers(rng, (30, 3), float, 9)
@@ -264,8 +265,8 @@ def alike(rng: Any, size: float, n: int = 90, **how: Any) -> Linear:
     return replace(problem, X=X)
 
 
-@pytest.mark.parametrize("parts", ["b", "bos"])
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
+@each("parts", ["b", "bos"])
+@each("t", [None, 3])
 def test_moments_tell_no_less_than_rows(rng: Any, t: int | None, parts: str) -> None:
     told = []
     for size in ALIKE:
@@ -317,7 +318,7 @@ def test_many_that_moments_tell_or_not_are_as_if_alone(rng: Any) -> None:
         assert one.loss == pytest.approx(gd.mse(one.predict(problem.X), problem.y), rel=1e-4)
 
 
-@pytest.mark.parametrize("power", [-100, -15, 15, 100, 150])
+@each("power", [-100, -15, 15, 100, 150])
 def test_scales_of_columns_do_not_matter(rng: Any, power: int) -> None:
     problem = draw(rng, 30, 3, parts="")
     scales = 2.0 ** (power * np.arange(3))
@@ -352,12 +353,12 @@ def dependent(rng: Any, dtype: Any, kind: str) -> Array:
     return X
 
 
-@pytest.mark.parametrize("kind", [
+@each("kind", [
     "duplicate", "multiple", "sum", "constant", "two constants", "zero", "all zero", "rank one",
     "few rows", "one row",
 ])  # fmt: skip
-@pytest.mark.parametrize("parts", ["", "b", "bs"], ids="parts={}".format)
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@each("parts", ["", "b", "bs"])
+@each("t", [None, 2])
 def test_least_norm(rng: Any, dtype: Any, kind: str, t: int | None, parts: str) -> None:
     """Of all minima the one of least norm, intercept included, as lstsq has it."""
     X = dependent(rng, dtype, kind)
@@ -385,10 +386,10 @@ def test_descent_from_zero_finds_the_least_norm_too(rng: Any) -> None:
     np.testing.assert_allclose(fits.parameters(ours), fits.parameters(descent), rtol=1e-9)
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["", "b", "bs", "bos"], ids="parts={}".format)
-@pytest.mark.parametrize("decay", [1e-6, 0.1, 100.0])
+@each("reduction", REDUCTIONS)
+@each("t", [None, 3])
+@each("parts", ["", "b", "bs", "bos"])
+@each("decay", [1e-6, 0.1, 100.0])
 def test_ridge(
     rng: Any, dtype: Any, reduction: str, t: int | None, parts: str, decay: float
 ) -> None:
@@ -397,7 +398,7 @@ def test_ridge(
     check(problem, exact(problem, decay), lstsq(problem, decay), decay)
 
 
-@pytest.mark.parametrize("kind", ["sum", "constant", "few rows", "all zero"])
+@each("kind", ["sum", "constant", "few rows", "all zero"])
 def test_ridge_needs_no_independent_columns(rng: Any, kind: str) -> None:
     X = dependent(rng, float, kind)
     problem = replace(draw(rng, len(X), 4), X=X)
@@ -440,7 +441,7 @@ def test_climbing_has_no_closed_form(rng: Any) -> None:
         fits.fit(draw(rng, 30, 3), gd.SGD(maximize=True), method="exact")
 
 
-@pytest.mark.parametrize("power", [-600, -300, 300, 600])
+@each("power", [-600, -300, 300, 600])
 def test_extreme_scales(power: int) -> None:
     """Squares of such numbers overflow or vanish; the answer, or a sentence, but nothing wrong."""
     X = np.ldexp([[1.0, 2.0], [3.0, 5.0], [-1.0, 4.0]], power)

@@ -15,6 +15,7 @@ import bounds
 import fits
 import gdcore as gd
 import problems
+from loops import each
 from problems import REDUCTIONS, Array, Linear
 
 pytestmark = pytest.mark.torch
@@ -37,8 +38,8 @@ def ids(options: dict[str, Any]) -> str:
     return "-".join(f"{k}={v}" for k, v in options.items() if v) or "plain"
 
 
-every_option = pytest.mark.parametrize("options", OPTIONS, ids=ids)
-every_way = pytest.mark.parametrize("way", WAYS, ids=["stream", "gram", "batch=7"])
+every_option = each("options", OPTIONS)
+every_way = each("way", WAYS)
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,9 @@ def test_options(
 
 
 @every_way
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("t", [None, T], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["", "b", "bo", "bs", "bos", "os"], ids="parts={}".format)
+@each("reduction", REDUCTIONS)
+@each("t", [None, T])
+@each("parts", ["", "b", "bo", "bs", "bos", "os"])
 def test_problems(
     torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str, way: dict[str, Any]
 ) -> None:
@@ -222,8 +223,8 @@ def test_problems(
     compare(*train(torch, problem, {"momentum": 0.5}, **way))
 
 
-@pytest.mark.parametrize("batch_size", [1, 13, 38, 39])
-@pytest.mark.parametrize("shuffle", [False, True])
+@each("batch_size", [1, 13, 38, 39])
+@each("shuffle", [False, True])
 def test_batch_sizes(torch: ModuleType, rng: Any, shuffle: bool, batch_size: int) -> None:
     """One row at a time, batches that divide n, one row left over, all rows as one batch."""
     problem = draw(rng, parts="b")
@@ -238,7 +239,7 @@ def test_batches_beyond_a_chunk(torch: ModuleType, rng: Any, dtype: Any) -> None
 
 
 @every_way
-@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}], ids=ids)
+@each("options", [{}, {"momentum": 0.9}])
 def test_schedule(
     torch: ModuleType, rng: Any, options: dict[str, Any], way: dict[str, Any]
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import product
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fits import Cut, bits, cut_after, refused
 from gdcore import Status
 from gdcore.data.problem import make_problem
 from gdcore.solvers.method import moments_of
+from loops import each
 from problems import CHUNK, DTYPES, LAYOUTS, Array, Linear, canonical
 
 FULL = gd.SGD(momentum=0.9, nesterov=True, weight_decay=0.01)
@@ -44,10 +46,17 @@ def columns(problem: Linear) -> Array:
     return z if problem.sample_weight is None else np.sqrt(p.s) * z
 
 
-def check_moments(problem: Linear) -> None:
-    """Assert that every sum is that of fractions, but for the bound; and that no entry is missing.
+def as_integers(numbers: Array) -> tuple[list[list[int]], Fraction]:
+    """Return the columns as integers, and the fraction that is their unit."""
+    ratios = [[float(x).as_integer_ratio() for x in column] for column in numbers.T]
+    most = max(below for column in ratios for _, below in column)
+    return [[above * (most // below) for above, below in c] for c in ratios], Fraction(1, most)
 
-    Sums below the diagonal are not there.
+
+def check_moments(problem: Linear) -> None:
+    """Assert that each sum is the exact one within its bound, and that no entry is missing.
+
+    Entries below the diagonal are not stored.
     """
     dtype, z, d = problem.X.dtype, columns(problem), problem.X.shape[1]
     t = z.shape[1] - d - 1
@@ -57,10 +66,10 @@ def check_moments(problem: Linear) -> None:
     pairs += [(d + 1 + u, d + 1 + u) for u in range(t)]
     places += [(d + 1) * (d + 1 + t) + u for u in range(t)]
     limit = bounds.moments(z, z, dtype)
-    exact = [[Fraction(float(x)) for x in column] for column in z.T]
+    exact, unit = as_integers(z)
     assert len(hi) == len(lo) == (d + 1) * (d + 1 + t) + t
     for (a, b), at in zip(pairs, places, strict=True):
-        want = sum((x * y for x, y in zip(exact[a], exact[b], strict=True)), Fraction())
+        want = sum(map(mul, exact[a], exact[b])) * unit**2
         error = abs(Fraction(float(hi[at])) + Fraction(float(lo[at])) - want)
         assert not (error > Fraction(float(limit[a, b]))), (a, b, float(error), limit[a, b])
 
@@ -75,16 +84,16 @@ def cancelling(rng: Any, n: int, d: int, t: int | None, dtype: Any, parts: str) 
     return p
 
 
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["b", "bo", "bs", "bos"])
-@pytest.mark.parametrize("n", [1, 2, 511, 513, 1100])
-def test_moments_are_those_of_fractions(
+@each("t", [None, 3])
+@each("parts", ["b", "bo", "bs", "bos"])
+@each("n", [1, 2, 511, 513, 1100])
+def test_moments_are_the_exact_sums(
     rng: Any, dtype: Any, n: int, parts: str, t: int | None
 ) -> None:
     check_moments(cancelling(rng, n, 3, t, dtype, parts))
 
 
-@pytest.mark.parametrize("scale", [1e-120, 1e120])
+@each("scale", [1e-120, 1e120])
 def test_moments_of_huge_and_tiny_numbers(rng: Any, scale: float) -> None:
     p = cancelling(rng, 600, 2, None, np.dtype(np.float64), "b")
     check_moments(replace(p, X=p.X * scale, y=p.y * scale))
@@ -140,28 +149,28 @@ def by_reference(run: Any, *args: Any, **how: Any) -> Any:
         gd.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("d", "t"), SHAPES)
+@each("d, t", SHAPES)
 def test_bits_of_moments_by_columns(isa: str, dtype: Any, d: int, t: int) -> None:
     for n, parts in product((3, 600), ("b", "bos")):
         want = expected_moments(dtype, n, d, t, parts)
         assert summed(draw(dtype, n, d, t, parts)) == want, (n, parts)
 
 
-@pytest.mark.parametrize("d", [1, 14, 22, 30, 40])
+@each("d", [1, 14, 22, 30, 40])
 def test_bits_of_moments_by_rows(isa: str, dtype: Any, d: int) -> None:
     for n in ROWS:
         assert summed(draw(dtype, n, d, 1, "bs")) == expected_moments(dtype, n, d, 1, "bs"), n
 
 
-@pytest.mark.parametrize(("d", "t"), [(5, 1), (40, 1), (30, 9), (150, 1)])
-def test_bits_of_moments_by_threads(isa: str, threads: int, dtype: Any, d: int, t: int) -> None:
+@each("d, t", [(5, 1), (40, 1), (30, 9), (150, 1)])
+def test_bits_of_moments_by_threads(isa_and_threads: Any, dtype: Any, d: int, t: int) -> None:
     """Chunks for seven threads, which none of them divides; columns enough to add on several."""
     n = 22 * 512 + 11 if d < 30 else 11 * 512 + 3
     assert summed(draw(dtype, n, d, t)) == expected_moments(dtype, n, d, t, "bos")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("d", "t"), [(3, 1), (19, 1), (5, 3)])
+@each("layout", LAYOUTS)
+@each("d, t", [(3, 1), (19, 1), (5, 3)])
 def test_bits_of_moments_by_layout(isa: str, dtype: Any, layout: str, d: int, t: int) -> None:
     place: Any = LAYOUTS[layout]
     problem, want = draw(dtype, 600, d, t), expected_moments(dtype, 600, d, t, "bos")
@@ -179,15 +188,15 @@ def fitted(problem: Linear, **how: Any) -> list[Any]:
     return bits(fits.fit(problem, FULL, epochs=5, **(GRAM | how)))
 
 
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
-@pytest.mark.parametrize("d", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70])
+@each("t", [None, 3])
+@each("d", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70])
 def test_bits_of_fits(isa: str, dtype: Any, d: int, t: int | None) -> None:
     for n, parts in product((513, 100), ("bos", "")):
         want = expected_fit(dtype, n, d, t, parts)
         assert fitted(draw(dtype, n, d, t, parts)) == want, (n, parts)
 
 
-def test_bits_of_fits_by_threads(isa: str, threads: int, dtype: Any) -> None:
+def test_bits_of_fits_by_threads(isa_and_threads: Any, dtype: Any) -> None:
     n, d = 22 * 512 + 11, 9
     want = expected_fit(dtype, n, d, 2, "bos")
     assert fitted(draw(dtype, n, d, 2)) == want
@@ -255,9 +264,9 @@ def conditioned(rng: Any, n: int, d: int, condition: float, dtype: Any, parts: s
 CONDITIONS = [(np.float32, 1e3), (np.float32, 1e6), (np.float64, 1e3), (np.float64, 1e8)]
 
 
-@pytest.mark.parametrize(("kind", "condition"), CONDITIONS)
-@pytest.mark.parametrize("parts", ["", "b", "bos"])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@each("kind, condition", CONDITIONS)
+@each("parts", ["", "b", "bos"])
+@each("momentum", [0.0, 0.9])
 def test_gram_agrees_with_stream(
     rng: Any, kind: Any, condition: float, parts: str, momentum: float
 ) -> None:
@@ -265,7 +274,7 @@ def test_gram_agrees_with_stream(
     compare(problem, gd.SGD(lr=0.5 / fits.steepest(problem), momentum=momentum))
 
 
-@pytest.mark.parametrize("reduction", problems.REDUCTIONS)
+@each("reduction", problems.REDUCTIONS)
 def test_gram_agrees_with_stream_for_every_reduction(rng: Any, dtype: Any, reduction: Any) -> None:
     problem = problems.linear(rng, 600, 3, 2, dtype=dtype, parts="bos", reduction=reduction)
     compare(problem, gd.SGD(lr=0.5 / fits.steepest(problem)))
@@ -290,7 +299,7 @@ def test_one_gradient_is_within_its_bound(rng: Any, dtype: Any) -> None:
             bounds.check(-result.history.intercept[0], intercept, limit.intercept)
 
 
-@pytest.mark.parametrize("parts", ["b", "bs"])
+@each("parts", ["b", "bs"])
 def test_a_loss_near_zero(rng: Any, dtype: Any, parts: str) -> None:
     """Targets on a plane, far from 0: the sums cancel, the last loss is that of the rows."""
     p = problems.linear(rng, 600, 3, dtype=dtype, parts=parts)
@@ -320,8 +329,8 @@ def test_equal_losses_are_not_those_of_rounding(rng: Any) -> None:
 # What it refuses, and what it says.
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["X", "y", "offset"])
+@each("value", [np.nan, np.inf, -np.inf])
+@each("name", ["X", "y", "offset"])
 def test_bad_numbers_are_named_as_by_stream(dtype: Any, name: str, value: float) -> None:
     p = draw(dtype, 600, 3, None).map(np.copy)
     array = getattr(p, name)
@@ -333,8 +342,8 @@ def test_bad_numbers_are_named_as_by_stream(dtype: Any, name: str, value: float)
     assert len(messages) == 1
 
 
-@pytest.mark.parametrize("scale", [1e160, 1e-160])
-@pytest.mark.parametrize("name", ["X", "y"])
+@each("scale", [1e160, 1e-160])
+@each("name", ["X", "y"])
 def test_numbers_whose_squares_leave_the_range(scale: float, name: str) -> None:
     p = draw(np.dtype(np.float64), 600, 3, None, "b")
     p = replace(p, **{name: getattr(p, name) * scale})
@@ -383,14 +392,14 @@ REASONS = [
 ]
 
 
-@pytest.mark.parametrize(("n", "how", "method", "reason"), REASONS)
+@each("n, how, method, reason", REASONS)
 def test_reasons(dtype: Any, n: int, how: Any, method: str, reason: str) -> None:
     result = fits.fit(draw(dtype, n, 3, None), **({"tol": None} | how))
     assert result.method == method
     assert result.method_reason.startswith(reason)
 
 
-@pytest.mark.parametrize("epochs", [1, 500])
+@each("epochs", [1, 500])
 def test_wide_problems_of_few_rows_are_streamed(epochs: int) -> None:
     for n, method in ((200, "stream"), (300, "gram")):
         problem = draw(np.dtype(np.float64), n, 70, None)
@@ -400,7 +409,7 @@ def test_wide_problems_of_few_rows_are_streamed(epochs: int) -> None:
 # Going on.
 
 
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@each("t", [None, 2])
 def test_epochs_are_prefixes(dtype: Any, t: int | None) -> None:
     """Each record is what a fit of that many epochs returns; the next start is its end."""
     problem = draw(dtype, 600, 5, t)
@@ -413,7 +422,7 @@ def test_epochs_are_prefixes(dtype: Any, t: int | None) -> None:
         assert bits(fits.joined([part, rest])) == bits(whole)
 
 
-@pytest.mark.parametrize("sgd", [gd.SGD(), FULL], ids=["plain", "nesterov"])
+@each("sgd", [gd.SGD(), FULL])
 def test_killed_and_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: Any, sgd: gd.SGD
 ) -> None:
@@ -438,7 +447,7 @@ def test_killed_and_resumed(
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning")
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@each("t", [None, 2])
 def test_divergence(dtype: Any, t: int | None) -> None:
     """The weights are the last whose loss is finite, and it is told as the rows have it."""
     problem = draw(dtype, 100, 3, t)

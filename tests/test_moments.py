@@ -23,6 +23,7 @@ import gdcore as gd
 import problems
 from fits import bits, refused
 from gdcore import Status
+from loops import each
 from problems import Array, Linear, canonical
 
 L = problems.CHUNK["float64"]
@@ -66,8 +67,8 @@ def exact(problem: Linear) -> list[Fraction]:
 # Bits.
 
 
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 500, L + 15])
-@pytest.mark.parametrize("d", [1, 7, 8, 9, 16, 27, 70])
+@each("n", [1, 7, 8, 9, 500, L + 15])
+@each("d", [1, 7, 8, 9, 16, 27, 70])
 def test_columns_may_lie_together(rng: Any, dtype: Any, isa: str, n: int, d: int) -> None:
     p = draw(rng, n, d, dtype=dtype)
     rows = gd.Moments(d, dtype=dtype).update(np.ascontiguousarray(p.X), p.y)
@@ -75,8 +76,8 @@ def test_columns_may_lie_together(rng: Any, dtype: Any, isa: str, n: int, d: int
     assert content(columns) == content(rows)
 
 
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["b", "bo", "bs", "bos"])
+@each("t", [None, 3])
+@each("parts", ["b", "bo", "bs", "bos"])
 def test_any_cutting_has_the_bits_of_one_update(rng: Any, dtype: Any, t: Any, parts: str) -> None:
     problem = draw(rng, t=t, parts=parts, dtype=dtype)
     whole = content(moments(problem))
@@ -100,9 +101,9 @@ def test_an_offset_or_weight_may_come_later(rng: Any) -> None:
     assert m == gd.Moments(3).update(X, y, offset=offset, sample_weight=weight)
 
 
-@pytest.mark.parametrize("fit_intercept", [True, False])
-@pytest.mark.parametrize("parts", ["b", "bos"])
-@pytest.mark.parametrize("reduction", problems.REDUCTIONS)
+@each("fit_intercept", [True, False])
+@each("parts", ["b", "bos"])
+@each("reduction", problems.REDUCTIONS)
 def test_a_fit_has_the_bits_of_gram(
     rng: Any, dtype: Any, parts: str, reduction: Any, fit_intercept: bool
 ) -> None:
@@ -151,7 +152,7 @@ def bound(m: gd.Moments, touched: Array) -> Array:
     return np.asarray(rounding * touched)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e6])
+@each("scale", [1.0, 1e6])
 def test_what_came_and_went_leaves_the_bound(rng: Any, dtype: Any, scale: float) -> None:
     problem = draw(rng, 300, dtype=dtype)
     problem.X[:150] *= dtype.type(scale)
@@ -286,7 +287,7 @@ def test_an_intercept_alone() -> None:
 X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
 
 
-@pytest.mark.parametrize(("call", "match", "error"), [
+@each("call, match, error", [
     (lambda: gd.Moments(-1), "d is -1; it must be 0 or larger", ValueError),
     (lambda: gd.Moments(2, 0), "t is 0; it must be 1 or larger", ValueError),
     (lambda: gd.Moments(2.5), "d is 2.5; it must be a whole number", TypeError),
@@ -372,8 +373,8 @@ def leave(m: gd.Moments, way: str, *rows: Array) -> gd.Moments:
     return m
 
 
-@pytest.mark.parametrize("way", ["-", "each", "all"])
-@pytest.mark.parametrize("of", ["X and y", "one column", "X", "y"])
+@each("way", ["-", "each", "all"])
+@each("of", ["X and y", "one column", "X", "y"])
 def test_large_rows_leave_the_right_answer_or_a_refusal(dtype: Any, of: str, way: str) -> None:
     rng, found = np.random.default_rng(7), set()
     for d, t, big in itertools.product(
@@ -446,7 +447,7 @@ def test_a_column_that_lost_all_its_values_is_zero(rng: Any, dtype: Any) -> None
         assert m.fit().status is Status.EMPTY
 
 
-@pytest.mark.parametrize(("rows", "match"), [
+@each("rows, match", [
     (([[2.0, 0.0]], [1.0]), "the squares of column 0 of X would sum to -"),
     (([[0.0, 1.0]], [0.0]), "the squares of column 1 of X would sum to -0.5"),
     (([[0.5, 0.0], [0.5, 0.0]], [1.0, 1.0]), "have a value other than 0 in column 0 of X"),
@@ -509,7 +510,7 @@ def test_a_loss_below_the_errors_of_rows_taken_out_is_a_bound(rng: Any) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("f4", 1e-25), ("f8", 1e-170)])
-@pytest.mark.parametrize("parts", ["b", "bs"])
+@each("parts", ["b", "bs"])
 def test_features_too_small_are_refused_by_all_alike(
     rng: Any, dtype: str, size: float, parts: str
 ) -> None:

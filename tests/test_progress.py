@@ -12,6 +12,7 @@ import pytest
 
 import gdcore as gd
 from gdcore.chunks.prefetch import ahead
+from loops import each
 
 Told = list[tuple[int, int, float]]
 
@@ -43,7 +44,7 @@ WAYS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WAYS)
+@each("name", WAYS)
 def test_every_slice_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With slices of no length, the sums, the curvature and the closed form take many."""
     for module in [m for key, m in sys.modules.items() if key.startswith("gdcore.")]:
@@ -59,7 +60,10 @@ def test_every_slice_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert set(targets) <= {3, 500, 1600}
 
 
-def test_epochs_count_on_from_an_earlier_fit() -> None:
+def test_epochs_count_on_from_an_earlier_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first step too, while the moments are summed."""
+    monkeypatch.setattr("gdcore.solvers.progress._Callback.quiet", 0.0)
+    monkeypatch.setattr("gdcore.solvers.method.BLOCK_SECONDS", 0.0)
     first = gd.fit(X, Y, SGD, epochs=4, tol=None)
     told: Told = []
     how: dict[str, Any] = {"progress": lambda *args: told.append(args), "epochs": 3, "tol": None}

@@ -16,6 +16,7 @@ import gdcore as gd
 import problems
 from fits import refused
 from gdcore import Status
+from loops import each
 from problems import Array, Linear, canonical
 
 L = problems.CHUNK["float64"]
@@ -75,8 +76,8 @@ SGDS = {
 
 
 @pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
-@pytest.mark.parametrize("sgd", SGDS.values(), ids=list(SGDS))
-@pytest.mark.parametrize(("window", "step"), [(9, 1), (20, 3), (7, 5), (4, 9), (40, 1), (1, 1)])
+@each("sgd", SGDS.values())
+@each("window, step", [(9, 1), (20, 3), (7, 5), (4, 9), (40, 1), (1, 1)])
 def test_whole_numbers_have_the_bits_of_a_fit_alone(
     rng: Any, dtype: Any, sgd: gd.SGD, window: int, step: int
 ) -> None:
@@ -90,7 +91,7 @@ def test_whole_numbers_have_the_bits_of_a_fit_alone(
 
 
 @pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
-@pytest.mark.parametrize("how", [
+@each("how", [
     {"fit_intercept": False}, {"reduction": "half_sum"}, {"reduction": "half_mean", "tol": 1e-2},
     {"init": np.array([1.0, -1.0])}, {"init": (np.array([1.0, -1.0]), 2.0)},
     {"stop": "loss_equal", "tol": None},
@@ -155,8 +156,8 @@ def distance_bound(problem: Linear, lr: float, epochs: int, weights: Array) -> f
 
 @pytest.mark.filterwarnings("ignore:[0-9]+ windows?.*DIVERGED:gdcore.FitWarning")
 @pytest.mark.filterwarnings("ignore:lr=:gdcore.LearningRateWarning")
-@pytest.mark.parametrize("spike", [1.0, 1e9])
-@pytest.mark.parametrize("parts", ["b", "bos"])
+@each("spike", [1.0, 1e9])
+@each("parts", ["b", "bos"])
 def test_off_a_fit_alone_by_no_more_than_the_bound(
     rng: Any, dtype: Any, parts: str, spike: float
 ) -> None:
@@ -240,7 +241,7 @@ def test_windows_without_a_weight_are_empty(rng: Any) -> None:
     assert np.isnan(result.loss[12])
 
 
-@pytest.mark.parametrize("after", [1, 3])
+@each("after", [1, 3])
 def test_interrupted_between_windows(rng: Any, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr("gdcore.rolling.BLOCK_SECONDS", 0.0)
     problem, looks = draw(rng, 100), []
@@ -274,7 +275,7 @@ def test_interrupted_between_windows(rng: Any, monkeypatch: pytest.MonkeyPatch, 
 X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
 
 
-@pytest.mark.parametrize(("call", "match", "error"), [
+@each("call, match, error", [
     (lambda: gd.fit_rolling(X, Y, 0), "window is 0.*from 1 to the 6 rows", ValueError),
     (lambda: gd.fit_rolling(X, Y, 7), "window is 7.*from 1 to the 6 rows", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2.0), "window is 2.0", ValueError),

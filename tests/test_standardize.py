@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 import fits
 import gdcore as gd
 from bounds import Array
+from conftest import ISAS
 from everyday import data_sets
-from problems import DTYPES
+from loops import settings_restored
 
 SGDS = (
     gd.SGD(),
@@ -116,33 +118,32 @@ def alone(X: Array, y: Array, sgd: gd.SGD, **options: Any) -> list[Any]:
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.FitWarning", "ignore::gdcore.LearningRateWarning")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_many_problems_have_the_bits_of_each_alone(isa: str, dtype: Any) -> None:
+def test_many_problems_have_the_bits_of_each_alone(dtype: Any) -> None:
     off = []
-    for sgd in SGDS:
-        for n, d, t in ((5, 2, None), (12, 1, None), (70, 3, None), (70, 3, 2), (30, 6, None)):
-            for standardize in (False, True):
-                for extra in ({}, {"batch_size": 4}):
-                    if extra and sgd.momentum == "auto":
-                        continue
-                    how = {"epochs": 300, "standardize": standardize, **extra}
-                    parts = [draw(dtype, n, d, t, seed)[:2] for seed in range(5)]
-                    X, y = (np.stack(part) for part in zip(*parts, strict=True))
-                    stack = gd.fit(X, y, sgd, **how)
-                    for i in range(5):
-                        one = [stack.weights[i].tobytes(), stack.intercept[i].tobytes()]
-                        if [*one, int(stack.epochs[i])] != alone(X[i], y[i], sgd, **how):
-                            off.append((sgd, n, d, t, standardize, extra, i))
-                    flat = np.concatenate(X), np.concatenate(y)
-                    groups = gd.fit_groups(*flat, np.repeat(np.arange(5), n), sgd, **how)
-                    if groups.weights.tobytes() != stack.weights.tobytes():
-                        off.append((sgd, n, d, t, standardize, extra, "groups"))
+    shapes = ((5, 2, None), (12, 1, None), (70, 3, None), (70, 3, 2), (30, 6, None))
+    extras: tuple[dict[str, Any], ...] = ({"epochs": 300}, {"batch_size": 4, "epochs": 40})
+    for sgd, (n, d, t), standardize, extra in product(SGDS, shapes, (False, True), extras):
+        if "batch_size" in extra and sgd.momentum == "auto":
+            continue
+        how = {"standardize": standardize, **extra}
+        parts = [draw(dtype, n, d, t, seed)[:2] for seed in range(5)]
+        X, y = (np.stack(part) for part in zip(*parts, strict=True))
+        want = [alone(X[i], y[i], sgd, **how) for i in range(5)]
+        flat = np.concatenate(X), np.concatenate(y)
+        for isa in ISAS:
+            gd._core.set_isa(isa)
+            stack = gd.fit(X, y, sgd, **how)
+            groups = gd.fit_groups(*flat, np.repeat(np.arange(5), n), sgd, **how)
+            for many in (stack, groups):
+                for i in range(5):
+                    one = [many.weights[i].tobytes(), many.intercept[i].tobytes()]
+                    if [*one, int(many.epochs[i])] != want[i]:
+                        off.append((isa, sgd, n, d, t, standardize, extra, type(many), i))
     assert off == []
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.FitWarning", "ignore::gdcore.LearningRateWarning")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_the_reference_and_every_thread_count_agree(isa: str, threads: int, dtype: Any) -> None:
+def test_the_reference_and_every_thread_count_agree(isa_and_threads: Any, dtype: Any) -> None:
     off = []
     for sgd in SGDS:
         for n, d, t in ((1030, 3, None), (700, 20, None), (600, 4, 3)):
@@ -150,11 +151,10 @@ def test_the_reference_and_every_thread_count_agree(isa: str, threads: int, dtyp
             for method in ("gram", "stream"):
                 how = {"epochs": 5, "standardize": True, "method": method, "sample_weight": weight}
                 ours = alone(X, y, sgd, **how)
-                gd._core.set_isa("reference")
-                gd.set_num_threads(1)
-                theirs = alone(X, y, sgd, **how)
-                gd._core.set_isa(isa)
-                gd.set_num_threads(threads)
+                with settings_restored():
+                    gd._core.set_isa("reference")
+                    gd.set_num_threads(1)
+                    theirs = alone(X, y, sgd, **how)
                 if ours != theirs:
                     off.append((sgd, n, d, t, method))
     assert off == []
@@ -211,6 +211,9 @@ def test_a_warm_start_on_other_data_starts_from_the_weights() -> None:
         )
         np.testing.assert_allclose(still.weights, first.weights, rtol=1e-13)
         np.testing.assert_allclose(still.intercept, first.intercept, rtol=1e-12)
+    sgd, plain = gd.SGD(lr=1e-6, momentum=0.9), (first.weights, first.intercept)
+    moved, same = (gd.fit(X, y, sgd, init=init, epochs=3, tol=None) for init in (first, plain))
+    assert moved.weights.tobytes() == same.weights.tobytes()
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.FitWarning")

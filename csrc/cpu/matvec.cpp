@@ -13,7 +13,7 @@ constexpr int64_t dot_rows_at_once = 64;
 // How a (m,k) of one shape and stride lies, and the memory its products take.
 template <class T>
 struct Layout {
-  int64_t k;  // or chain_terms, if there are more
+  int64_t k;                         // or chain_terms, if there are more
   bool row_vectors, column_vectors;  // in place: rows or columns are contiguous
   bool copy_b, copy_c;
 
@@ -36,8 +36,8 @@ struct Layout {
   }
 };
 
-// n = 1: a dot product a row, `length` <= chain_terms terms of it, chunk by chunk. What does not lie
-// as the kernels want it is copied, a few rows of one chunk at a time.
+// n = 1: a dot product a row, `length` <= chain_terms terms of it, chunk by chunk. What does not
+// lie as the kernels want it is copied, a few rows of one chunk at a time.
 template <class T>
 void column(const Layout<T>& layout, int64_t m, int64_t length, Matrix<const T> a,
             Vector<const T> b, Vector<T> c, T* packing) {

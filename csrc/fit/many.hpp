@@ -40,21 +40,19 @@ struct ManyStates {
 
 struct ManyOptions {
   DescentOptions common;
-  int64_t epochs, records;
+  int64_t epochs = 0, records = 0;
   std::vector<double> lr;                 // one each; or a schedule, one an epoch
   std::vector<double> momentum;           // one each
   std::vector<double> tol, weight_decay;  // one each
   std::vector<uint8_t> skip;              // one each
-  bool auto_momentum;                     // lr and momentum are those kept, or NaN: see auto_rates
-  bool schedule;
-  int64_t first_epoch;  // that a schedule knows
+  bool auto_momentum = false;             // lr and momentum are those kept, or NaN: see auto_rates
+  bool schedule = false;
+  int64_t first_epoch = 0;  // that a schedule knows
 };
 
 template <class T>
 class Many {
  public:
-  using value_type = T;
-
   // gram (count): where second moments stand for the rows, if they can. judged: moments are made of
   // all problems, since they tell when a descent has arrived. scaled: the columns are standardised.
   Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, bool scaled);

@@ -127,7 +127,7 @@ def fit_groups(
             raise ValueError(
                 "a data frame takes target=, features= and by=; leave out y, groups and offsets."
             )
-        from gdcore import frames
+        from gdcore.data import frames
 
         table = frames.read(X, target, features, by)
         X, y, groups = table.X, table.y, table.codes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Never
+from typing import Any, Literal, Never, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -196,22 +196,8 @@ def fit_rolling(
         _check_rows(problem, window, step)
         diagnose(problem)
         start = start_from(init, problem, None)
-        rolling = _core.Rolling(
-            problem.core,
-            window,
-            step,
-            start.params,
-            int(epochs),
-            0.0 if sgd.lr == "auto" else float(sgd.lr),
-            _share(sgd),
-            **sgd.options | {"momentum": 0.5 if sgd.momentum == "auto" else sgd.momentum},
-            decay_intercept=sgd.decay_intercept,
-            standardize=standardize,
-            auto_momentum=sgd.momentum == "auto",
-            tol=-1.0 if tol is None else float(tol),
-            stop_on_equal_loss=stop == "loss_equal",
-            exact=exact,
-        )
+        settings = _settings(sgd, options, exact, window, step)
+        rolling = _core.Rolling(problem.core, start.params, settings)
         try:
             while not rolling.advance(BLOCK_SECONDS, n_threads or 0):
                 check()
@@ -229,6 +215,29 @@ def fit_rolling(
     warn_of_ignored(options)
     _warn(sgd, options, result)
     return result
+
+
+def _settings(
+    sgd: SGD, options: Options, exact: _core.ExactOptions | None, window: int, step: int
+) -> _core.RollingOptions:
+    auto, rate = sgd.momentum == "auto", cast("float | str", sgd.lr)
+    momentum = {"momentum": 0.5} if auto else {}
+    return _core.RollingOptions(
+        descent=_core.DescentOptions(
+            sgd=_core.SgdOptions(**sgd.options | momentum, decay_intercept=sgd.decay_intercept),
+            tol=-1.0 if options.tol is None else float(options.tol),
+            stop_on_equal_loss=options.stop == "loss_equal",
+            history=0,
+        ),
+        window=window,
+        step=step,
+        epochs=int(options.epochs),
+        lr=0.0 if rate == "auto" else float(rate),
+        share=_share(sgd),
+        standardize=options.standardize,
+        auto_momentum=auto,
+        exact=exact,
+    )
 
 
 def _check_rows(problem: Problem, window: Any, step: Any) -> None:

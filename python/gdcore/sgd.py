@@ -222,11 +222,12 @@ class SGD:
         ]
         _check_apart(arrays)
         lr = rate_at(self.lr, state.step)
+        options = _core.SgdOptions(**self.options)
         for i, (param, grad) in enumerate(zip(arrays, checked, strict=True)):
             velocity, first = state.velocity[i], state.velocity[i] is None
             if self.momentum != 0 and first:
                 velocity = state.velocity[i] = np.zeros_like(param)
-            _core.sgd_step(param, grad, velocity, first, lr, **self.options)
+            _core.sgd_step(param, grad, velocity, first, lr, options)
         state.step += 1
 
     @property

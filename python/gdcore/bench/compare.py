@@ -115,7 +115,7 @@ def compare(
         addresses; what a function takes from elsewhere stays where it is. Of more than 256 MB there
         is one copy.
     flops, bytes : float, optional
-        What one call has to compute and to move at the least, for the columns GFLOP/s, GB/s and
+        The least work and memory traffic of one call, for the columns GFLOP/s, GB/s and
         percent of this machine's limit.
     reference : callable, array, or tuple, list or dict of arrays
         What has to come out: real or complex numbers. A callable gets the inputs in the next wider

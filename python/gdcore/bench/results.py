@@ -17,7 +17,7 @@ from gdcore.bench.verdict import MARGIN, Ratio, Verdict
 
 SCHEMA = 1
 _QUIET = 0.5  # load for each CPU
-ABOVE = 105  # percent of the limit, which noise alone does not explain
+ABOVE = 105  # percent of the limit that noise alone does not explain
 
 
 class Key(NamedTuple):
@@ -50,9 +50,9 @@ class Row:
     share : int
         Of how many parts of the case it did one: then `rounds` are scaled to all of them.
     flops, bytes : float
-        What a call has to compute and to move at the least.
+        The least work and memory traffic of one call.
     floor, roof : float, str
-        The seconds this machine needs for that at the least, and what sets them.
+        The least seconds this machine needs for that, and the limit that sets them.
     ratio : Ratio or None
         How many times as long as the baseline it takes; the verdict is the baseline's.
     """
@@ -214,13 +214,13 @@ class Report:
         ]
 
     def limits_of(self, threads: int) -> Limits | None:
-        """Return what so many threads of this machine can do."""
+        """Return the limits of this machine for a number of threads."""
         return next((each for each in self.limits if each.threads == threads), None)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return everything as JSON, and write it to a file if one is given.
 
-        What is NaN or infinite is null; keys are only ever added.
+        NaN and infinity become null; keys are added, never removed.
         """
         report = {
             "schema": SCHEMA,

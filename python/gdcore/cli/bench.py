@@ -116,7 +116,7 @@ def _count(word: str) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Show what is going on where a person reads it: one line, which goes away."""
+    """Show progress in one line that goes away, if a person reads it."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda text: None

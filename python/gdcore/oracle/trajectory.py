@@ -140,7 +140,7 @@ def trajectory(
     if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
         raise ValueError(f"epochs is {epochs!r}; it must be a whole number, 0 or larger.")
     if isinstance(init, Fit):
-        raise TypeError("init is a Fit, which has a velocity; pass (fit.weights, fit.intercept).")
+        raise TypeError("init is a Fit and has a velocity; pass (fit.weights, fit.intercept).")
     problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
     if problem.n == 0 or problem.weightless:
         raise ValueError("there are no rows to descend on; pass at least one, of positive weight.")

@@ -202,8 +202,8 @@ class Checkpoint(Unsaved):
                 if found.get("numerics", 1) == 1 and problem.rowless and problem.n > LONGEST_V1:
                     raise ValueError(
                         f"the checkpoint {self.path} was written by gdcore 0.1, whose sums of more "
-                        f"than {LONGEST_V1} rows in chunks have other bits, so that it cannot be "
-                        "told to be of these rows; delete it, or finish this fit with gdcore 0.1."
+                        f"than {LONGEST_V1} rows in chunks have other bits: it may not be of these "
+                        "rows. Delete it, or finish this fit with gdcore 0.1."
                     )
                 raise ValueError(
                     f"the checkpoint {self.path} is of another problem (its data, shapes, dtype, "

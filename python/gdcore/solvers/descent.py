@@ -131,12 +131,8 @@ def make_descent(
     """
     start = state if plan is None else plan.start
     records = options.epochs // options.history if options.history else 0
-    return _core.Descent(
-        problem.core,
-        state.as_dict(),
-        target,
-        **sgd.options,
-        decay_intercept=sgd.decay_intercept,
+    settings = _core.DescentOptions(
+        sgd=_core.SgdOptions(**sgd.options, decay_intercept=sgd.decay_intercept),
         batch_size=options.batch_size or 0,
         shuffle=options.shuffle,
         seed=int(options.seed),
@@ -144,11 +140,12 @@ def make_descent(
         stop_on_equal_loss=options.stop == "loss_equal",
         history=int(options.history),
         record_params=records * problem.size * problem.dtype.itemsize <= RECORD_BYTES,
-        moments=moments,
-        from_rows=plan is not None and not plan.on_moments,
-        start_epoch=start.epoch,
-        start=start.params,
     )
+    from_rows = plan is not None and not plan.on_moments
+    core = problem.core
+    descent = _core.Descent(core, state.as_dict(), target, settings, moments, from_rows)
+    descent.set_start(start.epoch, start.params)
+    return descent
 
 
 def loss_at(

@@ -120,7 +120,7 @@ class Problems:
         def some(array: Any) -> Any:
             return array if array is None or starts is not None else array[part]
 
-        return _core.Many(
+        problems = _core.Problems(
             some(self.X),
             some(self.y),
             some(self.offset),
@@ -129,10 +129,8 @@ class Problems:
             self.reduction,
             starts,
             self.order,
-            gram[part],
-            judged,
-            scaled,
         )
+        return _core.Many(problems, gram[part], judged, scaled)
 
     def rows(self, i: int) -> tuple[Floats, Floats]:
         """Return X and y - offset of one problem."""
@@ -301,8 +299,8 @@ class _Run:
             check()
         empty, finite, *_ = (flag.astype(bool) for flag in many.surveyed()[3:])
         many.start(
-            self._states(part, empty | ~finite),
-            **self._settings(part, np.ones(part.stop - part.start), np.zeros(len(empty))),
+            self.state.part(part).as_dict(),
+            self._settings(part, empty | ~finite, np.ones(len(empty)), np.zeros(len(empty))),
         )
         reached = _reached(many)
         try:
@@ -344,7 +342,8 @@ class _Run:
             self.limit[part] = self.sgd_of(part).stability_limit(curvature * self._share(part))
             finite &= np.isfinite(rate)
         self._place(part, many.scalings())
-        many.start(self._states(part, empty | ~finite), **self._settings(part, rate, momentum))
+        settings = self._settings(part, empty | ~finite, rate, momentum)
+        many.start(self.state.part(part).as_dict(), settings)
         reached = _reached(many)
         try:
             done = False
@@ -354,9 +353,6 @@ class _Run:
                 bar.update(part.stop if done else part.start + many.done, math.nan)
         finally:
             self._keep(part, reached or many.states(), empty, finite)
-
-    def _states(self, part: slice, skip: Any) -> dict[str, Any]:
-        return self.state.part(part).as_dict() | {"skipped": skip}
 
     def _place(self, part: slice, scalings: Floats) -> None:
         """Put the start into the coordinates of the descent, as `Problem.at` does."""
@@ -383,29 +379,38 @@ class _Run:
         flat = _core.rescaled(params, scaling, p.d, p.t, p.fit_intercept, to)
         return flat.reshape(params.shape)
 
-    def _settings(self, part: slice, rate: Floats, momentum: Floats) -> dict[str, Any]:
+    def _settings(
+        self, part: slice, skip: Any, rate: Floats, momentum: Floats
+    ) -> _core.ManyOptions:
         options, sgd = self.options, self.sgd
-        return {
-            "lr": rate,
-            "schedule": callable(sgd.lr),
-            "first_epoch": self.first_epoch,
-            "tol": self._each(-1.0 if options.tol is None else options.tol, part),
-            "weight_decay": self._each(sgd.weight_decay, part),
-            "epochs": int(options.epochs),
-            "records": len(self.epochs_told),
-            "momentum": momentum,
-            "has_momentum": sgd.momentum != 0,
-            "auto_momentum": self.auto,
-            "dampening": sgd.dampening,
-            "nesterov": sgd.nesterov,
-            "maximize": sgd.maximize,
-            "decay_intercept": sgd.decay_intercept,
-            "stop_on_equal_loss": options.stop == "loss_equal",
-            "history": int(options.history) if len(self.epochs_told) else 0,
-            "batch_size": options.batch_size or 0,
-            "shuffle": options.shuffle,
-            "seed": int(options.seed),
-        }
+        step = _core.SgdOptions(
+            momentum=float(sgd.momentum != 0),  # whether there is one
+            dampening=sgd.dampening,
+            nesterov=sgd.nesterov,
+            maximize=sgd.maximize,
+            decay_intercept=sgd.decay_intercept,
+        )
+        return _core.ManyOptions(
+            descent=_core.DescentOptions(
+                sgd=step,
+                stop_on_equal_loss=options.stop == "loss_equal",
+                history=int(options.history) if len(self.epochs_told) else 0,
+                record_params=False,
+                batch_size=options.batch_size or 0,
+                shuffle=options.shuffle,
+                seed=int(options.seed),
+            ),
+            lr=rate,
+            schedule=callable(sgd.lr),
+            first_epoch=self.first_epoch,
+            momentum=momentum,
+            tol=self._each(-1.0 if options.tol is None else options.tol, part),
+            weight_decay=self._each(sgd.weight_decay, part),
+            skip=skip,
+            epochs=int(options.epochs),
+            records=len(self.epochs_told),
+            auto_momentum=self.auto,
+        )
 
     def sgd_of(self, part: slice) -> SGD:
         """Return the options of some of the problems."""

@@ -152,8 +152,7 @@ def _outlook(
         problem.core,
         judge,
         start.params,
-        weight_decay=float(sgd.weight_decay),
-        decay_intercept=sgd.decay_intercept,
+        _core.SgdOptions(weight_decay=float(sgd.weight_decay), decay_intercept=sgd.decay_intercept),
         tol=0.0 if options.tol is None else float(options.tol),
     )
 
@@ -188,7 +187,7 @@ def _shortfall(plan: Plan, sgd: SGD, options: Options) -> str:
         return ""
     if not outlook.spectrum or rate > plan.limit:
         return ""
-    steps = float(rate), *_steps(plan.sgd)
+    steps = float(rate), _steps(plan.sgd)
     if 0 <= outlook.epochs(*steps) <= options.epochs:
         return ""
     lost = outlook.r2_lost_after(int(options.epochs), *steps)
@@ -244,7 +243,7 @@ def _needed(outlook: _core.Outlook, sgd: SGD, options: Options) -> int:
     if rate == "auto":
         limit = replace(sgd, weight_decay=0.0).stability_limit(outlook.largest)
         rate = min(1 / outlook.largest, limit / 2) if outlook.largest > 0 else 1.0
-    return outlook.epochs(float(rate), *_steps(sgd))
+    return outlook.epochs(float(rate), _steps(sgd))
 
 
 def _needed_by_heavy_ball(outlook: _core.Outlook, epochs: int) -> int:
@@ -252,11 +251,13 @@ def _needed_by_heavy_ball(outlook: _core.Outlook, epochs: int) -> int:
 
     def taken(given: int) -> int:
         lr, momentum = outlook.heavy_ball(given)
-        return outlook.epochs(lr, momentum, 0.0, False)
+        return outlook.epochs(lr, _core.SgdOptions(momentum=momentum))
 
     needed = taken(epochs)
     return needed if 0 <= needed <= epochs else taken(NEVER)
 
 
-def _steps(sgd: SGD) -> tuple[Any, float, bool]:
-    return sgd.momentum, sgd.dampening, sgd.nesterov
+def _steps(sgd: SGD) -> _core.SgdOptions:
+    return _core.SgdOptions(
+        momentum=sgd.given_momentum, dampening=sgd.dampening, nesterov=sgd.nesterov
+    )

@@ -44,7 +44,9 @@ class Refusal(NamedTuple):
     advice: str = ""
 
 
-Part = Callable[[Sequence[str], int], Iterator[Block]]  # reads columns, at most so many rows a time
+Part = Callable[
+    [Sequence[str], int], Iterator[Block]
+]  # reads columns, at most this many rows a time
 
 
 class Table(ABC):
@@ -90,7 +92,7 @@ class Table(ABC):
         return name
 
     def require(self, names: Sequence[str]) -> None:
-        """Raise TableError for those of `names` that are no column, or more than one."""
+        """Raise TableError for each of `names` that is not exactly one column."""
         wanted, there = frozenset(names), frozenset(self.names)
         check_unique([name for name in self.names if name in wanted], self.label)
         missing = [name for name in names if name not in there]
@@ -111,7 +113,7 @@ class Table(ABC):
         others: Sequence[str],
         advise: Callable[[Sequence[str]], str],
     ) -> tuple[str, ...]:
-        """Return the features: by default all columns but the target, the others and the index.
+        """Return the features; by default all columns but the target, the index and those left out.
 
         Raises
         ------

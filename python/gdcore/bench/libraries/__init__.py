@@ -19,11 +19,11 @@ __all__ = [
     "Library",
     "Run",
     "Unsupported",
-    "does",
+    "closed_forms",
     "find_peers",
     "open_library",
     "repeating",
-    "solves",
+    "supports",
 ]
 
 Run = Callable[[int], Any]
@@ -50,7 +50,8 @@ _KINDS = {"c++": ("libgdcore_peer_", ".so"), "python": ("gdcore_peer_", ".py")}
 class Library(Protocol):
     """What every contestant has, beside a method for each job it does.
 
-    The jobs in its attribute `solves`, if it has one, it does in closed form where others descend.
+    It does the jobs in its attribute `closed_forms`, if it has one, in closed form where others
+    descend.
     """
 
     def describe(self) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class Unsupported(Exception):
 
 
 def repeating(call: Callable[[], Any]) -> Run:
-    """Return a function that calls `call` so many times.
+    """Return a function that calls `call` a number of times.
 
     Examples
     --------
@@ -110,14 +111,14 @@ def open_library(name: str, path: Path | None, threads: int) -> Library:
     return Shared(path, threads)
 
 
-def does(name: str, path: Path | None, jobs: Collection[str]) -> bool:
-    """Return whether a library does any of some jobs, as far as can be told without opening it."""
+def supports(name: str, path: Path | None, jobs: Collection[str]) -> bool:
+    """Return whether a library does any of some jobs, without opening it."""
     return path is not None or any(hasattr(_kind(name), job) for job in jobs)
 
 
-def solves(library: Library) -> Collection[str]:
+def closed_forms(library: Library) -> Collection[str]:
     """Return the jobs that a library does in closed form."""
-    return getattr(library, "solves", ())
+    return getattr(library, "closed_forms", ())
 
 
 def _kind(name: str) -> Any:

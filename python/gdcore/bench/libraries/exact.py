@@ -15,7 +15,7 @@ from gdcore.bench.suites.many import Groups, Rolling, Stack
 class Exact:
     """`gdcore`, which solves where it descends as a baseline."""
 
-    solves: ClassVar[Collection[str]] = ("fit_stack", "fit_groups", "fit_rolling")
+    closed_forms: ClassVar[Collection[str]] = ("fit_stack", "fit_groups", "fit_rolling")
 
     def __init__(self, threads: int) -> None:
         self.gdcore = Gdcore(threads)

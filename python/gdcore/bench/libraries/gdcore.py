@@ -48,7 +48,7 @@ class Gdcore:
         return repeating(call)
 
     def operands(self, case: Operands, *inputs: Array) -> Run:
-        """Do the product or the gradient of operands as they lie."""
+        """Do the product or the gradient of operands with their own strides."""
         run: Run = getattr(self, case.inner.suite)(case.inner, *inputs)
         return run
 

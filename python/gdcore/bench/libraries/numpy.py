@@ -58,7 +58,7 @@ class Numpy:
         return repeating(call)
 
     def operands(self, case: Operands, *inputs: Array) -> Run:
-        """Do the product or the gradient of operands as they lie."""
+        """Do the product or the gradient of operands with their own strides."""
         run: Run = getattr(self, case.inner.suite)(case.inner, *inputs)
         return run
 

@@ -16,7 +16,7 @@ from gdcore.bench.suites.many import Rolling
 class Statsmodels:
     """`statsmodels`; its threads are those of NumPy's BLAS."""
 
-    solves: ClassVar[Collection[str]] = ("fit_rolling",)
+    closed_forms: ClassVar[Collection[str]] = ("fit_rolling",)
 
     def __init__(self, threads: int) -> None:
         self.statsmodels: Any = import_module("statsmodels")

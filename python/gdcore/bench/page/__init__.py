@@ -47,7 +47,7 @@ def render(report: Report) -> str:
 
 
 def color(report: Report, library: str) -> int:
-    """Return the number of a library's colour: 0 for the baseline alone, 1 to 19 for the others."""
+    """Return the number of a library's colour: 0 for the baseline, 1 to 19 for the rest."""
     names = dict.fromkeys([report.baseline, *(row.library for row in report.rows)])
     place = list(names).index(library)
     return 1 + (place - 1) % (COLORS - 1) if place else 0

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.diagnosis.parts import bad_parts, idle_parts, listed, of_stack, other_parts
-from gdcore.oracle.numbers.wide import Floats
+from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.references.mistakes import (
     ALL,
     PRECISIONS,
@@ -162,7 +162,7 @@ def _left_out(case: _Case) -> Iterator[Cause]:
         each, value = terms.at(sample), case.value[sample, None]
         sums = {at: np.cumsum(each[:, ::at], axis=1)[:, :-1] for at in (_FIRST, _LAST)}
         shares = n / (n - np.arange(1, n))
-        for told, end, change in _ENDS[: 4 if terms.mean else 3]:
+        for sentence, end, change in _ENDS[: 4 if terms.mean else 3]:
             count = _count(case, sample, change(value, sums[end], shares), each)
             if not count:
                 continue
@@ -170,7 +170,7 @@ def _left_out(case: _Case) -> Iterator[Cause]:
             whole = change(case.value, part, n / (n - count))
             if case.is_like(whole.__getitem__):
                 block = "" if count == 1 else f" block of {count}"
-                cause = told.format(f"{block} of the {terms.what}", count) + terms.where
+                cause = sentence.format(f"{block} of the {terms.what}", count) + terms.where
                 yield Cause(cause, _likely(cause))
 
 
@@ -274,8 +274,10 @@ def _lost(case: _Case, wrong: Any) -> list[Cause]:
         how = ["its sign is wrong"]
     cause = ": ".join([name, *how[:1]])
     wanted = "infinite" if infinite.any() else "NaN"
-    told = f"{int(lost.sum())} of {lost.size} elements must be {wanted}, and are not"
-    return [Cause(cause, f"{cause}: {told}." if not how else f"Likely cause: {cause}; {told}.")]
+    finding = f"{int(lost.sum())} of {lost.size} elements must be {wanted}, and are not"
+    return [
+        Cause(cause, f"{cause}: {finding}." if not how else f"Likely cause: {cause}; {finding}.")
+    ]
 
 
 def _is_same(case: _Case, other: Floats) -> bool:
@@ -326,8 +328,10 @@ def _nan(actual: Floats) -> list[Cause]:
     count = int(np.isnan(actual).sum())
     if not count:
         return []
-    told = "Every element is" if count == actual.size else f"{count} of {actual.size} elements are"
-    return [Cause("NaN", f"{told} NaN: 0/0, inf - inf, or memory that nobody wrote?")]
+    finding = (
+        "Every element is" if count == actual.size else f"{count} of {actual.size} elements are"
+    )
+    return [Cause("NaN", f"{finding} NaN: 0/0, inf - inf, or memory that nobody wrote?")]
 
 
 def _flushed(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:

@@ -53,7 +53,7 @@ def _converted(x: Array, store: Format) -> float:
 
 
 def finite(x: Array) -> Array:
-    """Return numbers with 0 for those that are not finite."""
+    """Return the numbers, with 0 in place of each that is not finite."""
     known = np.isfinite(x)
     return x if known.all() else np.where(known, x, x.dtype.type(0))
 

@@ -19,7 +19,7 @@ _START = (
 _LONGEST = 1e6  # seconds: the system counts the milliseconds to wait in an int
 
 
-class Refusal(Exception):
+class WorkerError(Exception):
     """A worker could not do what it was asked.
 
     Attributes
@@ -40,7 +40,7 @@ def usable_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-class Member:
+class WorkerProcess:
     """A library in a process of its own, held to as many CPUs as it has threads.
 
     The process is stopped while it is not asked: idle threads of some libraries spin for seconds,
@@ -81,9 +81,9 @@ class Member:
         return about
 
     def ask(self, method: str, *arguments: Any) -> Any:
-        """Return what a method of the worker returns, or raise `Refusal`."""
+        """Return what a method of the worker returns, or raise `WorkerError`."""
         if self._hung:
-            raise Refusal("failed", "it was killed before, when it did not answer in time")
+            raise WorkerError("failed", "it was killed before, when it did not answer in time")
         if self._process.poll() is not None:
             self.close()
             self._start()
@@ -102,12 +102,12 @@ class Member:
     def _answer(self) -> Any:
         try:
             if not self._pipe.poll(min(self.timeout, _LONGEST)):
-                raise Refusal("failed", self._killed())
+                raise WorkerError("failed", self._killed())
             kind, value = self._pipe.recv()
         except (EOFError, ConnectionError):
-            raise Refusal("failed", self._death()) from None
+            raise WorkerError("failed", self._death()) from None
         if kind != "done":
-            raise Refusal(kind, value)
+            raise WorkerError(kind, value)
         return value
 
     def _killed(self) -> str:

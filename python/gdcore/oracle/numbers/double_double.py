@@ -1,7 +1,7 @@
 """Numbers in twice the precision of float64, each with a bound of its own error.
 
-A `Wide` is hi + lo, off by at most `error`. Sums of products are the core's (Dot2; Ogita, Rump,
-Oishi 2005, "Accurate sum and dot product"); the rest is done here, number by number (Dekker 1971).
+A `DoubleDouble` is hi + lo, off by at most `error`. The core sums products (Dot2; Ogita, Rump and
+Oishi 2005, "Accurate sum and dot product"); all else is done here, number by number (Dekker 1971).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _SPLIT = 2.0**27 + 1
 _BLOCK = 1 << 14  # numbers worked on at a time: they stay in a cache
 
 
-class Wide(NamedTuple):
+class DoubleDouble(NamedTuple):
     """hi + lo, off by at most `error`; arrays that broadcast to one shape."""
 
     hi: Floats
     lo: Floats
     error: Floats
 
-    def map(self, change: Any) -> Wide:
+    def map(self, change: Any) -> DoubleDouble:
         """Return each of the three changed in shape."""
         shape = self.hi.shape
         parts = (part if part.shape == shape else np.broadcast_to(part, shape) for part in self)
-        return Wide(*map(change, parts))
+        return DoubleDouble(*map(change, parts))
 
     @property
     def size(self) -> Floats:
@@ -44,18 +44,18 @@ class Wide(NamedTuple):
 class Product(NamedTuple):
     """A sum of products, and the sum of their magnitudes."""
 
-    value: Wide
+    value: DoubleDouble
     size: Floats
 
 
-def exact(x: Any) -> Wide:
+def exact(x: Any) -> DoubleDouble:
     """Return numbers as they are."""
     zero = np.zeros(())
-    return Wide(np.asarray(x, np.float64), zero, zero)
+    return DoubleDouble(np.asarray(x, np.float64), zero, zero)
 
 
 def up(bound: Any, roundings: float) -> Floats:
-    """Round up what a float64 evaluation with so many roundings in a row gave."""
+    """Round up the result of a float64 evaluation with this many roundings in a row."""
     raised: Floats = np.asarray(np.asarray(bound) * (1 + (roundings + 16) * 2.0**-52))
     return raised
 
@@ -74,13 +74,13 @@ def product(a: Any, b: Any) -> Product:
         parts = _core.accurate_matmul(a, b)
     hi, size = parts[0], up(parts[1], k)
     if len(parts) == 2:
-        return Product(Wide(hi, np.zeros(()), up(_growth(k) * size, 2)), size)
+        return Product(DoubleDouble(hi, np.zeros(()), up(_growth(k) * size, 2)), size)
     lo = parts[2]
     error = up(_growth(2 * k + 2) ** 2 * size + 4 * k * TINY, 4)
     return Product(_mended(hi, lo, error), size)
 
 
-def add(a: Wide, b: Wide) -> Wide:
+def add(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     """Return a + b."""
     hi = a.hi + b.hi
     z = hi - a.hi
@@ -97,18 +97,18 @@ def sum_up(x: Floats) -> Floats:
     return sums
 
 
-def dot(a: Any, b: Any) -> tuple[Wide, Floats]:
+def dot(a: Any, b: Any) -> tuple[DoubleDouble, Floats]:
     """Return the product of two matrices of which one is wide, and the sum of its magnitudes.
 
     An infinite hi has no rest: times the other's, which may be 0, it would be NaN.
     """
-    if isinstance(a, Wide) and isinstance(b, Wide):
+    if isinstance(a, DoubleDouble) and isinstance(b, DoubleDouble):
         left = np.concatenate([a.hi, finite(a.hi), a.lo], axis=-1)
         right = np.concatenate([b.hi, b.lo, finite(b.hi)], axis=-2)
         value, size = product(left, right)
         missing = product(a.size, b.error).size + product(a.error, b.size).size
         missing = missing + product(np.abs(a.lo), np.abs(b.lo)).size
-    elif isinstance(b, Wide):
+    elif isinstance(b, DoubleDouble):
         value, size = product(a, b.hi)
         rest, more = product(finite(a), b.lo)
         value, size = add(value, rest), size + more
@@ -119,25 +119,26 @@ def dot(a: Any, b: Any) -> tuple[Wide, Floats]:
     return value._replace(error=up(value.error + missing, 4)), up(size + missing, 4)
 
 
-def negative(a: Wide) -> Wide:
+def negative(a: DoubleDouble) -> DoubleDouble:
     """Return -a."""
-    return Wide(-a.hi, -a.lo, a.error)
+    return DoubleDouble(-a.hi, -a.lo, a.error)
 
 
-def times(a: Wide, b: Wide) -> Wide:
+def times(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     """Return a b, number by number, a block of them at a time."""
     shape = np.broadcast_shapes(a.hi.shape, b.hi.shape)
-    out = Wide(*(np.empty(shape) for _ in range(3)))
+    out = DoubleDouble(*(np.empty(shape) for _ in range(3)))
     flat = [np.broadcast_to(part, shape).reshape(-1) for part in (*a, *b)]
     whole = [part.reshape(-1) for part in out]
     for start in range(0, flat[0].size, _BLOCK):
         piece = [part[start : start + _BLOCK] for part in flat]
-        for to, part in zip(whole, _times(Wide(*piece[:3]), Wide(*piece[3:])), strict=True):
+        parts = _times(DoubleDouble(*piece[:3]), DoubleDouble(*piece[3:]))
+        for to, part in zip(whole, parts, strict=True):
             to[start : start + _BLOCK] = part
     return out
 
 
-def _times(a: Wide, b: Wide) -> Wide:
+def _times(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble:
     hi = a.hi * b.hi
     (a1, a2), (b1, b2) = _halves(a.hi), _halves(b.hi)
     lost = a2 * b2 - (((hi - a1 * b1) - a2 * b1) - a1 * b2)
@@ -148,10 +149,10 @@ def _times(a: Wide, b: Wide) -> Wide:
     return _mended(hi, lo, error)
 
 
-def quotient(a: float, b: Wide) -> Wide:
+def quotient(a: float, b: DoubleDouble) -> DoubleDouble:
     """Return a / b, for a number a of few bits."""
     hi = a / b.hi
-    back = times(Wide(np.asarray(hi), np.zeros(()), np.zeros(())), b)
+    back = times(DoubleDouble(np.asarray(hi), np.zeros(()), np.zeros(())), b)
     rest = (a - back.hi) - back.lo  # the first difference is exact: the two nearly cancel
     lo = rest / b.hi
     error = (back.error / np.abs(b.hi) + 8 * U * np.abs(lo) + 8 * U * U * np.abs(hi)) * (1 + 8 * U)
@@ -165,12 +166,12 @@ def _halves(x: Floats) -> tuple[Floats, Floats]:
     return high, x - high
 
 
-def _mended(hi: Floats, lo: Floats, error: Floats) -> Wide:
+def _mended(hi: Floats, lo: Floats, error: Floats) -> DoubleDouble:
     """Return hi + lo; hi alone where numbers were too large for their errors to be known."""
     known = np.isfinite(lo)
     if known.all():
-        return Wide(hi, lo, error)
-    return Wide(hi, np.where(known, lo, 0.0), np.where(known, error, np.inf))
+        return DoubleDouble(hi, lo, error)
+    return DoubleDouble(hi, np.where(known, lo, 0.0), np.where(known, error, np.inf))
 
 
 def _growth(roundings: int) -> float:
