@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gdcore.bench.results import Key, Report, Row
+from gdcore.bench import Report, Row
+from gdcore.bench.results import Key
 
 ROOT = Path(__file__).parent.parent
 RAW = ROOT / "bench/raw"

@@ -19,17 +19,17 @@ constexpr int V = 16;
 template <class T>
 constexpr int64_t L = 512;
 
-// A long sum's partials are a long sum again: fan_in of them make a piece, whose sum is a partial of
-// the level above. The highest level has no end.
+// A long sum's partials are a long sum again: fan_in of them make a piece, whose sum is a partial
+// of the level above. The highest level has no end.
 constexpr int64_t fan_in = 512;
 constexpr size_t sum_levels = 4;
 
 // Terms up to which the partials are added in one chain.
 template <class T>
-constexpr int64_t chain_terms = L<T>* fan_in;
+constexpr int64_t chain_terms = L<T> * fan_in;
 
-// Terms of each part but the last of a sum of more than chain_terms: the sums of the parts are added
-// in one chain, each begins with its own first segment.
+// Terms of each part but the last of a sum of more than chain_terms: the sums of the parts are
+// added in one chain, each begins with its own first segment.
 template <class T>
 constexpr int64_t part_of(int64_t terms) {
   int64_t part = chain_terms<T>;

@@ -26,11 +26,21 @@ void each_complete(int64_t count, Up&& up) {
 template <class S>
 class LongSum {
  public:
-  void add(S partial) {
-    each_complete(count_, [&](size_t level) { move_up(level); });
-    add_to(0, partial);
-    ++count_;
+  template <class T>
+  void add(const T* partials, int64_t count) {
+    while (count > 0) {
+      each_complete(count_, [&](size_t level) { move_up(level); });
+      const int64_t now = std::min(count, fan_in - count_ % fan_in);
+      add_to(0, static_cast<S>(partials[0]));
+      S sum = level_[0];
+      for (int64_t i = 1; i < now; ++i) sum += static_cast<S>(partials[i]);
+      level_[0] = sum;
+      partials += now;
+      count -= now;
+      count_ += now;
+    }
   }
+  void add(S partial) { add(&partial, 1); }
   S total() const {
     LongSum sum = *this;
     for (size_t level = 0; level + 1 < sum_levels; ++level)

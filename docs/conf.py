@@ -44,9 +44,9 @@ html_show_sourcelink = False
 html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "api/cli": []},
 }
-html_sidebars = {"index": [], "changelog": [], "contributing": []}
+html_sidebars = {"*": []}  # pages outside the API and the gallery have no neighbours
 myst_heading_anchors = 3
 
 # ---------------------------------------------------------------- the API, from the docstrings
@@ -96,6 +96,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "seed_",
     "ignore_pattern": "million_",  # half a minute and a gigabyte
+    "within_subsection_order": "FileNameSortKey",
     "image_scrapers": (saved_pictures,),
     "reset_argv": directory_for_pictures,
     "capture_repr": (),
@@ -120,7 +121,7 @@ class CommandHelp(Directive):
 
         from gdcore.cli import build_app
 
-        environment = {"COLUMNS": "88", "NO_COLOR": "1", "TERM": "dumb"}
+        environment = {"COLUMNS": "84", "NO_COLOR": "1", "TERM": "dumb"}
         done = CliRunner().invoke(build_app(), [self.arguments[0], "--help"], env=environment)
         text = "\n".join(line.rstrip() for line in done.output.strip().splitlines())
         return [nodes.literal_block(text, text, language="text")]

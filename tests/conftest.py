@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import warnings
 from collections.abc import Iterator
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the CPUs; before NumPy
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ SEVERAL = THREADS[1:]
 PAIRS = [(isa, 1) for isa in ISAS] + [
     (ISAS[i % len(ISAS)], SEVERAL[i % len(SEVERAL)]) for i in range(max(len(ISAS), len(SEVERAL)))
 ]
-collect_ignore = ["mutants"]  # a script and its list: doctests would import them
+collect_ignore = ["data", "mutants"]  # scripts: doctests would import them
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,7 +38,7 @@ def _ctrl_c_works() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _progress_without_a_clock() -> Iterator[None]:
-    """Call progress callables between blocks of steps alone, however slow the machine is.
+    """Call progress callables between blocks of steps only, however slow the machine is.
 
     test_progress.py sets the clock where it tests it.
     """

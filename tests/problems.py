@@ -143,8 +143,12 @@ class Linear:
         n, d, t = *X.shape[-2:], w.shape[-1]
         arrays = {"X": X, "y": y, "w": w, "b": b, "o": o, "s": s}
         shapes = {"X": (n, d), "y": (n, t), "w": (d, t), "b": (1, t), "o": (n, t), "s": (n, 1)}
-        batch = np.broadcast_shapes(*(a.shape[:-2] for a in arrays.values()))
-        return Full(**{k: np.broadcast_to(a, batch + shapes[k]) for k, a in arrays.items()})
+        batches = {a.shape[:-2] for a in arrays.values()}
+        batch = np.broadcast_shapes(*batches) if len(batches) > 1 else batches.pop()
+        whole = {k: batch + shape for k, shape in shapes.items()}
+        return Full(**{
+            k: a if a.shape == whole[k] else np.broadcast_to(a, whole[k]) for k, a in arrays.items()
+        })  # fmt: skip
 
     def squeeze(self, loss: Array, weights: Array, intercept: Array) -> tuple[Array, Array, Array]:
         """Take the axis of targets off again where the problem has none."""

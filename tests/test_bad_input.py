@@ -1,4 +1,4 @@
-"""Bad input to the kernels: one sentence that says what is wrong, and outputs left alone."""
+"""Bad input to the kernels: one sentence says what is wrong, and outputs stay as they were."""
 
 from __future__ import annotations
 

@@ -12,11 +12,12 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from benches import CASES, TINY, tiny, write_peers
+from benches import ASK, CASES, TINY, tiny, write_peers
 from gdcore.bench import Report, Verdict, pool, race, run, suites
 from gdcore.bench.check import as_arrays, exactly, find_fault
-from gdcore.bench.libraries import Unsupported, closed_forms, find_peers, open_library
+from gdcore.bench.libraries.base import Unsupported
 from gdcore.bench.libraries.numpy import Numpy
+from gdcore.bench.libraries.registry import closed_forms, find_peers, open_library
 from gdcore.bench.suites.many import Stack
 
 HUNG = """
@@ -99,9 +100,11 @@ def peers(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(peers):
-    """A run of every suite."""
+    """A run of every suite, with real probes."""
     against = ["numpy", "contiguous", "bad", "absent"]
-    return run("all", against=against, threads=[1], quick=True, peers=peers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool.WorkerProcess, "ask", ASK)
+        return run("all", against=against, threads=[1], quick=True, peers=peers)
 
 
 @pytest.fixture(scope="module")

@@ -144,11 +144,11 @@ def test_thread_counts_out_of_range(n: int) -> None:
     assert gd.get_num_threads() == before
 
 
-# Threads at import: the least of several limits, and the reason is told.
+# Threads at import: the least of several limits, and its reason.
 
 
 @cache
-def told(**environment: str) -> tuple[int, str]:
+def chosen(**environment: str) -> tuple[int, str]:
     for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "GDCORE_NUM_THREADS"):
         environment.setdefault(name, "")
     script = "import os\n" + "\n".join(
@@ -160,19 +160,19 @@ def told(**environment: str) -> tuple[int, str]:
 
 
 def test_threads_of_the_machine() -> None:
-    threads, reason = told()
+    threads, reason = chosen()
     assert 1 <= threads <= len(os.sched_getaffinity(0))
     assert "CPU" in reason
 
 
 def test_threads_of_the_environment() -> None:
-    assert told(GDCORE_NUM_THREADS="1") == (1, "GDCORE_NUM_THREADS") or told()[0] == 1
-    assert told(OMP_NUM_THREADS="1") == (1, "OMP_NUM_THREADS") or told()[0] == 1
-    assert told(OMP_NUM_THREADS="1,4")[0] == 1
-    assert told(OMP_THREAD_LIMIT="1") == (1, "OMP_THREAD_LIMIT") or told()[0] == 1
-    most = told()
-    assert told(GDCORE_NUM_THREADS="1000") == most  # asks for no more than there are
-    assert told(GDCORE_NUM_THREADS="1000", OMP_NUM_THREADS="1")[0] == 1
+    assert chosen(GDCORE_NUM_THREADS="1") == (1, "GDCORE_NUM_THREADS") or chosen()[0] == 1
+    assert chosen(OMP_NUM_THREADS="1") == (1, "OMP_NUM_THREADS") or chosen()[0] == 1
+    assert chosen(OMP_NUM_THREADS="1,4")[0] == 1
+    assert chosen(OMP_THREAD_LIMIT="1") == (1, "OMP_THREAD_LIMIT") or chosen()[0] == 1
+    most = chosen()
+    assert chosen(GDCORE_NUM_THREADS="1000") == most  # asks for no more than there are
+    assert chosen(GDCORE_NUM_THREADS="1000", OMP_NUM_THREADS="1")[0] == 1
 
 
 def test_threads_of_the_affinity_mask() -> None:
@@ -182,7 +182,7 @@ def test_threads_of_the_affinity_mask() -> None:
 
 def test_bound_threads_leave_all_cpus_to_count() -> None:
     """OpenMP's runtime, as it is loaded, binds the importing thread to one CPU."""
-    free = told()[0]
+    free = chosen()[0]
     cpus = sorted(os.sched_getaffinity(0))
     bindings = [
         {"OMP_PROC_BIND": "true"}, {"OMP_PROC_BIND": "master"}, {"OMP_PROC_BIND": "spread"},
@@ -190,8 +190,8 @@ def test_bound_threads_leave_all_cpus_to_count() -> None:
         {"GOMP_CPU_AFFINITY": f"{cpus[0]}-{cpus[-1]}"},
     ]  # fmt: skip
     for binding in bindings:
-        assert told(**binding)[0] == free, binding
-    assert told(OMP_PLACES=f"{{{cpus[0]}}}")[0] == 1, "the user's own choice of CPUs"
+        assert chosen(**binding)[0] == free, binding
+    assert chosen(OMP_PLACES=f"{{{cpus[0]}}}")[0] == 1, "the user's own choice of CPUs"
 
 
 def test_another_runtime_that_was_loaded_first() -> None:
@@ -205,7 +205,7 @@ gd.fit(np.ones((20_000, 40)), np.ones(20_000), gd.SGD(), epochs=9, tol=None, met
 masks = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
 print(gd.get_num_threads(), len(set().union(*masks)))
 """
-    free = told()[0]
+    free = chosen()[0]
     done = fits.python(script, OMP_PROC_BIND="true", OPENBLAS_NUM_THREADS="1")
     assert done.stdout.split() == [str(free), str(len(os.sched_getaffinity(0)))]
 
@@ -220,7 +220,7 @@ def threads_of_a_fit(**how):
         return {i: int(open(f"/proc/self/task/{i}/schedstat").read().split()[0]) for i in ids}
     time.sleep(0.1)  # threads without work spin a while
     before = ran()
-    gd.fit(X, y, gd.SGD(), method="stream", epochs=200, tol=None, history=0, **how)
+    gd.fit(X, y, gd.SGD(), method="stream", epochs=100, tol=None, history=0, **how)
     spent = [ns - before.get(i, 0) for i, ns in ran().items()]
     return sum(ns > max(spent) / 4 for ns in spent)
 free = gd.get_num_threads()
@@ -244,7 +244,7 @@ print("obeyed")
 def test_limits_of_other_packages_are_obeyed() -> None:
     """Unless the user chose a number for gdcore itself."""
     pytest.importorskip("threadpoolctl")
-    if told()[0] == 1:
+    if chosen()[0] == 1:
         pytest.skip("one CPU has no limits to set")
     assert fits.python(LIMITED).stdout == "obeyed\n"
 

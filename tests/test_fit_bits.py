@@ -1,4 +1,4 @@
-"""Whole fits have one set of bits: those of the scalar loops of csrc/reference.
+"""Whole fits have the bits of the scalar loops of csrc/reference.
 
 Whatever the instruction set, the thread count and the place of the data in memory.
 """
@@ -97,7 +97,7 @@ def test_threads_asked_for_in_the_call(dtype: Any) -> None:
 def test_layouts(
     isa: str, dtype: Any, layout: str, d: int, t: int | None, batch_size: int | None
 ) -> None:
-    """C and Fortran order, negative strides, odd addresses: all arrays so, then X alone."""
+    """C and Fortran order, negative strides, odd addresses: for all arrays, then for X only."""
     place: Any = LAYOUTS[layout]
     problem = draw(dtype, 600, d, t)
     want = expected(dtype, 600, d, t, FULL, batch_size)

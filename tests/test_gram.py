@@ -20,7 +20,7 @@ import problems
 from fits import Cut, bits, cut_after, refused
 from gdcore import Status
 from gdcore.data.problem import make_problem
-from gdcore.solvers.method import moments_of
+from gdcore.data.sums import moments_of
 from loops import each
 from problems import CHUNK, DTYPES, LAYOUTS, Array, Linear, canonical
 
@@ -39,7 +39,7 @@ def moments(problem: Linear) -> tuple[Array, Array]:
 
 
 def columns(problem: Linear) -> Array:
-    """Return [X 1 y - offset] times the roots of the weights: float64, each rounding as told."""
+    """Return [X 1 y - offset] times the roots of the weights, in float64, rounded as documented."""
     p = problem.full(np.float64)
     n, t = len(p.X), p.w.shape[-1]
     z = np.hstack([p.X, np.ones((n, 1)), np.broadcast_to(p.y, (n, t)) - p.o])
@@ -100,7 +100,7 @@ def test_moments_of_huge_and_tiny_numbers(rng: Any, scale: float) -> None:
 
 
 def test_float64_sums_keep_what_rounding_loses() -> None:
-    """A sum that float64 alone returns as 0."""
+    """A plain float64 sum would be 0."""
     X = np.array([[2.0**40], [2.0**-40], [2.0**40], [1.0]])
     y = np.array([2.0**40, 2.0**-40, -(2.0**40), 2.0**-100])
     hi, lo = moments(Linear(X, y, np.zeros(1)))
@@ -112,9 +112,9 @@ def test_float64_sums_keep_what_rounding_loses() -> None:
 # Columns around the edges of vectors and tiles; targets around a block of squares.
 SHAPES = [(d, 1) for d in (1, 2, 5, 6, 7, 8, 13, 14, 15, 21, 22, 23, 29, 30, 31, 40, 62, 70)]
 SHAPES += [(3, 2), (6, 8), (7, 9), (20, 17)]
-# And those where [1 y] lies beside whole vectors of X, in rows of its own up to three targets.
+# Shapes where [1 y] follows whole vectors of X, and is stored as rows up to three targets.
 SHAPES += [(d, t) for t, ds in ((2, (6, 15, 24)), (3, (5, 7, 14, 40)), (4, (8, 20))) for d in ds]
-# Rows around the edges of a chunk, and of the blocks of 288, 144, 96, 72 and 48 it is read in.
+# Rows around the edges of a segment, and of its blocks of 288, 144, 96, 72 and 48.
 ROWS = [1, 2, 47, 48, 49, 71, 73, 95, 97, 143, 145, 287, 289, 511, 512, 513, 1029]
 
 
@@ -184,7 +184,7 @@ def expected_fit(dtype: Any, n: int, d: int, t: int | None, parts: str) -> list[
 
 
 def fitted(problem: Linear, **how: Any) -> list[Any]:
-    """Return the bits of a few epochs."""
+    """Return the bits of a fit of five epochs."""
     return bits(fits.fit(problem, FULL, epochs=5, **(GRAM | how)))
 
 
@@ -312,8 +312,17 @@ def test_a_loss_near_zero(rng: Any, dtype: Any, parts: str) -> None:
     assert result.loss <= 1e-6 if dtype == np.float32 else result.loss <= 1e-20
 
 
-def test_equal_losses_are_not_those_of_rounding(rng: Any) -> None:
-    """Weights that are no squares: losses fall as far as those that the rows give."""
+@each("d", [3, 9])  # in a lane, and not
+def test_no_loss_is_negative(rng: Any, dtype: Any, d: int) -> None:
+    """Long after the sums have cancelled to rounding errors of either sign."""
+    p = problems.linear(rng, 600, d, dtype=dtype)
+    p = replace(p, y=(p.X @ np.ones(d, dtype) + dtype.type(1000)).astype(dtype))
+    result = fits.fit(p, gd.SGD(), epochs=3000, tol=None, method="gram")
+    assert (result.history.loss >= 0).all()
+
+
+def test_equal_losses_are_not_rounding_errors(rng: Any) -> None:
+    """With weights that are not squares, losses fall as far as losses summed over the rows."""
     p = problems.linear(rng, 200, 2, parts="b")
     weight = rng.uniform(0.1, 2, 200)
     p = replace(p, y=p.X @ [3.0, -1.0] + 100, sample_weight=weight)
@@ -348,7 +357,7 @@ def test_numbers_whose_squares_leave_the_range(scale: float, name: str) -> None:
     p = draw(np.dtype(np.float64), 600, 3, None, "b")
     p = replace(p, **{name: getattr(p, name) * scale})
     how: dict[str, Any] = {"epochs": 300, "tol": None, "init": None}
-    refused(lambda: fits.fit(p, method="gram", **how), "underflow float64; standardize .*'stream'")
+    refused(lambda: fits.fit(p, method="gram", **how), "underflow float64; scale .*'stream'")
     outcomes = [outcome(p, method=m, **how) for m in ("stream", "auto")]
     assert outcomes[0] == outcomes[1]
     if scale < 1:
@@ -371,7 +380,7 @@ def outcome(problem: Linear, **how: Any) -> Any:
 def test_float32_numbers_whose_squares_leave_its_range() -> None:
     p = draw(np.dtype(np.float32), 600, 3, None, "b")
     p = replace(p, X=p.X * np.float32(1e25))
-    refused(lambda: fits.fit(p, method="gram"), "overflow .*float32; standardize")
+    refused(lambda: fits.fit(p, method="gram"), "overflow .*float32; scale")
     refused(lambda: fits.fit(p), "squares of X overflow float32")
 
 
@@ -427,8 +436,8 @@ def test_killed_and_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: Any, sgd: gd.SGD
 ) -> None:
     """Two looks at a time: the bits of one fit."""
-    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("gdcore.results.archive.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.results.checkpoint.Checkpoint.seconds", 0.0)
     problem, path, cuts = draw(dtype, 600, 70, None), tmp_path / "gram.checkpoint", 0
     how: dict[str, Any] = {"epochs": 1500, "history": 100, **GRAM}
     want = fits.fit(problem, sgd, **how)
@@ -449,7 +458,7 @@ def test_killed_and_resumed(
 @pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning")
 @each("t", [None, 2])
 def test_divergence(dtype: Any, t: int | None) -> None:
-    """The weights are the last whose loss is finite, and it is told as the rows have it."""
+    """The weights are the last with a finite loss, which is computed from the rows."""
     problem = draw(dtype, 100, 3, t)
     sgd = gd.SGD(lr=50 / fits.steepest(problem))
     with pytest.warns(gd.FitWarning, match="Diverged in epoch"):

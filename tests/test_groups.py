@@ -1,4 +1,4 @@
-"""One model a group: labels of any kind, arrays and data frames, each as if alone."""
+"""One model a group, with the bits of its own fit: labels of any kind, arrays, data frames."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def table(rng: np.random.Generator) -> tuple[Any, Any, Any]:
 
 
 def check(fits: gd.Fits, table: tuple[Any, Any, Any], **options: Any) -> None:
-    """Assert that every group has the bits of fitting its rows alone."""
+    """Assert that every group has the bits of a fit of its rows."""
     X, y, codes = table
     assert len(fits) == len(np.unique(codes))
     for i, code in enumerate(np.unique(codes)):
@@ -116,7 +116,7 @@ def test_labels_of_several_types_come_in_their_order(table: Any) -> None:
     assert fits.groups.tolist() == list(dict.fromkeys(labels))
 
 
-def test_rows_that_lie_together(table: Any) -> None:
+def test_rows_grouped_already(table: Any) -> None:
     X, y, codes = table
     order = np.argsort(codes, kind="stable")
     shuffled = gd.fit_groups(X, y, codes, gd.SGD(), epochs=20)
@@ -139,9 +139,9 @@ def test_empty_groups_and_no_groups() -> None:
 def test_fewer_rows_than_parameters(table: Any) -> None:
     """The least norm, in closed form and from zeros, or ridge regression: as asked."""
     X, y, codes = table
-    with pytest.warns(gd.FitWarning, match="1 SINGULAR.*the first is group 22") as told:
+    with pytest.warns(gd.FitWarning, match="1 SINGULAR.*the first is group 22") as log:
         exact = gd.fit_groups(X, y, codes)
-    assert len(told) == 1
+    assert len(log) == 1
     assert exact.method == "exact"
     fits = gd.fit_groups(X, y, codes, gd.SGD(), epochs=5000, tol=1e-12)
     i = COUNT - 1
@@ -254,8 +254,8 @@ def test_bad_frames(change: dict[str, Any], message: str) -> None:
         gd.fit_groups(frame, **arguments)
 
 
-def test_what_is_no_frame() -> None:
-    with pytest.raises(TypeError, match="list, which is no data frame"):
+def test_tables_that_are_not_frames() -> None:
+    with pytest.raises(TypeError, match="list, which is not a data frame"):
         gd.fit_groups([[1.0]], sgd=gd.SGD(), target="y", features=["a"], by="s")
 
 
@@ -314,7 +314,7 @@ def test_masked_labels_are_refused() -> None:
         gd.fit_groups(np.ones((4, 1)), np.ones(4), labels, gd.SGD())
 
 
-def test_fits_of_other_groups_are_no_start() -> None:
+def test_fits_of_other_groups_cannot_be_starts() -> None:
     X, y = np.ones((4, 1)), np.ones(4)
     first = gd.fit_groups(X, y, ["a", "a", "b", "b"], gd.SGD(), epochs=2)
     with pytest.raises(ValueError, match="fits of other groups"):

@@ -36,7 +36,7 @@ every_kind = each("kind", KINDS)
 
 
 def limit_of(problem: Linear, **options: Any) -> float:
-    """Return the limit that a fit of no epochs tells."""
+    """Return the stability limit by a fit of no epochs."""
     return fits.fit(problem, gd.SGD(**options), epochs=0).stability_limit
 
 
@@ -117,7 +117,7 @@ def test_spectra(rng: Any, name: str, parts: str) -> None:
     assert limit_of(problem) == pytest.approx(2 / fits.steepest(problem), rel=rel)
 
 
-@each("n, d", [(500, 100), (400, 700), (2000, 300)])
+@each("n, d", [(500, 100), (300, 420), (1200, 200)])
 def test_many_features(rng: Any, n: int, d: int) -> None:
     """More than the passes over X: never below the truth, and near it."""
     problem = draw(rng, n, d, parts="")
@@ -366,7 +366,7 @@ STEADY = [{k: v for k, v in o.items() if k != "weight_decay"} for o in KINDS.val
 def check_auto(problem: Linear, truth: Array, options: Any, **how: Any) -> None:
     """Assert that 300 epochs end less than twice as far from the solution as they began.
 
-    They may be too few, but neither diverge nor warn of the rate.
+    300 epochs may be too few, but must not diverge or warn of the rate.
 
     At a loss of zero every batch has the same minimum, so that no noise keeps a fit away from it.
     """
@@ -397,7 +397,7 @@ def test_auto_never_diverges_in_mini_batches(
 @each("options", STEADY)
 def test_auto_never_diverges_in_mini_batches_with_momentum(options: Any) -> None:
     truth = np.ones(3)
-    for seed in range(40):
+    for seed in range(20):
         problem = draw(np.random.default_rng(seed), 40, 3, parts="")
         problem = replace(problem, y=problem.X @ truth, weights=np.zeros(3))
         for batch_size in (1, 2, 7, 20, 39):
@@ -408,7 +408,7 @@ def test_auto_never_diverges_in_mini_batches_with_momentum(options: Any) -> None
 def test_auto_never_diverges_on_a_few_heavy_rows(reduction: str) -> None:
     """Batches with several of them are far steeper than the mean over all rows."""
     truth = np.ones(2)
-    for seed in range(20):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((60, 2))
         X[:4] = [[300.0, 100.0]]

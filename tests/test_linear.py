@@ -199,7 +199,7 @@ def test_adjoint(rng: Any, dtype: Any, n: int, d: int) -> None:
 
 
 def test_long_sums_keep_their_digits(rng: Any, dtype: Any) -> None:
-    """A chunk is summed in its dtype, the chunks in float64: no error that grows with n."""
+    """A segment is summed in its dtype, segments in float64, so errors do not grow with n."""
     p = problems.linear(rng, 2**17 + 3, 2, dtype=dtype, parts="b")
     p = replace(p, X=np.abs(p.X) + 1, y=-np.abs(p.y), weights=np.abs(p.weights))
     allowed = bounds.against(

@@ -248,7 +248,7 @@ def test_moments_of_numerics_v1_go_on(rng: Any) -> None:
 
     def of_v1(count: int) -> gd.Moments:
         m = gd.Moments(1).update(X[:count], y[:count])
-        state = m._closed().__getstate__()
+        state = gd.Moments.of(m._statistics.closed()).__getstate__()
         del state["_segments"], state["_upper"]
         old = gd.Moments.__new__(gd.Moments)
         old.__setstate__(state)

@@ -1,4 +1,4 @@
-"""Many problems in one call: each has the bits, the status and the history of fitting it alone."""
+"""Many problems in one call: each has the bits, status and history of a fit of its own."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ STEPS = (gd.SGD(), gd.SGD(lr=0.01, momentum=0.9))
 
 @cache
 def rows_alone(dtype: Any, method: Any, d: int) -> Any:
-    """Return the rows of each problem, the options, and the fits of each problem alone."""
+    """Return the rows of each problem, the options, and a fit of each."""
     rng = np.random.default_rng(d)
     X = [rng.normal(size=(n, d)).astype(dtype) for n in LENGTHS]
     y = [rng.normal(size=n).astype(dtype) for n in LENGTHS]
@@ -257,7 +257,7 @@ def test_a_record_too_large_is_left_out(rng: Any, monkeypatch: Any) -> None:
 
 
 @every_method
-def test_strides_are_no_matter(rng: Any, dtype: Any, method: str) -> None:
+def test_strides_do_not_matter(rng: Any, dtype: Any, method: str) -> None:
     X, y = draw(rng, dtype)
     want = gd.fit(X, y, gd.SGD(), epochs=20, method=method)
     for one in (
@@ -268,7 +268,7 @@ def test_strides_are_no_matter(rng: Any, dtype: Any, method: str) -> None:
         same(one, want, 0)
 
 
-def test_warm_starts_go_on(rng: Any, dtype: Any) -> None:
+def test_warm_starts_continue(rng: Any, dtype: Any) -> None:
     X, y = draw(rng, dtype)
     sgd = gd.SGD(lr=0.05, momentum=0.9)
     whole = gd.fit(X, y, sgd, epochs=40, tol=None, history=0)
@@ -420,7 +420,7 @@ def test_interrupted(rng: Any, monkeypatch: Any) -> None:
     """Ctrl-C keeps the problems that ended."""
     X, y = draw(rng, float, (200, N, D))
     want = gd.fit(X, y, gd.SGD(), epochs=30)
-    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)  # blocks of 16, not one of all
+    monkeypatch.setattr("gdcore.data.problems.BLOCK_BYTES", 1)  # blocks of 16, not one of all
 
     def stop(done: int, count: int, loss: float) -> None:
         if done >= 64:
@@ -440,13 +440,13 @@ def test_paused_again_and_again(rng: Any, dtype: Any, monkeypatch: Any) -> None:
     for method in METHODS:
         want = gd.fit(X, y, gd.SGD(), epochs=50, method=method)
         with monkeypatch.context() as patch:
-            patch.setattr("gdcore.solvers.many.BLOCK_SECONDS", 1e-6)
+            patch.setattr("gdcore.data.slices.SECONDS", 1e-6)
             ours = gd.fit(X, y, gd.SGD(), epochs=50, method=method)
         assert ours.weights.tobytes() == want.weights.tobytes()
         assert ours.history.loss.tobytes() == want.history.loss.tobytes()
 
 
-# What a hostile review found.
+# Warm starts, records, statuses and warnings.
 
 
 @each("every", [1, 3])
@@ -484,9 +484,14 @@ def test_momentum_outlives_plain_steps(rng: Any) -> None:
         many = gd.fit(X, y, sgd, epochs=5, tol=None, init=many)
         one = alone(X[0], y[0], sgd, epochs=5, tol=None, init=one)
         assert many.weights[0].tobytes() == one.weights.tobytes()
+    damped = gd.SGD(lr=0.01, momentum=0.9, dampening=0.5)  # but for the first step
+    start = gd.fit(X, y, damped, epochs=0, tol=None)
+    many = gd.fit(X, y, damped, epochs=5, tol=None, init=start)
+    one = alone(X[0], y[0], damped, epochs=5, tol=None)
+    assert many.weights[0].tobytes() == one.weights.tobytes()
 
 
-def test_invalid_problems_begin_anew(rng: Any, dtype: Any) -> None:
+def test_invalid_problems_start_again(rng: Any, dtype: Any) -> None:
     X, y = draw(rng, float)
     bad = X.copy()
     bad[2, 5, 0] = np.nan
@@ -508,7 +513,7 @@ def test_statuses_of_mini_batches(rng: Any, reduction: Any, epochs: int) -> None
             same(alone(X[i], y[i], gd.SGD(lr=lr), **how), many, i)
 
 
-def test_a_late_nan_is_named_all_the_same(rng: Any) -> None:
+def test_a_late_nan_is_named(rng: Any) -> None:
     X, y = draw(rng, float)
     X[2, 35, 0] = np.nan
     many = gd.fit(X, y, gd.SGD(lr=0.01), batch_size=8, shuffle=False, epochs=3)
@@ -525,7 +530,7 @@ def test_data_too_small_or_all_zero(rng: Any, dtype: Any) -> None:
 
 
 def test_progress_ends_at_the_end(rng: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)
+    monkeypatch.setattr("gdcore.data.problems.BLOCK_BYTES", 1)
     seen: list[int] = []
     gd.fit(
         *draw(rng, float, (200, N, D)),
@@ -557,31 +562,31 @@ def test_many_rates_of_a_schedule_are_refused(rng: Any) -> None:
 
 
 @every_method
-def test_a_rate_too_large_for_some_is_told_of_once(rng: Any, method: str) -> None:
+def test_a_rate_too_large_for_some_warns_once(rng: Any, method: str) -> None:
     """With the first problem that diverged, its limit, and how many did; no warning without one."""
     X, y = rng.standard_normal((6, 40, 3)), rng.standard_normal((6, 40))
     X[2] *= 10
     X[4] *= 20
     how: dict[str, Any] = {"method": method, "epochs": 30, "tol": None}
     match = "lr=0.3 is above the stability limit .* of problem 2, one of 2 that diverged; use"
-    with pytest.warns(gd.LearningRateWarning, match=match) as told:
+    with pytest.warns(gd.LearningRateWarning, match=match) as log:
         fits = gd.fit(X, y, gd.SGD(lr=0.3), **how)
-    assert [w.category for w in told] == [gd.LearningRateWarning, gd.FitWarning]
-    assert {Path(w.filename).name for w in told} == {"test_many.py"}
+    assert [w.category for w in log] == [gd.LearningRateWarning, gd.FitWarning]
+    assert {Path(w.filename).name for w in log} == {"test_many.py"}
     assert (fits.status == gd.Status.DIVERGED).tolist() == [False, False, True, False, True, False]
     assert f"limit {gd.fit(X[2], y[2], gd.SGD(), epochs=0).stability_limit:.6g} " in str(
-        told[0].message
+        log[0].message
     )
     rates = np.where(np.arange(6) % 2, 0.3, 1e-4)
-    gd.fit(X, y, gd.SGD(lr=rates), **how)  # none is too large, so none is told of
+    gd.fit(X, y, gd.SGD(lr=rates), **how)  # no rate is too large, so no warning
     labels = np.repeat(10 * np.arange(6), 40)
-    with pytest.warns(gd.LearningRateWarning, match=match.replace("problem 2", "group 20")) as told:
+    with pytest.warns(gd.LearningRateWarning, match=match.replace("problem 2", "group 20")) as log:
         gd.fit_groups(X.reshape(-1, 3), y.ravel(), labels, gd.SGD(lr=0.3), **how)
-    assert {Path(w.filename).name for w in told} == {"test_many.py"}
+    assert {Path(w.filename).name for w in log} == {"test_many.py"}
 
 
 def test_losses_that_only_a_subnormal_number_holds() -> None:
-    """The moments tell the loss to a few rounding errors, of which such a number has few."""
+    """Moments give the loss within rounding errors that are large for a subnormal number."""
     rng = np.random.default_rng(3)
     X = rng.standard_normal((300, 64, 2))
     y = (X @ rng.standard_normal((300, 2, 1)))[..., 0] + 2e-4 * rng.standard_normal((300, 64))
@@ -593,7 +598,7 @@ def test_losses_that_only_a_subnormal_number_holds() -> None:
         same(alone(X[i], y[i], gd.SGD(lr=0.3), **how), many, i)
 
 
-def test_one_of_many_says_what_its_end_costs(rng: Any) -> None:
+def test_each_of_many_says_how_much_r2_it_lost(rng: Any) -> None:
     X, y = draw(rng, float)
     fits, whole = (gd.fit(X, y, gd.SGD(lr=0.01), epochs=9, tol=tol) for tol in (1e-6, None))
     assert set(fits.status.tolist()) == {Status.MAX_EPOCHS}

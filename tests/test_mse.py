@@ -130,7 +130,7 @@ def test_out_may_overlap_the_inputs(rng: Any, dtype: Any, which: str) -> None:
 
 
 def test_long_sums_keep_their_digits(rng: Any, dtype: Any) -> None:
-    """A chunk is summed in its dtype, the chunks in float64: no error that grows with n."""
+    """A segment is summed in its dtype, segments in float64, so errors do not grow with n."""
     chunk = CHUNK[dtype.name]
     pred = (rng.random(2**20 + 3) + 1).astype(dtype)
     target = np.zeros_like(pred)

@@ -41,7 +41,7 @@ def test_bandwidth(kind: str, size: int, n_threads: int, isa: str) -> None:
         (("read", 1000, 1, math.nan), "seconds is nan; give a positive number"),
     ],
 )
-def test_bandwidth_of_what_makes_no_sense(arguments: Any, words: str) -> None:
+def test_bad_arguments_of_bandwidth(arguments: Any, words: str) -> None:
     with pytest.raises(ValueError, match=f"probe_bandwidth: {words}"):
         _core.probe_bandwidth(*arguments)
 
@@ -54,6 +54,6 @@ def test_bandwidth_of_what_makes_no_sense(arguments: Any, words: str) -> None:
         ((True, 1, math.inf), "seconds is inf; give a positive number"),
     ],
 )
-def test_fma_of_what_makes_no_sense(arguments: Any, words: str) -> None:
+def test_bad_arguments_of_fma(arguments: Any, words: str) -> None:
     with pytest.raises(ValueError, match=f"probe_fma: {words}"):
         _core.probe_fma(*arguments)

@@ -275,7 +275,7 @@ def test_options_are_numbers_in_whatever_holds_one() -> None:
     np.testing.assert_array_equal(many.weights[0], same.weights)
 
 
-def test_what_holds_no_number_is_refused() -> None:
+def test_options_that_are_not_numbers_are_refused() -> None:
     for bad in (np.array("0.1"), np.array(True), np.array(None), np.array(1j), True):
         for name in ("lr", "momentum", "dampening", "weight_decay"):
             with pytest.raises((TypeError, ValueError), match=f"{name} is"):

@@ -160,7 +160,7 @@ def test_every_row_comes_anywhere(n: int) -> None:
 
 
 def test_neighbours_part() -> None:
-    """Rows next to each other in one epoch are so in the next by chance alone: 2 of n - 1 pairs."""
+    """Rows next to each other in one epoch are so in the next by chance only: 2 of n - 1 pairs."""
     n, epochs = 50, 2000
     kept = 0
     for epoch in range(epochs):

@@ -121,7 +121,7 @@ def test_the_name_is_taken_as_it_is(path: Path) -> None:
 
 
 def test_a_file_is_replaced_by_one_of_ordinary_permissions(path: Path) -> None:
-    """Those that any new file of this user gets, so that others may read the model."""
+    """A model gets the permissions of any new file of this user."""
     path.write_text("old")
     fitted().save(path)
     plain = path.with_name("plain")
@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyP
 LIMITED = """
 import resource, signal, sys
 import gdcore as gd, numpy as np
-fit = gd.fit(np.ones((3, 5000)), np.ones(3), epochs=2)
+fit = gd.fit(np.ones((3, 2000)), np.ones(3), epochs=2)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
@@ -190,7 +190,7 @@ def test_names_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
 def test_damaged_files(path: Path, kind: str) -> None:
     fitted().save(path)
     path.write_bytes(other_files(path.read_bytes())[kind])
-    assert str(path) in refused(lambda: gd.load(path), "no gdcore fit")
+    assert str(path) in refused(lambda: gd.load(path), "not a gdcore fit")
 
 
 def test_damaged_files_are_closed(path: Path) -> None:
@@ -230,14 +230,14 @@ def test_other_forms(path: Path) -> None:
     refused(lambda: gd.load(path), "is a gdcore-checkpoint file, not a gdcore-fit")
     with path.open("wb") as file:
         np.savez(file, weights=np.ones(3))
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
     with path.open("wb") as file:
         np.save(file, np.ones(3))
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
 
 
 @each("meta", ["[1, 2]", "3", "null", '{"format": "gdcore-fit"}', "{}", "{", ""])
-def test_meta_data_of_nonsense(path: Path, meta: str) -> None:
+def test_malformed_meta_data(path: Path, meta: str) -> None:
     fitted().save(path)
     entries = stored(path) | {"meta": np.array(meta)}
     with path.open("wb") as file:
@@ -274,7 +274,7 @@ def test_nothing_is_unpickled(path: Path) -> None:
     entries = stored(path) | {"weights": np.array([Trap()], object)}
     with path.open("wb") as file:
         np.savez(file, **entries)
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
 
 
 @each("name", ["none", "folder"])

@@ -86,7 +86,7 @@ double sum(const MseArgs<T>& args, int64_t count, T* sums) {
     chunks(args, pred_contiguous, target_contiguous, begin, end, sums);
   });
   LongSum<double> total;
-  for (int64_t c = 0; c < count; ++c) total.add(sums[c]);
+  total.add(sums, count);
   return total.total();
 }
 

@@ -26,9 +26,10 @@ from gdcore.bench.check import (
     names_of,
     wait,
 )
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.reference import dtype_of, evaluate
-from gdcore.bench.results import Report, Row
+from gdcore.bench.report import Report
+from gdcore.bench.results import Row
 from gdcore.bench.verdict import MARGIN, Ratio, Verdict, check_margin, judge
 
 _ROUND = 0.002  # seconds

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from gdcore.bench import machine, suites, timing
 from gdcore.bench.case import Array, Case, Expected, Work
 from gdcore.bench.check import exactly, find_fault
-from gdcore.bench.libraries import BUILT_IN, find_peers, supports
+from gdcore.bench.libraries.registry import BUILT_IN, find_peers, supports
 from gdcore.bench.pool import WorkerError, WorkerProcess, usable_cpus
 from gdcore.bench.probe import Limits
-from gdcore.bench.results import Key, Report, Row, counted
+from gdcore.bench.report import Report
+from gdcore.bench.results import Key, Row, counted
 from gdcore.bench.verdict import FEWEST, judge
 
 DTYPES = ("float32", "float64")

@@ -1,4 +1,4 @@
-"""What a run found: rows, limits, environment; as an object, as JSON, as a table."""
+"""What a run found: rows, limits, environment; as an object and as JSON."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Score(NamedTuple):
 
 
 @dataclass
-class Report:
+class Results:
     """What a run found.
 
     Attributes
@@ -254,20 +254,6 @@ class Report:
             margin=report.get("margin", MARGIN),
             remarks=report.get("remarks", []),
         )
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Return one HTML page that needs no other file, and write it if a path is given."""
-        from gdcore.bench.page import render
-
-        text = render(self)
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
-
-    def __str__(self) -> str:
-        from gdcore.bench.table import render
-
-        return render(self)
 
 
 def counted(threads: int) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 from gdcore.bench import layout, machine, probe, suites, timing
 from gdcore.bench.case import Array, Case
 from gdcore.bench.check import as_arrays
-from gdcore.bench.libraries import Run, Unsupported, closed_forms, open_library
+from gdcore.bench.libraries.base import Run, Unsupported
+from gdcore.bench.libraries.registry import closed_forms, open_library
 
 _LAYOUTS = 8  # in a round
 _LARGE = 2**25 - 2**16  # bytes; glibc maps each larger block again, whatever was freed before

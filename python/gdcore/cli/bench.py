@@ -77,7 +77,7 @@ def bench(
 
     check_outputs([], {"--json": json, "--html": html})
     if html:
-        from gdcore.bench.page import require_matplotlib
+        from gdcore.bench.page.render import require_matplotlib
 
         require_matplotlib()
     with _progress() as progress:

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 
 import gdcore as gd
 import gdcore._core as _core
-from gdcore.kernels import Reduction
 from gdcore.plot.data import Array, feature_names, losses, matrix, one_target, way_of
 from gdcore.plot.display import COLORS, Display, draw_legend
 from gdcore.sgd import rate_at
+from gdcore.typing import Reduction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_SHOWN = 12  # names listed in a message before "and 88 more"
+from gdcore.advice import listed
+
 _ROWS = 65536  # read at a time into a matrix
 
 
@@ -238,13 +239,6 @@ def nulls_of(column: Any) -> NDArray[np.bool_] | None:
 def row_place(first: int, row: int) -> str:
     """Return where a row is, `first` rows after the file's first one."""
     return f"row {first + row + 1} (counted from 1)"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names in quotes, the first ones of many."""
-    names = list(names)
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + rest
 
 
 def first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import gdcore as gd
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.libraries.gdcore import Gdcore
 from gdcore.bench.suites.many import Groups, Rolling, Stack
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gdcore.bench.case import Array, Case
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 
 
 class Functions:

@@ -9,7 +9,7 @@ import numpy as np
 
 import gdcore as gd
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.many import Groups, Rolling, Stack

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.suites.many import Stack
 
 

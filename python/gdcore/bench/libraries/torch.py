@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, Unsupported, repeating
+from gdcore.bench.libraries.base import Run, Unsupported, repeating
 from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.many import Stack

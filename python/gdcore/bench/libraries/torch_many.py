@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any, ClassVar
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.libraries.torch import Opened
 from gdcore.bench.suites.many import Stack
 

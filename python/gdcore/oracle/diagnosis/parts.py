@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gdcore.oracle.diagnosis.case import Case
 from gdcore.oracle.references.mistakes import SLACK, Array, Cause, Parts
-
-if TYPE_CHECKING:
-    from gdcore.oracle.diagnosis.causes import _Case as Case
 
 _FEW = 3  # parts that a sentence names
 _SAMPLE = 64  # parts that are looked at

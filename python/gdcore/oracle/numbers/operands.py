@@ -71,8 +71,7 @@ def scaled(x: Floats) -> tuple[Floats, float]:
 
 def root_of_squares(a: Floats, b: Floats) -> Floats:
     """Return the root of the sums of squares of the products, ``(a * a) @ (b * b)``."""
-    from gdcore.kernels import matmul
-
     (x, left), (y, right) = scaled(a), scaled(b)
-    root: Floats = np.sqrt(matmul(x * x, y * y)) * (left * right)
+    with np.errstate(all="ignore"):
+        root: Floats = np.sqrt((x * x) @ (y * y)) * (left * right)
     return root

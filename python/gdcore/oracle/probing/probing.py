@@ -24,12 +24,12 @@ from gdcore.oracle.probing.probes import (
     Probe,
     Shape,
 )
+from gdcore.oracle.probing.summary import Finding, summarize
 from gdcore.oracle.references.linear import linear_mse
 from gdcore.oracle.references.losses import check_reduction, mse
 from gdcore.oracle.references.products import matmul
 from gdcore.oracle.references.reference import SUSPICION, Reference
 from gdcore.oracle.references.verdict import Status, Verdict
-from gdcore.oracle.summary import Finding, summarize
 
 Array = NDArray[Any]
 KINDS = ("linear_mse", "mse", "matmul")
