@@ -1,11 +1,16 @@
-// The constants and closing formulas of numerics v1 (docs/numerics.md), shared by every device.
+// The constants and closing formulas of numerics v2 (docs/numerics.md), shared by every device.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace gdcore {
 
 using std::int64_t;
+using std::size_t;
+
+// Version 2 differs from 1 in sums of more than 262 144 terms.
+constexpr int numerics_version = 2;
 
 // A sum over lanes has V of them, term i in lane i mod V.
 constexpr int V = 16;
@@ -13,6 +18,25 @@ constexpr int V = 16;
 // L: a long sum is cut into chunks of L terms, each starting at +0. Also GEMM's KC.
 template <class T>
 constexpr int64_t L = 512;
+
+// A long sum's partials are a long sum again: fan_in of them make a piece, whose sum is a partial
+// of the level above. The highest level has no end.
+constexpr int64_t fan_in = 512;
+constexpr size_t sum_levels = 4;
+
+// Terms up to which the partials are added in one chain.
+template <class T>
+constexpr int64_t chain_terms = L<T> * fan_in;
+
+// Terms of each part but the last of a sum of more than chain_terms: the sums of the parts are
+// added in one chain, each begins with its own first segment.
+template <class T>
+constexpr int64_t part_of(int64_t terms) {
+  int64_t part = chain_terms<T>;
+  for (size_t level = 2; level < sum_levels && (terms - 1) / part >= fan_in; ++level)
+    part *= fan_in;
+  return part;
+}
 
 constexpr int64_t chunks_of(int64_t terms, int64_t chunk) { return (terms + chunk - 1) / chunk; }
 

@@ -33,14 +33,29 @@ def eta(dtype: DTypeLike) -> float:
     return max(float(np.finfo(np.dtype(dtype)).smallest_subnormal), 5e-324)
 
 
+def additions(terms: int) -> int:
+    """Return how many additions of partials a term of a long sum meets at most.
+
+    Segments of 512 terms make the partials of the lowest level, 512 of those one of the next.
+    """
+    partials, total = -(-terms // gd._core.CHUNK["float64"]), 0
+    for _ in range(3):
+        total += min(partials, gd._core.FAN_IN)
+        partials = -(-partials // gd._core.FAN_IN)
+        if partials <= 1:
+            return total
+    return total + partials
+
+
 def gamma(k: int, dtype: DTypeLike, chunk: int | None = None) -> float:
     """Return k u / (1 - k u).
 
     With `chunk`, the contract's long sums: at most `chunk` roundings in a row in `dtype`, then the
-    chunks' sums are added in float64: gamma(chunk) + gamma64(k), and their product.
+    segments' sums are added in float64, and at most 8 more roundings follow: gamma(chunk) + gamma64
+    of those, and their product.
     """
     if chunk is not None:
-        narrow, wide = gamma(min(k, chunk), dtype), gamma(k, np.float64)
+        narrow, wide = gamma(min(k, chunk), dtype), gamma(min(k, additions(k) + 8), np.float64)
         return narrow + wide + narrow * wide
     ku = k * unit(dtype)
     assert ku < 0.5, "too many roundings for a bound"
@@ -177,12 +192,12 @@ def moments(left: Array, right: Array, dtype: DTypeLike) -> Bound:
     as pairs. Over float64 data all are pairs, and what every rounding lost is summed beside them:
     the errors are at most gamma(K) |left|^T |right| in all, and their sum, over at most K roundings
     in a row, is off by gamma(K) of that (Ogita, Rump, Oishi 2005, proposition 5.5). K counts two
-    roundings for each row of a chunk and three for each chunk.
+    roundings for each row of a chunk and three for each addition of partials.
     """
     n, wide = len(left), np.float64
     chunk = gd._core.CHUNK[np.dtype(dtype).name]
     size = np.abs(left).T @ np.abs(right)
-    k = 2 * min(n, chunk) + 3 * -(-n // chunk) + 2
+    k = 2 * min(n, chunk) + 3 * additions(n) + 2
     relative = gamma(k, wide) ** 2
     if np.dtype(dtype) == np.float32:
         relative += gamma(min(n, chunk), wide)
@@ -210,7 +225,7 @@ def gram(problem: Linear, dtype: DTypeLike) -> LinearBound:
     given = problem.offset is None and problem.sample_weight is None
     delta = 0 * size if given else gamma(3, wide) * size
     chunk = gd._core.CHUNK[np.dtype(dtype).name]
-    k = gamma(2 * min(n, chunk) + 3 * -(-n // chunk) + 6 * q + 10, wide)
+    k = gamma(2 * min(n, chunk) + 3 * additions(n) + 6 * q + 10, wide)
     k = k if np.dtype(dtype) == np.float32 else k**2
     value, gradient = scales(problem.reduction, np.maximum(s.sum() * t, np.finfo(float).tiny))
     closing = unit(dtype) + gamma(n + 4, wide) * (1 + unit(dtype))

@@ -37,6 +37,8 @@ void register_config(py::module_& m) {
   chunk["float32"] = L<float>;
   chunk["float64"] = L<double>;
   m.attr("CHUNK") = chunk;
+  m.attr("FAN_IN") = fan_in;
+  m.attr("NUMERICS") = numerics_version;
 
   py::class_<PyFpEnv>(m, "FpEnv")
       .def(py::init<>())

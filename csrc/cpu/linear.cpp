@@ -298,7 +298,8 @@ void add(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, T* slots, co
   for (int64_t c = chunk0; c < chunk1; ++c, slots += slot_size(args)) {
     const Partial<T> partial = partial_at(args, slots);
     const int64_t parts = chunks_of(rows_of(args, c) * args.t, L<T>);
-    for (int64_t e = 0; e < parts; ++e) sums.squares += partial.squares[e];
+    sums.begin_segment();
+    for (int64_t e = 0; e < parts; ++e) sums.add_squares(partial.squares[e]);
     if (args.sample_weight.data) sums.sample_weight += totals[c - chunk0];
     add_to(sums.weights, partial.weights);
     add_to(sums.intercept, partial.intercept);
@@ -392,6 +393,7 @@ void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
     for (int64_t i = begin; i < end; ++i) {
       sums[i].reset(args[i].d, args[i].t);
       linear(args[i], 0, chunks_of(args[i].n, L<T>), sums[i]);
+      sums[i].close();
     }
   });
 }

@@ -83,9 +83,9 @@ double sum(const MseArgs<T>& args, int64_t count, T* sums) {
   parallel_for(count, threads_for(count, args.size), [&](int64_t begin, int64_t end, int) {
     chunks(args, pred_contiguous, target_contiguous, begin, end, sums);
   });
-  double total = 0;
-  for (int64_t c = 0; c < count; ++c) total += sums[c];
-  return total;
+  LongSum<double> total;
+  total.add(sums, count);
+  return total.total();
 }
 
 }  // namespace
