@@ -109,6 +109,9 @@ def test_nan_in_a_file(tmp_path: Path) -> None:
     chunks = gd.read_chunks(path, "y", rows=100)
     match = r"chunk 4 \(from row 400\) .*column 'a' of .*t.parquet has no number in row 401 .*: nan"
     refused(lambda: gd.fit(chunks), match, gd.ChunkError)
+    columns = {"a": pa.array([1.0, None, np.nan]), "y": np.ones(3)}  # row 2 is dropped, and counts
+    dropping = gd.read_chunks(write(tmp_path / "u.parquet", columns), "y", nulls="drop")
+    refused(lambda: gd.fit(dropping), "no number in row 3 .*: nan", gd.ChunkError)
 
 
 def test_a_truncated_file(tmp_path: Path, rng: Any) -> None:

@@ -121,3 +121,6 @@ def test_rows_that_shrink_while_fitting_keep_the_fit(rng: Any) -> None:
         gd.fit(shrinking, method="stream", tol=None)
     assert caught.value.fit is not None
     assert caught.value.fit.epochs == 2
+    readings = iter([chunks[:4], chunks[:4], chunks])
+    with pytest.raises(gd.ChunkError, match="1613 rows after 1 epochs and 1600"):
+        gd.fit(lambda: next(readings), method="stream", tol=None)

@@ -164,6 +164,14 @@ def test_shuffled_epochs_are_those_of_the_rows_in_that_order(
         assert problems.canonical(fit.weights) == problems.canonical(found.history.weights[epoch])
 
 
+def test_the_rate_of_mini_batches_knows_the_steepest_row(rng: Any) -> None:
+    problem = draw(rng)
+    problem.X[0] *= 9
+    how: dict[str, Any] = {"batch_size": 1, "epochs": 1, "tol": None}
+    rates = [gd.fit(cut(problem, 300), **how).lr, whole(problem, **how).lr]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-4)
+
+
 def test_mini_batches_converge(rng: Any, dtype: Any) -> None:
     problem = draw(rng, dtype=dtype)
     problem.y[:] = (problem.X @ np.array([1, -2, 3], dtype)).astype(dtype) + dtype.type(1)

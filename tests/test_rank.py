@@ -171,6 +171,14 @@ def test_rcond_replaces_the_limit(rng: Any, dtype: Any) -> None:
                 call(bad)
 
 
+def test_rcond_of_0_takes_any_rest_for_independent(rng: Any) -> None:
+    x = rng.standard_normal(90)
+    X = np.c_[x, x + 1e-14 * rng.standard_normal(90)]
+    assert gd.fit(X, x, rcond=0).status == "CONVERGED"
+    with pytest.warns(gd.FitWarning, match="dependent"):
+        assert gd.fit(X, x).status == "SINGULAR"
+
+
 def test_where_the_rule_ends() -> None:
     """The limits that docs/numerics.md states."""
     year = np.arange(1900.0, 2021)
