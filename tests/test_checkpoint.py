@@ -125,7 +125,7 @@ def uncut(way: str, dtype: Any) -> list[Any]:
 @every_way
 @each("looks, error", [(1, Cut), (3, Cut), (1, KeyboardInterrupt), (4, KeyboardInterrupt)])
 def test_cut_once(eager: None, path: Path, way: str, looks: int, error: Any) -> None:
-    """By an error, which leaves the file of the look before, or by Ctrl-C, which writes it."""
+    """An error leaves the file of the look before; Ctrl-C writes it."""
     sgd, how = WAYS[way]
     options = {"epochs": FEW_EPOCHS, "tol": None, **how}
     with pytest.raises(error):
@@ -369,7 +369,7 @@ def test_a_finished_checkpoint_returns_what_it_was(path: Path, end: str) -> None
 
 
 def test_a_finished_checkpoint_continues_if_given_more_epochs(path: Path) -> None:
-    """Or a finer tol."""
+    """A finer tol continues it too."""
     for batch_size in (None, 7):
         options: dict[str, Any] = {"batch_size": batch_size, "tol": None}
         fits.fit(small(), gd.SGD(lr=0.01), epochs=5, checkpoint=path, **options)
@@ -481,7 +481,7 @@ def test_inconsistent_checkpoints(path: Path, name: str, value: Any) -> None:
 
 
 def test_no_byte_of_a_checkpoint_can_be_wrong_unseen(path: Path) -> None:
-    """Or it does not matter: the fit is the same. 300 files with one byte changed each."""
+    """A file with one byte changed is refused, or resumes to the same bits: 300 of them."""
     want = bits(refit(path))
     whole, rng = path.read_bytes(), np.random.default_rng(6)
     seen = 0

@@ -43,7 +43,7 @@ def test_shapes(rng: Any, dtype: Any, n: int, d: int, t: int | None, parts: str)
 
 @each("reduction", REDUCTIONS)
 def test_the_gradient_vanishes(rng: Any, dtype: Any, reduction: str) -> None:
-    """As far as it can: within the bound of its own rounding, and that of the parameters'."""
+    """The gradient is within the bound of its own rounding and of the parameters' rounding."""
     for parts, t, decay in (("b", None, 0.0), ("bos", 2, 0.0), ("b", 2, 0.3), ("", None, 5.0)):
         problem = draw(rng, 60, 4, t, parts=parts, reduction=reduction, dtype=dtype)
         x = fits.parameters(exact(problem, decay))[: fits.start_of(problem).size]

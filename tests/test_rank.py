@@ -53,7 +53,7 @@ def test_nearly_dependent_columns_of_many_rows(rng: Any, size: float) -> None:
 @each("parts", ["", "b", "bs"])
 @each("t", [None, 2])
 def test_least_norm(rng: Any, dtype: Any, kind: str, t: int | None, parts: str) -> None:
-    """Of all minima the one of least norm, intercept included, as lstsq has it."""
+    """The solution is lstsq's: the minimum of least norm, intercept included."""
     X = dependent(rng, dtype, kind)
     problem = replace(draw(rng, len(X), 4, t, parts=parts, dtype=dtype), X=X)
     if problem.sample_weight is not None:
