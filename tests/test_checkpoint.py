@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import signal
 import subprocess
@@ -25,6 +23,7 @@ from fits import Cut, bits, cut_after, refused
 from gdcore import Status
 from loops import each
 from problems import Linear
+from saved_files import full_disk, other_files, rewrite, stored
 
 EPOCHS = 9
 FEW_EPOCHS = 5
@@ -91,25 +90,6 @@ def small(dtype: Any = np.float64) -> Linear:
 def tiny() -> Linear:
     """Return a problem whose steps of lr 0.01 end by being too small."""
     return Linear(np.ones((4, 1), "f4"), np.full(4, 3, "f4"), np.zeros(1, "f4"))
-
-
-def stored(path: Path) -> dict[str, Any]:
-    with np.load(path) as file:
-        return dict(file)
-
-
-def rewrite(path: Path, **changes: Any) -> None:
-    """Change entries of the meta data (or arrays, by name) of a file."""
-    arrays = stored(path)
-    meta = json.loads(str(arrays["meta"]))
-    for name, value in changes.items():
-        if name in arrays:
-            arrays[name] = value
-        else:
-            meta[name] = value
-    arrays["meta"] = np.array(json.dumps(meta))
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
 
 
 # Cut short and started again.
@@ -450,18 +430,6 @@ def test_a_saved_fit_is_not_a_checkpoint(path: Path) -> None:
     refused(lambda: refit(path), "is a gdcore-fit file, not a gdcore-checkpoint")
 
 
-def other_files(whole: bytes) -> dict[str, bytes]:
-    return {
-        "empty": b"",
-        "text": b"epoch 5, loss 3\n",
-        "zip": b"PK\x05\x06" + bytes(18),
-        "npy": b"\x93NUMPY\x01\x00" + whole[100:300],
-        **{f"cut-{i}": whole[: len(whole) * i // 8] for i in range(1, 8)},
-        "cut-last": whole[:-1],
-        "head-lost": whole[64:],
-    }
-
-
 @each("kind", other_files(b""))
 def test_damaged_checkpoints(path: Path, kind: str) -> None:
     refit(path)
@@ -511,10 +479,6 @@ def test_a_checkpoint_that_cannot_be_written_fails_before_the_fit(
     with pytest.raises(OSError, match=str(path)):
         refit(path, progress=lambda *call: looks.append(call))
     assert looks == []
-
-
-def full_disk(*_: Any) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(

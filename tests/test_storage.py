@@ -18,7 +18,7 @@ import problems
 from fits import bits, refused
 from gdcore import Status
 from loops import each
-from test_checkpoint import full_disk, other_files, rewrite, stored
+from saved_files import full_disk, other_files, rewrite, stored
 
 
 def fitted(dtype: Any = np.float64, t: int | None = None, **how: Any) -> gd.Fit:
