@@ -21,8 +21,8 @@ import pytest
 import fits
 import gdcore as gd
 import problems
+from floating_point import MODES, control_word, foreign, mode
 from problems import Linear
-from test_bits import MODES, control_word, foreign, mode
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
 every_mode = pytest.mark.parametrize("kind", MODES)
@@ -85,7 +85,7 @@ def test_ctrl_c(n: int, d: int, batch_size: int) -> None:
     assert caught - sent < 5, "a promise of 0.2 s, on a busy machine"
     assert status == "MAX_EPOCHS"
     assert message.startswith(f"interrupted after {epochs} epoch")
-    if batch_size:  # it may be in the middle of an epoch: test_fit.py goes on from there
+    if batch_size:  # it may be in the middle of an epoch: test_warm_starts.py continues there
         return
     rng = np.random.default_rng(5)
     X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
