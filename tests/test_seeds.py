@@ -163,7 +163,8 @@ def test_the_pictures(name: str, run: Run) -> None:
         for shot in shots:
             assert shot.shape[0] >= 300
             assert shot.shape[1] >= 500
-            assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 20  # not an empty page
+            colors = shot.astype(int) @ [1 << 16, 1 << 8, 1]
+            assert len(np.unique(colors)) > 20  # not an empty page
         if frames > 1:
             assert (shots[0] != shots[-1]).any()
 
