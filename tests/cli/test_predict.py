@@ -54,6 +54,13 @@ class TestPredict:
         assert header == "prediction"
         np.testing.assert_allclose(np.array(numbers, float), [21, -1], atol=1e-3)
 
+    def test_columns_in_another_order(self, write, tmp_path):
+        data = write("plane.csv", "a,b,y\n1,0,1\n0,1,3\n1,1,4\n2,1,5\n0,2,6\n")  # y = a + 3 b
+        how = ("--target", "y", "--test-size", 0, "--method", "exact")
+        good("fit", data, *how, "--save", tmp_path / "plane.npz")
+        printed = good("predict", tmp_path / "plane.npz", write("new.csv", "b,a\n1,0\n")).stdout
+        assert float(printed.splitlines()[1]) == pytest.approx(3)
+
     @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
     def test_out(self, model, line, tmp_path, suffix):
         out = tmp_path / f"p{suffix}"
