@@ -1,4 +1,4 @@
-"""What a report says: as an object, as JSON, as text, as a page that stands alone."""
+"""A report: as an object, as JSON, as text, as a page that needs no other file."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_reports_without_parts_are_read(example):
     assert {row.share for row in Report.from_json(json.dumps(found)).rows} == {1}
 
 
-def test_a_busy_machine_is_told(example):
+def test_a_busy_machine_is_noted(example):
     assert not [note for note in example.notes if "load" in note]
     example.environment["load_before"] = (4.0, 0.0, 0.0)
     assert "The load was 4.0 on 2 CPUs before the run began" in str(example)
@@ -125,7 +125,7 @@ def test_what_is_above_the_limit_is_explained(example, remarkable):
 
 
 class TestPage:
-    def test_libraries_are_told_apart(self, example):
+    def test_every_library_has_a_colour_of_its_own(self, example):
         """All that are built in, and some peers, have colours of their own in both themes."""
         libraries = [*BUILT_IN, "eigen", "libxsmm", "gdcore-c++"]
         example.rows = [made(name, 1e-6) for name in libraries]
@@ -249,7 +249,7 @@ def browsed(tmp_path_factory, page_written):
 
 
 def _code(page: str) -> str:
-    """Return a page without comments, where slashes are no addresses."""
+    """Return a page without comments, whose slashes are not addresses."""
     return re.sub(r"^\s*//.*$|\"[^\"]*</pre>", "", page, flags=re.MULTILINE)
 
 

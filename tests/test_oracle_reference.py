@@ -138,7 +138,7 @@ def test_a_batch_is_its_problems(rng: Any, dtype: Any, batch: Any, parts: str) -
 
 
 def stepwise(x: Array, y: Array, bits: int, inner: int | None = None) -> Array:
-    """Return x @ y with every operation rounded to so many bits, products to `inner` ones."""
+    """Return x @ y with every operation rounded to `bits` bits, inner ones to `inner` bits."""
     total = np.zeros((x.shape[0], y.shape[1]))
     for j in range(x.shape[1]):
         term = rounded(x[:, j : j + 1] * y[j], inner or bits)

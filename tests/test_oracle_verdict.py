@@ -200,7 +200,7 @@ def test_a_sample_of_a_large_result_comes_first(rng: Any) -> None:
 
 
 def test_one_number_is_explained_by_many_counts(rng: Any) -> None:
-    """So only those that blocks usually have are believed of it."""
+    """So it is explained only by counts that blocks usually have."""
     X, w = normal(rng, (999, 1), np.float32), np.ones(1, np.float32)
     ref = oracle.linear_mse(X, normal(rng, (999,), np.float32), w).grad.weights
     for error in rng.uniform(0.001, 0.02, 20):
