@@ -22,7 +22,7 @@ import fits
 import gdcore as gd
 import problems
 from problems import Linear
-from test_bits import MODES, control_word, foreign, mode
+from test_floating_point_modes import MODES, control_word, foreign, mode
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
 every_mode = pytest.mark.parametrize("kind", MODES)
