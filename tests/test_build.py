@@ -98,6 +98,7 @@ def layer_of(name: str) -> str:
         "contract.hpp": "numerics",
         "dims.hpp": "numerics",
         "double_double.hpp": "numerics",
+        "loss.hpp": "numerics",
         "quadratic.hpp": "numerics",
         "shuffle.hpp": "numerics",
         "shuffle.cpp": "numerics",

@@ -208,7 +208,7 @@ def test_python_threads_at_once(dtype: Any) -> None:
     jobs = [
         partial(run, draw(dtype, n, d), sgd, batch_size=batch_size)
         for n, d in sizes
-        for sgd in SGDS.values()
+        for sgd in (SGDS["auto"], SGDS["momentum"])
         for batch_size in (None, 37)
     ]
     want = [job() for job in jobs]
@@ -344,7 +344,7 @@ def test_importing_and_fitting_import_only_numpy(tmp_path: Path) -> None:
 
 def tiny_problem(dtype: Any) -> Linear:
     """Draw a problem whose gradients are subnormal numbers, which flushing would lose."""
-    problem = draw(dtype)
+    problem = draw(dtype, 2003)
     scale = dtype.type(np.finfo(dtype).tiny * 64)
     assert problem.offset is not None
     assert problem.intercept is not None
@@ -362,7 +362,7 @@ def tiny_problem(dtype: Any) -> Linear:
 def test_modes(dtype: Any) -> None:
     """A fit has the same bits in every mode, and leaves the mode as it was."""
     for problem, (name, sgd), batch_size in product(
-        (draw(dtype), tiny_problem(dtype)), SGDS.items(), (None, 1000)
+        (draw(dtype, 2003), tiny_problem(dtype)), SGDS.items(), (None, 1000)
     ):
         want = run(problem, sgd, batch_size=batch_size)
         for kind in MODES:

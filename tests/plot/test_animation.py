@@ -142,7 +142,9 @@ def test_failing_ffmpeg_raises_one_sentence(
 
 
 @pytest.mark.parametrize("name", ["line.png", "line", "gif"])
-def test_other_suffixes_raises_one_sentence(name: str, animation: FuncAnimation, tmp_path: Path) -> None:
+def test_other_suffixes_raise_one_sentence(
+    name: str, animation: FuncAnimation, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=rf"{name}: name a \.gif, \.mp4 or \.html file"):
         plot.save_animation(animation, tmp_path / name)
 
