@@ -219,7 +219,7 @@ def threads_of_a_fit(**how):
         return {i: int(open(f"/proc/self/task/{i}/schedstat").read().split()[0]) for i in ids}
     time.sleep(0.1)  # threads without work spin a while
     before = ran()
-    gd.fit(X, y, gd.SGD(), method="stream", epochs=200, tol=None, history=0, **how)
+    gd.fit(X, y, gd.SGD(), method="stream", epochs=100, tol=None, history=0, **how)
     spent = [ns - before.get(i, 0) for i, ns in ran().items()]
     return sum(ns > max(spent) / 4 for ns in spent)
 free = gd.get_num_threads()

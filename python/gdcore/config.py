@@ -1,4 +1,4 @@
-"""What was built and what was chosen: instruction set, threads, OpenMP, CUDA."""
+"""The build and the settings: instruction set, threads, OpenMP, CUDA."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gdcore.scalars import as_scalar, is_whole
 def get_num_threads() -> int:
     """Return how many threads gdcore uses.
 
-    What `set_num_threads` chose. Before that: the least of the CPUs this process may run on, the
-    control group's CPU quota, OMP_NUM_THREADS, OMP_THREAD_LIMIT and GDCORE_NUM_THREADS as they were
-    at import, and the limit that ``threadpoolctl.threadpool_limits`` or ``torch.set_num_threads``
-    set for the calling thread.
+    The number that `set_num_threads` set. Without it, the smallest of: the CPUs this process may
+    run on; the control group's CPU quota; OMP_NUM_THREADS, OMP_THREAD_LIMIT and GDCORE_NUM_THREADS
+    at import; the limit that ``threadpoolctl.threadpool_limits`` or ``torch.set_num_threads`` set
+    for the calling thread.
 
     Returns
     -------
@@ -25,15 +25,15 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads gdcore uses from now on; results do not change by a bit.
+    """Set how many threads gdcore uses; results do not change by a bit.
 
-    The number replaces all limits that `get_num_threads` names. ``n_threads=`` of a call replaces
+    The number replaces all limits that `get_num_threads` lists. ``n_threads=`` of a call replaces
     it for that call.
 
     Parameters
     ----------
     n : int
-        1 to 1024; small work stays on one thread whatever n is.
+        1 to 1024. Small work runs on one thread with any n.
 
     Raises
     ------
@@ -56,14 +56,14 @@ def set_num_threads(n: int) -> None:
 
 
 def config() -> dict[str, Any]:
-    """Return what was built and chosen.
+    """Return how gdcore was built and what it uses.
 
     Returns
     -------
     dict
-        ``version``; ``isa`` in use, ``isas_available`` here, ``isas_built``; ``threads`` and
-        ``threads_reason``, why that many; ``openmp``, the runtimes loaded in this process (more
-        than one can slow each other); ``compiler``; ``cuda``; ``chunk``, the terms of a segment
+        ``version``; ``isa`` in use, ``isas_available`` on this machine, ``isas_built``; ``threads``
+        and ``threads_reason``, which limit set them; ``openmp``, the runtimes loaded in this
+        process (two can slow each other); ``compiler``; ``cuda``; ``chunk``, the terms of a segment
         of a long sum in each dtype.
 
     Examples

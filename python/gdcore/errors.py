@@ -15,13 +15,13 @@ class LearningRateWarning(UserWarning):
 
 
 class DataLostError(OSError):
-    """A file that an array maps, such as np.memmap does, shrank while it was read.
+    """A file mapped by an array, such as np.memmap, shrank while it was read.
 
     Parameters
     ----------
     message : str
     fit : Fit, optional
-        What was fitted before, of one problem or of many; its weights are those of whole rows.
+        The Fit or Fits from before; its weights come from whole rows alone.
 
     Attributes
     ----------
@@ -83,9 +83,9 @@ class ChunkError(ValueError):
     chunk : int
         Its number, counted from 0.
     moments : Moments, optional
-        Those of the rows before it, if it is the first reading that failed.
+        The moments of the rows before it, if the first reading failed.
     fit : Fit, optional
-        The fit so far, if it is a later one.
+        The fit so far, if a later reading failed.
 
     Attributes
     ----------

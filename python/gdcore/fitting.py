@@ -79,15 +79,15 @@ def fit(
     batch_size : int, optional
         Rows of a mini-batch, 1 to n; None takes all rows at once. The last batch may be shorter.
     shuffle : bool
-        Give mini-batches another order of rows every epoch, a function of `seed` and epoch alone.
+        Reorder the rows for mini-batches every epoch; `seed` and the epoch determine the order.
     seed : int, 0 to 2**64 - 1
     fit_intercept : bool
     standardize : bool
         Fit the model of the standardised columns: lr and its limit, weight decay and the stopping
         rule refer to them. The weights returned are those of the columns as given.
     init : Fit, array_like or (weights, intercept), optional
-        Start; zeros by default, the same one for all of many problems, or one each. A Fit continues
-        from its end, with its velocity.
+        Start; zeros by default. Many problems share it, or have one each. A Fit continues from its
+        end, with its velocity.
     offset : array_like, optional
         Fixed term of the prediction, broadcast to y's shape.
     sample_weight : array_like, shape (n,) or (count, n), optional
@@ -95,7 +95,7 @@ def fit(
     reduction : {"mean", "sum", "half_mean", "half_sum"}
     tol : float, ndarray of one for each of many problems, or None
         Stop once the predictions are within `tol` standard deviations of y, root mean square, of
-        those that fit best: CONVERGED (docs/numerics.md). None runs every epoch.
+        the best fit's: CONVERGED (docs/numerics.md). None runs every epoch.
     stop : {"gradient", "loss_equal"}
         "gradient" stops by `tol` alone. "loss_equal" also stops when an epoch's loss equals the
         last one's.
@@ -110,7 +110,7 @@ def fit(
         projected out, is at most this part of its length. The default (docs/numerics.md) is about
         1e-13 for float64 and 3e-7 for float32.
     history : int
-        Record every so many epochs; 0 records nothing.
+        Record every `history` epochs; 0 records nothing.
     progress : bool or callable
         True shows a bar on stderr; a callable gets (epoch, epochs, loss), or for many problems
         (done, count, NaN), ten times a second or more often, also before the first epoch.
@@ -125,7 +125,7 @@ def fit(
     -------
     Fit
         For many problems a `Fits`: the same attributes with the problems as first dimension. A bad
-        problem has a status of its own, raises nothing and changes no bit of the others.
+        problem has its own status, raises no error and changes no bit of another.
 
     Raises
     ------

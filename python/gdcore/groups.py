@@ -56,7 +56,7 @@ def fit_groups(
 ) -> Any:
     """Fit a linear model to each group of rows, all in one call.
 
-    Every group ends with the bits of fitting its rows alone with `fit`.
+    Every group has the bits of fitting its rows with `fit`.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ def mse(
     ----------
     pred, target : array_like, any shape, the same for both
     reduction : {"mean", "sum", "half_mean", "half_sum", "none"}
-        What becomes of the squares; "half" multiplies by 1/2, "none" keeps them apart.
+        How the squares are reduced; "half" multiplies by 1/2, "none" returns all of them.
 
     Returns
     -------

@@ -30,7 +30,7 @@ _Rows = Rows  # the name in pickles of 0.1.0
 
 
 class Moments:
-    """Second moments of rows: the sums that the squared error depends on, and nothing else.
+    """Second moments of rows: the sums that the squared error depends on.
 
     They are the entries of ``[X 1]^T S [X 1 y-offset]`` and the squares of ``y - offset``, S being
     the sample weights. Moments of float32 rows are float64 numbers; those of float64 rows are pairs
@@ -48,7 +48,7 @@ class Moments:
     t : int, optional
         Targets side by side; None for y of one dimension.
     dtype : float64 (default) or float32
-        Of the rows. float32 rows can go into float64 moments, not the other way round.
+        The dtype of the rows. float64 moments take float32 rows, but not the other way round.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The options of stochastic gradient descent and its single step, as torch.optim.SGD has them."""
+"""The options of stochastic gradient descent and its step, as in torch.optim.SGD."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gdcore.typing import Floats, LearningRate
 
 @dataclass
 class SGDState:
-    """What SGD remembers between steps.
+    """The state of SGD between steps.
 
     Attributes
     ----------
@@ -43,10 +43,11 @@ class SGD:
     lr : float, array_like, "auto" or callable, default "auto"
         Learning rate; an array has one for each of many problems. "auto" is 1/lambda_max of the
         loss's Hessian, half the stability limit of plain descent (`gdcore.fit` only). A callable
-        maps the epoch, counted from 0, to a rate; it is asked ahead of time, and may be asked
+        maps the epoch, counted from 0, to a rate; it is called ahead of time, and may be called
         twice for an epoch.
     momentum : float or "auto", default 0.0
-        "auto" chooses lr and momentum for the fewest epochs (`gdcore.fit` and its kin only).
+        "auto" chooses lr and momentum for the fewest epochs (`gdcore.fit`, `fit_groups` and
+        `fit_rolling` only).
     dampening : float, default 0.0
     weight_decay : float or array_like, default 0.0
         Adds ``weight_decay / 2 * |w|^2`` to the objective; an array has one for each of many
@@ -56,8 +57,8 @@ class SGD:
     maximize : bool, default False
         Climb instead of descend.
     decay_intercept : bool, default True
-        Whether weight decay reaches the intercept, as in torch; False spares it, as ridge
-        regression does (`gdcore.fit` and its kin only: `step` cannot know the intercept).
+        Whether weight decay applies to the intercept, as in torch. False excludes it, as ridge
+        regression does (not in `step`, which cannot tell the intercept from the weights).
 
     Raises
     ------
@@ -261,7 +262,7 @@ class SGD:
         Returns
         -------
         float or ndarray
-            0 if maximize, or if momentum is 1 or more; infinite for a flat loss.
+            0 if maximize, or if momentum is 1 or more; infinite for a constant loss.
 
         Raises
         ------
@@ -270,7 +271,12 @@ class SGD:
         """
         m = self.given_momentum
         stretch = 1.0 if m == 0 else 1 + 2 * m if self.nesterov else 1 - self.dampening
-        slope = np.asarray((curvature + self.weight_decay) * stretch, np.float64)
+        slope = (curvature + self.weight_decay) * stretch
+        if isinstance(slope, float):
+            if self.maximize or m >= 1:
+                return 0.0
+            return 2 * (1 + m) / slope if slope > 0 else math.inf if slope == 0 else 0.0
+        slope = np.asarray(slope, np.float64)
         if self.maximize or m >= 1:
             limit = np.zeros_like(slope)
         else:
@@ -302,7 +308,7 @@ def _as_params(params: Floats | Sequence[Floats]) -> list[Floats]:
 
 
 def _check(index: int, param: Any, grad: Any, velocity: Floats | None) -> Floats:
-    """Return the gradient as an array that fits the parameter, or say what does not."""
+    """Return the gradient as an array; ValueError or TypeError if it does not fit the parameter."""
     if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
         kind = param.dtype if isinstance(param, np.ndarray) else type(param).__name__
         raise TypeError(
@@ -324,7 +330,7 @@ def _check(index: int, param: Any, grad: Any, velocity: Floats | None) -> Floats
 
 
 def _check_apart(params: list[Floats]) -> None:
-    """Raise ValueError if some memory is in two parameters, which one step would change twice."""
+    """Raise ValueError if two parameters share memory: one step would change it twice."""
     for i, j in _core.overlapping(params):
         if np.shares_memory(params[i], params[j]):
             raise ValueError(

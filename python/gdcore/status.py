@@ -19,10 +19,10 @@ class Status(StrEnum):
     ----------
     CONVERGED
         The predictions are within `tol` times the standard deviation of y, root mean square, of
-        those that fit best (docs/numerics.md); or they are the least-squares ones; or another
-        stopping rule held.
+        the best fit's (docs/numerics.md); or the closed form was used; or another stopping rule
+        held.
     MAX_EPOCHS
-        All epochs ran; `Fit.r2_lost` says how far off that is.
+        All epochs ran; `Fit.r2_lost` says how far that is from the best fit.
     DIVERGED
         The loss grew without bound; the weights are the last whose loss was finite.
     STALLED
@@ -34,7 +34,7 @@ class Status(StrEnum):
         There were no rows to learn from; the weights are the start.
     INVALID
         Among many problems, one whose data holds NaN or infinity, or whose squares overflow; its
-        weights are NaN. A single such problem is a ValueError.
+        weights are NaN. A single problem with such data raises ValueError.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Status(StrEnum):
 
     @property
     def code(self) -> int:
-        """Its place in the enumeration, which arrays and files of many statuses hold."""
+        """Its number in the enumeration, which arrays and files hold."""
         return _CODES[self]
 
 

@@ -52,9 +52,7 @@ class Stream:
         self._plan = replace(plan, problem=self._problem, on_moments=False)
         self._saved = open_checkpoint(checkpoint, problem, sgd, options, plan.start, "stream")
         state = self._saved.state or plan.start
-        self._descent = make_descent(
-            self._problem, plan.sgd, options, state, self._target, plan.judge, self._plan
-        )
+        self._descent = make_descent(self._plan, options, state, self._target)
         self._outcome: _core.Outcome = "running"
 
     def run(self, progress: Show) -> Fit:
@@ -103,8 +101,9 @@ class Stream:
             )
 
     def _result(self) -> Fit:
-        fit = result_of(self._plan, self._options, self._descent, self._saved, self._outcome)
-        return replace(fit, method="stream", method_reason="chunks are read every epoch.")
+        reason = "chunks are read every epoch."
+        how = self._outcome, "stream", reason
+        return result_of(self._plan, self._options, self._descent, self._saved, *how)
 
 
 class _Counted:

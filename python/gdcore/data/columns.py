@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gdcore.advice import listed
 from gdcore.typing import Names
 
-_ARRAYS = (np.ndarray, list, tuple, int, float, type(None))  # by far the most frequent
+_ARRAYS = (np.ndarray, list, tuple, int, float)
 
 
 def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
@@ -21,6 +21,8 @@ def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any,
     Anything else is returned unchanged, with None. `wanted` names the columns to take from a frame
     and their order; None takes all of them.
     """
+    if given is None or type(given) is np.ndarray:  # by far the most frequent
+        return given, None
     if isinstance(given, np.matrix):  # its products and rows have other shapes than an array's
         return np.asarray(given), None
     if isinstance(given, _ARRAYS):
@@ -163,7 +165,7 @@ def refuse_as_feature(
 ) -> None:
     """Raise ValueError if a column of X has this name and these values.
 
-    The same name alone is no fault: pandas keeps it, for example when a column is shifted.
+    An equal name is not enough: pandas keeps it, for example when a column is shifted.
     """
     if features is None or name is None or str(name) not in features:
         return

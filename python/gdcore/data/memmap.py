@@ -8,7 +8,7 @@ becomes a DataLostError.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from mmap import mmap
 from typing import Any
@@ -56,17 +56,18 @@ _Guard = dict[str, _Mapped]
 _guards: ContextVar[tuple[_Guard, ...]] = ContextVar("_guards", default=())
 
 
-@contextmanager
-def guard(**arrays: Any) -> Iterator[None]:
+def guard(**arrays: Any) -> AbstractContextManager[None]:
     """Raise DataLostError where a read of lost memory would end the process."""
     mapped = {
         name: _Mapped(array)
         for name, array in arrays.items()
         if isinstance(array, np.ndarray) and _owner(array) is not None  # Arrow maps files too
     }
-    if not mapped:
-        yield
-        return
+    return _guard(mapped) if mapped else nullcontext()
+
+
+@contextmanager
+def _guard(mapped: _Guard) -> Iterator[None]:
     token = _guards.set((*_guards.get(), mapped))
     try:
         yield

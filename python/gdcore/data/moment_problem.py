@@ -48,7 +48,7 @@ class MomentProblem(Problem):
         return digest.hexdigest()
 
     def check_finite(self) -> None:
-        """Do nothing: statistics take in finite rows alone."""
+        """Do nothing: the rows were finite when they were added."""
 
 
 def make_moment_problem(

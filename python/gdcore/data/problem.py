@@ -133,7 +133,7 @@ def make_problem(
     """Check shapes and dtypes; ValueError and TypeError say what to change.
 
     `features` are the columns to take of a data frame; all by default. `part` says that more rows
-    follow, so that small weights may be small beside theirs.
+    follow, so that weights may be small compared with theirs.
     """
     X_numbers, names = as_numbers(X_given, "X", features)
     y_numbers, targets = as_numbers(y_given, "y")
@@ -155,8 +155,9 @@ def make_problem(
             f"y has shape {y.shape} and X {X.shape}; "
             "with X (n, d), y must be (n,) or (n, t) with the same n."
         )
-    for name, column in zip(targets or (), np.atleast_2d(y.T), strict=False):
-        refuse_as_feature(X, names, name, column, "the target y")
+    if targets:
+        for name, column in zip(targets, np.atleast_2d(y.T), strict=False):
+            refuse_as_feature(X, names, name, column, "the target y")
     target = targets[0] if targets and len(targets) == 1 else None
     rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept, part)
     how = bool(fit_intercept), reduction

@@ -1,4 +1,4 @@
-"""Many problems of one shape but for their rows, each fitted as if it were alone."""
+"""Many problems that differ in their rows alone."""
 
 from __future__ import annotations
 

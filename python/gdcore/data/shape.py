@@ -1,4 +1,4 @@
-"""What is fitted, without its rows: sizes, types and names."""
+"""The shape of a problem: sizes, types and names, without its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sufficient statistics of rows: their second moments, and what is known of their rounding errors.
+"""Sufficient statistics of rows: second moments and a bound of their rounding errors.
 
 `gdcore.Moments` is the public face of these values.
 """
@@ -148,7 +148,7 @@ class Statistics(NamedTuple):
         return result._cleared(result.filled == 0)
 
     def named(self, features: Names | None, target: str | None) -> Statistics:
-        """Return the statistics with names; those that it has are kept."""
+        """Return the statistics with names, unless they have names already."""
         return self._replace(
             feature_names=features if self.feature_names is None else self.feature_names,
             target_name=target if self.target_name is None else self.target_name,

@@ -74,7 +74,7 @@ class Checkpoint(Unsaved):
             if differing:
                 raise ValueError(
                     f"the checkpoint {self.path} was made with another {', '.join(differing)}; "
-                    "use the same settings to go on, or give this fit another file."
+                    "use the same settings to continue, or give this fit another file."
                 )
             self.state = FitState.from_file(archive.group("state_", arrays))
             self.past = (arrays["history_epoch"], arrays["history_loss"], arrays["history_params"])

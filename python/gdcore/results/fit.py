@@ -1,4 +1,4 @@
-"""What a fit returns: the model, how it ended, and what was recorded on the way."""
+"""The result of a fit: the model, its status and the recorded history."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Record = tuple[Ints, Floats, Floats]  # epochs (k,), losses (k,), parameters (k 
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What a fit recorded, one entry every `history` epochs.
+    """The record of a fit, one entry every `history` epochs.
 
     Attributes
     ----------
@@ -88,8 +88,8 @@ class Fit:
     fit_intercept : bool
         Whether the intercept was fitted, or fixed at 0.
     r2_lost : float
-        How far R^2 is below that of the predictions that fit best; of several targets, the most.
-        NaN if it is not known, if y is constant, or after a descent without `tol`.
+        How far R^2 is below that of the best fit; for several targets, the largest distance. NaN
+        if it is not known, if y is constant, or after a descent without `tol`.
     start : Start or None
         The point at which descent began; None for the closed form.
     state : FitState or None
@@ -181,7 +181,7 @@ class Fit:
         Raises
         ------
         ValueError
-            If X has another number of columns than the fit, or a frame lacks one of them or holds
+            If X has another number of columns than the fit, or a frame has no such column or holds
             nulls in it.
 
         Examples
@@ -270,7 +270,7 @@ def _start(arrays: dict[str, Any]) -> Start:
 
 
 def described(fit: Fit) -> dict[str, Any]:
-    """Return what files of one fit and of many say about the model."""
+    """Return the fields of the model that files of one fit and of many have in common."""
     return {
         "method": fit.method,
         "method_reason": fit.method_reason,

@@ -1,4 +1,4 @@
-"""What a fit of many problems returns."""
+"""The result of a fit of many problems."""
 
 from __future__ import annotations
 

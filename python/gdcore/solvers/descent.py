@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import gdcore._core as _core
@@ -26,7 +25,7 @@ from gdcore.typing import Floats, Show
 
 SCHEDULE_BLOCK = 64  # epochs for which a schedule is called ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
-STILL, NO_EPOCH = SGD(lr=1.0), Options(0, None, False, 0, None, "gradient", "auto", 0, None)
+LOSS_ALONE = _core.DescentOptions(history=0)  # of a descent of no epochs
 
 _STATUS = {
     "running": Status.MAX_EPOCHS,
@@ -57,16 +56,12 @@ def descend(
     target = start.epoch + options.epochs
     saved = open_checkpoint(checkpoint, problem, sgd, options, start, method)
     state = start if saved.state is None else saved.state
-    descent = make_descent(problem, plan.sgd, options, state, target, plan.judge, plan)
+    descent = make_descent(plan, options, state, target)
     if not callable(rate):
         descent.set_constant_lr(float(rate))
 
     outcome: _core.Outcome = "running"
     reached = state
-
-    def result() -> Fit:
-        fit = result_of(plan, options, descent, saved, outcome)
-        return replace(fit, method=method, method_reason=reason)
 
     try:
         with Progress.make(progress, start.epoch, target) as bar:
@@ -89,7 +84,8 @@ def descend(
             lost.fit = fit_at(problem.shape, start, reached)
             raise lost from None
         saved.save(descent, force=True)
-        raise FitInterrupted(result()) from None
+        fit = result_of(plan, options, descent, saved, outcome, method, reason)
+        raise FitInterrupted(fit) from None
     if outcome == "diverged":
         problem.check_finite()
         if math.isnan(descent.lr):  # before any step
@@ -97,7 +93,7 @@ def descend(
                 f"the squared errors at the start overflow {problem.shape.dtype}; "
                 "scale y, or start from smaller weights."
             )
-    return result()
+    return result_of(plan, options, descent, saved, outcome, method, reason)
 
 
 def open_checkpoint(
@@ -124,20 +120,9 @@ def open_checkpoint(
     return Checkpoint.open(path, problem.fingerprint(), settings, start)
 
 
-def make_descent(
-    problem: Problem,
-    sgd: SGD,
-    options: Options,
-    state: FitState,
-    target: int,
-    moments: _core.Moments | None,
-    plan: Plan | None = None,
-) -> _core.Descent:
-    """Return a descent that has not begun.
-
-    Moments tell when it has converged, and replace the rows if the plan says so.
-    """
-    shape, start = problem.shape, state if plan is None else plan.start
+def make_descent(plan: Plan, options: Options, state: FitState, target: int) -> _core.Descent:
+    """Return a descent that has not begun."""
+    shape, sgd, start = plan.problem.shape, plan.sgd, plan.start
     records = options.epochs // options.history if options.history else 0
     settings = _core.DescentOptions(
         sgd=_core.SgdOptions(**sgd.options, decay_intercept=sgd.decay_intercept),
@@ -149,9 +134,8 @@ def make_descent(
         history=int(options.history),
         record_params=records * shape.size * shape.dtype.itemsize <= RECORD_BYTES,
     )
-    from_rows = plan is not None and not plan.on_moments
-    core = problem.core
-    descent = _core.Descent(core, state.as_dict(), target, settings, moments, from_rows)
+    how = settings, plan.judge, not plan.on_moments
+    descent = _core.Descent(plan.problem.core, state.as_dict(), target, *how)
     descent.set_start(start.epoch, start.params)
     return descent
 
@@ -160,7 +144,8 @@ def loss_at(
     problem: Problem, params: Floats, options: Options, moments: _core.Moments | None = None
 ) -> Any:
     """Return the loss over all rows, or their moments: that of a descent of no epochs."""
-    descent = make_descent(problem, STILL, NO_EPOCH, FitState(params=params), 0, moments)
+    state = FitState(params=params).as_dict()
+    descent = _core.Descent(problem.core, state, 0, LOSS_ALONE, moments)
     slices.run(lambda seconds: descent.advance(seconds, options.threads) != "running")
     return problem.shape.dtype.type(
         descent.least_known_loss if descent.loss_doubtful else descent.loss
@@ -195,6 +180,8 @@ def result_of(
     descent: _core.Descent,
     saved: Unsaved,
     outcome: _core.Outcome,
+    method: str,
+    reason: str,
 ) -> Fit:
     """Return the fit that a descent has reached."""
     problem, shape, start = plan.problem, plan.problem.shape, plan.start
@@ -227,4 +214,6 @@ def result_of(
         momentum=plan.sgd.momentum,
         r2_lost=r2_lost,
         detail=plan.detail(status, options, r2_lost),
+        method=method,
+        method_reason=reason,
     )

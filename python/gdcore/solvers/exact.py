@@ -52,7 +52,7 @@ def solve_normal(
 
 
 def solve_moments(problem: Problem, moments: _core.Moments, sgd: SGD, options: Options) -> Fit:
-    """Return the minimiser from the moments alone."""
+    """Return the minimiser, without reading rows."""
     params, rank = _core.solve_moments(problem.core, moments, exact_options(sgd, options))
     check_params(problem, params)
     return solution(problem, params, rank, loss_at(problem, params, options, moments), options)

@@ -1,4 +1,4 @@
-"""Fits of many independent problems, each as if it were alone."""
+"""Fits of many independent problems, each with the bits of a single fit."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class _Run:
         self.loss = np.full(count, np.nan, dtype)
         self.lr = np.full(count, np.nan)
         self.rates: Floats | None = None  # of a schedule
-        self.given: Floats | None = None  # rates that are no schedule's
+        self.given: Floats | None = None  # rates other than a schedule's
         if not callable(sgd.lr) and options.method != "exact":
             self.given = np.full(count, np.nan if isinstance(sgd.lr, str) else sgd.lr)
         self.first_epoch = int(start.epoch.min()) if count else 0
@@ -336,7 +336,7 @@ class _Run:
     def warn_of_rates(self) -> None:
         """Warn once of given rates that some problems cannot converge at.
 
-        Their limits cost as much as many epochs, so only those of problems that diverged are known.
+        A limit costs as much as many epochs, so it is found only for problems that diverged.
         """
         if self.given is None or isinstance(self.sgd.lr, str) or self.sgd.maximize:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None
         value = getattr(options, name)
         if isinstance(value, np.ndarray) or value != default:
             ignored.append(name)
-    return replace(options, method="exact", exact_by_default=True, ignored=tuple(ignored))
+    return options.solved_exactly(tuple(ignored))
 
 
 def warn_of_ignored(options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Fits of rows that are known by their moments alone, some of which may have been taken out."""
+"""Fits from moments, out of which rows may have been taken."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from gdcore.solvers.options import Options
 from gdcore.solvers.start import initial_state
 from gdcore.typing import Bools, Floats, Show
 
-# The largest share of what is left that rounding errors of rows taken out may be. The bound of
-# float32 rows is some fifty times what happens (docs/numerics.md).
+# The largest allowed ratio of rounding errors, from rows taken out, to the squares that are left.
+# The bound for float32 rows is about fifty times the measured errors (docs/numerics.md).
 MOST_NOISE = {np.dtype(np.float32): 2.0**-14, np.dtype(np.float64): 2.0**-20}
 LEAST_RCOND = {np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-42}
 DEPENDENT = 2.0**-40  # an eigenvalue that may be 0, of columns of length 1
@@ -101,7 +101,7 @@ def _lost(statistics: Statistics, p: int) -> Bools:
 
 
 def _share(noise: Floats, squares: Floats) -> Floats:
-    """Return noise / squares; 0 for columns of zeros, which have none."""
+    """Return noise / squares; 0 for columns of zeros, which have no noise."""
     return np.divide(noise, squares, out=np.zeros_like(noise), where=squares > 0)
 
 

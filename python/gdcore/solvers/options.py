@@ -11,6 +11,7 @@ from gdcore.scalars import as_scalar, is_finite, is_whole
 from gdcore.sgd import SGD
 
 DEFAULT = SGD()
+_PLAIN = {int, float, bool, str, type(None)}  # the types of almost all options
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,15 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, given in vars(self).items():
-            if (value := as_scalar(given)) is not given:
+            if type(given) not in _PLAIN and (value := as_scalar(given)) is not given:
                 object.__setattr__(self, name, value)
+
+    def solved_exactly(self, ignored: tuple[str, ...]) -> Options:
+        """Return the options with the closed form as the default method."""
+        other = object.__new__(Options)  # `replace` would check every field again
+        changed = {"method": "exact", "exact_by_default": True, "ignored": ignored}
+        vars(other).update(vars(self) | changed)
+        return other
 
     @property
     def expects_convergence(self) -> bool:

@@ -38,7 +38,7 @@ NO_SPECTRUM = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """A problem in the coordinates that descent works in, and how it descends there.
 
@@ -55,7 +55,7 @@ class Plan:
     outlook: _core.Outlook | None
     on_moments: bool  # epochs use the judge's moments in place of the rows
     shortfall: str = ""
-    unjudged: str = UNSUMMED  # why there is no judge, if so
+    unjudged: str = UNSUMMED  # why there is no judge, if there is none
 
     def detail(self, status: Status, options: Options, r2_lost: float) -> str:
         """Return how far the end is from the best fit, and what keeps it there."""
@@ -122,7 +122,8 @@ def make_plan(
     warn_of_divergence(rate, start.epoch, limit, sgd)
     on_moments = moments is not None
     plan = Plan(problem, sgd, start, rate, limit, judge, outlook, on_moments, unjudged=unjudged)
-    return replace(plan, shortfall=_shortfall(plan, given, options))
+    plan.shortfall = _shortfall(plan, given, options)
+    return plan
 
 
 def _usable(judge: _core.Moments, problem: Problem) -> bool:

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -77,15 +77,17 @@ class _Callback(Progress):
 _reporting: ContextVar[_Callback | None] = ContextVar("_reporting", default=None)
 
 
-@contextmanager
-def reporting(progress: Show, epochs: int, init: Any = None) -> Iterator[None]:
+def reporting(progress: Show, epochs: int, init: Any = None) -> AbstractContextManager[None]:
     """Have a callable called in work before, between and after the epochs of a fit, too."""
     if not callable(progress) and _reporting.get() is None:
-        yield
-        return
+        return nullcontext()
     first = getattr(init, "epochs", 0)
     first = first if isinstance(first, int) else 0
-    callback = _Callback(progress, first, first + epochs) if callable(progress) else None
+    return _calling(_Callback(progress, first, first + epochs) if callable(progress) else None)
+
+
+@contextmanager
+def _calling(callback: _Callback | None) -> Iterator[None]:
     token = _reporting.set(callback)
     try:
         with ticking(None if callback is None else callback.tick):
