@@ -187,7 +187,7 @@ def test_chunks_that_map_a_file(rng: Any, tmp_path: Path, method: str) -> None:
 CHILD = """
 import faulthandler, os, sys, tempfile
 import numpy as np, gdcore as gd
-if sys.argv[1] == "faulthandler":
+if "faulthandler" in sys.argv[1]:
     faulthandler.enable()
 def lost():
     with tempfile.NamedTemporaryFile() as file:
@@ -201,17 +201,22 @@ try:
     print("fitted")
 except gd.DataLostError:
     print("lost", flush=True)
+if "during a fit" in sys.argv[1]:
+    mapped = np.memmap(tempfile.TemporaryFile(), dtype=float, mode="w+", shape=(1000, 10))
+    gd.fit(mapped, np.ones(1000), gd.SGD(), progress=lambda *_: lost().sum())
 print(lost().sum())
 """
 
 
-@pytest.mark.parametrize("kind", ["plain", "faulthandler"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "faulthandler", "during a fit", "faulthandler during a fit"]
+)
 def test_any_other_sigbus_is_left_alone(kind: str) -> None:
     """The process dies of it, as it would have without gdcore; faulthandler tells where."""
     command = [sys.executable, "-c", CHILD, kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("lost\n", -signal.SIGBUS)
-    assert ("Fatal Python error: Bus error" in done.stderr) == (kind == "faulthandler")
+    assert ("Fatal Python error: Bus error" in done.stderr) == ("faulthandler" in kind)
 
 
 @pytest.mark.parametrize(
