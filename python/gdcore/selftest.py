@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from itertools import product
 from typing import Any
 
@@ -100,6 +98,9 @@ def selftest() -> SelfTest:
 
 def frozen_digests() -> dict[str, str]:
     """Return the digest of each case, as committed (bench/freeze_numerics.py)."""
+    import json
+    from importlib import resources
+
     text = resources.files("gdcore").joinpath("numerics_v1.json").read_text()
     return dict(json.loads(text))
 
