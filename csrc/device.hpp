@@ -1,30 +1,15 @@
-// The operations every device implements, and the views they work on. Strides are in elements; 0
-// broadcasts.
+// The operations that every device implements.
 #pragma once
-
-#include <cmath>
-#include <cstddef>
-#include <vector>
 
 #include "contract.hpp"
 #include "dims.hpp"
-#include "double_double.hpp"
+#include "loss.hpp"
 #include "quadratic.hpp"
 #include "shuffle.hpp"
+#include "sums.hpp"
+#include "views.hpp"
 
 namespace gdcore {
-
-template <class T>
-struct Matrix {  // (rows, cols), element (i, j) at data[i * rs + j * cs]
-  T* data;
-  int64_t rs, cs;
-};
-
-template <class T>
-struct Vector {  // element i at data[i * stride]; data may be null where a vector is optional
-  T* data;
-  int64_t stride;
-};
 
 // c (m,n) = a (m,k) @ b (k,n), for every index of the batch dimensions.
 template <class T>
@@ -45,13 +30,6 @@ struct AccurateArgs {
   Dims batch, a_batch, b_batch;
   double* hi;
   int64_t lo, size;
-};
-
-// Elements in C order of an n-dimensional strided array.
-template <class T>
-struct Elements {
-  T* data;
-  Dims shape, strides;
 };
 
 enum class MseOutput { none, gradient, squares };
@@ -79,66 +57,13 @@ struct LinearArgs {
   // If not null, X and y are standardised as they are read, each element rounded to T: x becomes
   // (x - mean) * factor, y - mean. Means (d), factors (d), means of y (t); see fit/scaling.hpp.
   const double* scaling = nullptr;
+  LossChoice loss = {};
 
   T scaled_x(T x, int64_t j) const {
     return static_cast<T>((static_cast<double>(x) - scaling[j]) * scaling[d + j]);
   }
   T scaled_y(T y, int64_t u) const {
     return static_cast<T>(static_cast<double>(y) - scaling[2 * d + u]);
-  }
-};
-
-// What a pass over the rows adds up: chunk partials in T, added in chunk order in double.
-struct LinearSums {
-  double squares = 0.0;                    // sum of weight * residual^2
-  double sample_weight = 0.0;              // sum of weights
-  std::vector<double> weights, intercept;  // X^T residual (d,t), 1^T residual (t)
-
-  void reset(int64_t d, int64_t t) {
-    squares = sample_weight = 0.0;
-    weights.resize(static_cast<size_t>(d * t));
-    intercept.resize(static_cast<size_t>(t));
-    for (double& sum : weights) sum = 0.0;
-    for (double& sum : intercept) sum = 0.0;
-  }
-};
-
-// Sums over rows of z_a * z_b, the z being the columns of [X 1 y - offset], each row times the root
-// of its weight: each sum a pair hi + lo. Only those with a <= b are there.
-struct Moments {
-  int64_t d = 0, t = 0;
-  std::vector<double> hi, lo;  // (d+1, d+1+t): [X 1]^T [X 1 y]; then the squares of y (t)
-
-  void reset(int64_t features, int64_t targets) {
-    d = features;
-    t = targets;
-    const auto size = static_cast<size_t>((d + 1) * columns() + t);
-    hi.assign(size, 0.0);
-    lo.assign(size, 0.0);
-  }
-  int64_t columns() const { return d + 1 + t; }
-  void add(const Moments& other, double sign) {
-    for (size_t i = 0; i < hi.size(); ++i) {
-      const Pair sum = gdcore::add({hi[i], lo[i]}, {sign * other.hi[i], sign * other.lo[i]});
-      hi[i] = sum.hi;
-      lo[i] = sum.lo;
-    }
-  }
-  double square(int64_t column) const {
-    return hi[column <= d ? column * (columns() + 1) : (d + 1) * columns() + column - d - 1];
-  }
-
-  bool finite() const {
-    for (double sum : hi)
-      if (!std::isfinite(sum)) return false;
-    return true;
-  }
-  // Whether the squares are sums that float32 holds, or those whose rounding errors float64 does.
-  bool in_range(bool single) const {
-    const double low = single ? 0.0 : 0x1p-800, high = single ? 0x1.fffffep127 : 0x1p800;
-    for (int64_t j = 0; j < columns(); ++j)
-      if (square(j) != 0 && !(square(j) >= low && square(j) <= high)) return false;
-    return true;
   }
 };
 
@@ -155,11 +80,12 @@ struct Device {
   void (*accurate)(const AccurateArgs<T>&);
   // Sum of squared residuals, in double; writes args.out as asked.
   double (*mse)(const MseArgs<T>&);
-  // Adds the row chunks [chunk0, chunk1) of args to sums.
+  // Adds the row chunks [chunk0, chunk1) of args to sums, which are still open.
   void (*linear)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
-  // The whole of each of `count` independent problems; sums are reset first.
+  // The closed sums of each of `count` independent problems.
   void (*linear_each)(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
-  // Adds the row chunks [chunk0, chunk1) of args, whose parameters are not read, to moments.
+  // Adds the row chunks [chunk0, chunk1) of args, whose parameters are not read, to moments,
+  // which are still open.
   void (*moments)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
   // Half the gradient, G w - c, in the first p of 2 p entries; returns the sum of squares.
   double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);

@@ -100,6 +100,8 @@ def layer_of(name: str) -> str:
         "double_double.hpp": "numerics",
         "quadratic.hpp": "numerics",
         "shuffle.hpp": "numerics",
+        "sums.hpp": "numerics",
+        "views.hpp": "numerics",
         "shuffle.cpp": "numerics",
         "fp_env.hpp": "numerics",
         "cpu/isa/table.hpp": "table",

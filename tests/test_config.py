@@ -87,7 +87,8 @@ def test_selftest() -> None:
     assert report.cases > 100
     assert list(report.isas) == gd.config()["isas_available"]
     assert (gd._core.get_isa(), gd.get_num_threads()) == before
-    assert re.fullmatch(r"\d+ results on .*: same bits everywhere", str(report))
+    assert re.fullmatch(r"numerics v2: \d+ results on .*: same bits everywhere", str(report))
+    assert report.numerics == gd.config()["numerics"] == 2
 
 
 @pytest.fixture
@@ -219,7 +220,7 @@ def threads_of_a_fit(**how):
         return {i: int(open(f"/proc/self/task/{i}/schedstat").read().split()[0]) for i in ids}
     time.sleep(0.1)  # threads without work spin a while
     before = ran()
-    gd.fit(X, y, gd.SGD(), method="stream", epochs=200, tol=None, history=0, **how)
+    gd.fit(X, y, gd.SGD(), method="stream", epochs=100, tol=None, history=0, **how)
     spent = [ns - before.get(i, 0) for i, ns in ran().items()]
     return sum(ns > max(spent) / 4 for ns in spent)
 free = gd.get_num_threads()

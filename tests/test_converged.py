@@ -193,6 +193,19 @@ def test_rounding_errors_that_stop_a_descent_are_a_stall() -> None:
     assert "R^2 is" in answer.message
 
 
+def test_an_intercept_too_large_for_float32_is_a_stall() -> None:
+    """Standardised columns arrive at once, the rounded weights of the columns as given do not."""
+    rng = np.random.default_rng(9)
+    X = (1e5 + rng.standard_normal((60, 2))).astype(np.float32)
+    y = (X[:, 0] - 1e5 + 0.1 * rng.standard_normal(60)).astype(np.float32)
+    for method in ("gram", "stream"):
+        with pytest.warns(gd.FitWarning, match="Stalled"):
+            answer = gd.fit(X, y, gd.SGD(momentum="auto"), standardize=True, method=method)
+        assert answer.status == "STALLED"
+        assert answer.epochs < 20
+        assert answer.r2_lost > 1e-7
+
+
 def test_mini_batches_are_judged_at_the_end_of_each_epoch() -> None:
     rng = np.random.default_rng(5)
     X = rng.standard_normal((64, 2))

@@ -208,15 +208,20 @@ def test_options(
     check(torch, problem, options, batch_size=batch_size)
 
 
-@every_batch
-@each("reduction", REDUCTIONS)
-@each("t", [None, T])
-@each("parts", ["", "b", "bo", "bs", "bos", "os"])
-def test_problems(
-    torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str, batch_size: int | None
+PROBLEMS = list(product(REDUCTIONS, [None, T], ["", "b", "bo", "bs", "bos", "os"]))
+
+
+@each("reduction, t, parts", PROBLEMS)
+def test_problems(torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str) -> None:
+    check(torch, draw(rng, t, reduction=reduction, parts=parts), {"momentum": 0.5})
+
+
+@each("reduction, t, parts", PROBLEMS[::5])
+def test_problems_in_batches(
+    torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str
 ) -> None:
     problem = draw(rng, t, reduction=reduction, parts=parts)
-    check(torch, problem, {"momentum": 0.5}, batch_size=batch_size)
+    check(torch, problem, {"momentum": 0.5}, batch_size=7)
 
 
 @each("batch_size", [1, 13, 38, 39])

@@ -312,6 +312,15 @@ def test_a_loss_near_zero(rng: Any, dtype: Any, parts: str) -> None:
     assert result.loss <= 1e-6 if dtype == np.float32 else result.loss <= 1e-20
 
 
+@each("d", [3, 9])  # in a lane, and not
+def test_no_loss_is_negative(rng: Any, dtype: Any, d: int) -> None:
+    """Long after the sums have cancelled to rounding errors of either sign."""
+    p = problems.linear(rng, 600, d, dtype=dtype)
+    p = replace(p, y=(p.X @ np.ones(d, dtype) + dtype.type(1000)).astype(dtype))
+    result = fits.fit(p, gd.SGD(), epochs=3000, tol=None, method="gram")
+    assert (result.history.loss >= 0).all()
+
+
 def test_equal_losses_are_not_rounding_errors(rng: Any) -> None:
     """With weights that are not squares, losses fall as far as losses summed over the rows."""
     p = problems.linear(rng, 200, 2, parts="b")

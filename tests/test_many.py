@@ -484,6 +484,11 @@ def test_momentum_outlives_plain_steps(rng: Any) -> None:
         many = gd.fit(X, y, sgd, epochs=5, tol=None, init=many)
         one = alone(X[0], y[0], sgd, epochs=5, tol=None, init=one)
         assert many.weights[0].tobytes() == one.weights.tobytes()
+    damped = gd.SGD(lr=0.01, momentum=0.9, dampening=0.5)  # but for the first step
+    start = gd.fit(X, y, damped, epochs=0, tol=None)
+    many = gd.fit(X, y, damped, epochs=5, tol=None, init=start)
+    one = alone(X[0], y[0], damped, epochs=5, tol=None)
+    assert many.weights[0].tobytes() == one.weights.tobytes()
 
 
 def test_invalid_problems_start_again(rng: Any, dtype: Any) -> None:

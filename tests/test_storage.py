@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyP
 LIMITED = """
 import resource, signal, sys
 import gdcore as gd, numpy as np
-fit = gd.fit(np.ones((3, 5000)), np.ones(3), epochs=2)
+fit = gd.fit(np.ones((3, 2000)), np.ones(3), epochs=2)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:

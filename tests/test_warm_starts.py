@@ -138,6 +138,7 @@ def test_interrupted(
     """The exception holds the weights after a whole step; a fit continues from it, bit for bit."""
     slow_blocks(monkeypatch)
     problem, sgd = draw(rng, n=8000, d=64), gd.SGD(momentum=0.9)
+    problem.X[:] += 3  # one direction stands out, so that the limit of lr is soon found
     options: dict[str, Any] = {
         "batch_size": batch_size and 1000, "tol": None, "method": "stream",
     }  # fmt: skip

@@ -320,7 +320,8 @@ bool Many<T>::survey_stages(int64_t i, One& one, Wanted wanted, Budget& budget) 
 
 template <class T>
 void Many<T>::keep_moments(int64_t i, One& one) {
-  const Moments& moments = one.pass.moments;
+  Moments& moments = one.pass.moments;
+  moments.close();
   finite[i] = moments.finite();
   const bool in_range = moments.in_range(sizeof(T) == 4);
   told_[i] = finite[i] && (in_range || sizeof(T) == 4);

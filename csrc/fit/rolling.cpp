@@ -49,6 +49,7 @@ bool WindowMoments<T>::next(Budget& budget) {
   }
   if (!anew_->run(budget)) return false;
   moments_ = std::move(anew_->moments);
+  moments_.close();
   anew_.reset();
   each_square(moments_, [&](double square, int64_t a) {
     touched_[a] = square;
@@ -71,6 +72,7 @@ template <class T>
 void WindowMoments<T>::add(const Problem<T>& rows, double sign) {
   part_.reset(problem_.d, problem_.t);
   device<T>().moments(rows.args(nullptr), 0, chunks_of(rows.n, L<T>), part_);
+  part_.close();
   moments_.add(part_, sign);
   each_square(part_, [&](double square, int64_t a) {
     touched_[a] += square;

@@ -183,7 +183,8 @@ class Tree:
 
     def _first_failure(self) -> Seen | None:
         for case in ElementTree.parse(self.results).iter("testcase"):
-            name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
+            where = case.get("classname", "").removeprefix("tests.").replace(".", "::")
+            name = f"{where}::{case.get('name')}"
             for child in case:
                 message = child.get("message", "")
                 if child.tag == "error" or message.startswith(WRONG_REASONS):
@@ -252,9 +253,9 @@ def main() -> int:
         "--unchecked", action="store_true", help="do not run the tests without a bug first"
     )
     given = parser.parse_args()
-    everything = mutants()
-    chosen = [m for m in everything if not given.only or m.name in given.only]
-    unknown = sorted(set(given.only or ()) - {mutant.name for mutant in everything})
+    by_name = {mutant.name: mutant for mutant in mutants()}
+    chosen = [by_name[name] for name in given.only or by_name if name in by_name]
+    unknown = sorted(set(given.only or ()) - set(by_name))
     if unknown:
         parser.error(f"no bug of these names: {', '.join(unknown)}")
     try:
