@@ -112,7 +112,7 @@ class Chunk {
     const bool together = args_.t == 1 && args_.d > 0 && plan_.in_place();
     if (together) {
       locate(chunk0 * L<T>, std::min(args_.n, chunk1 * L<T>) - chunk0 * L<T>);
-      isa<T>().linear_rows(rows(), slots, slot);
+      kernels().rows(rows(), slots, slot);
     }
     for (int64_t c = chunk0; c < chunk1; ++c) {
       locate(c * L<T>, rows_of(args_, c));
@@ -142,6 +142,8 @@ class Chunk {
     else
       several_targets(partial_at(args_, slot));
   }
+
+  const LinearKernels<T>& kernels() const { return isa<T>().linear(args_.loss); }
 
   int64_t row(int64_t i) const { return rows_ ? rows_[i] : begin_ + i; }
 
@@ -223,14 +225,14 @@ class Chunk {
             targets(),
             sample_weights(),
             from_memory(args_),
-            args_.loss};
+            static_cast<T>(args_.loss.delta)};
   }
 
   void single_target(T* slot) const {
     const LinearRows<T> all = rows();
     LinearRows<T> x = all;
     if (plan_.copy_X && plan_.block >= n_) x.X = X_rows(0, n_, x.ldx);
-    if (!plan_.copy_X || plan_.block >= n_) return isa<T>().linear_rows(x, slot, 0);
+    if (!plan_.copy_X || plan_.block >= n_) return kernels().rows(x, slot, 0);
     alignas(64) T lanes[2 * V];
     for (int64_t i = 0; i < n_; i += plan_.block) {
       x.rows = std::min(plan_.block, n_ - i);
@@ -238,7 +240,7 @@ class Chunk {
       if (all.y) x.y = all.y + i;
       if (all.offset) x.offset = all.offset + i;
       if (all.sample_weight) x.sample_weight = all.sample_weight + i;
-      isa<T>().linear_block(x, slot, lanes, i == 0, i + x.rows == n_);
+      kernels().block(x, slot, lanes, i == 0, i + x.rows == n_);
     }
   }
 
@@ -269,8 +271,8 @@ class Chunk {
       if (offset) x.offset = offset + e;
       if (y) x.y = y + e;
       if (weight) x.sample_weight = weight + e;
-      x.loss = args_.loss;
-      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, x, out.squares + e / L<T>);
+      x.delta = static_cast<T>(args_.loss.delta);
+      kernels().residuals(std::min(L<T>, n_ * t - e), r_ + e, x, out.squares + e / L<T>);
     }
     std::fill_n(out.intercept, t, T(0));
     for (int64_t i = 0; i < n_; ++i)
@@ -335,8 +337,8 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
                           args.y.data ? args.y.data + first * args.y.rs : nullptr,
                           nullptr,
                           from_memory(args),
-                          args.loss};
-    isa<T>().linear_rows(x, slots, slot_size(args));
+                          static_cast<T>(args.loss.delta)};
+    isa<T>().linear(args.loss).rows(x, slots, slot_size(args));
     add(args, c, end, slots, nullptr, sums);
   }
   return true;

@@ -214,9 +214,9 @@ inline LinearRows<T> some_rows(LinearRows<T> x, index_t first, index_t most) {
 }
 
 template <class T, class Loss>
-void linear_wide(const LinearRows<T>& x, Loss loss, T* partial, index_t stride) {
+void linear_wide(const LinearRows<T>& x, T* partial, index_t stride) {
   for (index_t i = 0; i < x.rows; i += L<T>, partial += stride) {
-    Residuals<T, Loss> residuals(x, loss, i);
+    Residuals<T, Loss> residuals(x, i);
     rows_wide(some_rows(x, i, L<T>), residuals, partial, true);
     residuals.finish(partial + x.d);
   }
