@@ -107,6 +107,7 @@ def layer_of(name: str) -> str:
         "cpu/isa/table.hpp": "table",
         "cpu/dispatch.hpp": "dispatch",
         "cpu/parallel.hpp": "threads",
+        "cpu/threads.hpp": "threads",
         "cpu/probe.hpp": "probe",
     }
     if name in single:

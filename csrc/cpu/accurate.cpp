@@ -5,13 +5,14 @@
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore::cpu {
 namespace {
 
 constexpr int64_t rows_at_once = 96, columns_at_once = 192, terms_at_once = 256;
 
-// x (k,n) in double, rows ld apart; what is behind them is left as it is.
+// x (k,n) in double, rows ld apart; the elements behind them stay.
 template <class T>
 void widen(int64_t k, int64_t n, Matrix<const T> x, double* out, int64_t ld) {
   for (int64_t p = 0; p < k; ++p)

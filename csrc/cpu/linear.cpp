@@ -3,9 +3,11 @@
 #include <cstring>
 
 #include "cpu/dispatch.hpp"
+#include "cpu/gemm.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore::cpu {
 namespace {

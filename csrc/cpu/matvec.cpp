@@ -1,16 +1,18 @@
 #include <algorithm>
 
 #include "cpu/dispatch.hpp"
+#include "cpu/gemm.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore::cpu {
 namespace {
 
 constexpr int64_t dot_rows_at_once = 64;
 
-// How a (m,k) of one shape and stride lies, and the memory its products take.
+// The layout of an a (m,k), and the memory its products take.
 template <class T>
 struct Layout {
   int64_t k;                         // or chain_terms, if there are more

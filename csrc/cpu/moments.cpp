@@ -1,4 +1,4 @@
-// Second moments of the rows: a pass over X that leaves what every later epoch needs.
+// Second moments of the rows: one pass over X gives the sums that later epochs need.
 #include <algorithm>
 #include <atomic>
 #include <type_traits>
@@ -7,6 +7,7 @@
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
+#include "cpu/threads.hpp"
 #include "double_double.hpp"
 
 namespace gdcore::cpu {
@@ -21,7 +22,7 @@ struct Layout {
   int64_t d, t, columns, ld;
   int64_t heads, ones;  // 1 + t or 0; the column of ones
   int64_t rows;         // of products
-  int64_t block;  // rows that are read at once: few enough to stay in a cache until multiplied
+  int64_t block;        // rows to read at a time: they stay in a cache until multiplied
 
   explicit Layout(const LinearArgs<T>& args)
       : d(args.d), t(args.t), columns(d + 1 + t), ld(lines<double>(columns)) {
@@ -29,12 +30,12 @@ struct Layout {
     heads = beside ? 1 + t : 0;
     ones = beside ? lines<double>(d) : d;
     rows = beside ? ones : t == 1 ? d + 2 : d + 1;
-    // Of what does not fit L1 more at once, so that the sums come and go less often.
+    // Rows too long for L1 come in larger blocks, so that the sums are loaded less often.
     constexpr int64_t doubles_in_cache = 2304, fewest = 32, widest = 96, fewest_wide = 64;
     block = std::clamp<int64_t>(doubles_in_cache / ld, ld > widest ? fewest_wide : fewest, L<T>);
     block = std::min(args.n, block);
   }
-  // Vectors of the last sums may read past them, into squares or what lies behind all slots.
+  // Vectors of the last sums may read past them, into the squares or behind all slots.
   int64_t part() const { return (rows + heads) * ld + lines<double>(t) * squares_at_once; }
   int64_t slot() const { return (pairs ? 2 : 1) * part(); }
   int64_t panel() const { return (block + 1) * ld; }  // vectors may read past the last row
@@ -84,7 +85,7 @@ class MomentsChunk {
                     panel_, at_.ld});
   }
 
-  // The rows that are read next, fetched while these are multiplied.
+  // The rows of the next block, to prefetch while this one is multiplied.
   Ahead ahead(int64_t row, int64_t n) const {
     constexpr int64_t size = sizeof(T);
     const bool dense = args_.X.cs == 1 && args_.X.rs < 2 * at_.d;
@@ -148,7 +149,7 @@ class AddChunks {
 };
 
 constexpr int64_t slots_bytes = 4 << 20;    // chunks' sums waiting for their turn
-constexpr int64_t slots_at_once = 1 << 15;  // bytes of them that a thread takes
+constexpr int64_t slots_at_once = 1 << 15;  // bytes of sums that a thread computes at a time
 
 thread_local Scratch scratch;
 
@@ -172,7 +173,7 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
       std::clamp<int64_t>(slots_at_once / static_cast<int64_t>(sizeof(double)) / slot, 1, share);
   for (int64_t wave = chunk0; wave < chunk1; wave += slots) {
     const int64_t count = std::min(slots, chunk1 - wave);
-    std::atomic<int64_t> next{0};  // whoever is free takes it: a core may be shared with others
+    std::atomic<int64_t> next{0};  // idle threads take the next one: other processes may use a core
     parallel_for(threads, threads, [&](int64_t, int64_t, int thread) {
       MomentsChunk<T> chunk(args, layout, space + memory * thread);
       for (int64_t begin; (begin = at_once * next++) < count;)

@@ -3,6 +3,7 @@
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore::cpu {
 namespace {
@@ -16,7 +17,7 @@ bool contiguous(const Dims& shape, const Dims& strides) {
   return true;
 }
 
-// Elements [begin, begin + n) in C order, copied to `out` unless they lie together already.
+// Elements [begin, begin + n) in C order, copied to `out` unless they are contiguous.
 template <class T>
 const T* chunk_of(const Elements<const T>& x, bool is_contiguous, int64_t begin, int64_t n,
                   T* out) {
@@ -41,7 +42,7 @@ const T* chunk_of(const Elements<const T>& x, bool is_contiguous, int64_t begin,
   return out;
 }
 
-// A gradient of this many bytes and its inputs would not stay in the caches anyway.
+// A gradient of this many bytes does not stay in the caches.
 constexpr int64_t streamed_bytes = 16 << 20;
 
 // Chunks [begin, end) of arrays that do not both lie in one piece, or whose squares are asked for.
