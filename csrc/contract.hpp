@@ -56,13 +56,13 @@ struct Scale {
   double gradient;  // of the sum of residual times input
 };
 
-// `count` is the number of elements, or the sum of their sample weights.
-inline Scale scale_of(Reduction reduction, double count) {
+// `count` is the number of elements, or the sum of their sample weights; `slope` the loss's scale.
+inline Scale scale_of(Reduction reduction, double count, double slope = 2.0) {
   switch (reduction) {
-    case Reduction::mean: return {count, 2.0 / count};
-    case Reduction::half_mean: return {2.0 * count, 1.0 / count};
-    case Reduction::sum: return {1.0, 2.0};
-    case Reduction::half_sum: return {2.0, 1.0};
+    case Reduction::mean: return {count, slope / count};
+    case Reduction::half_mean: return {2.0 * count, slope / 2.0 / count};
+    case Reduction::sum: return {1.0, slope};
+    case Reduction::half_sum: return {2.0, slope / 2.0};
   }
   return {1.0, 1.0};
 }

@@ -3,6 +3,7 @@
 
 #include "contract.hpp"
 #include "dims.hpp"
+#include "loss.hpp"
 #include "quadratic.hpp"
 #include "shuffle.hpp"
 #include "sums.hpp"
@@ -56,6 +57,7 @@ struct LinearArgs {
   // If not null, X and y are standardised as they are read, each element rounded to T: x becomes
   // (x - mean) * factor, y - mean. Means (d), factors (d), means of y (t); see fit/scaling.hpp.
   const double* scaling = nullptr;
+  LossChoice loss = {};
 
   T scaled_x(T x, int64_t j) const {
     return static_cast<T>((static_cast<double>(x) - scaling[j]) * scaling[d + j]);

@@ -153,6 +153,38 @@ def linear(problem: Linear, dtype: DTypeLike, chunk: int | None = None) -> Linea
     return LinearBound(*problem.squeeze(*rounded))
 
 
+def huber(problem: Linear, delta: float, dtype: DTypeLike) -> LinearBound:
+    """Bound c sum(s h(r)) and c X^T (s g), g = clip(r, -D, D) and h = g (r - g / 2), D = delta.
+
+    D is a number of the dtype. With r and its error delta as in `linear`, g has no rounding of its
+    own, so it is off by at most delta; h has slope g, so that it is off by min(|r| + delta, D)
+    delta. Let R = |r| + delta. The sums' K count as in `linear`, and r - g / 2 is one rounding
+    more for the loss:
+        c sum(s min(R, D) delta) + gamma(K + 1) c sum(s h(R))
+        c [|X|^T (s delta) + gamma(K) |X|^T (s min(R, D))].
+    """
+    p = problem.full(np.float64)
+    n, d, t = *p.X.shape[-2:], p.w.shape[-1]
+    X, s, tiny = np.abs(p.X), np.abs(p.s), eta(dtype)
+    size = np.abs(p.X) @ np.abs(p.w) + np.abs(p.b) + np.abs(p.o) + np.abs(p.y)
+    error = gamma(d + 3, dtype) * size + (d + 3) * tiny
+    r = np.abs(p.X @ p.w + p.b + p.o - p.y) + error
+    g = np.minimum(r, delta)
+    weighted = 0 if problem.sample_weight is None else n + 3
+    count = np.maximum(s.sum((-2, -1)) * t, np.finfo(float).tiny)
+    factor, _ = scales(problem.reduction, count)
+
+    k = gamma(n * t + 4 + weighted, dtype)
+    loss = (s * (g * error + k * g * (r - g / 2))).sum((-2, -1))
+    loss = factor * (loss + n * t * (1 + s.max(initial=0) * (1 + delta)) * tiny) + tiny
+    terms = s * (error + gamma(n + 3 + weighted, dtype) * g) + tiny
+    scale = factor[..., None, None]
+    weights = scale * (np.swapaxes(X, -1, -2) @ terms + n * tiny) + tiny
+    intercept = scale[..., 0] * (terms.sum(-2) + n * tiny) + tiny
+    rounded = (up(x, 2 * n * t + d) for x in (loss, weights, intercept))
+    return LinearBound(*problem.squeeze(*rounded))
+
+
 def moments(left: Array, right: Array, dtype: DTypeLike) -> Bound:
     """Bound the sums left^T right over rows, for columns that are float64 numbers already.
 

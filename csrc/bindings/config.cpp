@@ -14,7 +14,7 @@ namespace py = pybind11;
 namespace gdcore {
 namespace {
 
-// A with-statement in the contract's floating-point mode, for the few sums that Python does.
+// A context manager that sets the contract's floating-point mode, for sums in Python.
 class PyFpEnv {
  public:
   void enter() { env_ = std::make_unique<FpEnv>(); }

@@ -224,7 +224,8 @@ class Chunk {
             offsets(),
             targets(),
             sample_weights(),
-            from_memory(args_)};
+            from_memory(args_),
+            args_.loss};
   }
 
   void single_target(T* slot) const {
@@ -266,9 +267,12 @@ class Chunk {
         for (int64_t u = 0; u < t; ++u)
           r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
     for (int64_t e = 0; e < n_ * t; e += L<T>) {
-      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, offset ? offset + e : nullptr,
-                         y ? y + e : nullptr, weight ? weight + e : nullptr,
-                         out.squares + e / L<T>);
+      LinearRows<T> x{};
+      if (offset) x.offset = offset + e;
+      if (y) x.y = y + e;
+      if (weight) x.sample_weight = weight + e;
+      x.loss = args_.loss;
+      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, x, out.squares + e / L<T>);
     }
     std::fill_n(out.intercept, t, T(0));
     for (int64_t i = 0; i < n_; ++i)
@@ -332,7 +336,8 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
                           args.offset.data ? args.offset.data + first * args.offset.rs : nullptr,
                           args.y.data ? args.y.data + first * args.y.rs : nullptr,
                           nullptr,
-                          from_memory(args)};
+                          from_memory(args),
+                          args.loss};
     isa<T>().linear_rows(x, slots, slot_size(args));
     add(args, c, end, slots, nullptr, sums);
   }

@@ -55,10 +55,8 @@ void by_chunk(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguo
     const T* pred = chunk_of(args.pred, pred_contiguous, first, n, pred_copy);
     const T* target = chunk_of(args.target, target_contiguous, first, n, target_copy);
     if (args.output == MseOutput::squares) {
-      for (int64_t i = 0; i < n; ++i) {
-        const T r = pred[i] - target[i];
-        args.out[first + i] = r * r;
-      }
+      for (int64_t i = 0; i < n; ++i)
+        args.out[first + i] = SquaredError<T>().value(pred[i] - target[i]);
     }
     T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
     isa<T>().mse(n, pred, target, gradient, args.gradient, false, sums + c);

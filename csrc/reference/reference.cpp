@@ -84,14 +84,15 @@ T element(const Elements<const T>& x, int64_t index) {
 
 template <class T>
 double mse(const MseArgs<T>& args) {
+  const SquaredError<T> loss;
   LongSum<double> total;
   for (int64_t i0 = 0; i0 < args.size; i0 += L<T>) {
     T acc[V] = {};
     for (int64_t i = i0; i < args.size && i < i0 + L<T>; ++i) {
-      const T r = element(args.pred, i) - element(args.target, i);
-      acc[i % V] = std::fma(r, r, acc[i % V]);
-      if (args.output == MseOutput::gradient) args.out[i] = args.gradient * r;
-      if (args.output == MseOutput::squares) args.out[i] = r * r;
+      const T r = element(args.pred, i) - element(args.target, i), slope = loss.slope(r);
+      acc[i % V] = std::fma(slope, loss.ratio(r, slope), acc[i % V]);
+      if (args.output == MseOutput::gradient) args.out[i] = args.gradient * slope;
+      if (args.output == MseOutput::squares) args.out[i] = loss.value(r);
     }
     fold(acc, V, 1);
     total.add(acc[0]);
@@ -141,7 +142,7 @@ template <class T>
 void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, LinearSums& sums) {
   std::vector<int64_t> row(static_cast<size_t>(rows));
   std::vector<T> weighted(static_cast<size_t>(rows * args.t));
-  std::vector<T> squares_of(static_cast<size_t>(rows * args.t));
+  std::vector<T> ratio(static_cast<size_t>(rows * args.t));
   double weight_sum = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t position = args.first + begin + i;
@@ -156,15 +157,18 @@ void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Linear
       if (args.intercept.data) r += args.intercept.data[u * args.intercept.stride];
       if (args.offset.data) r += args.offset.data[row[i] * args.offset.rs + u * args.offset.cs];
       if (args.y.data) r -= args.y.data[row[i] * args.y.rs + u * args.y.cs];
-      squares_of[i * args.t + u] = r;
-      weighted[i * args.t + u] = s ? *s * r : r;
+      Losses::visit(args.loss, static_cast<T>(args.loss.delta), [&](auto loss) {
+        const T slope = loss.slope(r);
+        ratio[i * args.t + u] = loss.ratio(r, slope);
+        weighted[i * args.t + u] = s ? *s * slope : slope;
+      });
     }
   }
-  // The squares in the order of mse over the residuals (rows, t), so that the two losses agree.
+  // The losses in the order of mse over the residuals (rows, t), so that the two agree.
   for (int64_t e0 = 0; e0 < rows * args.t; e0 += L<T>) {
     T acc[V] = {};
     for (int64_t e = e0; e < rows * args.t && e < e0 + L<T>; ++e)
-      acc[e % V] = std::fma(weighted[e], squares_of[e], acc[e % V]);
+      acc[e % V] = std::fma(weighted[e], ratio[e], acc[e % V]);
     fold(acc, V, 1);
     sums.add_squares(acc[0]);
   }

@@ -31,6 +31,18 @@ def mse_value_and_grad(
 def linear_mse_value_and_grad(
     X: Any, y: Any, weights: Any, intercept: Any, offset: Any, sample_weight: Any, reduction: str, /
 ) -> tuple[Any, Array, Any]: ...
+def linear_value_and_grad(
+    X: Any,
+    y: Any,
+    weights: Any,
+    intercept: Any,
+    offset: Any,
+    sample_weight: Any,
+    reduction: str,
+    loss: str,
+    delta: float,
+    /,
+) -> tuple[Any, Array, Any]: ...
 def prepare(*named: tuple[str, Any] | tuple[str, Any, bool]) -> list[Any]: ...
 def overlapping(arrays: list[Any]) -> list[tuple[int, int]]: ...
 def sgd_step(

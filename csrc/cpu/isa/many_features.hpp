@@ -1,7 +1,7 @@
 // The linear model of more than 16 features: 16 lanes over them.
 #pragma once
 
-#include "loss.hpp"
+#include "residuals.hpp"
 #include "rows.hpp"
 
 namespace {
@@ -178,8 +178,8 @@ inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad, b
 }
 
 // Rows of a chunk from `first` on. Blocks of 16 rows are still in L1 when they are read again.
-template <class T>
-void rows_wide(const LinearRows<T>& x, Residuals<T>& residuals, T* grad, bool first) {
+template <class T, class Loss>
+void rows_wide(const LinearRows<T>& x, Residuals<T, Loss>& residuals, T* grad, bool first) {
   constexpr int R = GDCORE_VECTOR_BYTES == 64 ? 16 : 8;
   const index_t ahead = lead_of<T>(16, x.ldx);
   index_t i = 0;
@@ -213,10 +213,10 @@ inline LinearRows<T> some_rows(LinearRows<T> x, index_t first, index_t most) {
   return x;
 }
 
-template <class T>
-void linear_wide(const LinearRows<T>& x, T* partial, index_t stride) {
+template <class T, class Loss>
+void linear_wide(const LinearRows<T>& x, Loss loss, T* partial, index_t stride) {
   for (index_t i = 0; i < x.rows; i += L<T>, partial += stride) {
-    Residuals<T> residuals(x, i);
+    Residuals<T, Loss> residuals(x, loss, i);
     rows_wide(some_rows(x, i, L<T>), residuals, partial, true);
     residuals.finish(partial + x.d);
   }

@@ -1,10 +1,11 @@
 // Several problems at a time, a problem in each lane.
 #pragma once
 
+#include "loss.hpp"
 #include "moments.hpp"
 #include "quadratic.hpp"
-#include "vector.hpp"
 #include "table.hpp"
+#include "vector.hpp"
 
 namespace {
 
@@ -186,6 +187,7 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
                      eight<T> (&sums)[CHAINS_OF_ROWS][D + 2]) {
   typedef decltype(eight<T>{} == eight<T>{}) Bits;
   constexpr int terms = D > 2 ? 4 : D;  // lanes of the sum that makes a prediction
+  const gdcore::SquaredError<eight<T>> loss;
   const eight<T> zero = {};
   const Bits n = bits_of<Bits>(all_lanes(rows.n));
   const index_t chains = rows.most < CHAINS_OF_ROWS ? rows.most : CHAINS_OF_ROWS;
@@ -206,10 +208,11 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
       if (HasOffset) r += all_lanes(rows.offset + i * LANES);
       r -= all_lanes(rows.y + i * LANES);
       if (i >= rows.fewest) r = Bits{} + static_cast<int>(i) < n ? r : zero;
+      const eight<T> slope = loss.slope(r);
 #pragma GCC unroll 4
-      for (int j = 0; j < D; ++j) sum[j] = fma_lanes<T>(r, feature[j], sum[j]);
-      sum[D] += r;
-      sum[D + 1] = fma_lanes<T>(r, r, sum[D + 1]);
+      for (int j = 0; j < D; ++j) sum[j] = fma_lanes<T>(slope, feature[j], sum[j]);
+      sum[D] += slope;
+      sum[D + 1] = fma_lanes<T>(slope, loss.ratio(r, slope), sum[D + 1]);
     }
     for (int j = 0; j < D + 2; ++j) sums[chain][j] = sum[j];
   }
