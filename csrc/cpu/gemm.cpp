@@ -16,7 +16,7 @@ constexpr int64_t widest_NR = 128;
 constexpr int64_t lines_for_columns = 16;  // rows and terms, for lanes across the rows to pay
 // With at most this many rows a large b is read in place.
 constexpr int64_t rows_for_b_in_place = 64, large_b_bytes = 1 << 18;
-constexpr int64_t columns_at_once = 2048, rows_of_b_at_once = 32;
+constexpr int64_t column_block = 2048, b_row_block = 32;
 constexpr int64_t small_bytes = 32768;  // of problems that are multiplied tile by tile together
 
 // Rows [0, m) in tiles of nearly equal height: the first `taller` of them have height + 1 rows.
@@ -96,25 +96,25 @@ Block<T> pack_b(Block<T> b, int64_t k, int64_t n, int NR, T* out) {
   return {out, NR, 1, true};
 }
 
-// A few rows, b in place: b is read row by row as it lies, a few of them at a time, while the
-// chains wait in c, or from the second chunk on in `partial` (m, columns_at_once).
+// Few rows: b is read in place, b_row_block of its rows at a time. Meanwhile the sums stay in c, or
+// from the second segment on in `partial` (m, column_block).
 template <class T>
 void multiply_few_rows(int64_t m, int64_t n, int64_t k, TileShape shape, Matrix<const T> a,
                        Matrix<const T> b, Matrix<T> c, T* partial) {
-  for (int64_t j = 0; j < n; j += columns_at_once) {
-    const int64_t cols = std::min(columns_at_once, n - j);
+  for (int64_t j = 0; j < n; j += column_block) {
+    const int64_t cols = std::min(column_block, n - j);
     for (int64_t pc = 0; pc < k; pc += L<T>) {
       const int64_t kc = std::min(L<T>, k - pc);
       const Matrix<T> sums =
-          pc == 0 ? Matrix<T>{c.data + j, c.rs, 1} : Matrix<T>{partial, columns_at_once, 1};
-      for (int64_t p = 0; p < kc; p += rows_of_b_at_once)
-        multiply_block<T>(m, cols, std::min(rows_of_b_at_once, kc - p), shape,
+          pc == 0 ? Matrix<T>{c.data + j, c.rs, 1} : Matrix<T>{partial, column_block, 1};
+      for (int64_t p = 0; p < kc; p += b_row_block)
+        multiply_block<T>(m, cols, std::min(b_row_block, kc - p), shape,
                           {a.data + (pc + p) * a.cs, a.rs, a.cs, false},
                           {b.data + (pc + p) * b.rs + j, b.rs, 1, false}, sums,
                           p == 0 ? Into::write : Into::resume);
       for (int64_t i = 0; pc > 0 && i < m; ++i)
         for (int64_t u = 0; u < cols; ++u)
-          c.data[i * c.rs + j + u] += partial[i * columns_at_once + u];
+          c.data[i * c.rs + j + u] += partial[i * column_block + u];
     }
   }
 }
@@ -245,7 +245,7 @@ void gemm_parts(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const
 template <class T>
 int64_t packing_size(int64_t m, int64_t n, int64_t k) {
   const int64_t packed_b = (std::min(n, NC) + widest_NR) * std::min(k, L<T>);
-  const int64_t partial = k > L<T> ? std::min(m, rows_for_b_in_place) * columns_at_once : 0;
+  const int64_t partial = k > L<T> ? std::min(m, rows_for_b_in_place) * column_block : 0;
   const int64_t small = small_bytes / static_cast<int64_t>(sizeof(T));
   return packed_a_size<T>(m, k) + lines<T>(std::max({packed_b, partial, small})) +
          levels_of_parts<T>(k) * spare_size<T>(m, n);

@@ -14,11 +14,11 @@ void accurate(const AccurateArgs<T>& args);
 template <class T>
 double mse(const MseArgs<T>& args);
 template <class T>
-void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
+void linear(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, LinearSums& sums);
 template <class T>
 void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
 template <class T>
-void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
+void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& moments);
 template <class T>
 double quadratic(const QuadraticArgs<T>& args, double* gradient);
 template <class T>

@@ -83,7 +83,7 @@ template <class T>
 double probe_fma(int threads, double seconds) {
   constexpr int64_t rounds = 1000;
   const auto& table = isa<T>();
-  const double operations = 2.0 * static_cast<double>(rounds * table.fma_at_once);
+  const double operations = 2.0 * static_cast<double>(rounds * table.fma_per_round);
   return best_rate(threads, seconds, [&](int64_t, int64_t) {
     consume(table.probe_fma(rounds, T(0.999), T(0.001)));
     return operations;

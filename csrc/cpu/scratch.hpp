@@ -61,7 +61,7 @@ constexpr int64_t lines(int64_t count) {
 // a page. Else a core that goes through its own memory takes the other's first lines from it, again
 // and again (docs/experiments.md).
 template <class T>
-constexpr int64_t apart(int64_t count) {
+constexpr int64_t padded_to_page(int64_t count) {
   constexpr int64_t page = 4096 / sizeof(T);
   return lines<T>(count) + page;
 }

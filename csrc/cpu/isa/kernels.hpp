@@ -6,7 +6,7 @@
 
 #include "accurate.hpp"
 #include "columns.hpp"
-#include "small_fits.hpp"
+#include "half_gradient.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
@@ -14,7 +14,9 @@
 #include "pack.hpp"
 #include "probe.hpp"
 #include "sgd.hpp"
+#include "small_fits.hpp"
 #include "table.hpp"
+#include "to_double.hpp"
 
 #define GDCORE_STRING_(x) #x
 #define GDCORE_STRING(x) GDCORE_STRING_(x)
@@ -36,7 +38,7 @@
                                                                        residuals<T>,              \
                                                                        mse<T>,                    \
                                                                        sgd<T>,                    \
-                                                                       widen<T>,                  \
+                                                                       to_double<T>,              \
                                                                        products<T>,               \
                                                                        add_sums<T>,               \
                                                                        accurate<T>,               \
