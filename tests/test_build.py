@@ -99,6 +99,7 @@ def layer_of(name: str) -> str:
         "contract.hpp": "numerics",
         "dims.hpp": "numerics",
         "double_double.hpp": "numerics",
+        "loss.hpp": "numerics",
         "quadratic.hpp": "numerics",
         "shuffle.hpp": "numerics",
         "sums.hpp": "numerics",
@@ -119,7 +120,7 @@ def layer_of(name: str) -> str:
 
 @cache
 def includes(path: Path) -> tuple[list[str], list[str]]:
-    """Return the files of this project that a source includes, and the others."""
+    """Return the project's files that a source includes, and all others it includes."""
     ours, others = [], []
     for kind, name in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)', path.read_text(), re.M):
         beside = path.parent / name

@@ -195,7 +195,7 @@ def test_bound_threads_leave_all_cpus_to_count() -> None:
 
 
 def test_another_runtime_that_was_loaded_first() -> None:
-    """It binds the thread that loads ours, which would then know of no other CPU."""
+    """That runtime binds the importing thread to one CPU; ours must still count all CPUs."""
     helpers = "sklearn.utils._openmp_helpers"  # its wheel has a runtime of its own
     pytest.importorskip(helpers)
     script = f"""
@@ -250,7 +250,7 @@ def test_limits_of_other_packages_are_obeyed() -> None:
 
 
 def test_the_limit_of_torch_is_obeyed() -> None:
-    """Its wheels for Linux share their OpenMP runtime with gdcore, whichever is loaded first."""
+    """torch's wheels for Linux share an OpenMP runtime with gdcore, in either order of imports."""
     pytest.importorskip("torch")
     for imports in ("import torch, gdcore as gd", "import gdcore as gd, torch"):
         script = f"{imports}\nif len(gd.config()['openmp']) == 1: torch.set_num_threads(1)"

@@ -61,8 +61,8 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t segment0, int64_t segmen
                           args.y.data ? args.y.data + first * args.y.rs : nullptr,
                           nullptr,
                           from_memory(args),
-                          args.loss};
-    isa<T>().linear_rows(x, slots, slot_size(args));
+                          static_cast<T>(args.loss.delta)};
+    isa<T>().linear(args.loss).rows(x, slots, slot_size(args));
     add(args, c, end, slots, nullptr, sums);
   }
   return true;

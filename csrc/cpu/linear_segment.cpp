@@ -61,7 +61,7 @@ void Segment<T>::run(int64_t segment0, int64_t segment1, T* slots, double* total
   const bool together = args_.t == 1 && args_.d > 0 && plan_.in_place();
   if (together) {
     locate(segment0 * L<T>, std::min(args_.n, segment1 * L<T>) - segment0 * L<T>);
-    isa<T>().linear_rows(rows(), slots, slot);
+    kernels().rows(rows(), slots, slot);
   }
   for (int64_t c = segment0; c < segment1; ++c) {
     locate(c * L<T>, rows_of(args_, c));
@@ -91,6 +91,11 @@ void Segment<T>::run_one(T* slot) {
     single_target(slot);
   else
     several_targets(partial_at(args_, slot));
+}
+
+template <class T>
+const LinearKernels<T>& Segment<T>::kernels() const {
+  return isa<T>().linear(args_.loss);
 }
 
 template <class T>
@@ -181,7 +186,7 @@ LinearRows<T> Segment<T>::rows() const {
           targets(),
           sample_weights(),
           from_memory(args_),
-          args_.loss};
+          static_cast<T>(args_.loss.delta)};
 }
 
 template <class T>
@@ -189,7 +194,7 @@ void Segment<T>::single_target(T* slot) const {
   const LinearRows<T> all = rows();
   LinearRows<T> x = all;
   if (plan_.copy_X && plan_.block >= n_) x.X = X_rows(0, n_, x.ldx);
-  if (!plan_.copy_X || plan_.block >= n_) return isa<T>().linear_rows(x, slot, 0);
+  if (!plan_.copy_X || plan_.block >= n_) return kernels().rows(x, slot, 0);
   alignas(64) T lanes[2 * V];
   for (int64_t i = 0; i < n_; i += plan_.block) {
     x.rows = std::min(plan_.block, n_ - i);
@@ -197,7 +202,7 @@ void Segment<T>::single_target(T* slot) const {
     if (all.y) x.y = all.y + i;
     if (all.offset) x.offset = all.offset + i;
     if (all.sample_weight) x.sample_weight = all.sample_weight + i;
-    isa<T>().linear_block(x, slot, lanes, i == 0, i + x.rows == n_);
+    kernels().block(x, slot, lanes, i == 0, i + x.rows == n_);
   }
 }
 
@@ -230,8 +235,8 @@ void Segment<T>::several_targets(const Partial<T>& out) {
     if (offset) x.offset = offset + e;
     if (y) x.y = y + e;
     if (weight) x.sample_weight = weight + e;
-    x.loss = args_.loss;
-    isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, x, out.squares + e / L<T>);
+    x.delta = static_cast<T>(args_.loss.delta);
+    kernels().residuals(std::min(L<T>, n_ * t - e), r_ + e, x, out.squares + e / L<T>);
   }
   std::fill_n(out.intercept, t, T(0));
   for (int64_t i = 0; i < n_; ++i)

@@ -72,6 +72,7 @@ class Segment {
  private:
   void locate(int64_t begin, int64_t n);
   void run_one(T* slot);
+  const LinearKernels<T>& kernels() const;
   int64_t row(int64_t i) const;
   // Rows [begin_, begin_ + n_) of a (n,t) matrix, contiguous.
   const T* elements(const Matrix<const T>& m, bool copy, T* out) const;

@@ -58,19 +58,9 @@ void dot_columns(index_t rows, index_t k, index_t lanes, const T* X, index_t ldx
   }
 }
 
-template <class T>
-void linear_rows(const LinearRows<T>& x, T* partial, index_t stride) {
-  with_loss<T>(x.loss, [&](auto loss) {
-    if (x.d < 1 || x.d > 16) return linear_many_features<T>(x, loss, partial, stride);
-    few_features_of(x.d,
-                    [&](auto d) { linear_few_features<T, d.value>(x, loss, partial, stride); });
-  });
-}
-
 template <class T, class Loss>
-inline void add_block(const LinearRows<T>& x, Loss loss, T* partial, T* lanes, bool first,
-                      bool last) {
-  Residuals<T, Loss> residuals(x, loss, 0);
+void linear_block(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last) {
+  Residuals<T, Loss> residuals(x, 0);
   if (!first) residuals.sums = load16(lanes), residuals.losses = load16(lanes + 16);
   add_rows(x, residuals, partial, first);
   if (last) return residuals.finish(partial + x.d);
@@ -78,9 +68,14 @@ inline void add_block(const LinearRows<T>& x, Loss loss, T* partial, T* lanes, b
   store16(lanes + 16, residuals.losses);
 }
 
-template <class T>
-void linear_block(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last) {
-  with_loss<T>(x.loss, [&](auto loss) { add_block(x, loss, partial, lanes, first, last); });
+template <class T, class Loss>
+void linear_rows(const LinearRows<T>& x, T* partial, index_t stride) {
+  if (x.d < 1 || x.d > 16) return linear_many_features<T, Loss>(x, partial, stride);
+  few_features_of(x.d, [&](auto d) { linear_few_features<T, Loss, d.value>(x, partial, stride); });
 }
+
+template <class T, template <class> class Loss>
+constexpr gdcore::LinearKernels<T> linear_kernels = {
+    linear_rows<T, Loss<vec<T>>>, linear_block<T, Loss<vec<T>>>, residuals<T, Loss<vec<T>>>};
 
 }  // namespace

@@ -215,9 +215,9 @@ inline LinearRows<T> some_rows(LinearRows<T> x, index_t first, index_t most) {
 }
 
 template <class T, class Loss>
-void linear_many_features(const LinearRows<T>& x, Loss loss, T* partial, index_t stride) {
+void linear_many_features(const LinearRows<T>& x, T* partial, index_t stride) {
   for (index_t i = 0; i < x.rows; i += L<T>, partial += stride) {
-    Residuals<T, Loss> residuals(x, loss, i);
+    Residuals<T, Loss> residuals(x, i);
     add_rows(some_rows(x, i, L<T>), residuals, partial, true);
     residuals.finish(partial + x.d);
   }

@@ -59,7 +59,7 @@ struct LinearRows {
   int64_t ldx;                                                // from row to row; d if d <= 16
   const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null, but for weights
   bool from_memory;                                           // X is larger than the caches
-  LossChoice loss;
+  T delta;                                                    // of the loss
 };
 
 // Rows of [X 1 y - offset] in double, ld apart, times the roots of their sample weights, the ones
@@ -127,6 +127,28 @@ struct AccurateBlock {
   bool resume;
 };
 
+// The linear model under one loss.
+template <class T>
+struct LinearKernels {
+  // Loss and gradient of whole segments of rows. A segment's sums, X^T slope (d), 1^T slope and
+  // loss, go to partial, those of the next one to partial + stride. Whole cache lines are written.
+  void (*rows)(const LinearRows<T>& x, T* partial, int64_t stride);
+
+  // The same for one segment of d > 16 whose rows come in several calls, all but the last with a
+  // multiple of 16. lanes has 32 elements, kept between the calls.
+  void (*block)(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last);
+
+  // r (n) holds products of one segment, and gets the weighted slopes; total: the sum of weighted
+  // losses. Of x, the vectors and delta are read.
+  void (*residuals)(int64_t n, T* r, const LinearRows<T>& x, T* total);
+};
+
+// Of the losses that follow the squared error in `Losses`.
+template <class T>
+struct OtherLosses {
+  LinearKernels<T> of[Losses::count - 1];
+};
+
 template <class T>
 struct IsaTable {
   const char* name;
@@ -149,17 +171,11 @@ struct IsaTable {
   void (*dot_columns)(int64_t rows, int64_t k, int64_t lanes, const T* X, int64_t ldx, const T* w,
                       T* out);
 
-  // Loss and gradient of whole segments of rows. A segment's sums, X^T r (d), 1^T r and squares, go
-  // to partial, those of the next one to partial + stride. Whole cache lines are written.
-  void (*linear_rows)(const LinearRows<T>& x, T* partial, int64_t stride);
-
-  // The same for one segment of d > 16 whose rows come in several calls, all but the last with a
-  // multiple of 16. lanes has 32 elements, kept between the calls.
-  void (*linear_block)(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last);
-
-  // r (n) holds products of one segment, and gets the weighted slopes of the loss; total: the sum
-  // of weighted losses. Of x, the vectors and the loss are read.
-  void (*residuals)(int64_t n, T* r, const LinearRows<T>& x, T* total);
+  LinearKernels<T> squared_error;
+  const OtherLosses<T>* other_losses;
+  const LinearKernels<T>& linear(const LossChoice& loss) const {
+    return loss.place == 0 ? squared_error : other_losses->of[loss.place - 1];
+  }
 
   // Sums of squares of pred - target, one for each segment of n. gradient * residual goes to out
   // unless it is null; `streams`: by non-temporal stores.
