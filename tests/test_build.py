@@ -54,7 +54,8 @@ def test_flags_of_the_contract() -> None:
 
 
 def test_one_place_for_threads() -> None:
-    elsewhere = [p for p in SOURCES if p.parent != CSRC / "cpu" or p.stem != "parallel"]
+    theirs = {f"cpu/{name}.cpp" for name in ("parallel", "threads", "process_cpus")}
+    elsewhere = [p for p in SOURCES if name_of(p) not in theirs]
     assert breaking(r"\bomp\w*|std::(?:j?thread|async)\b|\bpthread\w*", elsewhere) == []
 
 
@@ -108,6 +109,7 @@ def layer_of(name: str) -> str:
         "cpu/isa/table.hpp": "table",
         "cpu/dispatch.hpp": "dispatch",
         "cpu/parallel.hpp": "threads",
+        "cpu/threads.hpp": "threads",
         "cpu/probe.hpp": "probe",
     }
     if name in single:

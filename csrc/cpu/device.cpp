@@ -4,6 +4,7 @@
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore {
 namespace {

@@ -1,8 +1,8 @@
 // One step of torch.optim.SGD on contiguous parameters.
 #pragma once
 
-#include "vector.hpp"
 #include "table.hpp"
+#include "vector.hpp"
 
 namespace {
 
