@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "hd.hpp"
+
 namespace gdcore {
 
 using std::int64_t;
@@ -14,14 +16,18 @@ constexpr int V = 16;
 template <class T>
 constexpr int64_t L = 512;
 
-constexpr int64_t chunks_of(int64_t terms, int64_t chunk) { return (terms + chunk - 1) / chunk; }
+GDCORE_HD constexpr int64_t chunks_of(int64_t terms, int64_t chunk) {
+  return (terms + chunk - 1) / chunk;
+}
 
 // Lanes of a sum of k terms: 16, or for short sums the next power of two, so that rows can share a
 // vector.
-constexpr int64_t lanes_of(int64_t k) { return k > 8 ? 16 : k > 4 ? 8 : k > 2 ? 4 : k > 1 ? 2 : 1; }
+GDCORE_HD constexpr int64_t lanes_of(int64_t k) {
+  return k > 8 ? 16 : k > 4 ? 8 : k > 2 ? 4 : k > 1 ? 2 : 1;
+}
 
 // Chains of a gradient entry of one target, row i in chain i mod chains_of(d).
-constexpr int64_t chains_of(int64_t d) { return d > 16 ? 1 : d > 4 ? 2 : V; }
+GDCORE_HD constexpr int64_t chains_of(int64_t d) { return d > 16 ? 1 : d > 4 ? 2 : V; }
 
 enum class Reduction { mean, sum, half_mean, half_sum };
 
@@ -33,7 +39,7 @@ struct Scale {
 };
 
 // `count` is the number of elements, or the sum of their sample weights.
-inline Scale scale_of(Reduction reduction, double count) {
+GDCORE_HD inline Scale scale_of(Reduction reduction, double count) {
   switch (reduction) {
     case Reduction::mean: return {count, 2.0 / count};
     case Reduction::half_mean: return {2.0 * count, 1.0 / count};
@@ -41,6 +47,20 @@ inline Scale scale_of(Reduction reduction, double count) {
     case Reduction::half_sum: return {2.0, 1.0};
   }
   return {1.0, 1.0};
+}
+// Of no elements: a loss of 0 and a gradient of 0, in place of divisions by 0.
+GDCORE_HD inline Scale scale_or_zero(Reduction reduction, double count) {
+  return count == 0 ? Scale{1.0, 0.0} : scale_of(reduction, count);
+}
+
+// The two closing formulas: a sum in double becomes a loss or an entry of the gradient.
+template <class T>
+GDCORE_HD inline T closed_loss(const Scale& scale, double squares) {
+  return static_cast<T>(squares / scale.divisor);
+}
+template <class T>
+GDCORE_HD inline T closed_gradient(const Scale& scale, double sum) {
+  return static_cast<T>(scale.gradient * sum);
 }
 
 }  // namespace gdcore

@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <array>
 #include <mutex>
 #include <optional>
 #include <variant>
@@ -8,14 +9,14 @@
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
 #include "cpu/parallel.hpp"
-#include "fit/pivoted_cholesky.hpp"
+#include "fit/cholesky.hpp"
+#include "fit/curvature.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
-#include "fit/cholesky.hpp"
 #include "fit/outlook.hpp"
+#include "fit/pivoted_cholesky.hpp"
 #include "fit/rolling.hpp"
 #include "fit/scaling.hpp"
-#include "fit/curvature.hpp"
 
 namespace gdcore {
 namespace {
@@ -56,7 +57,9 @@ class PyProblem {
                             matrix(arrays_[2], offset.has_value()),
                             weight,
                             fit_intercept,
-                            reduction_of(reduction)};
+                            reduction_of(reduction),
+                            nullptr,
+                            &host_device<T>()};
     });
   }
 
@@ -305,10 +308,10 @@ class PyDescent {
     return locked([](auto& d) { return compute([&] { return d.r2_lost(); }); });
   }
   bool loss_doubtful() {
-    return visit([](auto& d) { return d.loss_doubtful(); });
+    return visit([](auto& d) { return d.loss_below_noise(); });
   }
   double least_known_loss() {
-    return visit([](auto& d) { return static_cast<double>(d.least_known_loss()); });
+    return visit([](auto& d) { return static_cast<double>(d.loss_of_noise()); });
   }
   int64_t epoch() {
     return visit([](auto& d) { return d.state().epoch; });
@@ -589,7 +592,7 @@ class PyRolling {
     return std::visit([](const auto& r) { return r->done(); }, rolling_);
   }
   int64_t summed_anew() const {
-    return std::visit([](const auto& r) { return r->summed_anew(); }, rolling_);
+    return std::visit([](const auto& r) { return r->recomputed(); }, rolling_);
   }
   bool out_of_range() const {
     return std::visit([](const auto& r) { return r->out_of_range(); }, rolling_);
@@ -621,9 +624,9 @@ py::list prepare(const py::args& pairs) {
 
 // One step on arrays of the parameter's shape; param and velocity (None without momentum) are
 // updated in place.
-void sgd_step(py::array param, const py::object& grad, const py::object& velocity, bool first,
-              double lr, double momentum, double dampening, double weight_decay, bool nesterov,
-              bool maximize) {
+void step_in_place(py::array param, const py::object& grad, const py::object& velocity, bool first,
+                   double lr, double momentum, double dampening, double weight_decay, bool nesterov,
+                   bool maximize) {
   FpEnv env;
   const bool single = param.itemsize() == 4;
   const SgdOptions options{momentum, dampening, weight_decay, nesterov, maximize, true};
@@ -655,7 +658,7 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
     T* const p_data = static_cast<T*>(const_cast<void*>(p.data()));
     T* const v_data = velocity.is_none() ? nullptr : static_cast<T*>(const_cast<void*>(v.data()));
     const T* const g_data = g.data();
-    compute([&] { device<T>().sgd(p.size(), p_data, g_data, v_data, first, lr, options); });
+    compute([&] { host_device<T>().sgd(p.size(), p_data, g_data, v_data, first, lr, options); });
     if (!in_place(param)) param[py::ellipsis()] = p;
     if (!velocity.is_none() && !in_place(v_given)) v_given[py::ellipsis()] = v;
   });
@@ -790,10 +793,16 @@ void register_fit(py::module_& m) {
 
   m.def("prepare", &prepare);
   m.def("overlapping", &overlapping, py::arg("arrays"));
-  m.def("sgd_step", &sgd_step, py::arg("param"), py::arg("grad"), py::arg("velocity"),
+  m.def("sgd_step", &step_in_place, py::arg("param"), py::arg("grad"), py::arg("velocity"),
         py::arg("first"), py::arg("lr"), py::arg("momentum"), py::arg("dampening"),
         py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"));
-  m.def("philox", &philox, py::arg("counter"), py::arg("key"));
+  m.def(
+      "philox",
+      [](std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+        const PhiloxWords words = philox({{c[0], c[1], c[2], c[3]}}, k[0], k[1]);
+        return std::array<uint32_t, 4>{words.at[0], words.at[1], words.at[2], words.at[3]};
+      },
+      py::arg("counter"), py::arg("key"));
   m.def(
       "permutation",
       [](int64_t n, uint64_t seed, uint64_t epoch) {

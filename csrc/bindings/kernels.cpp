@@ -2,6 +2,7 @@
 #include "bindings/fastcall.hpp"
 #include "bindings/register.hpp"
 #include "device.hpp"
+#include "host.hpp"
 
 namespace gdcore {
 namespace {
@@ -67,7 +68,7 @@ void multiply(const MatmulShapes& s, const Operands<2>& in, const Stack<T>& c) {
   const Stack<const T> b(in.arrays[1], s.batch, false, s.column);
   const MatmulArgs<T> args{s.m,     s.n,     s.k,     a.first, b.first,
                            c.first, s.batch, a.batch, b.batch, c.batch};
-  compute(s.work(), [&] { device<T>().matmul(args); });
+  compute(s.work(), [&] { host_device<T>().matmul(args); });
 }
 
 // A stride over one element is of no account, and read as 1.
@@ -116,7 +117,7 @@ py::array accurate_matmul_as(const Operands<2>& in) {
   const AccurateArgs<T> args{
       s.m,      s.n, s.k, a.first, b.first, s.batch, a.batch, b.batch, data_of<double>(out),
       2 * size, size};
-  compute(s.work(), [&] { device<T>().accurate(args); });
+  compute(s.work(), [&] { host::accurate(args); });
   return out;
 }
 
@@ -168,11 +169,12 @@ py::object mse_as(const Operands<2>& in, py::handle reduction) {
     const py::array squares = empty(args.pred.shape, in.single);
     args.output = MseOutput::squares;
     args.out = data_of<T>(squares);
-    compute(work, [&] { device<T>().mse(args); });
+    compute(work, [&] { host_device<T>().mse(args); });
     return as_result(squares);
   }
   const Scale scale = mse_scale("mse", args.size, reduction_of(reduction, true));
-  return scalar(compute(work, [&] { return device<T>().mse(args) / scale.divisor; }), in.single);
+  return scalar(compute(work, [&] { return host_device<T>().mse(args) / scale.divisor; }),
+                in.single);
 }
 
 py::object mse(py::handle pred, py::handle target, py::handle reduction) {
@@ -190,7 +192,7 @@ py::tuple mse_value_and_grad_as(const Operands<2>& in, py::handle reduction, py:
   args.out = data_of<T>(gradient.array());
   args.gradient = static_cast<T>(scale.gradient);
   const double loss = compute(static_cast<double>(args.size),
-                              [&] { return device<T>().mse(args) / scale.divisor; });
+                              [&] { return host_device<T>().mse(args) / scale.divisor; });
   return py::make_tuple(scalar(loss, in.single), gradient.finish());
 }
 
@@ -368,7 +370,7 @@ bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearRes
   for (int64_t begin = 0; begin < problems; begin += at_once) {
     const int64_t count = std::min(at_once, problems - begin);
     for (int64_t i = 0; i < count; ++i) args[i] = views.problem(begin + i);
-    device<T>().linear_each(count, args.data(), sums.data());
+    host_device<T>().linear_each(count, args.data(), sums.data());
     for (int64_t i = 0; i < count; ++i) {
       const bool weighted = views.sample_weight.data;
       const double rows = weighted ? sums[i].sample_weight : static_cast<double>(s.n);

@@ -6,8 +6,8 @@
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
+#include "cpu/groups.hpp"
 #include "cpu/parallel.hpp"
-#include "fit/groups.hpp"
 #include "fit/many.hpp"
 
 namespace gdcore {
@@ -57,6 +57,7 @@ class PyMany {
       }
       all.fit_intercept = fit_intercept;
       all.reduction = reduction_of(reduction);
+      all.device = &host_device<T>();
       rows.count = stacked ? X.shape(0) : starts_.size() - 1;
       if (starts) rows.starts.assign(starts_.data(), starts_.data() + starts_.size());
       if (order) rows.order = order_.data();
@@ -67,12 +68,12 @@ class PyMany {
   bool survey(bool curvature, bool steepest, double seconds, int n_threads) {
     ThreadScope scope(n_threads);
     return visit(
-        [&](auto& m) { return compute([&] { return m.survey(curvature, steepest, seconds); }); });
+        [&](auto& m) { return compute([&] { return m.prepare(curvature, steepest, seconds); }); });
   }
   py::tuple surveyed() {
     return visit([](auto& m) -> py::tuple {
       return py::make_tuple(copy_of(m.curvature), copy_of(m.error), copy_of(m.steepest),
-                            copy_of(m.empty), copy_of(m.finite), copy_of(m.streamed),
+                            copy_of(m.empty), copy_of(m.finite), copy_of(m.from_rows),
                             copy_of(m.known()));
     });
   }
@@ -204,7 +205,7 @@ void register_many(py::module_& m) {
         const Grouping done =
             compute([&] { return rows_by_group(l, labels.size(), low, groups, s, o); });
         if (done == Grouping::outside) throw py::value_error("a label is not one of the groups.");
-        if (done == Grouping::as_they_lie) return py::make_tuple(starts, py::none());
+        if (done == Grouping::in_place) return py::make_tuple(starts, py::none());
         return py::make_tuple(starts, order);
       },
       py::arg("labels"), py::arg("low"), py::arg("groups"), py::arg("n_threads"));

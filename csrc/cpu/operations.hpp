@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device.hpp"
+#include "quadratic.hpp"
 
 namespace gdcore::cpu {
 
@@ -19,6 +20,10 @@ template <class T>
 void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
 template <class T>
 void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
+template <class T>
+void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* moments);
+template <class T>
+void descend_each(int64_t count, const DescentArgs<T>* descents);
 template <class T>
 double quadratic(const QuadraticArgs<T>& args, double* gradient);
 template <class T>

@@ -212,14 +212,15 @@ double Goal<T>::norm_bound(const Quadratic<T>& quadratic, const Objective& objec
 }
 
 template <class T>
-double Goal<T>::norm_bound(int64_t p, const double* packed, const Objective& objective,
+double Goal<T>::norm_bound(int64_t p, int64_t t, const double* packed, const Objective& objective,
                            double tol) {
-  double trace = 0;
+  double trace = 0, sum = 0;
   const double* diagonal = packed;
   for (int64_t a = 0; a < p; diagonal += p - a++) trace += *diagonal;
-  const typename Quadratic<T>::Tail tail = Quadratic<T>::tail(p, 1, packed);
-  return bound_of_norm(trace, allowed_gap<T>(tail.variance(0), tail.mean_square(0), tol, p),
-                       tail.sample_weight(), objective);
+  const typename Quadratic<T>::Tail tail = Quadratic<T>::tail(p, t, packed);
+  for (int64_t u = 0; u < t; ++u)
+    sum += allowed_gap<T>(tail.variance(u), tail.mean_square(u), tol, p);
+  return bound_of_norm(trace, sum, tail.sample_weight(), objective);
 }
 
 template <class T>

@@ -3,8 +3,11 @@
 #include <cmath>
 #include <type_traits>
 
+#include "descend.hpp"
 #include "device.hpp"
 #include "double_double.hpp"
+#include "ordinary_epoch.hpp"
+#include "reference/reference.hpp"
 
 namespace gdcore {
 namespace {
@@ -232,31 +235,6 @@ Pair accumulate(Pair x, double a, double b) {
   return add_product(x, a, b);
 }
 
-// One chain over k for each element, and one for the magnitudes.
-template <class T>
-void accurate(const AccurateArgs<T>& args) {
-  int64_t problems = 1;
-  for (int64_t size : args.batch) problems *= size;
-  double* hi = args.hi;
-  for (int64_t problem = 0; problem < problems; ++problem) {
-    const T* const a = args.a.data + offset_of(problem, args.batch, args.a_batch);
-    const T* const b = args.b.data + offset_of(problem, args.batch, args.b_batch);
-    for (int64_t i = 0; i < args.m; ++i)
-      for (int64_t j = 0; j < args.n; ++j, ++hi) {
-        Pair sum;
-        double size = 0;
-        for (int64_t p = 0; p < args.k; ++p) {
-          const double x = a[i * args.a.rs + p * args.a.cs], y = b[p * args.b.rs + j * args.b.cs];
-          sum = accumulate<T>(sum, x, y);
-          size = std::fma(std::fabs(x), std::fabs(y), size);
-        }
-        *hi = sum.hi;
-        hi[args.size] = size;
-        if (std::is_same_v<T, double>) hi[args.lo] = sum.lo;
-      }
-  }
-}
-
 // Rows are taken times the roots of their weights, so that both factors of a product are the same
 // numbers. Each sum is one chain over the rows of a chunk, in double; the chunks are added in order
 // as pairs.
@@ -298,6 +276,68 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
   }
 }
 
+template <class T>
+void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
+         const SgdOptions& options) {
+  const StepRates<T, bool> rates{static_cast<T>(-lr),
+                                 static_cast<T>(options.momentum),
+                                 static_cast<T>(1.0 - options.dampening),
+                                 static_cast<T>(options.weight_decay),
+                                 options.weight_decay != 0,
+                                 first,
+                                 options.nesterov};
+  for (int64_t i = 0; i < n; ++i)
+    param[i] = sgd_step<OneNumber<T>>(rates, param[i], options.maximize ? -grad[i] : grad[i],
+                                      velocity ? velocity + i : nullptr);
+}
+
+template <class T>
+void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* out) {
+  std::vector<T> gathered;
+  for (int64_t i = 0; i < count; ++i) {
+    const LinearArgs<T> args = rows_in_order(problems[i], gathered);
+    out[i].reset(args.d, args.t);
+    moments(args, 0, chunks_of(args.n, L<T>), out[i]);
+  }
+}
+
+template <class T>
+void descend_each(int64_t count, const DescentArgs<T>* descents) {
+  PlainDescents<T> plain(reference_device<T>(), reference::quadratic<T>);
+  for (int64_t i = 0; i < count; ++i) plain.run(descents[i]);
+}
+
+void wait() {}
+
+}  // namespace
+
+namespace reference {
+
+// One chain over k for each element, and one for the magnitudes.
+template <class T>
+void accurate(const AccurateArgs<T>& args) {
+  int64_t problems = 1;
+  for (int64_t size : args.batch) problems *= size;
+  double* hi = args.hi;
+  for (int64_t problem = 0; problem < problems; ++problem) {
+    const T* const a = args.a.data + offset_of(problem, args.batch, args.a_batch);
+    const T* const b = args.b.data + offset_of(problem, args.batch, args.b_batch);
+    for (int64_t i = 0; i < args.m; ++i)
+      for (int64_t j = 0; j < args.n; ++j, ++hi) {
+        Pair sum;
+        double size = 0;
+        for (int64_t p = 0; p < args.k; ++p) {
+          const double x = a[i * args.a.rs + p * args.a.cs], y = b[p * args.b.rs + j * args.b.cs];
+          sum = accumulate<T>(sum, x, y);
+          size = std::fma(std::fabs(x), std::fabs(y), size);
+        }
+        *hi = sum.hi;
+        hi[args.size] = size;
+        if (std::is_same_v<T, double>) hi[args.lo] = sum.lo;
+      }
+  }
+}
+
 // Each entry of G w is one chain over the parameters.
 template <class T>
 double quadratic(const QuadraticArgs<T>& q, double* gradient) {
@@ -325,33 +365,20 @@ double quadratic(const QuadraticArgs<T>& q, double* gradient) {
   return squares.hi + squares.lo;
 }
 
-template <class T>
-void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
-         const SgdOptions& options) {
-  const T momentum = static_cast<T>(options.momentum);
-  const T damped = static_cast<T>(1.0 - options.dampening);
-  const T decay = static_cast<T>(options.weight_decay);
-  const T step = static_cast<T>(-lr);
-  for (int64_t i = 0; i < n; ++i) {
-    T g = options.maximize ? -grad[i] : grad[i];
-    if (options.weight_decay != 0) g = std::fma(decay, param[i], g);
-    if (velocity) {
-      velocity[i] = first ? g : std::fma(damped, g, momentum * velocity[i]);
-      g = options.nesterov ? std::fma(momentum, velocity[i], g) : velocity[i];
-    }
-    param[i] = std::fma(step, g, param[i]);
-  }
-}
+#define GDCORE_INSTANTIATE(T)                     \
+  template void accurate(const AccurateArgs<T>&); \
+  template double quadratic(const QuadraticArgs<T>&, double*);
+GDCORE_INSTANTIATE(float)
+GDCORE_INSTANTIATE(double)
 
-void each_thread(int64_t, int64_t, void (*body)(void*), void* context) { body(context); }
-
-}  // namespace
+}  // namespace reference
 
 template <class T>
 const Device<T>& reference_device() {
-  static constexpr Device<T> table{matmul<T>,      accurate<T>, mse<T>,       linear<T>,
-                                   linear_each<T>, moments<T>,  quadratic<T>, sgd<T>,
-                                   nullptr,        nullptr,     each_thread};
+  constexpr int64_t block = 16;
+  static constexpr Device<T> table{block,           matmul<T>,  mse<T>,          linear<T>,
+                                   linear_each<T>,  moments<T>, moments_each<T>, sgd<T>,
+                                   descend_each<T>, wait};
   return table;
 }
 template const Device<float>& reference_device<float>();

@@ -6,7 +6,6 @@
 
 #include "accurate.hpp"
 #include "columns.hpp"
-#include "small_fits.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
@@ -14,6 +13,7 @@
 #include "pack.hpp"
 #include "probe.hpp"
 #include "sgd.hpp"
+#include "small_fits.hpp"
 #include "table.hpp"
 
 #define GDCORE_STRING_(x) #x
@@ -41,7 +41,7 @@
                                                                        add_sums<T>,               \
                                                                        accurate<T>,               \
                                                                        quadratic<T>,              \
-                                                                       descent_lanes<T>,          \
+                                                                       descend_lanes<T>,          \
                                                                        moments_lanes<T>,          \
                                                                        CHAINS * W<T>,             \
                                                                        probe_fma<T>,              \

@@ -1,0 +1,91 @@
+"""Every device runs the ordinary epochs of a descent with the bits of the reference loops.
+
+The CPU runs small descents side by side in the lanes of vectors, others one after the other; the
+reference knows neither lanes nor vectors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gdcore as gd
+from conftest import ISAS
+
+STEPS = {
+    "plain": {"lr": 0.05},
+    "momentum": {"lr": 0.02, "momentum": 0.9},
+    "dampened": {"lr": 0.05, "momentum": 0.8, "dampening": 0.3},
+    "nesterov": {"lr": 0.02, "momentum": 0.9, "nesterov": True},
+    "decay": {"lr": 0.05, "weight_decay": 0.1},
+    "all": {"lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05},
+    "maximize": {"lr": 1e-3, "maximize": True},
+}
+# Ends by arriving, by running out of epochs, by standing still, by equal losses.
+ENDS: dict[str, dict[str, Any]] = {
+    "tol": {"epochs": 300, "tol": 1e-3},
+    "epochs": {"epochs": 37, "tol": None},
+    "still": {"epochs": 3000, "tol": 0.0},
+    "equal": {"epochs": 3000, "tol": None, "stop": "loss_equal"},
+}
+# Rows, features and targets: within what lanes hold, on its edge, and beyond.
+SIZES = [(10, 2, None), (16, 4, None), (17, 4, None), (40, 15, None), (40, 20, None), (30, 3, 2)]
+
+
+def bits(result: Any) -> list[bytes]:
+    """Return all that a fit or several tell of where they went."""
+    names = ("weights", "intercept", "loss", "epochs", "status", "lr", "r2_lost")
+    found = [np.asarray(getattr(result, name)).astype(object).ravel() for name in names]
+    history = result.history
+    recorded = (history.epoch, history.loss, getattr(history, "weights", None))
+    return [str(x.tolist()).encode() for x in found] + [
+        np.asarray(x).tobytes() for x in recorded if x is not None
+    ]
+
+
+def run_everywhere(fit: Any) -> None:
+    """Compare the fit under each instruction set with the reference loops."""
+    gd._core.set_isa("reference")
+    expected = bits(fit())
+    for isa in ISAS:
+        gd._core.set_isa(isa)
+        assert bits(fit()) == expected, isa
+
+
+@pytest.mark.parametrize("method", ["gram", "stream"])
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning", "ignore::gdcore.FitWarning")
+def test_one_descent(rng: Any, dtype: Any, method: str, steps: str) -> None:
+    for n, d, t in SIZES:
+        X = rng.normal(size=(n, d)).astype(dtype)
+        y = rng.normal(size=(n,) if t is None else (n, t)).astype(dtype)
+        for end in ENDS.values():
+            how = {"method": method, "offset": 0.5, "history": 2} | end
+            run_everywhere(lambda: gd.fit(X, y, gd.SGD(**STEPS[steps]), **how))
+
+
+@pytest.mark.parametrize("method", ["gram", "stream"])
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning", "ignore::gdcore.FitWarning")
+def test_many_descents(rng: Any, dtype: Any, method: str, steps: str) -> None:
+    for n, d, t in SIZES:
+        X = rng.normal(size=(11, n, d)).astype(dtype)
+        y = rng.normal(size=(11, n) if t is None else (11, n, t)).astype(dtype)
+        for name, end in ENDS.items():
+            how = {"method": method, "history": 2} | end
+            if name != "equal" or n < 40:
+                run_everywhere(lambda: gd.fit(X, y, gd.SGD(**STEPS[steps]), **how))
+
+
+@pytest.mark.parametrize("method", ["gram", "stream"])
+@pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning", "ignore::gdcore.FitWarning")
+def test_rows_in_an_order_and_standardised(rng: Any, dtype: Any, method: str) -> None:
+    """Rows are gathered by the device; descents of different lengths leave lanes to others."""
+    groups = rng.integers(0, 23, 700)
+    X, y = rng.normal(size=(700, 3)).astype(dtype), rng.normal(size=700).astype(dtype)
+    for standardize in (False, True):
+        how: dict[str, Any] = {"method": method, "standardize": standardize, "history": 5}
+        sgd = gd.SGD(lr=0.05, momentum=0.5)
+        run_everywhere(lambda: gd.fit_groups(X, y, groups, sgd, epochs=400, tol=1e-2, **how))
