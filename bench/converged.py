@@ -109,17 +109,17 @@ def answers(sets: list[tuple[Any, Any]], how: str, chunks: bool) -> Iterator[tup
 def predicted(X: Any, y: Any, how: str) -> int | None:
     """Return the epochs that the core says it takes."""
     from gdcore.data.problem import make_problem
+    from gdcore.data.sums import moments_of
     from gdcore.results.state import FitState
-    from gdcore.solvers.method import moments_of
     from gdcore.solvers.options import Options
     from gdcore.solvers.plan import make_plan
 
     sgd, standardize = HOW[how]
     problem = make_problem(X, y, None, None, True, "mean")
     options = Options(EPOCHS, None, False, 0, 1e-6, "gradient", "gram", 0, None, standardize)
-    start = FitState(params=np.zeros(problem.size, X.dtype))
+    start = FitState(params=np.zeros(problem.shape.size, X.dtype))
     moments = moments_of(problem.core, 0)
-    plan = make_plan(problem, sgd, options, start, moments, 0)
+    plan = make_plan(problem, sgd, options, start, moments)
     if plan.outlook is None or not plan.outlook.spectrum:
         return None
     return plan.outlook.epochs(float(plan.rate), plan.sgd.momentum, 0.0, False)

@@ -1,10 +1,10 @@
-"""What is no race: fits of files larger than memory, and how much memory fits take.
+"""Fits of files larger than memory, and how much memory fits take.
 
     python bench/large.py [--gigabytes 2] [--folder DIR]
 
-writes a Parquet file and a pair of .npy files of so many gigabytes each (16 features and a target,
-float32) into a temporary folder, and bench/results/large.json. Every measurement has a process of
-its own; the times are medians over rounds in turns, of files that the system has in its cache.
+writes a Parquet file and a pair of .npy files of that size (16 features and a target,
+float32) into a temporary folder, and the results to bench/raw/large.json. Every measurement has a
+process of its own; times are medians over rounds in turns, of files in the system's cache.
 """
 
 from __future__ import annotations
@@ -239,7 +239,8 @@ def main() -> None:
         },
         "memory": {name: child(name) for name in MEMORY},
     }
-    target = ROOT / "bench/results/large.json"
+    target = ROOT / "bench/raw/large.json"
+    target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(results, indent=1) + "\n")
     for what, share in results["shares"].items():
         print(f"{what}: {100 * share:.0f} % of its speed")

@@ -60,8 +60,11 @@ struct MseArgs {
   int64_t size;
   Elements<const T> pred, target;
   MseOutput output;
-  T* out;      // contiguous: gradient_factor * residual, or residual squared
-  T gradient;  // factor of the residual
+  T* out;         // contiguous: gradient * residual, or residual squared
+  Scale scale{};  // closes the loss, and the gradient, whose factor is rounded to T
+  T* loss = nullptr;
+
+  T gradient() const { return static_cast<T>(scale.gradient); }
 };
 
 // prediction (n,t) = X (n,d) @ weights (d,t) + intercept (t) + offset; residual = prediction - y.
@@ -141,6 +144,29 @@ struct Moments {
   }
 };
 
+// The loss and the gradient of one linear model, written by the device.
+template <class T>
+struct LossArgs {
+  LinearArgs<T> rows;
+  Reduction reduction;
+  T *loss, *weights, *intercept;  // (d,t), (t); intercept may be null
+  double* elements;               // the number of elements, or the sum of their weights
+};
+
+// Closes the sums over all rows.
+template <class T>
+void close(const LossArgs<T>& args, const LinearSums& sums) {
+  const LinearArgs<T>& rows = args.rows;
+  *args.elements = (rows.sample_weight.data ? sums.sample_weight : static_cast<double>(rows.n)) *
+                   static_cast<double>(rows.t);
+  const Scale scale = scale_of(args.reduction, *args.elements);
+  *args.loss = closed_loss<T>(scale, sums.squares);
+  for (size_t j = 0; j < sums.weights.size(); ++j)
+    args.weights[j] = closed_gradient<T>(scale, sums.weights[j]);
+  for (size_t u = 0; args.intercept && u < sums.intercept.size(); ++u)
+    args.intercept[u] = closed_gradient<T>(scale, sums.intercept[u]);
+}
+
 // torch.optim.SGD's options (maximize flips the gradient's sign before all else).
 struct SgdOptions {
   double momentum = 0.0, dampening = 0.0, weight_decay = 0.0;
@@ -200,12 +226,12 @@ struct Device {
   int64_t block;
 
   void (*matmul)(const MatmulArgs<T>&);
-  // Sum of squared residuals, in double; writes args.out as asked.
-  double (*mse)(const MseArgs<T>&);
+  // Writes the loss, and args.out as asked.
+  void (*mse)(const MseArgs<T>&);
   // Adds the row chunks [chunk0, chunk1) of args to sums.
   void (*linear)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
-  // The whole of each of `count` independent problems; sums are reset first.
-  void (*linear_each)(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
+  // The loss and the gradient of each of `count` independent models.
+  void (*linear_each)(int64_t count, const LossArgs<T>* args);
   // Adds the row chunks [chunk0, chunk1) of args, whose parameters are not read, to moments.
   void (*moments)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
   // The moments of all rows of each of `count` problems.

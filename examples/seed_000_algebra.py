@@ -1,16 +1,11 @@
-"""Seed 000: solve X + 1 = 3 without algebra.
+"""Seed 000: solve X + 1 = 3 without algebra
+=========================================
 
-The unknown X is the weight of a linear model with a single row, Y = 1 * X + 1; the added 1 is
-fixed (`offset`). The loss (3 - Y)**2 / 2 has the derivative Y - 3, so a step of learning rate lr
-takes X to X - lr * (X - 2), and the distance to 2 shrinks by the factor 1 - lr.
+The unknown X is the weight of a linear model with one row, Y = 1 * X + 1. The added 1 is fixed
+(`offset`). The loss (3 - Y)**2 / 2 has the derivative Y - 3. A step of learning rate lr therefore
+multiplies the distance of X from 2 by 1 - lr.
 
-Ten thousand small steps come close. Do more come closer? Only until a step is smaller than half
-the gap between X and the next number: then X minus the step rounds back to X, and the fit is
-STALLED. In float32 that is soon, at 1.99994; in float64 it would be half a billion times closer,
-but before it X is as near to 2 as rounding errors let anyone tell, which is CONVERGED. What does
-help is another learning rate: "auto" is 1 / curvature of the loss, here 1, and arrives in one step.
-
-Run: python seed_000_algebra.py [directory for the picture, by default pictures]
+Run: ``python seed_000_algebra.py [directory for the picture, by default pictures]``
 """
 
 import sys
@@ -32,9 +27,16 @@ equation = {"offset": 1.0, "reduction": "half_sum"}  # Y = X + 1 and (3 - Y)**2 
 loss, gradient = gd.linear_mse_value_and_grad([[1.0]], [3.0], start, **equation)
 print(f"start: X = {start[0]:.7f}, loss = {loss:.7f}, gradient = {gradient.weights[0]:.7f}\n")
 
+# %%
+# Ten thousand small steps come close. More steps help only until a step is smaller than half the
+# gap between X and the next number: X minus the step then rounds back to X, and the fit is STALLED.
+# In float32 that happens at 1.99994. In float64 X is as near to 2 as rounding errors can tell long
+# before a step is that small, which is CONVERGED. Another learning rate does help: "auto" is 1 over
+# the curvature of the loss, here 1, and arrives in one step.
+
 
 def solve(dtype, lr, steps):
-    """Take so many steps at most, and print where they led."""
+    """Take at most this many steps, and print where they end."""
     one, three = np.ones((1, 1), dtype), np.full(1, 3, dtype)
     options = {"init": start, "epochs": steps, "fit_intercept": False}
     fit = gd.fit(one, three, gd.SGD(lr=lr), **options, **equation)

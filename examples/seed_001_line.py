@@ -1,14 +1,15 @@
-"""Seed 001: learn y = 2 x from four points.
+"""Seed 001: learn y = 2 x from four points
+========================================
 
 The model is a line through the origin, f(x) = w x: one weight and no bias (a bias would be
 ``fit_intercept=True``, the default of `fit`). The loss is the mean of (w x - y)**2. The chain rule
-gives its derivative, the mean of 2 x (w x - y), which for these points is 15 (w - 2). So one step
-of learning rate 0.01 multiplies the distance of w to 2 by 1 - 0.01 * 15 = 0.85, and twenty steps
-leave 4 percent of it.
+gives its derivative, the mean of 2 x (w x - y), which for these points is 15 (w - 2). One step of
+learning rate 0.01 therefore multiplies the distance of w from 2 by 1 - 0.01 * 15 = 0.85, and twenty
+steps leave 4 percent of it.
 
-The data is float32, and everything computed from it too; the ten decimals show float32's rounding.
+The data is float32, and so is everything computed from it: the ten decimals show its rounding.
 
-Run: python seed_001_line.py [directory for the pictures, by default pictures]
+Run: ``python seed_001_line.py [directory for the pictures, by default pictures]``
 """
 
 import sys
@@ -27,7 +28,7 @@ y = np.array([2, 4, 6, 8], np.float32)
 
 
 def train(epochs):
-    """Take so many steps from w = 0."""
+    """Take this many steps from w = 0."""
     return gd.fit(X, y, gd.SGD(lr=0.01), epochs=epochs, tol=None, fit_intercept=False)
 
 
@@ -37,8 +38,11 @@ _, gradient = gd.linear_mse_value_and_grad(X, y, untrained.weights)
 print(f"before: w = {untrained.weights[0]:.3f}, f(5) = {untrained.predict([[5]])[0]:.3f}")
 print(f"gradient there: {gradient.weights[0]:.3f}\n")
 
+# %%
+# The table has every second epoch: w after the step, and the loss before it.
+
 print("epoch      w           loss")
-record = trained.history  # of an epoch: w after its step, the loss before it
+record = trained.history
 for epoch, w, loss in list(zip(record.epoch, record.weights[:, 0], record.loss, strict=True))[::2]:
     print(f"{epoch:5}  {w:.3f}  {loss:13.10f}")
 

@@ -1,14 +1,15 @@
-"""Seed 002: watch a line close in on a hundred points.
+"""Seed 002: watch a line close in on a hundred points
+===================================================
 
-The points lie around y = 3 x + 2, each lifted by noise between 0 and 1. Its mean, one half, is no
-noise to the model: the best line is near 3 x + 2.5. What remains is noise of variance 1/12, and
-no line has a loss far below that.
+The points lie around y = 3 x + 2, each lifted by noise between 0 and 1. The mean of the noise, one
+half, becomes part of the intercept: the best line is near 3 x + 2.5. The rest of the noise has
+variance 1/12, and no line has a loss far below that.
 
-Here every step uses all the points. With many points a step on a few of them is far cheaper and
-nearly as good: ``batch_size=10`` makes ten steps of each epoch. And where y is a class instead of
-a number, the squared error makes way for the cross-entropy; the descent stays the same.
+Here every step uses all the points. With many points, a step on a few of them is far cheaper and
+nearly as good: ``batch_size=10`` takes ten steps in each epoch. Where y is a class instead of a
+number, the cross-entropy replaces the squared error; the descent stays the same.
 
-Run: python seed_002_animation.py [directory for the pictures, by default pictures]
+Run: ``python seed_002_animation.py [directory for the pictures, by default pictures]``
 """
 
 import sys
@@ -37,6 +38,9 @@ for epoch, loss in zip(fit.history.epoch[::10], fit.history.loss[::10], strict=T
     print(f"{epoch:5}  {loss:.3f}")
 
 print(f"\nend: y = {fit.weights[0]:.3f} x + {fit.intercept:.3f}, loss = {fit.loss:.3f}")
+
+# %%
+# The line, the path of its two parameters down the loss, and the line after each epoch.
 
 FittedLineDisplay.from_fit(fit, X, y).figure_.savefig(pictures / "seed_002_line.png")
 contour = LossContourDisplay.from_fit(fit, X, y)

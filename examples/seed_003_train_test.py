@@ -1,15 +1,16 @@
-"""Seed 003: learn from some rows, test on the others, and compare with the exact answer.
+"""Seed 003: learn from some rows, test on the rest, and compare with the exact answer
+===================================================================================
 
 Ten thousand points around a random line, with normal noise of standard deviation 1/3. A random
-quarter of them is kept for the test; the rest is for training, which begins at another random
-line and stops when an epoch's loss equals the last one's. Ordinary least squares has a closed
-form, the normal equation (`method="exact"`), so we can see how far from the best line that was.
+quarter of them is kept for the test. Training on the rest begins at another random line and stops
+when an epoch's loss equals that of the epoch before. Ordinary least squares has a closed form, the
+normal equation (``method="exact"``), which shows how far from the best line the descent stopped.
 
-The data is float32, which holds about seven digits: the loss stops changing in them while the
-slope still has a few steps to go. Neither line can predict better than the noise allows, with an
-error of 1/9.
+The data is float32, which holds about seven digits: the loss stops changing in these digits while
+the slope still has a few steps to go. Neither line can predict better than the noise allows, with
+an error of 1/9.
 
-Run: python seed_003_train_test.py [directory for the pictures, by default pictures]
+Run: ``python seed_003_train_test.py [directory for the pictures, by default pictures]``
 """
 
 import sys

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gdcore.bench import race, suites
+from gdcore.bench import pool, probe, race, suites, timing
 from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.many import Groups, Rolling, Stack
@@ -57,13 +58,34 @@ def matmul(a, b):
 """
 
 
+LIMITS = probe.Limits(
+    1,
+    {"float32": 1e11, "float64": 5e10},
+    (probe.Level("L1", 2**15, 9e10, 8e10, 7e10), probe.Level("memory", np.inf, 9e9, 8e9, 7e9)),
+)
+ASK = pool.WorkerProcess.ask
+
+
+def ask_without_a_probe(process: pool.WorkerProcess, method: str, *arguments: object) -> object:
+    """Ask a worker, but for the limits of the machine: they take longer than all tiny races."""
+    return LIMITS if method == "limits" else ASK(process, method, *arguments)
+
+
 @contextmanager
 def tiny() -> Iterator[None]:
-    """Make the quick suites tiny."""
+    """Make the quick suites tiny, on a machine whose limits are known."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suites, "_QUICK", TINY)
         patch.setattr(race, "QUICK", race.Effort(1e-4, 1e-3, fewest=6, most=6, probe=0.01))
+        patch.setattr(pool.WorkerProcess, "ask", ask_without_a_probe)
         yield
+
+
+def use_a_fake_clock(patch: pytest.MonkeyPatch) -> None:
+    """Let every round of `compare` be of one call, which takes a second, on a known machine."""
+    patch.setattr(timing, "calibrate", lambda run, seconds: (run(1), (1, 1.0))[1])
+    patch.setattr(timing, "timed_round", lambda run, repeats, expected: (run(1), 1.0)[1])
+    patch.setattr(probe, "measured", lambda threads, dtypes, seconds: LIMITS)
 
 
 def write_peers(folder: Path) -> Path:

@@ -9,6 +9,7 @@ what a kernel does. Each is evaluated in float64 and rounded up.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +21,13 @@ from problems import Array, Linear, scales
 Bound = NDArray[np.float64]
 
 
+@cache
 def unit(dtype: DTypeLike) -> float:
     """Return u: 2**-24 for float32, 2**-53 for float64."""
     return float(np.finfo(np.dtype(dtype)).eps) / 2
 
 
+@cache
 def eta(dtype: DTypeLike) -> float:
     """Return the smallest subnormal, or for wider types than float64 float64's, which is larger."""
     return max(float(np.finfo(np.dtype(dtype)).smallest_subnormal), 5e-324)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the CPUs; before NumPy
+
 import numpy as np
 import pytest
 
 import gdcore as gd
+from loops import settings_restored
 
 ISAS = tuple(gd._core.available_isas())
 THREADS = (1, 2, 3, 7)
+SEVERAL = THREADS[1:]
+PAIRS = [(isa, 1) for isa in ISAS] + [
+    (ISAS[i % len(ISAS)], SEVERAL[i % len(SEVERAL)]) for i in range(max(len(ISAS), len(SEVERAL)))
+]
+collect_ignore = ["data", "mutants"]  # scripts: doctests would import them
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -29,7 +38,7 @@ def _ctrl_c_works() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _progress_without_a_clock() -> Iterator[None]:
-    """Call progress callables between blocks of steps alone, however slow the machine is.
+    """Call progress callables between blocks of steps only, however slow the machine is.
 
     test_progress.py sets the clock where it tests it.
     """
@@ -40,10 +49,8 @@ def _progress_without_a_clock() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _settings_restored() -> Iterator[None]:
-    isa, threads = gd._core.get_isa(), gd.get_num_threads()
-    yield
-    gd._core.set_isa(isa)
-    gd.set_num_threads(threads)
+    with settings_restored():
+        yield
 
 
 @pytest.fixture(params=ISAS)
@@ -51,6 +58,18 @@ def isa(request: pytest.FixtureRequest) -> str:
     """Each instruction set of this machine in turn, forced."""
     gd._core.set_isa(request.param)
     return str(request.param)
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: "{}-threads{}".format(*pair))
+def isa_and_threads(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """Each instruction set on one thread, and each thread count with one of them, forced.
+
+    How threads share the work does not depend on the vectors, so no full product.
+    """
+    isa, threads = request.param
+    gd._core.set_isa(isa)
+    gd.set_num_threads(threads)
+    return str(isa), int(threads)
 
 
 @pytest.fixture(params=THREADS, ids="threads{}".format)

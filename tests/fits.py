@@ -19,7 +19,25 @@ import bounds
 import gdcore as gd
 import problems
 from bounds import Bound
+from loops import each
 from problems import Array, Linear, canonical
+
+SGDS = {
+    "plain": gd.SGD(),
+    "momentum": gd.SGD(lr=0.02, momentum=0.9),
+    "dampened": gd.SGD(momentum=0.5, dampening=0.4),
+    "nesterov": gd.SGD(momentum=0.8, nesterov=True),
+    "decay": gd.SGD(momentum=0.5, weight_decay=0.1),
+    "schedule": gd.SGD(lr=lambda epoch: 0.05 / (1 + epoch), momentum=0.5),
+}
+every_sgd = each("sgd", SGDS.values())
+every_batch = each("batch_size", [None, 7])
+every_target = each("t", [None, 2])
+
+
+def draw(rng: Any, n: int = 40, d: int = 3, t: int | None = None, **how: Any) -> Linear:
+    """Draw a small problem with an intercept."""
+    return problems.linear(rng, n, d, t, **({"parts": "b"} | how))
 
 
 def fit(problem: Linear, sgd: gd.SGD | None = None, **options: Any) -> gd.Fit:
@@ -53,7 +71,7 @@ def parameters(result: gd.Fit) -> Array:
 
 
 def bits(result: gd.Fit) -> list[Any]:
-    """Return all that a fit tells in numbers, as bytes: equal if and only if every bit is."""
+    """Return every number of a fit as bytes: equal if and only if every bit is."""
     h = result.history
     recorded = [x for x in (h.loss, h.weights, h.intercept) if x is not None]
     numbers = [result.weights, result.intercept, result.loss, *recorded]
@@ -224,6 +242,12 @@ def refused(
     gc.collect(1)  # the young are enough
     assert "\n" not in message
     return message
+
+
+def slow_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Python look up as often as the core allows, and show each time."""
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.solvers.progress._Lines.seconds", 0.0)
 
 
 class Cut(Exception):

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import DTypeLike, NDArray
 
 import gdcore as gd
@@ -17,20 +16,10 @@ Shape = tuple[int, ...]
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 REDUCTIONS: tuple[Any, ...] = ("mean", "sum", "half_mean", "half_sum")
 CHUNK: dict[str, int] = gd._core.CHUNK
+# Sizes on both sides of the edges of lanes, register tiles and the segments of long sums.
+EDGES = [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65]
+EDGES += sorted({size + i for size in CHUNK.values() for i in (-1, 0, 1, size + 3)})
 WIDE = np.dtype(np.longdouble)  # 64 bits of precision on x86, never fewer than float64's 53
-
-
-def edges(dtype: DTypeLike) -> list[int]:
-    """Sizes on both sides of every lane, register tile and chunk edge."""
-    chunk = CHUNK[np.dtype(dtype).name]
-    small = [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65]
-    return [*small, chunk - 1, chunk, chunk + 1, 2 * chunk + 3]
-
-
-def edge_cases(*, zero: bool = True) -> list[Any]:
-    """Return (dtype, size) for every edge of every dtype."""
-    pairs = [(dtype, size) for dtype in DTYPES for size in edges(dtype) if size or zero]
-    return [pytest.param(*pair, id="{}-{}".format(*pair)) for pair in pairs]
 
 
 def normal(rng: np.random.Generator, shape: Shape, dtype: DTypeLike) -> Array:
@@ -154,8 +143,12 @@ class Linear:
         n, d, t = *X.shape[-2:], w.shape[-1]
         arrays = {"X": X, "y": y, "w": w, "b": b, "o": o, "s": s}
         shapes = {"X": (n, d), "y": (n, t), "w": (d, t), "b": (1, t), "o": (n, t), "s": (n, 1)}
-        batch = np.broadcast_shapes(*(a.shape[:-2] for a in arrays.values()))
-        return Full(**{k: np.broadcast_to(a, batch + shapes[k]) for k, a in arrays.items()})
+        batches = {a.shape[:-2] for a in arrays.values()}
+        batch = np.broadcast_shapes(*batches) if len(batches) > 1 else batches.pop()
+        whole = {k: batch + shape for k, shape in shapes.items()}
+        return Full(**{
+            k: a if a.shape == whole[k] else np.broadcast_to(a, whole[k]) for k, a in arrays.items()
+        })  # fmt: skip
 
     def squeeze(self, loss: Array, weights: Array, intercept: Array) -> tuple[Array, Array, Array]:
         """Take the axis of targets off again where the problem has none."""

@@ -207,7 +207,7 @@ def test_weights_out_of_range() -> None:
 
 
 def test_small_weights_beside_large_ones() -> None:
-    """They count for next to nothing, in one chunk or in several."""
+    """They hardly count, in one chunk or in several."""
     weight = np.array([1, 1, 1, 1, 1e-310, 1e-200])
     want = gd.fit(NUMBERS[:4], Y[:4] ** 2, method="exact")
     cuts = slice(0, 4), slice(4, 6)

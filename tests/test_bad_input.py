@@ -1,4 +1,4 @@
-"""Bad input to the kernels: one sentence that says what is wrong, and outputs left alone."""
+"""Bad input to the kernels: one sentence says what is wrong, and outputs stay as they were."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gdcore
+from loops import each
 
 gd: Any = gdcore  # called here as its types forbid
 ONES: Any = np.ones
@@ -39,7 +40,7 @@ NAMED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("case", SHAPES)
+@each("case", SHAPES)
 def test_a_mismatch_names_the_shapes(case: str) -> None:
     function, shapes, keywords = SHAPES[case]
     with pytest.raises(ValueError) as error:  # noqa: PT011
@@ -49,7 +50,7 @@ def test_a_mismatch_names_the_shapes(case: str) -> None:
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("shapes", [((3,), (3,), (3,)), ((), (), ()), ((4, 3), (), (3,))], ids=str)
+@each("shapes", [((3,), (3,), (3,)), ((), (), ()), ((4, 3), (), (3,))])
 def test_the_linear_kernel_wants_a_matrix(shapes: Any) -> None:
     with pytest.raises(ValueError, match=r"\(…?,?n, ?d\)|X"):
         LINEAR(*map(ONES, shapes))
@@ -86,8 +87,8 @@ CALLS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", WRONG_DTYPES)
-@pytest.mark.parametrize("call", CALLS)
+@each("kind", WRONG_DTYPES)
+@each("call", CALLS)
 def test_wrong_dtypes(call: str, kind: str) -> None:
     array = WRONG_DTYPES[kind]
     if kind == "longdouble" and array.dtype.itemsize == 8:
@@ -113,8 +114,8 @@ def outputs(shape: tuple[int, ...], dtype: Any) -> dict[str, tuple[Any, Any]]:
     }
 
 
-@pytest.mark.parametrize("kind", outputs((3,), np.float32))
-@pytest.mark.parametrize("name", ["matmul", "mse"])
+@each("kind", outputs((3,), np.float32))
+@each("name", ["matmul", "mse"])
 def test_wrong_out(dtype: Any, name: str, kind: str) -> None:
     a = ONES((3, 3), dtype)
     call: Any = {"matmul": gd.matmul, "mse": gd.mse_value_and_grad}[name]
@@ -124,7 +125,7 @@ def test_wrong_out(dtype: Any, name: str, kind: str) -> None:
     assert np.all(np.asarray(out) == np.asarray(out).flat[0])
 
 
-@pytest.mark.parametrize("reduction", ["average", "", "MEAN", None, 3])
+@each("reduction", ["average", "", "MEAN", None, 3])
 def test_an_unknown_reduction_names_the_choices(reduction: Any) -> None:
     for call in (
         gd.mse,
@@ -143,27 +144,27 @@ def test_no_reduction_is_for_mse_alone() -> None:
         LINEAR(ONES((3, 1)), ONES(3), ONES(1), reduction="none")
 
 
-@pytest.mark.parametrize("reduction", ["mean", "half_mean"])
-@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)], ids=str)
+@each("reduction", ["mean", "half_mean"])
+@each("shape", [(0,), (0, 3), (3, 0)])
 def test_the_mean_over_nothing_is_an_error(reduction: Any, shape: tuple[int, ...]) -> None:
     for call in (gd.mse, gd.mse_value_and_grad):
         with pytest.raises(ValueError, match="mean"):
             call(ONES(shape), ONES(shape), reduction=reduction)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "half_mean"])
-@pytest.mark.parametrize("shapes", [
+@each("reduction", ["mean", "half_mean"])
+@each("shapes", [
     ((0, 2), (0,), (2,)),
     ((0, 2), (0, 3), (2, 3)),
     ((4, 2), (4, 0), (2, 0)),
     ((5, 0, 2), (5, 0), (2,)),
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_the_linear_mean_over_nothing_is_an_error(reduction: Any, shapes: Any) -> None:
     with pytest.raises(ValueError, match="mean"):
         LINEAR(*map(ONES, shapes), reduction=reduction)
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 4)], ids=str)
+@each("shape", [(0,), (0, 3), (3, 0), (2, 0, 4)])
 def test_sums_over_nothing_are_zero(dtype: Any, shape: tuple[int, ...]) -> None:
     empty = ONES(shape, dtype)
     loss, grad = gd.mse_value_and_grad(empty, empty, reduction="sum")
@@ -171,7 +172,7 @@ def test_sums_over_nothing_are_zero(dtype: Any, shape: tuple[int, ...]) -> None:
     assert gd.mse(empty, empty, reduction="none").shape == shape
 
 
-@pytest.mark.parametrize("threads", [0, -1, 2.5, "two", None])
+@each("threads", [0, -1, 2.5, "two", None])
 def test_thread_counts_are_positive_whole_numbers(threads: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         gd.set_num_threads(threads)
@@ -198,14 +199,14 @@ WRONG_ARGUMENTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+@each("name", WRONG_ARGUMENTS)
 def test_wrong_arguments(name: str) -> None:
     """None stands for a missing optional array, not for an empty one."""
     with pytest.raises(TypeError):
         WRONG_ARGUMENTS[name]()
 
 
-@pytest.mark.parametrize("ragged", [[[1, 2], [3]]])
+@each("ragged", [[[1, 2], [3]]])
 def test_ragged_lists(ragged: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         gd.matmul(ragged, ONES(2))

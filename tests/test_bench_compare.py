@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 import gdcore.bench
+from benches import use_a_fake_clock
 from gdcore.bench import Verdict, bounds, compare, layout, timing
 
 A = np.linspace(-1, 1, 60, dtype=np.float32).reshape(6, 10)
 B = np.linspace(2, 3, 40, dtype=np.float32).reshape(10, 4)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Let rounds be of one call, which takes a second."""
-    monkeypatch.setattr(timing, "calibrate", lambda run, seconds: (run(1), (1, 1.0))[1])
-    monkeypatch.setattr(timing, "timed_round", lambda run, repeats, expected: (run(1), 1.0)[1])
+@pytest.fixture(autouse=True)
+def _clock(request, monkeypatch):
+    """Use a fake clock, but for tests of real rounds."""
+    if request.node.get_closest_marker("real_clock") is None:
+        use_a_fake_clock(monkeypatch)
 
 
 def against(function, **settings):
@@ -101,7 +102,7 @@ def test_the_others_go_on_without_the_baseline():
     assert report.verdict("x", than="y") in Verdict
 
 
-def test_a_round_that_raises_is_no_round(quick):
+def test_a_round_that_raises_is_no_round():
     calls = count()
 
     def raising_late(a, b):
@@ -130,7 +131,7 @@ class TestInputs:
         assert [row.status for row in report.rows] == ["failed", "timed", "timed"], notes
         assert notes["changes"].endswith("it changed its inputs")
 
-    def test_containers_of_all_kinds(self, quick):
+    def test_containers_of_all_kinds(self):
         def second(values):
             values["b"][0][1] = 7
 
@@ -141,7 +142,7 @@ class TestInputs:
         self.statuses(lambda v: v.reverse(), len, bytearray(b"abc"))
         self.statuses(lambda v: v.value.append(1), id, self.Thing([1]))
 
-    def test_what_an_object_keeps_for_later_is_no_change(self, quick):
+    def test_what_an_object_keeps_for_later_is_no_change(self):
         def caching(thing):
             thing.cached = 3
 
@@ -149,23 +150,23 @@ class TestInputs:
         assert report.rows[0].status == "timed"
 
     @pytest.mark.torch
-    def test_tensors(self, quick):
+    def test_tensors(self):
         torch = pytest.importorskip("torch")
         weights = torch.ones(3, requires_grad=True)
         self.statuses(lambda t: t.add_(1), torch.clone, torch.ones(3))
         self.statuses(lambda t: t.data.add_(1), torch.clone, weights * 2)
 
-    def test_through_a_closure(self, quick):
+    def test_through_a_closure(self):
         before = np.array(A[:, ::-1])
         a = before.copy()
         self.statuses(lambda v: a.sort(), np.sort, a)
         np.testing.assert_array_equal(a, before)
 
-    def test_only_later(self, quick):
+    def test_only_later(self):
         calls = count()
         self.statuses(lambda v: v.sort() if next(calls) > 6 else None, sorted, [3, 1, 2])
 
-    def test_each_call_has_them_elsewhere_and_as_they_lie(self, quick):
+    def test_each_call_has_them_elsewhere_and_as_they_lie(self):
         places = set()
 
         def look(a, b, c):
@@ -183,7 +184,7 @@ class TestInputs:
         assert len(places) > 5
         assert all((place - a.ctypes.data) % 16 == 0 for place in places)
 
-    def test_many_bytes_are_copied_once(self, quick, monkeypatch):
+    def test_many_bytes_are_copied_once(self, monkeypatch):
         monkeypatch.setattr(layout, "LARGEST", A.nbytes - 1)
         places = set()
         compare({"x": lambda a: places.add(a.ctypes.data)}, (A,), check=lambda result: True)
@@ -252,6 +253,7 @@ def test_what_is_computed_elsewhere_is_refused(result):
     assert "synchronise inside the function" in row.note
 
 
+@pytest.mark.real_clock
 def test_a_good_contestant():
     row = against(lambda a, b: np.einsum("ij,jk->ik", a, b), flops=480, bytes=496)
     assert row.status == "timed"
@@ -323,7 +325,7 @@ def test_mistakes():
         report.assert_not_slow("x", than="y")
 
 
-def test_interrupted(quick, monkeypatch):
+def test_interrupted(monkeypatch):
     rounds = []
 
     def interrupted(run, repeats, expected):
@@ -403,6 +405,7 @@ class TestInPytest:
         assert report.verdict("mine", than="theirs") == verdict
         report.assert_not_slow("mine", than="theirs")
 
+    @pytest.mark.real_clock
     def test_a_kernel_as_its_user_would_test_it(self):
         """Real rounds: 50 times the work cannot be the same or faster."""
 

@@ -13,7 +13,7 @@ import pytest
 
 from benches import TINY
 from gdcore.bench import layout
-from gdcore.bench.worker import Misbehaved, Worker
+from gdcore.bench.worker import ContractViolation, Worker
 
 
 @dataclasses.dataclass
@@ -194,5 +194,5 @@ class TestWorker:
 
     def test_a_change_is_noticed_before_it_is_replaced(self, worker):
         worker.inputs.given[0][3] += 1
-        with pytest.raises(Misbehaved, match="it changed its inputs"):
+        with pytest.raises(ContractViolation, match="it changed its inputs"):
             worker.round(20)

@@ -12,11 +12,12 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from benches import CASES, TINY, tiny, write_peers
-from gdcore.bench import Report, Verdict, crew, race, run, suites
+from benches import ASK, CASES, TINY, tiny, write_peers
+from gdcore.bench import Report, Verdict, pool, race, run, suites
 from gdcore.bench.check import as_arrays, exactly, find_fault
-from gdcore.bench.libraries import Unsupported, find_peers, open_library, solves
+from gdcore.bench.libraries.base import Unsupported
 from gdcore.bench.libraries.numpy import Numpy
+from gdcore.bench.libraries.registry import closed_forms, find_peers, open_library
 from gdcore.bench.suites.many import Stack
 
 HUNG = """
@@ -60,7 +61,7 @@ def matmul(a, b):
 SOLVER = """
 import numpy as np
 
-solves = ("fit_stack",)
+closed_forms = ("fit_stack",)
 
 def fit_stack(X, y, lr):
     {text}
@@ -99,9 +100,11 @@ def peers(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(peers):
-    """A run of every suite."""
+    """A run of every suite, with real probes."""
     against = ["numpy", "contiguous", "bad", "absent"]
-    return run("all", against=against, threads=[1], quick=True, peers=peers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool.WorkerProcess, "ask", ASK)
+        return run("all", against=against, threads=[1], quick=True, peers=peers)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +202,7 @@ class TestRun:
         assert json.loads(report.to_json())["partial"] is True
 
     def test_interrupted_within_a_case(self, monkeypatch):
-        ask, asked = crew.Member.ask, []
+        ask, asked = pool.WorkerProcess.ask, []
 
         def interrupted(member, method, *arguments):
             asked.append(method)
@@ -207,22 +210,22 @@ class TestRun:
                 raise KeyboardInterrupt
             return ask(member, method, *arguments)
 
-        monkeypatch.setattr(crew.Member, "ask", interrupted)
+        monkeypatch.setattr(pool.WorkerProcess, "ask", interrupted)
         report = run("mse", against=["numpy"], threads=[1], dtypes=["float32"], quick=True)
         assert report.partial
         assert [len(row.rounds) for row in report.rows] == [2, 2]
         assert report.rows[1].ratio.verdict is Verdict.AMBG
 
     def test_a_second_probe_that_fails_costs_nothing_else(self, monkeypatch):
-        ask, asked = crew.Member.ask, []
+        ask, asked = pool.WorkerProcess.ask, []
 
         def failing(member, method, *arguments):
             asked.append(method)
             if asked.count("limits") == 2:
-                raise crew.Refusal("failed", "out of luck")
+                raise pool.WorkerError("failed", "out of luck")
             return ask(member, method, *arguments)
 
-        monkeypatch.setattr(crew.Member, "ask", failing)
+        monkeypatch.setattr(pool.WorkerProcess, "ask", failing)
         report = run("mse", against=[], threads=[1], dtypes=["float32"], quick=True)
         assert asked[-1] == "limits"
         assert not report.partial
@@ -279,7 +282,7 @@ class TestParts:
 
     @pytest.fixture
     def raced(self, tmp_path, monkeypatch):
-        ask = crew.Member.ask
+        ask = pool.WorkerProcess.ask
 
         def timed(member, method, *arguments):
             answer = ask(member, method, *arguments)
@@ -287,7 +290,7 @@ class TestParts:
 
         def race_of(text, share=10):
             (tmp_path / "gdcore_peer_solver.py").write_text(SOLVER.format(text=text))
-            monkeypatch.setattr(crew.Member, "ask", timed)
+            monkeypatch.setattr(pool.WorkerProcess, "ask", timed)
             monkeypatch.setattr(Stack, "shares", {"solver": share})
             monkeypatch.setattr(suites, "_QUICK", {"fit": (Stack(100, 16, 2, 5),)})
             settings = {"threads": [1], "dtypes": ["float64"], "quick": True, "peers": tmp_path}
@@ -316,29 +319,31 @@ class TestTimeout:
     def member(self, tmp_path):
         path = tmp_path / "gdcore_peer_hung.py"
         path.write_text(HUNG)
-        with closing(crew.Member("hung", path, 1, timeout=100)) as member:
+        with closing(pool.WorkerProcess("hung", path, 1, timeout=100)) as member:
             member.opened()
             member.timeout = 0.5
             yield member
 
     @pytest.mark.parametrize("case", [TINY["mse"][0], TINY["gradient"][0]], ids=["busy", "stopped"])
     def test_a_process_that_does_not_answer_is_killed(self, member, case):
-        with pytest.raises(crew.Refusal, match=r"it did not answer within 0.5 s and was killed;"):
+        with pytest.raises(
+            pool.WorkerError, match=r"it did not answer within 0.5 s and was killed;"
+        ):
             member.ask("load", case, "float32")
         assert member._process.returncode == -signal.SIGKILL
-        with pytest.raises(crew.Refusal, match="it was killed before, when it did not answer"):
+        with pytest.raises(pool.WorkerError, match="it was killed before, when it did not answer"):
             member.ask("load", TINY["matmul"][0], "float32")
 
     def test_the_others_go_on(self, tmp_path, monkeypatch):
         (tmp_path / "gdcore_peer_hung.py").write_text(HUNG)
-        opened = crew.Member.opened
+        opened = pool.WorkerProcess.opened
 
         def hurried(member):
             about = opened(member)
             member.timeout = 0.5 if member.library == "hung" else 100
             return about
 
-        monkeypatch.setattr(crew.Member, "opened", hurried)
+        monkeypatch.setattr(pool.WorkerProcess, "opened", hurried)
         report = run("mse", against=["hung"], threads=[1], quick=True, peers=tmp_path)
         assert [row.status for row in report.rows] == ["timed", "failed"] * 2
         assert "hung" in str(report)
@@ -347,15 +352,15 @@ class TestTimeout:
     def test_a_timeout_may_be_forever(self, tmp_path):
         path = tmp_path / "gdcore_peer_hung.py"
         path.write_text(HUNG)
-        with closing(crew.Member("hung", path, 1, timeout=np.inf)) as member:
+        with closing(pool.WorkerProcess("hung", path, 1, timeout=np.inf)) as member:
             assert member.opened()["jobs"]
 
     def test_a_library_that_does_not_start_is_told(self, tmp_path):
         path = tmp_path / "gdcore_peer_hung.py"
         path.write_text("import time; time.sleep(1000)")
         with (
-            closing(crew.Member("hung", path, 1, timeout=0.1)) as member,
-            pytest.raises(crew.Refusal, match=r"it did not answer within 0.1 s"),
+            closing(pool.WorkerProcess("hung", path, 1, timeout=0.1)) as member,
+            pytest.raises(pool.WorkerError, match=r"it did not answer within 0.1 s"),
         ):
             member.opened()
 
@@ -406,7 +411,7 @@ class TestLibraries:
         done = [case for case in CASES if hasattr(library, case.job)]
         assert done
         for case in done:
-            prepare, solving = getattr(library, case.job), case.job in solves(library)
+            prepare, solving = getattr(library, case.job), case.job in closed_forms(library)
             inputs = case.inputs("float32")
             try:
                 library_run = prepare(case, *inputs)

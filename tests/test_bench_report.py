@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 import gdcore as gd
-from gdcore.bench import Report, Row, Verdict, page, probe, suites
-from gdcore.bench.libraries import BUILT_IN
+from gdcore.bench import Report, Row, Verdict, probe, suites
+from gdcore.bench.libraries.registry import BUILT_IN
+from gdcore.bench.page import style
 from gdcore.bench.verdict import Ratio
 
 
@@ -28,7 +30,11 @@ def made(library, seconds, suite="matmul", case="1 2 2 2", dtype="float32", thre
 
 @pytest.fixture
 def example():
-    """A report made by hand: names that are no markup, statuses of every kind."""
+    return make_example()
+
+
+def make_example():
+    """Make a report by hand: names that are not markup, statuses of every kind."""
     ratio = Ratio(2.0, 1.9, 2.1, Verdict.FAST)
     levels = (probe.Level("L1", 2**15, 9e10, 8e10, 7e10), probe.Level("memory", np.inf, 9, 8, 7))
     environment = {"cpu": "A <fine> CPU", "gdcore": gd.config(), "git": None}
@@ -53,6 +59,18 @@ def example():
     return Report("gdcore", environment, found, limits)
 
 
+@pytest.fixture(scope="module")
+def remarkable():
+    """Return an interrupted report with a row of every kind of note, and its page."""
+    report = make_example()
+    report.partial = True
+    report.rows[1] = made("gdcore", 1e-6, case="10 2", floor=1.06e-6)
+    report.rows.append(Row("", "", "", 0, "mine", "failed", "its process died"))
+    report.rows.append(made("loop", 1.0, share=100))
+    report.page = report.to_html()
+    return report
+
+
 def test_json_round_trip(example):
     text = example.to_json()
     assert Report.from_json(text).to_json() == text
@@ -71,11 +89,10 @@ def test_json_round_trip(example):
         Report.from_json('{"schema": 0}')
 
 
-def test_a_part_that_was_scaled_is_told(example):
-    example.rows.append(made("loop", 1.0, share=100))
-    for text in (str(example), example.to_html()):
+def test_a_part_that_was_scaled_is_marked(remarkable):
+    for text in (str(remarkable), remarkable.page):
         assert "loop (1/100, scaled)" in text
-    assert Report.from_json(example.to_json()).rows[-1].share == 100
+    assert Report.from_json(remarkable.to_json()).rows[-1].share == 100
 
 
 def test_reports_without_parts_are_read(example):
@@ -91,12 +108,11 @@ def test_a_busy_machine_is_told(example):
     assert "The load was 4.0 on 2 CPUs before the run began" in str(example)
 
 
-def test_what_is_above_the_limit_is_explained(example):
+def test_what_is_above_the_limit_is_explained(example, remarkable):
     assert "% of the limit" not in str(example)
-    example.rows[1] = made("gdcore", 1e-6, case="10 2", floor=1.06e-6)
-    for text in (str(example), example.to_html()):
-        assert "1 of 41 rows are above 105 % of the limit. The limit is the best that" in text
-    assert 'title="limit: L1; above it: see the note at the top"' in example.to_html()
+    for text in (str(remarkable), remarkable.page):
+        assert "1 of 43 rows are above 105 % of the limit. The limit is the best that" in text
+    assert 'title="limit: L1; above it: see the note at the top"' in remarkable.page
 
 
 class TestPage:
@@ -104,19 +120,17 @@ class TestPage:
         """All that are built in, and some peers, have colours of their own in both themes."""
         libraries = [*BUILT_IN, "eigen", "libxsmm", "gdcore-c++"]
         example.rows = [made(name, 1e-6) for name in libraries]
-        numbers = [page.color(example, name) for name in libraries]
-        assert len(set(numbers)) == len(libraries) <= page.COLORS
-        style = re.search("<style>(.*)</style>", example.to_html(), re.DOTALL)[1]
-        for theme in style.split("prefers-color-scheme: dark"):
+        numbers = [style.color(example, name) for name in libraries]
+        assert len(set(numbers)) == len(libraries) <= style.COLORS
+        sheet = re.search("<style>(.*)</style>", example.to_html(), re.DOTALL)[1]
+        for theme in sheet.split("prefers-color-scheme: dark"):
             colors = dict(re.findall(r"--c(\d+): (#[0-9a-f]{6})", theme))
-            assert set(colors) == {str(number) for number in range(page.COLORS)}
-            assert len(set(colors.values())) == page.COLORS
+            assert set(colors) == {str(number) for number in range(style.COLORS)}
+            assert len(set(colors.values())) == style.COLORS
 
-    def test_what_is_missing_is_no_alarm(self, example):
-        example.rows.append(Row("", "", "", 0, "mine", "failed", "its process died"))
-        text = example.to_html()
-        assert "<p class=missing>jax: jax is not installed.</p>" in text
-        assert "<p class=failed>mine: its process died.</p>" in text
+    def test_what_is_missing_is_not_a_failure(self, remarkable):
+        assert "<p class=missing>jax: jax is not installed.</p>" in remarkable.page
+        assert "<p class=failed>mine: its process died.</p>" in remarkable.page
 
     def test_sections_without_content_are_left_out(self, example):
         def sections():
@@ -131,22 +145,10 @@ class TestPage:
         example.rows = []
         assert sections() == [where]
 
-    @pytest.mark.parametrize("width", [500, 992, 1700])
-    def test_no_table_is_cut(self, example, tmp_path, width):
+    def test_no_table_is_cut(self, browsed):
         """All libraries in all suites, with long names and notes, on a phone and on a screen."""
-        note = "12 of 24 elements of the result outside the bound; first at [3, 1]: 1.23456789 " * 2
-        example.rows += [
-            made(name, 1e-6, suite, "100,000 of 16 to 4096 rows, 16, to 1e-6 of the way",
-                 ratio=Ratio(2.0, 1.9, 2.1, Verdict.FAST))
-            for suite in suites.NAMES for name in BUILT_IN
-        ]  # fmt: skip
-        example.rows.append(Row("fit", "100,000", "float32", 1, "sklearn", "wrong", note))
-        script = """<script>document.title = [...document.querySelectorAll("*")].filter((element) =>
-          !element.closest("figure") && element.getBoundingClientRect().right > innerWidth
-        ).map((element) => element.tagName)</script></html>"""
-        path = tmp_path / "report.html"
-        path.write_text(example.to_html().replace("</html>", script), encoding="utf-8")
-        assert "<title></title>" in _dom(path, f"--window-size={width},900")
+        for width in WIDTHS:
+            assert "<title></title>" in browsed[width], width
 
     def test_stands_alone(self, example, tmp_path):
         text = example.to_html(tmp_path / "report.html")
@@ -159,20 +161,16 @@ class TestPage:
         assert "jax is not installed" in text
         assert "#ab00" not in text
 
-    def test_partial(self, example):
-        example.partial = True
-        assert "Interrupted" in example.to_html()
+    def test_partial(self, remarkable):
+        assert "Interrupted" in remarkable.page
 
     def test_empty(self, example):
         example.rows = []
         assert "<svg" not in example.to_html()
 
-    def test_in_a_browser(self, example, tmp_path):
-        """Filters hide what they should, the table sorts, points tell their row."""
-        clicks = "<script>document.querySelectorAll('.rows th')[5].click();</script></html>"
-        path = tmp_path / "report.html"
-        path.write_text(example.to_html().replace("</html>", clicks), encoding="utf-8")
-        dom = _dom(path)
+    def test_in_a_browser(self, browsed, example):
+        """Filters hide what they should, the table sorts, points name their row."""
+        dom = browsed["clicked"]
         shown = re.findall(r"<tr id=\"r(\d+)\" (?![^>]*hidden)", dom)
         assert [example.rows[int(i)].key[2:] for i in shown] == [("float32", 1)] * len(shown)
         times = [example.rows[int(i)].seconds for i in shown]
@@ -183,16 +181,62 @@ class TestPage:
         assert re.search(r'<g id="p1"><title>matmul +10 2', dom)
 
 
-def _dom(path: Path, *options: str) -> str:
-    """Return a page as a browser without a network sees it."""
+# Names in the title the elements that are cut.
+OVERFLOW = """<script>document.title = [...document.querySelectorAll("*")].filter((element) =>
+  !element.closest("figure") && element.getBoundingClientRect().right > innerWidth
+).map((element) => element.tagName)</script></html>"""
+CLICKS = "<script>document.querySelectorAll('.rows th')[5].click();</script></html>"
+WIDTHS = (500, 992, 1700)
+# Holds one page in a frame of each width; once all are loaded, their sources take its place.
+FRAMES = """<!doctype html><meta charset=utf-8><body><script>
+const pages = {pages};
+const frames = pages.map(([width, text]) => {{
+  const frame = document.createElement("iframe");
+  Object.assign(frame.style, {{width: width + "px", height: "900px", border: 0}});
+  frame.srcdoc = text;
+  document.body.append(frame);
+  return new Promise((resolve) => frame.onload = () =>
+    resolve(frame.contentDocument.documentElement.outerHTML));
+}});
+Promise.all(frames).then((sources) => document.body.replaceChildren(...sources.map((source) => {{
+  const kept = document.createElement("pre");
+  kept.textContent = source;
+  return kept;
+}})));
+</script>"""
+
+
+def crowd(report):
+    """Add all libraries in all suites, with long names and notes."""
+    note = "12 of 24 elements of the result outside the bound; first at [3, 1]: 1.23456789 " * 2
+    report.rows += [
+        made(name, 1e-6, suite, "100,000 of 16 to 4096 rows, 16, to 1e-6 of the way",
+             ratio=Ratio(2.0, 1.9, 2.1, Verdict.FAST))
+        for suite in suites.NAMES for name in BUILT_IN
+    ]  # fmt: skip
+    report.rows.append(Row("fit", "100,000", "float32", 1, "sklearn", "wrong", note))
+    return report
+
+
+@pytest.fixture(scope="module")
+def browsed(tmp_path_factory):
+    """Return what a browser without a network makes of the page: clicked, and at each width."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("there is no Chromium")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", *options]
-    command += ["--virtual-time-budget=2000", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    command += [f"--user-data-dir={path.parent}", path.as_uri()]
+    clicked = make_example().to_html().replace("</html>", CLICKS)
+    crowded = crowd(make_example()).to_html().replace("</html>", OVERFLOW)
+    pages = [(1200, clicked), *((width, crowded) for width in WIDTHS)]
+    folder = tmp_path_factory.mktemp("browser")
+    text = json.dumps(pages).replace("</", "<\\/")
+    (folder / "frames.html").write_text(FRAMES.format(pages=text), encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += ["--virtual-time-budget=20000", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += [f"--user-data-dir={folder}", "--window-size=1800,900"]
+    command += [(folder / "frames.html").as_uri()]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return run.stdout
+    sources = re.findall("<pre>(.*?)</pre>", run.stdout, re.DOTALL)
+    return dict(zip(("clicked", *WIDTHS), map(html.unescape, sources), strict=True))
 
 
 def _code(page: str) -> str:

@@ -11,7 +11,7 @@ from benches import CASES
 from gdcore.bench import Verdict, bounds, probe, race, suites
 from gdcore.bench.case import Expected, Work
 from gdcore.bench.check import as_arrays, exactly, find_fault
-from gdcore.bench.libraries import open_library
+from gdcore.bench.libraries.registry import open_library
 from gdcore.bench.suites.fit import FullBatch
 from gdcore.bench.suites.many import Groups, Stack
 from gdcore.bench.suites.matmul import Matmul

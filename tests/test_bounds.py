@@ -11,6 +11,7 @@ import pytest
 
 import bounds
 import problems
+from loops import each
 from problems import REDUCTIONS, WIDE, Array, Linear, normal
 
 
@@ -32,10 +33,8 @@ def naive_linear(p: Linear, order: Any) -> tuple[Any, Array, Any]:
     return value * naive_dot(r, r, order), np.array(columns), gradient * naive_dot(r, ones, order)
 
 
-@pytest.mark.parametrize(
-    "order", [range(50), range(49, -1, -1), [*range(0, 50, 2), *range(1, 50, 2)]]
-)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
+@each("order", [range(50), range(49, -1, -1), [*range(0, 50, 2), *range(1, 50, 2)]])
+@each("reduction", REDUCTIONS)
 def test_naive_code_keeps_the_bounds(rng: Any, dtype: Any, reduction: Any, order: Any) -> None:
     p = problems.linear(rng, 50, 6, dtype=dtype, reduction=reduction, parts="b")
     allowed = bounds.against(bounds.linear, p, dtype=dtype, other=WIDE)
@@ -70,7 +69,7 @@ def test_the_bounds_are_not_idle(rng: Any, dtype: Any) -> None:
         assert np.all(limit <= 1.01 * bounds.gamma(53 + 53 + 2 * 9, dtype) * want)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, 1.1, np.inf])
+@each("wrong", [np.nan, 1.1, np.inf])
 def test_check_fails_beyond_the_bound(wrong: float) -> None:
     bounds.check([1.0], [1.05], 0.1)
     with pytest.raises(AssertionError, match="1 of 2 outside the bound"):

@@ -15,7 +15,6 @@ import gdcore as gd
 from bounds import Array
 from everyday import data_sets, r2_lost
 
-DTYPES = (np.float64, np.float32)
 WAYS: dict[str, Callable[..., Any]] = {
     "array": lambda X, y, *a, **k: gd.fit(X, y, *a, **k),
     "stream": lambda X, y, *a, **k: gd.fit(X, y, *a, **k, method="stream"),
@@ -37,7 +36,6 @@ def everyday(dtype: Any) -> list[tuple[str, Array, Array]]:
     return [(name, X.astype(dtype), y.astype(dtype)) for name, (X, y) in data_sets().items()]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_the_default_answer_is_least_squares_in_every_way_in(dtype: Any) -> None:
     most = 1e-12 if dtype == np.float64 else 1e-6
     off = []
@@ -57,21 +55,20 @@ def test_the_default_answer_is_least_squares_in_every_way_in(dtype: Any) -> None
     assert off == []
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_descents_that_converge_are_there_and_the_others_say_how_far(dtype: Any) -> None:
+def test_descents_are_within_tol_or_say_how_far(dtype: Any) -> None:
     least = 2.0**-13 if dtype == np.float32 else 1e-6
     off = []
     for name, X, y in everyday(dtype):
         for way, fit in WAYS.items():
             for standardize in (False, True):
-                with warnings.catch_warnings(record=True) as told:
+                with warnings.catch_warnings(record=True) as log:
                     warnings.simplefilter("always")
                     answer = fit(X, y, sgd=gd.SGD(), standardize=standardize, epochs=300)
                 lost = r2_lost(X, y, answer.weights, answer.intercept)
                 if answer.status == "CONVERGED":
-                    right = lost <= 4 * least**2 * (1 + 1e-9) and not told
+                    right = lost <= 4 * least**2 * (1 + 1e-9) and not log
                 else:
-                    right = bool(told) and math.isclose(
+                    right = bool(log) and math.isclose(
                         answer.r2_lost, lost, rel_tol=1e-3, abs_tol=1e-9
                     )
                 if not right:
@@ -79,7 +76,6 @@ def test_descents_that_converge_are_there_and_the_others_say_how_far(dtype: Any)
     assert off == []
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_standardised_columns_and_a_heavy_ball_arrive(dtype: Any) -> None:
     off = []
     for name, X, y in everyday(dtype):
@@ -136,9 +132,9 @@ def test_the_predicted_epochs_are_those_it_takes() -> None:
         (gd.SGD(lr=0.1), True),
     ):
         X, y = data_sets()["cubic" if standardize else "daily returns"]
-        with pytest.warns(gd.FitWarning) as told:
+        with pytest.warns(gd.FitWarning) as log:
             gd.fit(X, y, sgd, epochs=2, standardize=standardize)
-        said = re.search(r"this descent takes (?:about )?([0-9.e+]+) epochs", str(told[0].message))
+        said = re.search(r"this descent takes (?:about )?([0-9.e+]+) epochs", str(log[0].message))
         assert said is not None
         needed = round(float(said[1]))
         with warnings.catch_warnings():
@@ -150,17 +146,17 @@ def test_the_predicted_epochs_are_those_it_takes() -> None:
 
 def test_a_descent_that_cannot_arrive_says_so_before_its_first_step() -> None:
     X, y = data_sets()["kelvin and pascal"]
-    with pytest.raises(gd.FitWarning, match="this descent takes too many epochs to arrive"):
+    with pytest.raises(gd.FitWarning, match="this descent takes too many epochs to converge"):
         gd.fit(X, y, gd.SGD())  # warnings are errors
-    with pytest.warns(gd.FitWarning, match="method='exact' needs none") as told:
+    with pytest.warns(gd.FitWarning, match="method='exact' needs none") as log:
         answer = gd.fit(X, y, gd.SGD())
-    assert len(told) == 1
+    assert len(log) == 1
     assert answer.status == "MAX_EPOCHS"
     assert "R^2 is" in answer.message
     assert answer.r2_lost > 1e-6
 
 
-def test_no_tol_asks_for_exactly_so_many_epochs() -> None:
+def test_without_tol_every_epoch_is_run() -> None:
     X, y = data_sets()["years"]
     answer = gd.fit(X, y, gd.SGD(), epochs=7, tol=None)  # warnings are errors
     assert (answer.status, answer.epochs) == ("MAX_EPOCHS", 7)
@@ -197,6 +193,19 @@ def test_rounding_errors_that_stop_a_descent_are_a_stall() -> None:
     assert "R^2 is" in answer.message
 
 
+def test_an_intercept_too_large_for_float32_is_a_stall() -> None:
+    """Standardised columns arrive at once, the rounded weights of the columns as given do not."""
+    rng = np.random.default_rng(9)
+    X = (1e5 + rng.standard_normal((60, 2))).astype(np.float32)
+    y = (X[:, 0] - 1e5 + 0.1 * rng.standard_normal(60)).astype(np.float32)
+    for method in ("gram", "stream"):
+        with pytest.warns(gd.FitWarning, match="Stalled"):
+            answer = gd.fit(X, y, gd.SGD(momentum="auto"), standardize=True, method=method)
+        assert answer.status == "STALLED"
+        assert answer.epochs < 20
+        assert answer.r2_lost > 1e-7
+
+
 def test_mini_batches_are_judged_at_the_end_of_each_epoch() -> None:
     rng = np.random.default_rng(5)
     X = rng.standard_normal((64, 2))
@@ -206,7 +215,7 @@ def test_mini_batches_are_judged_at_the_end_of_each_epoch() -> None:
     assert r2_lost(X, y, answer.weights, answer.intercept) <= 4e-12
 
 
-def test_what_is_not_known_is_said() -> None:
+def test_an_unknown_loss_of_r2_is_said_to_be_unknown() -> None:
     rng = np.random.default_rng(6)
     X = rng.standard_normal((40, 8))
     with pytest.warns(gd.FitWarning, match="is not known"):
@@ -235,7 +244,7 @@ def test_climbing_never_converges() -> None:
     assert answer.status != "CONVERGED"
 
 
-def test_small_y_in_float32_is_no_constant() -> None:
+def test_small_y_in_float32_is_not_constant() -> None:
     rng = np.random.default_rng(7)
     X = rng.standard_normal((40, 3)).astype(np.float32)
     y = (X @ [1, 2, 3] + rng.standard_normal(40)).astype(np.float32)
@@ -248,7 +257,7 @@ def test_small_y_in_float32_is_no_constant() -> None:
             assert lost <= 4 * 2.0**-26
 
 
-def test_columns_that_exact_tells_apart_are_not_dependent() -> None:
+def test_columns_that_exact_distinguishes_are_not_dependent() -> None:
     rng = np.random.default_rng(8)
     x = np.tile(np.arange(10.0), 5)
     for offset in (3.5e6, 5e6, 8e6):  # of float32, whose moments are sums of doubles
@@ -286,7 +295,7 @@ def test_the_advice_holds_when_it_is_followed() -> None:
     followed = 0
     for name, (X, y) in sets.items():
         for given in (gd.SGD(), gd.SGD(momentum=0.9), gd.SGD(momentum="auto")):
-            with pytest.warns(gd.FitWarning) as told:
+            with pytest.warns(gd.FitWarning) as log:
                 gd.fit(X, y, given, epochs=2)
             for what, sgd, standardize in (
                 ("this descent takes", given, False),
@@ -294,7 +303,7 @@ def test_the_advice_holds_when_it_is_followed() -> None:
                 ("momentum='auto'", gd.SGD(momentum="auto"), False),
                 ("both", gd.SGD(momentum="auto"), True),
             ):
-                said = re.search(f"{what} (?:about )?([0-9.e+]+) epoch", str(told[0].message))
+                said = re.search(f"{what} (?:about )?([0-9.e+]+) epoch", str(log[0].message))
                 if said is None or float(said[1]) > 1e5:
                     continue
                 needed, followed = float(said[1]), followed + 1

@@ -15,6 +15,7 @@ import bounds
 import fits
 import gdcore as gd
 import problems
+from loops import each
 from problems import REDUCTIONS, Array, Linear
 
 pytestmark = pytest.mark.torch
@@ -26,19 +27,8 @@ OPTIONS = [
     for m, d, n, w in product([0.0, 0.9], [0.0, 0.3], [False, True], [0.0, 0.1])
     if not n or (m and not d)
 ]
-WAYS: list[dict[str, Any]] = [
-    {"method": "stream"},
-    {"method": "gram"},
-    {"batch_size": 7},  # of 39 rows: the last one has 4
-]
-
-
-def ids(options: dict[str, Any]) -> str:
-    return "-".join(f"{k}={v}" for k, v in options.items() if v) or "plain"
-
-
-every_option = pytest.mark.parametrize("options", OPTIONS, ids=ids)
-every_way = pytest.mark.parametrize("way", WAYS, ids=["stream", "gram", "batch=7"])
+every_option = each("options", OPTIONS)
+every_batch = each("batch_size", [None, 7])  # of 39 rows the last batch has 4
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,7 @@ class Step:
     grad: Array
     velocity: Array
     params: Array  # after it
+    hessian: Array
 
 
 @dataclass
@@ -115,7 +106,8 @@ class TorchLoop:
                 optimizer.step()
                 after = vector([(x, x) for x in leaves])
                 one = replace(sgd, lr=rate or 5e-324)  # for the bounds, which want an SGD
-                steps.append(Step(part, one, float(loss.detach()), grad, velocity, after))
+                known = float(loss.detach()), grad, velocity, after, fits.hessian(part)
+                steps.append(Step(part, one, *known))
             self.epochs.append(steps)
         return self
 
@@ -135,12 +127,12 @@ def compare(result: gd.Fit, loop: TorchLoop) -> None:
     |gradient| e + e |H| e / 2. A mini-batch epoch's loss is the mean (or sum) over its batches.
     """
     dtype, steps = result.weights.dtype, [s for epoch in loop.epochs for s in epoch]
-    local, matrices = [], []
+    local = []
     for i, s in enumerate(steps):
         args = s.sgd, s.problem, s.grad, s.velocity, i == 0
         ours = fits.step_bound(*args, dtype, result.method)
         local.append(ours + fits.step_bound(*args, np.float64))
-        matrices.append(bounds.sgd_matrix(s.sgd, fits.hessian(s.problem)))
+    matrices = [bounds.sgd_matrix(s.sgd, s.hessian) for s in steps]
     path = fits.path_bound(matrices, local)
     size = len(steps[0].params)
     history = result.history
@@ -148,15 +140,15 @@ def compare(result: gd.Fit, loop: TorchLoop) -> None:
     assert history.intercept is not None
     assert history.epoch.tolist() == list(range(1, len(loop.epochs) + 1))
 
-    def loss_difference(p: Linear, e: Array) -> Any:
+    def loss_difference(p: Linear, hessian: Array, e: Array) -> Any:
         rounding = fits.loss_bound(p, dtype, result.method) + fits.loss_bound(p, np.float64)
-        return rounding + np.abs(fits.gradient(p)) @ e + e @ np.abs(fits.hessian(p)) @ e / 2
+        return rounding + np.abs(fits.gradient(p)) @ e + e @ np.abs(hessian) @ e / 2
 
     done = 0
     for epoch, batch in enumerate(loop.epochs):
         shares = [share(s.problem, loop.problem) for s in batch]
         allowed = sum(
-            w * loss_difference(s.problem, path[done + i][:size])
+            w * loss_difference(s.problem, s.hessian, path[done + i][:size])
             for i, (w, s) in enumerate(zip(shares, batch, strict=True))
         )
         loss = sum(w * s.loss for w, s in zip(shares, batch, strict=True))
@@ -167,7 +159,8 @@ def compare(result: gd.Fit, loop: TorchLoop) -> None:
         bounds.check(ours, batch[-1].params, path[done][:size])
     bounds.check(fits.parameters(result)[:size], steps[-1].params, path[done][:size])
     at_end, loss = loop.final()
-    bounds.check(result.loss, loss, loss_difference(at_end, path[done][:size]))
+    allowed = loss_difference(at_end, fits.hessian(at_end), path[done][:size])
+    bounds.check(result.loss, loss, allowed)
     assert result.epochs == len(loop.epochs)
     assert result.lr == steps[-1].sgd.lr
 
@@ -192,55 +185,62 @@ def draw(rng: np.random.Generator, t: int | None = None, **how: Any) -> Linear:
     return replace(problem, sample_weight=weight)
 
 
-def train(
-    torch: ModuleType, problem: Linear, options: dict[str, Any], **how: Any
-) -> tuple[gd.Fit, TorchLoop]:
-    """Run both, from the problem's own parameters, at an lr well below the limit."""
+def ways(batch_size: int | None) -> list[dict[str, Any]]:
+    """Return the options of the fits that take these steps."""
+    methods = ("stream", "gram") if batch_size is None else ("auto",)
+    return [{"method": method, "batch_size": batch_size} for method in methods]
+
+
+def check(torch: ModuleType, problem: Linear, options: dict[str, Any], **order: Any) -> None:
+    """Compare from the problem's own parameters, at an lr well below the limit."""
     sgd = gd.SGD(lr=0.3 / fits.steepest(problem), **options)
-    result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **how)
-    order = {k: v for k, v in how.items() if k != "method"}
-    return result, TorchLoop(torch, problem, sgd, **order).run(EPOCHS)
+    loop = TorchLoop(torch, problem, sgd, **order).run(EPOCHS)
+    for way in ways(order.get("batch_size")):
+        compare(fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **(order | way)), loop)
 
 
 @every_option
-@every_way
+@every_batch
 def test_options(
-    torch: ModuleType, rng: Any, dtype: Any, options: dict[str, Any], way: dict[str, Any]
+    torch: ModuleType, rng: Any, dtype: Any, options: dict[str, Any], batch_size: int | None
 ) -> None:
     problem = draw(rng, T, dtype=dtype, parts="bos")
-    compare(*train(torch, problem, options, **way))
+    check(torch, problem, options, batch_size=batch_size)
 
 
-@every_way
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("t", [None, T], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["", "b", "bo", "bs", "bos", "os"], ids="parts={}".format)
-def test_problems(
-    torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str, way: dict[str, Any]
+PROBLEMS = list(product(REDUCTIONS, [None, T], ["", "b", "bo", "bs", "bos", "os"]))
+
+
+@each("reduction, t, parts", PROBLEMS)
+def test_problems(torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str) -> None:
+    check(torch, draw(rng, t, reduction=reduction, parts=parts), {"momentum": 0.5})
+
+
+@each("reduction, t, parts", PROBLEMS[::5])
+def test_problems_in_batches(
+    torch: ModuleType, rng: Any, reduction: str, t: int | None, parts: str
 ) -> None:
     problem = draw(rng, t, reduction=reduction, parts=parts)
-    compare(*train(torch, problem, {"momentum": 0.5}, **way))
+    check(torch, problem, {"momentum": 0.5}, batch_size=7)
 
 
-@pytest.mark.parametrize("batch_size", [1, 13, 38, 39])
-@pytest.mark.parametrize("shuffle", [False, True])
+@each("batch_size", [1, 13, 38, 39])
+@each("shuffle", [False, True])
 def test_batch_sizes(torch: ModuleType, rng: Any, shuffle: bool, batch_size: int) -> None:
     """One row at a time, batches that divide n, one row left over, all rows as one batch."""
     problem = draw(rng, parts="b")
-    how = {"batch_size": batch_size, "shuffle": shuffle, "seed": 2**64 - 1}
-    compare(*train(torch, problem, {}, **how))
+    check(torch, problem, {}, batch_size=batch_size, shuffle=shuffle, seed=2**64 - 1)
 
 
-def test_batches_beyond_a_chunk(torch: ModuleType, rng: Any, dtype: Any) -> None:
-    """More rows in a batch than terms in a chunk."""
+def test_batches_of_several_segments(torch: ModuleType, rng: Any, dtype: Any) -> None:
     problem = problems.linear(rng, 1500, D, dtype=dtype, parts="b")
-    compare(*train(torch, problem, {"momentum": 0.9, "nesterov": True}, batch_size=700))
+    check(torch, problem, {"momentum": 0.9, "nesterov": True}, batch_size=700)
 
 
-@every_way
-@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}], ids=ids)
+@every_batch
+@each("options", [{}, {"momentum": 0.9}])
 def test_schedule(
-    torch: ModuleType, rng: Any, options: dict[str, Any], way: dict[str, Any]
+    torch: ModuleType, rng: Any, options: dict[str, Any], batch_size: int | None
 ) -> None:
     """An lr of its own for each epoch; one of them is zero."""
     problem = draw(rng, parts="b")
@@ -250,35 +250,38 @@ def test_schedule(
         return 0.0 if epoch == 5 else top / (1 + epoch)
 
     sgd = gd.SGD(lr=rate, **options)
-    result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **way)
-    batch_size = way.get("batch_size")
     loop = TorchLoop(torch, problem, replace(sgd, lr=top), batch_size, rate=rate).run(EPOCHS)
-    compare(result, loop)
+    for way in ways(batch_size):
+        compare(fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **way), loop)
 
 
-@every_way
-def test_maximize(torch: ModuleType, rng: Any, way: dict[str, Any]) -> None:
+@every_batch
+def test_maximize(torch: ModuleType, rng: Any, batch_size: int | None) -> None:
     """It climbs, and says that this has no end."""
     problem = draw(rng, parts="b")
-    with (
-        pytest.warns(gd.LearningRateWarning, match="maximize"),
-        pytest.warns(gd.FitWarning, match="Diverged"),
-    ):
-        result, loop = train(torch, problem, {"maximize": True}, **way)
-    assert result.status is gd.Status.DIVERGED
-    compare(result, loop)
+    sgd = gd.SGD(lr=0.3 / fits.steepest(problem), maximize=True)
+    loop = TorchLoop(torch, problem, sgd, batch_size).run(EPOCHS)
+    for way in ways(batch_size):
+        with (
+            pytest.warns(gd.LearningRateWarning, match="maximize"),
+            pytest.warns(gd.FitWarning, match="Diverged"),
+        ):
+            result = fits.fit(problem, sgd, epochs=EPOCHS, tol=None, **way)
+        assert result.status is gd.Status.DIVERGED
+        compare(result, loop)
 
 
 def test_the_comparison_can_fail(torch: ModuleType, rng: Any) -> None:
-    """The same run with one row left out, and one beside it by a thousandth of lr."""
+    """The same run with one row left out, and one whose lr differs by 1e-12 of it."""
     problem = draw(rng, parts="b")
-    result, loop = train(torch, problem, {})
-    compare(result, loop)
+    lr = 0.3 / fits.steepest(problem)
+    sgd, how = gd.SGD(lr=lr), {"epochs": EPOCHS, "tol": None}
+    loop = TorchLoop(torch, problem, sgd).run(EPOCHS)
+    compare(fits.fit(problem, sgd, **how), loop)
     short = fits.rows_of(problem, slice(1, None))
-    lr: Any = loop.sgd.lr
     for wrong in (
-        fits.fit(short, loop.sgd, epochs=EPOCHS, tol=None),
-        fits.fit(problem, gd.SGD(lr=lr * (1 + 1e-12)), epochs=EPOCHS, tol=None),
+        fits.fit(short, sgd, **how),
+        fits.fit(problem, gd.SGD(lr=lr * (1 + 1e-12)), **how),
     ):
         with pytest.raises(AssertionError):
             compare(replace(wrong, lr=lr), loop)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ SMOOTH: dict[str, Pair] = {
 every_smooth = pytest.mark.parametrize("name", SMOOTH)
 
 
-def points(rng: np.random.Generator, count: int = 20) -> Array:
+def points(rng: np.random.Generator, count: int = 14) -> Array:
     """Draw numbers from a thousandth to a hundred."""
     return np.asarray(rng.standard_normal(count) * 10.0 ** rng.uniform(-3, 2, count))
 
@@ -64,23 +64,26 @@ def test_the_error_is_known(rng: Any, name: str) -> None:
 
 
 @every_smooth
-@pytest.mark.parametrize("mistake", [2.0, -1.0, 1.001, 0.0])
-def test_wrong_gradients_are_never_right(rng: Any, name: str, mistake: float) -> None:
+def test_wrong_gradients_are_never_right(rng: Any, name: str) -> None:
     f, grad = SMOOTH[name]
-    caught = judged = 0
-    for k, x in enumerate(points(rng)):
-        if abs(grad(x)) > 1e-6 * (abs(f(x)) + abs(f(x) / x)):  # else it hardly matters
-            found = gradcheck(f, lambda x: mistake * grad(x), x, seed=k)
+    drawn = points(rng)
+    least = 1e-6 * (abs(f(drawn)) + abs(f(drawn) / drawn)) + 1e-200
+    drawn = drawn[abs(grad(drawn)) > least]  # else it hardly matters
+    for mistake in (2.0, -1.0, 1.001, 0.0):
+        verdicts = []
+        for k, x in enumerate(drawn[:7]):
+            found = gradcheck(f, lambda x, m=mistake: m * grad(x), x, seed=k)
             assert found.verdict is not RIGHT, found
-            caught, judged = caught + (found.verdict is WRONG), judged + 1
-    assert caught >= 0.8 * judged > 0
+            verdicts.append(found.verdict)
+        assert verdicts.count(WRONG) >= 0.8 * len(verdicts) > 0, mistake
 
 
-@pytest.mark.parametrize("name", ["log", "inverse", "cubic", "huber"])
-def test_a_millionth_is_seen(rng: Any, name: str) -> None:
-    f, grad = SMOOTH[name]
-    for k, x in enumerate(points(rng)):
-        assert gradcheck(f, lambda x: grad(x) * (1 + 1e-6), x, seed=k).verdict is WRONG
+def test_a_millionth_is_seen(rng: Any) -> None:
+    for name in ("log", "inverse", "cubic", "huber"):
+        f, grad = SMOOTH[name]
+        for k, x in enumerate(points(rng)):
+            found = gradcheck(f, lambda x, g=grad: g(x) * (1 + 1e-6), x, seed=k)
+            assert found.verdict is WRONG, (name, x)
 
 
 def test_quadratics_are_exact(rng: Any) -> None:
@@ -256,8 +259,7 @@ def test_steps_that_jump_over() -> None:
     assert gradcheck(f, lambda x: grad(x) * [0, 1, 1], x).verdict is WRONG
 
 
-@pytest.mark.parametrize("seed", [143, 166, 532, *range(20)])
-def test_a_fast_oscillation_is_never_wrong(seed: int) -> None:
+def test_a_fast_oscillation_is_never_wrong() -> None:
     """Large steps may agree by chance, and rounding errors hide at x where f has a peak."""
 
     def f(x: Any) -> Any:
@@ -267,21 +269,21 @@ def test_a_fast_oscillation_is_never_wrong(seed: int) -> None:
         return 1e9 * np.cos(1e9 * x)
 
     chosen = {143: 1.7133657362383088, 166: -20.28359386566904, 532: -0.7807124543784271}
-    x = chosen.get(seed, 30 * np.random.default_rng(seed).standard_normal())
-    for method in ("auto", "differences"):
-        found = gradcheck(f, grad, x, seed=seed, method=method)  # type: ignore[arg-type]
-        assert found.verdict is not WRONG, found
+    drawn = {seed: 30 * np.random.default_rng(seed).standard_normal() for seed in range(20)}
+    for seed, x in (chosen | drawn).items():
+        for method in ("auto", "differences"):
+            found = gradcheck(f, grad, x, seed=seed, method=method)  # type: ignore[arg-type]
+            assert found.verdict is not WRONG, found
 
 
-@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("steps", [1e5, 1e6])
-@pytest.mark.parametrize("x", [0.3, 0.700001, -0.3, 0.5 + 2.0**-30])
-def test_stairs_are_not_decided(seed: int, steps: float, x: float) -> None:
+def test_stairs_are_not_decided(steps: float) -> None:
     """A staircase looks like a line to every step that spans stairs, and is flat to others.
 
     At the edge of a stair one side alone is flat.
     """
-    for edge in (np.floor, np.ceil):
+    places = product((0.3, 0.700001, -0.3, 0.5 + 2.0**-30), (np.floor, np.ceil))
+    for (x, edge), seed in product(places, range(3)):
         stairs = gradcheck(lambda x, r=edge: r(steps * x) / steps, lambda x: 0.0 * x, x, seed=seed)
         assert stairs.verdict is UNDECIDED, stairs
 
@@ -317,12 +319,11 @@ KINKS: dict[str, tuple[Callable[..., Any], float, float, float]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", KINKS)
-def test_no_slope_at_a_kink_is_decided(name: str, dtype: Any) -> None:
+def test_no_slope_at_a_kink_is_decided(name: str) -> None:
     """Neither that of a side nor their mean is right or wrong; one beyond both is wrong."""
     f, x, left, right = KINKS[name]
-    for seed in range(5):
+    for seed, dtype in enumerate((np.float32, np.float64) * 2):
         for slope in (left, right, (left + right) / 2):
             found = gradcheck(f, dtype(slope), dtype(x), seed=seed, rtol=1e-6)
             assert found.verdict is UNDECIDED, found
@@ -707,11 +708,3 @@ def test_scipy_takes_one_element() -> None:
     )
     assert lists < 1e-8
     assert compat.check_grad(lambda x: x[0] + x[1], lambda x: [1, 1], [1, 2]) < 1e-12
-
-
-def test_imports_numpy_only() -> None:
-    code = (
-        "import sys, gdcore.oracle; "
-        "print([m for m in ('torch', 'scipy', 'jax', 'pytest', 'hypothesis') if m in sys.modules])"
-    )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

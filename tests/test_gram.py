@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import product
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import problems
 from fits import Cut, bits, cut_after, refused
 from gdcore import Status
 from gdcore.data.problem import make_problem
-from gdcore.solvers.method import moments_of
+from gdcore.data.sums import moments_of
+from loops import each
 from problems import CHUNK, DTYPES, LAYOUTS, Array, Linear, canonical
 
 FULL = gd.SGD(momentum=0.9, nesterov=True, weight_decay=0.01)
@@ -37,17 +39,24 @@ def moments(problem: Linear) -> tuple[Array, Array]:
 
 
 def columns(problem: Linear) -> Array:
-    """Return [X 1 y - offset] times the roots of the weights: float64, each rounding as told."""
+    """Return [X 1 y - offset] times the roots of the weights, in float64, rounded as documented."""
     p = problem.full(np.float64)
     n, t = len(p.X), p.w.shape[-1]
     z = np.hstack([p.X, np.ones((n, 1)), np.broadcast_to(p.y, (n, t)) - p.o])
     return z if problem.sample_weight is None else np.sqrt(p.s) * z
 
 
-def check_moments(problem: Linear) -> None:
-    """Assert that every sum is that of fractions, but for the bound; and that no entry is missing.
+def as_integers(numbers: Array) -> tuple[list[list[int]], Fraction]:
+    """Return the columns as integers, and the fraction that is their unit."""
+    ratios = [[float(x).as_integer_ratio() for x in column] for column in numbers.T]
+    most = max(below for column in ratios for _, below in column)
+    return [[above * (most // below) for above, below in c] for c in ratios], Fraction(1, most)
 
-    Sums below the diagonal are not there.
+
+def check_moments(problem: Linear) -> None:
+    """Assert that each sum is the exact one within its bound, and that no entry is missing.
+
+    Entries below the diagonal are not stored.
     """
     dtype, z, d = problem.X.dtype, columns(problem), problem.X.shape[1]
     t = z.shape[1] - d - 1
@@ -57,10 +66,10 @@ def check_moments(problem: Linear) -> None:
     pairs += [(d + 1 + u, d + 1 + u) for u in range(t)]
     places += [(d + 1) * (d + 1 + t) + u for u in range(t)]
     limit = bounds.moments(z, z, dtype)
-    exact = [[Fraction(float(x)) for x in column] for column in z.T]
+    exact, unit = as_integers(z)
     assert len(hi) == len(lo) == (d + 1) * (d + 1 + t) + t
     for (a, b), at in zip(pairs, places, strict=True):
-        want = sum((x * y for x, y in zip(exact[a], exact[b], strict=True)), Fraction())
+        want = sum(map(mul, exact[a], exact[b])) * unit**2
         error = abs(Fraction(float(hi[at])) + Fraction(float(lo[at])) - want)
         assert not (error > Fraction(float(limit[a, b]))), (a, b, float(error), limit[a, b])
 
@@ -75,23 +84,23 @@ def cancelling(rng: Any, n: int, d: int, t: int | None, dtype: Any, parts: str) 
     return p
 
 
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["b", "bo", "bs", "bos"])
-@pytest.mark.parametrize("n", [1, 2, 511, 513, 1100])
-def test_moments_are_those_of_fractions(
+@each("t", [None, 3])
+@each("parts", ["b", "bo", "bs", "bos"])
+@each("n", [1, 2, 511, 513, 1100])
+def test_moments_are_the_exact_sums(
     rng: Any, dtype: Any, n: int, parts: str, t: int | None
 ) -> None:
     check_moments(cancelling(rng, n, 3, t, dtype, parts))
 
 
-@pytest.mark.parametrize("scale", [1e-120, 1e120])
+@each("scale", [1e-120, 1e120])
 def test_moments_of_huge_and_tiny_numbers(rng: Any, scale: float) -> None:
     p = cancelling(rng, 600, 2, None, np.dtype(np.float64), "b")
     check_moments(replace(p, X=p.X * scale, y=p.y * scale))
 
 
 def test_float64_sums_keep_what_rounding_loses() -> None:
-    """A sum that float64 alone returns as 0."""
+    """A plain float64 sum would be 0."""
     X = np.array([[2.0**40], [2.0**-40], [2.0**40], [1.0]])
     y = np.array([2.0**40, 2.0**-40, -(2.0**40), 2.0**-100])
     hi, lo = moments(Linear(X, y, np.zeros(1)))
@@ -103,9 +112,9 @@ def test_float64_sums_keep_what_rounding_loses() -> None:
 # Columns around the edges of vectors and tiles; targets around a block of squares.
 SHAPES = [(d, 1) for d in (1, 2, 5, 6, 7, 8, 13, 14, 15, 21, 22, 23, 29, 30, 31, 40, 62, 70)]
 SHAPES += [(3, 2), (6, 8), (7, 9), (20, 17)]
-# And those where [1 y] lies beside whole vectors of X, in rows of its own up to three targets.
+# Shapes where [1 y] follows whole vectors of X, and is stored as rows up to three targets.
 SHAPES += [(d, t) for t, ds in ((2, (6, 15, 24)), (3, (5, 7, 14, 40)), (4, (8, 20))) for d in ds]
-# Rows around the edges of a chunk, and of the blocks of 288, 144, 96, 72 and 48 it is read in.
+# Rows around the edges of a segment, and of its blocks of 288, 144, 96, 72 and 48.
 ROWS = [1, 2, 47, 48, 49, 71, 73, 95, 97, 143, 145, 287, 289, 511, 512, 513, 1029]
 
 
@@ -140,28 +149,28 @@ def by_reference(run: Any, *args: Any, **how: Any) -> Any:
         gd.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("d", "t"), SHAPES)
+@each("d, t", SHAPES)
 def test_bits_of_moments_by_columns(isa: str, dtype: Any, d: int, t: int) -> None:
     for n, parts in product((3, 600), ("b", "bos")):
         want = expected_moments(dtype, n, d, t, parts)
         assert summed(draw(dtype, n, d, t, parts)) == want, (n, parts)
 
 
-@pytest.mark.parametrize("d", [1, 14, 22, 30, 40])
+@each("d", [1, 14, 22, 30, 40])
 def test_bits_of_moments_by_rows(isa: str, dtype: Any, d: int) -> None:
     for n in ROWS:
         assert summed(draw(dtype, n, d, 1, "bs")) == expected_moments(dtype, n, d, 1, "bs"), n
 
 
-@pytest.mark.parametrize(("d", "t"), [(5, 1), (40, 1), (30, 9), (150, 1)])
-def test_bits_of_moments_by_threads(isa: str, threads: int, dtype: Any, d: int, t: int) -> None:
+@each("d, t", [(5, 1), (40, 1), (30, 9), (150, 1)])
+def test_bits_of_moments_by_threads(isa_and_threads: Any, dtype: Any, d: int, t: int) -> None:
     """Chunks for seven threads, which none of them divides; columns enough to add on several."""
     n = 22 * 512 + 11 if d < 30 else 11 * 512 + 3
     assert summed(draw(dtype, n, d, t)) == expected_moments(dtype, n, d, t, "bos")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("d", "t"), [(3, 1), (19, 1), (5, 3)])
+@each("layout", LAYOUTS)
+@each("d, t", [(3, 1), (19, 1), (5, 3)])
 def test_bits_of_moments_by_layout(isa: str, dtype: Any, layout: str, d: int, t: int) -> None:
     place: Any = LAYOUTS[layout]
     problem, want = draw(dtype, 600, d, t), expected_moments(dtype, 600, d, t, "bos")
@@ -175,19 +184,19 @@ def expected_fit(dtype: Any, n: int, d: int, t: int | None, parts: str) -> list[
 
 
 def fitted(problem: Linear, **how: Any) -> list[Any]:
-    """Return the bits of a few epochs."""
+    """Return the bits of a fit of five epochs."""
     return bits(fits.fit(problem, FULL, epochs=5, **(GRAM | how)))
 
 
-@pytest.mark.parametrize("t", [None, 3], ids="t={}".format)
-@pytest.mark.parametrize("d", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70])
+@each("t", [None, 3])
+@each("d", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 70])
 def test_bits_of_fits(isa: str, dtype: Any, d: int, t: int | None) -> None:
     for n, parts in product((513, 100), ("bos", "")):
         want = expected_fit(dtype, n, d, t, parts)
         assert fitted(draw(dtype, n, d, t, parts)) == want, (n, parts)
 
 
-def test_bits_of_fits_by_threads(isa: str, threads: int, dtype: Any) -> None:
+def test_bits_of_fits_by_threads(isa_and_threads: Any, dtype: Any) -> None:
     n, d = 22 * 512 + 11, 9
     want = expected_fit(dtype, n, d, 2, "bos")
     assert fitted(draw(dtype, n, d, 2)) == want
@@ -255,9 +264,9 @@ def conditioned(rng: Any, n: int, d: int, condition: float, dtype: Any, parts: s
 CONDITIONS = [(np.float32, 1e3), (np.float32, 1e6), (np.float64, 1e3), (np.float64, 1e8)]
 
 
-@pytest.mark.parametrize(("kind", "condition"), CONDITIONS)
-@pytest.mark.parametrize("parts", ["", "b", "bos"])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@each("kind, condition", CONDITIONS)
+@each("parts", ["", "b", "bos"])
+@each("momentum", [0.0, 0.9])
 def test_gram_agrees_with_stream(
     rng: Any, kind: Any, condition: float, parts: str, momentum: float
 ) -> None:
@@ -265,7 +274,7 @@ def test_gram_agrees_with_stream(
     compare(problem, gd.SGD(lr=0.5 / fits.steepest(problem), momentum=momentum))
 
 
-@pytest.mark.parametrize("reduction", problems.REDUCTIONS)
+@each("reduction", problems.REDUCTIONS)
 def test_gram_agrees_with_stream_for_every_reduction(rng: Any, dtype: Any, reduction: Any) -> None:
     problem = problems.linear(rng, 600, 3, 2, dtype=dtype, parts="bos", reduction=reduction)
     compare(problem, gd.SGD(lr=0.5 / fits.steepest(problem)))
@@ -290,7 +299,7 @@ def test_one_gradient_is_within_its_bound(rng: Any, dtype: Any) -> None:
             bounds.check(-result.history.intercept[0], intercept, limit.intercept)
 
 
-@pytest.mark.parametrize("parts", ["b", "bs"])
+@each("parts", ["b", "bs"])
 def test_a_loss_near_zero(rng: Any, dtype: Any, parts: str) -> None:
     """Targets on a plane, far from 0: the sums cancel, the last loss is that of the rows."""
     p = problems.linear(rng, 600, 3, dtype=dtype, parts=parts)
@@ -303,8 +312,17 @@ def test_a_loss_near_zero(rng: Any, dtype: Any, parts: str) -> None:
     assert result.loss <= 1e-6 if dtype == np.float32 else result.loss <= 1e-20
 
 
-def test_equal_losses_are_not_those_of_rounding(rng: Any) -> None:
-    """Weights that are no squares: losses fall as far as those that the rows give."""
+@each("d", [3, 9])  # in a lane, and not
+def test_no_loss_is_negative(rng: Any, dtype: Any, d: int) -> None:
+    """Long after the sums have cancelled to rounding errors of either sign."""
+    p = problems.linear(rng, 600, d, dtype=dtype)
+    p = replace(p, y=(p.X @ np.ones(d, dtype) + dtype.type(1000)).astype(dtype))
+    result = fits.fit(p, gd.SGD(), epochs=3000, tol=None, method="gram")
+    assert (result.history.loss >= 0).all()
+
+
+def test_equal_losses_are_not_rounding_errors(rng: Any) -> None:
+    """With weights that are not squares, losses fall as far as losses summed over the rows."""
     p = problems.linear(rng, 200, 2, parts="b")
     weight = rng.uniform(0.1, 2, 200)
     p = replace(p, y=p.X @ [3.0, -1.0] + 100, sample_weight=weight)
@@ -320,8 +338,8 @@ def test_equal_losses_are_not_those_of_rounding(rng: Any) -> None:
 # What it refuses, and what it says.
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["X", "y", "offset"])
+@each("value", [np.nan, np.inf, -np.inf])
+@each("name", ["X", "y", "offset"])
 def test_bad_numbers_are_named_as_by_stream(dtype: Any, name: str, value: float) -> None:
     p = draw(dtype, 600, 3, None).map(np.copy)
     array = getattr(p, name)
@@ -333,13 +351,13 @@ def test_bad_numbers_are_named_as_by_stream(dtype: Any, name: str, value: float)
     assert len(messages) == 1
 
 
-@pytest.mark.parametrize("scale", [1e160, 1e-160])
-@pytest.mark.parametrize("name", ["X", "y"])
+@each("scale", [1e160, 1e-160])
+@each("name", ["X", "y"])
 def test_numbers_whose_squares_leave_the_range(scale: float, name: str) -> None:
     p = draw(np.dtype(np.float64), 600, 3, None, "b")
     p = replace(p, **{name: getattr(p, name) * scale})
     how: dict[str, Any] = {"epochs": 300, "tol": None, "init": None}
-    refused(lambda: fits.fit(p, method="gram", **how), "underflow float64; standardize .*'stream'")
+    refused(lambda: fits.fit(p, method="gram", **how), "underflow float64; scale .*'stream'")
     outcomes = [outcome(p, method=m, **how) for m in ("stream", "auto")]
     assert outcomes[0] == outcomes[1]
     if scale < 1:
@@ -362,7 +380,7 @@ def outcome(problem: Linear, **how: Any) -> Any:
 def test_float32_numbers_whose_squares_leave_its_range() -> None:
     p = draw(np.dtype(np.float32), 600, 3, None, "b")
     p = replace(p, X=p.X * np.float32(1e25))
-    refused(lambda: fits.fit(p, method="gram"), "overflow .*float32; standardize")
+    refused(lambda: fits.fit(p, method="gram"), "overflow .*float32; scale")
     refused(lambda: fits.fit(p), "squares of X overflow float32")
 
 
@@ -383,14 +401,14 @@ REASONS = [
 ]
 
 
-@pytest.mark.parametrize(("n", "how", "method", "reason"), REASONS)
+@each("n, how, method, reason", REASONS)
 def test_reasons(dtype: Any, n: int, how: Any, method: str, reason: str) -> None:
     result = fits.fit(draw(dtype, n, 3, None), **({"tol": None} | how))
     assert result.method == method
     assert result.method_reason.startswith(reason)
 
 
-@pytest.mark.parametrize("epochs", [1, 500])
+@each("epochs", [1, 500])
 def test_wide_problems_of_few_rows_are_streamed(epochs: int) -> None:
     for n, method in ((200, "stream"), (300, "gram")):
         problem = draw(np.dtype(np.float64), n, 70, None)
@@ -400,7 +418,7 @@ def test_wide_problems_of_few_rows_are_streamed(epochs: int) -> None:
 # Going on.
 
 
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@each("t", [None, 2])
 def test_epochs_are_prefixes(dtype: Any, t: int | None) -> None:
     """Each record is what a fit of that many epochs returns; the next start is its end."""
     problem = draw(dtype, 600, 5, t)
@@ -413,13 +431,13 @@ def test_epochs_are_prefixes(dtype: Any, t: int | None) -> None:
         assert bits(fits.joined([part, rest])) == bits(whole)
 
 
-@pytest.mark.parametrize("sgd", [gd.SGD(), FULL], ids=["plain", "nesterov"])
+@each("sgd", [gd.SGD(), FULL])
 def test_killed_and_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: Any, sgd: gd.SGD
 ) -> None:
     """Two looks at a time: the bits of one fit."""
-    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("gdcore.results.archive.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.results.checkpoint.Checkpoint.seconds", 0.0)
     problem, path, cuts = draw(dtype, 600, 70, None), tmp_path / "gram.checkpoint", 0
     how: dict[str, Any] = {"epochs": 1500, "history": 100, **GRAM}
     want = fits.fit(problem, sgd, **how)
@@ -438,9 +456,9 @@ def test_killed_and_resumed(
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning")
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@each("t", [None, 2])
 def test_divergence(dtype: Any, t: int | None) -> None:
-    """The weights are the last whose loss is finite, and it is told as the rows have it."""
+    """The weights are the last with a finite loss, which is computed from the rows."""
     problem = draw(dtype, 100, 3, t)
     sgd = gd.SGD(lr=50 / fits.steepest(problem))
     with pytest.warns(gd.FitWarning, match="Diverged in epoch"):

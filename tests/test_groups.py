@@ -1,4 +1,4 @@
-"""One model a group: labels of any kind, arrays and data frames, each as if alone."""
+"""One model a group, with the bits of its own fit: labels of any kind, arrays, data frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pyarrow
 import pytest
 
 import gdcore as gd
+from conftest import THREADS
 from gdcore import Status
+from loops import each
 from test_many import alone
 
 N, D, COUNT = 500, 3, 23
@@ -30,7 +32,7 @@ def table(rng: np.random.Generator) -> tuple[Any, Any, Any]:
 
 
 def check(fits: gd.Fits, table: tuple[Any, Any, Any], **options: Any) -> None:
-    """Assert that every group has the bits of fitting its rows alone."""
+    """Assert that every group has the bits of a fit of its rows."""
     X, y, codes = table
     assert len(fits) == len(np.unique(codes))
     for i, code in enumerate(np.unique(codes)):
@@ -44,8 +46,10 @@ def check(fits: gd.Fits, table: tuple[Any, Any, Any], **options: Any) -> None:
         assert np.broadcast_to(fits.r2_lost, len(fits))[i] == pytest.approx(one.r2_lost, 0, 0, True)
 
 
-@pytest.mark.parametrize("method", ["gram", "stream", "exact"])
+@each("threads", THREADS)
+@each("method", ["gram", "stream", "exact"])
 def test_each_group_is_as_if_alone(table: Any, threads: int, dtype: Any, method: str) -> None:
+    gd.set_num_threads(threads)
     X, y, codes = table
     table = X.astype(dtype), y.astype(dtype), codes
     fits = gd.fit_groups(*table, sgd=gd.SGD(), epochs=50, method=method)  # type: ignore[arg-type]
@@ -53,8 +57,9 @@ def test_each_group_is_as_if_alone(table: Any, threads: int, dtype: Any, method:
     check(fits, table, epochs=50, method=method)
 
 
-@pytest.mark.parametrize("count", [1, 2, 1023, 50_000, 150_000])
-@pytest.mark.parametrize("n", [1, 2, 1000, 200_001])
+@each("threads", THREADS)
+@each("count", [1, 2, 1023, 50_000, 150_000])
+@each("n", [1, 2, 1000, 200_001])
 def test_rows_in_the_order_of_their_groups(rng: Any, threads: int, n: int, count: int) -> None:
     codes = rng.integers(0, count, n)
     starts, order = gd._core.rows_by_group(codes - 7, -7, count, threads)
@@ -66,7 +71,7 @@ def test_rows_in_the_order_of_their_groups(rng: Any, threads: int, n: int, count
     assert np.array_equal(order, want)
 
 
-@pytest.mark.parametrize("label", [-1, 3, -(2**63), 2**63 - 1])
+@each("label", [-1, 3, -(2**63), 2**63 - 1])
 def test_rows_of_no_group(label: int) -> None:
     with pytest.raises(ValueError, match="not one of the groups"):
         gd._core.rows_by_group(np.array([2, label, 0]), 0, 3, 1)
@@ -91,7 +96,7 @@ LABELS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@each("labels", LABELS.values())
 def test_labels(table: Any, labels: Any) -> None:
     X, y, codes = table
     given = labels(codes)
@@ -111,7 +116,7 @@ def test_labels_of_several_types_come_in_their_order(table: Any) -> None:
     assert fits.groups.tolist() == list(dict.fromkeys(labels))
 
 
-def test_rows_that_lie_together(table: Any) -> None:
+def test_rows_grouped_already(table: Any) -> None:
     X, y, codes = table
     order = np.argsort(codes, kind="stable")
     shuffled = gd.fit_groups(X, y, codes, gd.SGD(), epochs=20)
@@ -134,9 +139,9 @@ def test_empty_groups_and_no_groups() -> None:
 def test_fewer_rows_than_parameters(table: Any) -> None:
     """The least norm, in closed form and from zeros, or ridge regression: as asked."""
     X, y, codes = table
-    with pytest.warns(gd.FitWarning, match="1 SINGULAR.*the first is group 22") as told:
+    with pytest.warns(gd.FitWarning, match="1 SINGULAR.*the first is group 22") as log:
         exact = gd.fit_groups(X, y, codes)
-    assert len(told) == 1
+    assert len(log) == 1
     assert exact.method == "exact"
     fits = gd.fit_groups(X, y, codes, gd.SGD(), epochs=5000, tol=1e-12)
     i = COUNT - 1
@@ -192,8 +197,8 @@ def test_predictions(table: Any) -> None:
         fits.predict(X[:1], groups=[{}])
 
 
-@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-@pytest.mark.parametrize("by", ["name", ["half", "name"]], ids=str)
+@each("library", ["pandas", "polars", "pyarrow"])
+@each("by", ["name", ["half", "name"]])
 def test_frames(table: Any, library: str, by: Any) -> None:
     """A frame in, a frame of the same library out, one row a group."""
     module = pytest.importorskip(library)
@@ -238,7 +243,7 @@ def bad_frames() -> dict[str, tuple[dict[str, Any], str]]:
     }
 
 
-@pytest.mark.parametrize(("change", "message"), bad_frames().values(), ids=bad_frames())
+@each("change, message", bad_frames().values())
 def test_bad_frames(change: dict[str, Any], message: str) -> None:
     frame = pyarrow.table({
         "y": [1.0, 2.0], "a": [1.0, 3.0], "s": ["u", "v"], "gap": [1.0, None],
@@ -249,8 +254,8 @@ def test_bad_frames(change: dict[str, Any], message: str) -> None:
         gd.fit_groups(frame, **arguments)
 
 
-def test_what_is_no_frame() -> None:
-    with pytest.raises(TypeError, match="list, which is no data frame"):
+def test_tables_that_are_not_frames() -> None:
+    with pytest.raises(TypeError, match="list, which is not a data frame"):
         gd.fit_groups([[1.0]], sgd=gd.SGD(), target="y", features=["a"], by="s")
 
 
@@ -290,7 +295,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+@each("change, message", BAD.values())
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:
     arguments: dict[str, Any] = {"X": np.ones((4, 1)), "y": np.ones(4), "groups": [0, 0, 1, 1]}
     with pytest.raises(ValueError, match=message):
@@ -309,7 +314,7 @@ def test_masked_labels_are_refused() -> None:
         gd.fit_groups(np.ones((4, 1)), np.ones(4), labels, gd.SGD())
 
 
-def test_fits_of_other_groups_are_no_start() -> None:
+def test_fits_of_other_groups_cannot_be_starts() -> None:
     X, y = np.ones((4, 1)), np.ones(4)
     first = gd.fit_groups(X, y, ["a", "a", "b", "b"], gd.SGD(), epochs=2)
     with pytest.raises(ValueError, match="fits of other groups"):

@@ -12,7 +12,8 @@ import bounds
 import gdcore as gd
 import problems
 from gdcore import oracle
-from problems import CHUNK, LAYOUTS, REDUCTIONS, Linear, Shape, canonical, edge_cases, exact_linear
+from loops import each
+from problems import CHUNK, EDGES, LAYOUTS, REDUCTIONS, Linear, Shape, canonical, exact_linear
 
 PARTS = ["", "b", "o", "s", "bos"]
 TARGETS = [None, 1, 3]
@@ -61,18 +62,18 @@ def check_against(problem: Linear, dtype: Any, expected: Any, **bound: Any) -> N
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("t", TARGETS)
-@pytest.mark.parametrize("parts", PARTS)
+@each("reduction", REDUCTIONS)
+@each("t", TARGETS)
+@each("parts", PARTS)
 def test_torch(torch: Any, rng: Any, dtype: Any, parts: str, t: int | None, reduction: Any) -> None:
     problem = problems.linear(rng, 37, 5, t, dtype=dtype, reduction=reduction, parts=parts)
     check_against(problem, dtype, torch_outputs(torch, problem))
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("t", TARGETS)
-@pytest.mark.parametrize("dim", ["n", "d"])
-@pytest.mark.parametrize(("dtype", "size"), edge_cases(zero=False))
+@each("t", TARGETS)
+@each("dim", ["n", "d"])
+@each("size", EDGES[1:])
 def test_torch_at_the_edges(
     torch: Any, rng: Any, dtype: Any, size: int, dim: str, t: int | None
 ) -> None:
@@ -81,7 +82,7 @@ def test_torch_at_the_edges(
     check_against(problem, dtype, torch_outputs(torch, problem))
 
 
-@pytest.mark.parametrize("name", BATCHES)
+@each("name", BATCHES)
 def test_the_oracle_with_batches(rng: Any, dtype: Any, name: str) -> None:
     arrays = [None if s is None else problems.normal(rng, s, dtype) for s in BATCHES[name][0]]
     if arrays[5] is not None:
@@ -98,7 +99,7 @@ def test_the_oracle_with_batches(rng: Any, dtype: Any, name: str) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", BATCHES)
+@each("name", BATCHES)
 def test_torch_with_batches(torch: Any, rng: Any, dtype: Any, name: str) -> None:
     shapes, batch = BATCHES[name]
     arrays = [None if s is None else problems.normal(rng, s, dtype) for s in shapes]
@@ -113,10 +114,10 @@ def test_torch_with_batches(torch: Any, rng: Any, dtype: Any, name: str) -> None
     check_against(problem, dtype, torch_outputs(torch, problem))
 
 
-@pytest.mark.parametrize("parts", ["", "bos"])
-@pytest.mark.parametrize("t", TARGETS)
-@pytest.mark.parametrize("dim", ["n", "d"])
-@pytest.mark.parametrize(("dtype", "size"), edge_cases())
+@each("parts", ["", "bos"])
+@each("t", TARGETS)
+@each("dim", ["n", "d"])
+@each("size", EDGES)
 def test_integer_sums_are_exact(
     rng: Any, dtype: Any, size: int, dim: str, t: int | None, parts: str
 ) -> None:
@@ -126,9 +127,9 @@ def test_integer_sums_are_exact(
         np.testing.assert_array_equal(got, want.astype(dtype))
 
 
-@pytest.mark.parametrize("n", [1, 3, 16, 40])
-@pytest.mark.parametrize("d", [1, 2, 4, 5, 8, 9, 16, 17])
-@pytest.mark.parametrize("t", [None, 2, 7, 8, 17, 33])
+@each("n", [1, 3, 16, 40])
+@each("d", [1, 2, 4, 5, 8, 9, 16, 17])
+@each("t", [None, 2, 7, 8, 17, 33])
 def test_small_integers_are_exact(
     rng: Any, isa: str, dtype: Any, n: int, d: int, t: int | None
 ) -> None:
@@ -137,10 +138,8 @@ def test_small_integers_are_exact(
         np.testing.assert_array_equal(got, want.astype(dtype))
 
 
-@pytest.mark.parametrize("reduction", ["mean", "half_mean"])
-@pytest.mark.parametrize(
-    ("n", "t"), [(1, None), (2, 1), (64, None), (32, 4), (1024, None), (1024, 2)]
-)
+@each("reduction", ["mean", "half_mean"])
+@each("n, t", [(1, None), (2, 1), (64, None), (32, 4), (1024, None), (1024, 2)])
 def test_integer_means_are_exact(
     rng: Any, dtype: Any, n: int, t: int | None, reduction: Any
 ) -> None:
@@ -149,7 +148,7 @@ def test_integer_means_are_exact(
         np.testing.assert_array_equal(got, want.astype(dtype))
 
 
-@pytest.mark.parametrize("t", [None, 3])
+@each("t", [None, 3])
 def test_zero_weights_drop_rows_and_whole_ones_repeat_them(
     rng: Any, dtype: Any, t: int | None
 ) -> None:
@@ -169,8 +168,8 @@ def test_zero_weights_drop_rows_and_whole_ones_repeat_them(
     assert canonical(*means[0]) == canonical(*means[1])
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize(("n", "t"), [(100, None), (1300, None), (300, 3), (900, 17)])
+@each("reduction", REDUCTIONS)
+@each("n, t", [(100, None), (1300, None), (300, 3), (900, 17)])
 def test_loss_is_the_mse_of_the_prediction(
     rng: Any, dtype: Any, n: int, t: int | None, reduction: Any
 ) -> None:
@@ -180,8 +179,8 @@ def test_loss_is_the_mse_of_the_prediction(
     assert canonical(p()[0]) == canonical(gd.mse(pred, p.y, reduction=reduction))
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("t", TARGETS)
+@each("reduction", REDUCTIONS)
+@each("t", TARGETS)
 def test_gradient_is_the_chain_rule(rng: Any, dtype: Any, t: int | None, reduction: Any) -> None:
     """X^T times mse's gradient has no more roundings than `bounds.linear` counts."""
     p = problems.linear(rng, 70, 9, t, dtype=dtype, reduction=reduction)
@@ -189,7 +188,7 @@ def test_gradient_is_the_chain_rule(rng: Any, dtype: Any, t: int | None, reducti
     bounds.check(p()[1].weights, gd.matmul(p.X.T, outer), 2 * bounds.linear(p, dtype).weights)
 
 
-@pytest.mark.parametrize(("n", "d"), [(7, 3), (129, 33), (600, 17)])
+@each("n, d", [(7, 3), (129, 33), (600, 17)])
 def test_adjoint(rng: Any, dtype: Any, n: int, d: int) -> None:
     """With zero weights and y = -r the gradient of half_sum is X^T r, and <X^T r, w> = <r, X w>."""
     X, w, r = (problems.normal(rng, shape, dtype) for shape in ((n, d), (d,), (n,)))
@@ -200,7 +199,7 @@ def test_adjoint(rng: Any, dtype: Any, n: int, d: int) -> None:
 
 
 def test_long_sums_keep_their_digits(rng: Any, dtype: Any) -> None:
-    """A chunk is summed in its dtype, the chunks in float64: no error that grows with n."""
+    """A segment is summed in its dtype, segments in float64, so errors do not grow with n."""
     p = problems.linear(rng, 2**17 + 3, 2, dtype=dtype, parts="b")
     p = replace(p, X=np.abs(p.X) + 1, y=-np.abs(p.y), weights=np.abs(p.weights))
     allowed = bounds.against(
@@ -210,9 +209,9 @@ def test_long_sums_keep_their_digits(rng: Any, dtype: Any) -> None:
         bounds.check(got, want, limit)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("t", [None, 3])
-@pytest.mark.parametrize("batch", [(), (4,)], ids=str)
+@each("layout", LAYOUTS)
+@each("t", [None, 3])
+@each("batch", [(), (4,)])
 def test_layouts(rng: Any, dtype: Any, layout: str, t: int | None, batch: Shape) -> None:
     p = problems.linear(rng, 23, 10, t, batch, dtype, parts="bos")
     assert canonical(*p.map(LAYOUTS[layout]).outputs()) == canonical(*p.outputs())
@@ -238,7 +237,7 @@ def test_without_an_intercept_there_is_no_gradient_of_it(rng: Any) -> None:
     assert np.ndim(loss) == 0
 
 
-@pytest.mark.parametrize("t", [None, 2])
+@each("t", [None, 2])
 def test_no_features(t: int | None) -> None:
     p = Linear(
         np.ones((4, 0)),
@@ -250,8 +249,8 @@ def test_no_features(t: int | None) -> None:
     assert grad.weights.shape == p.weights.shape
 
 
-@pytest.mark.parametrize("reduction", ["sum", "half_sum"])
-@pytest.mark.parametrize("t", [None, 2])
+@each("reduction", ["sum", "half_sum"])
+@each("t", [None, 2])
 def test_no_rows_sum_to_zero(rng: Any, dtype: Any, t: int | None, reduction: Any) -> None:
     for out in problems.linear(
         rng, 0, 3, t, dtype=dtype, reduction=reduction, parts="bos"
@@ -259,7 +258,7 @@ def test_no_rows_sum_to_zero(rng: Any, dtype: Any, t: int | None, reduction: Any
         np.testing.assert_array_equal(out, 0)
 
 
-@pytest.mark.parametrize("dtypes", [
+@each("dtypes", [
     ("f4", "f8", "f4", "f8"),
     ("f2", "f4", "f8", "f8"),
     ("i8", "f4", "f4", "f8"),

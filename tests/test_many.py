@@ -1,8 +1,9 @@
-"""Many problems in one call: each has the bits, the status and the history of fitting it alone."""
+"""Many problems in one call: each has the bits, status and history of a fit of its own."""
 
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 import fits
 import gdcore as gd
+from conftest import THREADS
 from gdcore import Status
+from loops import each
 
 COUNT, N, D = 21, 37, 3
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -25,8 +28,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 METHODS = ["gram", "stream"]
 
-every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-every_method = pytest.mark.parametrize("method", METHODS)
+every_option = each("options", OPTIONS.values())
+every_method = each("method", METHODS)
 
 # Problems end in every way there is; the warning has its own tests.
 pytestmark = pytest.mark.filterwarnings("ignore:[0-9]+ problems?:gdcore.FitWarning")
@@ -86,7 +89,7 @@ def test_each_is_as_if_alone(rng: Any, dtype: Any, options: dict[str, Any], meth
         same(alone(X[i], y[i], gd.SGD(**options), epochs=60, tol=1e-2, method=method), many, i)
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 7, 8, 15, 16, 20])
+@each("d", [1, 2, 3, 7, 8, 15, 16, 20])
 @every_method
 def test_numbers_of_features(rng: Any, dtype: Any, isa: str, d: int, method: str) -> None:
     """On both sides of what lanes can hold: 16 parameters."""
@@ -99,33 +102,53 @@ def test_numbers_of_features(rng: Any, dtype: Any, isa: str, d: int, method: str
             same(alone(X[i], y[i], sgd, **how), many, i)
 
 
-@pytest.mark.parametrize("method", [*METHODS, "auto"])
-@pytest.mark.parametrize("d", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("shuffled", [False, True], ids=["in-order", "shuffled"])
+LENGTHS = [33, 1, 512, 2, 15, 7, 16, 8, 17, 511, 513, 64, 3, 31, 32, 48, 5, 100]
+STEPS = (gd.SGD(), gd.SGD(lr=0.01, momentum=0.9))
+
+
+@cache
+def rows_alone(dtype: Any, method: Any, d: int) -> Any:
+    """Return the rows of each problem, the options, and a fit of each."""
+    rng = np.random.default_rng(d)
+    X = [rng.normal(size=(n, d)).astype(dtype) for n in LENGTHS]
+    y = [rng.normal(size=n).astype(dtype) for n in LENGTHS]
+    how: dict[str, Any] = {"epochs": 30, "method": method, "fit_intercept": d != 3}
+    return (
+        X,
+        y,
+        how,
+        [[alone(*rows, sgd, **how) for rows in zip(X, y, strict=True)] for sgd in STEPS],
+    )
+
+
+@each("method", [*METHODS, "auto"])
+@each("d", [1, 2, 3, 4, 5])
+@each("shuffled", [False, True])
 def test_numbers_of_rows(
     rng: Any, dtype: Any, isa: str, d: int, method: str, shuffled: bool
 ) -> None:
-    """Side by side in lanes: on both sides of the chains' 16 rows and of a chunk's 512."""
-    lengths = [33, 1, 512, 2, 15, 7, 16, 8, 17, 511, 513, 64, 3, 31, 32, 48, 5, 100]
-    groups = np.repeat(np.arange(len(lengths)), lengths)
+    """Side by side in lanes: on both sides of the chains' 16 rows and of a segment's 512."""
+    parts, targets, how, ones = rows_alone(dtype, method, d)
+    groups = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
     if shuffled:
         groups = rng.permutation(groups)
-    X, y = rng.normal(size=(len(groups), d)).astype(dtype), rng.normal(size=len(groups))
-    for options in ({}, {"lr": 0.01, "momentum": 0.9}):
-        how: dict[str, Any] = {"epochs": 30, "method": method, "fit_intercept": d != 3}
-        many = gd.fit_groups(X, y.astype(dtype), groups, gd.SGD(**options), **how)
-        for i in range(len(lengths)):
-            rows = groups == i
-            one = alone(X[rows], y[rows].astype(dtype), gd.SGD(**options), **how)
+    place = np.argsort(groups, kind="stable")
+    X, y = np.empty((len(groups), d), dtype), np.empty(len(groups), dtype)
+    X[place], y[place] = np.concatenate(parts), np.concatenate(targets)
+    for sgd, want in zip(STEPS, ones, strict=True):
+        many = gd.fit_groups(X, y, groups, sgd, **how)
+        for i, one in enumerate(want):
             same(one, many, i)
 
 
 @every_method
-@pytest.mark.parametrize("epochs", [255, 256, 257, 600])
+@each("threads", THREADS)
+@each("epochs", [255, 256, 257, 600])
 def test_more_epochs_than_lanes_run_at_once(
     rng: Any, dtype: Any, threads: int, epochs: int, method: str
 ) -> None:
     """Lanes may all be taken when a run of theirs is over."""
+    gd.set_num_threads(threads)
     X, y = draw(rng, dtype, (20, N, D))
     how: dict[str, Any] = {"epochs": epochs, "tol": None, "method": method}
     many = gd.fit(X, y, gd.SGD(lr=1e-3), **how)
@@ -144,8 +167,10 @@ def test_sums_of_zeros_of_any_sign(dtype: Any, isa: str) -> None:
         same(alone(X[i], y[i], gd.SGD(lr=0.1), **how), many, i)
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16, 70])
+@each("threads", THREADS)
+@each("count", [0, 1, 7, 8, 9, 16, 70])
 def test_numbers_of_problems(rng: Any, dtype: Any, threads: int, count: int) -> None:
+    gd.set_num_threads(threads)
     X, y = draw(rng, dtype, (count, N, D))
     sgd = gd.SGD(lr=0.1)
     many = gd.fit(X, y, sgd, epochs=300, tol=1e-3)
@@ -184,9 +209,9 @@ def test_settings_of_their_own(rng: Any, dtype: Any, method: str) -> None:
 
 
 @every_method
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
-@pytest.mark.parametrize("parts", ["o", "s", "os"])
-@pytest.mark.parametrize("reduction", ["mean", "half_sum"])
+@each("t", [None, 2])
+@each("parts", ["o", "s", "os"])
+@each("reduction", ["mean", "half_sum"])
 def test_offsets_and_weights(
     rng: Any, dtype: Any, method: str, t: int | None, parts: str, reduction: Any
 ) -> None:
@@ -213,7 +238,7 @@ def test_mini_batches(rng: Any, dtype: Any) -> None:
             same(alone(X[i], y[i], gd.SGD(lr=lr), **how), many, i)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("history", [0, 1, 7])
+@each("history", [0, 1, 7])
 def test_history(rng: Any, history: int) -> None:
     X, y = draw(rng, float)
     how: dict[str, Any] = {"epochs": 50, "tol": 1e-2, "history": history}
@@ -232,7 +257,7 @@ def test_a_record_too_large_is_left_out(rng: Any, monkeypatch: Any) -> None:
 
 
 @every_method
-def test_strides_are_no_matter(rng: Any, dtype: Any, method: str) -> None:
+def test_strides_do_not_matter(rng: Any, dtype: Any, method: str) -> None:
     X, y = draw(rng, dtype)
     want = gd.fit(X, y, gd.SGD(), epochs=20, method=method)
     for one in (
@@ -243,7 +268,7 @@ def test_strides_are_no_matter(rng: Any, dtype: Any, method: str) -> None:
         same(one, want, 0)
 
 
-def test_warm_starts_go_on(rng: Any, dtype: Any) -> None:
+def test_warm_starts_continue(rng: Any, dtype: Any) -> None:
     X, y = draw(rng, dtype)
     sgd = gd.SGD(lr=0.05, momentum=0.9)
     whole = gd.fit(X, y, sgd, epochs=40, tol=None, history=0)
@@ -277,8 +302,10 @@ def test_bad_neighbours_change_nothing(rng: Any, dtype: Any, method: str) -> Non
         assert many.epochs[i] == want.epochs[i]
 
 
-@pytest.mark.parametrize("t", [None, 2], ids="t={}".format)
+@each("threads", THREADS)
+@each("t", [None, 2])
 def test_closed_form(rng: Any, dtype: Any, threads: int, t: int | None) -> None:
+    gd.set_num_threads(threads)
     X, y = draw(rng, dtype, t=t)
     X[3, :, 2] = 0
     X[5, 0, 0] = np.nan
@@ -345,8 +372,9 @@ def test_saved_and_loaded(rng: Any, tmp_path: Any) -> None:
     half.save(tmp_path / "many.npz")
     back = gd.load(tmp_path / "many.npz")
     assert isinstance(back, gd.Fits)
-    for name in ("weights", "intercept", "loss", "epochs", "status", "lr", "rows"):
+    for name in ("weights", "intercept", "loss", "epochs", "status", "lr", "rows", "r2_lost"):
         assert getattr(back, name).tobytes() == getattr(half, name).tobytes(), name
+    assert back.momentum.tolist() == half.momentum.tolist() == [0.9] * len(half)
     assert back.history.loss.tobytes() == half.history.loss.tobytes()
     again = [gd.fit(X, y, sgd, epochs=20, tol=None, init=start) for start in (half, back)]
     assert again[0].weights.tobytes() == again[1].weights.tobytes()
@@ -371,7 +399,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+@each("change, message", BAD.values())
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:
     arguments: dict[str, Any] = {"X": np.ones((2, 4, 3)), "y": np.ones((2, 4))} | change
     with pytest.raises(ValueError, match=message):
@@ -390,9 +418,9 @@ def test_arrays_of_settings_need_many_problems() -> None:
 
 def test_interrupted(rng: Any, monkeypatch: Any) -> None:
     """Ctrl-C keeps the problems that ended."""
-    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)  # blocks of 64
     X, y = draw(rng, float, (200, N, D))
     want = gd.fit(X, y, gd.SGD(), epochs=30)
+    monkeypatch.setattr("gdcore.data.problems.BLOCK_BYTES", 1)  # blocks of 16, not one of all
 
     def stop(done: int, count: int, loss: float) -> None:
         if done >= 64:
@@ -412,18 +440,17 @@ def test_paused_again_and_again(rng: Any, dtype: Any, monkeypatch: Any) -> None:
     for method in METHODS:
         want = gd.fit(X, y, gd.SGD(), epochs=50, method=method)
         with monkeypatch.context() as patch:
-            patch.setattr("gdcore.solvers.many.BLOCK_SECONDS", 1e-6)
+            patch.setattr("gdcore.data.slices.SECONDS", 1e-6)
             ours = gd.fit(X, y, gd.SGD(), epochs=50, method=method)
         assert ours.weights.tobytes() == want.weights.tobytes()
         assert ours.history.loss.tobytes() == want.history.loss.tobytes()
 
 
-# What a hostile review found.
+# Warm starts, records, statuses and warnings.
 
 
-@pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("options", [{"lr": 0.01}, {"lr": lambda epoch: 0.02 / (1 + epoch)}],
-                         ids=["rate", "schedule"])  # fmt: skip
+@each("every", [1, 3])
+@each("options", [{"lr": 0.01}, {"lr": lambda epoch: 0.02 / (1 + epoch)}])  # fmt: skip
 def test_histories_of_warm_starts(rng: Any, options: dict[str, Any], every: int) -> None:
     """Epochs are counted from the first start, and the record's length with them."""
     X, y = draw(rng, float)
@@ -457,9 +484,14 @@ def test_momentum_outlives_plain_steps(rng: Any) -> None:
         many = gd.fit(X, y, sgd, epochs=5, tol=None, init=many)
         one = alone(X[0], y[0], sgd, epochs=5, tol=None, init=one)
         assert many.weights[0].tobytes() == one.weights.tobytes()
+    damped = gd.SGD(lr=0.01, momentum=0.9, dampening=0.5)  # but for the first step
+    start = gd.fit(X, y, damped, epochs=0, tol=None)
+    many = gd.fit(X, y, damped, epochs=5, tol=None, init=start)
+    one = alone(X[0], y[0], damped, epochs=5, tol=None)
+    assert many.weights[0].tobytes() == one.weights.tobytes()
 
 
-def test_invalid_problems_begin_anew(rng: Any, dtype: Any) -> None:
+def test_invalid_problems_start_again(rng: Any, dtype: Any) -> None:
     X, y = draw(rng, float)
     bad = X.copy()
     bad[2, 5, 0] = np.nan
@@ -469,8 +501,8 @@ def test_invalid_problems_begin_anew(rng: Any, dtype: Any) -> None:
     assert again.weights[2].tobytes() == fresh.weights[2].tobytes()
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("epochs", [0, 20])
+@each("reduction", ["mean", "sum"])
+@each("epochs", [0, 20])
 @pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning")
 def test_statuses_of_mini_batches(rng: Any, reduction: Any, epochs: int) -> None:
     X, y = draw(rng, float, (5, 20, 1))
@@ -481,7 +513,7 @@ def test_statuses_of_mini_batches(rng: Any, reduction: Any, epochs: int) -> None
             same(alone(X[i], y[i], gd.SGD(lr=lr), **how), many, i)
 
 
-def test_a_late_nan_is_named_all_the_same(rng: Any) -> None:
+def test_a_late_nan_is_named(rng: Any) -> None:
     X, y = draw(rng, float)
     X[2, 35, 0] = np.nan
     many = gd.fit(X, y, gd.SGD(lr=0.01), batch_size=8, shuffle=False, epochs=3)
@@ -498,7 +530,7 @@ def test_data_too_small_or_all_zero(rng: Any, dtype: Any) -> None:
 
 
 def test_progress_ends_at_the_end(rng: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gdcore.solvers.many.BLOCK_BYTES", 1)
+    monkeypatch.setattr("gdcore.data.problems.BLOCK_BYTES", 1)
     seen: list[int] = []
     gd.fit(
         *draw(rng, float, (200, N, D)),
@@ -530,31 +562,31 @@ def test_many_rates_of_a_schedule_are_refused(rng: Any) -> None:
 
 
 @every_method
-def test_a_rate_too_large_for_some_is_told_of_once(rng: Any, method: str) -> None:
+def test_a_rate_too_large_for_some_warns_once(rng: Any, method: str) -> None:
     """With the first problem that diverged, its limit, and how many did; no warning without one."""
     X, y = rng.standard_normal((6, 40, 3)), rng.standard_normal((6, 40))
     X[2] *= 10
     X[4] *= 20
     how: dict[str, Any] = {"method": method, "epochs": 30, "tol": None}
     match = "lr=0.3 is above the stability limit .* of problem 2, one of 2 that diverged; use"
-    with pytest.warns(gd.LearningRateWarning, match=match) as told:
+    with pytest.warns(gd.LearningRateWarning, match=match) as log:
         fits = gd.fit(X, y, gd.SGD(lr=0.3), **how)
-    assert [w.category for w in told] == [gd.LearningRateWarning, gd.FitWarning]
-    assert {Path(w.filename).name for w in told} == {"test_many.py"}
+    assert [w.category for w in log] == [gd.LearningRateWarning, gd.FitWarning]
+    assert {Path(w.filename).name for w in log} == {"test_many.py"}
     assert (fits.status == gd.Status.DIVERGED).tolist() == [False, False, True, False, True, False]
     assert f"limit {gd.fit(X[2], y[2], gd.SGD(), epochs=0).stability_limit:.6g} " in str(
-        told[0].message
+        log[0].message
     )
     rates = np.where(np.arange(6) % 2, 0.3, 1e-4)
-    gd.fit(X, y, gd.SGD(lr=rates), **how)  # none is too large, so none is told of
+    gd.fit(X, y, gd.SGD(lr=rates), **how)  # no rate is too large, so no warning
     labels = np.repeat(10 * np.arange(6), 40)
-    with pytest.warns(gd.LearningRateWarning, match=match.replace("problem 2", "group 20")) as told:
+    with pytest.warns(gd.LearningRateWarning, match=match.replace("problem 2", "group 20")) as log:
         gd.fit_groups(X.reshape(-1, 3), y.ravel(), labels, gd.SGD(lr=0.3), **how)
-    assert {Path(w.filename).name for w in told} == {"test_many.py"}
+    assert {Path(w.filename).name for w in log} == {"test_many.py"}
 
 
 def test_losses_that_only_a_subnormal_number_holds() -> None:
-    """The moments tell the loss to a few rounding errors, of which such a number has few."""
+    """Moments give the loss within rounding errors that are large for a subnormal number."""
     rng = np.random.default_rng(3)
     X = rng.standard_normal((300, 64, 2))
     y = (X @ rng.standard_normal((300, 2, 1)))[..., 0] + 2e-4 * rng.standard_normal((300, 64))
@@ -566,7 +598,7 @@ def test_losses_that_only_a_subnormal_number_holds() -> None:
         same(alone(X[i], y[i], gd.SGD(lr=0.3), **how), many, i)
 
 
-def test_one_of_many_says_what_its_end_costs(rng: Any) -> None:
+def test_each_of_many_says_how_much_r2_it_lost(rng: Any) -> None:
     X, y = draw(rng, float)
     fits, whole = (gd.fit(X, y, gd.SGD(lr=0.01), epochs=9, tol=tol) for tol in (1e-6, None))
     assert set(fits.status.tolist()) == {Status.MAX_EPOCHS}

@@ -41,9 +41,7 @@ class Cut:
 @pytest.fixture(autouse=True)
 def _short_blocks(monkeypatch: Any) -> None:
     """Python looks after every few slices of work."""
-    for module in ("descent", "many", "chunked", "rolling", "exact", "learning_rate", "method"):
-        if hasattr(getattr(gd, module, None), "BLOCK_SECONDS"):
-            monkeypatch.setattr(f"gdcore.{module}.BLOCK_SECONDS", 1e-4)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 1e-4)
 
 
 def data(rng: Any, *shape: int) -> tuple[Array, Array]:

@@ -12,7 +12,8 @@ import bounds
 import gdcore as gd
 import problems
 from gdcore import oracle
-from problems import LAYOUTS, Shape, edge_cases, integers, normal
+from loops import each
+from problems import EDGES, LAYOUTS, Shape, integers, normal
 
 BASE = (13, 19, 21)
 SHAPES: list[tuple[Shape, Shape]] = [
@@ -58,9 +59,7 @@ def with_size(dim: str, size: int) -> tuple[Shape, Shape]:
     }.get(dim, ((m, k), (k, n)))
 
 
-every_dim = pytest.mark.parametrize(
-    "dim", ["m", "k", "n", "matrix-vector", "vector-matrix", "vectors"]
-)
+every_dim = each("dim", ["m", "k", "n", "matrix-vector", "vector-matrix", "vectors"])
 
 
 def exact_pair(rng: np.random.Generator, shapes: tuple[Shape, Shape], dtype: Any) -> list[Any]:
@@ -71,7 +70,7 @@ def exact_pair(rng: np.random.Generator, shapes: tuple[Shape, Shape], dtype: Any
 
 
 @every_dim
-@pytest.mark.parametrize(("dtype", "size"), edge_cases())
+@each("size", EDGES)
 def test_integers_are_exact(rng: Any, dtype: Any, size: int, dim: str) -> None:
     a, b = exact_pair(rng, with_size(dim, size), dtype)
     got = gd.matmul(a, b)
@@ -79,9 +78,9 @@ def test_integers_are_exact(rng: Any, dtype: Any, size: int, dim: str) -> None:
     np.testing.assert_array_equal(got, a.astype(int) @ b.astype(int), strict=False)
 
 
-@pytest.mark.parametrize("m", [1, 3, 6, 16, 33])
-@pytest.mark.parametrize("k", [1, 4, 17, 31])
-@pytest.mark.parametrize("n", [1, 2, 15, 16, 33, 49])
+@each("m", [1, 3, 6, 16, 33])
+@each("k", [1, 4, 17, 31])
+@each("n", [1, 2, 15, 16, 33, 49])
 def test_small_integers_are_exact(rng: Any, dtype: Any, isa: str, m: int, k: int, n: int) -> None:
     a, b = exact_pair(rng, ((m, k), (k, n)), dtype)
     np.testing.assert_array_equal(gd.matmul(a, b), a.astype(int) @ b.astype(int))
@@ -89,7 +88,7 @@ def test_small_integers_are_exact(rng: Any, dtype: Any, isa: str, m: int, k: int
 
 @pytest.mark.torch
 @every_dim
-@pytest.mark.parametrize(("dtype", "size"), edge_cases())
+@each("size", EDGES)
 def test_torch(torch: Any, rng: Any, dtype: Any, size: int, dim: str) -> None:
     a, b = (normal(rng, shape, dtype) for shape in with_size(dim, size))
     expected = torch.matmul(torch.tensor(a.astype(float)), torch.tensor(b.astype(float)))
@@ -99,13 +98,13 @@ def test_torch(torch: Any, rng: Any, dtype: Any, size: int, dim: str) -> None:
 
 
 @every_dim
-@pytest.mark.parametrize(("dtype", "size"), edge_cases())
+@each("size", EDGES)
 def test_the_oracle(rng: Any, dtype: Any, size: int, dim: str) -> None:
     a, b = (normal(rng, shape, dtype) for shape in with_size(dim, size))
     assert oracle.matmul(a, b).check(gd.matmul(a, b)).worst_status is oracle.Status.OK
 
 
-@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+@each("shapes", SHAPES)
 def test_shapes_follow_numpy(rng: Any, dtype: Any, shapes: tuple[Shape, Shape]) -> None:
     a, b = exact_pair(rng, shapes, dtype)
     expected = np.matmul(a.astype(float), b.astype(float))
@@ -115,7 +114,7 @@ def test_shapes_follow_numpy(rng: Any, dtype: Any, shapes: tuple[Shape, Shape]) 
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("shapes", WRONG, ids=str)
+@each("shapes", WRONG)
 def test_wrong_shapes_follow_numpy(shapes: tuple[Shape, Shape]) -> None:
     a, b = (np.ones(shape) for shape in shapes)
     with pytest.raises(ValueError, match=r"matmul|broadcast"):
@@ -125,23 +124,23 @@ def test_wrong_shapes_follow_numpy(shapes: tuple[Shape, Shape]) -> None:
     assert all(str(shape) in str(error.value) for shape in shapes)
 
 
-@pytest.mark.parametrize("name_b", LAYOUTS)
-@pytest.mark.parametrize("name_a", LAYOUTS)
+@each("name_b", LAYOUTS)
+@each("name_a", LAYOUTS)
 def test_layouts(rng: Any, dtype: Any, name_a: str, name_b: str) -> None:
     a, b = exact_pair(rng, ((2, 1, 9, 35), (3, 35, 18)), dtype)
     got = gd.matmul(LAYOUTS[name_a](a), LAYOUTS[name_b](b))
     np.testing.assert_array_equal(got, a.astype(int) @ b.astype(int))
 
 
-@pytest.mark.parametrize("zeroed", [(0,), (1,), (0, 1)])
+@each("zeroed", [(0,), (1,), (0, 1)])
 def test_zero_strides(rng: Any, dtype: Any, zeroed: tuple[int, ...]) -> None:
     row = integers(rng, tuple(1 if i in zeroed else 40 for i in range(2)), dtype)
     a = np.broadcast_to(row, (40, 40))
     np.testing.assert_array_equal(gd.matmul(a, a.T), a.astype(int) @ a.T.astype(int))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shapes", [((5, 9, 35), (35, 18)), ((9, 35), (35,)), ((35,), (35, 18))])
+@each("layout", LAYOUTS)
+@each("shapes", [((5, 9, 35), (35, 18)), ((9, 35), (35,)), ((35,), (35, 18))])
 def test_out_of_any_layout(rng: Any, dtype: Any, shapes: Any, layout: str) -> None:
     a, b = exact_pair(rng, shapes, dtype)
     expected = a.astype(int) @ b.astype(int)
@@ -159,7 +158,7 @@ def test_out_leaves_its_surroundings_alone(rng: Any, dtype: Any) -> None:
     assert (wide == 7).all()
 
 
-@pytest.mark.parametrize("which", ["a", "b", "both", "shifted", "transposed"])
+@each("which", ["a", "b", "both", "shifted", "transposed"])
 def test_out_may_overlap_the_inputs(rng: Any, dtype: Any, which: str) -> None:
     memory = integers(rng, (41, 40), dtype)
     a, b = memory[:40], integers(rng, (40, 40), dtype)
@@ -171,7 +170,7 @@ def test_out_may_overlap_the_inputs(rng: Any, dtype: Any, which: str) -> None:
     np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.parametrize(("a", "b", "result"), [
+@each("a, b, result", [
     ("float32", "float32", "float32"),
     ("float32", "float64", "float64"),
     ("float16", "float16", "float32"),
@@ -219,7 +218,7 @@ def test_nothing_is_skipped_or_padded(dtype: Any, isa: str) -> None:
     assert np.isfinite(got).all()
 
 
-@pytest.mark.parametrize(("n", "d"), [(7, 3), (129, 33), (600, 17)])
+@each("n, d", [(7, 3), (129, 33), (600, 17)])
 def test_adjoint(rng: Any, dtype: Any, n: int, d: int) -> None:
     """<X w, r> = <w, X^T r>: each side has d + n roundings in a row."""
     X, w, r = (normal(rng, shape, dtype) for shape in ((n, d), (d,), (n,)))

@@ -10,14 +10,15 @@ import pytest
 import bounds
 import gdcore as gd
 import problems
+from loops import each
 from problems import (
     CHUNK,
+    EDGES,
     LAYOUTS,
     REDUCTIONS,
     Array,
     Shape,
     canonical,
-    edge_cases,
     integers,
     normal,
 )
@@ -38,8 +39,8 @@ def torch_loss(torch: Any, pred: Any, target: Any, reduction: Any) -> Any:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize(("dtype", "size"), edge_cases(zero=False))
+@each("reduction", REDUCTIONS)
+@each("size", EDGES[1:])
 def test_torch(torch: Any, rng: Any, dtype: Any, size: int, reduction: Any) -> None:
     pred, target = normal(rng, (size,), dtype), normal(rng, (size,), dtype)
     leaf = torch.tensor(pred.astype(float), requires_grad=True)
@@ -54,7 +55,7 @@ def test_torch(torch: Any, rng: Any, dtype: Any, size: int, reduction: Any) -> N
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("dtype", "size"), edge_cases())
+@each("size", EDGES)
 def test_torch_without_reduction(torch: Any, rng: Any, dtype: Any, size: int) -> None:
     pred, target = normal(rng, (size,), dtype), normal(rng, (size,), dtype)
     a, b = (torch.tensor(x.astype(float)) for x in (pred, target))
@@ -63,8 +64,8 @@ def test_torch_without_reduction(torch: Any, rng: Any, dtype: Any, size: int) ->
     bounds.check(gd.mse(pred, target, reduction="none"), expected.numpy(), bound[0])
 
 
-@pytest.mark.parametrize("reduction", ["sum", "half_sum"])
-@pytest.mark.parametrize(("dtype", "size"), edge_cases())
+@each("reduction", ["sum", "half_sum"])
+@each("size", EDGES)
 def test_integer_sums_are_exact(rng: Any, isa: str, dtype: Any, size: int, reduction: Any) -> None:
     pred, target = exact_pair(rng, (size,), dtype)
     r, scale = pred.astype(int) - target.astype(int), 0.5 if reduction == "half_sum" else 1
@@ -75,8 +76,8 @@ def test_integer_sums_are_exact(rng: Any, isa: str, dtype: Any, size: int, reduc
     np.testing.assert_array_equal(squares, (np.minimum(pred, 9) - target) ** 2)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "half_mean"])
-@pytest.mark.parametrize("size", [1, 2, 8, 16, 32, 64, 256, 512, 1024, 2048])
+@each("reduction", ["mean", "half_mean"])
+@each("size", [1, 2, 8, 16, 32, 64, 256, 512, 1024, 2048])
 def test_integer_means_are_exact(rng: Any, dtype: Any, size: int, reduction: Any) -> None:
     pred, target = exact_pair(rng, (size,), dtype)
     r, scale = (pred.astype(int) - target.astype(int)), (0.5 if "half" in reduction else 1) / size
@@ -85,7 +86,7 @@ def test_integer_means_are_exact(rng: Any, dtype: Any, size: int, reduction: Any
     np.testing.assert_array_equal(grad, (2 * scale * r).astype(dtype))
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (4, 6), (3, 1, 5), (2, 3, 4, 5), (1, 1)], ids=str)
+@each("shape", [(), (1,), (4, 6), (3, 1, 5), (2, 3, 4, 5), (1, 1)])
 def test_every_element_counts_once(rng: Any, dtype: Any, shape: Shape) -> None:
     pred, target = exact_pair(rng, shape, dtype)
     r = pred.astype(int) - target.astype(int)
@@ -96,8 +97,8 @@ def test_every_element_counts_once(rng: Any, dtype: Any, shape: Shape) -> None:
     np.testing.assert_array_equal(grad, 2 * r)
 
 
-@pytest.mark.parametrize("name_b", LAYOUTS)
-@pytest.mark.parametrize("name_a", LAYOUTS)
+@each("name_b", LAYOUTS)
+@each("name_a", LAYOUTS)
 def test_layouts(rng: Any, dtype: Any, name_a: str, name_b: str) -> None:
     pred, target = exact_pair(rng, (5, 3, 37), dtype)
     expected = canonical(*gd.mse_value_and_grad(pred, target))
@@ -107,7 +108,7 @@ def test_layouts(rng: Any, dtype: Any, name_a: str, name_b: str) -> None:
     )
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 def test_out_of_any_layout(rng: Any, dtype: Any, layout: str) -> None:
     pred, target = exact_pair(rng, (5, 3, 37), dtype)
     out = LAYOUTS[layout](np.full(pred.shape, np.nan, dtype))
@@ -117,7 +118,7 @@ def test_out_of_any_layout(rng: Any, dtype: Any, layout: str) -> None:
     assert loss == gd.mse(pred, target, reduction="sum")
 
 
-@pytest.mark.parametrize("which", ["pred", "target", "shifted", "reversed"])
+@each("which", ["pred", "target", "shifted", "reversed"])
 def test_out_may_overlap_the_inputs(rng: Any, dtype: Any, which: str) -> None:
     memory, other = integers(rng, (1001,), dtype), integers(rng, (1000,), dtype)
     pred, target = (other, memory[:1000]) if which == "target" else (memory[:1000], other)
@@ -129,7 +130,7 @@ def test_out_may_overlap_the_inputs(rng: Any, dtype: Any, which: str) -> None:
 
 
 def test_long_sums_keep_their_digits(rng: Any, dtype: Any) -> None:
-    """A chunk is summed in its dtype, the chunks in float64: no error that grows with n."""
+    """A segment is summed in its dtype, segments in float64, so errors do not grow with n."""
     chunk = CHUNK[dtype.name]
     pred = (rng.random(2**20 + 3) + 1).astype(dtype)
     target = np.zeros_like(pred)
@@ -139,7 +140,7 @@ def test_long_sums_keep_their_digits(rng: Any, dtype: Any) -> None:
     bounds.check(gd.mse(pred, target), expected, bound)
 
 
-@pytest.mark.parametrize(("a", "b", "result"), [
+@each("a, b, result", [
     ("float32", "float64", "float64"),
     ("float16", "float16", "float32"),
     ("int64", "int64", "float64"),

@@ -489,3 +489,5 @@ def test_formats_are_numpy_s() -> None:
         assert FORMATS[name].unit == float(info.eps) / 2
         assert FORMATS[name].tiny == float(info.smallest_subnormal)
         assert FORMATS[name].largest == float(info.max)
+    for name, x in (("float16", np.arange(2048, 8192)), ("float32", np.arange(2**25, 2**25 + 99))):
+        assert (rounded(x, FORMATS[name].bits) == x.astype(name)).all()

@@ -8,29 +8,30 @@ from typing import Any
 import pytest
 
 from gdcore import _core
+from loops import each
 
 SHORT = 0.01
 
 
-@pytest.mark.parametrize("single", [True, False])
-@pytest.mark.parametrize("n_threads", [1, 2])
+@each("single", [True, False])
+@each("n_threads", [1, 2])
 def test_fma(single: bool, n_threads: int, isa: str) -> None:
     rate = _core.probe_fma(single, n_threads, SHORT)
     assert math.isfinite(rate)
     assert rate > 0
 
 
-@pytest.mark.parametrize("size", [1, 1000, 1 << 15, 5_000_001])
-@pytest.mark.parametrize("kind", ["read", "write", "copy"])
-@pytest.mark.parametrize("n_threads", [1, 3])
+@each("size", [1, 1000, 1 << 15, 5_000_001])
+@each("kind", ["read", "write", "copy"])
+@each("n_threads", [1, 3])
 def test_bandwidth(kind: str, size: int, n_threads: int, isa: str) -> None:
     rate = _core.probe_bandwidth(kind, size, n_threads, SHORT)
     assert math.isfinite(rate)
     assert rate > 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
+@each(
+    "arguments, words",
     [
         (("triad", 1000, 1, SHORT), "kind is 'triad'; choose 'read', 'write' or 'copy'"),
         (("read", 0, 1, SHORT), "bytes is 0; give the size"),
@@ -40,19 +41,19 @@ def test_bandwidth(kind: str, size: int, n_threads: int, isa: str) -> None:
         (("read", 1000, 1, math.nan), "seconds is nan; give a positive number"),
     ],
 )
-def test_bandwidth_of_what_makes_no_sense(arguments: Any, words: str) -> None:
+def test_bad_arguments_of_bandwidth(arguments: Any, words: str) -> None:
     with pytest.raises(ValueError, match=f"probe_bandwidth: {words}"):
         _core.probe_bandwidth(*arguments)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
+@each(
+    "arguments, words",
     [
         ((True, 1025, SHORT), "threads is 1025; give a number from 1 to 1024"),
         ((True, 1, -1.0), "seconds is -1.0+; give a positive number"),
         ((True, 1, math.inf), "seconds is inf; give a positive number"),
     ],
 )
-def test_fma_of_what_makes_no_sense(arguments: Any, words: str) -> None:
+def test_bad_arguments_of_fma(arguments: Any, words: str) -> None:
     with pytest.raises(ValueError, match=f"probe_fma: {words}"):
         _core.probe_fma(*arguments)

@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -255,57 +256,87 @@ def test_threads_are_really_started() -> None:
 # The environment.
 
 
-@pytest.mark.parametrize("name", ["mmx", "AVX2", "neon" if platform.machine() == "x86_64" else
-                                  "avx2", "", "avx2 "])  # fmt: skip
-def test_an_unknown_instruction_set_is_an_error_at_import(name: str) -> None:
-    done = fits.python("import gdcore", GDCORE_ISA=name, check=False)
-    last = done.stderr.splitlines()[-1]
+IMPORT = """
+import os, sys, traceback
+import numpy
+name, *values = sys.argv[1:]
+for value in values:
+    sys.stdout.flush()
+    if os.fork() == 0:
+        os.environ[name] = value
+        try:
+            import gdcore
+        except BaseException as error:
+            print(*traceback.format_exception_only(error), end="")
+        else:
+            print(gdcore.config()["isa"])
+        sys.stdout.flush()
+        os._exit(0)
+    os.wait()
+"""
+
+
+def imported(name: str, *values: str) -> list[str]:
+    """Return what comes of importing gdcore with each value of an environment variable."""
+    lines = fits.python(IMPORT, name, *values).stdout.splitlines()
+    assert len(lines) == len(values)
+    return lines
+
+
+@posix
+def test_an_unknown_instruction_set_is_an_error_at_import() -> None:
+    foreign = "neon" if platform.machine() == "x86_64" else "avx2"
+    names = ("mmx", "AVX2", foreign, "", "avx2 ")
+    for name, last in zip(names, imported("GDCORE_ISA", *names), strict=True):
+        assert last.startswith("ImportError: GDCORE_ISA")
+        assert f"'{name}'" in last
+        assert ", ".join(gd._core.available_isas()) in last
+
+
+@posix
+def test_an_instruction_set_is_forced() -> None:
+    isas = gd._core.available_isas()
+    assert imported("GDCORE_ISA", *isas) == isas
+
+
+@posix
+def test_a_thread_count_of_nonsense_is_an_error_at_import() -> None:
+    texts = ("two", "0", "-1", "1.5", "", "1025", "2 ", "99999999999999999")
+    for text, last in zip(texts, imported("GDCORE_NUM_THREADS", *texts), strict=True):
+        assert last.startswith(f"ImportError: GDCORE_NUM_THREADS is '{text}'")
+        assert "whole number from 1 to 1024" in last
+
+
+def test_a_failed_import_ends_the_process() -> None:
+    done = fits.python("import gdcore", GDCORE_NUM_THREADS="two", check=False)
     assert done.returncode == 1
-    assert last.startswith("ImportError: GDCORE_ISA")
-    assert f"'{name}'" in last
-    assert ", ".join(gd._core.available_isas()) in last
+    assert done.stderr.splitlines()[-1].startswith("ImportError: GDCORE_NUM_THREADS is 'two'")
 
 
-def test_an_instruction_set_is_forced(isa: str) -> None:
-    script = "import gdcore; print(gdcore.config()['isa'])"
-    assert fits.python(script, GDCORE_ISA=isa).stdout == f"{isa}\n"
-
-
-@pytest.mark.parametrize("text", ["two", "0", "-1", "1.5", "", "1025", "2 ", "99999999999999999"])
-def test_a_thread_count_of_nonsense_is_an_error_at_import(text: str) -> None:
-    done = fits.python("import gdcore", GDCORE_NUM_THREADS=text, check=False)
-    last = done.stderr.splitlines()[-1]
-    assert done.returncode == 1
-    assert last.startswith(f"ImportError: GDCORE_NUM_THREADS is '{text}'")
-    assert "whole number from 1 to 1024" in last
-
-
-# What comes along.
+# Imports of gdcore.
 
 IMPORTED = """
 import sys
 import numpy
 before = set(sys.modules)
+def others():
+    new = {name.partition(".")[0] for name in set(sys.modules) - before}
+    return sorted(new - set(sys.stdlib_module_names) - {"numpy", "gdcore"})
 import gdcore
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(*sorted(new - set(sys.stdlib_module_names) - {"numpy", "gdcore"}))
+print(others())
+gdcore.fit([[1.0], [2.0]], [1.0, 2.0], progress=True).save(sys.argv[1])
+gdcore.load(sys.argv[1])
+print(others())
 """
 
 
-def test_importing_brings_nothing_but_numpy() -> None:
-    assert fits.python(IMPORTED).stdout.split() == []
-
-
-def test_fitting_brings_nothing_but_numpy(tmp_path: Path) -> None:
-    """Nor do saving, loading and plain progress."""
-    fit = "gdcore.fit([[1.0], [2.0]], [1.0, 2.0], progress=True).save(sys.argv[1])"
-    script = IMPORTED.replace("new =", f"{fit}\ngdcore.load(sys.argv[1])\nnew =")
-    assert fits.python(script, tmp_path / "fit").stdout.split() == []
-
-
-def test_importing_warns_of_nothing_and_says_nothing() -> None:
-    done = fits.python("import gdcore", PYTHONWARNINGS="error", PYTHONDEVMODE="1")
+def test_importing_and_fitting_import_numpy_alone(tmp_path: Path) -> None:
+    """Saving, loading and plain progress too; no warning is raised and nothing is printed."""
+    strict = {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}
+    done = fits.python("import gdcore", **strict)
     assert (done.stdout, done.stderr) == ("", "")
+    done = fits.python(IMPORTED, tmp_path / "fit")
+    assert done.stdout.splitlines() == ["[]"] * 2
 
 
 # Floating-point modes that other code left behind in the calling thread.
@@ -328,19 +359,19 @@ def tiny_problem(dtype: Any) -> Linear:
 
 
 @foreign
-@every_mode
-@pytest.mark.parametrize("name", SGDS)
-@pytest.mark.parametrize("batch_size", [None, 1000], ids="batch={}".format)
-def test_modes(dtype: Any, kind: str, name: str, batch_size: int | None) -> None:
+def test_modes(dtype: Any) -> None:
     """A fit has the same bits in every mode, and leaves the mode as it was."""
-    for problem in (draw(dtype), tiny_problem(dtype)):
-        want = run(problem, SGDS[name], batch_size=batch_size)
-        with mode(kind):
-            before = control_word()
-            result = fits.fit(problem, SGDS[name], epochs=6, tol=None, batch_size=batch_size)
-            after = control_word()
-        assert before == after != control_word()
-        assert fits.bits(result) == want
+    for problem, (name, sgd), batch_size in product(
+        (draw(dtype), tiny_problem(dtype)), SGDS.items(), (None, 1000)
+    ):
+        want = run(problem, sgd, batch_size=batch_size)
+        for kind in MODES:
+            with mode(kind):
+                before = control_word()
+                result = fits.fit(problem, sgd, epochs=6, tol=None, batch_size=batch_size)
+                after = control_word()
+            assert before == after != control_word()
+            assert fits.bits(result) == want, (kind, name, batch_size)
 
 
 @foreign

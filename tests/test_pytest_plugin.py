@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 import pytest_gdcore
 from gdcore import oracle
-from gdcore.oracle import arithmetic, strategies
+from gdcore.oracle import strategies
+from gdcore.oracle.numbers import arithmetic
 
 pytest_plugins = "pytester"
 

@@ -1,4 +1,4 @@
-"""The README keeps its word: its commands parse, its links lead somewhere, its code runs."""
+"""The README and the pages: their commands parse, their links lead somewhere, their code runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST_COMMAND = (
     "--target progression --standardize --plot fit.png\n"
 )
 SECOND_COMMAND = "pip install '.[test]' && pytest\n"
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")})
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")})
 SHELLS = ("sh", "bash", "shell")
 COMMAND = re.compile(r"(?:gdcore|pytest|python3?|pip) [^…\[]+$")  # not a sketch like `gdcore fit …`
 INLINE_CODE = re.compile(r"(`+)(.+?)\1")
@@ -36,7 +36,7 @@ LINK = re.compile(
     r"""|\b(?:src|href)\s*=\s*["']([^"']+)""",  # <img src="target">
     re.MULTILINE,
 )
-IN_THE_TREE = re.compile(r"^(?:examples|tests|bench|docs|csrc|python)/[\w./-]+$")
+IN_THE_TREE = re.compile(r"^(?:examples|tests|bench|docs(?!/_build)|csrc|python)/[\w./-]+$")
 
 
 def load_script(name: str) -> ModuleType:
@@ -168,8 +168,9 @@ def test_every_gdcore_command_parses(page: Path, monkeypatch: pytest.MonkeyPatch
                 pytest.fail(f"{where}: {error}")
 
 
-def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", [README, ROOT / "docs/guide.md"], ids=named)
+def test_the_python_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = page.read_text(encoding="utf-8")
     blocks = [b for b in readme_block.fenced_blocks(text) if b.language in ("python", "pycon")]
     assert blocks
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -182,13 +183,13 @@ def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             missing |= absent
         elif block.text.lstrip().startswith(">>>"):
             session = doctest.DocTestParser().get_doctest(
-                block.text, namespace, "README", README.name, block.line - 1
+                block.text, namespace, page.stem, page.name, block.line - 1
             )
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
             assert runner.run(session, clear_globs=False).failed == 0
             namespace = session.globs
-        else:  # padded, so that a traceback names the README's own line
-            exec(compile("\n" * (block.line - 1) + block.text, README, "exec"), namespace)
+        else:  # padded, so that a traceback names the page's own line
+            exec(compile("\n" * (block.line - 1) + block.text, page, "exec"), namespace)
     if missing:
         pytest.skip(f"blocks that import {', '.join(sorted(missing))} did not run: not installed")
 

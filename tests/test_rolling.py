@@ -1,4 +1,4 @@
-"""gd.fit_rolling: each window's fit against the same rows fitted alone."""
+"""gd.fit_rolling: the fit of each window against a fit of the same rows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import gdcore as gd
 import problems
 from fits import refused
 from gdcore import Status
+from loops import each
 from problems import Array, Linear, canonical
 
 L = problems.CHUNK["float64"]
@@ -49,8 +50,8 @@ def windows(problem: Linear, window: int, step: int) -> list[Linear]:
     return [fits.rows_of(problem, slice(first, first + window)) for first in firsts]
 
 
-def told(result: gd.RollingFit, k: int) -> list[Any]:
-    """Return what is told of a window, its numbers as bytes."""
+def window_bits(result: gd.RollingFit, k: int) -> list[Any]:
+    """Return the result of a window, its numbers as bytes."""
     r = result
     numbers = (r.weights[k], r.intercept[k], r.loss[k])
     rates = r.lr[k], r.momentum[k], r.stability_limit[k], r.r2_lost[k]
@@ -75,8 +76,8 @@ SGDS = {
 
 
 @pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
-@pytest.mark.parametrize("sgd", SGDS.values(), ids=list(SGDS))
-@pytest.mark.parametrize(("window", "step"), [(9, 1), (20, 3), (7, 5), (4, 9), (40, 1), (1, 1)])
+@each("sgd", SGDS.values())
+@each("window, step", [(9, 1), (20, 3), (7, 5), (4, 9), (40, 1), (1, 1)])
 def test_whole_numbers_have_the_bits_of_a_fit_alone(
     rng: Any, dtype: Any, sgd: gd.SGD, window: int, step: int
 ) -> None:
@@ -86,11 +87,11 @@ def test_whole_numbers_have_the_bits_of_a_fit_alone(
     assert result.first_row.tolist() == list(range(0, 40 - window + 1, step))
     assert len(result.loss) == len(alone)
     for k, part in enumerate(alone):
-        assert told(result, k) == told_alone(part, sgd, **how)
+        assert window_bits(result, k) == told_alone(part, sgd, **how)
 
 
 @pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
-@pytest.mark.parametrize("how", [
+@each("how", [
     {"fit_intercept": False}, {"reduction": "half_sum"}, {"reduction": "half_mean", "tol": 1e-2},
     {"init": np.array([1.0, -1.0])}, {"init": (np.array([1.0, -1.0]), 2.0)},
     {"stop": "loss_equal", "tol": None},
@@ -99,7 +100,7 @@ def test_options(rng: Any, dtype: Any, how: dict[str, Any]) -> None:
     problem, how = whole_numbers(rng, 30, 2, dtype), {"epochs": 25, **how}
     result = rolling(problem, 12, **how)
     for k, part in enumerate(windows(problem, 12, 1)):
-        assert told(result, k) == told_alone(part, None, **how)
+        assert window_bits(result, k) == told_alone(part, None, **how)
 
 
 @pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
@@ -113,7 +114,7 @@ def test_any_shape(window: int, step: int, d: int, t: int | None) -> None:
     targets = () if t is None else (t,)
     assert result.weights.shape == (len(alone), d, *targets)
     assert result.intercept.shape == (len(alone), *targets)
-    assert told(result, -1) == told_alone(alone[-1], None, epochs=3, tol=None)
+    assert window_bits(result, -1) == told_alone(alone[-1], None, epochs=3, tol=None)
 
 
 def test_the_same_bits_anywhere(rng: Any, dtype: Any) -> None:
@@ -123,7 +124,7 @@ def test_the_same_bits_anywhere(rng: Any, dtype: Any) -> None:
         for threads in (1, 3):
             gd._core.set_isa(isa)
             result = rolling(problem, 2 * L + 7, step=101, epochs=5, tol=None, n_threads=threads)
-            found.append([told(result, k) for k in range(len(result.loss))])
+            found.append([window_bits(result, k) for k in range(len(result.loss))])
     assert all(each == found[0] for each in found)
 
 
@@ -155,8 +156,8 @@ def distance_bound(problem: Linear, lr: float, epochs: int, weights: Array) -> f
 
 @pytest.mark.filterwarnings("ignore:[0-9]+ windows?.*DIVERGED:gdcore.FitWarning")
 @pytest.mark.filterwarnings("ignore:lr=:gdcore.LearningRateWarning")
-@pytest.mark.parametrize("spike", [1.0, 1e9])
-@pytest.mark.parametrize("parts", ["b", "bos"])
+@each("spike", [1.0, 1e9])
+@each("parts", ["b", "bos"])
 def test_off_a_fit_alone_by_no_more_than_the_bound(
     rng: Any, dtype: Any, parts: str, spike: float
 ) -> None:
@@ -174,24 +175,24 @@ def test_off_a_fit_alone_by_no_more_than_the_bound(
         assert not np.linalg.norm(found.astype(float) - alone) > limit
 
 
-def test_sums_are_made_anew_in_time(rng: Any) -> None:
+def test_sums_are_recomputed_in_time(rng: Any) -> None:
     problem = draw(rng, 300)
     how: dict[str, Any] = {"epochs": 1, "tol": None}
-    assert rolling(problem, 100, **how).summed_anew == 4  # windows 0, 51, 102, 153
-    assert rolling(problem, 100, **how, step=30).summed_anew == 4  # 0, 2, 4, 6
-    assert rolling(problem, 100, **how, step=60).summed_anew == 4  # every one
-    problem.X[120, 0] = 1e6  # leaves with window 121
-    spiked = rolling(problem, 100, **how).summed_anew
-    assert spiked == 5
+    assert rolling(problem, 100, **how).recomputed == 4  # windows 0, 51, 102, 153
+    assert rolling(problem, 100, **how, step=30).recomputed == 4  # 0, 2, 4, 6
+    assert rolling(problem, 100, **how, step=60).recomputed == 4  # every one
+    for spike in (40.0, 1e6):
+        problem.X[120, 0] = spike  # leaves with window 121
+        assert rolling(problem, 100, **how).recomputed == 5
 
 
 def test_a_large_row_that_left_leaves_no_trace(rng: Any, dtype: Any) -> None:
-    """The window after it is summed anew: the bits of a fit alone."""
+    """The window after it is recomputed: it has the bits of a fit of its own."""
     problem = draw(rng, 60, dtype=dtype)
     problem.X[5] *= dtype.type(1e12)
     result = rolling(problem, 20, gd.SGD(lr=1e-30), epochs=2, tol=None)
     part = fits.rows_of(problem, slice(6, 26))
-    assert told(result, 6) == told_alone(part, gd.SGD(lr=1e-30), epochs=2, tol=None)
+    assert window_bits(result, 6) == told_alone(part, gd.SGD(lr=1e-30), epochs=2, tol=None)
 
 
 def test_a_loss_too_small_for_moments_is_read_from_the_rows(rng: Any) -> None:
@@ -208,12 +209,12 @@ def test_a_loss_too_small_for_moments_is_read_from_the_rows(rng: Any) -> None:
 def test_statuses(rng: Any) -> None:
     problem = draw(rng, 40)
     problem.X[20:] *= 1e3
-    with pytest.warns() as told:
+    with pytest.warns() as log:
         result = rolling(problem, 10, gd.SGD(lr=0.05), epochs=100, tol=1e-2)
     found = result.status.tolist()
     counts = {s: found.count(s) for s in (Status.CONVERGED, Status.DIVERGED, Status.MAX_EPOCHS)}
     assert min(counts.values()) > 0
-    rate, once = (str(w.message) for w in told)
+    rate, once = (str(w.message) for w in log)
     assert "above the stability limit" in rate
     assert once.startswith("31 windows: ")
     for status, count in counts.items():
@@ -225,7 +226,7 @@ def test_statuses(rng: Any) -> None:
     with pytest.warns(gd.FitWarning, match="DIVERGED"), pytest.warns(gd.LearningRateWarning):
         few = rolling(problem, 10, gd.SGD(lr=1e-3), epochs=2, tol=None)
     assert few.status[0] == Status.MAX_EPOCHS
-    assert few.status[-1] == Status.DIVERGED  # on its way, though still finite
+    assert few.status[-1] == Status.DIVERGED  # it grows, though it is still finite
 
 
 def test_windows_without_a_weight_are_empty(rng: Any) -> None:
@@ -240,9 +241,9 @@ def test_windows_without_a_weight_are_empty(rng: Any) -> None:
     assert np.isnan(result.loss[12])
 
 
-@pytest.mark.parametrize("after", [1, 3])
+@each("after", [1, 3])
 def test_interrupted_between_windows(rng: Any, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    monkeypatch.setattr("gdcore.rolling.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     problem, looks = draw(rng, 100), []
 
     class Core:
@@ -266,7 +267,7 @@ def test_interrupted_between_windows(rng: Any, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.undo()
     kept, whole = caught.value.fit, rolling(problem, 30)
     assert 0 < len(kept.loss) < len(whole.loss)
-    assert all(told(kept, k) == told(whole, k) for k in range(len(kept.loss)))
+    assert all(window_bits(kept, k) == window_bits(whole, k) for k in range(len(kept.loss)))
 
 
 # Bad input.
@@ -274,7 +275,7 @@ def test_interrupted_between_windows(rng: Any, monkeypatch: pytest.MonkeyPatch, 
 X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
 
 
-@pytest.mark.parametrize(("call", "match", "error"), [
+@each("call, match, error", [
     (lambda: gd.fit_rolling(X, Y, 0), "window is 0.*from 1 to the 6 rows", ValueError),
     (lambda: gd.fit_rolling(X, Y, 7), "window is 7.*from 1 to the 6 rows", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2.0), "window is 2.0", ValueError),

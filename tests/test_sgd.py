@@ -11,6 +11,7 @@ import pytest
 import bounds
 import gdcore as gd
 import problems
+from loops import each
 from problems import LAYOUTS, Array, canonical, integers, normal
 
 STEPS = 100
@@ -25,7 +26,7 @@ def ids(options: dict[str, Any]) -> str:
     return "-".join(f"{k}={v}" for k, v in options.items() if v) or "plain"
 
 
-every_option = pytest.mark.parametrize("options", OPTIONS, ids=ids)
+every_option = each("options", OPTIONS)
 
 
 class Torch:
@@ -130,7 +131,7 @@ def test_several_parameters_step_alone(rng: Any, dtype: Any, options: dict[str, 
     assert canonical(*together) == canonical(*alone)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("layout", LAYOUTS)
 def test_layouts(rng: Any, dtype: Any, layout: str) -> None:
     sgd = gd.SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)
     plain = normal(rng, (3, 4, 5), dtype)
@@ -179,13 +180,13 @@ def test_options_are_frozen_and_comparable() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("options", [
+@each("options", [
     {"momentum": -0.1},
     {"weight_decay": -0.1},
     {"nesterov": True},
     {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
     {"lr": -1.0},
-], ids=ids)  # fmt: skip
+])  # fmt: skip
 def test_invalid_combinations_raise_as_torchs_do(torch: Any, options: dict[str, Any]) -> None:
     options = {"lr": 0.1, **options}
     with pytest.raises(ValueError):  # noqa: PT011
@@ -194,20 +195,20 @@ def test_invalid_combinations_raise_as_torchs_do(torch: Any, options: dict[str, 
         gd.SGD(**options)
 
 
-@pytest.mark.parametrize("name", ["lr", "momentum", "dampening", "weight_decay"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@each("name", ["lr", "momentum", "dampening", "weight_decay"])
+@each("value", [np.nan, np.inf, -np.inf])
 def test_options_are_finite(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         gd.SGD(**{"lr": 0.1, name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("lr", [0.0, -0.0, "fast"])
+@each("lr", [0.0, -0.0, "fast"])
 def test_the_rate_is_positive_or_auto(lr: Any) -> None:
     with pytest.raises(ValueError, match="lr"):
         gd.SGD(lr=lr)
 
 
-@pytest.mark.parametrize("shift", [0, 1, -1])
+@each("shift", [0, 1, -1])
 def test_the_gradient_may_overlap_the_parameter(rng: Any, dtype: Any, shift: int) -> None:
     memory, sgd = normal(rng, (1002,), dtype), gd.SGD(lr=0.5, momentum=0.5, nesterov=True)
     param, grad = memory[1:1001], memory[1 + shift : 1001 + shift]
@@ -225,7 +226,7 @@ def test_gradients_may_be_lists_and_other_dtypes(dtype: Any) -> None:
     assert p.dtype == dtype
 
 
-@pytest.mark.parametrize(("change", "error", "words"), [
+@each("change, error, words", [
     ({"grads": np.ones((3, 2))}, ValueError, [r"\(3, 2\)", r"\(2, 3\)"]),
     ({"grads": np.ones((2, 3), complex)}, TypeError, ["complex"]),
     ({"params": np.ones((2, 3), int)}, TypeError, ["int64", "float32"]),
@@ -274,7 +275,7 @@ def test_options_are_numbers_in_whatever_holds_one() -> None:
     np.testing.assert_array_equal(many.weights[0], same.weights)
 
 
-def test_what_holds_no_number_is_refused() -> None:
+def test_options_that_are_not_numbers_are_refused() -> None:
     for bad in (np.array("0.1"), np.array(True), np.array(None), np.array(1j), True):
         for name in ("lr", "momentum", "dampening", "weight_decay"):
             with pytest.raises((TypeError, ValueError), match=f"{name} is"):

@@ -8,9 +8,9 @@ from itertools import permutations, product
 from typing import Any
 
 import numpy as np
-import pytest
 
 import gdcore as gd
+from loops import each
 
 philox, permutation = gd._core.philox, gd._core.permutation
 ONES = 0xFFFFFFFF
@@ -66,7 +66,7 @@ def permutation_of_the_definition(n: int, seed: int, epoch: int) -> list[int]:
     return [walked(position) for position in range(n)]
 
 
-@pytest.mark.parametrize(("counter", "key", "output"), PUBLISHED)
+@each("counter, key, output", PUBLISHED)
 def test_philox_published_vectors(counter: list[int], key: list[int], output: list[int]) -> None:
     assert philox(counter, key) == output
     assert philox_of_the_paper(counter, key) == output
@@ -92,7 +92,7 @@ def test_each_bit_of_counter_and_key_matters() -> None:
 SIZES = [*range(1, 40), 63, 64, 65, 100, 255, 256, 257, 511, 512, 513, 1000, 4097, 65536, 100_000]
 
 
-@pytest.mark.parametrize("n", SIZES)
+@each("n", SIZES)
 def test_bijection(n: int) -> None:
     for seed, epoch in ((0, 0), (0, 1), (7, 2**40), (2**64 - 1, 2**62)):
         order = permutation(n, seed, epoch)
@@ -104,7 +104,7 @@ def test_nothing_to_shuffle() -> None:
     assert permutation(0, 3, 4).tolist() == []
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 10, 255, 256, 257, 1000, 5000])
+@each("n", [1, 2, 3, 10, 255, 256, 257, 1000, 5000])
 def test_definition(n: int) -> None:
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (2**32, 2**32), (2**64 - 1, 2**63)):
         ours = permutation(n, seed, epoch).tolist()
@@ -122,7 +122,7 @@ FROZEN: dict[tuple[int, int, int], Any] = {
 }
 
 
-@pytest.mark.parametrize(("n", "seed", "epoch"), FROZEN, ids=str)
+@each("n, seed, epoch", FROZEN)
 def test_frozen_vectors(n: int, seed: int, epoch: int) -> None:
     order = permutation(n, seed, epoch)
     digest = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
@@ -148,7 +148,7 @@ def test_every_seed_is_as_likely() -> None:
     assert 4 < chi_square([seen[order] for order in permutations(range(4))], 1000) < 65
 
 
-@pytest.mark.parametrize("n", [5, 17, 257])
+@each("n", [5, 17, 257])
 def test_every_row_comes_anywhere(n: int) -> None:
     """Rows by positions: (n - 1)^2 degrees of freedom, within 6 standard deviations."""
     epochs = 40 * n
@@ -160,7 +160,7 @@ def test_every_row_comes_anywhere(n: int) -> None:
 
 
 def test_neighbours_part() -> None:
-    """Rows next to each other in one epoch are so in the next by chance alone: 2 of n - 1 pairs."""
+    """Rows next to each other in one epoch are so in the next by chance only: 2 of n - 1 pairs."""
     n, epochs = 50, 2000
     kept = 0
     for epoch in range(epochs):

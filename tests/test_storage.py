@@ -17,6 +17,7 @@ import gdcore as gd
 import problems
 from fits import bits, refused
 from gdcore import Status
+from loops import each
 from test_checkpoint import full_disk, other_files, rewrite, stored
 
 
@@ -57,7 +58,7 @@ def same(a: Any, b: Any) -> bool:
     return (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes())
 
 
-@pytest.mark.parametrize("kind", FITS)
+@each("kind", FITS)
 def test_round_trip(path: Path, dtype: Any, kind: str) -> None:
     """Every field, to the bit."""
     fit = fitted(dtype, **FITS[kind])
@@ -120,7 +121,7 @@ def test_the_name_is_taken_as_it_is(path: Path) -> None:
 
 
 def test_a_file_is_replaced_by_one_of_ordinary_permissions(path: Path) -> None:
-    """Those that any new file of this user gets, so that others may read the model."""
+    """A model gets the permissions of any new file of this user."""
     path.write_text("old")
     fitted().save(path)
     plain = path.with_name("plain")
@@ -152,7 +153,7 @@ def test_a_full_disk_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyP
 LIMITED = """
 import resource, signal, sys
 import gdcore as gd, numpy as np
-fit = gd.fit(np.ones((3, 5000)), np.ones(3), epochs=2)
+fit = gd.fit(np.ones((3, 2000)), np.ones(3), epochs=2)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
@@ -172,7 +173,7 @@ def test_a_file_too_large_for_the_system(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-@pytest.mark.parametrize("kind", ["folder", "missing", "file"])
+@each("kind", ["folder", "missing", "file"])
 def test_names_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder").mkdir()
@@ -185,11 +186,11 @@ def test_names_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
-@pytest.mark.parametrize("kind", other_files(b""))
+@each("kind", other_files(b""))
 def test_damaged_files(path: Path, kind: str) -> None:
     fitted().save(path)
     path.write_bytes(other_files(path.read_bytes())[kind])
-    assert str(path) in refused(lambda: gd.load(path), "no gdcore fit")
+    assert str(path) in refused(lambda: gd.load(path), "not a gdcore fit")
 
 
 def test_damaged_files_are_closed(path: Path) -> None:
@@ -229,14 +230,14 @@ def test_other_forms(path: Path) -> None:
     refused(lambda: gd.load(path), "is a gdcore-checkpoint file, not a gdcore-fit")
     with path.open("wb") as file:
         np.savez(file, weights=np.ones(3))
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
     with path.open("wb") as file:
         np.save(file, np.ones(3))
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
 
 
-@pytest.mark.parametrize("meta", ["[1, 2]", "3", "null", '{"format": "gdcore-fit"}', "{}", "{", ""])
-def test_meta_data_of_nonsense(path: Path, meta: str) -> None:
+@each("meta", ["[1, 2]", "3", "null", '{"format": "gdcore-fit"}', "{}", "{", ""])
+def test_malformed_meta_data(path: Path, meta: str) -> None:
     fitted().save(path)
     entries = stored(path) | {"meta": np.array(meta)}
     with path.open("wb") as file:
@@ -244,7 +245,7 @@ def test_meta_data_of_nonsense(path: Path, meta: str) -> None:
     refused(lambda: gd.load(path), "gdcore fit")
 
 
-@pytest.mark.parametrize("missing", ["weights", "intercept", "history_loss", "state_params"])
+@each("missing", ["weights", "intercept", "history_loss", "state_params"])
 def test_missing_entries(path: Path, missing: str) -> None:
     fitted().save(path)
     entries = stored(path)
@@ -273,10 +274,10 @@ def test_nothing_is_unpickled(path: Path) -> None:
     entries = stored(path) | {"weights": np.array([Trap()], object)}
     with path.open("wb") as file:
         np.savez(file, **entries)
-    refused(lambda: gd.load(path), "no gdcore fit")
+    refused(lambda: gd.load(path), "not a gdcore fit")
 
 
-@pytest.mark.parametrize("name", ["none", "folder"])
+@each("name", ["none", "folder"])
 def test_files_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match=str(tmp_path / name)):  # Python's own sentence

@@ -1,8 +1,12 @@
 #include "bindings/arrays.hpp"
 
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <stdexcept>
 #include <vector>
+
+#include "bindings/register.hpp"
 
 namespace gdcore {
 namespace {
@@ -252,6 +256,34 @@ Reduction reduction_of(py::handle name, bool none_allowed) {
 
 bool is_mean(Reduction reduction) {
   return reduction == Reduction::mean || reduction == Reduction::half_mean;
+}
+
+namespace {
+
+// Operands (name, value) or (name, value, optional) as arrays of one floating dtype, in order; None
+// stays None.
+py::list prepare(const py::args& pairs) {
+  FpEnv env;
+  std::vector<Named> named;
+  std::vector<std::string> names;
+  names.reserve(pairs.size());
+  for (const auto& pair : pairs) names.push_back(pair.cast<py::tuple>()[0].cast<std::string>());
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto pair = pairs[i].cast<py::tuple>();
+    named.push_back({names[i].c_str(), pair[1], pair.size() > 2 && pair[2].cast<bool>()});
+  }
+  std::vector<py::array> arrays(named.size(), no_array());
+  as_floats(named.data(), named.size(), arrays.data());
+  py::list out;
+  for (const py::array& a : arrays) out.append(a ? py::object(a) : py::none());
+  return out;
+}
+
+}  // namespace
+
+void register_arrays(py::module_& m) {
+  m.def("prepare", &prepare);
+  m.def("overlapping", &overlapping, py::arg("arrays"));
 }
 
 }  // namespace gdcore

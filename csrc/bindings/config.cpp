@@ -1,15 +1,30 @@
 #include <pybind11/stl.h>
 
 #include <cstdlib>
+#include <memory>
 
 #include "bindings/register.hpp"
 #include "contract.hpp"
 #include "cpu/dispatch.hpp"
 #include "cpu/parallel.hpp"
+#include "fp_env.hpp"
 
 namespace py = pybind11;
 
 namespace gdcore {
+namespace {
+
+// A with-statement in the contract's floating-point mode, for the few sums that Python does.
+class PyFpEnv {
+ public:
+  void enter() { env_ = std::make_unique<FpEnv>(); }
+  void exit(const py::args&) { env_.reset(); }
+
+ private:
+  std::unique_ptr<FpEnv> env_;
+};
+
+}  // namespace
 
 void register_config(py::module_& m) {
   const char* forced = std::getenv("GDCORE_ISA");
@@ -23,6 +38,10 @@ void register_config(py::module_& m) {
   chunk["float64"] = L<double>;
   m.attr("CHUNK") = chunk;
 
+  py::class_<PyFpEnv>(m, "FpEnv")
+      .def(py::init<>())
+      .def("__enter__", &PyFpEnv::enter)
+      .def("__exit__", &PyFpEnv::exit);
   m.def("built_isas", &built_isas);
   m.def("available_isas", &available_isas);
   m.def("get_isa", &chosen_isa);

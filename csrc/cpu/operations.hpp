@@ -13,11 +13,11 @@ void matvec(const MatmulArgs<T>& args);  // matmul with n = 1
 template <class T>
 void accurate(const AccurateArgs<T>& args);
 template <class T>
-double mse(const MseArgs<T>& args);
+void mse(const MseArgs<T>& args);
 template <class T>
 void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
 template <class T>
-void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
+void linear_each(int64_t count, const LossArgs<T>* args);
 template <class T>
 void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
 template <class T>

@@ -59,7 +59,7 @@ constexpr int64_t lines(int64_t count) {
 
 // What one thread writes to, as far from the next thread's as a prefetcher reads on: to the end of
 // a page. Else a core that goes through its own memory takes the other's first lines from it, again
-// and again (docs/performance.md).
+// and again (docs/experiments.md).
 template <class T>
 constexpr int64_t apart(int64_t count) {
   constexpr int64_t page = 4096 / sizeof(T);

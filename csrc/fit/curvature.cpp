@@ -11,7 +11,7 @@ constexpr int64_t most_steps = 64;
 constexpr int64_t most_basis = int64_t{1} << 24;  // doubles
 constexpr double accuracy = 1e-6;                 // of the eigenvalue, relative
 
-// Whether moments take less than min(p, about 32) passes over the rows (docs/decisions.md).
+// Whether moments take less than min(p, about 32) passes over the rows (docs/experiments.md).
 template <class T>
 bool moments_cheaper(const Problem<T>& problem) {
   constexpr int64_t fewest = sizeof(T) == 4 ? 6 : 12, most = sizeof(T) == 4 ? 128 : 32;

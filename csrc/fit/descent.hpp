@@ -27,8 +27,6 @@ typename Outlook<T>::Rates auto_rates(const Quadratic<T>& quadratic, const Probl
 template <class T>
 class Descent {
  public:
-  using Number = T;
-
   Descent() = default;
   Descent(const Problem<T>& problem, const DescentOptions& options, const DescentState<T>& state,
           int64_t target_epoch, const Quadratic<T>* quadratic = nullptr, bool from_rows = false) {
@@ -60,6 +58,7 @@ class Descent {
   bool feed(const Problem<T>& piece, uint64_t seed, double seconds);
   Outcome end_pass();
 
+  const Problem<T>& problem() const { return problem_; }
   const DescentState<T>& state() const { return state_; }
   const DescentHistory<T>& history() const { return history_; }
   // R^2 lost at the parameters; NaN if it is not known, or there is no tol.

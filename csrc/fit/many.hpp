@@ -16,8 +16,6 @@ namespace gdcore {
 template <class T>
 class Many {
  public:
-  using value_type = T;
-
   // gram (count): where second moments replace the rows, if they can. judged: moments are made of
   // all problems, since they tell when a descent has arrived. scaled: the columns are standardised.
   Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, bool scaled);

@@ -45,14 +45,14 @@ struct ManyStates {
 
 struct ManyOptions {
   DescentOptions common;
-  int64_t epochs, records;
+  int64_t epochs = 0, records = 0;
   std::vector<double> lr;                 // one each; or a schedule, one an epoch
   std::vector<double> momentum;           // one each
   std::vector<double> tol, weight_decay;  // one each
   std::vector<uint8_t> skip;              // one each
-  bool auto_momentum;                     // lr and momentum are those kept, or NaN: see auto_rates
-  bool schedule;
-  int64_t first_epoch;  // the first that the schedule has a rate for
+  bool auto_momentum = false;             // lr and momentum are those kept, or NaN: see auto_rates
+  bool schedule = false;
+  int64_t first_epoch = 0;  // the first that the schedule has a rate for
 };
 
 }  // namespace gdcore

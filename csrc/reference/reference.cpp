@@ -86,20 +86,20 @@ T element(const Elements<const T>& x, int64_t index) {
 }
 
 template <class T>
-double mse(const MseArgs<T>& args) {
+void mse(const MseArgs<T>& args) {
   double total = 0;
   for (int64_t i0 = 0; i0 < args.size; i0 += L<T>) {
     T acc[V] = {};
     for (int64_t i = i0; i < args.size && i < i0 + L<T>; ++i) {
       const T r = element(args.pred, i) - element(args.target, i);
       acc[i % V] = std::fma(r, r, acc[i % V]);
-      if (args.output == MseOutput::gradient) args.out[i] = args.gradient * r;
+      if (args.output == MseOutput::gradient) args.out[i] = args.gradient() * r;
       if (args.output == MseOutput::squares) args.out[i] = r * r;
     }
     fold(acc, V, 1);
     total += acc[0];
   }
-  return total;
+  if (args.loss) *args.loss = closed_loss<T>(args.scale, total);
 }
 
 // One target: gradients of up to 16 features run interleaved chains over the rows.
@@ -220,10 +220,13 @@ void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSum
 }
 
 template <class T>
-void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
+void linear_each(int64_t count, const LossArgs<T>* args) {
+  LinearSums sums;
   for (int64_t i = 0; i < count; ++i) {
-    sums[i].reset(args[i].d, args[i].t);
-    linear(args[i], 0, chunks_of(args[i].n, L<T>), sums[i]);
+    const LinearArgs<T>& rows = args[i].rows;
+    sums.reset(rows.d, rows.t);
+    linear(rows, 0, chunks_of(rows.n, L<T>), sums);
+    close(args[i], sums);
   }
 }
 

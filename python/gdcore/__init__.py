@@ -14,8 +14,15 @@ Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fit
 
 import gdcore._core as _core
 from gdcore.chunks.files import ChunkReader, read_chunks
-from gdcore.chunks.source import ChunkError
 from gdcore.config import config, get_num_threads, set_num_threads, show_config
+from gdcore.errors import (
+    ChunkError,
+    DataLostError,
+    FitInterrupted,
+    FitWarning,
+    LearningRateWarning,
+    RollingInterrupted,
+)
 from gdcore.fitting import fit
 from gdcore.groups import fit_groups
 from gdcore.kernels import (
@@ -26,17 +33,13 @@ from gdcore.kernels import (
     mse_value_and_grad,
 )
 from gdcore.moments import Moments
-from gdcore.results.fit import Fit, Fits, History, Start, load
-from gdcore.rolling import RollingFit, RollingInterrupted, fit_rolling
+from gdcore.results.fit import Fit, History, Start
+from gdcore.results.fits import Fits
+from gdcore.results.load import load
+from gdcore.rolling import RollingFit, fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
-from gdcore.status import (
-    DataLostError,
-    FitInterrupted,
-    FitWarning,
-    LearningRateWarning,
-    Status,
-)
+from gdcore.status import Status
 
 __version__: str = _core.VERSION
 
@@ -75,3 +78,8 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+# Pickles and messages name a class by where users find it, not by the file that defines it.
+for _value in [globals()[name] for name in __all__]:
+    if isinstance(_value, type):
+        _value.__module__ = __name__

@@ -32,16 +32,7 @@ def linear_mse_value_and_grad(
 def prepare(*named: tuple[str, Any] | tuple[str, Any, bool]) -> list[Any]: ...
 def overlapping(arrays: list[Any]) -> list[tuple[int, int]]: ...
 def sgd_step(
-    param: Array,
-    grad: Any,
-    velocity: Array | None,
-    first: bool,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
+    param: Array, grad: Any, velocity: Array | None, first: bool, lr: float, options: SgdOptions
 ) -> None: ...
 def probe_fma(single: bool, threads: int, seconds: float) -> float: ...
 def probe_bandwidth(
@@ -67,6 +58,19 @@ class Problem:
     def scaled(self, scaling: Array) -> Problem: ...
     def largest_row(self) -> float: ...
 
+class Problems:
+    def __init__(
+        self,
+        X: Array,
+        y: Array,
+        offset: Array | None,
+        sample_weight: Array | None,
+        fit_intercept: bool,
+        reduction: str,
+        starts: Array | None,
+        order: Array | None,
+    ) -> None: ...
+
 def scaling_of(moments: Moments, fit_intercept: bool, single: bool) -> Array: ...
 def rescaled(
     params: Array, scaling: Array, d: int, t: int, fit_intercept: bool, to: bool
@@ -89,31 +93,85 @@ class MomentsPass:
     def advance(self, seconds: float, n_threads: int) -> bool: ...
     def moments(self) -> Moments: ...
 
+class SgdOptions:
+    def __init__(
+        self,
+        *,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        maximize: bool = False,
+        decay_intercept: bool = True,
+    ) -> None: ...
+
+class DescentOptions:
+    def __init__(
+        self,
+        *,
+        sgd: SgdOptions = ...,
+        batch_size: int = 0,
+        shuffle: bool = True,
+        seed: int = 0,
+        tol: float = -1.0,
+        stop_on_equal_loss: bool = False,
+        history: int = 1,
+        record_params: bool = True,
+    ) -> None: ...
+
+class ExactOptions:
+    def __init__(
+        self,
+        *,
+        weight_decay: float = 0.0,
+        decay_intercept: bool = True,
+        standardize: bool = False,
+        rcond: float = -1.0,
+    ) -> None: ...
+
+class RollingOptions:
+    def __init__(
+        self,
+        *,
+        descent: DescentOptions = ...,
+        window: int = 1,
+        step: int = 1,
+        epochs: int = 0,
+        lr: float = 0.0,
+        share: float = 1.0,
+        standardize: bool = False,
+        auto_momentum: bool = False,
+        exact: ExactOptions | None = None,
+    ) -> None: ...
+
+class ManyOptions:  # arrays: one entry a problem, but for a schedule's lr
+    def __init__(
+        self,
+        *,
+        descent: DescentOptions = ...,
+        lr: Array,
+        momentum: Array,
+        tol: Array,
+        weight_decay: Array,
+        skip: Array,
+        epochs: int = 0,
+        records: int = 0,
+        auto_momentum: bool = False,
+        schedule: bool = False,
+        first_epoch: int = 0,
+    ) -> None: ...
+
 class Descent:
     def __init__(
         self,
         problem: Problem,
         state: dict[str, Any],
         target_epoch: int,
-        *,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-        maximize: bool,
-        decay_intercept: bool,
-        batch_size: int,
-        shuffle: bool,
-        seed: int,
-        tol: float,
-        stop_on_equal_loss: bool,
-        history: int,
-        record_params: bool,
+        options: DescentOptions,
         moments: Moments | None = None,
         from_rows: bool = False,
-        start_epoch: int = 0,
-        start: Array | None = None,
     ) -> None: ...
+    def set_start(self, epoch: int, params: Array) -> None: ...
     def advance(self, seconds: float, n_threads: int) -> Outcome: ...
     def begin_pass(self) -> bool: ...
     def feed(self, piece: Problem, seed: int, seconds: float, n_threads: int) -> bool: ...
@@ -148,14 +206,7 @@ class Spectrum:
 class Outlook:
     most_parameters: int
     def __init__(
-        self,
-        problem: Problem,
-        moments: Moments,
-        start: Array,
-        *,
-        weight_decay: float,
-        decay_intercept: bool,
-        tol: float,
+        self, problem: Problem, moments: Moments, start: Array, sgd: SgdOptions, tol: float
     ) -> None: ...
     @property
     def known(self) -> bool: ...
@@ -167,37 +218,14 @@ class Outlook:
     def largest(self) -> float: ...
     @property
     def condition(self) -> float: ...
-    def epochs(self, lr: float, momentum: float, dampening: float, nesterov: bool) -> int: ...
-    def r2_lost_after(
-        self, epochs: int, lr: float, momentum: float, dampening: float, nesterov: bool
-    ) -> float: ...
+    def epochs(self, lr: float, sgd: SgdOptions) -> int: ...
+    def r2_lost_after(self, epochs: int, lr: float, sgd: SgdOptions) -> float: ...
     def heavy_ball(
         self, epochs: int, lr: float = ..., momentum: float = ...
     ) -> tuple[float, float]: ...
 
 class Rolling:
-    def __init__(
-        self,
-        problem: Problem,
-        window: int,
-        step: int,
-        start: Array,
-        epochs: int,
-        lr: float,
-        share: float,
-        *,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-        maximize: bool,
-        decay_intercept: bool,
-        tol: float,
-        stop_on_equal_loss: bool,
-        standardize: bool,
-        auto_momentum: bool,
-        exact: ExactOptions | None,
-    ) -> None: ...
+    def __init__(self, problem: Problem, start: Array, options: RollingOptions) -> None: ...
     def advance(self, seconds: float, n_threads: int) -> bool: ...
     def results(self) -> dict[str, Any]: ...
     @property
@@ -206,11 +234,6 @@ class Rolling:
     def summed_anew(self) -> int: ...
     @property
     def out_of_range(self) -> bool: ...
-
-class ExactOptions:
-    def __init__(
-        self, *, weight_decay: float, decay_intercept: bool, standardize: bool, rcond: float
-    ) -> None: ...
 
 class Exact:
     def __init__(self, problem: Problem, options: ExactOptions) -> None: ...
@@ -233,45 +256,11 @@ class LostPages:
 
 class Many:
     def __init__(
-        self,
-        X: Array,
-        y: Array,
-        offset: Array | None,
-        sample_weight: Array | None,
-        fit_intercept: bool,
-        reduction: str,
-        starts: Array | None,
-        order: Array | None,
-        gram: Array,
-        judged: bool = False,
-        scaled: bool = False,
+        self, problems: Problems, gram: Array, judged: bool = False, scaled: bool = False
     ) -> None: ...
     def survey(self, curvature: bool, steepest: bool, seconds: float, n_threads: int) -> bool: ...
     def surveyed(self) -> tuple[Array, Array, Array, Array, Array, Array, Array]: ...
-    def start(
-        self,
-        states: dict[str, Any],
-        *,
-        lr: Array,
-        schedule: bool,
-        first_epoch: int,
-        tol: Array,
-        weight_decay: Array,
-        epochs: int,
-        records: int,
-        momentum: Array,
-        dampening: float,
-        nesterov: bool,
-        maximize: bool,
-        decay_intercept: bool,
-        has_momentum: bool,
-        auto_momentum: bool,
-        stop_on_equal_loss: bool,
-        history: int,
-        batch_size: int,
-        shuffle: bool,
-        seed: int,
-    ) -> None: ...
+    def start(self, states: dict[str, Any], options: ManyOptions) -> None: ...
     def scalings(self) -> Array: ...
     def advance(self, seconds: float, n_threads: int) -> bool: ...
     def solve(self, options: ExactOptions, seconds: float, n_threads: int) -> bool: ...

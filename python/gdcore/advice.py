@@ -1,9 +1,9 @@
-"""What to do instead: sentences about arguments that gdcore cannot take."""
+"""Messages for arguments that gdcore cannot take: what to do instead."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import date
 from difflib import get_close_matches
 from os import PathLike
@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 COMPUTES = "gdcore computes in float32 and float64"
+MOST_NAMES = 12  # listed in a message before "and 88 more"
 SGD_OPTIONS = {
     "lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "decay_intercept",
 }  # fmt: skip
-OTHER_NAMES = {  # of scikit-learn, torch, Keras
+OTHER_NAMES = {  # used by scikit-learn, torch, Keras
     "lr": "learning_rate learning_rate_init eta eta0 step_size",
     "weight_decay": "alpha l2 l2_regularization reg_lambda ridge lam",
     "epochs": "max_iter n_iter num_iter iterations n_epochs num_epochs n_iterations",
@@ -58,8 +59,15 @@ def reject(function: Callable[..., Any], unknown: Mapping[str, Any]) -> None:
     raise TypeError(text + ("" if text[-1] == "?" else "."))
 
 
+def listed(names: Iterable[str]) -> str:
+    """Return names in quotes, the first ones of many."""
+    names = list(names)
+    rest = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(map(repr, names[:MOST_NAMES])) + rest
+
+
 def no_array(name: str, value: Any, error: str) -> str:
-    """Return why NumPy makes no array of numbers out of a value, and what to pass instead."""
+    """Return why NumPy cannot make an array of numbers from a value, and what to pass."""
     kind = type(value).__name__
     if isinstance(value, np.ma.MaskedArray):
         return (
@@ -67,9 +75,11 @@ def no_array(name: str, value: Any, error: str) -> str:
             f"first, for example with {name}.filled(0)."
         )
     if hasattr(value, "toarray"):
-        return f"{name} is sparse ({kind}) and gdcore reads dense arrays; {_dense(name, value)}"
+        return (
+            f"{name} is sparse ({kind}) and gdcore reads dense arrays; {_dense_advice(name, value)}"
+        )
     if type(value).__module__.partition(".")[0] == "torch":
-        return _of_tensor(name, value, error)
+        return _tensor_advice(name, value, error)
     if hasattr(value, "__cuda_array_interface__"):
         return f"{name} is on a GPU ({kind}) and gdcore computes on the CPU; pass {name}.get()."
     what = f"{name} is not an array of numbers ({kind})"
@@ -93,7 +103,7 @@ def no_array(name: str, value: Any, error: str) -> str:
 
 
 def no_floats(name: str, value: Any, array: npt.NDArray[Any]) -> str:
-    """Return why an array has no floating values, and what to pass instead."""
+    """Return why an array cannot be converted to floats, and what to pass."""
     if array.ndim == 0 and array.dtype.kind in "OUS" and not isinstance(value, np.ndarray):
         return no_array(name, value, "")
     has = f"{name} has dtype {array.dtype}"
@@ -114,7 +124,7 @@ def no_floats(name: str, value: Any, array: npt.NDArray[Any]) -> str:
             f"{has}; {COMPUTES}: pass structured_to_unstructured({name}) of numpy.lib.recfunctions."
         )
     if kind in "OUST":
-        found = _no_number(name, array)
+        found = _first_non_number(name, array)
         if found is not None:
             entry, place = found
             if entry is None or type(entry).__name__ in ("NAType", "NaTType"):
@@ -127,7 +137,7 @@ def no_floats(name: str, value: Any, array: npt.NDArray[Any]) -> str:
     return f"{has}; {COMPUTES}: convert it first, for example with {cast}."
 
 
-def _dense(name: str, value: Any) -> str:
+def _dense_advice(name: str, value: Any) -> str:
     text = f"pass {name}.toarray(), which takes {8e-6 * float(np.prod(value.shape)):,.3g} MB"
     if name == "X":
         text += (
@@ -138,8 +148,8 @@ def _dense(name: str, value: Any) -> str:
     return text + "."
 
 
-def _of_tensor(name: str, value: Any, error: str) -> str:
-    """Return what keeps NumPy from reading a tensor, and the calls that help."""
+def _tensor_advice(name: str, value: Any, error: str) -> str:
+    """Return why NumPy cannot read a tensor, and the calls that help."""
     steps: list[tuple[str, str]] = []
     if getattr(value, "requires_grad", False):
         steps.append(("requires grad", ".detach()"))
@@ -160,7 +170,7 @@ def _of_tensor(name: str, value: Any, error: str) -> str:
 
 
 def _ragged(rows: Any) -> str:
-    """Name the first row of another length than row 0's, if that is what is wrong."""
+    """Name the first row whose length differs from that of row 0, if there is one."""
     lengths = [len(row) if hasattr(row, "__len__") else None for row in rows]
     for i, length in enumerate(lengths):
         if length != lengths[0]:
@@ -172,8 +182,8 @@ def _ragged(rows: Any) -> str:
     return next(filter(None, nested), "")
 
 
-def _no_number(name: str, array: npt.NDArray[Any]) -> tuple[Any, str] | None:
-    """Return the first entry that is not a real number, and where it is."""
+def _first_non_number(name: str, array: npt.NDArray[Any]) -> tuple[Any, str] | None:
+    """Return the first entry that is not a real number, and its place."""
     for at, entry in np.ndenumerate(array):
         try:
             float(entry)

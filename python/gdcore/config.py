@@ -1,4 +1,4 @@
-"""What was built and what was chosen: instruction set, threads, OpenMP, CUDA."""
+"""The build and the settings: instruction set, threads, OpenMP, CUDA."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 from typing import Any
 
 import gdcore._core as _core
-from gdcore.sgd import plain
+from gdcore.scalars import as_scalar, is_whole
 
 
 def get_num_threads() -> int:
     """Return how many threads gdcore uses.
 
-    What `set_num_threads` chose. Before that: the least of the CPUs this process may run on, the
-    control group's CPU quota, OMP_NUM_THREADS, OMP_THREAD_LIMIT and GDCORE_NUM_THREADS as they were
-    at import, and the limit that ``threadpoolctl.threadpool_limits`` or ``torch.set_num_threads``
-    set for the calling thread.
+    The number that `set_num_threads` set. Without it, the smallest of: the CPUs this process may
+    run on; the control group's CPU quota; OMP_NUM_THREADS, OMP_THREAD_LIMIT and GDCORE_NUM_THREADS
+    at import; the limit that ``threadpoolctl.threadpool_limits`` or ``torch.set_num_threads`` set
+    for the calling thread.
 
     Returns
     -------
@@ -25,15 +25,15 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads gdcore uses from now on; results do not change by a bit.
+    """Set how many threads gdcore uses; results do not change by a bit.
 
-    The number replaces all limits that `get_num_threads` names. ``n_threads=`` of a call replaces
+    The number replaces all limits that `get_num_threads` lists. ``n_threads=`` of a call replaces
     it for that call.
 
     Parameters
     ----------
     n : int
-        1 to 1024; small work stays on one thread whatever n is.
+        1 to 1024. Small work runs on one thread with any n.
 
     Raises
     ------
@@ -49,22 +49,22 @@ def set_num_threads(n: int) -> None:
     2
     >>> gd.set_num_threads(before)
     """
-    n = plain(n)
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 1024:
+    n = as_scalar(n)
+    if not is_whole(n) or not 1 <= n <= 1024:
         raise ValueError(f"n is {n!r}; the number of threads must be a whole number, 1 to 1024.")
     _core.set_num_threads(n)
 
 
 def config() -> dict[str, Any]:
-    """Return what was built and chosen.
+    """Return how gdcore was built and what it uses.
 
     Returns
     -------
     dict
-        ``version``; ``isa`` in use, ``isas_available`` here, ``isas_built``; ``threads`` and
-        ``threads_reason``, why that many; ``openmp``, the runtimes loaded in this process (more
-        than one can slow each other); ``compiler``; ``cuda``; ``chunk``, the terms of a chunk of
-        a long sum in each dtype.
+        ``version``; ``isa`` in use, ``isas_available`` on this machine, ``isas_built``; ``threads``
+        and ``threads_reason``, which limit set them; ``openmp``, the runtimes loaded in this
+        process (two can slow each other); ``compiler``; ``cuda``; ``chunk``, the terms of a segment
+        of a long sum in each dtype.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def show_config() -> None:
 
 
 def _openmp_runtimes() -> list[str]:
-    """Paths of the OpenMP libraries mapped into this process."""
+    """Return the paths of the OpenMP libraries mapped into this process."""
     try:
         with open("/proc/self/maps") as file:
             lines = file.read().splitlines()

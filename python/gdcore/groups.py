@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Literal, Never
+from collections.abc import Sequence
+from typing import Any, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +11,18 @@ import numpy.typing as npt
 import gdcore._core as _core
 from gdcore.advice import reject
 from gdcore.data.columns import refuse_as_feature
-from gdcore.data.labels import Ints, group_rows
-from gdcore.data.memmap import watched
-from gdcore.data.problem import check_names, make_problem
-from gdcore.fitting import Method, checked_sgd, fit_problems, warn_of_many
-from gdcore.kernels import Floats, Reduction
-from gdcore.results.fit import Fits
+from gdcore.data.labels import group_rows
+from gdcore.data.memmap import guard
+from gdcore.data.problem import make_problem
+from gdcore.data.problems import make_groups
+from gdcore.results.fits import Fits, warn_of_ends
 from gdcore.sgd import SGD
-from gdcore.solvers.many import Problems
+from gdcore.solvers.many import fit_many
 from gdcore.solvers.method import settled, warn_of_ignored
-from gdcore.solvers.options import Options
+from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
-from gdcore.status import DataLostError, FitInterrupted
+from gdcore.status import Status
+from gdcore.typing import Floats, Ints, Method, Names, Reduction, Show, Stop
 
 
 def fit_groups(
@@ -47,23 +46,23 @@ def fit_groups(
     sample_weight: npt.ArrayLike | None = None,
     reduction: Reduction = "mean",
     tol: float | Floats | None = 1e-6,
-    stop: Literal["gradient", "loss_equal"] = "gradient",
+    stop: Stop = "gradient",
     method: Method = "auto",
     rcond: float | None = None,
     history: int = 0,
-    progress: bool | Callable[[int, int, float], None] = False,
+    progress: Show = False,
     n_threads: int | None = None,
     **unknown: Never,
 ) -> Any:
     """Fit a linear model to each group of rows, all in one call.
 
-    Every group ends with the bits of fitting its rows alone with `fit`.
+    Every group has the bits of fitting its rows with `fit`.
 
     Parameters
     ----------
     X : array_like, shape (n, d), or data frame
-        A frame of pandas, polars, Arrow or any other library that narwhals knows may come with
-        `target`, `features` and `by` in place of y and groups.
+        A frame of pandas, polars, Arrow or any other library that narwhals knows takes `target`,
+        `features` and `by` in place of y and groups.
     y : array_like, shape (n,) or (n, t)
     groups : array_like, shape (n,)
         Label of each row: numbers, strings, dates or any hashable objects, in any order. Missing
@@ -72,18 +71,18 @@ def fit_groups(
         Its lr and weight_decay may be arrays with one entry a group, in the order of
         ``Fits.groups``.
     offsets : array_like of int, shape (count + 1,), optional
-        In place of `groups`, for rows that lie together: group i has rows
+        In place of `groups`, for rows that are already grouped: group i has rows
         ``offsets[i]`` to ``offsets[i + 1] - 1``.
     target, features, by : str, list of str, str or list of str
-        Columns of the frame: what is predicted, from what, and what tells the groups. Columns
-        whose names are numbers go by the number or by its text.
+        Columns of the frame: the one to predict, those to predict it from, and those that tell the
+        groups. A column whose name is a number is found by the number or by its text.
     offset, sample_weight : array_like, shape (n,), optional
-        One a row; see `fit`.
+        One for each row; see `fit`.
     epochs, batch_size, shuffle, seed, fit_intercept, standardize, init : optional
     reduction, tol, stop, method, rcond : optional
         See `fit`. A group with fewer rows than `batch_size` takes all of them at once.
     history : int
-        Record the losses every so many epochs; 0 records nothing.
+        Record the losses every `history` epochs; 0 records nothing.
     progress : bool or callable
         A callable gets (groups done, groups, NaN).
     n_threads : int, optional
@@ -91,7 +90,7 @@ def fit_groups(
     Returns
     -------
     Fits
-        With the labels, as they were given and sorted where they can be, in `groups`.
+        With the labels in `groups`, sorted if they can be.
         For a frame, a frame of the same library with one row a group: the columns of `by`,
         ``weight_<feature>``, ``intercept``, ``loss``, ``n`` and ``status``.
 
@@ -108,7 +107,7 @@ def fit_groups(
     Warns
     -----
     FitWarning
-        Once, of all groups that are singular, empty or invalid, or whose descent diverged or
+        Once, for all groups that are singular, empty or invalid, or whose descent diverged or
         stalled.
 
     Examples
@@ -127,9 +126,9 @@ def fit_groups(
             raise ValueError(
                 "a data frame takes target=, features= and by=; leave out y, groups and offsets."
             )
-        from gdcore import frames
+        from gdcore.data.frames import read_groups
 
-        table = frames.read(X, target, features, by)
+        table = read_groups(X, target, features, by)
         X, y, groups = table.X, table.y, table.codes
     elif y is None:
         raise ValueError("y is missing; a data frame needs target=, features= and by= instead.")
@@ -139,43 +138,36 @@ def fit_groups(
         epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize, rcond
     )
     options = settled(sgd, options, init)
-    sgd = checked_sgd(sgd, method)
+    sgd = check_sgd(sgd, method)
     given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
-    with watched(**given), reporting(progress, epochs), _core.FpEnv():
+    with guard(**given), reporting(progress, epochs), _core.FpEnv():
         assert y is not None
-        one = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-        name = getattr(groups, "name", None)
-        refuse_as_feature(one.X, one.feature_names, name, groups, "groups")
+        rows = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
+        shape, name = rows.shape, getattr(groups, "name", None)
+        refuse_as_feature(rows.rows.X, shape.feature_names, name, groups, "groups")
         order = None
         if offsets is not None:
-            starts = checked_offsets(offsets, one.n)
+            starts = _checked_offsets(offsets, shape.n)
             labels: Any = np.arange(len(starts) - 1)
         else:
-            labels, starts, order = group_rows(groups, one.n, n_threads or 0)
+            labels, starts, order = group_rows(groups, shape.n, options.threads)
         _check_labels(init, labels)
-        if isinstance(init, Fits):
-            check_names(init, one)
-        names: dict[str, Any] = {"feature_names": one.feature_names, "target_name": one.target_name}
-        data = (one.X, one.y, one.offset, one.sample_weight)
-        problems = Problems(
-            *data,
-            one.fit_intercept,
-            reduction,
-            one.several,
-            starts=starts,
-            order=order,
-            labels=labels,
-        )
-        try:
-            fits = fit_problems(problems, sgd, options, init, progress, None)
-        except (DataLostError, FitInterrupted) as error:
-            if isinstance(error.fit, Fits):
-                error.fit = replace(error.fit, groups=labels, **names)
-            raise
-    fits = replace(fits, groups=labels, **names)
+        problems = make_groups(rows, starts, order, labels)
+        fits = fit_many(problems, sgd, options, init, progress)
     warn_of_ignored(options)
-    warn_of_many(fits, options)
-    return fits if table is None else table.answer(fits)
+    warn_of_ends(fits, options.expects_convergence)
+    return fits if table is None else table.answer(_columns(fits, table.features))
+
+
+def _columns(fits: Fits, features: Names) -> dict[str, Any]:
+    """Return the columns of the answer to a frame."""
+    weights = {f"weight_{name}": fits.weights[:, j] for j, name in enumerate(features)}
+    return weights | {
+        "intercept": fits.intercept,
+        "loss": fits.loss,
+        "n": fits.rows,
+        "status": [Status(value).name for value in fits.status.tolist()],
+    }
 
 
 def _check_labels(init: Any, labels: Any) -> None:
@@ -186,7 +178,7 @@ def _check_labels(init: Any, labels: Any) -> None:
         )
 
 
-def checked_offsets(given: npt.ArrayLike, n: int) -> Ints:
+def _checked_offsets(given: npt.ArrayLike, n: int) -> Ints:
     """Return offsets as int64; ValueError unless they rise from 0 to n."""
     offsets = np.asarray(given)
     if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-
-Floats = npt.NDArray[np.floating[Any]]
-Reduction = Literal["mean", "sum", "half_mean", "half_sum"]
+from gdcore.typing import Floats, Reduction
 
 
 class LinearGrad(NamedTuple):
@@ -79,7 +76,7 @@ def mse(
     ----------
     pred, target : array_like, any shape, the same for both
     reduction : {"mean", "sum", "half_mean", "half_sum", "none"}
-        What becomes of the squares; "half" multiplies by 1/2, "none" keeps them apart.
+        How the squares are reduced; "half" multiplies by 1/2, "none" returns all of them.
 
     Returns
     -------

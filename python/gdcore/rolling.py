@@ -5,25 +5,28 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Never
+from typing import Any, Literal, Never, cast
 
 import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.advice import reject
-from gdcore.data.columns import Names
-from gdcore.data.memmap import check, watched
-from gdcore.data.problem import Problem, diagnose, make_problem
-from gdcore.fitting import checked_sgd, deserve_a_look, start_from
-from gdcore.kernels import Floats, Reduction
-from gdcore.sgd import SGD, plain
+from gdcore.data import slices
+from gdcore.data.memmap import guard
+from gdcore.data.problem import make_problem
+from gdcore.data.shape import Shape
+from gdcore.errors import FitWarning, RollingInterrupted, stacklevel
+from gdcore.scalars import as_scalar, is_whole
+from gdcore.sgd import SGD
 from gdcore.solvers.exact import exact_options
 from gdcore.solvers.learning_rate import warn_of_divergence
 from gdcore.solvers.method import settled, warn_of_ignored
-from gdcore.solvers.options import BLOCK_SECONDS, Options
+from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM
-from gdcore.status import FitWarning, Status, account, counts_in_words
+from gdcore.solvers.start import initial_state
+from gdcore.status import Status, counts_in_words, deserve_a_look, ends_in_words
+from gdcore.typing import Floats, Ints, Names, Reduction, Statuses, Stop
 
 _STATUS = {
     None: Status.EMPTY,
@@ -45,31 +48,31 @@ class RollingFit:
     weights : ndarray, shape (k, d) or (k, d, t)
     intercept : ndarray, shape (k,) or (k, t)
     loss : ndarray, shape (k,)
-        At the weights, over the window's rows.
+        The loss at the weights, over the window's rows.
     status : ndarray of Status, shape (k,)
     epochs : ndarray of int64, shape (k,)
     lr, momentum : ndarray of float64, shape (k,)
     r2_lost : ndarray of float64, shape (k,)
-        As of a `Fit`.
+        See `Fit`.
     stability_limit : ndarray of float64, shape (k,)
         The lr above which descent on the window must diverge.
-    summed_anew : int
-        Windows whose moments were summed from all their rows, not out of the last window's.
+    recomputed : int
+        Windows whose moments were summed from all their rows, not derived from the last window's.
     feature_names : tuple of str, or None
     target_name : str or None
     """
 
-    first_row: npt.NDArray[np.int64]
+    first_row: Ints
     weights: Floats
     intercept: Floats
     loss: Floats
-    status: npt.NDArray[np.object_]
-    epochs: npt.NDArray[np.int64]
+    status: Statuses
+    epochs: Ints
     lr: Floats
     momentum: Floats
     r2_lost: Floats
     stability_limit: Floats
-    summed_anew: int
+    recomputed: int
     feature_names: Names | None = None
     target_name: str | None = None
 
@@ -80,25 +83,7 @@ class RollingFit:
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        return account(self.status, self.r2_lost, "window", "window {}".format)
-
-
-class RollingInterrupted(KeyboardInterrupt):
-    """Ctrl-C stopped `fit_rolling` between two windows.
-
-    Parameters
-    ----------
-    fit : RollingFit
-        The windows done.
-
-    Attributes
-    ----------
-    fit : RollingFit
-    """
-
-    def __init__(self, fit: RollingFit) -> None:
-        super().__init__(f"interrupted after {len(fit.loss)} windows, which are in .fit")
-        self.fit = fit
+        return ends_in_words(self.status, self.r2_lost, "window", "window {}".format)
 
 
 def fit_rolling(
@@ -116,17 +101,18 @@ def fit_rolling(
     sample_weight: npt.ArrayLike | None = None,
     reduction: Reduction = "mean",
     tol: float | None = 1e-6,
-    stop: Literal["gradient", "loss_equal"] = "gradient",
+    stop: Stop = "gradient",
     method: Literal["auto", "gram", "exact"] = "auto",
     rcond: float | None = None,
     n_threads: int | None = None,
     **unknown: Never,
 ) -> RollingFit:
-    """Fit each window of rows by itself: rows 0 to window - 1, those `step` rows on, and so on.
+    """Fit each window of rows by itself.
 
-    The second moments of a window are made out of the last window's: rows that enter are added,
-    rows that leave subtracted. They are summed anew before rounding errors add up to more than
-    docs/numerics.md says. Without `sgd`, each window gets the least-squares solution, from its own
+    The first window has rows 0 to window - 1; each next one begins `step` rows later. Its second
+    moments are derived from the last window's: rows that enter are added, rows that leave are
+    subtracted. They are summed again from all rows before rounding errors exceed the bound in
+    docs/numerics.md. Without `sgd`, each window gets the least-squares solution, from its own
     rows where columns are nearly dependent; with it, every window descends from `init` as by
     ``gdcore.fit(method="gram")``.
 
@@ -141,7 +127,7 @@ def fit_rolling(
     method : {"auto", "gram", "exact"}
         "auto" without `sgd` is "exact", with it "gram".
     step : int
-        Rows from one window's first to the next one's.
+        Rows between the starts of two windows.
     epochs, fit_intercept, standardize, init, offset, sample_weight, reduction, tol, stop : optional
     rcond, n_threads : optional
         As for `gdcore.fit`.
@@ -149,7 +135,7 @@ def fit_rolling(
     Returns
     -------
     RollingFit
-        Of ``(n - window) // step + 1`` windows.
+        The fits of ``(n - window) // step + 1`` windows.
 
     Raises
     ------
@@ -181,63 +167,71 @@ def fit_rolling(
     options = settled(sgd, options, init)
     if options.method == "stream":
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
-    sgd, exact = checked_sgd(sgd, options.method).alone(), None
+    sgd, exact = check_sgd(sgd, options.method), None
+    sgd.check_for_one()
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
-    with watched(**given), _core.FpEnv():
+    with guard(**given), _core.FpEnv():
         problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-        options.check(problem.n)
+        shape = problem.shape
+        options.check(shape.n)
         if options.method == "exact":
             exact, sgd = exact_options(sgd, options), SGD()
-        if sgd.momentum == "auto" and problem.size // problem.t > MOST_SPECTRUM:
+        if sgd.momentum == "auto" and shape.columns > MOST_SPECTRUM:
             raise ValueError(NO_SPECTRUM)
         if callable(sgd.lr):
             raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
-        window, step = plain(window), plain(step)
-        _check_rows(problem, window, step)
-        diagnose(problem)
-        start = start_from(init, problem, None)
-        rolling = _core.Rolling(
-            problem.core,
-            window,
-            step,
-            start.params,
-            int(epochs),
-            0.0 if sgd.lr == "auto" else float(sgd.lr),
-            _share(sgd),
-            **sgd.options | {"momentum": 0.5 if sgd.momentum == "auto" else sgd.momentum},
-            decay_intercept=sgd.decay_intercept,
-            standardize=standardize,
-            auto_momentum=sgd.momentum == "auto",
-            tol=-1.0 if tol is None else float(tol),
-            stop_on_equal_loss=stop == "loss_equal",
-            exact=exact,
-        )
+        window, step = as_scalar(window), as_scalar(step)
+        _check_rows(shape.n, window, step)
+        problem.check_finite()
+        start = initial_state(init, shape, None)
+        settings = _settings(sgd, options, exact, window, step)
+        rolling = _core.Rolling(problem.core, start.params, settings)
         try:
-            while not rolling.advance(BLOCK_SECONDS, n_threads or 0):
-                check()
+            slices.run(lambda seconds: rolling.advance(seconds, options.threads))
         except KeyboardInterrupt:
-            raise RollingInterrupted(
-                _result(problem, sgd, rolling, step, exact is not None)
-            ) from None
+            done = _result(shape, sgd, rolling, step, exact is not None)
+            raise RollingInterrupted(done) from None
     if rolling.out_of_range:
         first = rolling.done * step
         raise ValueError(
             f"the squares of rows {first} to {first + window - 1} leave the range of "
-            f"{problem.dtype}; scale the columns of X and y."
+            f"{shape.dtype}; scale the columns of X and y."
         )
-    result = _result(problem, sgd, rolling, step, exact is not None)
+    result = _result(shape, sgd, rolling, step, exact is not None)
     warn_of_ignored(options)
     _warn(sgd, options, result)
     return result
 
 
-def _check_rows(problem: Problem, window: Any, step: Any) -> None:
+def _settings(
+    sgd: SGD, options: Options, exact: _core.ExactOptions | None, window: int, step: int
+) -> _core.RollingOptions:
+    auto, rate = sgd.momentum == "auto", cast("float | str", sgd.lr)
+    momentum = {"momentum": 0.5} if auto else {}
+    return _core.RollingOptions(
+        descent=_core.DescentOptions(
+            sgd=_core.SgdOptions(**sgd.options | momentum, decay_intercept=sgd.decay_intercept),
+            tol=-1.0 if options.tol is None else float(options.tol),
+            stop_on_equal_loss=options.stop == "loss_equal",
+            history=0,
+        ),
+        window=window,
+        step=step,
+        epochs=int(options.epochs),
+        lr=0.0 if rate == "auto" else float(rate),
+        share=_share(sgd),
+        standardize=options.standardize,
+        auto_momentum=auto,
+        exact=exact,
+    )
+
+
+def _check_rows(n: int, window: Any, step: Any) -> None:
     for name, value, most, what in (
-        ("window", window, problem.n, f"the {problem.n} rows of X"),
+        ("window", window, n, f"the {n} rows of X"),
         ("step", step, 2**62, "2**62"),
     ):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (whole and 1 <= value <= most):
+        if not (is_whole(value) and 1 <= value <= most):
             raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 to {what}.")
 
 
@@ -257,26 +251,21 @@ def _limits(sgd: SGD, found: dict[str, Any]) -> Floats:
     return np.asarray(sgd.stability_limit(curvature))
 
 
-def _result(
-    problem: Problem, sgd: SGD, rolling: _core.Rolling, step: int, exact: bool
-) -> RollingFit:
-    found = rolling.results()
-    k, targets = rolling.done, problem.weights_shape[1:]
-    params = found["params"].reshape(k, problem.size)
-    split = problem.d * problem.t
-    intercept = params[:, split:] if problem.fit_intercept else np.zeros((k, problem.t))
+def _result(shape: Shape, sgd: SGD, rolling: _core.Rolling, step: int, exact: bool) -> RollingFit:
+    found, k = rolling.results(), rolling.done
+    weights, intercept = shape.split(found["params"].reshape(k, shape.size))
     limit = _limits(sgd, found)
     limit[np.isnan(found["curvature"])] = math.nan
     status = np.array([_STATUS[outcome] for outcome in found["outcome"]], object)
     if exact:
-        solved, full = status != Status.EMPTY, found["rank"] == problem.size // problem.t
+        solved, full = status != Status.EMPTY, found["rank"] == shape.columns
         status[solved & full], status[solved & ~full] = Status.CONVERGED, Status.SINGULAR
     above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
     status[above & (status == Status.MAX_EPOCHS)] = Status.DIVERGED  # though still finite
     return RollingFit(
         first_row=np.arange(k, dtype=np.int64) * step,
-        weights=params[:, :split].reshape(k, *problem.weights_shape),
-        intercept=intercept.astype(problem.dtype).reshape(k, *targets),
+        weights=weights,
+        intercept=intercept,
         loss=found["loss"],
         status=status,
         epochs=found["epochs"],
@@ -284,9 +273,9 @@ def _result(
         momentum=found["momentum"],
         r2_lost=found["r2_lost"],
         stability_limit=limit,
-        summed_anew=rolling.summed_anew,
-        feature_names=problem.feature_names,
-        target_name=problem.target_name,
+        recomputed=rolling.summed_anew,
+        feature_names=shape.feature_names,
+        target_name=shape.target_name,
     )
 
 
@@ -294,5 +283,5 @@ def _warn(sgd: SGD, options: Options, result: RollingFit) -> None:
     """Warn once of rates that cannot converge, and once of windows that deserve a look."""
     if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
         warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
-    if deserve_a_look(result.status, options):
-        warnings.warn(result.message, FitWarning, stacklevel=3)
+    if deserve_a_look(result.status, options.expects_convergence):
+        warnings.warn(result.message, FitWarning, stacklevel=stacklevel())

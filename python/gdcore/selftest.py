@@ -14,16 +14,11 @@ import numpy as np
 
 import gdcore._core as _core
 from gdcore.data.problem import make_problem
+from gdcore.data.sums import moments_of
 from gdcore.fitting import fit
-from gdcore.kernels import (
-    Reduction,
-    linear_mse_value_and_grad,
-    matmul,
-    mse,
-    mse_value_and_grad,
-)
+from gdcore.kernels import linear_mse_value_and_grad, matmul, mse, mse_value_and_grad
 from gdcore.sgd import SGD
-from gdcore.solvers.method import moments_of
+from gdcore.typing import Reduction
 
 THREADS = (1, 2, 3, 7)
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "half_mean", "half_sum")
@@ -42,7 +37,7 @@ class SelfTest:
     isas : tuple of str
         Instruction sets run.
     failures : tuple of str
-        What differed; empty if the contract holds.
+        The results that differed; empty if the contract holds.
     """
 
     cases: int
@@ -68,7 +63,7 @@ def selftest() -> SelfTest:
 
     Runs the reference loops, and every instruction set this machine has under several thread
     counts, in a second or two. The digests were made once, on another machine: the same result
-    here means the same bits there. Send what it prints along with any report about wrong numbers.
+    here means the same bits there. Add its output to any report about wrong numbers.
 
     Returns
     -------
@@ -84,7 +79,7 @@ def selftest() -> SelfTest:
     frozen, cases = frozen_digests(), list(all_cases())
     isa, threads = _core.get_isa(), _core.get_num_threads()
     if _core.threads_reason() != "set_num_threads":
-        threads = 0  # nobody chose
+        threads = 0  # as before any call of set_num_threads
     isas = _core.available_isas()
     runs = [("reference", 1), *product(isas, THREADS)]
     failures: list[str] = []
@@ -104,13 +99,13 @@ def selftest() -> SelfTest:
 
 
 def frozen_digests() -> dict[str, str]:
-    """Digest of each case, as committed (bench/freeze_numerics.py)."""
+    """Return the digest of each case, as committed (bench/freeze_numerics.py)."""
     text = resources.files("gdcore").joinpath("numerics_v1.json").read_text()
     return dict(json.loads(text))
 
 
 def digest(results: Any) -> str:
-    """SHA-256 of the bytes, every NaN made the same."""
+    """Return the SHA-256 of the bytes, with one bit pattern for every NaN."""
     import hashlib
 
     sha = hashlib.sha256()
@@ -122,7 +117,7 @@ def digest(results: Any) -> str:
 
 
 class _Data:
-    """Numbers from raw Philox words, which every release of NumPy draws alike."""
+    """Random numbers from raw Philox words, which are the same in every release of NumPy."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
@@ -135,7 +130,7 @@ class _Data:
         return np.ldexp(unit, exponents).astype(self.dtype)
 
     def special(self, *shape: int) -> Any:
-        """As above, with a few infinities, NaN, zeros, subnormals and huge values."""
+        """Return numbers with a few infinities, NaN, zeros, subnormals and huge values."""
         array = self(*shape)
         with np.errstate(over="ignore", under="ignore"):
             values = np.array(SPECIAL).astype(self.dtype)

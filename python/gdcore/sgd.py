@@ -1,25 +1,22 @@
-"""The options of stochastic gradient descent and its single step, as torch.optim.SGD has them."""
+"""The options of stochastic gradient descent and its step, as in torch.optim.SGD."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 import gdcore._core as _core
-
-Floats = npt.NDArray[np.floating[Any]]
-Schedule = Callable[[int], float]
-LearningRate = float | Floats | Literal["auto"] | Schedule
+from gdcore.scalars import as_scalar, is_finite
+from gdcore.typing import Floats, LearningRate
 
 
 @dataclass
 class SGDState:
-    """What SGD remembers between steps.
+    """The state of SGD between steps.
 
     Attributes
     ----------
@@ -46,10 +43,11 @@ class SGD:
     lr : float, array_like, "auto" or callable, default "auto"
         Learning rate; an array has one for each of many problems. "auto" is 1/lambda_max of the
         loss's Hessian, half the stability limit of plain descent (`gdcore.fit` only). A callable
-        maps the epoch, counted from 0, to a rate; it is asked ahead of time, and may be asked
+        maps the epoch, counted from 0, to a rate; it is called ahead of time, and may be called
         twice for an epoch.
     momentum : float or "auto", default 0.0
-        "auto" chooses lr and momentum for the fewest epochs (`gdcore.fit` and its kin only).
+        "auto" chooses lr and momentum for the fewest epochs (`gdcore.fit`, `fit_groups` and
+        `fit_rolling` only).
     dampening : float, default 0.0
     weight_decay : float or array_like, default 0.0
         Adds ``weight_decay / 2 * |w|^2`` to the objective; an array has one for each of many
@@ -59,8 +57,8 @@ class SGD:
     maximize : bool, default False
         Climb instead of descend.
     decay_intercept : bool, default True
-        Whether weight decay reaches the intercept, as in torch; False spares it, as ridge
-        regression does (`gdcore.fit` and its kin only: `step` cannot know the intercept).
+        Whether weight decay applies to the intercept, as in torch. False excludes it, as ridge
+        regression does (not in `step`, which cannot tell the intercept from the weights).
 
     Raises
     ------
@@ -90,7 +88,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         for name, given in vars(self).items():
-            if (value := plain(given)) is not given:
+            if (value := as_scalar(given)) is not given:
                 object.__setattr__(self, name, value)
         if isinstance(self.lr, str):
             if self.lr != "auto":
@@ -144,18 +142,17 @@ class SGD:
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def each(self, count: int) -> SGD:
-        """Return these options for `count` problems; ValueError if an array has another length."""
+    def check_for_many(self, count: int) -> None:
+        """Raise ValueError if an array of options has not one entry for each of many problems."""
         for name in ("lr", "weight_decay"):
             value = getattr(self, name)
             if isinstance(value, np.ndarray) and value.shape != (count,):
                 raise ValueError(
                     f"{name} has shape {value.shape}; with {count} problems it must be ({count},)."
                 )
-        return self
 
-    def alone(self) -> SGD:
-        """Return these options for one problem; ValueError if one of them is an array."""
+    def check_for_one(self) -> None:
+        """Raise ValueError if one of the options is an array, which only many problems take."""
         for name in ("lr", "weight_decay"):
             value = getattr(self, name)
             if isinstance(value, np.ndarray):
@@ -163,7 +160,6 @@ class SGD:
                     f"{name} is an array of shape {value.shape}, one for each of many problems, "
                     "but this is one problem: pass a number."
                 )
-        return self
 
     def init(self, params: Floats | Sequence[Floats]) -> SGDState:
         """Return the state before the first step.
@@ -201,7 +197,7 @@ class SGD:
         TypeError
             If a parameter is not a float32 or float64 array.
         """
-        self.alone()
+        self.check_for_one()
         if isinstance(self.lr, str):
             raise ValueError("lr='auto' needs the data: use gdcore.fit, or SGD(lr=a number).")
         if not self.decay_intercept:
@@ -222,11 +218,12 @@ class SGD:
         ]
         _check_apart(arrays)
         lr = rate_at(self.lr, state.step)
+        options = _core.SgdOptions(**self.options)
         for i, (param, grad) in enumerate(zip(arrays, checked, strict=True)):
             velocity, first = state.velocity[i], state.velocity[i] is None
             if self.momentum != 0 and first:
                 velocity = state.velocity[i] = np.zeros_like(param)
-            _core.sgd_step(param, grad, velocity, first, lr, **self.options)
+            _core.sgd_step(param, grad, velocity, first, lr, options)
         state.step += 1
 
     @property
@@ -265,7 +262,7 @@ class SGD:
         Returns
         -------
         float or ndarray
-            0 if maximize, or if momentum is 1 or more; infinite for a flat loss.
+            0 if maximize, or if momentum is 1 or more; infinite for a constant loss.
 
         Raises
         ------
@@ -274,29 +271,18 @@ class SGD:
         """
         m = self.given_momentum
         stretch = 1.0 if m == 0 else 1 + 2 * m if self.nesterov else 1 - self.dampening
-        slope = np.asarray((curvature + self.weight_decay) * stretch, np.float64)
+        slope = (curvature + self.weight_decay) * stretch
+        if isinstance(slope, float):
+            if self.maximize or m >= 1:
+                return 0.0
+            return 2 * (1 + m) / slope if slope > 0 else math.inf if slope == 0 else 0.0
+        slope = np.asarray(slope, np.float64)
         if self.maximize or m >= 1:
             limit = np.zeros_like(slope)
         else:
             flat = np.where(slope == 0, math.inf, 0.0)
             limit = np.divide(2 * (1 + m), slope, out=flat, where=slope > 0)
         return limit if limit.ndim else float(limit)
-
-
-def plain(value: Any) -> Any:
-    """Return the number in an array or tensor without dimensions; all else as it is."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        try:
-            return value.item()
-        except (RuntimeError, ValueError):  # a tensor without data
-            pass
-    return value
-
-
-def is_finite(value: Any) -> bool:
-    """Whether this is a number, and neither NaN nor infinite."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return number and bool(np.isfinite(value))
 
 
 def rate_at(lr: LearningRate, epoch: int) -> float:
@@ -322,7 +308,7 @@ def _as_params(params: Floats | Sequence[Floats]) -> list[Floats]:
 
 
 def _check(index: int, param: Any, grad: Any, velocity: Floats | None) -> Floats:
-    """Return the gradient as an array that fits the parameter, or say what does not."""
+    """Return the gradient as an array; ValueError or TypeError if it does not fit the parameter."""
     if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
         kind = param.dtype if isinstance(param, np.ndarray) else type(param).__name__
         raise TypeError(
@@ -339,12 +325,12 @@ def _check(index: int, param: Any, grad: Any, velocity: Floats | None) -> Floats
             "they must be equal."
         )
     if velocity is not None and (velocity.shape != param.shape or velocity.dtype != param.dtype):
-        raise ValueError(f"the state of parameter {index} is another's; call init(params) anew.")
+        raise ValueError(f"the state of parameter {index} is another's; call init(params) again.")
     return gradient
 
 
 def _check_apart(params: list[Floats]) -> None:
-    """Raise ValueError if some memory is in two parameters, which one step would change twice."""
+    """Raise ValueError if two parameters share memory: one step would change it twice."""
     for i, j in _core.overlapping(params):
         if np.shares_memory(params[i], params[j]):
             raise ValueError(

@@ -1,19 +1,15 @@
-"""How a fit ended, and the warnings and the interruption that say so."""
+"""How a fit ended, and what to do about it."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from gdcore.moments import Moments
-    from gdcore.results.fit import Fit
+from gdcore.typing import Statuses
 
 
 class Status(StrEnum):
@@ -23,10 +19,10 @@ class Status(StrEnum):
     ----------
     CONVERGED
         The predictions are within `tol` times the standard deviation of y, root mean square, of
-        those that fit best (docs/numerics.md); or they are the least-squares ones; or another
-        stopping rule held.
+        the best fit's (docs/numerics.md); or the closed form was used; or another stopping rule
+        held.
     MAX_EPOCHS
-        All epochs ran; `Fit.r2_lost` says how far off that is.
+        All epochs ran; `Fit.r2_lost` says how far that is from the best fit.
     DIVERGED
         The loss grew without bound; the weights are the last whose loss was finite.
     STALLED
@@ -38,7 +34,7 @@ class Status(StrEnum):
         There were no rows to learn from; the weights are the start.
     INVALID
         Among many problems, one whose data holds NaN or infinity, or whose squares overflow; its
-        weights are NaN. A single such problem is a ValueError.
+        weights are NaN. A single problem with such data raises ValueError.
 
     Examples
     --------
@@ -65,11 +61,18 @@ class Status(StrEnum):
 
     @property
     def code(self) -> int:
-        """Its place in the enumeration, which arrays and files of many statuses hold."""
+        """Its number in the enumeration, which arrays and files hold."""
         return _CODES[self]
 
 
 NO_EPOCHS = "method='exact' needs none."
+DESERVE_A_LOOK = {
+    Status.DIVERGED,
+    Status.STALLED,
+    Status.SINGULAR,
+    Status.EMPTY,
+    Status.INVALID,
+}
 STATUSES = np.empty(len(Status), object)  # by code
 STATUSES[:] = list(Status)
 _CODES = {status: code for code, status in enumerate(Status)}
@@ -94,9 +97,18 @@ _ADVICE = {
 }
 
 
-def advises(detail: str) -> bool:
-    """Whether an account of a descent ends with advice already."""
+def has_advice(detail: str) -> bool:
+    """Whether the detail of a descent's end already says what to do."""
     return detail.endswith(NO_EPOCHS)
+
+
+def deserve_a_look(statuses: Statuses, expects_convergence: bool) -> bool:
+    """Whether some of many fits deserve a look.
+
+    Those that ran out of epochs do if they were to converge.
+    """
+    deserve = DESERVE_A_LOOK | {Status.MAX_EPOCHS} if expects_convergence else DESERVE_A_LOOK
+    return bool(deserve & set(statuses.tolist()))
 
 
 def epochs_in_words(count: int) -> str:
@@ -104,90 +116,30 @@ def epochs_in_words(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 
 
-def counted(statuses: npt.NDArray[np.object_]) -> dict[Status, int]:
-    """Return how many of many fits ended in which way, the most frequent first."""
+def count_by_status(statuses: Statuses) -> dict[Status, int]:
+    """Return how many fits ended in each way, the most frequent first."""
     numbers = Counter(statuses.tolist())
     return {s: numbers[s] for s in sorted(numbers, key=lambda s: (-numbers[s], s.code))}
 
 
-def counts_in_words(statuses: npt.NDArray[np.object_]) -> str:
-    """Say how many of many fits ended in which way."""
-    return ", ".join(f"{number} {status}" for status, number in counted(statuses).items())
+def counts_in_words(statuses: Statuses) -> str:
+    """Say how many fits ended in each way."""
+    return ", ".join(f"{number} {status}" for status, number in count_by_status(statuses).items())
 
 
-def account(
-    statuses: npt.NDArray[np.object_], r2_lost: Any, what: str, name: Callable[[int], str]
-) -> str:
+def ends_in_words(statuses: Statuses, r2_lost: Any, what: str, name: Callable[[int], str]) -> str:
     """Say how many fits ended, in which ways, and what to do about each."""
     noun = what if len(statuses) == 1 else f"{what}s"
     lines = [f"{len(statuses)} {noun}: {counts_in_words(statuses) or 'none'}."]
-    for status in counted(statuses):
+    for status in count_by_status(statuses):
         if status is Status.CONVERGED:
             continue
         these = statuses == status
         lost = np.broadcast_to(r2_lost, len(statuses))[these]
         if status is Status.MAX_EPOCHS and np.isnan(lost).all():
-            continue  # no tol was asked for, or how far off that is is not known
+            continue  # no tol was given, or the distance is unknown
         most = np.nanmax(lost, initial=0.0)
         known = most > 0 and status is not Status.DIVERGED
         far = f"; R^2 up to {most:.2g} below the best fit's" if known else ""
         lines.append(f"{status} (the first is {name(int(np.argmax(these)))}{far}): {status.advice}")
     return " ".join(lines)
-
-
-class FitWarning(UserWarning):
-    """A fit ended, or will end, in a way that deserves a look: anything but CONVERGED."""
-
-
-class LearningRateWarning(UserWarning):
-    """The learning rate is above the stability limit, so that descent must diverge."""
-
-
-def stacklevel() -> int:
-    """Return the level, for a warning of its caller, of the first frame outside this package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "gdcore":
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-class DataLostError(OSError):
-    """A file that an array maps, such as np.memmap does, shrank while it was read.
-
-    Parameters
-    ----------
-    message : str
-    fit : Fit, optional
-        What was fitted before, of one problem or of many; its weights are those of whole rows.
-
-    Attributes
-    ----------
-    fit : Fit or None
-    """
-
-    def __init__(self, message: str, fit: Fit | None = None) -> None:
-        super().__init__(message)
-        self.fit = fit
-
-
-class FitInterrupted(KeyboardInterrupt):
-    """Ctrl-C stopped a fit between two steps.
-
-    Parameters
-    ----------
-    fit : Fit
-        The weights so far; passing it as `init` goes on from there. Its loss is the one measured
-        during the last epoch: evaluating another would keep Ctrl-C waiting.
-    moments : Moments, optional
-        Where the rows come in chunks: the moments of those read so far.
-
-    Attributes
-    ----------
-    fit : Fit
-    moments : Moments or None
-    """
-
-    def __init__(self, fit: Fit, moments: Moments | None = None) -> None:
-        super().__init__(f"interrupted after {fit.epochs} epochs; the weights so far are in .fit")
-        self.fit = fit
-        self.moments = moments

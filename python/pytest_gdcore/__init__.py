@@ -44,7 +44,7 @@ def _dtype(text: str) -> str:
 
 
 _OPTIONS = {
-    "factor": (_number, "errors above so many times what is typical are SUSPECT (16)"),
+    "factor": (_number, "errors above this many times the typical one are SUSPECT (16)"),
     "seed": (_whole, "seed of probes and directions (0)"),
     "dtype": (_dtype, "dtype under test (float32)"),
 }

@@ -52,12 +52,15 @@ void errors() {
   for (int64_t n : {int64_t{1}, int64_t{15}, int64_t{17}, 3 * L<T> + 7}) {
     const auto p = draw<T>(n, 3), q = draw<T>(n, 4);
     std::vector<T> gradient(static_cast<size_t>(n));
-    const double loss = host_device<T>().mse({n,
-                                              {p.data(), {n}, {1}},
-                                              {q.data(), {n}, {1}},
-                                              MseOutput::gradient,
-                                              gradient.data(),
-                                              T(2) / T(3)});
+    T loss = 0;
+    const Scale scale{1.0, 2.0 / 3.0};
+    host_device<T>().mse({n,
+                          {p.data(), {n}, {1}},
+                          {q.data(), {n}, {1}},
+                          MseOutput::gradient,
+                          gradient.data(),
+                          scale,
+                          &loss});
     absorb(&loss, 1);
     absorb(gradient.data(), gradient.size());
   }

@@ -25,7 +25,7 @@ T probe_fma(index_t rounds, T factor, T term) {
 
 // f(i, s) for each vector i of n elements, n a multiple of 256, in turn from STREAMS places s a
 // page apart: the prefetcher follows one stream a page, and one alone leaves memory idle
-// (docs/performance.md).
+// (docs/experiments.md).
 constexpr int STREAMS = 8;
 
 template <class F>

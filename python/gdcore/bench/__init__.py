@@ -14,7 +14,8 @@ See docs/bench.md for what is measured and how. Pictures and the command need th
 from gdcore.bench import bounds
 from gdcore.bench.compare import Comparison, compare
 from gdcore.bench.race import run
-from gdcore.bench.results import Report, Row
+from gdcore.bench.report import Report
+from gdcore.bench.results import Row
 from gdcore.bench.verdict import Ratio, Verdict
 
 __all__ = ["Comparison", "Ratio", "Report", "Row", "Verdict", "bounds", "compare", "run"]

@@ -53,7 +53,7 @@ def up(bound: Any, terms: Any) -> Array:
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """Bound each element of ``a @ b``: gamma(k) |a| @ |b| + k eta.
+    """Bound each element of ``a @ b``: ``gamma(k) |a| @ |b| + k eta``.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ _WHOLE = 2**20  # whole numbers in one operand: the sum of their residuals' squa
 
 
 class Work(NamedTuple):
-    """What a call has to do at the least.
+    """The least work and memory traffic of one call.
 
     Attributes
     ----------

@@ -26,9 +26,10 @@ from gdcore.bench.check import (
     names_of,
     wait,
 )
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.reference import dtype_of, evaluate
-from gdcore.bench.results import Report, Row
+from gdcore.bench.report import Report
+from gdcore.bench.results import Row
 from gdcore.bench.verdict import MARGIN, Ratio, Verdict, check_margin, judge
 
 _ROUND = 0.002  # seconds
@@ -115,7 +116,7 @@ def compare(
         addresses; what a function takes from elsewhere stays where it is. Of more than 256 MB there
         is one copy.
     flops, bytes : float, optional
-        What one call has to compute and to move at the least, for the columns GFLOP/s, GB/s and
+        The least work and memory traffic of one call, for the columns GFLOP/s, GB/s and
         percent of this machine's limit.
     reference : callable, array, or tuple, list or dict of arrays
         What has to come out: real or complex numbers. A callable gets the inputs in the next wider

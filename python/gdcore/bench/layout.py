@@ -25,7 +25,7 @@ _SLACK = 2**14  # bytes: a few pages, and every set of an L1 cache
 _SMALL = range(4, 1025, 4)  # bytes; NumPy and the C library keep freed blocks of these sizes apart
 _HELD = 8  # blocks of each size: more than are kept
 _MEDIUM = 64  # blocks of up to 64 KB; larger ones change how the C library allocates from then on
-_SHARE = 6  # one in so many changes places
+_SHARE = 6  # one in six changes places
 
 
 class Heap:
@@ -129,7 +129,7 @@ def size_of(arguments: tuple[Any, ...]) -> int:
 def trace(value: Any) -> Any:
     """Return what differs after a change of a value: its parts, and checksums of its arrays.
 
-    Attributes that an object gets later, such as cached results, are no change: see `changed`.
+    Attributes that an object gets later, such as cached results, are not a change: see `changed`.
     """
     return _trace(value, set())
 

@@ -20,12 +20,12 @@ from gdcore.bench.case import Work
 _TRAFFIC: tuple[Literal["read", "write", "copy"], ...] = ("read", "write", "copy")
 _FALLBACK = 2**28  # bytes, where the size of the last cache is not known
 _REACH = 4  # times its capacity, of which a level still holds a part
-_TURNS = 3  # the best of so many probes, spread over time: other processes can only slow them
+_TURNS = 3  # the best of these probes counts: other processes can only slow them
 
 
 @dataclass(frozen=True)
 class Level:
-    """A level of memory as seen by so many threads.
+    """A level of memory as a number of threads sees it.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Limits:
-    """What so many threads of this machine can do.
+    """The limits of this machine for a number of threads.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class Limits:
 
 
 def measure(threads: int, dtypes: tuple[str, ...], seconds: float) -> Limits:
-    """Probe the peak of each dtype and each level's bandwidths, about so many seconds for each."""
+    """Probe the peak of each dtype and each level's bandwidths, about `seconds` for each."""
     places = _places(threads)
     peak = dict.fromkeys(dtypes, 0.0)
     speeds = {(name, kind): 0.0 for name in places for kind in _TRAFFIC}
@@ -137,7 +137,7 @@ def measured(threads: int, dtypes: tuple[str, ...], seconds: float) -> Limits:
 
 
 def _places(threads: int) -> dict[str, tuple[float, int]]:
-    """Return each level's capacity for so many threads and the bytes to probe it with: half."""
+    """Return each level's capacity for these threads and the bytes to probe it with: half."""
     places: dict[str, tuple[float, int]] = {}
     for each in machine.caches():
         capacity = each.size * max(1, threads // each.cpus)

@@ -1,4 +1,4 @@
-"""Run suites: every library checked, then timed in turns with the others."""
+"""Run suites: every library checked, then timed in turns."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from gdcore.bench import machine, suites, timing
 from gdcore.bench.case import Array, Case, Expected, Work
 from gdcore.bench.check import exactly, find_fault
-from gdcore.bench.crew import Member, Refusal, usable_cpus
-from gdcore.bench.libraries import BUILT_IN, does, find_peers
+from gdcore.bench.libraries.registry import BUILT_IN, find_peers, supports
+from gdcore.bench.pool import WorkerError, WorkerProcess, usable_cpus
 from gdcore.bench.probe import Limits
-from gdcore.bench.results import Key, Report, Row, counted
+from gdcore.bench.report import Report
+from gdcore.bench.results import Key, Row, counted
 from gdcore.bench.verdict import FEWEST, judge
 
 DTYPES = ("float32", "float64")
@@ -79,7 +80,7 @@ def run(
     quick : bool
         A few small sizes and few rounds.
     large : bool
-        In place of a suite's sizes, those that need 16 GB of memory and many minutes.
+        Use the sizes that need 16 GB of memory and many minutes instead of a suite's usual ones.
     peers : path-like, optional
         Folder of further libraries: see docs/bench.md.
     timeout : float
@@ -115,41 +116,41 @@ def run(
     chosen = [
         name
         for name in dict.fromkeys(wanted)
-        if name != BASELINE and does(name, files.get(name), jobs)
+        if name != BASELINE and supports(name, files.get(name), jobs)
     ]
     counts = sorted(set(threads or (1, len(usable_cpus()))))
     _check_threads(counts)
     if not timeout > 0:
         raise ValueError(f"timeout is {timeout}; give the seconds a library may take to answer.")
-    contest = _Contest(
+    session = _Session(
         QUICK if quick else FULL, progress or (lambda text: None), tuple(dict.fromkeys(dtypes))
     )
     with suppress(KeyboardInterrupt), ExitStack() as stack:
-        members = [
-            stack.enter_context(closing(Member(name, files.get(name), count, timeout)))
+        workers = [
+            stack.enter_context(closing(WorkerProcess(name, files.get(name), count, timeout)))
             for count in counts
             for name in (BASELINE, *chosen)
         ]
-        contest.open(members)
-        contest.probe()
+        session.open(workers)
+        session.probe()
         for case in cases:
-            contest.hold(case)
-        contest.probe()
-        contest.report.partial = False
-    return contest.finish()
+            session.hold(case)
+        session.probe()
+        session.report.partial = False
+    return session.finish()
 
 
 @dataclass
-class _Contest:
-    """The members that are there, and the report so far."""
+class _Session:
+    """The workers that are there, and the report so far."""
 
     effort: Effort
     progress: Callable[[str], None]
     dtypes: tuple[str, ...]
-    members: list[Member] = field(default_factory=list)
+    workers: list[WorkerProcess] = field(default_factory=list)
     limits: dict[int, Limits] = field(default_factory=dict)
-    jobs: dict[Member, Sequence[str]] = field(default_factory=dict)
-    solves: dict[Member, Sequence[str]] = field(default_factory=dict)
+    jobs: dict[WorkerProcess, Sequence[str]] = field(default_factory=dict)
+    closed_forms: dict[WorkerProcess, Sequence[str]] = field(default_factory=dict)
     work: dict[Key, Work] = field(default_factory=dict)
     report: Report = field(init=False)
 
@@ -157,41 +158,42 @@ class _Contest:
         environment = machine.environment() | {"libraries": {}}
         self.report = Report(BASELINE, environment, partial=True)
 
-    def open(self, members: Iterable[Member]) -> None:
+    def open(self, workers: Iterable[WorkerProcess]) -> None:
         """Wait for the libraries."""
         self.progress("starting the libraries")
         libraries = self.report.environment["libraries"]
-        for member in members:
+        for worker in workers:
             try:
-                about = member.opened()
-            except Refusal as refusal:
-                if member.library == BASELINE:
+                about = worker.opened()
+            except WorkerError as refusal:
+                if worker.library == BASELINE:
                     raise ChildProcessError(f"{BASELINE} does not start: {refusal}.") from None
-                absent = Row("", "", "", 0, member.library, refusal.status, str(refusal))
+                absent = Row("", "", "", 0, worker.library, refusal.status, str(refusal))
                 if absent not in self.report.rows:
                     self.report.rows.append(absent)
                 continue
-            self.jobs[member], self.solves[member] = about.pop("jobs"), about.pop("solves")
-            libraries.setdefault(member.library, {})[str(member.threads)] = about
-            self.members.append(member)
+            self.jobs[worker] = about.pop("jobs")
+            self.closed_forms[worker] = about.pop("closed_forms")
+            libraries.setdefault(worker.library, {})[str(worker.threads)] = about
+            self.workers.append(worker)
 
     def probe(self) -> None:
         """Measure the machine's limits, and keep the best so far: a busy machine hides them."""
-        for member in self.members:
-            if member.library == BASELINE:
-                self.progress(f"probing the machine, threads: {member.threads}")
-                before = self.limits.get(member.threads)
+        for worker in self.workers:
+            if worker.library == BASELINE:
+                self.progress(f"probing the machine, threads: {worker.threads}")
+                before = self.limits.get(worker.threads)
                 try:
-                    found = member.ask("limits", DTYPES, self.effort.probe)
-                except Refusal as refusal:
+                    found = worker.ask("limits", DTYPES, self.effort.probe)
+                except WorkerError as refusal:
                     if before is None:
                         raise ChildProcessError(f"cannot probe the machine: {refusal}.") from None
                     self.report.remarks.append(
                         "the second probe of the machine failed with "
-                        f"{counted(member.threads)}: {refusal}; the limits are those of the first."
+                        f"{counted(worker.threads)}: {refusal}; the limits are those of the first."
                     )
                     continue
-                self.limits[member.threads] = found.best(before) if before else found
+                self.limits[worker.threads] = found.best(before) if before else found
 
     def finish(self) -> Report:
         """Return the report, each row with its limit."""
@@ -216,9 +218,9 @@ class _Contest:
                 self.work[key] = work
                 blank = Row(*key, "", "timed", flops=work.flops, bytes=work.bytes)
                 race = _Race(blank)
-                for member in self.members:
-                    if member.threads == threads and case.job in self.jobs[member]:
-                        race.enter(member, tasks.of(member, case.job in self.solves[member]))
+                for worker in self.workers:
+                    if worker.threads == threads and case.job in self.jobs[worker]:
+                        race.enter(worker, tasks.of(worker, case.job in self.closed_forms[worker]))
                 try:
                     if whole:
                         race.check_whole(exact, whole, dtype)
@@ -231,12 +233,12 @@ class _Contest:
 
 
 class _Task(NamedTuple):
-    """What a member does of a case, what has to come out, and whether that is by a closed form."""
+    """What a worker does of a case, what has to come out, and whether that is by a closed form."""
 
     case: Case
     share: int
     expected: list[Expected]
-    solves: bool
+    in_closed_form: bool
 
 
 class _Tasks:
@@ -246,95 +248,100 @@ class _Tasks:
         self.case, self.dtype = case, dtype
         self.made: dict[tuple[int, bool], _Task] = {}
 
-    def of(self, member: Member, solves: bool) -> _Task:
-        """Return the task of a member."""
-        share = self.case.shares.get(member.library, 1)
-        if (share, solves) not in self.made:
+    def of(self, worker: WorkerProcess, in_closed_form: bool) -> _Task:
+        """Return the task of a worker."""
+        share = self.case.shares.get(worker.library, 1)
+        if (share, in_closed_form) not in self.made:
             case = self.case if share == 1 else self.case.part(share)
             inputs = case.inputs(self.dtype)
-            expected = case.solved(inputs) if solves else case.expected(inputs)
-            self.made[share, solves] = _Task(case, share, expected, solves)
-        return self.made[share, solves]
+            expected = case.solved(inputs) if in_closed_form else case.expected(inputs)
+            self.made[share, in_closed_form] = _Task(case, share, expected, in_closed_form)
+        return self.made[share, in_closed_form]
 
 
 class _Race:
-    """Some members on one case: who may run, and the laps so far."""
+    """Some workers on one case: who may run, and the rounds so far."""
 
     def __init__(self, blank: Row) -> None:
         self.blank = blank
-        self.tasks: dict[Member, _Task] = {}
-        self.running: list[Member] = []
+        self.tasks: dict[WorkerProcess, _Task] = {}
+        self.running: list[WorkerProcess] = []
         self.ended: dict[str, Row] = {}
         self.repeats: dict[str, int] = {}
-        self.laps: dict[str, list[float]] = {}
+        self.rounds: dict[str, list[float]] = {}
 
-    def enter(self, member: Member, task: _Task) -> None:
-        """Let a member take part."""
-        self.tasks[member] = task
-        self.running.append(member)
+    def enter(self, worker: WorkerProcess, task: _Task) -> None:
+        """Let a worker take part."""
+        self.tasks[worker] = task
+        self.running.append(worker)
 
     def check_whole(self, exact: list[Expected], whole: Case, dtype: str) -> None:
         """Keep those who are exact on whole numbers; what is divided by no power of two is not."""
-        for member in list(self.running):
-            if not self.tasks[member].solves:
-                self._check(member, "on small whole numbers, ", exact, "load", whole, dtype)
+        for worker in list(self.running):
+            if not self.tasks[worker].in_closed_form:
+                self._check(worker, "on small whole numbers, ", exact, "load", whole, dtype)
 
     def load(self, dtype: str) -> None:
         """Keep those who are right on the numbers that will be timed."""
-        for member in list(self.running):
-            task = self.tasks[member]
-            self._check(member, "", task.expected, "load", task.case, dtype)
+        for worker in list(self.running):
+            task = self.tasks[worker]
+            self._check(worker, "", task.expected, "load", task.case, dtype)
 
     def check_last(self) -> None:
         """Keep those whose last timed call was right."""
-        for member in list(self.running):
-            self._check(member, "after timing, ", self.tasks[member].expected, "last")
+        for worker in list(self.running):
+            self._check(worker, "after timing, ", self.tasks[worker].expected, "last")
 
     def _check(
-        self, member: Member, when: str, expected: list[Expected], method: str, *arguments: Any
+        self,
+        worker: WorkerProcess,
+        when: str,
+        expected: list[Expected],
+        method: str,
+        *arguments: Any,
     ) -> None:
-        outputs: list[Array] | None = self._ask(member, method, *arguments)
+        outputs: list[Array] | None = self._ask(worker, method, *arguments)
         fault = find_fault(outputs, expected) if outputs is not None else None
         if fault:
-            self._drop(member, "wrong", when + fault)
+            self._drop(worker, "wrong", when + fault)
 
     def start(self, effort: Effort) -> None:
         """Run rounds in turns until they have taken the time that was set."""
         found = {}
-        for member in list(self.running):
-            answer = self._ask(member, "calibrate", effort.round)
+        for worker in list(self.running):
+            answer = self._ask(worker, "calibrate", effort.round)
             if answer is not None:
-                found[member.library] = answer
-                self.laps[member.library] = []
+                found[worker.library] = answer
+                self.rounds[worker.library] = []
         self.repeats = timing.equal_repeats(found)
         total = sum(self.repeats[name] * seconds for name, (_, seconds) in found.items())
         rounds = round(effort.race / total) if total else 0
         fewest = effort.fewest if total < _SLOW else FEWEST
         order = list(self.running)
-        for lap in range(min(max(rounds, fewest), effort.most)):
-            order = order[::-1] if lap % 2 else random.sample(self.running, len(self.running))
-            for member in [each for each in order if each in self.running]:
-                seconds = self._ask(member, "round", self.repeats[member.library])
+        for turn in range(min(max(rounds, fewest), effort.most)):
+            order = order[::-1] if turn % 2 else random.sample(self.running, len(self.running))
+            for worker in [each for each in order if each in self.running]:
+                seconds = self._ask(worker, "round", self.repeats[worker.library])
                 if seconds is not None:
-                    self.laps[member.library].append(seconds * self.tasks[member].share)
+                    self.rounds[worker.library].append(seconds * self.tasks[worker].share)
 
     def unload(self) -> None:
-        """Let every member forget the case."""
-        for member in list(self.running):
-            self._ask(member, "unload")
+        """Let every worker forget the case."""
+        for worker in list(self.running):
+            self._ask(worker, "unload")
 
     def rows(self) -> list[Row]:
-        """Return a row for each member, cut to the rounds that all of them completed."""
-        complete = min((len(self.laps.get(each.library, ())) for each in self.running), default=0)
+        """Return a row for each worker, cut to the rounds that all of them completed."""
+        complete = min((len(self.rounds.get(each.library, ())) for each in self.running), default=0)
         timed = {
-            member.library: replace(
+            worker.library: replace(
                 self.blank,
-                library=member.library,
-                rounds=tuple(self.laps[member.library][:complete]),
-                repeats=self.repeats[member.library],
-                share=self.tasks[member].share,
+                library=worker.library,
+                rounds=tuple(self.rounds[worker.library][:complete]),
+                repeats=self.repeats[worker.library],
+                share=self.tasks[worker].share,
             )
-            for member in self.running
+            for worker in self.running
             if complete
         }
         if ours := timed.get(BASELINE):
@@ -344,21 +351,21 @@ class _Race:
         found = timed | self.ended
         return [found[each.library] for each in self.tasks if each.library in found]
 
-    def _ask(self, member: Member, method: str, *arguments: Any) -> Any:
-        """Return a member's answer, or None if it is out of the race."""
+    def _ask(self, worker: WorkerProcess, method: str, *arguments: Any) -> Any:
+        """Return a worker's answer, or None if it is out of the race."""
         try:
-            return member.ask(method, *arguments)
-        except Refusal as refusal:
-            self._drop(member, refusal.status, str(refusal))
+            return worker.ask(method, *arguments)
+        except WorkerError as refusal:
+            self._drop(worker, refusal.status, str(refusal))
             return None
 
-    def _drop(self, member: Member, status: str, note: str) -> None:
-        self.running.remove(member)
-        name = member.library
+    def _drop(self, worker: WorkerProcess, status: str, note: str) -> None:
+        self.running.remove(worker)
+        name = worker.library
         self.ended[name] = replace(self.blank, library=name, status=status, note=note)
         if status == "wrong":
-            with suppress(Refusal):
-                member.ask("unload")
+            with suppress(WorkerError):
+                worker.ask("unload")
 
 
 def _check_choices(what: str, given: Sequence[str], known: Sequence[str]) -> None:

@@ -4,13 +4,13 @@ The default bound of an element is ``8 u max(sqrt(k) |r|, k s, 4 e)``: u is the 
 type, r the element, k how many elements of the inputs an element of the result depends on, and s
 the root of the sum of squares of what each of them contributes. ``sqrt(k) s`` is at least the sum
 of the contributions' sizes, |a| @ |b| for a product, and ``sqrt(k) u`` of it what k roundings add
-up to where their signs are random (Higham and Mary, 2019); 8 is for all else. e is for what cancels
+up to where their signs are random (Higham and Mary, 2019); 8 is for all else. e is for cancellation
 on the way, as in ``1 + erf(x)``: how many u the reference is off where results are no larger.
 
 k, s and e come from the reference itself: inputs are changed a little, all of them to find s in
 float64, and e in float32 beside it, and few of them to see how many outputs that reaches. A
-reference that is no function says nothing of them: k is guessed from sizes, and the largest element
-bounds all.
+reference that is not a function says nothing about them: k is guessed from sizes, and the largest
+element bounds all.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def _probed(
 
 
 def _up_to_size(errors: Array, results: Array) -> Array:
-    """Return for each element the largest error of those that are at most four times as large."""
+    """Return for each element the largest error of the elements at most four times as large."""
     sizes = np.abs(results).ravel()
     order = np.argsort(sizes)
     found = np.where(np.isfinite(errors), errors, 0).ravel()[order]

@@ -1,4 +1,4 @@
-"""What a run found: rows, limits, environment; as an object, as JSON, as a table."""
+"""What a run found: rows, limits, environment; as an object and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gdcore.bench.verdict import MARGIN, Ratio, Verdict
 
 SCHEMA = 1
 _QUIET = 0.5  # load for each CPU
-ABOVE = 105  # percent of the limit, which noise alone does not explain
+ABOVE = 105  # percent of the limit that noise alone does not explain
 
 
 class Key(NamedTuple):
@@ -50,9 +50,9 @@ class Row:
     share : int
         Of how many parts of the case it did one: then `rounds` are scaled to all of them.
     flops, bytes : float
-        What a call has to compute and to move at the least.
+        The least work and memory traffic of one call.
     floor, roof : float, str
-        The seconds this machine needs for that at the least, and what sets them.
+        The least seconds this machine needs for that, and the limit that sets them.
     ratio : Ratio or None
         How many times as long as the baseline it takes; the verdict is the baseline's.
     """
@@ -130,7 +130,7 @@ class Score(NamedTuple):
 
 
 @dataclass
-class Report:
+class Results:
     """What a run found.
 
     Attributes
@@ -214,13 +214,13 @@ class Report:
         ]
 
     def limits_of(self, threads: int) -> Limits | None:
-        """Return what so many threads of this machine can do."""
+        """Return the limits of this machine for a number of threads."""
         return next((each for each in self.limits if each.threads == threads), None)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return everything as JSON, and write it to a file if one is given.
 
-        What is NaN or infinite is null; keys are only ever added.
+        NaN and infinity become null; keys are added, never removed.
         """
         report = {
             "schema": SCHEMA,
@@ -254,20 +254,6 @@ class Report:
             margin=report.get("margin", MARGIN),
             remarks=report.get("remarks", []),
         )
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """Return one HTML page that needs no other file, and write it if a path is given."""
-        from gdcore.bench.page import render
-
-        text = render(self)
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
-
-    def __str__(self) -> str:
-        from gdcore.bench.table import render
-
-        return render(self)
 
 
 def counted(threads: int) -> str:

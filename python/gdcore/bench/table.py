@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 
 from gdcore.bench import suites
-from gdcore.bench.results import Key, Report, Row, counted
+from gdcore.bench.results import Key, Results, Row, counted
 
 _UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _HEADS = ("library", "time", "GFLOP/s", "GB/s", "limit", "takes", "95 %", "")
 
 
-def render(report: Report) -> str:
+def render(report: Results) -> str:
     """Return the table, a block for each suite, dtype and thread count."""
     blocks: dict[tuple[str, str, int], list[tuple[Key, list[Row]]]] = {}
     for key, rows in report.races():
@@ -76,7 +76,7 @@ def heading(key: Key) -> str:
     return ", ".join(part for part in (key.suite, key.dtype, counted(key.threads)) if part)
 
 
-def _table(report: Report, races: Sequence[tuple[Key, list[Row]]]) -> Iterator[str]:
+def _table(report: Results, races: Sequence[tuple[Key, list[Row]]]) -> Iterator[str]:
     cells: list[tuple[str, ...]] = []
     for key, rows in races:
         shown = [row for row in rows if row.status != "unsupported"]
@@ -111,7 +111,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return row.contestant, duration(row.seconds), *speed, percent(row.percent), *times
 
 
-def _title(report: Report, key: Key) -> str:
+def _title(report: Results, key: Key) -> str:
     limits = report.limits_of(key.threads)
     if limits is None or key.dtype not in limits.peak:
         return heading(key)
@@ -119,7 +119,7 @@ def _title(report: Report, key: Key) -> str:
     return f"{heading(key)}; peak {limits.peak[key.dtype] / 1e9:.0f} GFLOP/s, reads {reads} GB/s"
 
 
-def _summary(report: Report) -> Iterator[str]:
+def _summary(report: Results) -> Iterator[str]:
     for score in report.scores():
         verdicts = ", ".join(f"{count} {name}" for name, count in sorted(score.verdicts.items()))
         yield (

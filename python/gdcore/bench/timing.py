@@ -11,7 +11,7 @@ from typing import Any
 _WAKING = 0.02  # seconds; a longer call does not notice that threads and caches had to warm up
 _LONG = 0.1  # seconds; a call that no disturbance makes look much longer
 _PATIENCE = 0.5  # seconds to wait for idle threads to stop spinning
-_ALIKE = 2  # times as long, which noise may make of one and the same
+_ALIKE = 2  # times as long; noise alone may cause it
 _QUIET = 3  # milliseconds in a row without work: on a busy machine a thread may just have to wait
 
 
@@ -29,7 +29,7 @@ class Kept:
 
 
 def calibrate(run: Callable[[int], Any], seconds: float) -> tuple[int, float]:
-    """Return how many repeats last about so many seconds, at least one, and how long one takes."""
+    """Return how many repeats last about `seconds`, at least one, and how long one takes."""
     repeats = 1
     while True:
         elapsed = _elapsed(run, repeats)

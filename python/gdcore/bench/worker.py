@@ -17,19 +17,20 @@ import numpy as np
 from gdcore.bench import layout, machine, probe, suites, timing
 from gdcore.bench.case import Array, Case
 from gdcore.bench.check import as_arrays
-from gdcore.bench.libraries import Run, Unsupported, open_library, solves
+from gdcore.bench.libraries.base import Run, Unsupported
+from gdcore.bench.libraries.registry import closed_forms, open_library
 
 _LAYOUTS = 8  # in a round
-_LARGE = 2**25 - 2**16  # bytes; glibc maps blocks of more anew each time, whatever was freed before
+_LARGE = 2**25 - 2**16  # bytes; glibc maps each larger block again, whatever was freed before
 _SOON = 0.01  # seconds to prepare a case, more of which a round has time for only once
 
 
-class Misbehaved(Exception):
+class ContractViolation(Exception):
     """A library did what no kernel may do."""
 
 
 class Worker:
-    """One library on so many threads, and the case it has loaded."""
+    """One library on a fixed number of threads, and the case it has loaded."""
 
     def __init__(self, name: str, path: Path | None, threads: int) -> None:
         self.library = open_library(name, path, threads)
@@ -45,7 +46,7 @@ class Worker:
     def describe(self) -> dict[str, Any]:
         """Return what the library says of itself, its jobs, and its OpenMP runtimes."""
         jobs = [name for name in suites.JOBS if hasattr(self.library, name)]
-        about = {"jobs": jobs, "solves": solves(self.library)}
+        about = {"jobs": jobs, "closed_forms": closed_forms(self.library)}
         about["openmp"] = machine.openmp_runtimes()
         return self.library.describe() | about
 
@@ -66,7 +67,7 @@ class Worker:
         return [np.array(output) for output in as_arrays(self.run.result)]
 
     def calibrate(self, seconds: float) -> tuple[int, float]:
-        """Return how many repeats make a round of so many seconds, and how long one takes."""
+        """Return how many repeats make a round of `seconds`, and how long one takes."""
         begin = time.perf_counter()
         self._prepare()
         self.preparing = time.perf_counter() - begin
@@ -103,7 +104,7 @@ class Worker:
 
     def _check(self) -> None:
         if self.inputs.are_changed():
-            raise Misbehaved("it changed its inputs")
+            raise ContractViolation("it changed its inputs")
 
     def limits(self, dtypes: tuple[str, ...], seconds: float) -> probe.Limits:
         """Measure what this machine can do."""
@@ -131,7 +132,7 @@ def serve(pipe: Connection, name: str, path: Path | None, threads: int) -> None:
             reply = ("done", answer(*request))
         except Unsupported as error:
             reply = ("unsupported", str(error))
-        except Misbehaved as error:
+        except ContractViolation as error:
             reply = ("failed", str(error))
         except ModuleNotFoundError as error:
             reply = ("missing", f"{error.name} is not installed")

@@ -1,1 +1,1 @@
-"""Rows that come in pieces: files and iterables, passed over once an epoch."""
+"""Rows that come in chunks: files and iterables, read once or once an epoch."""

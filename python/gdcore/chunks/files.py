@@ -1,4 +1,4 @@
-"""Chunks of rows out of files and folders of them."""
+"""Chunks of rows from files and folders."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gdcore.kernels import Floats
+from gdcore.scalars import is_whole
 from gdcore.tables import Block, Part, Table, open_table
 from gdcore.tables.table import check_finite
+from gdcore.typing import Floats, Names
 
 
 class ChunkReader:
     """Chunks ``(X, y)`` of a file, with weights and offsets if asked: what `read_chunks` returns.
 
-    It can be iterated any number of times, each of which reads the file anew. Its parts (the row
-    groups of Parquet files; whole files else) are read in another order every shuffled epoch.
+    It can be iterated any number of times; each time reads the file again. Its parts (the row
+    groups of Parquet files; otherwise whole files) are read in another order every shuffled epoch.
 
     Attributes
     ----------
@@ -30,7 +31,7 @@ class ChunkReader:
         self,
         table: Table,
         target: str,
-        features: tuple[str, ...],
+        features: Names,
         sample_weight: str | None = None,
         offset: str | None = None,
         *,
@@ -107,13 +108,13 @@ def read_chunks(
     target : str
         The column to predict.
     features : sequence of str, optional
-        The columns to predict it from; all others by default, but for the index that pandas stores.
+        The columns to predict it from; by default all others but the index that pandas stores.
     sample_weight : str, optional
         The column of weights.
     offset : str, optional
         The column of the prediction's fixed term.
     nulls : {"error", "drop"}
-        What becomes of rows with a null in one of these columns.
+        Refuse or drop rows with a null in one of these columns.
     decimal : {".", ","}
         The decimal point of text.
     rows : int
@@ -131,7 +132,7 @@ def read_chunks(
         Without pyarrow, which ``pip install 'gdcore[cli]'`` brings.
     ValueError
         If a column is missing, has no name or is not numeric, if there are no rows, or if an option
-        is out of range. What a later row holds that is not a number is refused when it is read.
+        is out of range. A value in a later row that is not a number is refused when it is read.
     OSError
         If the file cannot be opened.
 
@@ -139,7 +140,7 @@ def read_chunks(
     -----
     Text has a header line; the delimiter, one of ``, ; |``, tab and space, is found. A value is a
     number, ``true`` or ``false``, or null (empty, ``NA``, ``nan``, ``null`` and the like), in every
-    row of every column, whatever the rows before it look like. Integers and decimals of any size
+    row of every column, whatever the rows before it hold. Integers and decimals of any size
     are rounded to float64, as arrays are; booleans are 1 and 0, and categories whose values are
     numbers are these numbers. Dates, times and text have to be encoded first.
 
@@ -157,7 +158,7 @@ def read_chunks(
         raise TypeError(f"dtype is {kind}; it must be float32 or float64.")
     if nulls not in ("error", "drop"):
         raise ValueError(f"nulls is {nulls!r}; choose 'error' or 'drop'.")
-    if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or not 1 <= rows < 2**31:
+    if not is_whole(rows) or not 1 <= rows < 2**31:
         raise ValueError(f"rows is {rows!r}; it must be a whole number from 1 to 2**31 - 1.")
     if isinstance(features, str):
         raise TypeError(f"features is the string {features!r}; pass a list of names.")

@@ -1,4 +1,4 @@
-"""Reading ahead: the next item comes while the last one is worked on."""
+"""Prefetch: a thread reads the next item while the last one is in use."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Generator, Iterator
 from queue import Empty, Full, Queue
 from typing import Any, TypeVar
 
-from gdcore.solvers.progress import tick
+from gdcore.data.slices import tick
 
 T = TypeVar("T")
-_LOOK = 0.05  # seconds between two looks of who waits: is a reader still wanted, is an item there
+_POLL = 0.05  # seconds after which a thread that waits looks again
 _END = object()
 
 
 def ahead(items: Iterator[T], patient: bool = False) -> Generator[T]:
-    """Yield items that one thread reads: at most two are waiting.
+    """Yield items that a thread reads ahead: at most two wait.
 
-    What reading raises is raised here. Closing this generator ends the thread, once it has read the
-    item at hand. If `patient`, it waits for that: a thread inside pyarrow when the interpreter ends
-    would abort the process.
+    An error of reading is raised here. Closing this generator ends the thread, once it has read the
+    current item. If `patient`, closing waits for that: a thread inside pyarrow when the interpreter
+    ends would abort the process.
     """
     ready: Queue[tuple[Any, BaseException | None]] = Queue(maxsize=1)
     unwanted = threading.Event()
@@ -27,7 +27,7 @@ def ahead(items: Iterator[T], patient: bool = False) -> Generator[T]:
     def offer(item: Any, error: BaseException | None = None) -> bool:
         while not unwanted.is_set():
             try:
-                ready.put((item, error), timeout=_LOOK)
+                ready.put((item, error), timeout=_POLL)
                 return True
             except Full:
                 pass
@@ -50,7 +50,7 @@ def ahead(items: Iterator[T], patient: bool = False) -> Generator[T]:
     try:
         while True:
             try:
-                item, error = ready.get(timeout=_LOOK)
+                item, error = ready.get(timeout=_POLL)
             except Empty:
                 tick()
                 continue
@@ -59,7 +59,9 @@ def ahead(items: Iterator[T], patient: bool = False) -> Generator[T]:
             if item is _END:
                 return
             yield item
-            item = None  # lets its memory go before the next one is awaited
+            item = None  # free its memory before waiting for the next one
     finally:
         unwanted.set()
-        thread.join(None if patient else 1.0)  # one that waits for a slow source ends by itself
+        thread.join(
+            None if patient else 1.0
+        )  # a thread that waits for a slow source ends by itself

@@ -8,7 +8,7 @@ exit code   meaning
 ==========  =======================================================================
 0           fine
 1           the selftest failed, or the function that was checked is wrong
-2           bad usage or data, told in one sentence on standard error
+2           bad usage or data; one sentence on standard error says what
 3           the fit diverged; its last finite weights were printed and saved all the same
 130         interrupted by Ctrl-C; what was reached was printed and saved all the same
 ==========  =======================================================================

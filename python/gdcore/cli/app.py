@@ -81,7 +81,7 @@ def top(
 
 
 def _option(part: str, text: str, *names: str, **settings: Any) -> Any:
-    """Return the settings of an option, told of in a part of the help."""
+    """Return the settings of an option and the part of the help it stands in."""
     return typer.Option(*names, help=text, rich_help_panel=part, **settings)
 
 
@@ -199,8 +199,8 @@ def fit(
                 save=save,
                 **settings,
             )
-        told = described(model, *scores)
-        _finish(data, told, None, interrupted, notes, as_json)
+        result = described(model, *scores)
+        _finish(data, result, None, interrupted, notes, as_json)
         if save and not as_json:
             print(f"Wrote {save}.")
         _exit_if_diverged(model)
@@ -224,8 +224,8 @@ def fit(
             checkpoint=checkpoint,
             **settings,
         )
-    told, beside = summary(model, train, test), summary(exact, train, test)
-    _finish(data, told, beside, interrupted, notes, as_json)
+    result, beside = summary(model, train, test), summary(exact, train, test)
+    _finish(data, result, beside, interrupted, notes, as_json)
     tested = test if len(test[1]) else None
     if plot:
         draw(model, train, tested, plot)
@@ -238,21 +238,21 @@ def fit(
 
 def _finish(
     data: Path,
-    told: dict[str, Any],
+    result: dict[str, Any],
     beside: dict[str, Any] | None,
     interrupted: bool,
     notes: list[str],
     as_json: bool,
 ) -> None:
     """Print what came of a fit, how far off it is too; exit if it was interrupted."""
-    if told["status"] != "CONVERGED":
-        notes.append(told["message"])
+    if result["status"] != "CONVERGED":
+        notes.append(result["message"])
         if as_json:
-            say_note(told["message"])
+            say_note(result["message"])
     report = {
         "gdcore": gd.__version__,
         "data": str(data),
-        **told,
+        **result,
         "normal_equation": beside,
         "interrupted": interrupted,
         "notes": notes,

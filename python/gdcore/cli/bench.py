@@ -77,7 +77,7 @@ def bench(
 
     check_outputs([], {"--json": json, "--html": html})
     if html:
-        from gdcore.bench.page import require_matplotlib
+        from gdcore.bench.page.render import require_matplotlib
 
         require_matplotlib()
     with _progress() as progress:
@@ -116,7 +116,7 @@ def _count(word: str) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Show what is going on where a person reads it: one line, which goes away."""
+    """Show progress in one line that goes away, if a person reads it."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda text: None

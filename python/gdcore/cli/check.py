@@ -82,7 +82,7 @@ def check(
     factor: Annotated[
         float | None,
         typer.Option(
-            help="Errors above so many times what is typical are SUSPECT.",
+            help="Errors above this many times the typical one are SUSPECT.",
             min=0,
             show_default="16",
         ),
@@ -159,7 +159,7 @@ def _converting(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def _find(name: str) -> Callable[..., Any]:
-    """Return what MODULE:FUNCTION or FILE:FUNCTION names; ValueError if there is no such one."""
+    """Return what MODULE:FUNCTION or FILE:FUNCTION names; ValueError if nothing has that name."""
     module, _, path = name.rpartition(":")
     module = module.removesuffix(":")  # pytest has file.py::function
     if not module or not path:
@@ -183,7 +183,7 @@ def _find(name: str) -> Callable[..., Any]:
 
 
 def _load(file: Path) -> ModuleType:
-    """Return the module that a file is, which may import others of its folder."""
+    """Import a file as a module that may import others of its folder."""
     path = file.resolve()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {file}")

@@ -25,7 +25,7 @@ def is_large(table: Table) -> bool:
 
 
 class Share:
-    """The rows of chunks that are for testing, or the others: each row is drawn by itself."""
+    """The rows of chunks for testing, or for training: each row is drawn by itself."""
 
     def __init__(self, chunks: gd.ChunkReader, share: float, seed: int, testing: bool) -> None:
         self._chunks, self._share, self._seed, self._testing = chunks, share, seed, testing

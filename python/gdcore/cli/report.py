@@ -4,7 +4,7 @@
 version), ``data`` (the file), ``normal_equation`` (the same keys for the closed form; null for
 a file too large to be read whole),
 ``interrupted`` and ``notes`` (the warnings, also on standard error). ``gdcore predict --json``
-prints ``gdcore``, ``model``, ``data``, ``rows`` and ``predictions``. What is NaN or infinite is
+prints ``gdcore``, ``model``, ``data``, ``rows`` and ``predictions``. NaN and infinity are
 null, and keys are only ever added.
 """
 
@@ -80,7 +80,7 @@ def _score(model: gd.Fit, X: Array, y: Array) -> dict[str, float]:
 
 
 def print_json(report: Mapping[str, Any]) -> None:
-    """Print an object as JSON, which has no NaN and no infinity: they become null."""
+    """Print an object as JSON; NaN and infinity become null."""
     print(json.dumps(_plain(report), indent=2, allow_nan=False))
 
 

@@ -126,7 +126,7 @@ def parse_rate(option: str, text: str) -> float | Literal["auto"]:
 
 
 def split_rows(X: Array, y: Array, *, test_size: float, seed: int) -> tuple[Rows, Rows]:
-    """Draw rows to test on; the others, in their order, are for training.
+    """Draw rows to test on; the rest, in their order, are for training.
 
     Parameters
     ----------

@@ -25,9 +25,7 @@ def check_outputs(inputs: Sequence[Path], outputs: Mapping[str, Path | None]) ->
         taken[path.resolve()] = f"{option} writes"
         check_writable(path, _output_suffixes(option))
         if option == "--animate" and path.suffix.lower() == ".mp4" and not shutil.which("ffmpeg"):
-            raise ValueError(
-                "an .mp4 is made by ffmpeg, which is not installed: use .gif or .html."
-            )
+            raise ValueError("an .mp4 needs ffmpeg, and it is not installed: use .gif or .html.")
 
 
 def _output_suffixes(option: str) -> Sequence[str]:

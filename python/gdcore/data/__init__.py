@@ -1,1 +1,1 @@
-"""What is fitted: shapes, problems, rows, labels and frames."""
+"""The data of fits: shapes, rows and their sums, problems, labels and frames."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Names = tuple[str, ...]
-_ARRAYS = (np.ndarray, list, tuple, int, float, type(None))  # by far the most frequent
+from gdcore.advice import listed
+from gdcore.typing import Names
+
+_ARRAYS = (np.ndarray, list, tuple, int, float)
 
 
 def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
@@ -18,7 +21,9 @@ def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any,
     Anything else is returned unchanged, with None. `wanted` names the columns to take from a frame
     and their order; None takes all of them.
     """
-    if isinstance(given, np.matrix):  # whose products and rows have other shapes
+    if given is None or type(given) is np.ndarray:  # by far the most frequent
+        return given, None
+    if isinstance(given, np.matrix):  # its products and rows have other shapes than an array's
         return np.asarray(given), None
     if isinstance(given, _ARRAYS):
         return given, None
@@ -34,8 +39,8 @@ def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any,
     missing = [name for name in wanted if name not in known]
     if missing:
         raise ValueError(
-            f"{what} has no column {missing[0]!r}; it needs {_listed(wanted)} and has "
-            f"{_listed(names)}: rename its columns, or pass an array, which goes by position."
+            f"{what} has no column {missing[0]!r}; it needs {listed(wanted)} and has "
+            f"{listed(names)}: rename its columns, or pass an array, which goes by position."
         )
     return floats_of(table, names, wanted), wanted
 
@@ -145,8 +150,6 @@ def refuse_nulls(series: Any, what: str, remedy: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    from decimal import Decimal
-
     return isinstance(value, Real | Decimal | np.bool_)
 
 
@@ -162,7 +165,7 @@ def refuse_as_feature(
 ) -> None:
     """Raise ValueError if a column of X has this name and these values.
 
-    The same name alone is no fault: pandas keeps it, for example when a column is shifted.
+    An equal name is not enough: pandas keeps it, for example when a column is shifted.
     """
     if features is None or name is None or str(name) not in features:
         return
@@ -170,7 +173,3 @@ def refuse_as_feature(
     given = np.asarray(values)
     if given.dtype.kind in "biuf" and np.array_equal(column, given):
         raise ValueError(f"{what} is also the column {str(name)!r} of X; leave it out of X.")
-
-
-def _listed(names: Names) -> str:
-    return ", ".join(map(repr, names))

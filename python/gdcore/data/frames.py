@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gdcore.advice import listed
 from gdcore.data.columns import as_narwhals, column_names, floats_of, narwhals, refuse_nulls
-from gdcore.data.labels import Ints, factorize
-from gdcore.kernels import Floats
-from gdcore.results.fit import Fits
-from gdcore.status import Status
+from gdcore.data.labels import factorize
+from gdcore.typing import Floats, Ints, Names
 
 
 @dataclass(frozen=True)
-class Table:
-    """What a fit reads of a frame, and its columns of keys, to answer in its library."""
+class GroupedFrame:
+    """The numbers that a fit of groups reads from a frame, and the columns that tell the groups."""
 
     by: Any  # columns of the frame
-    features: tuple[str, ...]
+    features: Names
     X: Floats
     y: Floats
     codes: Ints  # group of each row, from 0 on
 
-    def answer(self, fits: Fits) -> Any:
-        """Return one row a group as a frame of the same library."""
+    def answer(self, columns: Mapping[str, Any]) -> Any:
+        """Return a frame of the same library, one row a group: the columns of `by`, then others."""
         nw = narwhals()
-        columns: dict[str, Any] = {
-            f"weight_{name}": fits.weights[:, j] for j, name in enumerate(self.features)
-        }
-        columns |= {
-            "intercept": fits.intercept,
-            "loss": fits.loss,
-            "n": fits.rows,
-            "status": [Status(value).name for value in fits.status.tolist()],
-        }
         clash = [name for name in self.by.columns if name in columns]
         if clash:
             raise ValueError(
@@ -49,35 +39,33 @@ class Table:
         return nw.to_native(nw.maybe_reset_index(keys).with_columns(*made))
 
 
-def read(frame: Any, target: Any, features: Any, by: Any) -> Table:
-    """Take the columns out of a frame; ValueError names the one that does not fit."""
+def read_groups(frame: Any, target: Any, features: Any, by: Any) -> GroupedFrame:
+    """Read the columns of a frame; ValueError names the one that does not fit."""
     narwhals()  # ImportError names the extra, whatever was given
     table = as_narwhals(frame, "X")
     if table is None or not hasattr(table, "columns"):
         raise TypeError(
-            f"X is {type(frame).__name__}, which is no data frame that narwhals knows; collect a "
-            "lazy frame first, or pass arrays X, y and groups."
+            f"X is {type(frame).__name__}, which is not a data frame that narwhals knows; collect "
+            "a lazy frame first, or pass arrays X, y and groups."
         )
     if target is None or features is None or by is None:
         raise ValueError("a data frame needs all of target=, features= and by=.")
     if isinstance(target, list):
         raise TypeError("target is a list; name the one column to predict, such as target='y'.")
     names = column_names(table.to_native(), "the frame")
-    wanted = {"target": (str(target),), "features": _several(features), "by": _several(by)}
+    wanted = {"target": (str(target),), "features": _names(features), "by": _names(by)}
     if not wanted["features"] or not wanted["by"]:
         raise ValueError("features and by must each name at least one column.")
     for name in (*wanted["target"], *wanted["features"], *wanted["by"]):
         if name not in names:
-            raise ValueError(
-                f"the frame has no column {name!r}; it has {', '.join(map(repr, names))}."
-            )
+            raise ValueError(f"the frame has no column {name!r}; it has {listed(names)}.")
     X, y = (floats_of(table, names, wanted[argument]) for argument in ("features", "target"))
     _refuse_twice(wanted)
     keys = table[:, [names.index(name) for name in wanted["by"]]]
-    return Table(keys, wanted["features"], X, y[:, 0], _codes(keys))
+    return GroupedFrame(keys, wanted["features"], X, y[:, 0], _codes(keys))
 
 
-def _refuse_twice(wanted: dict[str, tuple[str, ...]]) -> None:
+def _refuse_twice(wanted: dict[str, Names]) -> None:
     """Raise ValueError if a column is named twice, by one argument or by two."""
     named: dict[str, str] = {}
     for argument, names in wanted.items():
@@ -88,7 +76,7 @@ def _refuse_twice(wanted: dict[str, tuple[str, ...]]) -> None:
             named[name] = argument
 
 
-def _several(given: Any) -> tuple[str, ...]:
+def _names(given: Any) -> Names:
     """Return one name or several as text."""
     one = isinstance(given, str) or not isinstance(given, Iterable)
     return (str(given),) if one else tuple(map(str, given))

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-
-Ints = npt.NDArray[np.int64]
+from gdcore.typing import Ints
 
 
 def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints | None]:
@@ -52,7 +51,7 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
 def as_labels(given: Any) -> npt.NDArray[Any]:
     """Return labels as an array; of Python objects where NumPy would change a label."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
-        return np.asarray(_listed(given) if _changes_in_numpy(given) else given)
+        return np.asarray(_as_objects(given) if _changes_in_numpy(given) else given)
     types = set(map(type, given))
     if len(types) <= 1:
         (one,) = types or {float}
@@ -77,7 +76,7 @@ def _changes_in_numpy(given: Any) -> bool:
     return isinstance(zone, str) or str(dtype) in ("String", "Int128", "UInt128")
 
 
-def _listed(given: Any) -> npt.NDArray[Any]:
+def _as_objects(given: Any) -> npt.NDArray[Any]:
     """Return the values of a column of Arrow or polars as Python objects."""
     if "ns" in str(getattr(given, "dtype", "")):  # polars would cut nanoseconds off, Arrow does not
         given = given.to_arrow()
@@ -106,7 +105,7 @@ def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
 
 
 def _span(array: npt.NDArray[Any]) -> tuple[int, int]:
-    """Return the least of integers and how many there are up to the largest; 0, 0 if too many."""
+    """Return the least of integers and the size of their range; 0, 0 if that is too large."""
     if array.dtype.kind not in "iub" or not len(array):
         return 0, 0
     low, high = int(array.min()), int(array.max())
@@ -114,9 +113,9 @@ def _span(array: npt.NDArray[Any]) -> tuple[int, int]:
 
 
 def _as_int64(array: npt.NDArray[Any], low: int) -> tuple[Ints, int]:
-    """Return integers as int64, and the least of them there: uint64 may have to be moved.
+    """Return integers as int64, and the least of them: uint64 may have to be shifted.
 
-    They are a copy, which nobody else changes while rows are sorted by them.
+    They are a copy, so that no other thread changes them while rows are sorted by them.
     """
     if array.dtype.kind == "u" and array.dtype.itemsize == 8:
         return (array - array.dtype.type(low)).astype(np.int64), 0
@@ -144,10 +143,10 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
         raise _missing(np.array([_is_missing(label) for label in given], bool), name)
     try:
         ordered = sorted(found)
-    except TypeError:  # of several types: as they come
+    except TypeError:  # labels of several types keep the order of the rows
         ordered = list(found)
     place = {key: i for i, key in enumerate(ordered)}
-    if keys is not given:  # back to the labels: the first one of each key
+    if keys is not given:  # return labels, the first one of each key
         found.update(zip(reversed(keys), reversed(given), strict=True))
         ordered = list(map(found.__getitem__, ordered))
     return _objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
@@ -184,8 +183,8 @@ def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
     )
 
 
-def named(labels: Any, i: int) -> str:
-    """Return what a message calls a problem of many: by its label, if it has one."""
+def problem_name(labels: Any, i: int) -> str:
+    """Return a problem's name in messages: its label, or else its number."""
     if labels is None:
         return f"problem {i}"
     label = labels[i : i + 1]

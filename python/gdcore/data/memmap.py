@@ -1,9 +1,14 @@
-"""Arrays that map a file, which may shrink while it is read."""
+"""Arrays that map a file, which may shrink while it is read.
+
+The operating system answers a read behind the end of a mapped file with SIGBUS, which ends a
+process. The core turns it into zeros and a count (csrc/bindings/lost_pages.cpp); here the count
+becomes a DataLostError.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from mmap import mmap
 from typing import Any
@@ -12,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.solvers.progress import tick
-from gdcore.status import DataLostError
+from gdcore.errors import DataLostError
 
 
 class _Mapped:
-    """An array's memory, and how long the file must be that it maps, where NumPy knows."""
+    """An array's memory, and the length that the file must have, where NumPy knows it."""
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.pages = _core.LostPages(array)
@@ -34,7 +38,8 @@ class _Mapped:
     def lost(self) -> bool:
         """Whether memory could not be read, or came as zeros from behind the end of the file.
 
-        The rest of a file's last page does. One of length 0 is a device, or has no page at all.
+        The rest of a file's last page reads as zeros. A file of length 0 is a device, or has no
+        page at all.
         """
         try:
             return bool(self.pages.count) or 0 < self._file.size() < self._end
@@ -47,68 +52,64 @@ def _address(array: npt.NDArray[Any]) -> int:
     return address
 
 
-_Watch = dict[str, _Mapped]
-_watches: ContextVar[tuple[_Watch, ...]] = ContextVar("_watches", default=())
+_Guard = dict[str, _Mapped]
+_guards: ContextVar[tuple[_Guard, ...]] = ContextVar("_guards", default=())
 
 
-@contextmanager
-def watched(**arrays: Any) -> Iterator[None]:
-    """Turn memory that can no longer be read into DataLostError, where the process would die."""
-    watch = {
+def guard(**arrays: Any) -> AbstractContextManager[None]:
+    """Raise DataLostError where a read of lost memory would end the process."""
+    mapped = {
         name: _Mapped(array)
         for name, array in arrays.items()
         if isinstance(array, np.ndarray) and _owner(array) is not None  # Arrow maps files too
     }
-    if not watch:
-        yield
-        return
-    token = _watches.set((*_watches.get(), watch))
+    return _guard(mapped) if mapped else nullcontext()
+
+
+@contextmanager
+def _guard(mapped: _Guard) -> Iterator[None]:
+    token = _guards.set((*_guards.get(), mapped))
     try:
         yield
-        if (gone := lost()) is not None:
-            raise gone
+        raise_if_lost()
     except DataLostError:
         raise
-    except Exception as error:  # what zeros in the place of rows led to
-        gone = _loss(watch)
-        if gone is None:
+    except Exception as error:  # which zeros in the place of rows may have caused
+        lost = _error_of(mapped)
+        if lost is None:
             raise
-        raise gone from error
+        raise lost from error
     finally:
-        _watches.reset(token)
-        for each in watch.values():
+        _guards.reset(token)
+        for each in mapped.values():
             each.pages.close()
 
 
-def watching() -> bool:
+def is_guarded() -> bool:
     """Whether rows may get lost."""
-    return bool(_watches.get())
+    return bool(_guards.get())
 
 
-def check() -> None:
-    """Do what is due between two slices of work: tell the progress, look for lost memory.
-
-    Raises DataLostError if what is watched here lost any of its memory.
-    """
-    tick()
-    gone = lost()
-    if gone is not None:
-        raise gone
+def raise_if_lost() -> None:
+    """Raise DataLostError if a guarded array lost any of its memory."""
+    error = lost_error()
+    if error is not None:
+        raise error
 
 
-def lost() -> DataLostError | None:
-    """Return the error of what is watched here, if it lost any of its memory."""
-    return next((e for e in map(_loss, _watches.get()) if e is not None), None)
+def lost_error() -> DataLostError | None:
+    """Return the error of the guarded arrays, if one lost any of its memory."""
+    return next((e for e in map(_error_of, _guards.get()) if e is not None), None)
 
 
-def _loss(watch: _Watch) -> DataLostError | None:
-    names = [name for name, each in watch.items() if each.lost]
+def _error_of(mapped: _Guard) -> DataLostError | None:
+    names = [name for name, each in mapped.items() if each.lost]
     if not names:
         return None
     return DataLostError(
-        f"{' and '.join(names)} could not be read to the end: the file in the place of which it "
-        "stands was truncated while it was read, or the disk failed. Write the file again, map it "
-        "anew, and go on from the checkpoint if there is one."
+        f"{' and '.join(names)} could not be read to the end: the mapped file was truncated while "
+        "it was read, or the disk failed. Write the file again, map it again, and continue from "
+        "the checkpoint if there is one."
     )
 
 
@@ -118,7 +119,7 @@ def maps_a_file(array: Any) -> bool:
 
 
 def _owner(array: Any) -> Any:
-    """Return what an array has its memory from; None if it is its own."""
+    """Return the object whose memory an array uses; None if the memory is its own."""
     while isinstance(array, np.ndarray):
         array = array.base
     return array

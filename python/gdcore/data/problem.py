@@ -1,152 +1,123 @@
-"""The data of a fit, checked and laid out for the core."""
+"""One problem: its shape, and its rows checked and laid out for the core."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import Names, as_numbers, refuse_as_feature
-from gdcore.kernels import Floats
-from gdcore.results.state import FitState
+from gdcore.data.columns import as_numbers, refuse_as_feature
+from gdcore.data.rows import Rows
+from gdcore.data.shape import Shape
+from gdcore.typing import Floats, Names
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Arrays of one dtype: X (n, d), y (n, t); and offset (n, t), sample_weight (n,) or None."""
+@dataclass(frozen=True, eq=False)
+class Problem(ABC):
+    """What a solver fits: a shape, and the rows behind it or their moments."""
 
-    X: Floats
-    y: Floats
-    offset: Floats | None
-    sample_weight: Floats | None
-    fit_intercept: bool
-    reduction: str
-    several: bool  # y came with a dimension of targets
+    shape: Shape
     core: _core.Problem
-    # If there is one, parameters are those of standardised columns: see FitState.
-    scaling: Floats | None = field(default=None, kw_only=True)
-    feature_names: Names | None = field(default=None, kw_only=True)  # of a data frame's columns
-    target_name: str | None = field(default=None, kw_only=True)
 
     @property
-    def rowless(self) -> bool:
-        """Whether the rows are known by their moments alone."""
-        return False
+    @abstractmethod
+    def has_rows(self) -> bool:
+        """Whether the rows can be read; otherwise only their moments are known."""
 
     @property
-    def n(self) -> int:
-        """Rows."""
-        return int(self.X.shape[0])
+    @abstractmethod
+    def is_weightless(self) -> bool:
+        """Whether no row counts: there are none, or every sample weight is 0."""
 
     @property
-    def d(self) -> int:
-        """Features."""
-        return int(self.X.shape[1])
+    @abstractmethod
+    def is_featureless(self) -> bool:
+        """Whether every feature is 0 in every row that counts."""
 
-    @property
-    def t(self) -> int:
-        """Targets."""
-        return int(self.y.shape[1])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-        return self.X.dtype
-
-    @property
-    def size(self) -> int:
-        """Parameters, intercepts included."""
-        return (self.d + self.fit_intercept) * self.t
-
-    @property
-    def weights_shape(self) -> tuple[int, ...]:
-        """(d,) or (d, t)."""
-        return (self.d, self.t) if self.several else (self.d,)
-
-    @property
-    def summed(self) -> bool:
-        """The loss is a sum, not a mean, over the rows."""
-        return self.reduction in ("sum", "half_sum")
-
-    @property
-    def weightless(self) -> bool:
-        """No row counts: every sample weight is 0."""
-        return self.sample_weight is not None and not self.sample_weight.any()
-
-    @property
-    def featureless(self) -> bool:
-        """Every feature is 0 in every row that counts."""
-        X = self.X if self.sample_weight is None else self.X[self.sample_weight > 0]
-        return not X.any()
-
+    @abstractmethod
     def largest_row(self) -> float:
-        """Curvature of the steepest single row."""
-        return self.core.largest_row()
+        """Return the curvature of the steepest single row."""
 
-    def unpack(self, params: Floats) -> tuple[Floats, Any]:
-        """Split the parameters into weights and intercept, those of the columns as given."""
-        params, split = self.returned(params), self.d * self.t
-        weights = params[:split].reshape(self.weights_shape).copy()
-        if not self.fit_intercept:
-            return weights, np.zeros(self.t, self.dtype) if self.several else self.dtype.type(0)
-        return weights, params[split:].copy() if self.several else params[split]
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a digest of the data and of what is fitted to it."""
+
+    @abstractmethod
+    def check_finite(self) -> None:
+        """Raise ValueError naming the first NaN or infinity of the data, if it is known."""
 
     def scaled(self, scaling: Floats) -> Self:
         """Return the problem of the standardised columns."""
-        return replace(self, core=self.core.scaled(scaling), scaling=scaling)
+        return replace(self, shape=self.shape.scaled(scaling), core=self.core.scaled(scaling))
 
-    def returned(self, params: Floats) -> Floats:
-        """Return parameters (k * size,) as those of the columns as given."""
-        return params if self.scaling is None else self._rescaled(params, self.scaling, to=False)
 
-    def at(self, state: FitState) -> FitState:
-        """Return a state in the coordinates of this problem.
+@dataclass(frozen=True, eq=False)
+class RowProblem(Problem):
+    """A problem with its rows."""
 
-        Where they were others its velocity is lost, which is of a step there.
-        """
-        own = np.empty(0) if self.scaling is None else self.scaling
-        if np.array_equal(own, state.scaling):
-            return state
-        params = state.params
-        if state.scaling.size:
-            params = self._rescaled(params, state.scaling, to=False)
-        if own.size:
-            params = self._rescaled(params, own, to=True)
-        fresh = np.empty(0, params.dtype)
-        return replace(
-            state,
-            params=params,
-            velocity=fresh,
-            previous=fresh,
-            step=0,
-            epoch_sums=None,
-            scaling=own,
-        )
+    rows: Rows
 
-    def _rescaled(self, params: Floats, scaling: Floats, *, to: bool) -> Floats:
-        many = np.tile(scaling, (len(params) // max(self.size, 1), 1))
-        return _core.rescaled(params, many, self.d, self.t, self.fit_intercept, to)
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows can be read: True."""
+        return True
+
+    @property
+    def is_weightless(self) -> bool:
+        """Whether no row counts: there are none, or every sample weight is 0."""
+        weight = self.rows.sample_weight
+        return self.shape.n == 0 or (weight is not None and not weight.any())
+
+    @property
+    def is_featureless(self) -> bool:
+        """Whether every feature is 0 in every row that counts."""
+        X, weight = self.rows.X, self.rows.sample_weight
+        return not (X if weight is None else X[weight > 0]).any()
+
+    def largest_row(self) -> float:
+        """Return the curvature of the steepest single row."""
+        return self.core.largest_row()
 
     def fingerprint(self) -> str:
-        """Digest of the data and of what is fitted to it."""
+        """Return a digest of the arrays and of what is fitted to them."""
         import hashlib
 
-        digest = hashlib.blake2b(digest_size=16)
+        shape, digest = self.shape, hashlib.blake2b(digest_size=16)
+        sizes = self.rows.X.shape, self.rows.y.shape
         digest.update(
-            repr(
-                (self.X.shape, self.y.shape, str(self.dtype), self.fit_intercept, self.reduction)
-            ).encode()
+            repr((*sizes, str(shape.dtype), shape.fit_intercept, shape.reduction)).encode()
         )
-        for array in (self.X, self.y, self.offset, self.sample_weight):
+        for array in self.rows:
             if array is None:
                 digest.update(b"none")
                 continue
             for begin in range(0, len(array), 4096):
                 digest.update(np.ascontiguousarray(array[begin : begin + 4096]).data)
         return digest.hexdigest()
+
+    def check_finite(self) -> None:
+        """Raise ValueError naming the first NaN or infinity of the data, if it holds one."""
+        for name, array in (("X", self.rows.X), ("y", self.rows.y), ("offset", self.rows.offset)):
+            if array is None:
+                continue
+            for begin in range(0, len(array), 4096):
+                bad = np.argwhere(~np.isfinite(array[begin : begin + 4096]))
+                if not len(bad):
+                    continue
+                row, column = begin + int(bad[0][0]), int(bad[0][1])
+                names = self.shape.feature_names if name == "X" else None
+                which = column if names is None else repr(names[column])
+                where = f"row {row}" + (
+                    f", column {which}" if array.shape[1] > 1 or name == "X" else ""
+                )
+                raise ValueError(
+                    f"{name} holds {array[row, column]} at {where} (counted from 0); "
+                    "drop or fill such rows before fitting."
+                )
 
 
 def make_problem(
@@ -158,11 +129,11 @@ def make_problem(
     reduction: str,
     features: Names | None = None,
     part: bool = False,
-) -> Problem:
+) -> RowProblem:
     """Check shapes and dtypes; ValueError and TypeError say what to change.
 
-    `features` are the columns to take of a data frame; all by default. `part` is whether more rows
-    follow, so that small weights may be small beside theirs.
+    `features` are the columns to take of a data frame; all by default. `part` says that more rows
+    follow, so that weights may be small compared with theirs.
     """
     X_numbers, names = as_numbers(X_given, "X", features)
     y_numbers, targets = as_numbers(y_given, "y")
@@ -184,29 +155,31 @@ def make_problem(
             f"y has shape {y.shape} and X {X.shape}; "
             "with X (n, d), y must be (n,) or (n, t) with the same n."
         )
-    for name, column in zip(targets or (), np.atleast_2d(y.T), strict=False):
-        refuse_as_feature(X, names, name, column, "the target y")
+    if targets:
+        for name, column in zip(targets, np.atleast_2d(y.T), strict=False):
+            refuse_as_feature(X, names, name, column, "the target y")
     target = targets[0] if targets and len(targets) == 1 else None
-    y, fixed, weight, several = laid_out(X, y, fixed, weight, fit_intercept, part)
-    fields = (X, y, fixed, weight, bool(fit_intercept), reduction)
-    core = _core.Problem(*fields)
-    return Problem(*fields, several, core, feature_names=names, target_name=target)
+    rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept, part)
+    how = bool(fit_intercept), reduction
+    n, d = X.shape
+    shape = Shape(n, d, rows.y.shape[1], has_target_axis, X.dtype, *how, names, target)
+    return RowProblem(shape, _core.Problem(*rows, *how), rows)
 
 
-def laid_out(
+def lay_out(
     X: Floats,
     y: Floats,
     offset: Floats | None,
     weight: Floats | None,
     fit_intercept: bool,
     part: bool = False,
-) -> tuple[Floats, Floats | None, Floats | None, bool]:
-    """Return y and offset (..., n, t), sample_weight (..., n), and whether y had its targets' axis.
+) -> tuple[Rows, bool]:
+    """Return rows with y and offset (..., n, t), and whether y had an axis of targets.
 
-    X is (..., n, d), and y goes with its rows.
+    X is (..., n, d), sample_weight (..., n), and y has an entry for each row of X.
     """
-    several = y.ndim == X.ndim
-    if several and y.shape[-1] == 0:
+    has_target_axis = y.ndim == X.ndim
+    if has_target_axis and y.shape[-1] == 0:
         raise ValueError(f"y has shape {y.shape}: there is no target to fit.")
     if X.shape[-1] == 0 and not fit_intercept:
         raise ValueError(
@@ -216,10 +189,10 @@ def laid_out(
         offset = broadcast_offset(offset, y.shape)
     if weight is not None:
         weight = checked_weights(weight, X.shape[:-1], part)
-    if not several:
+    if not has_target_axis:
         y = y[..., None]
         offset = None if offset is None else offset[..., None]
-    return y, offset, weight, several
+    return Rows(X, y, offset, weight), has_target_axis
 
 
 def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
@@ -262,30 +235,9 @@ def check_scale(largest: float, dtype: np.dtype[Any], part: bool = False) -> Non
         )
 
 
-def diagnose(problem: Problem) -> None:
-    """Raise ValueError naming the first NaN or infinity of the data, if it holds one."""
-    for name, array in (("X", problem.X), ("y", problem.y), ("offset", problem.offset)):
-        if array is None:
-            continue
-        for begin in range(0, len(array), 4096):
-            bad = np.argwhere(~np.isfinite(array[begin : begin + 4096]))
-            if not len(bad):
-                continue
-            row, column = begin + int(bad[0][0]), int(bad[0][1])
-            names = problem.feature_names if name == "X" else None
-            which = column if names is None else repr(names[column])
-            where = f"row {row}" + (
-                f", column {which}" if array.shape[1] > 1 or name == "X" else ""
-            )
-            raise ValueError(
-                f"{name} holds {array[row, column]} at {where} (counted from 0); "
-                "drop or fill such rows before fitting."
-            )
-
-
-def check_names(init: Any, problem: Problem) -> None:
+def check_names(init: Any, shape: Shape) -> None:
     """Raise ValueError if an earlier fit's features have other names, or another order."""
-    known, names = init.feature_names, problem.feature_names
+    known, names = init.feature_names, shape.feature_names
     if known is not None and names is not None and known != names:
         raise ValueError(
             f"init is a fit of the columns {', '.join(known)} and X has {', '.join(names)}; give "

@@ -204,7 +204,7 @@ def gradcheck(
         )
     torch = sys.modules.get("torch")
     if torch is None:
-        raise TypeError("inputs are no tensors: torch was never imported; see oracle.gradcheck.")
+        raise TypeError("inputs are not tensors: torch was never imported; see oracle.gradcheck.")
     given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     call = _Backward(torch, func, given, _differentiable(torch, given))
     try:
@@ -223,7 +223,7 @@ def gradcheck(
 def _check(
     call: _Backward, rtol: float | None, atol: float, nondet_tol: float, fast_mode: bool
 ) -> None:
-    """Raise if the Jacobian is wrong or undecided, or backward is no product with it."""
+    """Raise if the Jacobian is wrong or undecided, or if backward is not a product with it."""
     torch = call.torch
     outputs = call.outputs(call.points)
     if not sum(o.numel() for o in outputs) or not sum(x.numel() for x in call.points):
@@ -241,7 +241,7 @@ def _check(
 
 
 def _differentiable(torch: Any, given: tuple[Any, ...]) -> list[int]:
-    """Return which inputs are checked; the errors of `gradcheck` for those that cannot be."""
+    """Return which inputs are checked; raise gradcheck's errors for inputs that cannot be."""
     at = [k for k, x in enumerate(given) if isinstance(x, torch.Tensor) and x.requires_grad]
     if not at:
         raise ValueError(

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gdcore.data.problem import Problem, make_problem
-from gdcore.fitting import start_from
-from gdcore.kernels import Reduction
+from gdcore.data.problem import RowProblem, make_problem
 from gdcore.results.fit import Fit
-from gdcore.sgd import SGD, is_finite
+from gdcore.scalars import is_finite, is_whole
+from gdcore.sgd import SGD
+from gdcore.solvers.start import initial_state
+from gdcore.typing import Reduction
 
 Long = npt.NDArray[np.longdouble]
 Vector = npt.NDArray[np.float64]
@@ -131,25 +132,25 @@ def trajectory(
     """
     if not isinstance(sgd, SGD):
         raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.SGD(lr=..., momentum=...).")
-    sgd.alone()
+    sgd.check_for_one()
     if not is_finite(sgd.lr):
         raise ValueError(
             f"lr is {sgd.lr!r}; the closed form needs one number for all steps, such as the `lr` "
             "of a Fit."
         )
-    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
+    if not is_whole(epochs) or epochs < 0:
         raise ValueError(f"epochs is {epochs!r}; it must be a whole number, 0 or larger.")
     if isinstance(init, Fit):
-        raise TypeError("init is a Fit, which has a velocity; pass (fit.weights, fit.intercept).")
+        raise TypeError("init is a Fit and has a velocity; pass (fit.weights, fit.intercept).")
     problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
-    if problem.n == 0 or problem.weightless:
+    if problem.is_weightless:
         raise ValueError("there are no rows to descend on; pass at least one, of positive weight.")
-    for name, array in (("X", problem.X), ("y", problem.y), ("offset", problem.offset)):
+    for name, array in zip(("X", "y", "offset"), problem.rows[:3], strict=True):
         if array is not None and not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinity; drop or fill such rows.")
-    start = start_from(init, problem, None).params.astype(np.longdouble)
+    start = initial_state(init, problem.shape, None).params.astype(np.longdouble)
     with np.errstate(all="ignore"):
-        return _Descent(problem, sgd).run(start.reshape(-1, problem.t), int(epochs))
+        return _Descent(problem, sgd).run(start.reshape(-1, problem.shape.t), int(epochs))
 
 
 class _Descent:
@@ -158,20 +159,21 @@ class _Descent:
     The velocity is scaled by lr. Shapes: X (n, p), y (n, t), H (p, p), B (p, t).
     """
 
-    def __init__(self, problem: Problem, sgd: SGD) -> None:
-        self.problem, self.sgd = problem, sgd
-        self.X = problem.X.astype(np.longdouble)
-        if problem.fit_intercept:
-            self.X = np.hstack([self.X, np.ones((problem.n, 1), np.longdouble)])
-        self.y = problem.y.astype(np.longdouble)
-        if problem.offset is not None:
-            self.y = self.y - problem.offset
-        weight = problem.sample_weight
-        self.s: Long = np.ones((problem.n, 1), np.longdouble)
+    def __init__(self, problem: RowProblem, sgd: SGD) -> None:
+        self.shape, self.rows, self.sgd = problem.shape, problem.rows, sgd
+        shape, rows = self.shape, self.rows
+        self.X = rows.X.astype(np.longdouble)
+        if shape.fit_intercept:
+            self.X = np.hstack([self.X, np.ones((shape.n, 1), np.longdouble)])
+        self.y = rows.y.astype(np.longdouble)
+        if rows.offset is not None:
+            self.y = self.y - rows.offset
+        weight = rows.sample_weight
+        self.s: Long = np.ones((shape.n, 1), np.longdouble)
         if weight is not None:
             self.s = weight.astype(np.longdouble)[:, None]
-        half = 0.5 if problem.reduction.startswith("half") else 1.0
-        count = np.longdouble(1) if problem.summed else self.s.sum() * problem.t
+        half = 0.5 if shape.reduction.startswith("half") else 1.0
+        count = np.longdouble(1) if shape.is_sum else self.s.sum() * shape.t
         self.scale = 2 * half / count
         self.H: Long = self.scale * (self.X.T @ (self.s * self.X))
         self.B: Long = self.scale * (self.X.T @ (self.s * self.y))
@@ -200,9 +202,9 @@ class _Descent:
         loss, loss_bound = self._loss(w, bound, values, Q)
         result = w.astype(np.float64)
         bound = bound + _norm(w - result)
-        d, shape = self.problem.d, self.problem.weights_shape
-        intercept = result[:, d] if self.problem.fit_intercept else 0 * result[:, 0]
-        if not self.problem.several:
+        d, shape = self.shape.d, self.shape.weights_shape
+        intercept = result[:, d] if self.shape.fit_intercept else 0 * result[:, 0]
+        if not self.shape.has_target_axis:
             intercept = intercept[:, 0]
         return Trajectory(
             result[:, :d].reshape(len(result), *shape),
@@ -301,16 +303,16 @@ class _Descent:
 
     def rounding(self, weights: Vector, intercept: Vector, dtype: np.dtype[Any]) -> Vector:
         """See `Trajectory.rounding`."""
-        p, t = self.X.shape[1], self.problem.t
+        p, t = self.X.shape[1], self.shape.t
         w = weights.reshape(len(weights), -1, t)
-        if self.problem.fit_intercept:
+        if self.shape.fit_intercept:
             w = np.concatenate([w, intercept.reshape(-1, 1, t)], axis=1)
         unit = float(np.finfo(dtype).eps) / 2
         X, s, y = (np.abs(a).astype(np.float64) for a in (self.X, self.s, self.y))
-        if self.problem.offset is not None:
-            y = np.abs(self.problem.y) + np.abs(self.problem.offset).astype(np.float64)
+        if self.rows.offset is not None:
+            y = np.abs(self.rows.y) + np.abs(self.rows.offset).astype(np.float64)
         n = len(X)
-        many = (n + 3) * (1 if self.problem.sample_weight is None else 2)
+        many = (n + 3) * (1 if self.rows.sample_weight is None else 2)
         inner, outer = _gamma(p + 3, unit), _gamma(many, unit)
         signed, aim = self.X.astype(np.float64), self.y.astype(np.float64)
         gradient, error = np.empty_like(w), np.empty_like(w)

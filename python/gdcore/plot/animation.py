@@ -53,7 +53,7 @@ def animate_line(
     X, y, test, feature, target, ax
         As for `FittedLineDisplay.from_fit`.
     max_frames : int
-        At most so many frames, 3 or more.
+        Largest number of frames, 3 or more.
     interval : float
         Milliseconds between frames.
 
@@ -105,7 +105,7 @@ def animate_line(
 
 
 def _thin(k: int, most: int) -> Array:
-    """Choose at most so many of k indices, close together at first, and the first and the last."""
+    """Choose at most `most` of k indices, close together at first, and the first and the last."""
     if k <= most:
         return np.arange(k)
     power = log(k - 1) / log(most - 1)  # 0, 1, ..., most - 1 becomes 0, 1, ..., k - 1
@@ -183,7 +183,7 @@ def _write_mp4(animation: FuncAnimation, path: Path) -> None:
 
     if not FFMpegWriter.isAvailable():
         raise FileNotFoundError(
-            "an .mp4 is made by the program ffmpeg, which is not installed: "
+            "an .mp4 needs the program ffmpeg, and it is not installed: "
             "install it, or save as .gif or .html"
         )
     animation.save(path, writer="ffmpeg")

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import gdcore as gd
-from gdcore.kernels import Reduction
+import gdcore._core as _core
 from gdcore.plot.data import Array, feature_names, losses, matrix, one_target, way_of
 from gdcore.plot.display import COLORS, Display, draw_legend
 from gdcore.sgd import rate_at
+from gdcore.typing import Reduction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,7 +151,7 @@ class LossContourDisplay(Display):
                 X, y, sgd, epochs=epochs, tol=None, fit_intercept=fit_intercept, **batches, **how
             )
         X, y = matrix(fit, X), one_target(y, 1, None)
-        data, target, weight = gd._core.prepare(
+        data, target, weight = _core.prepare(
             ("X", X), ("y", y), ("sample_weight", sample_weight, True)
         )
         lr = fit.lr if isinstance(sgd.lr, str) else sgd.lr
@@ -246,7 +247,7 @@ def steps_down(
     state = sgd.init(params)
     path, done = [params.copy()], [0.0]
     for epoch in range(epochs):
-        order = gd._core.permutation(n, seed, epoch) if shuffle else np.arange(n)
+        order = _core.permutation(n, seed, epoch) if shuffle else np.arange(n)
         step = replace(sgd, lr=rate_at(lr, epoch))
         for begin in range(0, n, batch_size):
             rows = order[begin : begin + batch_size]

@@ -82,7 +82,7 @@ class FittedLineDisplay(Display):
         test : pair of array_like, optional
             ``(X, y)`` of data kept apart.
         feature : int or str, optional
-            Column of ``X`` along the horizontal axis; the others are held at their mean.
+            Column of ``X`` along the horizontal axis; all others are held at their mean.
             By default, the only one that varies.
         target : int, optional
             Which target, when there are several.
@@ -144,7 +144,7 @@ def column_along(X: Array, names: tuple[str, ...], feature: int | str | None) ->
     if len(chosen) == 1:
         return chosen[0]
     if feature is not None:
-        raise ValueError(f"feature={feature!r} is no column of X, which has {', '.join(names)}")
+        raise ValueError(f"feature={feature!r} is not a column of X; it has {', '.join(names)}")
     raise ValueError(
         f"{len(chosen)} of the {len(names)} columns of X vary, and a line is drawn along one: "
         f"choose it with feature= ({', '.join(names)}) to hold the others at their mean, "

@@ -28,7 +28,7 @@ class ResidualsDisplay(Display):
     test : pair of ndarrays of shape (m,), optional
         ``(y, predicted)`` on data kept apart.
     target_name : str
-        What is predicted, for the labels.
+        The predicted quantity, for the labels.
 
     Attributes
     ----------

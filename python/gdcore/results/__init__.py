@@ -1,1 +1,1 @@
-"""What a fit returns, and the files that hold it."""
+"""The results of fits, and the files that hold them."""

@@ -1,10 +1,11 @@
-"""What a fit returns: the model, how it ended, and what was recorded on the way."""
+"""The result of a fit: the model, its status and the recorded history."""
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,18 +13,20 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers
-from gdcore.data.labels import as_labels, keys_of, named
-from gdcore.data.problem import Problem, broadcast_offset
-from gdcore.kernels import Floats, matmul
+from gdcore.data.problem import broadcast_offset
+from gdcore.data.shape import Shape
+from gdcore.errors import FitWarning, stacklevel
+from gdcore.kernels import matmul
 from gdcore.results.state import FitState
-from gdcore.status import Status, account, advises, counted, counts_in_words, epochs_in_words
+from gdcore.status import DESERVE_A_LOOK, Status, epochs_in_words, has_advice
+from gdcore.typing import Floats, Ints, Names
 
-Record = tuple[npt.NDArray[np.int64], Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
+Record = tuple[Ints, Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
 
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What a fit recorded, one entry every `history` epochs.
+    """The record of a fit, one entry every `history` epochs.
 
     Attributes
     ----------
@@ -37,21 +40,21 @@ class History:
         Intercept after that epoch, likewise.
     """
 
-    epoch: npt.NDArray[np.int64]
+    epoch: Ints
     loss: Floats
     weights: Floats | None = None
     intercept: Floats | None = None
 
 
 class Start(NamedTuple):
-    """Where a descent began.
+    """The point at which a descent began.
 
     Attributes
     ----------
     weights : ndarray, shape (d,) or (d, t)
     intercept : scalar or ndarray, shape (t,)
     epoch : int
-        Epochs already behind them: 0, or those of the fit that a warm start went on from.
+        Epochs done before: 0, or those of the fit that a warm start continues.
     """
 
     weights: Floats
@@ -69,9 +72,9 @@ class Fit:
     intercept : scalar or ndarray, shape (t,)
         0 if none was fitted.
     loss : scalar
-        At the weights, over all the data.
+        The loss at the weights, over all the data.
     epochs : int
-        Passes over the data behind the weights, earlier fits of a warm start included.
+        Passes over the data, those of earlier fits of a warm start included.
     status : Status
     lr, momentum : float
         Last learning rate used, NaN if none was; and the momentum.
@@ -85,17 +88,17 @@ class Fit:
     fit_intercept : bool
         Whether the intercept was fitted, or fixed at 0.
     r2_lost : float
-        How far R^2 is below that of the predictions that fit best; of several targets, the most.
-        NaN if it is not known, if y is constant, or after a descent without `tol`.
+        How far R^2 is below that of the best fit; for several targets, the largest distance. NaN
+        if it is not known, if y is constant, or after a descent without `tol`.
     start : Start or None
-        Where descent began; None for the closed form.
+        The point at which descent began; None for the closed form.
     state : FitState or None
-        What a warm start goes on from: velocity, epoch, rates.
+        What a warm start continues from: velocity, epoch, rates.
     feature_names : tuple of str, or None
-        Columns of the data frame, or of the file, that was fitted. A name that is a number, or
-        else no text, is kept as its ``str``.
+        Columns of the data frame, or of the file, that was fitted. A name that is not text is
+        kept as its ``str``.
     target_name : str or None
-        Likewise of y.
+        The same for y.
     rank : int or None
         Columns that count, the intercept's included, if the closed form found it: see
         docs/numerics.md.
@@ -114,12 +117,12 @@ class Fit:
     fit_intercept: bool = True
     start: Start | None = field(default=None, repr=False)
     state: FitState | None = field(default=None, repr=False)
-    feature_names: tuple[str, ...] | None = None
+    feature_names: Names | None = None
     target_name: str | None = None
     rank: Any = None
     momentum: Any = 0.0
     r2_lost: Any = math.nan
-    detail: str = field(default="", repr=False)  # what `message` says of the distance
+    detail: str = field(default="", repr=False)  # the distance from the best fit, for `message`
 
     @property
     def message(self) -> str:
@@ -138,8 +141,8 @@ class Fit:
             what = "Solved in closed form."
         if self.detail:
             what += " " + self.detail
-        as_asked = self.status is Status.MAX_EPOCHS and not self.detail  # no tol was
-        if self.status is Status.CONVERGED or as_asked or advises(self.detail):
+        as_asked = self.status is Status.MAX_EPOCHS and not self.detail  # without a tol
+        if self.status is Status.CONVERGED or as_asked or has_advice(self.detail):
             return what
         return f"{what} {self.status.advice}"
 
@@ -178,7 +181,7 @@ class Fit:
         Raises
         ------
         ValueError
-            If X has another number of columns than the fit, or a frame lacks one of them or holds
+            If X has another number of columns than the fit, or a frame has no such column or holds
             nulls in it.
 
         Examples
@@ -208,241 +211,148 @@ class Fit:
         Parameters
         ----------
         path : path-like
-            Taken as it is: no suffix is added.
+            No suffix is added.
 
         Raises
         ------
         OSError
-            If the file cannot be written; what stood there before stays.
+            If the file cannot be written; the one that was there before stays.
         """
-        from gdcore.results.archive import save_fit
+        from gdcore.results import archive
 
-        save_fit(self, path)
+        meta = {
+            "format": archive.FIT,
+            "version": archive.NEWEST[archive.FIT],
+            "epochs": self.epochs,
+            "status": self.status.name,
+            "lr": self.lr,
+            "momentum": self.momentum,
+            "r2_lost": self.r2_lost,
+            "detail": self.detail,
+            "stability_limit": self.stability_limit,
+            "rank": self.rank,
+        } | described(self)
+        arrays = {"weights": self.weights, "intercept": self.intercept, "loss": self.loss}
+        arrays |= archive.prefixed("history_", asdict(self.history))
+        if self.start is not None:
+            arrays |= archive.prefixed("start_", self.start._asdict())
+        if self.state is not None:
+            arrays |= archive.prefixed("state_", self.state.as_dict())
+        archive.write(path, meta, arrays)
 
+    @classmethod
+    def from_file(cls, meta: dict[str, Any], arrays: dict[str, Any]) -> Fit:
+        """Return the fit that `save` wrote; KeyError if something is missing."""
+        from gdcore.results.archive import group
 
-@dataclass(frozen=True, eq=False)
-class Fits(Fit):
-    """Many linear models of one call: the attributes of `Fit`, one entry or row a problem.
-
-    ``len(fits)`` is their number, ``fits[i]`` one of them as a `Fit`.
-
-    Attributes
-    ----------
-    weights : ndarray, shape (count, d) or (count, d, t)
-    intercept : ndarray, shape (count,) or (count, t)
-    loss : ndarray, shape (count,)
-    epochs : ndarray of int64, shape (count,)
-    status : ndarray of Status, shape (count,)
-        Compare with ``fits.status == "CONVERGED"``.
-    lr, momentum, r2_lost : ndarray, shape (count,)
-    history : History
-        Its `loss` has shape (count, k), NaN after a problem's last epoch; k is 0 if the record
-        would exceed 64 MiB.
-    stability_limit : ndarray, shape (count,)
-        NaN where it was not needed: with an lr that was given.
-    state : ManyState or None
-    rows : ndarray of int64, shape (count,)
-        Rows of each problem.
-    groups : ndarray or None
-        Label of each problem, from `fit_groups`.
-    rank : ndarray of int64, shape (count,), or None
-    """
-
-    weights: Floats
-    intercept: Floats
-    loss: Floats
-    epochs: Any
-    status: Any
-    lr: Any
-    history: History = field(repr=False)
-    stability_limit: Any = math.nan
-    state: Any = field(default=None, repr=False)
-    rows: Any = field(default=None, repr=False)
-    groups: Any = field(default=None, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.weights)
-
-    def __repr__(self) -> str:
-        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
-        return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
-
-    def __getitem__(self, i: int) -> Fit:
-        if not isinstance(i, int | np.integer):
-            raise TypeError(f"fits[{i!r}]: the number of a problem is a whole number.")
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
-        i = i % len(self)
-        losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
-        short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
-        known = ~np.isnan(losses)
-        return Fit(
-            weights=self.weights[i].copy(),
-            intercept=self.intercept[i],
-            loss=self.loss[i],
-            epochs=int(self.epochs[i]),
-            status=Status(self.status[i]),
-            lr=float(self.lr[i]),
-            momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
-            r2_lost=lost,
-            detail=f"R^2 is {lost:.2g} below that of the best fit." if short else "",
-            history=History(self.history.epoch[known], losses[known]),
-            method=self.method,
-            method_reason=self.method_reason,
-            stability_limit=float(self.stability_limit[i]),
-            fit_intercept=self.fit_intercept,
-            state=None if self.state is None else self.state.one(i),
-            feature_names=self.feature_names,
-            target_name=self.target_name,
-            rank=None if self.rank is None else int(self.rank[i]),
+        state, start = group("state_", arrays), group("start_", arrays)
+        return cls(
+            **as_described(meta),
+            weights=arrays["weights"],
+            intercept=arrays["intercept"][()],
+            loss=arrays["loss"][()],
+            epochs=int(meta["epochs"]),
+            status=Status[meta["status"]],
+            lr=float(meta["lr"]),
+            momentum=float(meta.get("momentum", 0.0)),
+            r2_lost=float(meta.get("r2_lost", math.nan)),
+            detail=str(meta.get("detail", "")),
+            stability_limit=float(meta["stability_limit"]),
+            rank=meta.get("rank"),
+            state=FitState.from_file(state) if state else None,
+            start=_start(start) if start else None,
+            history=history_from(arrays),
         )
 
-    def counts(self) -> dict[Status, int]:
-        """Return how many problems ended in which way, the most frequent first."""
-        return counted(self.status)
 
-    def _named(self, i: int) -> str:
-        return named(self.groups, i)
-
-    @property
-    def message(self) -> str:
-        """How the fits ended and what to do about it, in words."""
-        return account(self.status, self.r2_lost, "problem", self._named)
-
-    def predict(
-        self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
-    ) -> Floats:
-        """Return predictions for new rows.
-
-        Parameters
-        ----------
-        X : array_like, shape (count, m, d) or (m, d)
-            Rows of each problem, or the same rows for all of them. With `groups`, (m, d). A data
-            frame goes by name, as in `Fit.predict`.
-        groups : array_like, shape (m,), optional
-            For each row, the label of the group whose model predicts it.
-        offset : array_like, optional
-            Fixed term, broadcast to the result.
-
-        Returns
-        -------
-        ndarray, shape (count, m) or (count, m, t); with groups (m,) or (m, t)
-
-        Raises
-        ------
-        ValueError
-            If shapes do not fit, or a label is not among `Fits.groups`.
-        """
-        X, _ = as_numbers(X, "X", self.feature_names)
-        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
-        d, several = self.weights.shape[1], self.weights.ndim == 3
-        leading = (len(self), 1) if groups is None else ()
-        if (
-            rows.ndim not in (2, 2 + len(leading) // 2)
-            or rows.shape[-1] != d
-            or (rows.ndim == 3 and rows.shape[0] not in leading)
-        ):
-            wanted = f"(m, {d})" if groups is not None else f"({len(self)}, m, {d}) or (m, {d})"
-            raise ValueError(
-                f"X has shape {rows.shape}; these fits predict from X of shape {wanted}."
-            )
-        weights = self.weights if several else self.weights[..., None]
-        intercept = self.intercept if several else self.intercept[..., None]
-        with _core.FpEnv():
-            prediction: Floats
-            if groups is None:
-                prediction = matmul(rows, weights) + intercept[:, None, :]
-            else:
-                at = self._positions(groups, len(rows))
-                prediction = matmul(rows[:, None, :], weights[at])[:, 0] + intercept[at]
-            if not several:
-                prediction = prediction[..., 0]
-            if fixed is not None:
-                prediction += broadcast_offset(fixed, prediction.shape)
-        return prediction
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fits to an .npz file, whole or not at all; `gdcore.load` reads them back.
-
-        Parameters
-        ----------
-        path : path-like
-            Taken as it is: no suffix is added.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; what stood there before stays.
-        ValueError
-            If a label is an object of a type that `load` could not make anew.
-        """
-        from gdcore.results.archive import save_fits
-
-        save_fits(self, path)
-
-    def _positions(self, groups: Any, n: int) -> npt.NDArray[np.int64]:
-        """Return the problem that each label names."""
-        if self.groups is None:
-            raise ValueError("these fits have no groups; leave out groups=.")
-        labels = groups if isinstance(groups, np.ndarray) else as_labels(groups)
-        if labels.dtype.kind == self.groups.dtype.kind == "M":
-            labels = labels.astype(self.groups.dtype)
-        if labels.shape != (n,):
-            raise ValueError(f"groups has shape {labels.shape}; X has {n} rows.")
-        place = {label: i for i, label in enumerate(keys_of(self.groups.tolist()))}
-        try:
-            return np.array([place[label] for label in keys_of(labels.tolist())], np.int64)
-        except KeyError as error:
-            raise ValueError(
-                f"group {error.args[0]!r} was not fitted; it is not among fits.groups."
-            ) from None
-        except TypeError as error:
-            raise TypeError(
-                f"a group label cannot be hashed ({error}); pass labels as in fits.groups."
-            ) from None
+def _start(arrays: dict[str, Any]) -> Start:
+    return Start(arrays["weights"], arrays["intercept"][()], int(arrays["epoch"]))
 
 
-def load(path: str | os.PathLike[str]) -> Fit:
-    """Read a fit that `Fit.save` wrote.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    Fit
-        The same bits, `Fits` if it was many; a warm start goes on as if never saved.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is not a gdcore fit, is truncated, or has a version this gdcore does not know.
-    """
-    from gdcore.results.archive import load_fit, load_fits
-
-    many = load_fits(path)
-    if many is not None:
-        return Fits(history=History(**many[1]), **many[0])
-    fields, start, history = load_fit(path)
-    return Fit(start=Start(*start) if start else None, history=History(**history), **fields)
+def described(fit: Fit) -> dict[str, Any]:
+    """Return the fields of the model that files of one fit and of many have in common."""
+    return {
+        "method": fit.method,
+        "method_reason": fit.method_reason,
+        "fit_intercept": fit.fit_intercept,
+        "feature_names": fit.feature_names,
+        "target_name": fit.target_name,
+    }
 
 
-def history_of(problem: Problem, record: Record | None = None) -> History:
-    """Lay a record out in the problem's shapes; None is an empty one."""
-    if record is None:
-        return History(np.empty(0, np.int64), np.empty(0, problem.dtype))
-    epoch, loss, params = record
-    if params.size != epoch.size * problem.size:  # parameters were not recorded
-        return History(epoch, loss)
-    k, table = epoch.size, problem.returned(params).reshape(epoch.size, problem.size)
-    split, targets = problem.d * problem.t, problem.weights_shape[1:]
-    intercept = table[:, split:] if problem.fit_intercept else np.zeros((k, problem.t), table.dtype)
-    return History(
-        epoch,
-        loss,
-        weights=table[:, :split].reshape(k, *problem.weights_shape),
-        intercept=intercept.reshape(k, *targets),
+def as_described(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that `described` wrote."""
+    names = meta["feature_names"]
+    return {
+        "method": str(meta["method"]),
+        "method_reason": str(meta["method_reason"]),
+        "fit_intercept": bool(meta["fit_intercept"]),
+        "feature_names": None if names is None else tuple(names),
+        "target_name": meta["target_name"],
+    }
+
+
+def history_from(arrays: dict[str, Any]) -> History:
+    """Return the history in a file; KeyError if something is missing."""
+    from gdcore.results.archive import group
+
+    fields = group("history_", arrays)
+    fields["epoch"], fields["loss"]  # the two that there always are
+    return History(**fields)
+
+
+def model_of(shape: Shape, params: Floats) -> dict[str, Any]:
+    """Return the fields of a `Fit` that say what it predicts."""
+    weights, intercept = shape.unpack(params)
+    return {
+        "weights": weights,
+        "intercept": intercept,
+        "fit_intercept": shape.fit_intercept,
+        "feature_names": shape.feature_names,
+        "target_name": shape.target_name,
+    }
+
+
+def fit_at(shape: Shape, start: FitState, state: FitState) -> Fit:
+    """Return the fit of a state without reading any rows: its loss is the one measured last."""
+    return Fit(
+        **model_of(shape, state.params),
+        loss=shape.dtype.type(state.last_loss),
+        epochs=state.epoch,
+        status=Status.MAX_EPOCHS,
+        lr=state.lr,
+        history=history_of(shape),
+        start=Start(*shape.unpack(start.params), start.epoch),
+        state=state,
     )
+
+
+def empty_fit(shape: Shape, start: FitState) -> Fit:
+    """Return the fit of no rows: the start."""
+    return replace(
+        fit_at(shape, start, start),
+        loss=shape.dtype.type(math.nan),
+        status=Status.EMPTY,
+        lr=math.nan,
+        method_reason="there is nothing to read.",
+    )
+
+
+def history_of(shape: Shape, record: Record | None = None) -> History:
+    """Return a record as weights and intercepts; None is an empty one."""
+    if record is None:
+        return History(np.empty(0, np.int64), np.empty(0, shape.dtype))
+    epoch, loss, params = record
+    if params.size != epoch.size * shape.size:  # parameters were not recorded
+        return History(epoch, loss)
+    return History(epoch, loss, *shape.split(shape.returned(params.reshape(-1, shape.size))))
+
+
+def warn_of_end(fit: Fit, expects_convergence: bool) -> None:
+    """Warn the user of a fit that deserves a look.
+
+    One that ran all its epochs does if it was to converge, unless a warning said so before.
+    """
+    short = fit.status is Status.MAX_EPOCHS and expects_convergence
+    if fit.status in DESERVE_A_LOOK or (short and not has_advice(fit.detail)):
+        warnings.warn(fit.message, FitWarning, stacklevel=stacklevel())

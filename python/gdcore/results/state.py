@@ -1,21 +1,19 @@
-"""Where a descent stands, as a value."""
+"""The state of a descent, as a value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from math import isnan, nan
+from typing import Any
 
 import numpy as np
 
-from gdcore.kernels import Floats
-
-if TYPE_CHECKING:
-    import gdcore._core as _core
+from gdcore.typing import Floats
 
 
 @dataclass(frozen=True, eq=False)
 class FitState:
-    """Where gradient descent stands: all that the next step depends on.
+    """The state of gradient descent: everything that the next step depends on.
 
     Attributes
     ----------
@@ -46,11 +44,11 @@ class FitState:
     velocity: Floats = field(default_factory=lambda: np.empty(0))
     epoch: int = 0
     step: int = 0
-    first_loss: float = float("nan")
-    last_loss: float = float("nan")
+    first_loss: float = nan
+    last_loss: float = nan
     epoch_sums: Floats | None = None
-    lr: float = float("nan")
-    momentum: float = float("nan")
+    lr: float = nan
+    momentum: float = nan
     previous: Floats = field(default_factory=lambda: np.empty(0))
     moved: bool = True
     epoch_moved: bool = False
@@ -62,22 +60,43 @@ class FitState:
         """Whether this is a state of a problem with that many parameters of that dtype."""
         return self.params.shape == (size,) and self.params.dtype == dtype
 
-    def elsewhere(self) -> FitState:
-        """Return the state for another call of fit: what its last step did counts no more."""
-        chosen = self.lr if self.momentum == self.momentum else float("nan")
+    def for_new_run(self) -> FitState:
+        """Return the state for another call of fit, which forgets what the last step did."""
+        chosen = nan if isnan(self.momentum) else self.lr
         return replace(self, lr=chosen, previous=np.empty(0), moved=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as the core takes them."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields = vars(self).copy()
         if self.epoch_sums is None:
             fields["epoch_sums"] = np.zeros(0)
         return fields
 
+    @staticmethod
+    def from_file(arrays: dict[str, Any]) -> FitState:
+        """Return the state in the arrays of a file; those of gdcore 0.1 lack what came later."""
+        return FitState(
+            params=arrays["params"],
+            velocity=arrays["velocity"],
+            epoch=int(arrays["epoch"]),
+            step=int(arrays["step"]),
+            first_loss=float(arrays["first_loss"]),
+            last_loss=float(arrays["last_loss"]),
+            epoch_sums=arrays["epoch_sums"],
+            lr=float(arrays["lr"]),
+            momentum=float(arrays.get("momentum", nan)),
+            previous=arrays["previous"],
+            moved=bool(arrays["moved"]),
+            epoch_moved=bool(arrays["epoch_moved"]),
+            rows=int(arrays.get("rows", 0)),
+            batch_size=int(arrays.get("batch_size", 0)),
+            scaling=arrays.get("scaling", np.empty(0)),
+        )
+
 
 @dataclass(eq=False)
 class ManyState:
-    """Where many descents stand: the fields of `FitState`, one entry or row a problem.
+    """The states of many descents: the fields of `FitState`, one entry or row a problem.
 
     Attributes
     ----------
@@ -104,8 +123,8 @@ class ManyState:
     scaling: Floats
 
     @classmethod
-    def at(cls, params: Floats) -> ManyState:
-        """Return the state before any step."""
+    def before_steps(cls, params: Floats) -> ManyState:
+        """Return the states before any step."""
         count, dtype = len(params), params.dtype
         unknown = np.full(count, np.nan, dtype)
         return cls(
@@ -121,7 +140,7 @@ class ManyState:
         )
 
     def fits(self, count: int, size: int, dtype: np.dtype[Any]) -> bool:
-        """Whether this is a state of so many problems with so many parameters of that dtype."""
+        """Whether these are the states of `count` problems of `size` parameters of that dtype."""
         one_each = (self.moving, self.epoch, self.first_loss, self.last_loss)
         return (
             self.params.shape == (count, size)
@@ -131,9 +150,9 @@ class ManyState:
         )
 
     def restarted(self) -> ManyState:
-        """Return a copy in which problems without finite parameters are at their beginning."""
+        """Return a copy in which problems without finite parameters are back at zeros."""
         state, lost = self.copy(), ~np.isfinite(self.params).all(axis=1)
-        fresh = ManyState.at(np.zeros_like(self.params))
+        fresh = ManyState.before_steps(np.zeros_like(self.params))
         for name, array in fresh.as_dict().items():
             if array.size and name != "scaling":
                 getattr(state, name)[lost] = array[lost]
@@ -148,7 +167,7 @@ class ManyState:
         return ManyState(*(array[part] for array in self.as_dict().values()))
 
     def put(self, part: slice, states: dict[str, Any]) -> None:
-        """Take over where some of the problems stand now."""
+        """Copy the states that some of the problems have now."""
         if states["velocity"].size and not self.velocity.size:
             self.velocity = np.zeros_like(self.params)
         for name in ("params", "velocity", "moving", "epoch", "first_loss", "last_loss"):
@@ -172,17 +191,11 @@ class ManyState:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as the core takes them."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return vars(self).copy()
 
-
-class Unsaved:
-    """What keeps the state of a fit that asked for no checkpoint: nothing."""
-
-    state: FitState | None = None  # where an earlier process stopped
-
-    def history(self, descent: _core.Descent) -> tuple[Any, Any, Any]:
-        """Epochs, losses and parameters recorded."""
-        return descent.history()
-
-    def save(self, descent: _core.Descent, *, force: bool) -> None:
-        """Keep the state, if it is time to or if forced."""
+    @staticmethod
+    def from_file(arrays: dict[str, Any]) -> ManyState:
+        """Return the states in the arrays of a file; those of gdcore 0.1 lack what came later."""
+        fresh = ManyState.before_steps(arrays["params"]).as_dict()
+        arrays = {name: fresh[name] for name in ("lr", "momentum", "scaling")} | arrays
+        return ManyState(**{name: arrays[name] for name in ManyState.__dataclass_fields__})

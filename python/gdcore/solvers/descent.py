@@ -5,26 +5,27 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import gdcore._core as _core
-from gdcore.data.memmap import check, lost, watching
-from gdcore.data.problem import Problem, diagnose
-from gdcore.kernels import Floats
-from gdcore.results.fit import Fit, Start, history_of
-from gdcore.results.state import FitState, Unsaved
+from gdcore.data import slices
+from gdcore.data.memmap import is_guarded, lost_error
+from gdcore.data.problem import Problem
+from gdcore.errors import DataLostError, FitInterrupted, FitWarning, stacklevel
+from gdcore.results.checkpoint import Checkpoint, Unsaved
+from gdcore.results.fit import Fit, Start, fit_at, history_of, model_of
+from gdcore.results.state import FitState
 from gdcore.sgd import SGD, rate_at
 from gdcore.solvers.method import choose
-from gdcore.solvers.options import BLOCK_SECONDS, Options
+from gdcore.solvers.options import Options
 from gdcore.solvers.plan import Plan, make_plan
 from gdcore.solvers.progress import Progress
-from gdcore.status import DataLostError, FitInterrupted, FitWarning, Status, stacklevel
+from gdcore.status import Status
+from gdcore.typing import Floats, Show
 
-SCHEDULE_BLOCK = 64  # epochs whose lr is asked for ahead
+SCHEDULE_BLOCK = 64  # epochs for which a schedule is called ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
-STILL, NO_EPOCH = SGD(lr=1.0), Options(0, None, False, 0, None, "gradient", "auto", 0, None)
+LOSS_ALONE = _core.DescentOptions(history=0)  # of a descent of no epochs
 
 _STATUS = {
     "running": Status.MAX_EPOCHS,
@@ -40,32 +41,27 @@ def descend(
     sgd: SGD,
     options: Options,
     start: FitState,
-    progress: bool | Callable[[int, int, float], None],
+    progress: Show,
     checkpoint: str | os.PathLike[str] | None,
     given: _core.Moments | None = None,
 ) -> Fit:
-    """Fit by descent from `start`, in blocks between which Python looks after the rest.
+    """Fit by descent from `start`, a slice of work at a time.
 
-    On `given` moments no row is read.
+    With `given` moments no row is read.
     """
-    threads = options.n_threads or 0
     moments, reason = choose(problem, options) if given is None else (given, "given moments.")
     method = "gram" if moments else "stream"
-    plan = make_plan(problem, sgd, options, start, moments, threads)
+    plan = make_plan(problem, sgd, options, start, moments)
     problem, start, rate = plan.problem, plan.start, plan.rate
     target = start.epoch + options.epochs
     saved = open_checkpoint(checkpoint, problem, sgd, options, start, method)
     state = start if saved.state is None else saved.state
-    descent = make_descent(problem, plan.sgd, options, state, target, plan.judge, plan)
+    descent = make_descent(plan, options, state, target)
     if not callable(rate):
         descent.set_constant_lr(float(rate))
 
     outcome: _core.Outcome = "running"
     reached = state
-
-    def result() -> Fit:
-        fit = result_of(plan, options, descent, saved, outcome)
-        return replace(fit, method=method, method_reason=reason)
 
     try:
         with Progress.make(progress, start.epoch, target) as bar:
@@ -73,31 +69,31 @@ def descend(
                 if callable(rate):
                     epochs = range(descent.epoch, min(descent.epoch + SCHEDULE_BLOCK, target))
                     descent.set_schedule(descent.epoch, [rate_at(rate, e) for e in epochs])
-                outcome = descent.advance(BLOCK_SECONDS, threads)
-                if watching():
-                    check()
+                outcome = descent.advance(slices.SECONDS, options.threads)
+                if is_guarded():
+                    slices.look()
                     reached = _state_of(plan, options, descent)
                 bar.update(descent.epoch, descent.last_loss)
                 saved.save(descent, force=outcome != "running")
     except DataLostError as error:
-        error.fit = fit_at(problem, start, reached)
+        error.fit = fit_at(problem.shape, start, reached)
         raise
     except KeyboardInterrupt:
-        gone = lost()
-        if gone is not None:
-            gone.fit = fit_at(problem, start, reached)
-            raise gone from None
+        lost = lost_error()
+        if lost is not None:
+            lost.fit = fit_at(problem.shape, start, reached)
+            raise lost from None
         saved.save(descent, force=True)
-        fit = result()
+        fit = result_of(plan, options, descent, saved, outcome, method, reason)
         raise FitInterrupted(fit) from None
     if outcome == "diverged":
-        diagnose(problem)
+        problem.check_finite()
         if math.isnan(descent.lr):  # before any step
             raise ValueError(
-                f"the squared errors at the start overflow {problem.dtype}; "
+                f"the squared errors at the start overflow {problem.shape.dtype}; "
                 "scale y, or start from smaller weights."
             )
-    return result()
+    return result_of(plan, options, descent, saved, outcome, method, reason)
 
 
 def open_checkpoint(
@@ -108,61 +104,56 @@ def open_checkpoint(
     start: FitState,
     method: str,
 ) -> Unsaved:
-    """Return what keeps the state of a fit, and where an earlier process left it."""
+    """Return the checkpoint of a fit, with the state that an earlier process left in it."""
     if path is None:
         return Unsaved()
-    from gdcore.results.archive import Checkpoint
+    settings = {
+        "sgd": sgd.options | {"lr": "a schedule" if callable(sgd.lr) else sgd.lr},
+        "decay_intercept": sgd.decay_intercept,
+        "method": method,
+        "batch_size": options.batch_size,
+        "shuffle": bool(options.shuffle),
+        "seed": int(options.seed),
+        "history": int(options.history),
+        "standardize": bool(options.standardize),
+    }
+    return Checkpoint.open(path, problem.fingerprint(), settings, start)
 
-    return Checkpoint.open(path, problem, sgd, options, start, method)
 
-
-def make_descent(
-    problem: Problem,
-    sgd: SGD,
-    options: Options,
-    state: FitState,
-    target: int,
-    moments: _core.Moments | None,
-    plan: Plan | None = None,
-) -> _core.Descent:
-    """Return a descent that has not begun.
-
-    Moments tell when it has arrived, and stand for the rows if the method says so.
-    """
-    start = state if plan is None else plan.start
+def make_descent(plan: Plan, options: Options, state: FitState, target: int) -> _core.Descent:
+    """Return a descent that has not begun."""
+    shape, sgd, start = plan.problem.shape, plan.sgd, plan.start
     records = options.epochs // options.history if options.history else 0
-    return _core.Descent(
-        problem.core,
-        state.as_dict(),
-        target,
-        **sgd.options,
-        decay_intercept=sgd.decay_intercept,
+    settings = _core.DescentOptions(
+        sgd=_core.SgdOptions(**sgd.options, decay_intercept=sgd.decay_intercept),
         batch_size=options.batch_size or 0,
         shuffle=options.shuffle,
         seed=int(options.seed),
         tol=-1.0 if options.tol is None else float(options.tol),
         stop_on_equal_loss=options.stop == "loss_equal",
         history=int(options.history),
-        record_params=records * problem.size * problem.dtype.itemsize <= RECORD_BYTES,
-        moments=moments,
-        from_rows=plan is not None and not plan.on_moments,
-        start_epoch=start.epoch,
-        start=start.params,
+        record_params=records * shape.size * shape.dtype.itemsize <= RECORD_BYTES,
     )
+    how = settings, plan.judge, not plan.on_moments
+    descent = _core.Descent(plan.problem.core, state.as_dict(), target, *how)
+    descent.set_start(start.epoch, start.params)
+    return descent
 
 
 def loss_at(
     problem: Problem, params: Floats, options: Options, moments: _core.Moments | None = None
 ) -> Any:
-    """Loss over all the rows, or their moments, at some parameters: a descent of no epochs."""
-    descent = make_descent(problem, STILL, NO_EPOCH, FitState(params=params), 0, moments)
-    while descent.advance(BLOCK_SECONDS, options.n_threads or 0) == "running":
-        check()
-    return problem.dtype.type(descent.least_known_loss if descent.loss_doubtful else descent.loss)
+    """Return the loss over all rows, or their moments: that of a descent of no epochs."""
+    state = FitState(params=params).as_dict()
+    descent = _core.Descent(problem.core, state, 0, LOSS_ALONE, moments)
+    slices.run(lambda seconds: descent.advance(seconds, options.threads) != "running")
+    return problem.shape.dtype.type(
+        descent.least_known_loss if descent.loss_doubtful else descent.loss
+    )
 
 
 def _most_loss(descent: _core.Descent) -> float:
-    """Return the most that a loss too small for the moments can be, and warn."""
+    """Return the upper bound of a loss that is too small for the moments to tell, and warn."""
     loss = descent.least_known_loss
     warnings.warn(
         f"the loss is too small a part of the squares of y for their moments to tell: it is "
@@ -177,28 +168,9 @@ def _state_of(plan: Plan, options: Options, descent: _core.Descent) -> FitState:
     return FitState(
         **descent.state(),
         momentum=plan.start.momentum,
-        rows=plan.problem.n,
+        rows=plan.problem.shape.n,
         batch_size=options.batch_size or 0,
         scaling=plan.start.scaling,
-    )
-
-
-def fit_at(problem: Problem, start: FitState, state: FitState) -> Fit:
-    """Return the fit of a state without reading any rows: its loss is the one measured last."""
-    weights, intercept = problem.unpack(state.params)
-    return Fit(
-        weights=weights,
-        intercept=intercept,
-        loss=problem.dtype.type(state.last_loss),
-        epochs=state.epoch,
-        status=Status.MAX_EPOCHS,
-        lr=state.lr,
-        history=history_of(problem),
-        fit_intercept=problem.fit_intercept,
-        feature_names=problem.feature_names,
-        target_name=problem.target_name,
-        start=Start(*problem.unpack(start.params), start.epoch),
-        state=state,
     )
 
 
@@ -208,40 +180,40 @@ def result_of(
     descent: _core.Descent,
     saved: Unsaved,
     outcome: _core.Outcome,
+    method: str,
+    reason: str,
 ) -> Fit:
-    """Return what a descent has come to."""
-    problem, start, rate, limit = plan.problem, plan.start, plan.rate, plan.limit
+    """Return the fit that a descent has reached."""
+    problem, shape, start = plan.problem, plan.problem.shape, plan.start
     state = _state_of(plan, options, descent)
     status = _STATUS[outcome]
     used = descent.lr
-    if math.isnan(used) and not callable(rate):  # no step was due
-        used = float(rate)
-    if outcome == "max_epochs" and used > limit and not descent.loss <= state.first_loss:
-        status = Status.DIVERGED  # on its way, though still finite
-    weights, intercept = problem.unpack(state.params)
+    if math.isnan(used) and not callable(plan.rate):  # no step was due
+        used = float(plan.rate)
+    if outcome == "max_epochs" and used > plan.limit and not descent.loss <= state.first_loss:
+        status = Status.DIVERGED  # still finite, but above the limit and not falling
     if outcome == "running":
         loss = descent.last_loss
-    elif descent.loss_doubtful and not problem.rowless:
+    elif descent.loss_doubtful and problem.has_rows:
         loss = loss_at(problem, state.params, options)
     elif descent.loss_doubtful and outcome != "diverged":
         loss = _most_loss(descent)
     else:
         loss = descent.loss
+    r2_lost = descent.r2_lost
     return Fit(
-        weights=weights,
-        intercept=intercept,
-        loss=problem.dtype.type(loss),
+        **model_of(shape, state.params),
+        loss=shape.dtype.type(loss),
         epochs=state.epoch,
         status=status,
         lr=used,
-        history=history_of(problem, saved.history(descent)),
-        stability_limit=limit,
-        fit_intercept=problem.fit_intercept,
-        feature_names=problem.feature_names,
-        target_name=problem.target_name,
-        start=Start(*problem.unpack(start.params), start.epoch),
+        history=history_of(shape, saved.history(descent)),
+        stability_limit=plan.limit,
+        start=Start(*shape.unpack(start.params), start.epoch),
         state=state,
         momentum=plan.sgd.momentum,
-        r2_lost=(lost := descent.r2_lost),
-        detail=plan.account(status, options, lost),
+        r2_lost=r2_lost,
+        detail=plan.detail(status, options, r2_lost),
+        method=method,
+        method_reason=reason,
     )

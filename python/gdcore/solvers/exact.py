@@ -8,58 +8,58 @@ from typing import Any
 import numpy as np
 
 import gdcore._core as _core
-from gdcore.data.memmap import check
-from gdcore.data.problem import Problem, diagnose
-from gdcore.kernels import Floats
-from gdcore.results.fit import Fit, history_of
+from gdcore.data import slices
+from gdcore.data.problem import Problem
+from gdcore.data.sums import in_range, moments_of
+from gdcore.results.fit import Fit, history_of, model_of
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import loss_at
-from gdcore.solvers.method import in_range, moments_of, solvable
-from gdcore.solvers.options import BLOCK_SECONDS, Options
+from gdcore.solvers.method import moments_suffice
+from gdcore.solvers.options import Options
 from gdcore.status import Status
+from gdcore.typing import Floats
 
 
 def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     """Return the minimiser of loss + weight_decay / 2 |params|^2."""
     how = exact_options(sgd, options)
-    if solvable(problem.n, problem):
-        moments = moments_of(problem.core, options.n_threads or 0)
+    if moments_suffice(problem.shape):
+        moments = moments_of(problem.core, options.threads)
         fit = solve_normal(problem, moments, how, options)
         if fit is not None:
             return fit
     exact = _core.Exact(problem.core, how)
-    while not exact.advance(BLOCK_SECONDS):
-        check()
+    slices.run(exact.advance)
     params, rank = exact.solve()
-    check_range(problem, params)
+    check_params(problem, params)
     return solution(problem, params, rank, loss_at(problem, params, options), options)
 
 
 def solve_normal(
     problem: Problem, moments: _core.Moments, how: _core.ExactOptions, options: Options
 ) -> Fit | None:
-    """Return the minimiser if float64 moments know it to all of float32's digits."""
-    if not in_range(problem, moments):
+    """Return the minimiser, or None if float64 moments do not tell all of float32's digits."""
+    if not in_range(moments, problem.shape.dtype):
         return None
     found = _core.solve_normal(problem.core, moments, how)
     if found is None:
         return None
     params, loss = found
     if loss is None:
-        loss = loss_at(problem, params, options, moments if problem.rowless else None)
-    rank = problem.size // problem.t
-    return solution(problem, params, rank, problem.dtype.type(loss), options)
+        loss = loss_at(problem, params, options, None if problem.has_rows else moments)
+    loss = problem.shape.dtype.type(loss)
+    return solution(problem, params, problem.shape.columns, loss, options)
 
 
 def solve_moments(problem: Problem, moments: _core.Moments, sgd: SGD, options: Options) -> Fit:
-    """Return the minimiser where there are no rows."""
+    """Return the minimiser, without reading rows."""
     params, rank = _core.solve_moments(problem.core, moments, exact_options(sgd, options))
-    check_range(problem, params)
+    check_params(problem, params)
     return solution(problem, params, rank, loss_at(problem, params, options, moments), options)
 
 
 def exact_options(sgd: SGD, options: Options) -> _core.ExactOptions:
-    """Return what the closed form minimises; of many problems, their weight decay goes apart."""
+    """Return what the closed form minimises; arrays of weight decay are passed separately."""
     decay = sgd.weight_decay
     return _core.ExactOptions(
         weight_decay=0.0 if isinstance(decay, np.ndarray) else float(decay),
@@ -70,38 +70,33 @@ def exact_options(sgd: SGD, options: Options) -> _core.ExactOptions:
 
 
 def reason_of(options: Options) -> str:
-    """Why the closed form."""
+    """Return why the closed form was used."""
     if options.exact_by_default:
         return "without sgd, the answer is the least-squares solution."
     return "method='exact' was asked for."
 
 
-def check_range(problem: Problem, params: Floats) -> None:
+def check_params(problem: Problem, params: Floats) -> None:
     """Raise ValueError if the data, or the weights that fit it best, are not finite."""
     if not np.isfinite(params).all():
-        diagnose(problem)
+        problem.check_finite()
         raise ValueError(
-            f"the weights that fit best leave the range of {problem.dtype}; scale the columns of X "
-            "and y."
+            f"the weights that fit best leave the range of {problem.shape.dtype}; scale the "
+            "columns of X and y."
         )
 
 
 def solution(problem: Problem, params: Floats, rank: int, loss: Any, options: Options) -> Fit:
     """Return the fit of a solution."""
-    weights, intercept = problem.unpack(params)
-    singular = rank < problem.size // problem.t
+    shape = problem.shape
     return Fit(
-        weights=weights,
-        intercept=intercept,
+        **model_of(shape, params),
         loss=loss,
         epochs=0,
-        status=Status.SINGULAR if singular else Status.CONVERGED,
+        status=Status.SINGULAR if rank < shape.columns else Status.CONVERGED,
         lr=math.nan,
-        history=history_of(problem),
+        history=history_of(shape),
         method="exact",
         method_reason=reason_of(options),
-        fit_intercept=problem.fit_intercept,
-        feature_names=problem.feature_names,
-        target_name=problem.target_name,
         rank=rank,
     )

@@ -1,4 +1,4 @@
-"""Which learning rates converge, known before the first step: the loss is a quadratic."""
+"""Learning rates that converge. The loss is a quadratic, so they are known before a step."""
 
 from __future__ import annotations
 
@@ -9,55 +9,63 @@ from typing import Any
 import numpy as np
 
 import gdcore._core as _core
-from gdcore.data.memmap import check
-from gdcore.data.problem import Problem, diagnose
-from gdcore.sgd import SGD, LearningRate, rate_at
-from gdcore.solvers.options import BLOCK_SECONDS, Options
-from gdcore.status import LearningRateWarning, stacklevel
+from gdcore.data import slices
+from gdcore.data.problem import Problem
+from gdcore.data.shape import Shape
+from gdcore.errors import LearningRateWarning, stacklevel
+from gdcore.sgd import SGD, rate_at
+from gdcore.typing import LearningRate
 
 
 def curvature_of(
-    problem: Problem, threads: int, moments: _core.Moments | None
+    problem: Problem, n_threads: int, moments: _core.Moments | None
 ) -> tuple[float, float]:
     """Return the largest eigenvalue of the loss's Hessian, from below, and its error's width."""
     spectrum = _core.Spectrum(problem.core, moments)
-    while not spectrum.advance(BLOCK_SECONDS, threads):
-        check()
-    if not spectrum.largest <= float(np.finfo(problem.dtype).max):
-        diagnose(problem)
-        wider = ", or pass float64" if problem.dtype == np.float32 else ""
-        raise ValueError(
-            f"the squares of X overflow {problem.dtype}; standardize the columns of X{wider}."
-        )
+    slices.run(lambda seconds: spectrum.advance(seconds, n_threads))
+    dtype = problem.shape.dtype
+    if not spectrum.largest <= float(np.finfo(dtype).max):
+        problem.check_finite()
+        wider = ", or pass float64" if dtype == np.float32 else ""
+        raise ValueError(f"the squares of X overflow {dtype}; standardize the columns of X{wider}.")
     return spectrum.largest, spectrum.residual
 
 
-def stability_limit(sgd: SGD, problem: Problem, options: Options, curvature: float) -> float:
+def stability_limit(sgd: SGD, shape: Shape, batch_size: int | None, curvature: float) -> float:
     """Return the lr above which the fit must diverge.
 
     For mini-batches it bounds the descent of their mean; noise may ask for less (see `auto_lr`).
     """
-    return float(sgd.stability_limit(curvature * _step_share(problem, options)))
+    return float(sgd.stability_limit(curvature * step_share(shape.n, shape.is_sum, batch_size)))
 
 
-def auto_lr(sgd: SGD, problem: Problem, options: Options, curvature: float) -> float:
+def auto_lr(sgd: SGD, problem: Problem, batch_size: int | None, curvature: float) -> float:
     """Return the rate of `fast_rate`; ValueError if the data is too small for any."""
-    batch = options.batch_size
-    steepest = None
-    if batch is not None:
-        steepest = problem.largest_row() * (batch if problem.summed else 1)
-    share = _step_share(problem, options)
-    rate = float(fast_rate(sgd, curvature * share, steepest, problem.n, batch))
-    if math.isfinite(rate) and rate < float(np.finfo(problem.dtype).max):
+    shape, steepest = problem.shape, None
+    if batch_size is not None:
+        steepest = problem.largest_row() * (batch_size if shape.is_sum else 1)
+    share = step_share(shape.n, shape.is_sum, batch_size)
+    rate = float(fast_rate(sgd, curvature * share, steepest, shape.n, batch_size))
+    if math.isfinite(rate) and rate < float(np.finfo(shape.dtype).max):
         return rate
-    if problem.featureless:
+    if problem.is_featureless:
         return 1.0
-    raise ValueError(underflow(problem.dtype))
+    raise ValueError(underflow(shape.dtype))
 
 
 def underflow(dtype: Any) -> str:
     """Return what to say of features whose squares are 0 though they are not."""
     return f"the squares of X underflow {dtype}; standardize the columns of X."
+
+
+def step_share(n: Any, is_sum: bool, batch_size: int | None) -> Any:
+    """Return how much of the whole sum one step sees; a mean is the same in every mini-batch.
+
+    n may be an array with one entry for each of many problems.
+    """
+    if batch_size is None or not is_sum:
+        return 1.0
+    return np.minimum(batch_size, n) / np.maximum(n, 1)
 
 
 def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None) -> Any:
@@ -68,8 +76,8 @@ def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None
     Gower, Loizou, Qian, Sailanbayev, Shulgin, Richtarik 2019, "SGD: general analysis and improved
     rates", proposition 3.8 (sampling without replacement).
 
-    `curvature`, `steepest` (that of the steepest row) and n may be arrays; infinite where all are
-    flat.
+    `curvature`, `steepest` (the curvature of the steepest row) and n may be arrays. The rate is
+    infinite where the loss is flat.
     """
     gain: Any = 1.0
     if batch is not None:
@@ -83,13 +91,6 @@ def fast_rate(sgd: SGD, curvature: Any, steepest: Any, n: Any, batch: int | None
         rate = 1.0 / np.asarray((curvature + sgd.weight_decay) * gain, np.float64)
         limit = sgd.stability_limit(curvature)
     return np.minimum(rate, np.where(limit > 0, limit / 2, math.inf))
-
-
-def _step_share(problem: Problem, options: Options) -> float:
-    """How much of the whole sum one step sees: a mean looks the same in every mini-batch."""
-    if options.batch_size is None or not problem.summed:
-        return 1.0
-    return options.batch_size / problem.n
 
 
 def warn_of_divergence(rate: LearningRate, epoch: int, limit: float, sgd: SGD) -> None:

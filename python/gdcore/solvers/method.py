@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.memmap import check
-from gdcore.data.problem import Problem, diagnose
+from gdcore.data.problem import Problem
+from gdcore.data.shape import Shape
+from gdcore.data.sums import in_range, moments_of, out_of_range
+from gdcore.errors import FitWarning, stacklevel
 from gdcore.sgd import SGD
-from gdcore.solvers.options import BLOCK_SECONDS, Options
-from gdcore.status import FitWarning
+from gdcore.solvers.options import Options
 
-if TYPE_CHECKING:
-    from gdcore.solvers.many import Problems
-
-
-# An epoch on second moments takes p^2 products, one on the rows 2 n p, which are so many times as
-# fast (docs/decisions.md).
+# An epoch on second moments takes p^2 products, one on the rows 2 n p. A product on moments takes
+# this many times as long (docs/experiments.md).
 STEP_COST = {np.dtype(np.float32): 2, np.dtype(np.float64): 6}
-FEWEST_ROWS = 8
-DESCENT_ONLY = {"epochs": 1000, "tol": 1e-6, "stop": "gradient"}  # and what they are by default
+MIN_ROWS = 8
+DESCENT_ONLY = {"epochs": 1000, "tol": 1e-6, "stop": "gradient"}  # with their defaults
 
 
 def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None) -> Options:
@@ -41,78 +36,56 @@ def settled(sgd: SGD | None, options: Options, init: Any, checkpoint: Any = None
         value = getattr(options, name)
         if isinstance(value, np.ndarray) or value != default:
             ignored.append(name)
-    return replace(options, method="exact", exact_by_default=True, ignored=tuple(ignored))
+    return options.solved_exactly(tuple(ignored))
 
 
 def warn_of_ignored(options: Options) -> None:
-    """Warn the caller's caller of options that only descent reads."""
+    """Warn the user of options that only descent reads."""
     if options.ignored:
         warnings.warn(
             f"{', '.join(options.ignored)} had no effect: without sgd, the answer is the "
             "least-squares solution. Pass sgd=gdcore.SGD() to descend, or leave them out.",
             FitWarning,
-            stacklevel=3,
+            stacklevel=stacklevel(),
         )
 
 
 def choose(problem: Problem, options: Options) -> tuple[_core.Moments | None, str]:
     """Return the moments to descend on, or None to read the rows every epoch; and why."""
+    shape = problem.shape
     if options.method == "stream":
         return None, "method='stream' was asked for."
     if options.batch_size is not None:
         return None, "mini-batches read their rows every epoch."
-    asked = options.method == "gram"
-    if not asked and not worth_it(problem.n, problem):
+    is_given = options.method == "gram"
+    if not is_given and not prefers_moments(shape):
         return None, "so few rows gain nothing from second moments."
-    moments = moments_of(problem.core, options.n_threads or 0)
+    moments = moments_of(problem.core, options.threads)
     if not moments.finite():
-        diagnose(problem)
-    if in_range(problem, moments) or (options.standardize and problem.dtype == np.float32):
-        reason = "method='gram' was asked for." if asked else "one pass costs less than the epochs."
-        return moments, reason
-    if asked:
-        raise ValueError(f"{out_of_range(problem.dtype)}, or use method='stream'.")
-    return None, f"the squares of the data overflow or underflow {problem.dtype}."
+        problem.check_finite()
+    if in_range(moments, shape.dtype) or (options.standardize and shape.dtype == np.float32):
+        if is_given:
+            return moments, "method='gram' was asked for."
+        return moments, "one pass costs less than the epochs."
+    if is_given:
+        raise ValueError(f"{out_of_range(shape.dtype)}, or use method='stream'.")
+    return None, f"{out_of_range(shape.dtype)}."
 
 
-def out_of_range(dtype: npt.DTypeLike) -> str:
-    """Return what to say of data whose squares leave the range, without a full stop."""
-    wider = ", or compute in float64" if np.dtype(dtype) == np.float32 else ""
-    return (
-        f"the squares of the data overflow or underflow {np.dtype(dtype)}; standardize the columns "
-        f"of X and scale y{wider}"
-    )
+def prefers_moments(shape: Shape) -> Any:
+    """Whether an epoch on the moments takes less time than one on the rows.
 
-
-def moments_of(
-    problem: _core.Problem, threads: int, start: _core.Moments | None = None
-) -> _core.Moments:
-    """Sum the second moments of [X 1 y] over the rows, on top of others, interruptibly."""
-    rows = _core.MomentsPass(problem, start)
-    while not rows.advance(BLOCK_SECONDS, threads):
-        check()
-    return rows.moments()
-
-
-def worth_it(n: Any, problem: Problem | Problems) -> Any:
-    """Whether an epoch on the moments takes less time than one on n rows.
-
-    The number of epochs is no matter: what the moments cost is about what the largest eigenvalue
-    costs from the rows, and 20 + 30 epochs have the bits of 50. n may be an array with one entry
-    for each of many problems.
+    The number of epochs does not matter: the moments cost about as much as the largest eigenvalue
+    from the rows, and 20 + 30 epochs must have the bits of 50. n may be an array with one entry for
+    each of many problems.
     """
-    p = problem.d + 1
-    return (n >= FEWEST_ROWS) & (2 * n > STEP_COST[problem.dtype] * p)
+    p = shape.d + 1
+    return (shape.n >= MIN_ROWS) & (2 * shape.n > STEP_COST[shape.dtype] * p)
 
 
-def in_range(problem: Problem, moments: _core.Moments) -> bool:
-    """Whether the squares are sums that float32 holds, or whose rounding errors float64 does."""
-    return moments.in_range(problem.dtype == np.float32)
+def moments_suffice(shape: Shape) -> Any:
+    """Whether moments may tell the closed form to all of the dtype's digits.
 
-
-def solvable(n: Any, problem: Problem | Problems) -> Any:
-    """Whether moments of n rows may tell the closed form to all of the dtype's digits.
-
-    Those of float64 rows would have to be known to more than pairs of numbers hold.
+    Those of float64 rows would need more digits than pairs of numbers hold.
     """
-    return (n >= problem.d + problem.fit_intercept) & (problem.dtype == np.float32)
+    return (shape.n >= shape.columns) & (shape.dtype == np.float32)

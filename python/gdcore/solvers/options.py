@@ -1,4 +1,4 @@
-"""The options of a fit that are plain numbers and names, checked."""
+"""The options of a fit, checked."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.sgd import is_finite, plain
+from gdcore.scalars import as_scalar, is_finite, is_whole
+from gdcore.sgd import SGD
 
-BLOCK_SECONDS = 0.04  # of C++ between two looks at signals, progress and checkpoints
+DEFAULT = SGD()
+_PLAIN = {int, float, bool, str, type(None)}  # the types of almost all options
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,41 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, given in vars(self).items():
-            if (value := plain(given)) is not given:
+            if type(given) not in _PLAIN and (value := as_scalar(given)) is not given:
                 object.__setattr__(self, name, value)
 
+    def solved_exactly(self, ignored: tuple[str, ...]) -> Options:
+        """Return the options with the closed form as the default method."""
+        other = object.__new__(Options)  # `replace` would check every field again
+        changed = {"method": "exact", "exact_by_default": True, "ignored": ignored}
+        vars(other).update(vars(self) | changed)
+        return other
+
+    @property
+    def expects_convergence(self) -> bool:
+        """Whether running out of epochs deserves a warning: a `tol` was to be met."""
+        return self.tol is not None and self.epochs > 0
+
+    @property
+    def threads(self) -> int:
+        """Threads for the core; 0 for as many as `get_num_threads` says."""
+        return self.n_threads or 0
+
     def check(self, rows: int, count: int | None = None) -> None:
-        """Raise ValueError for what is out of range or does not go together.
+        """Raise ValueError for an option that is out of range or conflicts with another.
 
         `rows` is the most that a problem has, `count` the number of many problems.
         """
         for name, bits in (("epochs", 62), ("history", 62), ("seed", 64)):
             value = getattr(self, name)
-            if not _is_int(value) or not 0 <= value < 2**bits:
+            if not is_whole(value) or not 0 <= value < 2**bits:
                 raise ValueError(
                     f"{name} is {value!r}; it must be a whole number from 0 to 2**{bits} - 1."
                 )
         self.check_batch(rows)
         self._check_tol(count)
         if self.n_threads is not None and not (
-            _is_int(self.n_threads) and 1 <= self.n_threads <= 1024
+            is_whole(self.n_threads) and 1 <= self.n_threads <= 1024
         ):
             raise ValueError(
                 f"n_threads is {self.n_threads!r}; it must be a whole number from 1 to 1024."
@@ -87,9 +106,9 @@ class Options:
         )
 
     def check_batch(self, rows: int) -> None:
-        """Raise ValueError unless the batch size, if there is one, is of so many rows or fewer."""
+        """Raise ValueError if there is a batch size that is not 1 to the number of rows."""
         if self.batch_size is not None and not (
-            _is_int(self.batch_size) and 1 <= self.batch_size <= max(rows, 1)
+            is_whole(self.batch_size) and 1 <= self.batch_size <= max(rows, 1)
         ):
             raise ValueError(
                 f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
@@ -97,5 +116,12 @@ class Options:
             )
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+def check_sgd(sgd: SGD | None, method: str) -> SGD:
+    """Return the options, the default ones for None; TypeError or ValueError if they are wrong."""
+    sgd = DEFAULT if sgd is None else sgd
+    if not isinstance(sgd, SGD):
+        hint = f"SGD(lr={sgd!r})" if isinstance(sgd, float) else "SGD(lr=..., momentum=...)"
+        raise TypeError(f"sgd is {type(sgd).__name__}; pass gdcore.{hint}.")
+    if sgd.maximize and method == "exact":
+        raise ValueError("method='exact' has no maximum to find; drop maximize=True.")
+    return sgd

@@ -6,13 +6,16 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
+from gdcore.data.slices import ticking
+from gdcore.typing import Show
+
 
 class Progress:
-    """Shows nothing; the base of those that do."""
+    """Show nothing; the base of the classes that show something."""
 
     def __enter__(self) -> Progress:
         return self
@@ -21,18 +24,16 @@ class Progress:
         pass
 
     def update(self, epoch: int, loss: float) -> None:
-        """Take note of the epochs done and the loss measured last."""
+        """Show the epochs done and the loss measured last."""
 
     def read(self, rows: int, size: int) -> None:
-        """Take note of the rows read in this pass over chunks of rows, and of their bytes."""
+        """Show the rows read in this pass over chunks of rows, and their bytes."""
 
     @staticmethod
-    def make(
-        progress: bool | Callable[[int, int, float], None], first: int, target: int
-    ) -> Progress:
+    def make(progress: Show, first: int, target: int) -> Progress:
         """Return what `fit(progress=...)` asks for, counting epochs from `first` to `target`."""
         if callable(progress):
-            return _Callback.known_as(progress, first, target)
+            return _Callback.of(progress, first, target)
         if not progress:
             return Progress()
         if sys.stderr.isatty():
@@ -44,16 +45,14 @@ class Progress:
 
 
 class _Callback(Progress):
-    quiet = 0.05  # seconds after which work between epochs is told, too
+    quiet = 0.05  # seconds after which work between epochs is reported, too
 
     def __init__(self, call: Callable[[int, int, float], None], first: int, target: int) -> None:
         self._call, self._target, self._last = call, target, (first, math.nan)
         self._due = time.monotonic() + self.quiet
 
     @classmethod
-    def known_as(
-        cls, call: Callable[[int, int, float], None], first: int, target: int
-    ) -> _Callback:
+    def of(cls, call: Callable[[int, int, float], None], first: int, target: int) -> _Callback:
         known = _reporting.get()
         if known is None or known._call is not call:
             return cls(call, first, target)
@@ -63,13 +62,13 @@ class _Callback(Progress):
 
     def update(self, epoch: int, loss: float) -> None:
         self._last = epoch, loss
-        self._tell()
+        self._report()
 
     def tick(self) -> None:
         if time.monotonic() >= self._due:
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         epoch, loss = self._last
         self._call(epoch, self._target, loss)
         self._due = time.monotonic() + self.quiet
@@ -78,26 +77,23 @@ class _Callback(Progress):
 _reporting: ContextVar[_Callback | None] = ContextVar("_reporting", default=None)
 
 
-@contextmanager
-def reporting(
-    progress: bool | Callable[[int, int, float], None], epochs: int, init: Any = None
-) -> Iterator[None]:
-    """Let `tick` reach a callable, in work before, between and after the epochs of a fit."""
+def reporting(progress: Show, epochs: int, init: Any = None) -> AbstractContextManager[None]:
+    """Have a callable called in work before, between and after the epochs of a fit, too."""
+    if not callable(progress) and _reporting.get() is None:
+        return nullcontext()
     first = getattr(init, "epochs", 0)
     first = first if isinstance(first, int) else 0
-    callback = _Callback(progress, first, first + epochs) if callable(progress) else None
+    return _calling(_Callback(progress, first, first + epochs) if callable(progress) else None)
+
+
+@contextmanager
+def _calling(callback: _Callback | None) -> Iterator[None]:
     token = _reporting.set(callback)
     try:
-        yield
+        with ticking(None if callback is None else callback.tick):
+            yield
     finally:
         _reporting.reset(token)
-
-
-def tick() -> None:
-    """Call a fit's progress callable again: a slice of work is done, though no epoch."""
-    callback = _reporting.get()
-    if callback is not None:
-        callback.tick()
 
 
 class _Lines(Progress):

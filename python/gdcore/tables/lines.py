@@ -35,7 +35,7 @@ class Lines(NamedTuple):
         return not (begin.to_pybytes().strip() or self.data.to_pybytes().strip())
 
     def without(self, number: int) -> Lines:
-        """Return what follows after so many lines."""
+        """Return the text after a number of lines."""
         begin = _end_of_line(self.data.to_pybytes(), number)
         return Lines(self.data.slice(begin), self.line + number)
 
@@ -90,7 +90,7 @@ def read_lines(
 
 
 def likely_delimiter(sample: Sequence[str]) -> str:
-    """Return the likeliest delimiter: of those that all lines have equally often the most frequent.
+    """Return the most frequent delimiter that all lines hold equally often.
 
     Spaces are one only where the header has no other.
     """

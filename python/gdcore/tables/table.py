@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_SHOWN = 12  # names listed in a message before "and 88 more"
+from gdcore.advice import listed
+
 _ROWS = 65536  # read at a time into a matrix
 
 
@@ -44,7 +45,9 @@ class Refusal(NamedTuple):
     advice: str = ""
 
 
-Part = Callable[[Sequence[str], int], Iterator[Block]]  # reads columns, at most so many rows a time
+Part = Callable[
+    [Sequence[str], int], Iterator[Block]
+]  # reads columns, at most this many rows a time
 
 
 class Table(ABC):
@@ -90,7 +93,7 @@ class Table(ABC):
         return name
 
     def require(self, names: Sequence[str]) -> None:
-        """Raise TableError for those of `names` that are no column, or more than one."""
+        """Raise TableError for each of `names` that is not exactly one column."""
         wanted, there = frozenset(names), frozenset(self.names)
         check_unique([name for name in self.names if name in wanted], self.label)
         missing = [name for name in names if name not in there]
@@ -111,7 +114,7 @@ class Table(ABC):
         others: Sequence[str],
         advise: Callable[[Sequence[str]], str],
     ) -> tuple[str, ...]:
-        """Return the features: by default all columns but the target, the others and the index.
+        """Return the features; by default all columns but the target, the index and those left out.
 
         Raises
         ------
@@ -236,13 +239,6 @@ def nulls_of(column: Any) -> NDArray[np.bool_] | None:
 def row_place(first: int, row: int) -> str:
     """Return where a row is, `first` rows after the file's first one."""
     return f"row {first + row + 1} (counted from 1)"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names in quotes, the first ones of many."""
-    names = list(names)
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + rest
 
 
 def first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run
+from gdcore.bench.libraries.base import Run
 from gdcore.bench.libraries.gdcore import Gdcore
 from gdcore.bench.suites.operands import Operands
 

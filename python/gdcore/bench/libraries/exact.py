@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import gdcore as gd
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.libraries.gdcore import Gdcore
 from gdcore.bench.suites.many import Groups, Rolling, Stack
 
@@ -15,7 +15,7 @@ from gdcore.bench.suites.many import Groups, Rolling, Stack
 class Exact:
     """`gdcore`, which solves where it descends as a baseline."""
 
-    solves: ClassVar[Collection[str]] = ("fit_stack", "fit_groups", "fit_rolling")
+    closed_forms: ClassVar[Collection[str]] = ("fit_stack", "fit_groups", "fit_rolling")
 
     def __init__(self, threads: int) -> None:
         self.gdcore = Gdcore(threads)

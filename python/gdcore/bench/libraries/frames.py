@@ -15,7 +15,7 @@ from gdcore.bench.case import Array
 class Frames:
     """`polars` and an extension of it. Its threads are set by the environment."""
 
-    solves: ClassVar[Collection[str]] = ("fit_groups", "fit_rolling")
+    closed_forms: ClassVar[Collection[str]] = ("fit_groups", "fit_rolling")
 
     def __init__(self, extension: str) -> None:
         self.polars: Any = import_module("polars")

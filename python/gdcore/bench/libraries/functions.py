@@ -3,7 +3,7 @@
 Each function has the name of a suite, gets that suite's NumPy arrays and returns its outputs:
 ``matmul(a, b)``, and loss and gradient from ``mse(pred, target)`` and ``gradient(X, y, w)``. A
 suite without a function is left out. ``__version__`` is reported if there is one. Those that solve
-in closed form where others descend, such as ``fit_stack(X, y, lr)``, are named in ``solves``.
+in closed form where others descend, such as ``fit_stack(X, y, lr)``, are named in ``closed_forms``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gdcore.bench.case import Array, Case
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 
 
 class Functions:
@@ -25,7 +25,7 @@ class Functions:
             raise ImportError(f"cannot load {path}")
         self.module = module_from_spec(spec)
         spec.loader.exec_module(self.module)
-        self.solves = getattr(self.module, "solves", ())
+        self.closed_forms = getattr(self.module, "closed_forms", ())
 
     def describe(self) -> dict[str, Any]:
         """Return the file and its version."""

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from gdcore.bench.case import Array, Case
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.many import Stack
 from gdcore.bench.suites.matmul import Matmul

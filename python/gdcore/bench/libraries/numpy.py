@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.many import Stack
@@ -58,7 +58,7 @@ class Numpy:
         return repeating(call)
 
     def operands(self, case: Operands, *inputs: Array) -> Run:
-        """Do the product or the gradient of operands as they lie."""
+        """Do the product or the gradient of operands with their own strides."""
         run: Run = getattr(self, case.inner.suite)(case.inner, *inputs)
         return run
 

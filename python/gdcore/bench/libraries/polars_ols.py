@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.libraries.frames import Frames
 from gdcore.bench.suites.many import Groups, Rolling
 

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.suites.many import Stack
 
 
 class Scipy:
     """`scipy`; its threads are those of its BLAS, which the environment sets."""
 
-    solves: ClassVar[Collection[str]] = ("fit_stack",)
+    closed_forms: ClassVar[Collection[str]] = ("fit_stack",)
 
     def __init__(self, threads: int) -> None:
         self.scipy: Any = import_module("scipy")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, Unsupported
+from gdcore.bench.libraries.base import Run, Unsupported
 from gdcore.bench.suites.matmul import Matmul
 
 _ARGUMENTS: Sequence[Any] = (

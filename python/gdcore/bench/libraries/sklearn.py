@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, Unsupported, repeating
+from gdcore.bench.libraries.base import Run, Unsupported, repeating
 from gdcore.bench.suites.fit import FullBatch, MiniBatch
 from gdcore.bench.suites.many import Groups, Stack
 
@@ -17,7 +17,7 @@ from gdcore.bench.suites.many import Groups, Stack
 class Sklearn:
     """`sklearn`: of single fits, that by mini-batches alone has a counterpart, batches of one."""
 
-    solves: ClassVar[Collection[str]] = ("fit_stack", "fit_groups")
+    closed_forms: ClassVar[Collection[str]] = ("fit_stack", "fit_groups")
 
     def __init__(self, threads: int) -> None:
         self.sklearn: Any = import_module("sklearn")

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.suites.many import Rolling
 
 
 class Statsmodels:
     """`statsmodels`; its threads are those of NumPy's BLAS."""
 
-    solves: ClassVar[Collection[str]] = ("fit_rolling",)
+    closed_forms: ClassVar[Collection[str]] = ("fit_rolling",)
 
     def __init__(self, threads: int) -> None:
         self.statsmodels: Any = import_module("statsmodels")

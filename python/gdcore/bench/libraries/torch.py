@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, Unsupported, repeating
+from gdcore.bench.libraries.base import Run, Unsupported, repeating
 from gdcore.bench.suites.fit import Equation, FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.many import Stack
@@ -18,7 +18,7 @@ from gdcore.bench.suites.operands import Operands
 
 
 class Opened:
-    """`torch`, in full precision on so many threads."""
+    """`torch`, in full precision on a fixed number of threads."""
 
     def __init__(self, threads: int) -> None:
         self.torch: Any = import_module("torch")
@@ -70,7 +70,7 @@ class Torch(Opened):
         return repeating(call)
 
     def operands(self, case: Operands, *inputs: Array) -> Run:
-        """Do the product or the gradient of operands as they lie."""
+        """Do the product or the gradient of operands with their own strides."""
         if case.layout == "reversed":
             raise Unsupported("torch has no negative strides")
         run: Run = getattr(self, case.inner.suite)(case.inner, *inputs)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any, ClassVar
 
 from gdcore.bench.case import Array
-from gdcore.bench.libraries import Run, repeating
+from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.libraries.torch import Opened
 from gdcore.bench.suites.many import Stack
 
@@ -41,7 +41,7 @@ class Vmap(Opened):
 class Solve(Opened):
     """The normal equations: `torch.bmm` and `torch.linalg.solve`."""
 
-    solves: ClassVar[Collection[str]] = ("fit_stack",)
+    closed_forms: ClassVar[Collection[str]] = ("fit_stack",)
 
     def fit_stack(self, case: Stack, X: Array, y: Array, lr: Array) -> Run:
         """Two products, then one solution of all; the column of ones is there already."""
@@ -59,7 +59,7 @@ class Solve(Opened):
 class Lstsq(Opened):
     """`torch.linalg.lstsq`."""
 
-    solves: ClassVar[Collection[str]] = ("fit_stack",)
+    closed_forms: ClassVar[Collection[str]] = ("fit_stack",)
 
     def fit_stack(self, case: Stack, X: Array, y: Array, lr: Array) -> Run:
         """Its fastest driver, by QR; the column of ones is there already."""

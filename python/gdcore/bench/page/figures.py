@@ -12,9 +12,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from gdcore.bench import page, suites
+from gdcore.bench import suites
+from gdcore.bench.page.style import block, color
 from gdcore.bench.probe import Limits
-from gdcore.bench.results import Report, Row, counted
+from gdcore.bench.results import Results, Row, counted
 from gdcore.bench.table import digits
 
 # Colours that no picture has otherwise: each becomes a variable of the page's style sheet.
@@ -45,7 +46,7 @@ _STYLE: Any = {
 }
 
 
-def roofline(report: Report) -> str:
+def roofline(report: Results) -> str:
     """Return a picture for each dtype and thread count, with every kernel in it."""
     groups: dict[tuple[str, int], list[int]] = {}
     for index, row in enumerate(report.rows):
@@ -62,7 +63,7 @@ def roofline(report: Report) -> str:
     )
 
 
-def bars(report: Report) -> str:
+def bars(report: Results) -> str:
     """Return a picture for each suite, dtype and thread count: ratio by case."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in report.rows:
@@ -71,7 +72,7 @@ def bars(report: Report) -> str:
     return "".join(
         _framed(
             _bars(report, rows),
-            page.block(rows[0]),
+            block(rows[0]),
             f"{suite}: time of each library over {report.baseline}'s",
             f"{escape(suite)} <small>{suites.sizes(suite)}</small> {_where(dtype, threads)}",
         )
@@ -79,7 +80,7 @@ def bars(report: Report) -> str:
     )
 
 
-def _roofline(report: Report, indices: list[int], limits: Limits | None) -> str:
+def _roofline(report: Results, indices: list[int], limits: Limits | None) -> str:
     rows = [report.rows[index] for index in indices]
     with mpl.rc_context(_STYLE):
         figure = Figure((9.2, 4.8), layout="constrained")
@@ -107,7 +108,7 @@ def _roofline(report: Report, indices: list[int], limits: Limits | None) -> str:
             )  # fmt: skip
         for index, x in zip(indices, xs, strict=True):
             row = report.rows[index]
-            number = page.color(report, row.library)
+            number = color(report, row.library)
             ours = number == 0
             axes.plot(
                 [x],
@@ -145,7 +146,7 @@ def _label_roofs(axes: Any, limits: Limits, left: float, right: float) -> None:
         label.set_in_layout(False)
 
 
-def _bars(report: Report, rows: list[Row]) -> str:
+def _bars(report: Results, rows: list[Row]) -> str:
     cases = list(dict.fromkeys(row.case for row in rows))
     libraries = list(dict.fromkeys(row.library for row in rows))
     found = {(row.case, row.library): row.ratio for row in rows if row.ratio}
@@ -156,7 +157,7 @@ def _bars(report: Report, rows: list[Row]) -> str:
         axes = figure.subplots()
         axes.set_xscale("log")
         for i, library in enumerate(libraries):
-            number = page.color(report, library)
+            number = color(report, library)
             for place, case in enumerate(cases):
                 ratio = found.get((case, library))
                 if ratio is None:
@@ -188,11 +189,11 @@ def _bars(report: Report, rows: list[Row]) -> str:
         return _svg(figure, f"bars {rows[0].key}")
 
 
-def _legend(report: Report, axes: Any, rows: list[Row]) -> None:
-    libraries = sorted({row.library for row in rows}, key=lambda name: page.color(report, name))
+def _legend(report: Results, axes: Any, rows: list[Row]) -> None:
+    libraries = sorted({row.library for row in rows}, key=lambda name: color(report, name))
     handles = []
     for name in libraries:
-        number = page.color(report, name)
+        number = color(report, name)
         marker = _MARKERS[number % len(_MARKERS)]
         handles += axes.plot([], [], marker, color=_color(number), label=name, mew=0)
     axes.figure.legend(

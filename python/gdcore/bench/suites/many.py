@@ -31,8 +31,9 @@ _TOL, _EPOCHS = {4: 2.0**-13, 8: 1e-6}, 1000  # of `gdcore.fit` and the like, by
 class Stack(Case):
     """Many problems of n rows, d features and an intercept, each with a learning rate of its own.
 
-    Every one descends on its mean squared error for so many epochs from zeros. Each rate is at most
-    one over the largest curvature, 2 (d + 1). Libraries with a closed form solve the problems.
+    Every one descends on its mean squared error from zeros for the same number of epochs. Each
+    rate is at most one over the largest curvature, 2 (d + 1). Libraries with a closed form solve
+    the problems.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ class Groups(Case):
 
 @dataclass(frozen=True)
 class Rolling(Case):
-    """Fit every window of so many of n rows, d features and an intercept.
+    """Fit every window of `window` of n rows, d features and an intercept.
 
     Libraries that descend stop where predictions are within 1e-6 (float32: 2^-13) of y's standard
     deviation, root mean square, of those of least squares, or after 1000 epochs.

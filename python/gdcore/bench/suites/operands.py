@@ -24,7 +24,7 @@ class Operands(Case):
         Every other element of a row; from the last element to the first; by columns; one matrix
         for the whole batch (of a product the second operand, of X one row for all).
     inner : Matmul or Gradient
-        What is computed.
+        The operation.
     """
 
     suite: ClassVar[str] = "operands"

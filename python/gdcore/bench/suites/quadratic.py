@@ -76,7 +76,7 @@ def quadratics(X: Array, y: Array, starts: Array, wide: Any) -> Quadratic:
 
 
 def drift(X: Array, y: Array, largest: Array, lr: Array | float, steps: int) -> Array:
-    """Bound the error (...) of the parameters after so many steps with lr <= 1 / curvature.
+    """Bound the error (...) of the parameters after `steps` steps with lr <= 1 / curvature.
 
     Such a step makes no error larger. What it adds is lr times the gradient's bound, and its own
     three roundings, both at parameters no larger than `largest` (..., p).
@@ -98,7 +98,7 @@ def rest(q: Quadratic, w: Array, dtype: Any) -> Array:
     the solution of an A that is off by gamma(n p) in norm (Higham, theorem 20.3), which changes G
     by twice as much. Elimination with row pivots then solves equations that are off by gamma(3 p)
     |L| |U|, whose elements are at most p 2^(p - 1) max |G|, and whose norm is p times that at most
-    (theorems 9.4 and 9.10). What is off by D in norm moves the solution by D |w| / (least
+    (theorems 9.4 and 9.10). An error of D in norm moves the solution by D |w| / (least
     eigenvalue - D): by anything, if that is less than D.
     """
     p = w.shape[-1]
@@ -119,7 +119,7 @@ def gap(q: Quadratic, w: Array, tol: float, epochs: int) -> Array:
     """Bound how far (...) descent with lr = 1 / curvature may end from the solution w (..., p).
 
     It stops where the mean squared error is at most 4 tol^2 times that of zeros above the least
-    (of y's variance, which is no more). The error above the least is the distance squared in G / n,
+    (of y's variance, a lower bound). The error above the least is the distance squared in G / n,
     so the distance is at most 2 tol sqrt(s / least eigenvalue of G); and every epoch takes at least
     least / largest of it away.
     """

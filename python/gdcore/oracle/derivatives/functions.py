@@ -1,4 +1,4 @@
-"""Call a user's function so that what it does wrong is told apart: one sentence each."""
+"""Call a user's function and name each kind of wrong behaviour in one sentence."""
 
 from __future__ import annotations
 

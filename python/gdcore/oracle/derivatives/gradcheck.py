@@ -387,7 +387,7 @@ def _roundings(unit: float) -> float:
 
 
 def _seen(row: _Row) -> Vector:
-    """Return the size of each derivative; 0 where it is not told from 0."""
+    """Return the size of each derivative; 0 where it cannot be distinguished from 0."""
     size = np.abs(row.slope.value)
     with np.errstate(invalid="ignore"):
         return np.where((size > row.slope.error) & np.isfinite(size), size, 0)

@@ -74,7 +74,7 @@ class Point:
         ]
 
     def arguments(self, flat: npt.NDArray[Any], wide: bool) -> tuple[Any, ...]:
-        """Build the arguments at `flat` anew, in float64 (or complex) or each in its own dtype."""
+        """Build the arguments at `flat` again, in float64 (or complex) or each in its own dtype."""
         pieces = self.split(flat)
         return tuple(
             part.make(np.array(a), not wide) for part, a in zip(self.parts, pieces, strict=True)

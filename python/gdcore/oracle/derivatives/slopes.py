@@ -37,7 +37,7 @@ class Slopes:
     Attributes
     ----------
     shape : tuple of int
-        Of f's value, which has m elements.
+        Number of elements of f's value.
     value : ndarray, shape (m,)
     wide : bool
         f takes float64, whatever the point's dtype.
@@ -143,7 +143,7 @@ class Slopes:
         """Count in the rounding errors of f where it was evaluated, which may exceed those at x.
 
         Those of 1e9 x, for one, do not show in sin(1e9 x) at its peaks. Where f does not change on
-        one side of x, it is a staircase or narrow inside: then 0 is no more wrong than its slope.
+        one side of x, it is a staircase or narrow inside: then 0 is as right as its slope.
         """
         error = np.where(self._still(line, slope, doubted & zero), np.inf, slope.error)
         for h in np.unique(slope.step[doubted]):

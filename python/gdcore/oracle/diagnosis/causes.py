@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from gdcore.oracle.diagnosis.case import Case
 from gdcore.oracle.diagnosis.parts import bad_parts, idle_parts, listed, of_stack, other_parts
-from gdcore.oracle.numbers.wide import Floats
+from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.references.mistakes import (
     ALL,
     PRECISIONS,
@@ -26,9 +27,6 @@ from gdcore.oracle.references.mistakes import (
 from gdcore.oracle.references.reference import Reference
 from gdcore.oracle.references.verdict import Status, Verdict
 
-_MANY = 3  # elements that a mistake within those bounds must all explain
-_NEARER = 16.0  # times nearer than the right result
-_SAMPLE = 64  # elements
 _TERMS = 1 << 22  # numbers read to find how many terms are missing
 _CHANCE = 0.01  # of an unusual number of terms that explains an error by accident
 _FIRST, _LAST = 1, -1  # steps along the terms, from either end
@@ -64,7 +62,7 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
     """
     with np.errstate(all="ignore"):
         wrong = verdict.status >= Status.WRONG
-        case = _Case(actual, reference, verdict, wrong)
+        case = Case(actual, reference, verdict, wrong)
         if not np.isfinite(reference.value).all():
             return _lost(case, wrong) or _spread(case, wrong) or _any_place(case, wrong)
         if not np.isfinite(actual).all():
@@ -87,52 +85,7 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
         )
 
 
-class _Case:
-    """A wrong result beside the right one, both as vectors, and a sample of its elements."""
-
-    def __init__(self, actual: Floats, reference: Reference, verdict: Verdict, wrong: Any) -> None:
-        self.reference, self.mistakes = reference, reference.mistakes
-        self.actual, self.value = actual.reshape(-1), reference.value.reshape(-1)
-        slack = np.where(np.isinf(reference.slack), 0.0, reference.slack)
-        self.slack = np.broadcast_to(slack, actual.shape).reshape(-1)
-        self.unit = reference.arithmetic.store.unit
-        self.sample = _sample(verdict, wrong)
-
-    def allowed(self, where: Where, other: Floats, factor: float = 1.0) -> Floats:
-        """Return how far a result may be from what a mistake makes of it."""
-        allowed: Floats = SLACK * (
-            max(1.0, abs(factor)) * self.slack[where] + self.unit * np.abs(other)
-        )
-        return allowed
-
-    def is_like(self, of: Callable[[Where], Array], factor: float = 1.0) -> bool:
-        """Whether the result is another one but for rounding, and that is not the right one."""
-        for where in (self.sample, ALL) if len(self.sample) < len(self.actual) else (ALL,):
-            other = of(where)
-            allowed = self.allowed(where, other, factor)
-            off = np.abs(self.actual[where] - other)
-            if not np.all(off <= allowed):
-                return False
-        if np.any(np.abs(other - self.value) > allowed):
-            return True
-        error = np.abs(self.actual - self.value)
-        return len(error) >= _MANY and bool(np.max(off) <= np.max(error) / _NEARER)
-
-
-def _sample(verdict: Verdict, wrong: Any) -> Array:
-    """Return indices of elements: the worst one, then wrong ones, then any, evenly spread."""
-    if wrong.size <= _SAMPLE:
-        return np.arange(wrong.size)
-    worst = np.ravel_multi_index(verdict.worst, wrong.shape)
-    bad = np.flatnonzero(wrong)
-    half = _SAMPLE // 2 - 1
-    spread = np.linspace(0, wrong.size - 1, half).astype(np.intp)
-    drawn = np.concatenate([[worst], bad[:: -(-len(bad) // half)], spread])
-    _, first = np.unique(drawn, return_index=True)
-    return drawn[np.sort(first)]
-
-
-def _factors(case: _Case) -> list[Cause]:
+def _factors(case: Case) -> list[Cause]:
     found = [
         factor
         for factor in case.mistakes.factors
@@ -148,12 +101,12 @@ def _factors(case: _Case) -> list[Cause]:
     ]
 
 
-def _alternatives(case: _Case) -> list[Cause]:
+def _alternatives(case: Case) -> list[Cause]:
     found = [each.cause for each in case.mistakes.alternatives() if case.is_like(each.of)]
     return [Cause(cause, _likely(cause)) for cause in dict.fromkeys(found)]
 
 
-def _left_out(case: _Case) -> Iterator[Cause]:
+def _left_out(case: Case) -> Iterator[Cause]:
     """Find how many terms at an end are missing, or there twice: the number that fits best."""
     for terms in case.mistakes.terms():
         if terms.number < 2:
@@ -162,7 +115,7 @@ def _left_out(case: _Case) -> Iterator[Cause]:
         each, value = terms.at(sample), case.value[sample, None]
         sums = {at: np.cumsum(each[:, ::at], axis=1)[:, :-1] for at in (_FIRST, _LAST)}
         shares = n / (n - np.arange(1, n))
-        for told, end, change in _ENDS[: 4 if terms.mean else 3]:
+        for sentence, end, change in _ENDS[: 4 if terms.mean else 3]:
             count = _count(case, sample, change(value, sums[end], shares), each)
             if not count:
                 continue
@@ -170,11 +123,11 @@ def _left_out(case: _Case) -> Iterator[Cause]:
             whole = change(case.value, part, n / (n - count))
             if case.is_like(whole.__getitem__):
                 block = "" if count == 1 else f" block of {count}"
-                cause = told.format(f"{block} of the {terms.what}", count) + terms.where
+                cause = sentence.format(f"{block} of the {terms.what}", count) + terms.where
                 yield Cause(cause, _likely(cause))
 
 
-def _count(case: _Case, sample: Array, others: Floats, each: Floats) -> int:
+def _count(case: Case, sample: Array, others: Floats, each: Floats) -> int:
     """Return the number of terms, from 1, whose column of `others` (E, n - 1) fits best, or 0.
 
     A number that blocks do not usually have is taken if hardly one of all would fit by chance.
@@ -198,7 +151,7 @@ def _count(case: _Case, sample: Array, others: Floats, each: Floats) -> int:
     return int(order[0]) + 1 if fits.any() else 0
 
 
-def _added(case: _Case) -> Iterator[Cause]:
+def _added(case: Case) -> Iterator[Cause]:
     """Find what is added to the result, times a number that one element cannot tell."""
     for addition in case.mistakes.additions():
         value = addition.value.reshape(-1)
@@ -211,7 +164,7 @@ def _added(case: _Case) -> Iterator[Cause]:
             yield Cause(addition.cause, _likely(f"{times:.4g} times {addition.cause}"))
 
 
-def _rounding(case: _Case) -> list[Cause]:
+def _rounding(case: Case) -> list[Cause]:
     """Find a result of fewer bits than its dtype has."""
     if case.reference.arithmetic.store.bits <= 11:
         return []
@@ -232,7 +185,7 @@ def _rounding(case: _Case) -> list[Cause]:
     return [Cause(cause, _likely(cause)) for cause in found]
 
 
-def _is_short(case: _Case, where: Where, precision: str) -> bool:
+def _is_short(case: Case, where: Where, precision: str) -> bool:
     """Whether elements have the bits of a precision, and are about right."""
     narrow, actual, value = PRECISIONS[precision], case.actual[where], case.value[where]
     slack, error = case.slack[where], np.abs(actual - value)
@@ -242,7 +195,7 @@ def _is_short(case: _Case, where: Where, precision: str) -> bool:
     return bool((narrow(actual) == actual).all() and (near.all() or close.all()))
 
 
-def _any_place(case: _Case, wrong: Any) -> list[Cause]:
+def _any_place(case: Case, wrong: Any) -> list[Cause]:
     """Find what is wrong with some elements, or some parts, alone."""
     found = _place(case.actual.reshape(wrong.shape), case.reference, wrong)
     parts = case.mistakes.parts()
@@ -255,7 +208,7 @@ def _any_place(case: _Case, wrong: Any) -> list[Cause]:
     return [Cause(cause, f"Only {listed(parts, bad)} {'are' if bad.sum() > 1 else 'is'} wrong.")]
 
 
-def _lost(case: _Case, wrong: Any) -> list[Cause]:
+def _lost(case: Case, wrong: Any) -> list[Cause]:
     """Find NaN and infinities of the right result that the result does not have."""
     actual, value, bad = case.actual, case.value, wrong.reshape(-1)
     infinite = bad & np.isinf(value)
@@ -274,11 +227,13 @@ def _lost(case: _Case, wrong: Any) -> list[Cause]:
         how = ["its sign is wrong"]
     cause = ": ".join([name, *how[:1]])
     wanted = "infinite" if infinite.any() else "NaN"
-    told = f"{int(lost.sum())} of {lost.size} elements must be {wanted}, and are not"
-    return [Cause(cause, f"{cause}: {told}." if not how else f"Likely cause: {cause}; {told}.")]
+    finding = f"{int(lost.sum())} of {lost.size} elements must be {wanted}, and are not"
+    return [
+        Cause(cause, f"{cause}: {finding}." if not how else f"Likely cause: {cause}; {finding}.")
+    ]
 
 
-def _is_same(case: _Case, other: Floats) -> bool:
+def _is_same(case: Case, other: Floats) -> bool:
     """Whether the result is another one but for rounding, NaN and infinities included."""
     size = float(np.max(np.abs(other), initial=0.0, where=np.isfinite(other)))
     near = np.abs(case.actual - other) <= size * case.unit**0.5  # no bound is known beside NaN
@@ -286,7 +241,7 @@ def _is_same(case: _Case, other: Floats) -> bool:
     return bool(np.all(same | (near & np.isfinite(other))))
 
 
-def _spread(case: _Case, wrong: Any) -> list[Cause]:
+def _spread(case: Case, wrong: Any) -> list[Cause]:
     """Find NaN where the right result has none."""
     bad = wrong.reshape(-1) & np.isfinite(case.value) & ~np.isfinite(case.actual)
     if not bad.any():
@@ -326,8 +281,10 @@ def _nan(actual: Floats) -> list[Cause]:
     count = int(np.isnan(actual).sum())
     if not count:
         return []
-    told = "Every element is" if count == actual.size else f"{count} of {actual.size} elements are"
-    return [Cause("NaN", f"{told} NaN: 0/0, inf - inf, or memory that nobody wrote?")]
+    finding = (
+        "Every element is" if count == actual.size else f"{count} of {actual.size} elements are"
+    )
+    return [Cause("NaN", f"{finding} NaN: 0/0, inf - inf, or memory that nobody wrote?")]
 
 
 def _flushed(actual: Floats, reference: Reference, wrong: Any) -> list[Cause]:
@@ -397,7 +354,7 @@ def _tail(wrong: Any, whole: Any, most: float = 0.5) -> str | None:
     return None
 
 
-def _any_factor(case: _Case) -> list[Cause]:
+def _any_factor(case: Case) -> list[Cause]:
     if np.any(case.value) and not np.any(case.actual):
         return [Cause("all zero", "Every element is zero.")]
     if np.count_nonzero(case.value) < 3:

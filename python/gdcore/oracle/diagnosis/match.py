@@ -30,7 +30,7 @@ def assert_matches(actual: Any, reference: Reference, *, factor: float = SUSPICI
     reference : Reference
         From `matmul`, `mse` or `linear_mse`, or one of its ``grad``.
     factor : float
-        Errors above so many times ``reference.typical`` bring an OracleWarning.
+        Errors above this many times ``reference.typical`` give an OracleWarning.
 
     Returns
     -------
@@ -68,10 +68,11 @@ def assert_matches(actual: Any, reference: Reference, *, factor: float = SUSPICI
             raise
         raise AssertionError(str(error)) from None
     if not verdict.ok:
-        told = explained(verdict, causes_of(actual, reference, verdict))
+        explanation = explained(verdict, causes_of(actual, reference, verdict))
         if narrow := _narrower(actual, reference):
-            told = replace(told, cause=f"{told.cause} {narrow}" if told.cause else narrow)
-        raise AssertionError(str(told))
+            cause = f"{explanation.cause} {narrow}" if explanation.cause else narrow
+            explanation = replace(explanation, cause=cause)
+        raise AssertionError(str(explanation))
     if verdict.worst_status is Status.SUSPECT:
         warnings.warn(str(verdict), OracleWarning, stacklevel=2)
     return verdict

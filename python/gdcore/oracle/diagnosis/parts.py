@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gdcore.oracle.diagnosis.case import Case
 from gdcore.oracle.references.mistakes import SLACK, Array, Cause, Parts
 
-if TYPE_CHECKING:
-    from gdcore.oracle.diagnosis.causes import _Case as Case
-
-_FEW = 3  # parts that a sentence tells of
+_FEW = 3  # parts that a sentence names
 _SAMPLE = 64  # parts that are looked at
 _REGROUPED = {
     "problem": {
@@ -45,10 +43,10 @@ def other_parts(case: Case, wrong: Any) -> list[Cause]:
         allowed = slack + SLACK * case.unit * np.abs(other)
         return bool(np.all(np.abs(actual[part] - other) <= allowed))
 
-    for name, first, second, told in _regroupings(parts, right):
+    for name, first, second, finding in _regroupings(parts, right):
         if all(is_made_of(p, int(first[p]), int(second[p])) for p in seen):
-            if told:
-                return [Cause(name, f"Likely cause: {name}: {listed(parts, bad)} {told}.")]
+            if finding:
+                return [Cause(name, f"Likely cause: {name}: {listed(parts, bad)} {finding}.")]
             return [_mixed(parts, name, bad, first, second)]
     sizes = [x.size for x in parts.numbers]
     if count > _SAMPLE or actual.shape[1] < _FEW or max(sizes) > _SAMPLE:
@@ -80,12 +78,12 @@ def _regroupings(parts: Parts, right: list[Array]) -> Iterator[tuple[str, Array,
         for how, taken in _misread(parts.numbers[own], parts.shape):
             made = [*right]
             made[own] = np.broadcast_to(taken, parts.shape).reshape(-1)
-            told = f"use {name} of {parts.what} 0" if how == "first" else ""
-            yield names[how].format(name), made[0], made[1], told
+            finding = f"use {name} of {parts.what} 0" if how == "first" else ""
+            yield names[how].format(name), made[0], made[1], finding
     for how, taken in _misread(np.arange(len(right[0])).reshape(parts.shape), parts.shape):
         order = taken.reshape(-1) if taken.size > 1 else np.zeros(len(right[0]), int)
-        told = f"have the result of {parts.what} 0" if how == "first" else ""
-        yield names[how].format("the result"), right[0][order], right[1][order], told
+        finding = f"have the result of {parts.what} 0" if how == "first" else ""
+        yield names[how].format("the result"), right[0][order], right[1][order], finding
 
 
 def _misread(numbers: Array, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:

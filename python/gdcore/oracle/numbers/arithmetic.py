@@ -77,7 +77,7 @@ class Arithmetic:
     converted: float = 0.0
 
     def growth(self, sums: float, stores: float = 0, operands: int = 0) -> float:
-        """Return how far so many roundings in a row can move a number of 1, rounded up.
+        """Return how far these roundings in a row can move a number of 1, rounded up.
 
         `sums` of them are the accumulator's, `stores` the dtype's; `operands` are those that
         TF32 takes from the factors of a product.
@@ -141,7 +141,7 @@ def _name(dtype: Any, argument: str) -> str:
 
 
 def rounded(x: Any, bits: int) -> Floats:
-    """Return numbers rounded to so many bits, ties to even, whatever their exponent.
+    """Return numbers rounded to this many bits, ties to even, for any exponent.
 
     Examples
     --------

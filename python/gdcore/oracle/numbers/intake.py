@@ -29,7 +29,7 @@ def to_numpy(name: str, value: Any) -> Array:
     Raises
     ------
     TypeError
-        If it is no array of real numbers, or what it says of itself is not true.
+        If it is not an array of real numbers, or its description is wrong.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def to_numpy(name: str, value: Any) -> Array:
     if array.dtype.name == "bfloat16":
         return array.astype(np.float32)
     if kind in "iu" and array.size and max(int(array.max()), -int(array.min())) > 2**53:
-        raise TypeError(f"{name} holds integers beyond 2**53, which float64 does not hold.")
+        raise TypeError(f"{name} holds integers beyond 2**53; float64 does not hold them.")
     if kind not in "fiub" or bits > 64:
         raise TypeError(
             f"{name} has dtype {array.dtype}; the oracle checks real numbers of at most 64 bits: "

@@ -53,7 +53,7 @@ def _converted(x: Array, store: Format) -> float:
 
 
 def finite(x: Array) -> Array:
-    """Return numbers with 0 for those that are not finite."""
+    """Return the numbers, with 0 in place of each that is not finite."""
     known = np.isfinite(x)
     return x if known.all() else np.where(known, x, x.dtype.type(0))
 
@@ -71,8 +71,7 @@ def scaled(x: Floats) -> tuple[Floats, float]:
 
 def root_of_squares(a: Floats, b: Floats) -> Floats:
     """Return the root of the sums of squares of the products, ``(a * a) @ (b * b)``."""
-    from gdcore.kernels import matmul
-
     (x, left), (y, right) = scaled(a), scaled(b)
-    root: Floats = np.sqrt(matmul(x * x, y * y)) * (left * right)
+    with np.errstate(all="ignore"):
+        root: Floats = np.sqrt((x * x) @ (y * y)) * (left * right)
     return root

@@ -27,7 +27,7 @@ GROUPS = {
     "infinity": "infinity",
     "subnormal": "subnormal results",
 }
-_WIDE = {"float64": 2**24 + 1, "float32": 2049, "tf32": 257}  # one bit too many for the next
+_LARGE = {"float64": 2**24 + 1, "float32": 2049, "tf32": 257}  # one bit too many for the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Probe:
     Attributes
     ----------
     name : str
-        What is hard about them.
+        The difficulty that the operands test.
     operands : dict of ndarray
         By the names that the kind has for them.
     exact : bool
@@ -72,7 +72,7 @@ class Probe:
         return ", ".join(f"{name} {array.shape}" for name, array in self.operands.items())
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The name and the shapes."""
         return f"{self.name}: {self.shapes}"
 
@@ -106,7 +106,7 @@ class Maker:
     def adjust(self, operands: Operands, exact: bool) -> None:
         """Change drawn operands so that nothing about them is idle."""
 
-    def place_wide(self, operands: Operands, value: float) -> None:
+    def place_large(self, operands: Operands, value: float) -> None:
         """Put a number of many bits into the operands."""
 
     def cancel(self, operands: Operands) -> None:
@@ -179,7 +179,7 @@ class Maker:
             }
             for array in drawn.values():
                 array *= self.rng.random(array.shape) < kept
-            self.place_wide(drawn, 0 if attempt > 12 else _WIDE.get(self.arithmetic.name, 0))
+            self.place_large(drawn, 0 if attempt > 12 else _LARGE.get(self.arithmetic.name, 0))
             self.adjust(drawn, True)
             largest = max((float(np.max(s, initial=0.0)) for s in self.sums(drawn)), default=0.0)
             if largest < 2.0**self.bits:
@@ -345,7 +345,7 @@ class MatmulMaker(Maker):
             a[..., -2:] += a[..., -2:] == 0
             b[..., -2:, :] += b[..., -2:, :] == 0
 
-    def place_wide(self, operands: Operands, value: float) -> None:
+    def place_large(self, operands: Operands, value: float) -> None:
         """Put it into the middle of a, where b is 1."""
         a, b = operands["a"], operands["b"]
         if value and a.size and b.size:
@@ -419,7 +419,7 @@ class MseMaker(Maker):
         if exact:
             operands["pred"] += operands["pred"] == operands["target"]
 
-    def place_wide(self, operands: Operands, value: float) -> None:
+    def place_large(self, operands: Operands, value: float) -> None:
         """Put it into the middle of pred."""
         if value:
             flat = operands["pred"].reshape(-1)
@@ -466,8 +466,8 @@ class LinearMaker(Maker):
     def spoil(self, operands: Operands, value: float) -> Iterator[tuple[str, Operands]]:
         """Yield probes with NaN in one operand each, or infinity in y: in one target alone.
 
-        Infinity in the others meets infinity of the other sign: all that is right is NaN. What is
-        not finite in X and y meets a 0, which must not hide it.
+        Infinity in the others meets infinity of the other sign: all that is right is NaN. Values
+        of X and y that are not finite meet a 0 that must not hide them.
         """
         places = {"X": (-1, -1), "y": (-1, 0), "weights": (-1, 0), "intercept": (0,),
                   "offset": (0, 0), "sample_weight": (0,)}  # fmt: skip
@@ -534,7 +534,7 @@ class LinearMaker(Maker):
             X[-2:] += X[-2:] == 0
             operands["y"] -= self.residual(operands) == 0
 
-    def place_wide(self, operands: Operands, value: float) -> None:
+    def place_large(self, operands: Operands, value: float) -> None:
         """Put it into the middle of X, where the weight is 1."""
         X, w = operands["X"], operands["weights"]
         if value and X.size:

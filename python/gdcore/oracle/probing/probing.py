@@ -24,12 +24,12 @@ from gdcore.oracle.probing.probes import (
     Probe,
     Shape,
 )
+from gdcore.oracle.probing.summary import Finding, summarize
 from gdcore.oracle.references.linear import linear_mse
 from gdcore.oracle.references.losses import check_reduction, mse
 from gdcore.oracle.references.products import matmul
 from gdcore.oracle.references.reference import SUSPICION, Reference
 from gdcore.oracle.references.verdict import Status, Verdict
-from gdcore.oracle.summary import Finding, summarize
 
 Array = NDArray[Any]
 KINDS = ("linear_mse", "mse", "matmul")
@@ -164,7 +164,7 @@ def assert_grad(
     to : callable, optional
         Applied to each argument, such as ``torch.from_numpy`` or ``jax.numpy.asarray``.
     factor : float
-        Errors above so many times what is typical are SUSPECT; they do not fail.
+        Errors above this many times the typical one are SUSPECT; they do not fail.
     seed : int
         The same seed, the same probes.
     quiet : bool
@@ -200,11 +200,11 @@ mean-loss gradient with n = ...: 1/n instead of 2/n...
     probes: list[Probe] = []
     rows: list[ProbeRow] = []
     wrong: list[Finding] = []
-    stopped: _Misbehaved | None = None
+    stopped: _ContractViolation | None = None
     for probe in task.probes(shapes, seed):
         try:
             pairs = call(probe, again=probe.name == "random" or not rows)
-        except _Misbehaved as error:
+        except _ContractViolation as error:
             stopped = error
             break
         verdicts = []
@@ -225,11 +225,11 @@ mean-loss gradient with n = ...: 1/n instead of 2/n...
         print(report)
     if wrong:
         bad = sum(not row.verdict.ok for row in rows)
-        cause, told = summarize(wrong, probes)
+        cause, summary = summarize(wrong, probes)
         of = f"{report.kind}, {report.dtype}: wrong on {bad} of {len(rows)} probes"
         end = f"\n  and then {stopped}" if stopped else ""
         advice = _advice([each.probe for each in wrong])
-        raise AssertionError(f"{cause} ({of}). {told}{advice}\n{report}{end}")
+        raise AssertionError(f"{cause} ({of}). {summary}{advice}\n{report}{end}")
     return report
 
 
@@ -372,30 +372,30 @@ class _Task:
             wanted = [loss, *gradients]
         if len(outputs) != len(wanted):
             names = ", ".join(reference.name for reference in gradients)
-            raise _Misbehaved(
+            raise _ContractViolation(
                 f"fn returned {len(outputs)} arrays where the {names} is expected, or (loss, "
-                f"gradient); the probe was {probe.told}."
+                f"gradient); the probe was {probe.description}."
             )
         for reference, output in zip(wanted, outputs, strict=True):
             self._check_form(probe, reference, output, reference is loss)
         return list(zip(wanted, (to_numpy("the result", o) for o in outputs), strict=True))
 
     def _check_form(self, probe: Probe, reference: Reference, output: Any, loss: bool) -> None:
-        where = f"the probe was {probe.told}."
+        where = f"the probe was {probe.description}."
         try:
             shape = to_numpy(f"the {reference.name}", output).shape
         except TypeError as error:
-            raise _Misbehaved(f"fn returned no array: {error}") from None
+            raise _ContractViolation(f"fn returned no array: {error}") from None
         if shape != reference.value.shape:
             cause = _shape_cause(probe, reference, shape)
-            raise _Misbehaved(
+            raise _ContractViolation(
                 f"{cause and f'{cause}: '}fn returned a {reference.name} of shape {shape} instead "
                 f"of {reference.value.shape}; {where}"
             )
         name, store = dtype_name(output), self.arithmetic.name
         right = {"tf32": ("float32",), "bfloat16": ("bfloat16", "float32")}.get(store, (store,))
         if not loss and name and name not in right:
-            raise _Misbehaved(
+            raise _ContractViolation(
                 f"fn returned a {reference.name} of dtype {name} for {store} arguments; {where}"
             )
 
@@ -426,8 +426,8 @@ def _is_size(n: Any) -> bool:
     return hasattr(n, "__index__") and operator.index(n) > 0
 
 
-class _Misbehaved(AssertionError):
-    """A function did what it must not, so that there is no result to judge."""
+class _ContractViolation(AssertionError):
+    """A function broke the rules of the check, so no result can be judged."""
 
     unsteady = False  # whether equal calls gave different results, so that no result says much
 
@@ -457,15 +457,15 @@ class _Call:
             outputs, given = self._run(probe, sizes)
             second = self._copies(outputs)
             if first is not None and second is not None and _bytes(first) != _bytes(second):
-                error = _Misbehaved(self._unsteady(probe, references, first, second))
+                error = _ContractViolation(self._unsteady(probe, references, first, second))
                 error.unsteady = True
                 raise error
         pairs = self.task.pair(probe, references, outputs)
         for name, argument in given.items():
             if any(_share_memory(output, argument) for _, output in pairs):
-                raise _Misbehaved(
+                raise _ContractViolation(
                     f"fn returned the memory of its argument {name}: a change of one changes the "
-                    f"other; the probe was {probe.told}."
+                    f"other; the probe was {probe.description}."
                 )
         self.returns_loss = references[0] is not None and pairs[0][0] is references[0]
         return pairs
@@ -483,11 +483,11 @@ class _Call:
                     return (
                         f"uninitialised memory: fn returns {int(differ.sum())} of {differ.size} "
                         f"elements that nobody wrote, so that they differ from call to call; the "
-                        f"probe was {probe.told}."
+                        f"probe was {probe.description}."
                     )
         return (
             "fn is random: called twice with the same arguments it returned different "
-            f"results; the probe was {probe.told}."
+            f"results; the probe was {probe.description}."
         )
 
     def _run(self, probe: Probe, sizes: list[int]) -> tuple[list[Any], dict[str, Any]]:
@@ -504,19 +504,21 @@ class _Call:
             with np.errstate(all="ignore") if silent else nullcontext():
                 result = self.fn(*(given[k] for k in positional), **{k: given[k] for k in keywords})
         except (Exception, SystemExit) as error:
-            raise _Misbehaved(
-                f"fn raised {type(error).__name__}: {error}; the probe was {probe.told}."
+            raise _ContractViolation(
+                f"fn raised {type(error).__name__}: {error}; the probe was {probe.description}."
             ) from error
         for name, old in before.items():
             now = self._copies([given[name]])
             if (
                 old is not None and now is not None and _bytes(now) != _bytes(old)
             ):  # None: given away
-                raise _Misbehaved(f"fn changes its argument {name}; the probe was {probe.told}.")
+                raise _ContractViolation(
+                    f"fn changes its argument {name}; the probe was {probe.description}."
+                )
         if isinstance(result, list) and any(getattr(each, "shape", ()) for each in result):
-            raise _Misbehaved(
+            raise _ContractViolation(
                 "fn returned a list of arrays; return an array, or a tuple such as (loss, "
-                f"gradient); the probe was {probe.told}."
+                f"gradient); the probe was {probe.description}."
             )
         return list(_leaves(result)), given
 
@@ -525,11 +527,11 @@ class _Call:
         try:
             return [np.array(to_numpy("result", output), order="C") for output in outputs]
         except TypeError:
-            return None  # told of when the result is judged
+            return None  # reported when the result is judged
 
 
 def _poison(sizes: list[int]) -> None:
-    """Leave free memory behind that is no number, so that what nobody writes shows as that."""
+    """Leave freed memory full of NaN, so that elements nobody writes show as NaN."""
     blocks = [np.full(size, _POISON, np.uint8) for size in sizes if size < _POISONED for _ in "123"]
     del blocks
 

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.arithmetic import Arithmetic
-from gdcore.oracle.numbers.operands import root_of_squares, take
-from gdcore.oracle.numbers.wide import (
+from gdcore.oracle.numbers.double_double import (
+    DoubleDouble,
     Floats,
-    Wide,
     add,
     dot,
     exact,
@@ -25,6 +24,7 @@ from gdcore.oracle.numbers.wide import (
     times,
     up,
 )
+from gdcore.oracle.numbers.operands import root_of_squares, take
 from gdcore.oracle.references.linear_mistakes import of_gradient, of_loss
 from gdcore.oracle.references.losses import Scale, check_reduction, scale_of
 from gdcore.oracle.references.problem import Problem, linear_problem
@@ -181,7 +181,7 @@ class _Linear:
         return growth + (1 + growth) * self.opposed
 
     @cached_property
-    def weighted_residual(self) -> Wide:
+    def weighted_residual(self) -> DoubleDouble:
         """The residuals times the sample weights."""
         return self.r if self.problem.s is None else times(exact(self.problem.s), self.r)
 
@@ -280,7 +280,7 @@ class _Linear:
     def _gradient(
         self,
         what: str,
-        sums: Wide,
+        sums: DoubleDouble,
         allowed: Floats,
         at_most: Floats,
         tiny: Any,
@@ -323,7 +323,7 @@ class _Linear:
         delta: Floats = unit * np.sqrt((self.d + 1) * spread + drift)
         return delta + self.arithmetic.store.unit * np.abs(self.r.hi) * self.arithmetic.final
 
-    def _typical_sum(self, left: Array, sums: Wide) -> Floats:
+    def _typical_sum(self, left: Array, sums: DoubleDouble) -> Floats:
         """Typical error of left (…,m,n) @ (s r): see docs/oracle.md."""
         s = 1.0 if self.problem.s is None else self.problem.s
         of_residuals = root_of_squares(left, s * self._typical_delta())

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.numbers.wide import Floats
-from gdcore.oracle.references.losses import factors_of_gradient, factors_of_loss, told
+from gdcore.oracle.numbers.double_double import Floats
+from gdcore.oracle.references.losses import factors_of_gradient, factors_of_loss, reduction_name
 from gdcore.oracle.references.mistakes import (
     PRECISIONS,
     Addition,
@@ -30,7 +30,7 @@ def of_loss(problem: Problem, factor: Any) -> Mistakes:
     p = problem
     made = _Loss(p, np.asarray(factor))
     return Mistakes(
-        f"the {told(p.reduction)} loss{_counted(p)}",
+        f"the {reduction_name(p.reduction)} loss{_counted(p)}",
         _factors(p, factors_of_loss),
         made.alternatives,
         made.terms,
@@ -44,13 +44,13 @@ def of_gradient(problem: Problem, what: str, factor: Any) -> Mistakes:
     It is `factor` (…,1,1) times X^T @ (s r), or the sums of s r.
     """
     p = problem
-    told_of = f"the {told(p.reduction)}-loss gradient{_counted(p)}"
+    gradient_name = f"the {reduction_name(p.reduction)}-loss gradient{_counted(p)}"
     factors = _factors(p, factors_of_gradient)
     if what == "X":
-        return Mistakes(told_of, factors)
+        return Mistakes(gradient_name, factors)
     made = _Gradient(p, np.asarray(factor), what == "weights")
     return Mistakes(
-        told_of,
+        gradient_name,
         factors,
         made.alternatives,
         made.terms,

@@ -11,8 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.arithmetic import Arithmetic
+from gdcore.oracle.numbers.double_double import (
+    DoubleDouble,
+    Floats,
+    add,
+    exact,
+    negative,
+    product,
+    times,
+    up,
+)
 from gdcore.oracle.numbers.operands import finite, take
-from gdcore.oracle.numbers.wide import Floats, Wide, add, exact, negative, product, times, up
 from gdcore.oracle.references.mistakes import (
     PRECISIONS,
     Alternative,
@@ -136,7 +145,7 @@ class _Loss:
             2 * n + 16,
             self.arithmetic,
             Mistakes(
-                f"the {told(self.reduction)} loss with n = {n}",
+                f"the {reduction_name(self.reduction)} loss with n = {n}",
                 factors_of_loss(self.reduction, n),
                 terms=partial(self._squares, factor),
             ),
@@ -173,7 +182,7 @@ class _Loss:
                 8,
                 self.arithmetic,
                 Mistakes(
-                    f"the {told(self.reduction)}-loss gradient with n = {n}",
+                    f"the {reduction_name(self.reduction)}-loss gradient with n = {n}",
                     factors_of_gradient(self.reduction, n) + self._axes(),
                     partial(self._gradients, sign),
                     lost=partial(self._lost, sign),
@@ -249,7 +258,7 @@ class MseGrad:
 class Scale:
     """Factors of the sum of squares and of the sum of residual times input."""
 
-    def __init__(self, loss: Wide, gradient: Wide) -> None:
+    def __init__(self, loss: DoubleDouble, gradient: DoubleDouble) -> None:
         self.loss, self.gradient = loss, gradient
 
 
@@ -257,17 +266,17 @@ def scale_of(reduction: str, count: int) -> Scale:
     """Return the factors for a whole number of elements."""
     loss = Fraction(1, 2 if reduction.startswith("half") else 1)
     loss /= count if reduction.endswith("mean") else 1
-    return Scale(_wide(loss), _wide(2 * loss))
+    return Scale(_double_double(loss), _double_double(2 * loss))
 
 
-def _wide(x: Fraction) -> Wide:
+def _double_double(x: Fraction) -> DoubleDouble:
     hi = float(x)
     lo = float(x - Fraction(hi))
     error = abs(float(x - Fraction(hi) - Fraction(lo))) * 1.01
-    return Wide(*(np.asarray(part) for part in (hi, lo, error)))
+    return DoubleDouble(*(np.asarray(part) for part in (hi, lo, error)))
 
 
-def sum_of_squares(r: Wide) -> tuple[Wide, Floats]:
+def sum_of_squares(r: DoubleDouble) -> tuple[DoubleDouble, Floats]:
     """Return the sum of the squares of all of r, and a bound of its size."""
     hi = r.hi.reshape(1, -1)
     lo = np.broadcast_to(r.lo, r.hi.shape).reshape(1, -1)
@@ -276,7 +285,7 @@ def sum_of_squares(r: Wide) -> tuple[Wide, Floats]:
     value, size = product(left, right.T)  # an infinite hi times lo = 0 would be NaN
     ones = np.ones((hi.shape[1], 1))
     missing = product(2 * np.abs(hi) * error + (np.abs(lo) + error) ** 2, ones).size
-    whole = Wide(*(np.broadcast_to(part, (1, 1))[0, 0] for part in value))
+    whole = DoubleDouble(*(np.broadcast_to(part, (1, 1))[0, 0] for part in value))
     total = whole._replace(error=np.asarray(up(whole.error + missing[0, 0], 8)))
     return total, np.asarray(up(size[0, 0] + missing[0, 0], 8))
 
@@ -288,7 +297,7 @@ def check_reduction(reduction: Any, more: tuple[str, ...] = ()) -> None:
         raise ValueError(f"reduction is {reduction!r}; choose one of {choices}.")
 
 
-def told(reduction: str) -> str:
+def reduction_name(reduction: str) -> str:
     """Return a reduction as an adjective."""
     return reduction.replace("_", "-")
 

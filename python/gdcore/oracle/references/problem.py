@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.numbers.operands import finite
-from gdcore.oracle.numbers.wide import Floats
 
 Array = NDArray[Any]
 SHAPES = (
@@ -62,9 +62,11 @@ def linear_problem(
     sample_weight: Array | None,
 ) -> Problem:
     """Read the operands of `linear_mse`; ValueError if their shapes do not fit."""
-    told = f"linear_mse: X has shape {X.shape}, y {y.shape}, weights {weights.shape}"
+    shapes_given = f"linear_mse: X has shape {X.shape}, y {y.shape}, weights {weights.shape}"
     if X.ndim < 2 or not y.ndim or not weights.ndim:
-        raise ValueError(f"{told}; X needs rows and columns, y and weights one axis. {SHAPES}")
+        raise ValueError(
+            f"{shapes_given}; X needs rows and columns, y and weights one axis. {SHAPES}"
+        )
     several = y.ndim >= X.ndim
     n, d = X.shape[-2:]
     t = y.shape[-1] if several else 1
@@ -79,7 +81,7 @@ def linear_problem(
         for have, want in zip(own[::-1], core[::-1], strict=False):
             fits = fits and (have == want or (stretch and have == 1))
         if not fits:
-            raise ValueError(f"{told}; {name} {x.shape} does not end in {core}. {SHAPES}")
+            raise ValueError(f"{shapes_given}; {name} {x.shape} does not end in {core}. {SHAPES}")
         wide = x.astype(np.float64, copy=False)
         wide = np.broadcast_to(wide, (*x.shape[: max(0, x.ndim - len(core))], *core))
         return wide.reshape((*wide.shape[: wide.ndim - len(core)], *axes))
@@ -96,5 +98,7 @@ def linear_problem(
     try:
         batch = np.broadcast_shapes(*(x.shape[:-2] for x in parts.values() if x is not None))
     except ValueError:
-        raise ValueError(f"{told}; the batch dimensions do not broadcast. {SHAPES}") from None
+        raise ValueError(
+            f"{shapes_given}; the batch dimensions do not broadcast. {SHAPES}"
+        ) from None
     return Problem(**parts, reduction=reduction, several=several, batch=batch)

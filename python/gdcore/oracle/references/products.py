@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.arithmetic import Arithmetic
+from gdcore.oracle.numbers.double_double import DoubleDouble, product
 from gdcore.oracle.numbers.operands import finite, root_of_squares, take
-from gdcore.oracle.numbers.wide import Wide, product
 from gdcore.oracle.references.mistakes import (
     PRECISIONS,
     Alternative,
@@ -105,7 +105,7 @@ class MatmulGrad:
 
     @cached_property
     def a(self) -> Reference:
-        """Of the first operand: ``grad_out @ b.T``."""
+        """Return the reference for the first operand's gradient: ``grad_out @ b.T``."""
         left, right = self._grad_out, np.swapaxes(self._columns, -1, -2)
         left, right, summed = _summed_over(left, right, self._rows.shape[:-2])
         what, shape = "the gradient grad_out @ b.T", self._a.shape
@@ -115,7 +115,7 @@ class MatmulGrad:
 
     @cached_property
     def b(self) -> Reference:
-        """Of the second operand: ``a.T @ grad_out``."""
+        """Return the reference for the second operand's gradient: ``a.T @ grad_out``."""
         left, right = np.swapaxes(self._rows, -1, -2), self._grad_out
         left, right, summed = _summed_over(left, right, self._columns.shape[:-2])
         what, shape = "the gradient a.T @ grad_out", self._b.shape
@@ -148,15 +148,15 @@ def _summed_over(a: Array, b: Array, batch: tuple[int, ...]) -> tuple[Array, Arr
 
 
 def _result_shape(a: Array, b: Array) -> tuple[int, ...]:
-    told = f"matmul (m,k),(k,n)->(m,n): a has shape {a.shape} and b has shape {b.shape};"
+    shapes_given = f"matmul (m,k),(k,n)->(m,n): a has shape {a.shape} and b has shape {b.shape};"
     if not a.ndim or not b.ndim:
-        raise ValueError(f"{told} a scalar is no matrix.")
+        raise ValueError(f"{shapes_given} a scalar is not a matrix.")
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
-        raise ValueError(f"{told} the columns of a must equal the rows of b.")
+        raise ValueError(f"{shapes_given} the columns of a must equal the rows of b.")
     try:
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
-        raise ValueError(f"{told} their batch dimensions do not broadcast.") from None
+        raise ValueError(f"{shapes_given} their batch dimensions do not broadcast.") from None
     return (*batch, *(a.shape[-2:-1] if a.ndim > 1 else ()), *(b.shape[-1:] if b.ndim > 1 else ()))
 
 
@@ -196,7 +196,7 @@ def _reference(
 
     reference = make(
         name,
-        Wide(*(np.broadcast_to(part, value.hi.shape).reshape(shape) for part in value)),
+        DoubleDouble(*(np.broadcast_to(part, value.hi.shape).reshape(shape) for part in value)),
         bound.reshape(shape),
         k,
         arithmetic,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.numbers.arithmetic import Arithmetic
+from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, up
 from gdcore.oracle.numbers.intake import to_numpy
-from gdcore.oracle.numbers.wide import Floats, Wide, up
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.verdict import Verdict, judge
 
@@ -88,7 +88,7 @@ class Reference:
         actual : array_like
             Of any library; the shape of `value`.
         factor : float
-            Errors above so many times `typical` are SUSPECT.
+            Errors above this many times `typical` are SUSPECT.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class Reference:
 
 def make_reference(
     name: str,
-    result: Wide,
+    result: DoubleDouble,
     bound: Any,
     roundings: float,
     arithmetic: Arithmetic,
@@ -153,7 +153,7 @@ def make_reference(
 ) -> Reference:
     """Return a reference whose bound holds, the error of its own result counted in.
 
-    `bound` was evaluated with so many `roundings` in a row. `size` is the largest magnitude that
+    `bound` was evaluated with `roundings` roundings in a row. `size` is the largest magnitude that
     any partial sum may have, `stored` whether sums are rounded to the dtype before they are scaled;
     beyond the range of what holds them every result is right.
     """

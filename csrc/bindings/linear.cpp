@@ -1,0 +1,225 @@
+// The loss of a linear model, and its gradient.
+#include "bindings/arrays.hpp"
+#include "bindings/fastcall.hpp"
+#include "bindings/register.hpp"
+#include "device.hpp"
+
+namespace gdcore {
+namespace {
+
+constexpr const char* linear = "linear_mse_value_and_grad";
+constexpr const char* linear_signature =
+    " The shapes are X (…,n,d), y (…,n) or (…,n,t), weights (…,d) or (…,d,t), intercept (…) or "
+    "(…,t), offset like y, sample_weight (…,n).";
+
+enum LinearOperand { X_, y_, weights_, intercept_, offset_, sample_weight_ };
+constexpr const char* linear_names[] = {"X",         "y",      "weights",
+                                        "intercept", "offset", "sample_weight"};
+using LinearOperands = Operands<6>;
+
+// Shapes of the whole call.
+struct LinearShapes {
+  int64_t n, d, t;
+  bool several;  // y and weights carry a dimension of targets
+  Dims batch;
+};
+
+// The last dimensions of an operand, where they must be `core`; sizes of 1 and missing ones stretch
+// if `stretch`.
+void check_core(int which, const LinearOperands& in, const Dims& core, bool stretch) {
+  const Dims shape = shape_of(in.arrays[which]);
+  bool fits = stretch || shape.size() >= core.size();
+  for (size_t i = 1; i <= std::min(core.size(), shape.size()); ++i) {
+    const int64_t have = shape[shape.size() - i], want = core[core.size() - i];
+    fits = fits && (have == want || (stretch && have == 1));
+  }
+  if (fits) return;
+  throw py::value_error(std::string(linear) + ": " + linear_names[which] + " has shape " +
+                        text(shape) + ", which must end in " + text(core) + " given X " +
+                        text(shape_of(in.arrays[X_])) + " and y " + text(shape_of(in.arrays[y_])) +
+                        "." + linear_signature);
+}
+
+// The batch that all operands broadcast to.
+Dims linear_batch(const LinearOperands& in, bool several) {
+  const size_t targets = several ? 1 : 0;
+  const size_t core[] = {2, 1 + targets, 1 + targets, targets, 1 + targets, 1};
+  Dims batch;
+  bool fits = true;
+  for (size_t i = 0; i < in.arrays.size(); ++i)
+    if (in.present(i))
+      fits = fits && broadcast(batch, shape_of(in.arrays[i]).without_last(core[i]));
+  if (fits) return batch;
+  std::string call = std::string(linear) + ":";
+  for (size_t i = 0; i < in.arrays.size(); ++i)
+    if (in.present(i))
+      call += std::string(" ") + linear_names[i] + " " + text(shape_of(in.arrays[i])) + ",";
+  call.back() = ';';
+  throw py::value_error(call + broadcast_rule);
+}
+
+LinearShapes linear_shapes(const LinearOperands& in) {
+  const Dims X = shape_of(in.arrays[X_]), y = shape_of(in.arrays[y_]);
+  if (X.size() < 2 || y.empty())
+    throw py::value_error(std::string(linear) + ": X has shape " + text(X) + " and y has shape " +
+                          text(y) + "; X needs rows and columns, y a row for each of X's." +
+                          linear_signature);
+  const bool several = y.size() >= X.size();
+  const int64_t n = X[X.size() - 2], d = X.back(), t = several ? y.back() : 1;
+  const Dims rows = several ? Dims{n, t} : Dims{n};
+  check_core(y_, in, rows, false);
+  check_core(weights_, in, several ? Dims{d, t} : Dims{d}, false);
+  if (in.present(intercept_) && several) check_core(intercept_, in, {t}, true);
+  if (in.present(offset_)) check_core(offset_, in, rows, true);
+  if (in.present(sample_weight_)) check_core(sample_weight_, in, {n}, true);
+  return {n, d, t, several, linear_batch(in, several)};
+}
+
+// One operand's place in the batch: data, strides over the batch, strides of its own last
+// dimensions.
+template <class T>
+struct Operand {
+  T* data = nullptr;
+  Dims batch;
+  int64_t rs = 0, cs = 0;
+
+  // `rows`, `columns`: whether the operand's last dimensions hold rows, columns.
+  Operand(const py::array& a, const LinearShapes& s, bool rows, bool columns) {
+    if (!a) return;
+    const Dims shape = shape_of(a), strides = strides_of<T>(a);
+    const auto stride = [&](size_t from_end) -> int64_t {
+      if (from_end > shape.size() || shape[shape.size() - from_end] == 1) return 0;
+      return strides[shape.size() - from_end];
+    };
+    data = data_of<T>(a);
+    batch = batch_strides(shape, strides, static_cast<size_t>(rows) + static_cast<size_t>(columns),
+                          s.batch);
+    if (columns) cs = stride(1);
+    if (rows) rs = stride(columns ? 2 : 1);
+  }
+
+  T* at(const Dims& shape, int64_t index) const {
+    return data ? data + offset_of(index, shape, batch) : nullptr;
+  }
+};
+
+template <class T>
+struct LinearViews {
+  const LinearShapes& s;
+  Operand<const T> X, y, weights, intercept, offset, sample_weight;
+
+  LinearViews(const LinearOperands& in, const LinearShapes& shapes)
+      : s(shapes),
+        X(in.arrays[X_], s, true, true),
+        y(in.arrays[y_], s, true, s.several),
+        weights(in.arrays[weights_], s, true, s.several),
+        intercept(in.arrays[intercept_], s, false, s.several),
+        offset(in.arrays[offset_], s, true, s.several),
+        sample_weight(in.arrays[sample_weight_], s, true, false) {}
+
+  LinearArgs<T> problem(int64_t p) const {
+    return {s.n,
+            s.d,
+            s.t,
+            {X.at(s.batch, p), X.rs, X.cs},
+            {y.at(s.batch, p), y.rs, y.cs},
+            {offset.at(s.batch, p), offset.rs, offset.cs},
+            {sample_weight.at(s.batch, p), sample_weight.rs},
+            {weights.at(s.batch, p), weights.rs, weights.cs},
+            {intercept.at(s.batch, p), intercept.cs}};
+  }
+};
+
+// loss (…), weights (…,d) or (…,d,t), intercept (…) or (…,t) or absent.
+template <class T>
+struct LinearResult {
+  const LinearShapes& s;
+  py::array loss, weights, intercept = no_array();
+
+  LinearResult(const LinearOperands& in, const LinearShapes& shapes)
+      : s(shapes), loss(empty(s.batch, in.single)), weights(no_array()) {
+    Dims weights_shape = s.batch, intercept_shape = s.batch;
+    weights_shape.push_back(s.d);
+    if (s.several) weights_shape.push_back(s.t), intercept_shape.push_back(s.t);
+    weights = empty(weights_shape, in.single);
+    if (in.present(intercept_)) intercept = empty(intercept_shape, in.single);
+  }
+
+  // What the device is to write of problem p.
+  LossArgs<T> args(int64_t p, const LinearArgs<T>& rows, Reduction reduction,
+                   double* elements) const {
+    return {rows,
+            reduction,
+            data_of<T>(loss) + p,
+            data_of<T>(weights) + p * s.d * s.t,
+            intercept ? data_of<T>(intercept) + p * s.t : nullptr,
+            elements};
+  }
+
+  py::tuple finish() const {
+    return py::make_tuple(as_result(loss), as_result(weights),
+                          intercept ? as_result(intercept) : py::object(py::none()));
+  }
+};
+
+// All problems of the batch, some at once. False if the mean of one of them is over nothing.
+template <class T>
+bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearResult<T>& result) {
+  constexpr int64_t at_once = 256;
+  const LinearShapes& s = views.s;
+  const int64_t problems = product(s.batch);
+  const Device<T>& device = host_device<T>();
+  std::vector<LossArgs<T>> args(static_cast<size_t>(std::min(problems, at_once)));
+  std::vector<double> elements(args.size());
+  for (int64_t begin = 0; begin < problems; begin += at_once) {
+    const int64_t count = std::min(at_once, problems - begin);
+    for (int64_t i = 0; i < count; ++i)
+      args[i] = result.args(begin + i, views.problem(begin + i), reduction, &elements[i]);
+    device.linear_each(count, args.data());
+    device.wait();
+    for (int64_t i = 0; i < count; ++i)
+      if (is_mean(reduction) && elements[i] == 0) return false;
+  }
+  return true;
+}
+
+template <class T>
+py::tuple linear_as(const LinearOperands& in, py::handle reduction_name) {
+  const Reduction reduction = reduction_of(reduction_name);
+  const LinearShapes s = linear_shapes(in);
+  const LinearViews<T> views(in, s);
+  LinearResult<T> result(in, s);
+  const double work = static_cast<double>(product(s.batch)) * static_cast<double>(s.n) *
+                      static_cast<double>(s.t) * static_cast<double>(2 * s.d + 8);
+  if (!compute(work, [&] { return linear_problems(views, reduction, result); }))
+    throw py::value_error(
+        std::string(linear) +
+        ": the mean over 0 samples, or samples of no weight, is not defined; pass data, or "
+        "reduction='sum'.");
+  return result.finish();
+}
+
+py::tuple linear_mse_value_and_grad(py::handle X, py::handle y, py::handle weights,
+                                    py::handle intercept, py::handle offset,
+                                    py::handle sample_weight, py::handle reduction) {
+  FpEnv env;
+  const auto in = as_floats({{"X", X},
+                             {"y", y},
+                             {"weights", weights},
+                             {"intercept", intercept, true},
+                             {"offset", offset, true},
+                             {"sample_weight", sample_weight, true}});
+  return dispatch(in.single, [&](auto t) { return linear_as<decltype(t)>(in, reduction); });
+}
+
+}  // namespace
+
+void register_linear(py::module_& m) {
+  static PyMethodDef methods[] = {
+      fast_method<linear_mse_value_and_grad>(linear),
+      {},
+  };
+  if (PyModule_AddFunctions(m.ptr(), methods) != 0) throw py::error_already_set();
+}
+
+}  // namespace gdcore

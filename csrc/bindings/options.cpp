@@ -1,0 +1,101 @@
+// Settings of fits: structs of the core, made of keyword arguments. An argument not given keeps the
+// struct's default.
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "bindings/register.hpp"
+#include "bindings/vectors.hpp"
+#include "fit/many.hpp"
+#include "fit/rolling.hpp"
+
+namespace gdcore {
+namespace {
+
+template <class S, class M>
+struct Field {
+  const char* name;
+  M S::* member;
+};
+template <class S, class M>
+Field<S, M> field(const char* name, M S::* member) {
+  return {name, member};
+}
+
+template <class T>
+void assign(T& to, py::handle value) {
+  to = value.cast<T>();
+}
+template <class T>
+void assign(std::vector<T>& to, py::handle value) {
+  to = vector_of<T>(value);
+}
+template <class T>
+void assign(std::optional<T>& to, py::handle value) {
+  if (!value.is_none()) to = value.cast<T>();
+}
+
+template <class S, class... M>
+void set(S& settings, const std::string& name, py::handle value, const Field<S, M>&... fields) {
+  bool found = false;
+  const auto try_field = [&](const auto& f) {
+    if (name != f.name) return;
+    found = true;
+    assign(settings.*f.member, value);
+  };
+  (try_field(fields), ...);
+  if (!found) throw py::type_error("there is no setting '" + name + "'.");
+}
+
+// A class of keyword arguments alone.
+template <class S, class... M>
+void register_settings(py::module_& m, const char* name, Field<S, M>... fields) {
+  py::class_<S>(m, name).def(py::init([fields...](const py::kwargs& given) {
+    S settings{};
+    for (const auto& [key, value] : given)
+      set(settings, key.template cast<std::string>(), value, fields...);
+    return settings;
+  }));
+}
+
+}  // namespace
+
+void register_options(py::module_& m) {
+  register_settings(
+      m, "SgdOptions",  //
+      field("momentum", &SgdOptions::momentum), field("dampening", &SgdOptions::dampening),
+      field("weight_decay", &SgdOptions::weight_decay), field("nesterov", &SgdOptions::nesterov),
+      field("maximize", &SgdOptions::maximize),
+      field("decay_intercept", &SgdOptions::decay_intercept));
+  register_settings(
+      m, "DescentOptions",  //
+      field("sgd", &DescentOptions::sgd), field("batch_size", &DescentOptions::batch_size),
+      field("shuffle", &DescentOptions::shuffle), field("seed", &DescentOptions::seed),  //
+      field("tol", &DescentOptions::tol),
+      field("stop_on_equal_loss", &DescentOptions::stop_on_equal_loss),
+      field("history", &DescentOptions::history),
+      field("record_params", &DescentOptions::record_params));
+  register_settings(m, "ExactOptions",  //
+                    field("weight_decay", &ExactOptions::weight_decay),
+                    field("decay_intercept", &ExactOptions::decay_intercept),
+                    field("standardize", &ExactOptions::standardize),
+                    field("rcond", &ExactOptions::rcond));
+  register_settings(m, "RollingOptions",  //
+                    field("descent", &RollingOptions::descent),
+                    field("window", &RollingOptions::window), field("step", &RollingOptions::step),
+                    field("epochs", &RollingOptions::epochs), field("lr", &RollingOptions::lr),
+                    field("share", &RollingOptions::share),
+                    field("standardize", &RollingOptions::standardize),
+                    field("auto_momentum", &RollingOptions::auto_momentum),
+                    field("exact", &RollingOptions::exact));
+  register_settings(
+      m, "ManyOptions",  //
+      field("descent", &ManyOptions::common), field("lr", &ManyOptions::lr),
+      field("momentum", &ManyOptions::momentum), field("tol", &ManyOptions::tol),
+      field("weight_decay", &ManyOptions::weight_decay), field("skip", &ManyOptions::skip),
+      field("epochs", &ManyOptions::epochs), field("records", &ManyOptions::records),
+      field("auto_momentum", &ManyOptions::auto_momentum),
+      field("schedule", &ManyOptions::schedule), field("first_epoch", &ManyOptions::first_epoch));
+}
+
+}  // namespace gdcore

@@ -1,0 +1,86 @@
+"""Rows as arrays of one dtype."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+import gdcore._core as _core
+from gdcore.data.sums import moments_of
+from gdcore.typing import Floats, Ints
+
+COUNT_BLOCK = 1 << 15  # numbers looked at together, which stay in a cache
+
+
+class Rows(NamedTuple):
+    """X (n, d), y (n, t), offset (n, t) or None, sample_weight (n,) or None, of one dtype."""
+
+    X: Floats
+    y: Floats
+    offset: Floats | None
+    sample_weight: Floats | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of X and y."""
+        return self.X.nbytes + self.y.nbytes
+
+    def part(self, begin: int, end: int) -> Rows:
+        """Return some of the rows."""
+        return Rows(*(None if a is None else a[begin:end] for a in self))  # type: ignore[arg-type]
+
+    def copy(self) -> Rows:
+        """Return the rows in arrays of their own."""
+        return Rows(*(None if a is None else a.copy() for a in self))  # type: ignore[arg-type]
+
+    def astype(self, dtype: type[np.floating]) -> Rows:
+        """Return the rows in another dtype."""
+        return Rows(*(None if a is None else a.astype(dtype) for a in self))  # type: ignore[arg-type]
+
+    def followed_by(self, other: Rows) -> Rows:
+        """Return these rows, then others: a missing offset is 0, a missing weight 1."""
+        offset = weight = None
+        if self.offset is not None or other.offset is not None:
+            offset = np.concatenate(
+                [np.zeros_like(r.y) if r.offset is None else r.offset for r in (self, other)]
+            )
+        if self.sample_weight is not None or other.sample_weight is not None:
+            weight = np.concatenate(
+                [
+                    np.ones(len(r.X), r.X.dtype) if r.sample_weight is None else r.sample_weight
+                    for r in (self, other)
+                ]
+            )
+        X, y = np.concatenate([self.X, other.X]), np.concatenate([self.y, other.y])
+        return Rows(X, y, offset, weight)
+
+    def add_to(self, moments: _core.Moments, n_threads: int = 0) -> _core.Moments:
+        """Return moments with those of these rows added."""
+        if not len(self.X):
+            return moments
+        return moments_of(_core.Problem(*self, True, "mean"), n_threads, moments)
+
+    def count_nonzero(self) -> Ints:
+        """Count, for each column of [X 1 y-offset], the rows of weight above 0 that are not 0."""
+        n, d, t = len(self.X), self.X.shape[1], self.y.shape[1]
+        zeros = 0 if self.offset is None else self.offset
+        all_count = self.sample_weight is None or self.sample_weight.all()
+        if all_count and self.X.all() and (self.y != zeros).all():  # in a third of the time
+            return np.full(d + 1 + t, n, np.int64)
+        counts = np.zeros(d + 1 + t)
+        step = max(1, COUNT_BLOCK // (d + t))
+        for begin in range(0, n, step):
+            X, y, offset, weight = self.part(begin, begin + step)
+            zeros = 0 if offset is None else offset
+            has_weight = np.ones(len(X)) if weight is None else weight > 0
+            ones = has_weight.astype(np.float32)  # whose sums are exact
+            counts[:d] += ones @ (X != 0).astype(np.float32)
+            counts[d] += ones.sum()
+            counts[d + 1 :] += ones @ (y != zeros).astype(np.float32)
+        return counts.astype(np.int64)
+
+    def has_finite_squares(self) -> bool:
+        """Whether there is neither NaN nor infinity, in the squares either."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return all(a is None or bool(np.isfinite(a.astype(float) ** 2).all()) for a in self)

@@ -1,0 +1,28 @@
+"""Single numbers as users pass them: of Python, of NumPy, or in arrays without dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def as_scalar(value: Any) -> Any:
+    """Return the number in an array or tensor without dimensions; any other value unchanged."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        try:
+            return value.item()
+        except (RuntimeError, ValueError):  # a tensor without data
+            pass
+    return value
+
+
+def is_finite(value: Any) -> bool:
+    """Whether this is a number, and neither NaN nor infinite."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return is_number and bool(np.isfinite(value))
+
+
+def is_whole(value: Any) -> bool:
+    """Whether this is an integer; True and False are not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
