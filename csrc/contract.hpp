@@ -1,6 +1,7 @@
-// The constants and closing formulas of numerics v1 (docs/numerics.md), shared by every device.
+// The constants and closing formulas of numerics v2 (docs/numerics.md), shared by every device.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "hd.hpp"
@@ -8,6 +9,10 @@
 namespace gdcore {
 
 using std::int64_t;
+using std::size_t;
+
+// Version 2 differs from 1 in sums of more than 262 144 terms.
+constexpr int numerics_version = 2;
 
 // A sum over lanes has V of them, term i in lane i mod V.
 constexpr int V = 16;
@@ -15,6 +20,25 @@ constexpr int V = 16;
 // L: a long sum is cut into chunks of L terms, each starting at +0. Also GEMM's KC.
 template <class T>
 constexpr int64_t L = 512;
+
+// A long sum's partials are a long sum again: fan_in of them make a piece, whose sum is a partial
+// of the level above. The highest level has no end.
+constexpr int64_t fan_in = 512;
+constexpr size_t sum_levels = 4;
+
+// Terms up to which the partials are added in one chain.
+template <class T>
+constexpr int64_t chain_terms = L<T> * fan_in;
+
+// Terms of each part but the last of a sum of more than chain_terms: the sums of the parts are
+// added in one chain, each begins with its own first segment.
+template <class T>
+GDCORE_HD constexpr int64_t part_of(int64_t terms) {
+  int64_t part = chain_terms<T>;
+  for (size_t level = 2; level < sum_levels && (terms - 1) / part >= fan_in; ++level)
+    part *= fan_in;
+  return part;
+}
 
 GDCORE_HD constexpr int64_t chunks_of(int64_t terms, int64_t chunk) {
   return (terms + chunk - 1) / chunk;
@@ -38,13 +62,13 @@ struct Scale {
   double gradient;  // of the sum of residual times input
 };
 
-// `count` is the number of elements, or the sum of their sample weights.
-GDCORE_HD inline Scale scale_of(Reduction reduction, double count) {
+// `count` is the number of elements, or the sum of their sample weights; `slope` the loss's scale.
+GDCORE_HD inline Scale scale_of(Reduction reduction, double count, double slope = 2.0) {
   switch (reduction) {
-    case Reduction::mean: return {count, 2.0 / count};
-    case Reduction::half_mean: return {2.0 * count, 1.0 / count};
-    case Reduction::sum: return {1.0, 2.0};
-    case Reduction::half_sum: return {2.0, 1.0};
+    case Reduction::mean: return {count, slope / count};
+    case Reduction::half_mean: return {2.0 * count, slope / 2.0 / count};
+    case Reduction::sum: return {1.0, slope};
+    case Reduction::half_sum: return {2.0, slope / 2.0};
   }
   return {1.0, 1.0};
 }

@@ -130,6 +130,7 @@ class PlainDescents {
     if (!q.quadratic) {
       sums_.reset(rows_.d, t);
       device_.linear(rows_, 0, chunks_of(rows_.n, L<T>), sums_);
+      sums_.close();
       for (double sum : sums_.weights) *to++ = closed_gradient<T>(q.scale, sum);
       if (rows_.intercept.data)
         for (double sum : sums_.intercept) *to++ = closed_gradient<T>(q.scale, sum);

@@ -1,29 +1,15 @@
-// The operations that every device implements, and the views they work on. Strides are in elements;
-// 0 broadcasts. All addresses are of the device's memory, but for args structs themselves.
+// The operations that every device implements. All addresses are of the device's memory, but for
+// those of the args themselves.
 #pragma once
-
-#include <cmath>
-#include <cstddef>
-#include <vector>
 
 #include "contract.hpp"
 #include "dims.hpp"
-#include "double_double.hpp"
+#include "loss.hpp"
 #include "shuffle.hpp"
+#include "sums.hpp"
+#include "views.hpp"
 
 namespace gdcore {
-
-template <class T>
-struct Matrix {  // (rows, cols), element (i, j) at data[i * rs + j * cs]
-  T* data;
-  int64_t rs, cs;
-};
-
-template <class T>
-struct Vector {  // element i at data[i * stride]; data may be null where a vector is optional
-  T* data;
-  int64_t stride;
-};
 
 // c (m,n) = a (m,k) @ b (k,n), for every index of the batch dimensions.
 template <class T>
@@ -44,13 +30,6 @@ struct AccurateArgs {
   Dims batch, a_batch, b_batch;
   double* hi;
   int64_t lo, size;
-};
-
-// Elements in C order of an n-dimensional strided array.
-template <class T>
-struct Elements {
-  T* data;
-  Dims shape, strides;
 };
 
 enum class MseOutput { none, gradient, squares };
@@ -81,66 +60,13 @@ struct LinearArgs {
   // If not null, X and y are standardised as they are read, each element rounded to T: x becomes
   // (x - mean) * factor, y - mean. Means (d), factors (d), means of y (t); see fit/scaling.hpp.
   const double* scaling = nullptr;
+  LossChoice loss = {};
 
   T scaled_x(T x, int64_t j) const {
     return static_cast<T>((static_cast<double>(x) - scaling[j]) * scaling[d + j]);
   }
   T scaled_y(T y, int64_t u) const {
     return static_cast<T>(static_cast<double>(y) - scaling[2 * d + u]);
-  }
-};
-
-// What a pass over the rows adds up: chunk partials in T, added in chunk order in double.
-struct LinearSums {
-  double squares = 0.0;                    // sum of weight * residual^2
-  double sample_weight = 0.0;              // sum of weights
-  std::vector<double> weights, intercept;  // X^T residual (d,t), 1^T residual (t)
-
-  void reset(int64_t d, int64_t t) {
-    squares = sample_weight = 0.0;
-    weights.resize(static_cast<size_t>(d * t));
-    intercept.resize(static_cast<size_t>(t));
-    for (double& sum : weights) sum = 0.0;
-    for (double& sum : intercept) sum = 0.0;
-  }
-};
-
-// Sums over rows of z_a * z_b, the z being the columns of [X 1 y - offset], each row times the root
-// of its weight: each sum a pair hi + lo. Only those with a <= b are there.
-struct Moments {
-  int64_t d = 0, t = 0;
-  std::vector<double> hi, lo;  // (d+1, d+1+t): [X 1]^T [X 1 y]; then the squares of y (t)
-
-  void reset(int64_t features, int64_t targets) {
-    d = features;
-    t = targets;
-    const auto size = static_cast<size_t>((d + 1) * columns() + t);
-    hi.assign(size, 0.0);
-    lo.assign(size, 0.0);
-  }
-  int64_t columns() const { return d + 1 + t; }
-  void add(const Moments& other, double sign) {
-    for (size_t i = 0; i < hi.size(); ++i) {
-      const Pair sum = gdcore::add({hi[i], lo[i]}, {sign * other.hi[i], sign * other.lo[i]});
-      hi[i] = sum.hi;
-      lo[i] = sum.lo;
-    }
-  }
-  double square(int64_t column) const {
-    return hi[column <= d ? column * (columns() + 1) : (d + 1) * columns() + column - d - 1];
-  }
-
-  bool finite() const {
-    for (double sum : hi)
-      if (!std::isfinite(sum)) return false;
-    return true;
-  }
-  // Whether the squares are sums that float32 holds, or those whose rounding errors float64 does.
-  bool in_range(bool single) const {
-    const double low = single ? 0.0 : 0x1p-800, high = single ? 0x1.fffffep127 : 0x1p800;
-    for (int64_t j = 0; j < columns(); ++j)
-      if (square(j) != 0 && !(square(j) >= low && square(j) <= high)) return false;
-    return true;
   }
 };
 
@@ -153,13 +79,13 @@ struct LossArgs {
   double* elements;               // the number of elements, or the sum of their weights
 };
 
-// Closes the sums over all rows.
+// From the closed sums over all rows.
 template <class T>
-void close(const LossArgs<T>& args, const LinearSums& sums) {
+void write_loss(const LossArgs<T>& args, const LinearSums& sums) {
   const LinearArgs<T>& rows = args.rows;
   *args.elements = (rows.sample_weight.data ? sums.sample_weight : static_cast<double>(rows.n)) *
                    static_cast<double>(rows.t);
-  const Scale scale = scale_of(args.reduction, *args.elements);
+  const Scale scale = scale_of(args.reduction, *args.elements, Losses::scales[rows.loss.place]);
   *args.loss = closed_loss<T>(scale, sums.squares);
   for (size_t j = 0; j < sums.weights.size(); ++j)
     args.weights[j] = closed_gradient<T>(scale, sums.weights[j]);
@@ -228,13 +154,14 @@ struct Device {
   void (*matmul)(const MatmulArgs<T>&);
   // Writes the loss, and args.out as asked.
   void (*mse)(const MseArgs<T>&);
-  // Adds the row chunks [chunk0, chunk1) of args to sums.
+  // Adds the row chunks [chunk0, chunk1) of args to sums, which are still open.
   void (*linear)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
   // The loss and the gradient of each of `count` independent models.
   void (*linear_each)(int64_t count, const LossArgs<T>* args);
-  // Adds the row chunks [chunk0, chunk1) of args, whose parameters are not read, to moments.
+  // Adds the row chunks [chunk0, chunk1) of args, whose parameters are not read, to moments,
+  // which are still open.
   void (*moments)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
-  // The moments of all rows of each of `count` problems.
+  // The closed moments of all rows of each of `count` problems.
   void (*moments_each)(int64_t count, const ProblemRows<T>* problems, Moments* moments);
   // One step on n contiguous parameters; velocity is null without momentum; first: velocity is
   // made, not read.

@@ -1,71 +1,71 @@
-// The losses, each as a struct that the reference, the SIMD kernels and device code share. V is a
-// number or a vector of numbers. Freestanding: no standard library.
+// The losses: each is a struct that the reference, the SIMD kernels and device code share.
+// Freestanding: no standard library.
 //
-// With the residual r, a sample weight s and g = slope(r), a sum over rows adds fma(s g, arm(r, g))
-// to the loss and s g times each feature to the gradient; s g is rounded once. `derivative` times
-// the slope is the derivative of the value, and times the curvature the second derivative.
+// V is a number or a vector of numbers, r a residual, g = slope(r), and value(r) = g * ratio(r, g).
+// A sum over rows adds fma(s g, ratio(r, g)) to the loss and s g times each feature to the
+// gradient, where s is the sample weight and s g is rounded once. `scale` times the slope is the
+// derivative of the value; `scale` times the curvature is the second derivative.
 #pragma once
 
 #include "hd.hpp"
 
 namespace gdcore {
 
-// value r^2
+// r^2
 template <class V>
 struct SquaredError {
   static constexpr const char* name = "squared";
-  static constexpr double derivative = 2;
+  static constexpr double scale = 2;
 
-  GDCORE_HD explicit SquaredError(V /*delta*/) {}
-  GDCORE_HD V slope(V r) const { return r; }
-  GDCORE_HD V arm(V r, V /*g*/) const { return r; }
-  GDCORE_HD V value(V r) const { return r * r; }
-  GDCORE_HD V curvature(V r) const { return r - r + 1; }
+  SquaredError() = default;
+  GDCORE_HD constexpr explicit SquaredError(V /*delta*/) {}
+
+  GDCORE_HD constexpr V slope(V r) const { return r; }
+  GDCORE_HD constexpr V ratio(V r, V /*g*/) const { return r; }
+  GDCORE_HD constexpr V value(V r) const { return r * r; }
+  GDCORE_HD constexpr V curvature(V /*r*/) const { return V{} + 1; }
 };
 
-// value r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond (Huber 1964). NaN stays NaN.
+// r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond (Huber 1964). NaN stays NaN.
 template <class V>
 struct Huber {
   static constexpr const char* name = "huber";
-  static constexpr double derivative = 1;
+  static constexpr double scale = 1;
 
   V delta;
 
-  GDCORE_HD explicit Huber(V limit) : delta(limit) {}
-  GDCORE_HD V slope(V r) const {
-    const V low = -delta, below = r > delta ? delta : r;
-    return below < low ? low : below;
+  GDCORE_HD constexpr explicit Huber(V limit) : delta(limit) {}
+
+  GDCORE_HD constexpr V slope(V r) const {
+    const V low = -delta, most = r > delta ? delta : r;
+    return most < low ? low : most;
   }
-  GDCORE_HD V arm(V r, V g) const { return r - g / 2; }
-  GDCORE_HD V value(V r) const {
-    const V g = slope(r);
-    return g * arm(r, g);
-  }
-  GDCORE_HD V curvature(V r) const {
-    const V g = slope(r), zero = r - r;
-    return g == r ? zero + 1 : zero;
-  }
+  GDCORE_HD constexpr V ratio(V r, V g) const { return r - g / 2; }
+  GDCORE_HD constexpr V value(V r) const { return slope(r) * ratio(r, slope(r)); }
+  GDCORE_HD constexpr V curvature(V r) const { return slope(r) == r ? V{} + 1 : V{}; }
+};
+static_assert(Huber<double>(2).value(-1) == 0.5 && Huber<double>(2).value(-3) == 4);
+static_assert(Huber<double>(2).slope(-1) == -1 && Huber<double>(2).slope(-3) == -2);
+static_assert(Huber<double>(2).curvature(-1) == 1 && Huber<double>(2).curvature(-3) == 0);
+
+// A loss chosen at run time: its place in `Losses`, and its parameter in full precision.
+struct LossChoice {
+  int place = 0;
+  double delta = 0;
 };
 
-// The losses by number, in the order of this list.
 template <template <class> class... Each>
 struct LossList {
-  static constexpr int count = sizeof...(Each);
   static constexpr const char* names[] = {Each<double>::name...};
-  static constexpr double derivatives[] = {Each<double>::derivative...};
+  static constexpr double scales[] = {Each<double>::scale...};
 
-  // f(loss) with the struct of that number.
+  // f(loss) with the struct that was chosen; delta is its parameter as a V.
   template <class V, class F>
-  static GDCORE_HD void visit(int number, V delta, F&& f) {
-    int i = 0;
-    ((i++ == number ? f(Each<V>(delta)) : void()), ...);
+  GDCORE_HD static void visit(const LossChoice& choice, V delta, F&& f) {
+    int place = 0;
+    ((place++ == choice.place ? f(Each<V>(delta)) : void()), ...);
   }
 };
 using Losses = LossList<SquaredError, Huber>;
-
-struct LossChoice {
-  int number = 0;  // of Losses
-  double delta = 0;
-};
 
 }  // namespace gdcore

@@ -33,14 +33,29 @@ def eta(dtype: DTypeLike) -> float:
     return max(float(np.finfo(np.dtype(dtype)).smallest_subnormal), 5e-324)
 
 
+def additions(terms: int) -> int:
+    """Return how many additions of partials a term of a long sum meets at most.
+
+    Segments of 512 terms make the partials of the lowest level, 512 of those one of the next.
+    """
+    partials, total = -(-terms // gd._core.CHUNK["float64"]), 0
+    for _ in range(3):
+        total += min(partials, gd._core.FAN_IN)
+        partials = -(-partials // gd._core.FAN_IN)
+        if partials <= 1:
+            return total
+    return total + partials
+
+
 def gamma(k: int, dtype: DTypeLike, chunk: int | None = None) -> float:
     """Return k u / (1 - k u).
 
     With `chunk`, the contract's long sums: at most `chunk` roundings in a row in `dtype`, then the
-    chunks' sums are added in float64: gamma(chunk) + gamma64(k), and their product.
+    segments' sums are added in float64, and at most 8 more roundings follow: gamma(chunk) + gamma64
+    of those, and their product.
     """
     if chunk is not None:
-        narrow, wide = gamma(min(k, chunk), dtype), gamma(k, np.float64)
+        narrow, wide = gamma(min(k, chunk), dtype), gamma(min(k, additions(k) + 8), np.float64)
         return narrow + wide + narrow * wide
     ku = k * unit(dtype)
     assert ku < 0.5, "too many roundings for a bound"
@@ -138,6 +153,38 @@ def linear(problem: Linear, dtype: DTypeLike, chunk: int | None = None) -> Linea
     return LinearBound(*problem.squeeze(*rounded))
 
 
+def huber(problem: Linear, delta: float, dtype: DTypeLike) -> LinearBound:
+    """Bound c sum(s h(r)) and c X^T (s g), g = clip(r, -D, D) and h = g (r - g / 2), D = delta.
+
+    D is a number of the dtype. With r and its error delta as in `linear`, g has no rounding of its
+    own, so it is off by at most delta; h has slope g, so that it is off by min(|r| + delta, D)
+    delta. Let R = |r| + delta. The sums' K count as in `linear`, and r - g / 2 is one rounding
+    more for the loss:
+        c sum(s min(R, D) delta) + gamma(K + 1) c sum(s h(R))
+        c [|X|^T (s delta) + gamma(K) |X|^T (s min(R, D))].
+    """
+    p = problem.full(np.float64)
+    n, d, t = *p.X.shape[-2:], p.w.shape[-1]
+    X, s, tiny = np.abs(p.X), np.abs(p.s), eta(dtype)
+    size = np.abs(p.X) @ np.abs(p.w) + np.abs(p.b) + np.abs(p.o) + np.abs(p.y)
+    error = gamma(d + 3, dtype) * size + (d + 3) * tiny
+    r = np.abs(p.X @ p.w + p.b + p.o - p.y) + error
+    g = np.minimum(r, delta)
+    weighted = 0 if problem.sample_weight is None else n + 3
+    count = np.maximum(s.sum((-2, -1)) * t, np.finfo(float).tiny)
+    factor, _ = scales(problem.reduction, count)
+
+    k = gamma(n * t + 4 + weighted, dtype)
+    loss = (s * (g * error + k * g * (r - g / 2))).sum((-2, -1))
+    loss = factor * (loss + n * t * (1 + s.max(initial=0) * (1 + delta)) * tiny) + tiny
+    terms = s * (error + gamma(n + 3 + weighted, dtype) * g) + tiny
+    scale = factor[..., None, None]
+    weights = scale * (np.swapaxes(X, -1, -2) @ terms + n * tiny) + tiny
+    intercept = scale[..., 0] * (terms.sum(-2) + n * tiny) + tiny
+    rounded = (up(x, 2 * n * t + d) for x in (loss, weights, intercept))
+    return LinearBound(*problem.squeeze(*rounded))
+
+
 def moments(left: Array, right: Array, dtype: DTypeLike) -> Bound:
     """Bound the sums left^T right over rows, for columns that are float64 numbers already.
 
@@ -145,12 +192,12 @@ def moments(left: Array, right: Array, dtype: DTypeLike) -> Bound:
     as pairs. Over float64 data all are pairs, and what every rounding lost is summed beside them:
     the errors are at most gamma(K) |left|^T |right| in all, and their sum, over at most K roundings
     in a row, is off by gamma(K) of that (Ogita, Rump, Oishi 2005, proposition 5.5). K counts two
-    roundings for each row of a chunk and three for each chunk.
+    roundings for each row of a chunk and three for each addition of partials.
     """
     n, wide = len(left), np.float64
     chunk = gd._core.CHUNK[np.dtype(dtype).name]
     size = np.abs(left).T @ np.abs(right)
-    k = 2 * min(n, chunk) + 3 * -(-n // chunk) + 2
+    k = 2 * min(n, chunk) + 3 * additions(n) + 2
     relative = gamma(k, wide) ** 2
     if np.dtype(dtype) == np.float32:
         relative += gamma(min(n, chunk), wide)
@@ -178,7 +225,7 @@ def gram(problem: Linear, dtype: DTypeLike) -> LinearBound:
     given = problem.offset is None and problem.sample_weight is None
     delta = 0 * size if given else gamma(3, wide) * size
     chunk = gd._core.CHUNK[np.dtype(dtype).name]
-    k = gamma(2 * min(n, chunk) + 3 * -(-n // chunk) + 6 * q + 10, wide)
+    k = gamma(2 * min(n, chunk) + 3 * additions(n) + 6 * q + 10, wide)
     k = k if np.dtype(dtype) == np.float32 else k**2
     value, gradient = scales(problem.reduction, np.maximum(s.sum() * t, np.finfo(float).tiny))
     closing = unit(dtype) + gamma(n + 4, wide) * (1 + unit(dtype))

@@ -73,6 +73,14 @@ def run_linear_full(X: Array, y: Array, w: Array, b: Array, o: Array, s: Array) 
     return [x for kind in kinds for x in Linear(X, y, w, b, o, s, kind).outputs()]
 
 
+def run_huber(X: Array, y: Array, w: Array, b: Array, o: Array, s: Array) -> Inputs:
+    """Run the loss on both of its branches: about a third of the residuals are below delta."""
+    given: dict[str, Any] = {"loss": "huber", "delta": 1.3, "reduction": "half_sum"}
+    loss, grad = gd.linear_value_and_grad(X, y, w, b, offset=o, sample_weight=s, **given)
+    bare, bare_grad = gd.linear_value_and_grad(X, y, w, **given)
+    return [loss, grad.weights, grad.intercept, bare, bare_grad.weights]
+
+
 def run_sgd(param: Array, grad: Array) -> Inputs:
     result = []
     for options in ({}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.9, "nesterov": True}):
@@ -104,6 +112,8 @@ OPERATIONS = {
     "linear-full": operation(run_linear_full, (21, 11), *LINEAR_FULL),
     "linear-targets": operation(run_linear, (21, 11, 5), "ab", "ac", "bc"),
     "linear-targets-full": operation(run_linear_full, (21, 11, 3), *TARGETS_FULL),
+    "huber": operation(run_huber, (21, 11), *LINEAR_FULL),
+    "huber-targets": operation(run_huber, (21, 11, 3), *TARGETS_FULL),
     "sgd": operation(run_sgd, (1,), "a", "a"),
 }
 LARGE: dict[str, list[Shape]] = {
@@ -125,6 +135,8 @@ LARGE: dict[str, list[Shape]] = {
     "linear-full": [(20_003, 19), (3000, 300), (60_001, 3)],
     "linear-targets": [(5003, 19, 6), (3000, 150, 2)],
     "linear-targets-full": [(5003, 19, 6), (900, 33, 20)],
+    "huber": [(20_003, 19), (3000, 300), (60_001, 3)],
+    "huber-targets": [(5003, 19, 6), (900, 33, 20)],
     "sgd": [(100_003,)],
 }
 

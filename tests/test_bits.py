@@ -38,7 +38,7 @@ def test_every_number_of_features(isa: str, dtype: Any, features: int) -> None:
     """Models of few features have kernels of their own: rows in tails, in one segment, in many."""
     for rows in (1, 15, 16, 37, CHUNK[np.dtype(dtype).name] + 5, 20_003):
         sizes = rows, features
-        for name in ("linear", "matvec"):
+        for name in ("linear", "matvec", "huber"):
             got = OPERATIONS[name].bits(inputs(name, sizes, dtype))
             assert got == expected(name, sizes, dtype), (name, sizes)
 

@@ -18,7 +18,15 @@ from problems import (
     normal,
 )
 
-BATCHED = ("matmul", "linear", "linear-full", "linear-targets", "linear-targets-full")
+BATCHED = (
+    "matmul",
+    "linear",
+    "linear-full",
+    "linear-targets",
+    "linear-targets-full",
+    "huber",
+    "huber-targets",
+)
 PICKS = {
     "permuted": [3, 0, 4, 1, 2],
     "sliced": [0, 2, 4],

@@ -111,6 +111,8 @@ def layer_of(name: str) -> str:
         "packed_quadratic.hpp": "numerics",
         "quadratic.hpp": "numerics",
         "shuffle.hpp": "numerics",
+        "sums.hpp": "numerics",
+        "views.hpp": "numerics",
         "fp_env.hpp": "numerics",
         "cpu/isa/table.hpp": "table",
         "cpu/dispatch.hpp": "dispatch",

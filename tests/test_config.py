@@ -87,7 +87,8 @@ def test_selftest() -> None:
     assert report.cases > 100
     assert list(report.isas) == gd.config()["isas_available"]
     assert (gd._core.get_isa(), gd.get_num_threads()) == before
-    assert re.fullmatch(r"\d+ results on .*: same bits everywhere", str(report))
+    assert re.fullmatch(r"numerics v2: \d+ results on .*: same bits everywhere", str(report))
+    assert report.numerics == gd.config()["numerics"] == 2
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ POOLED: dict[str, Shape] = {  # the least work that three threads share
     "linear-full": (5003, 19),
     "linear-targets": (2003, 19, 6),
     "linear-targets-full": (2003, 19, 6),
+    "huber": (5003, 19),
+    "huber-targets": (2003, 19, 6),
     "sgd": (20_003,),
 }
 X86 = platform.machine() == "x86_64"

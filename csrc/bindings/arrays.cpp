@@ -16,7 +16,7 @@ bool is_number(py::handle value) {
          PyBool_Check(value.ptr());
 }
 
-// TypeError with what to pass instead, in the words of gdcore.advice.
+// TypeError with the sentence that gdcore.advice has for it.
 template <class... Arguments>
 [[noreturn]] void refuse(const char* function, const Arguments&... arguments) {
   const auto advice = py::module_::import("gdcore.advice").attr(function);
@@ -38,8 +38,8 @@ py::array as_array(const char* name, py::handle value) {
   refuse("no_array", name, value, py::str(error.value()));
 }
 
-// 4 or 8: bytes of the floating type that holds this dtype's values; TypeError if there is none.
-// The array was made of the value.
+// Bytes of the floating type, 4 or 8, that holds the values of `a`, which was made from `value`.
+// TypeError if neither does.
 int float_size(const char* name, py::handle value, const py::array& a) {
   const py::dtype dtype = a.dtype();
   switch (dtype.kind()) {
@@ -71,7 +71,7 @@ py::dtype float_dtype(bool single) {
   return single ? py::dtype::of<float>() : py::dtype::of<double>();
 }
 
-// A copy of that dtype. What a broadcast repeats is copied once and broadcast again.
+// A copy of that dtype. Repeated elements of a broadcast array are copied once.
 py::array converted(const py::array& a, const py::dtype& dtype) {
   bool repeats = false;
   py::tuple once(a.ndim());
@@ -260,8 +260,8 @@ bool is_mean(Reduction reduction) {
 
 namespace {
 
-// Operands (name, value) or (name, value, optional) as arrays of one floating dtype, in order; None
-// stays None.
+// Converts operands, each (name, value) or (name, value, optional), to arrays of one floating
+// dtype. None stays None.
 py::list prepare(const py::args& pairs) {
   FpEnv env;
   std::vector<Named> named;

@@ -1,6 +1,6 @@
-// NumPy arrays in and out: dtypes, shapes and strides are checked here, once, and nowhere below.
-// What a good call passes through allocates nothing but its result, and error messages are put
-// together where they are thrown: on small arrays that is most of the time a call takes.
+// NumPy arrays in and out. Dtypes, shapes and strides are checked here and nowhere below.
+// A valid call allocates only its result, and error messages are formed where they are thrown:
+// on small arrays such overhead is most of a call's time.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -19,18 +19,18 @@ namespace py = pybind11;
 
 namespace gdcore {
 
-// No array at all; py::array() makes one of no elements.
+// An absent array: false as a condition. py::array() makes an array of no elements.
 inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
 struct Named {
   const char* name;
   py::handle value;
-  bool optional = false;  // may be None, and stays absent then
+  bool optional = false;  // may be None: an absent array
 };
 
-// `count` operands as arrays of one dtype, float32 (returns true) or float64, aligned, native,
-// strides whole elements. An operand that is so already is not copied; an absent one is no array.
-// Python numbers take the dtype of the rest. TypeError for what has no floating value.
+// Converts `count` operands to arrays of one dtype, float32 (returns true) or float64, that are
+// `usable`. Usable operands are not copied. Python numbers take the dtype of the other operands.
+// TypeError for an operand without a floating value.
 bool as_floats(const Named* named, size_t count, py::array* arrays);
 
 template <size_t N>
@@ -69,14 +69,13 @@ T* data_of(const py::array& a) {
   return static_cast<T*>(const_cast<void*>(a.data()));
 }
 
-// Makes `batch` the shape that both broadcast to, by NumPy's rule; false if there is none.
+// Makes `batch` the shape that both broadcast to, by NumPy's rule; false if they do not.
 bool broadcast(Dims& batch, const Dims& shape);
 constexpr const char* broadcast_rule =
     " the batch dimensions do not broadcast: counted from the right, each must be 1 or equal to "
     "the others.";
 
-// Strides of an operand's leading dimensions (all but the last `core`), as seen by the broadcast
-// batch.
+// Strides of an operand's leading dimensions (all but the last `core`) in the broadcast batch.
 Dims batch_strides(const Dims& shape, const Dims& strides, size_t core, const Dims& batch);
 
 int64_t product(const Dims& shape);
@@ -85,8 +84,8 @@ py::array empty(const Dims& shape, bool single);  // C-contiguous, not filled
 py::object as_result(const py::array& a);         // 0-d arrays become NumPy scalars
 py::object scalar(double value, bool single);
 
-// Where a result goes: `out` itself, or an array to be copied into it once everything has been
-// read.
+// Where a result is written: `out` itself, or an array that is copied into it after all inputs have
+// been read.
 class Destination {
  public:
   // ValueError or TypeError unless `out` is None or a writable array of this shape and dtype.
@@ -108,33 +107,31 @@ class Destination {
 Reduction reduction_of(py::handle name, bool none_allowed = false);
 bool is_mean(Reduction reduction);
 
-// Whether the kernels can read it as it is: float32 or float64, native, aligned, strides whole
-// elements.
+// Whether the kernels can read the array: float32 or float64, native byte order, aligned, strides
+// of whole elements.
 bool usable(const py::array& a, bool single);
 
-// Whether the two may share memory.
+// Whether the arrays may share memory.
 bool overlap(const py::array& a, const py::array& b);
 
-// All pairs of arrays that may share memory, the smaller index first.
+// All pairs of arrays that may share memory, with the smaller index first.
 std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::array>& arrays);
 
-// Runs f without the GIL. Whoever calls it holds an FpEnv, conversions being part of the contract
-// too.
+// Runs f without the GIL. The caller holds an FpEnv, which also covers conversions.
 template <class F>
 auto compute(F&& f) {
   py::gil_scoped_release release;
   return f();
 }
 
-// The same for about `work` fma or elements; a little work is done before another thread could take
-// the GIL.
+// The same for about `work` fma or elements. Releasing the GIL costs more than a small call takes.
 template <class F>
 auto compute(double work, F&& f) {
   constexpr double worth_release = 1 << 13;
   return work < worth_release ? f() : compute(f);
 }
 
-// Calls f with a float or a double to say which.
+// Calls f(float{}) if single, else f(double{}).
 template <class F>
 auto dispatch(bool single, F&& f) {
   return single ? f(float{}) : f(double{});

@@ -14,7 +14,7 @@ namespace py = pybind11;
 namespace gdcore {
 namespace {
 
-// A with-statement in the contract's floating-point mode, for the few sums that Python does.
+// A context manager that sets the contract's floating-point mode, for sums in Python.
 class PyFpEnv {
  public:
   void enter() { env_ = std::make_unique<FpEnv>(); }
@@ -37,6 +37,8 @@ void register_config(py::module_& m) {
   chunk["float32"] = L<float>;
   chunk["float64"] = L<double>;
   m.attr("CHUNK") = chunk;
+  m.attr("FAN_IN") = fan_in;
+  m.attr("NUMERICS") = numerics_version;
 
   py::class_<PyFpEnv>(m, "FpEnv")
       .def(py::init<>())

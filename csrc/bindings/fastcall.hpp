@@ -1,5 +1,5 @@
-// Functions of Python objects by position alone, for calls that are over in less time than
-// pybind11 takes to choose an overload and to hold its arguments.
+// Functions with positional arguments only, without pybind11's dispatch: a small kernel takes less
+// time than choosing an overload.
 #pragma once
 
 #include <pybind11/pybind11.h>

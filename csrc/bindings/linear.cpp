@@ -1,4 +1,6 @@
 // The loss of a linear model, and its gradient.
+#include <cmath>
+
 #include "bindings/arrays.hpp"
 #include "bindings/fastcall.hpp"
 #include "bindings/register.hpp"
@@ -7,7 +9,6 @@
 namespace gdcore {
 namespace {
 
-constexpr const char* linear = "linear_mse_value_and_grad";
 constexpr const char* linear_signature =
     " The shapes are X (…,n,d), y (…,n) or (…,n,t), weights (…,d) or (…,d,t), intercept (…) or "
     "(…,t), offset like y, sample_weight (…,n).";
@@ -15,7 +16,10 @@ constexpr const char* linear_signature =
 enum LinearOperand { X_, y_, weights_, intercept_, offset_, sample_weight_ };
 constexpr const char* linear_names[] = {"X",         "y",      "weights",
                                         "intercept", "offset", "sample_weight"};
-using LinearOperands = Operands<6>;
+
+struct LinearOperands : Operands<6> {
+  const char* function;  // that was called
+};
 
 // Shapes of the whole call.
 struct LinearShapes {
@@ -24,8 +28,8 @@ struct LinearShapes {
   Dims batch;
 };
 
-// The last dimensions of an operand, where they must be `core`; sizes of 1 and missing ones stretch
-// if `stretch`.
+// ValueError unless the operand's last dimensions are `core`. With `stretch`, sizes of 1 and missing
+// dimensions broadcast.
 void check_core(int which, const LinearOperands& in, const Dims& core, bool stretch) {
   const Dims shape = shape_of(in.arrays[which]);
   bool fits = stretch || shape.size() >= core.size();
@@ -34,7 +38,7 @@ void check_core(int which, const LinearOperands& in, const Dims& core, bool stre
     fits = fits && (have == want || (stretch && have == 1));
   }
   if (fits) return;
-  throw py::value_error(std::string(linear) + ": " + linear_names[which] + " has shape " +
+  throw py::value_error(std::string(in.function) + ": " + linear_names[which] + " has shape " +
                         text(shape) + ", which must end in " + text(core) + " given X " +
                         text(shape_of(in.arrays[X_])) + " and y " + text(shape_of(in.arrays[y_])) +
                         "." + linear_signature);
@@ -50,7 +54,7 @@ Dims linear_batch(const LinearOperands& in, bool several) {
     if (in.present(i))
       fits = fits && broadcast(batch, shape_of(in.arrays[i]).without_last(core[i]));
   if (fits) return batch;
-  std::string call = std::string(linear) + ":";
+  std::string call = std::string(in.function) + ":";
   for (size_t i = 0; i < in.arrays.size(); ++i)
     if (in.present(i))
       call += std::string(" ") + linear_names[i] + " " + text(shape_of(in.arrays[i])) + ",";
@@ -61,9 +65,9 @@ Dims linear_batch(const LinearOperands& in, bool several) {
 LinearShapes linear_shapes(const LinearOperands& in) {
   const Dims X = shape_of(in.arrays[X_]), y = shape_of(in.arrays[y_]);
   if (X.size() < 2 || y.empty())
-    throw py::value_error(std::string(linear) + ": X has shape " + text(X) + " and y has shape " +
-                          text(y) + "; X needs rows and columns, y a row for each of X's." +
-                          linear_signature);
+    throw py::value_error(
+        std::string(in.function) + ": X has shape " + text(X) + " and y has shape " + text(y) +
+        "; X needs rows and columns, y a row for each of X's." + linear_signature);
   const bool several = y.size() >= X.size();
   const int64_t n = X[X.size() - 2], d = X.back(), t = several ? y.back() : 1;
   const Dims rows = several ? Dims{n, t} : Dims{n};
@@ -75,8 +79,7 @@ LinearShapes linear_shapes(const LinearOperands& in) {
   return {n, d, t, several, linear_batch(in, several)};
 }
 
-// One operand's place in the batch: data, strides over the batch, strides of its own last
-// dimensions.
+// One operand in the batch: data, strides of the batch dimensions, strides of its last dimensions.
 template <class T>
 struct Operand {
   T* data = nullptr;
@@ -106,10 +109,12 @@ struct Operand {
 template <class T>
 struct LinearViews {
   const LinearShapes& s;
+  LossChoice loss;
   Operand<const T> X, y, weights, intercept, offset, sample_weight;
 
-  LinearViews(const LinearOperands& in, const LinearShapes& shapes)
+  LinearViews(const LinearOperands& in, const LinearShapes& shapes, const LossChoice& chosen)
       : s(shapes),
+        loss(chosen),
         X(in.arrays[X_], s, true, true),
         y(in.arrays[y_], s, true, s.several),
         weights(in.arrays[weights_], s, true, s.several),
@@ -118,15 +123,17 @@ struct LinearViews {
         sample_weight(in.arrays[sample_weight_], s, true, false) {}
 
   LinearArgs<T> problem(int64_t p) const {
-    return {s.n,
-            s.d,
-            s.t,
-            {X.at(s.batch, p), X.rs, X.cs},
-            {y.at(s.batch, p), y.rs, y.cs},
-            {offset.at(s.batch, p), offset.rs, offset.cs},
-            {sample_weight.at(s.batch, p), sample_weight.rs},
-            {weights.at(s.batch, p), weights.rs, weights.cs},
-            {intercept.at(s.batch, p), intercept.cs}};
+    LinearArgs<T> args{s.n,
+                       s.d,
+                       s.t,
+                       {X.at(s.batch, p), X.rs, X.cs},
+                       {y.at(s.batch, p), y.rs, y.cs},
+                       {offset.at(s.batch, p), offset.rs, offset.cs},
+                       {sample_weight.at(s.batch, p), sample_weight.rs},
+                       {weights.at(s.batch, p), weights.rs, weights.cs},
+                       {intercept.at(s.batch, p), intercept.cs}};
+    args.loss = loss;
+    return args;
   }
 };
 
@@ -162,17 +169,17 @@ struct LinearResult {
   }
 };
 
-// All problems of the batch, some at once. False if the mean of one of them is over nothing.
+// All problems of the batch, a block at a time. False if the mean of one of them is over nothing.
 template <class T>
 bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearResult<T>& result) {
-  constexpr int64_t at_once = 256;
+  constexpr int64_t block = 256;
   const LinearShapes& s = views.s;
   const int64_t problems = product(s.batch);
   const Device<T>& device = host_device<T>();
-  std::vector<LossArgs<T>> args(static_cast<size_t>(std::min(problems, at_once)));
+  std::vector<LossArgs<T>> args(static_cast<size_t>(std::min(problems, block)));
   std::vector<double> elements(args.size());
-  for (int64_t begin = 0; begin < problems; begin += at_once) {
-    const int64_t count = std::min(at_once, problems - begin);
+  for (int64_t begin = 0; begin < problems; begin += block) {
+    const int64_t count = std::min(block, problems - begin);
     for (int64_t i = 0; i < count; ++i)
       args[i] = result.args(begin + i, views.problem(begin + i), reduction, &elements[i]);
     device.linear_each(count, args.data());
@@ -184,39 +191,84 @@ bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearRes
 }
 
 template <class T>
-py::tuple linear_as(const LinearOperands& in, py::handle reduction_name) {
+py::tuple linear_as(const LinearOperands& in, py::handle reduction_name, const LossChoice& loss) {
   const Reduction reduction = reduction_of(reduction_name);
   const LinearShapes s = linear_shapes(in);
-  const LinearViews<T> views(in, s);
+  const LinearViews<T> views(in, s, loss);
   LinearResult<T> result(in, s);
   const double work = static_cast<double>(product(s.batch)) * static_cast<double>(s.n) *
                       static_cast<double>(s.t) * static_cast<double>(2 * s.d + 8);
   if (!compute(work, [&] { return linear_problems(views, reduction, result); }))
     throw py::value_error(
-        std::string(linear) +
+        std::string(in.function) +
         ": the mean over 0 samples, or samples of no weight, is not defined; pass data, or "
         "reduction='sum'.");
   return result.finish();
+}
+
+LinearOperands linear_operands(const char* function, py::handle X, py::handle y, py::handle weights,
+                               py::handle intercept, py::handle offset, py::handle sample_weight) {
+  return {as_floats({{"X", X},
+                     {"y", y},
+                     {"weights", weights},
+                     {"intercept", intercept, true},
+                     {"offset", offset, true},
+                     {"sample_weight", sample_weight, true}}),
+          function};
 }
 
 py::tuple linear_mse_value_and_grad(py::handle X, py::handle y, py::handle weights,
                                     py::handle intercept, py::handle offset,
                                     py::handle sample_weight, py::handle reduction) {
   FpEnv env;
-  const auto in = as_floats({{"X", X},
-                             {"y", y},
-                             {"weights", weights},
-                             {"intercept", intercept, true},
-                             {"offset", offset, true},
-                             {"sample_weight", sample_weight, true}});
-  return dispatch(in.single, [&](auto t) { return linear_as<decltype(t)>(in, reduction); });
+  const auto in =
+      linear_operands("linear_mse_value_and_grad", X, y, weights, intercept, offset, sample_weight);
+  return dispatch(in.single, [&](auto t) { return linear_as<decltype(t)>(in, reduction, {}); });
+}
+
+int place_of(py::handle loss) {
+  int place = 0;
+  std::string choices;
+  for (const char* name : Losses::names) {
+    if (PyUnicode_Check(loss.ptr()) && PyUnicode_CompareWithASCIIString(loss.ptr(), name) == 0)
+      return place;
+    choices += std::string(place++ ? " or '" : "'") + name + "'";
+  }
+  throw py::value_error("loss is " + py::repr(loss).cast<std::string>() + "; choose " + choices +
+                        ".");
+}
+
+double delta_of(py::handle given, bool single) {
+  const double delta = PyFloat_AsDouble(given.ptr());
+  if (delta == -1.0 && PyErr_Occurred()) {
+    PyErr_Clear();
+    throw py::type_error("delta is " + py::repr(given).cast<std::string>() +
+                         "; it must be a number above 0.");
+  }
+  const double rounded = single ? static_cast<float>(delta) : delta;
+  if (!(rounded > 0 && std::isfinite(rounded)))
+    throw py::value_error("delta is " + py::repr(given).cast<std::string>() +
+                          "; it must be finite and above 0 in " +
+                          (single ? "float32." : "float64."));
+  return delta;
+}
+
+py::tuple linear_value_and_grad(py::handle X, py::handle y, py::handle weights,
+                                py::handle intercept, py::handle offset, py::handle sample_weight,
+                                py::handle reduction, py::handle loss, py::handle delta) {
+  FpEnv env;
+  const auto in =
+      linear_operands("linear_value_and_grad", X, y, weights, intercept, offset, sample_weight);
+  const LossChoice choice{place_of(loss), delta_of(delta, in.single)};
+  return dispatch(in.single, [&](auto t) { return linear_as<decltype(t)>(in, reduction, choice); });
 }
 
 }  // namespace
 
 void register_linear(py::module_& m) {
   static PyMethodDef methods[] = {
-      fast_method<linear_mse_value_and_grad>(linear),
+      fast_method<linear_mse_value_and_grad>("linear_mse_value_and_grad"),
+      fast_method<linear_value_and_grad>("linear_value_and_grad"),
       {},
   };
   if (PyModule_AddFunctions(m.ptr(), methods) != 0) throw py::error_already_set();

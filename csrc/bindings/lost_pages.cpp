@@ -1,7 +1,6 @@
-// Memory that maps a file outlives the file's end: reading a page that a truncation has taken away,
-// or that the disk fails to give, raises SIGBUS, which ends the process. Until LostPages close,
-// such a page of their memory reads as zeros and is counted; a SIGBUS anywhere else is whose it
-// was.
+// Turns SIGBUS from a truncated file mapping, or a failed disk, into a count of lost pages; any other
+// SIGBUS goes to the previous handler. Until LostPages close, a lost page of their memory reads as
+// zeros.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -18,18 +17,18 @@ namespace py = pybind11;
 namespace gdcore {
 namespace {
 
-// What the handler reads. It can take no lock, so the table has a fixed size.
+// The handler reads the table. It must not take a lock, so the table has a fixed size.
 struct Slot {
-  std::atomic<uintptr_t> begin{0}, end{0};     // of whole pages; nothing if end is 0
-  std::atomic<uintptr_t> first{0}, beyond{0};  // of the lost ones
+  std::atomic<uintptr_t> begin{0}, end{0};     // of whole pages; unused if end is 0
+  std::atomic<uintptr_t> first{0}, beyond{0};  // of the lost pages
   std::atomic<int64_t> lost{0};
 };
 constexpr int slots = 1024;
 Slot table[slots];
 std::atomic<uintptr_t> page_size{0};
-std::atomic<bool> passed_on{false};  // to a handler that may pass it back
+std::atomic<bool> passed_on{false};  // the previous handler runs; it may call this one again
 
-std::mutex mutex;  // of what follows
+std::mutex mutex;  // guards the variables below
 bool taken[slots];
 int living = 0;
 struct sigaction before;
@@ -70,7 +69,7 @@ void handle(int signal, siginfo_t* info, void* context) {
   else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
     before.sa_handler(signal);
   else
-    ::signal(signal, SIG_DFL);  // and the same read, tried again, ends the process
+    ::signal(signal, SIG_DFL);  // the read is tried again and ends the process
   passed_on = false;
 }
 
@@ -115,7 +114,7 @@ class LostPages {
   LostPages& operator=(const LostPages&) = delete;
   ~LostPages() { close(); }
 
-  // What is lost stays lost: an empty file takes the place of the zeros, so that nobody reads them.
+  // Maps an empty file over the lost pages, so that later reads fail instead of finding zeros.
   void close() {
     const std::lock_guard<std::mutex> lock(mutex);
     if (slot_ < 0) return;

@@ -35,7 +35,7 @@ MatmulShapes matmul_shapes(const py::array& a_array, const py::array& b_array) {
            ";";
   };
   if (a.empty() || b.empty())
-    throw py::value_error(call() + " a scalar is no matrix, multiply with * instead.");
+    throw py::value_error(call() + " a scalar is not a matrix; multiply with * instead.");
   const bool row = a.size() == 1, column = b.size() == 1;
   const int64_t m = row ? 1 : a[a.size() - 2], n = column ? 1 : b.back();
   const int64_t k = a.back(), b_rows = column ? b.back() : b[b.size() - 2];
@@ -47,7 +47,7 @@ MatmulShapes matmul_shapes(const py::array& a_array, const py::array& b_array) {
   return s;
 }
 
-// The matrices of an operand or result. `row`, `column`: it has no dimension of rows, of columns.
+// The matrices of an operand or result. `row`, `column`: one dimension, a single row or column.
 template <class T>
 struct Stack {
   Matrix<T> first;
@@ -70,7 +70,7 @@ void multiply(const MatmulShapes& s, const Operands<2>& in, const Stack<T>& c) {
   compute(s.work(), [&] { host_device<T>().matmul(args); });
 }
 
-// A stride over one element is of no account, and read as 1.
+// The stride of a dimension of one element is arbitrary; 1 lets the kernels write in place.
 template <class T>
 Stack<T> result_stack(const py::array& array, const MatmulShapes& s) {
   Stack<T> c(array, s.batch, s.row, s.column);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 #include "bindings/arrays.hpp"
 #include "fit/problem.hpp"
@@ -10,14 +11,20 @@ namespace gdcore {
 
 class PyMoments {
  public:
-  PyMoments(int64_t d, int64_t t) { moments_.reset(d, t); }
-  PyMoments(int64_t d, int64_t t, const py::handle& hi, const py::handle& lo);
-  explicit PyMoments(const Moments& moments) : moments_(moments) {}
+  PyMoments(int64_t d, int64_t t) { open_.reset(d, t); }
+  // Levels: (hi, lo) of each, the lowest first.
+  PyMoments(int64_t d, int64_t t, int64_t segments, const py::sequence& levels);
+  explicit PyMoments(Moments moments) : open_(std::move(moments)) { close(); }
 
-  const Moments& get() const { return moments_; }
+  const Moments& get() const { return closed_ ? *closed_ : open_; }  // the sums of all segments
+  const Moments& open() const { return open_; }                      // to which more may be added
+  py::tuple levels() const;
 
  private:
-  Moments moments_;
+  void close();
+
+  Moments open_;
+  std::optional<Moments> closed_;  // none if open_ has one level, whose sums are the total
 };
 
 // ValueError unless the moments have the problem's features and targets.

@@ -31,7 +31,7 @@ Scale mse_scale(const char* function, int64_t size, Reduction reduction) {
   return scale_of(reduction, static_cast<double>(size));
 }
 
-// "none": every square by itself.
+// reduction="none" returns every square.
 bool wants_squares(py::handle reduction) {
   return PyUnicode_Check(reduction.ptr()) &&
          PyUnicode_CompareWithASCIIString(reduction.ptr(), "none") == 0;

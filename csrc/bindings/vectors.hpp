@@ -7,7 +7,7 @@
 
 namespace gdcore {
 
-// Contiguous, cast, and at an address that T may have.
+// Contiguous, converted to the dtype, and aligned.
 constexpr int aligned_dense =
     py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
@@ -21,7 +21,7 @@ std::vector<T> vector_of(const py::handle& value) {
   const auto a = py::array_t<T, aligned_dense>::ensure(value);
   if (!a) {
     PyErr_Clear();
-    throw py::value_error("the fit's state holds something that is no array of numbers.");
+    throw py::value_error("the fit's state holds an entry that is not an array of numbers.");
   }
   return std::vector<T>(a.data(), a.data() + a.size());
 }

@@ -222,7 +222,8 @@ class Chunk {
             offsets(),
             targets(),
             sample_weights(),
-            from_memory(args_)};
+            from_memory(args_),
+            args_.loss};
   }
 
   void single_target(T* slot) const {
@@ -264,9 +265,12 @@ class Chunk {
         for (int64_t u = 0; u < t; ++u)
           r_[i * t + u] += args_.intercept.data[u * args_.intercept.stride];
     for (int64_t e = 0; e < n_ * t; e += L<T>) {
-      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, offset ? offset + e : nullptr,
-                         y ? y + e : nullptr, weight ? weight + e : nullptr,
-                         out.squares + e / L<T>);
+      LinearRows<T> x{};
+      if (offset) x.offset = offset + e;
+      if (y) x.y = y + e;
+      if (weight) x.sample_weight = weight + e;
+      x.loss = args_.loss;
+      isa<T>().residuals(std::min(L<T>, n_ * t - e), r_ + e, x, out.squares + e / L<T>);
     }
     std::fill_n(out.intercept, t, T(0));
     for (int64_t i = 0; i < n_; ++i)
@@ -292,7 +296,8 @@ void add(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, T* slots, co
   for (int64_t c = chunk0; c < chunk1; ++c, slots += slot_size(args)) {
     const Partial<T> partial = partial_at(args, slots);
     const int64_t parts = chunks_of(rows_of(args, c) * args.t, L<T>);
-    for (int64_t e = 0; e < parts; ++e) sums.squares += partial.squares[e];
+    sums.begin_segment();
+    for (int64_t e = 0; e < parts; ++e) sums.add_squares(partial.squares[e]);
     if (args.sample_weight.data) sums.sample_weight += totals[c - chunk0];
     add_to(sums.weights, partial.weights);
     add_to(sums.intercept, partial.intercept);
@@ -329,7 +334,8 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, 
                           args.offset.data ? args.offset.data + first * args.offset.rs : nullptr,
                           args.y.data ? args.y.data + first * args.y.rs : nullptr,
                           nullptr,
-                          from_memory(args)};
+                          from_memory(args),
+                          args.loss};
     isa<T>().linear_rows(x, slots, slot_size(args));
     add(args, c, end, slots, nullptr, sums);
   }
@@ -390,7 +396,8 @@ void linear_each(int64_t count, const LossArgs<T>* args) {
       const LinearArgs<T>& rows = args[i].rows;
       sums.reset(rows.d, rows.t);
       linear(rows, 0, chunks_of(rows.n, L<T>), sums);
-      close(args[i], sums);
+      sums.close();
+      write_loss(args[i], sums);
     }
   });
 }

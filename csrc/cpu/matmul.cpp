@@ -334,23 +334,10 @@ int64_t packed_a_size(int64_t m, int64_t k) {
   return lines<T>(std::min(m, MC) * std::min(k, L<T>));
 }
 
-thread_local Scratch scratch;
-
-}  // namespace
-
+// k <= chain_terms.
 template <class T>
-int64_t packing_size(int64_t m, int64_t n, int64_t k) {
-  const int64_t packed_b = (std::min(n, NC) + widest_NR) * std::min(k, L<T>);
-  const int64_t partial = k > L<T> ? std::min(m, rows_for_b_in_place) * columns_at_once : 0;
-  const int64_t small = small_bytes / static_cast<int64_t>(sizeof(T));
-  return packed_a_size<T>(m, k) + std::max({packed_b, partial, small});
-}
-
-template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
-          T* packing) {
-  if (m == 0 || n == 0) return;
-  if (k == 0) return zero(m, n, c);
+void gemm_chain(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
+                T* packing) {
   const Blocks<T> blocks(m, n, k, a.rs == 1 || a.cs == 1, b.cs == 1 || n == 1);
   const auto multiply = blocks.by_columns ? multiply_columns<T> : multiply_block<T>;
   const TileShape shape = blocks.shape;
@@ -371,6 +358,53 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
       }
     }
   }
+}
+
+template <class T>
+int64_t spare_size(int64_t m, int64_t n) {
+  return lines<T>(std::min(m, MC) * std::min(n, NC));
+}
+
+// k > chain_terms, m <= MC, n <= NC: the sums of parts, each of which may have parts, added in c.
+template <class T>
+void gemm_parts(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
+                T* packing, T* spare) {
+  if (k <= chain_terms<T>) return gemm_chain(m, n, k, a, b, c, packing);
+  const int64_t part = part_of<T>(k);
+  for (int64_t p = 0; p < k; p += part) {
+    const Matrix<T> out = p == 0 ? c : Matrix<T>{spare, n, 1};
+    gemm_parts<T>(m, n, std::min(part, k - p), {a.data + p * a.cs, a.rs, a.cs},
+                  {b.data + p * b.rs, b.rs, b.cs}, out, packing, spare + spare_size<T>(m, n));
+    for (int64_t i = 0; p > 0 && i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) c.data[i * c.rs + j] += spare[i * n + j];
+  }
+}
+
+thread_local Scratch scratch;
+
+}  // namespace
+
+template <class T>
+int64_t packing_size(int64_t m, int64_t n, int64_t k) {
+  const int64_t packed_b = (std::min(n, NC) + widest_NR) * std::min(k, L<T>);
+  const int64_t partial = k > L<T> ? std::min(m, rows_for_b_in_place) * columns_at_once : 0;
+  const int64_t small = small_bytes / static_cast<int64_t>(sizeof(T));
+  return packed_a_size<T>(m, k) + lines<T>(std::max({packed_b, partial, small})) +
+         levels_of_parts<T>(k) * spare_size<T>(m, n);
+}
+
+template <class T>
+void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, Matrix<T> c,
+          T* packing) {
+  if (m == 0 || n == 0) return;
+  if (k == 0) return zero(m, n, c);
+  if (k <= chain_terms<T>) return gemm_chain(m, n, k, a, b, c, packing);
+  T* const spare = packing + packing_size<T>(m, n, k) - levels_of_parts<T>(k) * spare_size<T>(m, n);
+  for (int64_t i = 0; i < m; i += MC)
+    for (int64_t j = 0; j < n; j += NC)
+      gemm_parts<T>(std::min(MC, m - i), std::min(NC, n - j), k, {a.data + i * a.rs, a.rs, a.cs},
+                    {b.data + j * b.cs, b.rs, b.cs}, {c.data + i * c.rs + j, c.rs, 1}, packing,
+                    spare);
 }
 
 template <class T>

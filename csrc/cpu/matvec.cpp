@@ -13,12 +13,12 @@ constexpr int64_t dot_rows_at_once = 64;
 // How a (m,k) of one shape and stride lies, and the memory its products take.
 template <class T>
 struct Layout {
-  int64_t k;
+  int64_t k;                         // or chain_terms, if there are more
   bool row_vectors, column_vectors;  // in place: rows or columns are contiguous
   bool copy_b, copy_c;
 
   explicit Layout(const MatmulArgs<T>& args)
-      : k(args.k),
+      : k(std::min(args.k, chain_terms<T>)),
         row_vectors((args.a.cs == 1 || k == 1) && (k > 8 || args.a.rs == k || args.m == 1)),
         column_vectors(!row_vectors && (args.a.rs == 1 || args.m == 1)),
         copy_b(args.b.rs != 1 && k != 1),
@@ -36,11 +36,11 @@ struct Layout {
   }
 };
 
-// n = 1: a dot product a row, chunk by chunk of k. What does not lie as the kernels want it is
-// copied, a few rows of one chunk at a time.
+// n = 1: a dot product a row, `length` <= chain_terms terms of it, chunk by chunk. What does not
+// lie as the kernels want it is copied, a few rows of one chunk at a time.
 template <class T>
-void column(const Layout<T>& layout, int64_t m, Matrix<const T> a, Vector<const T> b, Vector<T> c,
-            T* packing) {
+void column(const Layout<T>& layout, int64_t m, int64_t length, Matrix<const T> a,
+            Vector<const T> b, Vector<T> c, T* packing) {
   const auto& kernels = isa<T>();
   const int64_t k = layout.k, at_once = layout.at_once(m), lanes = lanes_of(k);
   const bool narrow = k <= 8 || (k <= 16 && a.rs == k);
@@ -51,8 +51,8 @@ void column(const Layout<T>& layout, int64_t m, Matrix<const T> a, Vector<const 
   T* const sums = packing;
   T* const packed_b = sums + (layout.copy_c ? dot_rows_at_once : 0);
   T* const packed_a = packed_b + (layout.copy_b ? std::min(k, L<T>) : 0);
-  for (int64_t p0 = 0; p0 < k; p0 += L<T>) {
-    const int64_t terms = std::min(L<T>, k - p0);
+  for (int64_t p0 = 0; p0 < length; p0 += L<T>) {
+    const int64_t terms = std::min(L<T>, length - p0);
     const T* w = b.data + p0 * b.stride;
     if (layout.copy_b) {
       for (int64_t p = 0; p < terms; ++p) packed_b[p] = w[p * b.stride];
@@ -80,6 +80,21 @@ void column(const Layout<T>& layout, int64_t m, Matrix<const T> a, Vector<const 
   }
 }
 
+// Any k: the sums of parts that are one chain, or parts of those, added in `c`. `spare` has m
+// elements for each level of parts.
+template <class T>
+void long_column(const Layout<T>& layout, int64_t m, int64_t k, Matrix<const T> a,
+                 Vector<const T> b, Vector<T> c, T* packing, T* spare) {
+  if (k <= chain_terms<T>) return column<T>(layout, m, k, a, b, c, packing);
+  const int64_t part = part_of<T>(k);
+  for (int64_t p = 0; p < k; p += part) {
+    const Vector<T> out = p == 0 ? c : Vector<T>{spare, 1};
+    long_column<T>(layout, m, std::min(part, k - p), {a.data + p * a.cs, a.rs, a.cs},
+                   {b.data + p * b.stride, b.stride}, out, packing, spare + m);
+    for (int64_t i = 0; p > 0 && i < m; ++i) c.data[i * c.stride] += spare[i];
+  }
+}
+
 thread_local Scratch scratch;
 
 }  // namespace
@@ -96,7 +111,9 @@ void matvec(const MatmulArgs<T>& args) {
   const int threads = threads_for(std::max(problems, args.m), total);
   const int64_t parts = problems >= 4 * threads ? 1 : threads;
   const Layout<T> layout(args);
-  const int64_t per_thread = apart<T>(layout.packing());
+  const int64_t packing_size = lines<T>(layout.packing());
+  const int64_t per_thread =
+      apart<T>(packing_size + levels_of_parts<T>(args.k) * chunks_of(args.m, parts));
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {
@@ -109,7 +126,8 @@ void matvec(const MatmulArgs<T>& args) {
       const int64_t i1 = args.m * (task % parts + 1) / parts;
       a.data += i0 * a.rs;
       c.data += i0 * c.stride;
-      column<T>(layout, i1 - i0, a, b, c, packing + thread * per_thread);
+      T* const own = packing + thread * per_thread;
+      long_column<T>(layout, i1 - i0, args.k, a, b, c, own, own + packing_size);
     }
   });
 }

@@ -179,11 +179,14 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
         for (int64_t c = begin; c < std::min(count, begin + at_once); ++c)
           chunk.run(wave + c, values + c * slot);
     });
-    const AddChunks<T> sums(layout, values, count, out);
-    const int adders = threads_for(sums.rows(), sums.work());
-    parallel_for(adders, adders, [&](int64_t begin, int64_t, int) {
-      for (int64_t row = begin; row < sums.rows(); row += adders) sums.row(row);
-    });
+    for (int64_t first = 0, n; first < count; first += n) {
+      n = out.begin_segments(count - first);
+      const AddChunks<T> sums(layout, values + first * slot, n, out);
+      const int adders = threads_for(sums.rows(), sums.work());
+      parallel_for(adders, adders, [&](int64_t begin, int64_t, int) {
+        for (int64_t row = begin; row < sums.rows(); row += adders) sums.row(row);
+      });
+    }
   }
   scratch.trim();
 }

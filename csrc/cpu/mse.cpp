@@ -54,10 +54,8 @@ void by_chunk(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguo
     const T* pred = chunk_of(args.pred, pred_contiguous, first, n, pred_copy);
     const T* target = chunk_of(args.target, target_contiguous, first, n, target_copy);
     if (args.output == MseOutput::squares) {
-      for (int64_t i = 0; i < n; ++i) {
-        const T r = pred[i] - target[i];
-        args.out[first + i] = r * r;
-      }
+      for (int64_t i = 0; i < n; ++i)
+        args.out[first + i] = SquaredError<T>().value(pred[i] - target[i]);
     }
     T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
     isa<T>().mse(n, pred, target, gradient, args.gradient(), false, sums + c);
@@ -85,9 +83,9 @@ double sum(const MseArgs<T>& args, int64_t count, T* sums) {
   parallel_for(count, threads_for(count, args.size), [&](int64_t begin, int64_t end, int) {
     chunks(args, pred_contiguous, target_contiguous, begin, end, sums);
   });
-  double total = 0;
-  for (int64_t c = 0; c < count; ++c) total += sums[c];
-  return total;
+  LongSum<double> total;
+  total.add(sums, count);
+  return total.total();
 }
 
 }  // namespace

@@ -30,6 +30,14 @@ template <class T>
 void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
          const SgdOptions& options);
 
+// How often a product over k terms is cut into parts that are cut again: see part_of.
+template <class T>
+constexpr int64_t levels_of_parts(int64_t k) {
+  int64_t levels = 0;
+  for (; k > chain_terms<T>; k = part_of<T>(k)) ++levels;
+  return levels;
+}
+
 // c (m,n) = a (m,k) @ b (k,n) on the calling thread, each element one chain over k whatever n is.
 // The columns of c are contiguous. `packing` has packing_size<T>(m, n, k) elements.
 template <class T>

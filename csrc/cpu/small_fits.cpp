@@ -140,6 +140,7 @@ void moments_of(const ProblemRows<T>& problem, Moments& moments) {
   const LinearArgs<T> args = rows_in_order(problem, gathered);
   moments.reset(args.d, args.t);
   cpu::moments(args, 0, chunks_of(args.n, L<T>), moments);
+  moments.close();
 }
 
 template <class T>
@@ -160,10 +161,12 @@ class DescentLanesOf {
     return q.quadratic || (rows.d > 0 && rows.d <= most_lane_features && rows.n > 0 &&
                            rows.n <= L<T> && rows.y.data && !rows.sample_weight.data);
   }
-  // A lane saves the fixed cost of an epoch, and takes the time of all lanes for the rest.
-  static bool pays_for_one(const DescentArgs<T>& q) {
-    constexpr int64_t most_rows = 16, most_params = sizeof(T) == 4 ? 6 : 4;
-    return q.quadratic ? q.size <= most_params : q.rows.args.n <= most_rows;
+  // The fewest descents for which lanes pay: they save the fixed cost of an epoch, and take the
+  // time of eight for the rest (docs/experiments.md).
+  static int64_t least_count(const DescentArgs<T>& q) {
+    constexpr int64_t most_params = sizeof(T) == 4 ? 6 : 3;  // of one descent
+    if (!q.quadratic) return 3;
+    return q.size <= most_params ? 1 : 2;
   }
 
   void start() { view_.active = 0; }  // whatever an exception has left
@@ -398,7 +401,7 @@ void descend_each(int64_t count, const DescentArgs<T>* descents) {
     for (int64_t i = begin; i < end; ++i) {
       const DescentArgs<T>& q = descents[i];
       const bool in_lane =
-          DescentLanesOf<T>::serve(q) && (count > 1 || DescentLanesOf<T>::pays_for_one(q));
+          DescentLanesOf<T>::serve(q) && count >= DescentLanesOf<T>::least_count(q);
       if (!in_lane)
         memory.plain.run(q);
       else

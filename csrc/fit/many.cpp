@@ -248,6 +248,7 @@ bool Many<T>::prepare_one(int64_t i, Batch& batch, Wanted wanted, Budget& budget
   }
   if (one.stage == Stage::moments) {
     if (!one.pass.run(budget)) return false;
+    one.pass.moments.close();
     keep_moments(i, one.pass.moments);
     one.problem.scaling = scaling_of(i);
     one.stage = Stage::moments_known;

@@ -109,6 +109,7 @@ bool Descent<T>::feed(const Problem<T>& piece, uint64_t seed, double seconds) {
 template <class T>
 Outcome Descent<T>::end_pass() {
   FpEnv env;
+  pass_.sums.close();
   if (options_.batch_size == 0 && ending_ == Outcome::running) {
     limit_epochs();
     return take_step(fed_);

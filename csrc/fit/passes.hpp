@@ -80,9 +80,12 @@ class Pass {
   // True when all chunks are in `sums`; the next call then starts again.
   bool run(const Device<T>& device, const LinearArgs<T>& args, Budget& budget) {
     if (slices_.fresh()) sums.reset(args.d, args.t);
-    return slices_.run(args.n, L<T>, row_work(args), budget, [&](int64_t chunk0, int64_t chunk1) {
+    const auto add = [&](int64_t chunk0, int64_t chunk1) {
       device.linear(args, chunk0, chunk1, sums);
-    });
+    };
+    if (!slices_.run(args.n, L<T>, row_work(args), budget, add)) return false;
+    sums.close();
+    return true;
   }
 
   void restart() { slices_.restart(); }
@@ -91,7 +94,7 @@ class Pass {
   Slices slices_;
 };
 
-// The second moments of all rows, added chunk by chunk to those of other rows.
+// The second moments of all rows, added chunk by chunk to those of other rows. They stay open.
 template <class T>
 class MomentsPass {
  public:

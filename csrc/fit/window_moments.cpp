@@ -38,6 +38,7 @@ bool WindowMoments<T>::next(Budget& budget) {
   }
   if (!fresh_->run(budget)) return false;
   moments_ = std::move(fresh_->moments);
+  moments_.close();
   fresh_.reset();
   each_square(moments_, [&](double square, int64_t a) {
     touched_[a] = square;
@@ -60,6 +61,7 @@ template <class T>
 void WindowMoments<T>::add(const Problem<T>& rows, double sign) {
   part_.reset(problem_.d, problem_.t);
   problem_.device->moments(rows.args(nullptr), 0, chunks_of(rows.n, L<T>), part_);
+  part_.close();
   moments_.add(part_, sign);
   each_square(part_, [&](double square, int64_t a) {
     touched_[a] += square;

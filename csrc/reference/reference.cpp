@@ -1,4 +1,4 @@
-// The contract on bits ("numerics v1") as plain scalar loops. Every other device equals this file
+// The contract on bits ("numerics v2") as plain scalar loops. Every other device equals this file
 // bit for bit.
 #include <cmath>
 #include <type_traits>
@@ -23,7 +23,7 @@ void fold(T* acc, int64_t lanes, int64_t keep) {
 template <class T>
 T dot(int64_t k, Vector<const T> x, Vector<const T> y) {
   const int64_t lanes = lanes_of(k);
-  T total = 0;
+  LongSum<T> total;
   for (int64_t p0 = 0; p0 < k; p0 += L<T>) {
     T acc[V] = {};
     for (int64_t p = p0; p < k && p < p0 + L<T>; ++p) {
@@ -31,22 +31,22 @@ T dot(int64_t k, Vector<const T> x, Vector<const T> y) {
       lane = std::fma(x.data[p * x.stride], y.data[p * y.stride], lane);
     }
     fold(acc, lanes, 1);
-    total = p0 == 0 ? acc[0] : total + acc[0];
+    total.add(acc[0]);
   }
-  return total;
+  return total.total();
 }
 
 // The same for each element of a product with n >= 2 columns: one chain over k, cut into chunks.
 template <class T>
 T chain(int64_t k, Vector<const T> x, Vector<const T> y) {
-  T total = 0;
+  LongSum<T> total;
   for (int64_t p0 = 0; p0 < k; p0 += L<T>) {
     T acc = 0;
     for (int64_t p = p0; p < k && p < p0 + L<T>; ++p)
       acc = std::fma(x.data[p * x.stride], y.data[p * y.stride], acc);
-    total = p0 == 0 ? acc : total + acc;
+    total.add(acc);
   }
-  return total;
+  return total.total();
 }
 
 template <class T>
@@ -87,19 +87,20 @@ T element(const Elements<const T>& x, int64_t index) {
 
 template <class T>
 void mse(const MseArgs<T>& args) {
-  double total = 0;
+  const SquaredError<T> loss;
+  LongSum<double> total;
   for (int64_t i0 = 0; i0 < args.size; i0 += L<T>) {
     T acc[V] = {};
     for (int64_t i = i0; i < args.size && i < i0 + L<T>; ++i) {
-      const T r = element(args.pred, i) - element(args.target, i);
-      acc[i % V] = std::fma(r, r, acc[i % V]);
-      if (args.output == MseOutput::gradient) args.out[i] = args.gradient() * r;
-      if (args.output == MseOutput::squares) args.out[i] = r * r;
+      const T r = element(args.pred, i) - element(args.target, i), slope = loss.slope(r);
+      acc[i % V] = std::fma(slope, loss.ratio(r, slope), acc[i % V]);
+      if (args.output == MseOutput::gradient) args.out[i] = args.gradient() * slope;
+      if (args.output == MseOutput::squares) args.out[i] = loss.value(r);
     }
     fold(acc, V, 1);
-    total += acc[0];
+    total.add(acc[0]);
   }
-  if (args.loss) *args.loss = closed_loss<T>(args.scale, total);
+  if (args.loss) *args.loss = closed_loss<T>(args.scale, total.total());
 }
 
 // One target: gradients of up to 16 features run interleaved chains over the rows.
@@ -144,7 +145,7 @@ template <class T>
 void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, LinearSums& sums) {
   std::vector<int64_t> row(static_cast<size_t>(rows));
   std::vector<T> weighted(static_cast<size_t>(rows * args.t));
-  std::vector<T> squares_of(static_cast<size_t>(rows * args.t));
+  std::vector<T> ratio(static_cast<size_t>(rows * args.t));
   double weight_sum = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t position = args.first + begin + i;
@@ -159,18 +160,22 @@ void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Linear
       if (args.intercept.data) r += args.intercept.data[u * args.intercept.stride];
       if (args.offset.data) r += args.offset.data[row[i] * args.offset.rs + u * args.offset.cs];
       if (args.y.data) r -= args.y.data[row[i] * args.y.rs + u * args.y.cs];
-      squares_of[i * args.t + u] = r;
-      weighted[i * args.t + u] = s ? *s * r : r;
+      Losses::visit(args.loss, static_cast<T>(args.loss.delta), [&](auto loss) {
+        const T slope = loss.slope(r);
+        ratio[i * args.t + u] = loss.ratio(r, slope);
+        weighted[i * args.t + u] = s ? *s * slope : slope;
+      });
     }
   }
-  // The squares in the order of mse over the residuals (rows, t), so that the two losses agree.
+  // The losses in the order of mse over the residuals (rows, t), so that the two agree.
   for (int64_t e0 = 0; e0 < rows * args.t; e0 += L<T>) {
     T acc[V] = {};
     for (int64_t e = e0; e < rows * args.t && e < e0 + L<T>; ++e)
-      acc[e % V] = std::fma(weighted[e], squares_of[e], acc[e % V]);
+      acc[e % V] = std::fma(weighted[e], ratio[e], acc[e % V]);
     fold(acc, V, 1);
-    sums.squares += acc[0];
+    sums.add_squares(acc[0]);
   }
+  sums.begin_segment();
   sums.sample_weight += weight_sum;
   if (args.t == 1)
     add_single_target(args, rows, row.data(), weighted.data(), sums);
@@ -226,7 +231,8 @@ void linear_each(int64_t count, const LossArgs<T>* args) {
     const LinearArgs<T>& rows = args[i].rows;
     sums.reset(rows.d, rows.t);
     linear(rows, 0, chunks_of(rows.n, L<T>), sums);
-    close(args[i], sums);
+    sums.close();
+    write_loss(args[i], sums);
   }
 }
 
@@ -275,6 +281,7 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
   for (int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
     const int64_t begin = chunk * L<T>;
     const int64_t rows = args.n - begin < L<T> ? args.n - begin : L<T>;
+    out.begin_segments(1);
     moments_chunk(args, args.first + begin, rows, out);
   }
 }
@@ -301,6 +308,7 @@ void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* out) {
     const LinearArgs<T> args = rows_in_order(problems[i], gathered);
     out[i].reset(args.d, args.t);
     moments(args, 0, chunks_of(args.n, L<T>), out[i]);
+    out[i].close();
   }
 }
 

@@ -7,9 +7,10 @@ The whole public API is here::
     fit = gd.fit(X, y)
     fit.predict(X_new)
 
-Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`. Fitting: `fit`,
-`fit_groups`, `fit_rolling`, `SGD`, `Moments`, `read_chunks`, `load`. Pictures: `gdcore.plot` (extra
-``plot``). Command line: ``gdcore`` (extra ``cli``). Measurements: `gdcore.bench` (extra ``bench``).
+Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`,
+`linear_value_and_grad`. Fitting: `fit`, `fit_groups`, `fit_rolling`, `SGD`, `Moments`,
+`read_chunks`, `load`. Pictures: `gdcore.plot` (extra ``plot``). Command line: ``gdcore`` (extra
+``cli``). Measurements: `gdcore.bench` (extra ``bench``).
 """
 
 import gdcore._core as _core
@@ -28,6 +29,7 @@ from gdcore.groups import fit_groups
 from gdcore.kernels import (
     LinearGrad,
     linear_mse_value_and_grad,
+    linear_value_and_grad,
     matmul,
     mse,
     mse_value_and_grad,
@@ -69,6 +71,7 @@ __all__ = [
     "fit_rolling",
     "get_num_threads",
     "linear_mse_value_and_grad",
+    "linear_value_and_grad",
     "load",
     "matmul",
     "mse",

@@ -63,8 +63,9 @@ def config() -> dict[str, Any]:
     dict
         ``version``; ``isa`` in use, ``isas_available`` on this machine, ``isas_built``; ``threads``
         and ``threads_reason``, which limit set them; ``openmp``, the runtimes loaded in this
-        process (two can slow each other); ``compiler``; ``cuda``; ``chunk``, the terms of a segment
-        of a long sum in each dtype.
+        process (two can slow each other); ``compiler``; ``cuda``; ``numerics``, the version of
+        the contract on bits; ``segment``, the terms of a segment of a long sum in each dtype
+        (gdcore 0.1 called it ``chunk``).
 
     Examples
     --------
@@ -82,6 +83,8 @@ def config() -> dict[str, Any]:
         "openmp": _openmp_runtimes(),
         "compiler": _core.COMPILER,
         "cuda": "not built",
+        "numerics": _core.NUMERICS,
+        "segment": dict(_core.CHUNK),
         "chunk": dict(_core.CHUNK),
     }
 

@@ -1,4 +1,4 @@
-"""The kernels: matrix product, squared error and its gradient, linear model and its gradient.
+"""The kernels: matrix product, squared error, losses of a linear model, and their gradients.
 
 Every output bit is the same for any thread count, batch, stride and instruction set
 (docs/numerics.md). float32 in gives float32 out and float64 likewise; integers and bools become
@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.typing import Floats, Reduction
+
+Loss = Literal["squared", "huber"]
 
 
 class LinearGrad(NamedTuple):
@@ -190,3 +192,76 @@ def linear_mse_value_and_grad(
         X, y, weights, intercept, offset, sample_weight, reduction
     )
     return loss, LinearGrad(grad, intercept_grad)
+
+
+def linear_value_and_grad(
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    intercept: npt.ArrayLike | None = None,
+    *,
+    loss: Loss = "huber",
+    delta: float = 1.0,
+    offset: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    reduction: Reduction = "mean",
+) -> tuple[Any, LinearGrad]:
+    """Loss of a linear model and its gradient; X is read once.
+
+    As `linear_mse_value_and_grad`, with a choice of the loss of a residual
+    ``r = X @ weights + intercept + offset - y``.
+
+    Parameters
+    ----------
+    X : array_like, shape (..., n, d)
+    y : array_like, shape (..., n) or (..., n, t)
+    weights : array_like, shape (..., d) or (..., d, t)
+    intercept : array_like, shape (...) or (..., t), optional
+    loss : {"huber", "squared"}
+        "huber" is ``r**2 / 2`` where ``abs(r) <= delta``, and ``delta * (abs(r) - delta / 2)``
+        beyond [1]_; "squared" is ``r**2``.
+    delta : float
+        Where Huber's loss becomes linear: finite and above 0, also as a number of the data's dtype,
+        to which it is rounded. "squared" does not depend on it.
+    offset : array_like, optional
+        Fixed term of the prediction, broadcast to y's shape.
+    sample_weight : array_like, shape (..., n), optional
+        Weight of each row's loss. "mean" divides by their sum (times t).
+    reduction : {"mean", "sum", "half_mean", "half_sum"}
+        "half" multiplies by 1/2.
+
+    Returns
+    -------
+    value : scalar or ndarray, shape (...)
+        One for each problem of the batch.
+    grad : LinearGrad
+        For Huber's loss and "mean" it is ``1 / (n t) * X.T @ clip(r, -delta, delta)``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, for a mean over no samples, for an unknown loss, or if delta is not
+        finite and above 0.
+    TypeError
+        If a dtype is not real, or delta is not a number.
+
+    See Also
+    --------
+    linear_mse_value_and_grad : The squared error alone.
+
+    References
+    ----------
+    .. [1] P. J. Huber (1964), "Robust estimation of a location parameter", Annals of Mathematical
+       Statistics 35, 73-101.
+
+    Examples
+    --------
+    >>> import gdcore as gd
+    >>> value, grad = gd.linear_value_and_grad([[1.0], [2.0]], [0.5, 9.0], [0.0], loss="huber")
+    >>> print(value, grad.weights)
+    4.3125 [-1.25]
+    """
+    value, grad, intercept_grad = _core.linear_value_and_grad(
+        X, y, weights, intercept, offset, sample_weight, reduction, loss, delta
+    )
+    return value, LinearGrad(grad, intercept_grad)

@@ -15,7 +15,7 @@ from gdcore.data.memmap import guard
 from gdcore.data.problem import RowProblem, make_problem
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
-from gdcore.data.statistics import Columns, Statistics
+from gdcore.data.statistics import SEGMENT, Columns, Statistics
 from gdcore.data.sums import squares_of
 from gdcore.results.fit import Fit, warn_of_end
 from gdcore.scalars import is_whole
@@ -158,6 +158,8 @@ class Moments:
             "_filled": now.filled,
             "_features": now.feature_names,
             "_target": now.target_name,
+            "_segments": now.segments,
+            "_upper": now.upper,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -170,7 +172,12 @@ class Moments:
             filled = np.minimum(filled + (0 if rows is None else rows.count_nonzero()), n)
         additions = state.get("_additions", n)
         names = state.get("_features"), state.get("_target")
-        self._statistics = Statistics(columns, n, hi, lo, rows, gone, additions, filled, *names)
+        segments, upper = state.get("_segments"), state.get("_upper", ())
+        if segments is None:  # numerics v1 had one level: in a longer sum the first piece begins
+            segments = n // SEGMENT if n // SEGMENT <= _core.FAN_IN else 0
+        self._statistics = Statistics(
+            columns, n, hi, lo, rows, gone, additions, filled, *names, segments, upper
+        )
         self._lock = threading.RLock()
 
     def update(

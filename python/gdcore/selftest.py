@@ -1,4 +1,4 @@
-"""Prove the contract on bits on this machine: every instruction set against numerics v1."""
+"""Prove the contract on bits on this machine: every instruction set against frozen digests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class SelfTest:
     Attributes
     ----------
     cases : int
-        Results compared, each with the bytes frozen as numerics v1.
+        Results compared, each with a frozen digest of its bytes.
+    numerics : int
+        Version of the contract on bits.
     isas : tuple of str
         Instruction sets run.
     failures : tuple of str
@@ -43,6 +45,7 @@ class SelfTest:
     cases: int
     isas: tuple[str, ...]
     failures: tuple[str, ...]
+    numerics: int = _core.NUMERICS
 
     @property
     def ok(self) -> bool:
@@ -54,12 +57,14 @@ class SelfTest:
 
     def __str__(self) -> str:
         verdict = "same bits everywhere" if self.ok else f"{len(self.failures)} differ"
-        lines = [f"{self.cases} results on {', '.join(self.isas)}, threads {THREADS}: {verdict}"]
+        isas = ", ".join(self.isas)
+        where = f"{isas}, threads {THREADS}"
+        lines = [f"numerics v{self.numerics}: {self.cases} results on {where}: {verdict}"]
         return "\n".join(lines + [f"  {failure}" for failure in self.failures])
 
 
 def selftest() -> SelfTest:
-    """Compare every kernel and some whole fits with the bits frozen as numerics v1.
+    """Compare every kernel and some whole fits with frozen digests of their bits.
 
     Runs the reference loops, and every instruction set this machine has under several thread
     counts, in a second or two. The digests were made once, on another machine: the same result
@@ -100,8 +105,10 @@ def selftest() -> SelfTest:
 
 def frozen_digests() -> dict[str, str]:
     """Return the digest of each case, as committed (bench/freeze_numerics.py)."""
-    text = resources.files("gdcore").joinpath("numerics_v1.json").read_text()
-    return dict(json.loads(text))
+    folder = resources.files("gdcore")
+    versions = range(1, _core.NUMERICS + 1)
+    texts = [folder.joinpath(f"numerics_v{version}.json").read_text() for version in versions]
+    return {what: digest for text in texts for what, digest in json.loads(text).items()}
 
 
 def digest(results: Any) -> str:
@@ -141,9 +148,16 @@ class _Data:
 
 def all_cases() -> Iterator[Case]:
     """Yield a name and a call for each result to compare; sizes straddle every edge of a block."""
+    for version in range(1, _core.NUMERICS + 1):
+        yield from cases_of(version)
+
+
+def cases_of(version: int) -> Iterator[Case]:
+    """Yield the cases that came with a version; those before keep their bits."""
+    first = (_matmuls, _errors, _gradients, _fits, _second_moments)
     for dtype in (np.float32, np.float64):
         name = np.dtype(dtype).name
-        for kind in (_matmuls, _errors, _gradients, _fits, _second_moments):
+        for kind in first if version == 1 else (_long_sums,):
             for what, run in kind(_Data(dtype), _core.CHUNK[name]):
                 yield f"{name} {what}", run
 
@@ -213,6 +227,40 @@ def _second_moments(data: _Data, chunk: int) -> Iterator[Case]:
             what = f"moments {n}x{d}x{t}" + ("" if weight is None else " weighted")
             yield what, partial(_moments, X, y, offset, weight)
             yield f"{what}, fit", partial(_gram_fit, X, y, offset, weight)
+
+
+def _long_sums(data: _Data, chunk: int) -> Iterator[Case]:
+    """Yield sums of more partials than one chain adds; in half the rows the squares alone are."""
+    chain = chunk * _core.FAN_IN
+    n = chain + chunk + 3
+    pred, target, other = data(n), data(n), data(n)
+    yield f"mse {n}", partial(_mse, pred, target)
+    yield f"mse {chain + 1}", partial(_mse, pred[: chain + 1], target[: chain + 1])
+    yield (
+        f"linear {n}x1x1 weighted",
+        partial(
+            _linear, pred[:, None], target[:, None], data(1, 1), data(1), np.abs(other), "mean"
+        ),
+    )
+    X, half = data(n, 6), chain // 2 + chunk + 3
+    yield (
+        f"linear {n}x6x1",
+        partial(_linear, X, target[:, None], data(6, 1), data(1), None, "half_sum"),
+    )
+    y = np.stack([target, other], axis=1)
+    for rows in (half, n):
+        yield (
+            f"linear {rows}x1x2",
+            partial(_linear, pred[:rows, None], y[:rows], data(1, 2), data(2), None, "mean"),
+        )
+    yield f"matmul 2x{n}x1", partial(_matmul, np.stack([pred, target]), other[:, None])
+    yield f"matmul 2x{n}x2", partial(_matmul, np.stack([pred, other]), y)
+    gentle = data(n, 2, spread=2)
+    yield f"moments {n}x1x1", partial(_moments, gentle[:, :1], gentle[:, 1:], None, None)
+
+
+def _mse(pred: Any, target: Any) -> Any:
+    return (mse(pred, target),)
 
 
 def _matmul(a: Any, b: Any) -> Any:

@@ -1,7 +1,7 @@
 // The linear model of up to 16 features.
 #pragma once
 
-#include "loss.hpp"
+#include "residuals.hpp"
 #include "rows.hpp"
 
 namespace {
@@ -60,9 +60,10 @@ struct Columns {
     return v[0];
   }
 
-  template <bool Whole>
+  template <bool Whole, class Loss>
   inline __attribute__((always_inline)) void rows(const T* X, index_t i, index_t n,
-                                                  Residuals<T>& residuals, Lanes16<T>* acc) const {
+                                                  Residuals<T, Loss>& residuals,
+                                                  Lanes16<T>* acc) const {
 #pragma GCC unroll 8
     for (int h = 0; h < Lanes16<T>::H; ++h) {
       const index_t row = i + h * N, left = n - row;
@@ -167,9 +168,10 @@ struct RowLanes {
     });
   }
 
-  template <bool Whole>
+  template <bool Whole, class Loss>
   inline __attribute__((always_inline)) void rows(const T* X, index_t i, index_t n,
-                                                  Residuals<T>& residuals, vec<T>* acc) const {
+                                                  Residuals<T, Loss>& residuals,
+                                                  vec<T>* acc) const {
 #pragma GCC unroll 8
     for (int h = 0; h < Lanes16<T>::H; ++h) {
       const index_t row = i + h * N, left = n - row;
@@ -212,11 +214,12 @@ void dot_narrow(index_t rows, index_t k, const T* X, const T* w, T* out) {
                 model.template dots<false>(X + i * model.d(), rows - i));
 }
 
-template <class T, class Model>
-inline void add_chunk(const Model& model, const LinearRows<T>& x, index_t first, T* partial) {
+template <class T, class Model, class Loss>
+inline void add_chunk(const Model& model, const LinearRows<T>& x, Loss loss, index_t first,
+                      T* partial) {
   const T* const X = x.X + first * x.d;
   const index_t n = at_most(L<T>, x.rows - first);
-  Residuals<T> residuals(x, first);
+  Residuals<T, Loss> residuals(x, loss, first);
   typename Model::Sum acc[Model::sums] = {};
   index_t i = 0;
   for (; i + 16 <= n; i += 16) {
@@ -230,42 +233,42 @@ inline void add_chunk(const Model& model, const LinearRows<T>& x, index_t first,
 
 // Whole chunks, `apart` rows from one to the next, 16 rows of each in turn: the prefetcher follows
 // several places at once where it would follow one.
-template <class T, class Model>
-void add_in_lockstep(const Model& model, const LinearRows<T>& x, index_t first, index_t apart,
-                     T* partial, index_t stride) {
+template <class T, class Model, class Loss>
+void add_in_lockstep(const Model& model, const LinearRows<T>& x, Loss loss, index_t first,
+                     index_t apart, T* partial, index_t stride) {
   struct Kept {
     typename Model::Sum acc[Model::sums] = {};
-    Lanes16<T> squares = {}, sums = {};
+    Lanes16<T> losses = {}, sums = {};
   } kept[lockstep];
   for (index_t i = 0; i < L<T>; i += 16) {
     for (int s = 0; s < lockstep; ++s) {
       const index_t row = first + s * apart + i;
       const T* const X = x.X + row * x.d;
-      Residuals<T> residuals(x, row);
+      Residuals<T, Loss> residuals(x, loss, row);
       Kept now = kept[s];
-      residuals.squares = now.squares, residuals.sums = now.sums;
+      residuals.losses = now.losses, residuals.sums = now.sums;
       prefetch_rows<T, Model::most>(X);
       model.template rows<true>(X, 0, 16, residuals, now.acc);
-      now.squares = residuals.squares, now.sums = residuals.sums;
+      now.losses = residuals.losses, now.sums = residuals.sums;
       kept[s] = now;
     }
   }
   for (int s = 0; s < lockstep; ++s, partial += stride) {
     model.finish(kept[s].acc, partial);
     partial[x.d] = sum16(kept[s].sums);
-    partial[x.d + 1] = sum16(kept[s].squares);
+    partial[x.d + 1] = sum16(kept[s].losses);
   }
 }
 
 // Chunks of rows, the partial sums of each `stride` after the last one's.
-template <class T, int D>
-void linear_narrow(const LinearRows<T>& x, T* partial, index_t stride) {
+template <class T, int D, class Loss>
+void linear_narrow(const LinearRows<T>& x, Loss loss, T* partial, index_t stride) {
   const Narrow<T, D> model(x.weights, x.d);
   const index_t each = x.from_memory ? x.rows / L<T> / lockstep : 0;
   for (index_t c = 0; c < each; ++c)
-    add_in_lockstep<T>(model, x, c * L<T>, each * L<T>, partial + c * stride, each * stride);
+    add_in_lockstep<T>(model, x, loss, c * L<T>, each * L<T>, partial + c * stride, each * stride);
   for (index_t c = each * lockstep; c * L<T> < x.rows; ++c)
-    add_chunk<T>(model, x, c * L<T>, partial + c * stride);
+    add_chunk<T>(model, x, loss, c * L<T>, partial + c * stride);
 }
 
 // f(Int<D>) for the kernel made for d <= 16 features.

@@ -58,18 +58,26 @@ void dot_columns(index_t rows, index_t k, index_t lanes, const T* X, index_t ldx
 
 template <class T>
 void linear_rows(const LinearRows<T>& x, T* partial, index_t stride) {
-  if (x.d < 1 || x.d > 16) return linear_wide<T>(x, partial, stride);
-  narrow_of(x.d, [&](auto d) { linear_narrow<T, d.value>(x, partial, stride); });
+  with_loss<T>(x.loss, [&](auto loss) {
+    if (x.d < 1 || x.d > 16) return linear_wide<T>(x, loss, partial, stride);
+    narrow_of(x.d, [&](auto d) { linear_narrow<T, d.value>(x, loss, partial, stride); });
+  });
+}
+
+template <class T, class Loss>
+inline void add_block(const LinearRows<T>& x, Loss loss, T* partial, T* lanes, bool first,
+                      bool last) {
+  Residuals<T, Loss> residuals(x, loss, 0);
+  if (!first) residuals.sums = load16(lanes), residuals.losses = load16(lanes + 16);
+  rows_wide(x, residuals, partial, first);
+  if (last) return residuals.finish(partial + x.d);
+  store16(lanes, residuals.sums);
+  store16(lanes + 16, residuals.losses);
 }
 
 template <class T>
 void linear_block(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last) {
-  Residuals<T> residuals(x, 0);
-  if (!first) residuals.sums = load16(lanes), residuals.squares = load16(lanes + 16);
-  rows_wide(x, residuals, partial, first);
-  if (last) return residuals.finish(partial + x.d);
-  store16(lanes, residuals.sums);
-  store16(lanes + 16, residuals.squares);
+  with_loss<T>(x.loss, [&](auto loss) { add_block(x, loss, partial, lanes, first, last); });
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // The linear model of more than 16 features: 16 lanes over them.
 #pragma once
 
-#include "loss.hpp"
+#include "residuals.hpp"
 #include "rows.hpp"
 
 namespace {
@@ -52,10 +52,14 @@ inline void lanes_of_rows(index_t k, const T* X, index_t ldx, const T* w, const 
 template <class T>
 constexpr int rows_at_once = (GDCORE_VECTOR_BYTES == 64 ? 16 : 8) / Lanes16<T>::H;
 
+template <class T>
+vec<T> dots_of_parts(index_t k, const T* X, index_t ldx, const T* w, index_t ahead);
+
 // Products of W rows with the weights, chunk by chunk of the columns.
 template <class T>
 inline vec<T> dots_wide(index_t k, const T* X, index_t ldx, const T* w, index_t ahead) {
   constexpr int N = W<T>, R = rows_at_once<T> < N ? rows_at_once<T> : N;
+  if (k > gdcore::chain_terms<T>) return dots_of_parts<T>(k, X, ldx, w, ahead);
   const T* next = X + ahead;
   vec<T> total = {};
   for (index_t p = 0; p < k; p += L<T>) {
@@ -70,9 +74,36 @@ inline vec<T> dots_wide(index_t k, const T* X, index_t ldx, const T* w, index_t 
   return total;
 }
 
+// gdcore::part_of, which this file may not call: the linker could take it from here.
+template <class T>
+index_t part_of_sum(index_t terms) {
+  index_t part = gdcore::chain_terms<T>;
+  for (size_t level = 2; level < gdcore::sum_levels && (terms - 1) / part >= gdcore::fan_in;
+       ++level)
+    part *= gdcore::fan_in;
+  return part;
+}
+
+// The same for any k.
+template <class T>
+[[gnu::noinline]] vec<T> dots_of_parts(index_t k, const T* X, index_t ldx, const T* w,
+                                       index_t ahead) {
+  const index_t part = part_of_sum<T>(k);
+  vec<T> total = {};
+  for (index_t p = 0; p < k; p += part) {
+    const vec<T> sums = dots_wide<T>(k - p < part ? k - p : part, X + p, ldx, w + p, ahead);
+    total = p == 0 ? sums : total + sums;
+  }
+  return total;
+}
+
+template <class T, int R>
+void few_dots_of_parts(index_t k, const T* X, index_t ldx, const T* w, T* out);
+
 // The same for R < W rows.
 template <class T, int R>
 inline void dots_few(index_t k, const T* X, index_t ldx, const T* w, T* out) {
+  if (k > gdcore::chain_terms<T>) return few_dots_of_parts<T, R>(k, X, ldx, w, out);
   const T* next = X + prefetch_bytes / static_cast<index_t>(sizeof(T));
   for (index_t p = 0; p < k; p += L<T>) {
     vec<T> v[R];
@@ -82,6 +113,16 @@ inline void dots_few(index_t k, const T* X, index_t ldx, const T* w, T* out) {
       const T sum = fold<T, 1>(v[i])[0];
       out[i] = p == 0 ? sum : out[i] + sum;
     }
+  }
+}
+
+template <class T, int R>
+[[gnu::noinline]] void few_dots_of_parts(index_t k, const T* X, index_t ldx, const T* w, T* out) {
+  const index_t part = part_of_sum<T>(k);
+  for (index_t p = 0; p < k; p += part) {
+    T sums[R];
+    dots_few<T, R>(k - p < part ? k - p : part, X + p, ldx, w + p, sums);
+    for (int i = 0; i < R; ++i) out[i] = p == 0 ? sums[i] : out[i] + sums[i];
   }
 }
 
@@ -137,8 +178,8 @@ inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad, b
 }
 
 // Rows of a chunk from `first` on. Blocks of 16 rows are still in L1 when they are read again.
-template <class T>
-void rows_wide(const LinearRows<T>& x, Residuals<T>& residuals, T* grad, bool first) {
+template <class T, class Loss>
+void rows_wide(const LinearRows<T>& x, Residuals<T, Loss>& residuals, T* grad, bool first) {
   constexpr int R = GDCORE_VECTOR_BYTES == 64 ? 16 : 8;
   const index_t ahead = lead_of<T>(16, x.ldx);
   index_t i = 0;
@@ -172,10 +213,10 @@ inline LinearRows<T> some_rows(LinearRows<T> x, index_t first, index_t most) {
   return x;
 }
 
-template <class T>
-void linear_wide(const LinearRows<T>& x, T* partial, index_t stride) {
+template <class T, class Loss>
+void linear_wide(const LinearRows<T>& x, Loss loss, T* partial, index_t stride) {
   for (index_t i = 0; i < x.rows; i += L<T>, partial += stride) {
-    Residuals<T> residuals(x, i);
+    Residuals<T, Loss> residuals(x, loss, i);
     rows_wide(some_rows(x, i, L<T>), residuals, partial, true);
     residuals.finish(partial + x.d);
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "contract.hpp"
+#include "loss.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -10,6 +11,7 @@ namespace {
 template <class T, bool Store>
 inline T mse_chunk(index_t n, const T* pred, const T* target, T* out, vec<T> factor) {
   constexpr int H = Lanes16<T>::H;
+  const gdcore::SquaredError<vec<T>> loss;
   Lanes16<T> acc = {};
   index_t i = 0;
   for (; i + 16 <= n; i += 16) {
@@ -20,33 +22,36 @@ inline T mse_chunk(index_t n, const T* pred, const T* target, T* out, vec<T> fac
         __builtin_prefetch(reinterpret_cast<const char*>(pred + at) + 2048);
         __builtin_prefetch(reinterpret_cast<const char*>(target + at) + 2048);
       }
-      const vec<T> r = load(pred + at) - load(target + at);
-      acc.h[h] = fma(r, r, acc.h[h]);
-      if (Store) store(out + at, factor * r);
+      const vec<T> r = load(pred + at) - load(target + at), slope = loss.slope(r);
+      acc.h[h] = fma(slope, loss.ratio(r, slope), acc.h[h]);
+      if (Store) store(out + at, factor * slope);
     }
   }
   for (int h = 0; h < H && i + h * W<T> < n; ++h) {
     const index_t at = i + h * W<T>;
     const int lanes = n - at < W<T> ? static_cast<int>(n - at) : W<T>;
     const vec<T> r = load_first(pred + at, lanes) - load_first(target + at, lanes);
-    acc.h[h] = keep_first(lanes, fma(r, r, acc.h[h]), acc.h[h]);
-    if (Store) store_first(out + at, lanes, factor * r);
+    const vec<T> slope = loss.slope(r), total = fma(slope, loss.ratio(r, slope), acc.h[h]);
+    acc.h[h] = keep_first(lanes, total, acc.h[h]);
+    if (Store) store_first(out + at, lanes, factor * slope);
   }
   return sum16(acc);
 }
 
-// The gradient alone, past the caches.
+// The gradient alone, by non-temporal stores.
 template <class T>
 inline void mse_stream(index_t n, const T* pred, const T* target, T* out, vec<T> factor) {
+  const gdcore::SquaredError<vec<T>> loss;
   index_t i = 0;
   const auto part = [&](int lanes) {
-    store_first(out + i, lanes,
-                factor * (load_first(pred + i, lanes) - load_first(target + i, lanes)));
+    const vec<T> r = load_first(pred + i, lanes) - load_first(target + i, lanes);
+    store_first(out + i, lanes, factor * loss.slope(r));
     i += lanes;
   };
   const index_t ahead = static_cast<index_t>(-reinterpret_cast<uintptr_t>(out) / sizeof(T) % W<T>);
   if (ahead > 0) part(static_cast<int>(ahead < n ? ahead : n));
-  for (; i + W<T> <= n; i += W<T>) stream(out + i, factor * (load(pred + i) - load(target + i)));
+  for (; i + W<T> <= n; i += W<T>)
+    stream(out + i, factor * loss.slope(load(pred + i) - load(target + i)));
   if (i < n) part(static_cast<int>(n - i));
 }
 

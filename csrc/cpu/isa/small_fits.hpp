@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/lane_layout.hpp"
+#include "loss.hpp"
 #include "moments.hpp"
 #include "ordinary_epoch.hpp"
 #include "table.hpp"
@@ -181,6 +182,7 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
                      vec8<T> (&sums)[CHAINS_OF_ROWS][D + 2]) {
   typedef decltype(vec8<T>{} == vec8<T>{}) Bits;
   constexpr int terms = D > 2 ? 4 : D;  // lanes of the sum that makes a prediction
+  const gdcore::SquaredError<vec8<T>> loss;
   const vec8<T> zero = {};
   const Bits n = from_mask8<Bits>(load8(rows.n));
   const index_t chains = rows.most < CHAINS_OF_ROWS ? rows.most : CHAINS_OF_ROWS;
@@ -201,10 +203,11 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
       if (HasOffset) r += load8(rows.offset + i * LANES);
       r -= load8(rows.y + i * LANES);
       if (i >= rows.fewest) r = Bits{} + static_cast<int>(i) < n ? r : zero;
+      const vec8<T> slope = loss.slope(r);
 #pragma GCC unroll 4
-      for (int j = 0; j < D; ++j) sum[j] = fma8<T>(r, feature[j], sum[j]);
-      sum[D] += r;
-      sum[D + 1] = fma8<T>(r, r, sum[D + 1]);
+      for (int j = 0; j < D; ++j) sum[j] = fma8<T>(slope, feature[j], sum[j]);
+      sum[D] += slope;
+      sum[D + 1] = fma8<T>(slope, loss.ratio(r, slope), sum[D + 1]);
     }
     for (int j = 0; j < D + 2; ++j) sums[chain][j] = sum[j];
   }

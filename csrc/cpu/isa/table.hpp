@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "cpu/lane_layout.hpp"
+#include "loss.hpp"
 #include "quadratic.hpp"
 
 namespace gdcore {
@@ -59,6 +60,7 @@ struct LinearRows {
   int64_t ldx;                                                // from row to row; d if d <= 16
   const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null, but for weights
   bool from_memory;                                           // X is larger than the caches
+  LossChoice loss;
 };
 
 // Rows of [X 1 y - offset] in double, ld apart, times the roots of their sample weights, the ones
@@ -156,9 +158,9 @@ struct IsaTable {
   // multiple of 16. lanes has 32 elements, kept between the calls.
   void (*linear_block)(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last);
 
-  // r (n) -> (r + offset - y) * sample_weight for one chunk; the sum of weighted squares.
-  void (*residuals)(int64_t n, T* r, const T* offset, const T* y, const T* sample_weight,
-                    T* squares);
+  // r (n) holds products of one chunk, and gets the weighted slopes of the loss; total: the sum of
+  // weighted losses. Of x, the vectors and the loss are read.
+  void (*residuals)(int64_t n, T* r, const LinearRows<T>& x, T* total);
 
   // Sums of squares of pred - target, one for each chunk of n. gradient * residual goes to out
   // unless it is null; `streams`: past the caches.

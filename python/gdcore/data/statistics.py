@@ -42,9 +42,11 @@ class Statistics(NamedTuple):
     """Second moments of n rows. Its arrays are never written to, so that copies share them.
 
     `hi` and `lo` are the packed sums (see `sums`) of all rows but those in `open`, which wait until
-    they fill a segment. Each column of [X 1 y] has the sum of squares of the rows that were taken
-    out, `gone`, and `filled`: the number of rows of weight above 0 that are not 0 there, or a
-    larger number. `additions` counts the finished sums that were added.
+    they fill a segment. Of more than 512 segments they are the lowest level of the sums, and
+    `upper` has the levels above (docs/numerics.md, rule 2). Each column of [X 1 y] has the sum of
+    squares of the rows that were taken out, `gone`, and `filled`: the number of rows of weight
+    above 0 that are not 0 there, or a larger number. `additions` counts the finished sums that were
+    added.
     """
 
     columns: Columns
@@ -57,6 +59,8 @@ class Statistics(NamedTuple):
     filled: Ints
     feature_names: Names | None = None  # of the first rows, if those were a frame
     target_name: str | None = None
+    segments: int = 0  # in hi, lo and upper
+    upper: _core.Levels = ()
 
     @staticmethod
     def empty(columns: Columns) -> Statistics:
@@ -85,18 +89,23 @@ class Statistics(NamedTuple):
 
     def total(self) -> _core.Moments:
         """Return the sums as the core takes them, with the open rows."""
-        sums = _core.Moments(self.d, self.columns.t or 1, self.hi, self.lo)
+        sums = self._sums()
         if self.open is None:
             return sums
         with _core.FpEnv():
             return self.open.add_to(sums)
 
     def closed(self) -> Statistics:
-        """Return statistics whose sums hold the open rows."""
-        if self.open is None:
-            return self
+        """Return statistics whose sums are those of all rows, in one level."""
+        if self.open is None and not self.upper:
+            return self._replace(segments=0)
         total = self.total()
-        return self._replace(hi=total.hi, lo=total.lo, open=None)
+        return self._replace(hi=total.hi, lo=total.lo, open=None, segments=0, upper=())
+
+    def _sums(self) -> _core.Moments:
+        """Return the sums as the core takes them, without the open rows."""
+        levels = (self.hi, self.lo), *self.upper
+        return _core.Moments(self.d, self.columns.t or 1, self.segments, levels)
 
     def total_weight(self) -> float:
         """Return the sum of the rows' weights."""
@@ -111,18 +120,20 @@ class Statistics(NamedTuple):
         if self.open is not None:
             ready = self.open.followed_by(ready)
         last = max(first, added - (added - first) % SEGMENT)
-        sums = _core.Moments(self.d, self.columns.t or 1, self.hi, self.lo)
+        sums = self._sums()
         if first <= added:
             sums = ready.add_to(sums, n_threads)
             sums = rows.part(first, last).add_to(sums, n_threads)
             rest = rows.part(last, added).copy()
         else:
             rest = ready
-        if not (np.isfinite(sums.hi).all() and rest.has_finite_squares()):
+        if not (sums.finite() and rest.has_finite_squares()):
             problem.check_finite()
             raise ValueError(f"{out_of_range(np.float64)}.")
         left = rest if len(rest.X) else None
-        result = self._replace(n=self.n + added, hi=sums.hi, lo=sums.lo, open=left, filled=filled)
+        (hi, lo), *upper = sums.levels
+        result = self._replace(n=self.n + added, hi=hi, lo=lo, open=left, filled=filled)
+        result = result._replace(segments=sums.segments, upper=tuple(upper))
         return result.named(problem.shape.feature_names, problem.shape.target_name)
 
     def plus(self, other: Statistics) -> Statistics:

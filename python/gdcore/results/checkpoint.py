@@ -55,6 +55,7 @@ class Checkpoint(Unsaved):
         meta = {
             "format": archive.CHECKPOINT,
             "version": archive.NEWEST[archive.CHECKPOINT],
+            "numerics": _core.NUMERICS,
             "data": fingerprint,
             "settings": json.loads(json.dumps(settings)),
         }
@@ -64,9 +65,14 @@ class Checkpoint(Unsaved):
                 return self
         with archive.read(path, archive.CHECKPOINT) as (found, arrays):
             if found["data"] != meta["data"]:
+                older = (
+                    f" One of chunks with more than {_core.CHUNK['float64'] * _core.FAN_IN} rows "
+                    "that gdcore 0.1 wrote has sums of other bits: finish that fit with gdcore 0.1."
+                )
                 raise ValueError(
                     f"the checkpoint {self.path} is of another problem (its data, shapes, dtype, "
                     "intercept or reduction differ); give this fit another file, or delete it."
+                    + (older if found.get("numerics", 1) < _core.NUMERICS else "")
                 )
             # gdcore 0.1 did not know these.
             before = {"standardize": False, "decay_intercept": True} | found["settings"]

@@ -1,9 +1,10 @@
-// Residuals of a linear model: 16 rows at a time, the sums in 16 lanes.
+// Losses of a linear model: 16 rows at a time, with the sums in 16 lanes.
 #pragma once
 
 #include "contract.hpp"
-#include "vector.hpp"
+#include "loss.hpp"
 #include "table.hpp"
+#include "vector.hpp"
 
 namespace {
 
@@ -14,21 +15,29 @@ constexpr int at_most(int most, index_t n) {
   return n < 0 ? 0 : n < most ? static_cast<int>(n) : most;
 }
 
-template <class T>
+// f(loss) with the struct of vectors that was chosen.
+template <class T, class F>
+inline void with_loss(const gdcore::LossChoice& choice, F&& f) {
+  gdcore::Losses::visit<vec<T>>(choice, broadcast(static_cast<T>(choice.delta)), f);
+}
+
+template <class T, class Loss>
 struct Residuals {
+  Loss loss;
   const T *intercept, *offset, *y, *sample_weight;
   vec<T> b;
-  Lanes16<T> squares = {}, sums = {};
+  Lanes16<T> losses = {}, sums = {};
 
-  // Of the rows from `first` on.
-  Residuals(const LinearRows<T>& x, index_t first)
-      : intercept(x.intercept),
+  // Begins at row `first`.
+  Residuals(const LinearRows<T>& x, Loss chosen, index_t first)
+      : loss(chosen),
+        intercept(x.intercept),
         offset(x.offset ? x.offset + first : nullptr),
         y(x.y ? x.y + first : nullptr),
         sample_weight(x.sample_weight ? x.sample_weight + first : nullptr),
         b(broadcast(x.intercept ? *x.intercept : T(0))) {}
 
-  // v: products of rows at + h W and on. Returns weighted residuals; `lanes` of them are rows.
+  // v: products of rows at + h W and on. Returns weighted slopes; `lanes` of them are rows.
   template <bool Whole>
   inline vec<T> take(vec<T> v, index_t at, int h, int lanes) {
     at += h * W<T>;
@@ -36,27 +45,25 @@ struct Residuals {
     if (intercept) v += b;
     if (offset) v += get(offset);
     if (y) v -= get(y);
-    const vec<T> weighted = sample_weight ? get(sample_weight) * v : v;
-    const vec<T> square = fma(weighted, v, squares.h[h]), sum = sums.h[h] + weighted;
-    squares.h[h] = Whole ? square : keep_first(lanes, square, squares.h[h]);
+    const vec<T> slope = loss.slope(v);
+    const vec<T> weighted = sample_weight ? get(sample_weight) * slope : slope;
+    const vec<T> total = fma(weighted, loss.ratio(v, slope), losses.h[h]);
+    const vec<T> sum = sums.h[h] + weighted;
+    losses.h[h] = Whole ? total : keep_first(lanes, total, losses.h[h]);
     sums.h[h] = Whole ? sum : keep_first(lanes, sum, sums.h[h]);
     return weighted;
   }
 
-  // The sum of residuals, then that of squares.
+  // The sum of slopes, then that of losses.
   inline void finish(T* out) const {
     out[0] = sum16(sums);
-    out[1] = sum16(squares);
+    out[1] = sum16(losses);
   }
 };
 
-template <class T>
-void residuals(index_t n, T* r, const T* offset, const T* y, const T* sample_weight, T* squares) {
-  LinearRows<T> x{};
-  x.offset = offset;
-  x.y = y;
-  x.sample_weight = sample_weight;
-  Residuals<T> sums(x, 0);
+template <class T, class Loss>
+inline void slopes(index_t n, T* r, const LinearRows<T>& x, Loss loss, T* total) {
+  Residuals<T, Loss> sums(x, loss, 0);
   for (index_t i = 0; i < n; i += 16) {
 #pragma GCC unroll 8
     for (int h = 0; h < Lanes16<T>::H; ++h) {
@@ -69,7 +76,12 @@ void residuals(index_t n, T* r, const T* offset, const T* y, const T* sample_wei
                     sums.template take<false>(load_first(r + at, lanes), i, h, lanes));
     }
   }
-  *squares = sum16(sums.squares);
+  *total = sum16(sums.losses);
+}
+
+template <class T>
+void residuals(index_t n, T* r, const LinearRows<T>& x, T* total) {
+  with_loss<T>(x.loss, [&](auto loss) { slopes(n, r, x, loss, total); });
 }
 
 }  // namespace
