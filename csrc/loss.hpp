@@ -56,6 +56,7 @@ struct LossChoice {
 
 template <template <class> class... Each>
 struct LossList {
+  static constexpr int count = sizeof...(Each);
   static constexpr const char* names[] = {Each<double>::name...};
   static constexpr double scales[] = {Each<double>::scale...};
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import fits
 import gdcore as gd
 from conftest import THREADS
+from fits import alone
 from gdcore import Status
 from loops import each
 
@@ -48,13 +48,6 @@ def draw(
     weights = rng.normal(size=(count, d, t or 1))
     y = X @ weights + 1 + 0.1 * rng.normal(size=(count, n, t or 1))
     return X.astype(dtype), (y if t else y[..., 0]).astype(dtype)
-
-
-def alone(X: Any, y: Any, sgd: gd.SGD, **options: Any) -> gd.Fit:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", gd.FitWarning)
-        warnings.simplefilter("ignore", gd.LearningRateWarning)
-        return gd.fit(X, y, sgd, **options)
 
 
 def same(one: gd.Fit, many: gd.Fits, i: int, status: Status | None = None) -> None:

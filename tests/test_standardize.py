@@ -121,7 +121,7 @@ def alone(X: Array, y: Array, sgd: gd.SGD, **options: Any) -> list[Any]:
 def test_many_problems_have_the_bits_of_each_alone(dtype: Any) -> None:
     off = []
     shapes = ((5, 2, None), (12, 1, None), (70, 3, None), (70, 3, 2), (30, 6, None))
-    extras: tuple[dict[str, Any], ...] = ({"epochs": 300}, {"batch_size": 4, "epochs": 40})
+    extras: tuple[dict[str, Any], ...] = ({"epochs": 150}, {"batch_size": 4, "epochs": 30})
     for sgd, (n, d, t), standardize, extra in product(SGDS, shapes, (False, True), extras):
         if "batch_size" in extra and sgd.momentum == "auto":
             continue

@@ -38,7 +38,7 @@ def test_twenty_and_thirty_epochs_are_fifty(
 
 @every_batch
 def test_a_warm_start_converges_at_the_same_epoch(rng: Any, batch_size: int | None) -> None:
-    """Where it ends does not depend on where it starts."""
+    """The end does not depend on where the fit was interrupted."""
     problem = draw(rng, parts="b")
     problem = replace(problem, y=problem.X @ np.ones(3))
     sgd = gd.SGD(momentum=0.5)

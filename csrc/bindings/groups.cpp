@@ -5,7 +5,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
-#include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore {
 namespace {

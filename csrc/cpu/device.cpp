@@ -3,6 +3,7 @@
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 #include "host.hpp"
 #include "reference/reference.hpp"
 

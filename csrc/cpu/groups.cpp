@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore {
 namespace {

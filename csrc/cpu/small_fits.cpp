@@ -8,6 +8,7 @@
 #include "cpu/lane_layout.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 #include "descend.hpp"
 
 namespace gdcore::cpu {

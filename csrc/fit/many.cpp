@@ -194,18 +194,19 @@ bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
                     [&](int64_t i) { return prepare_one(i, batch, wanted, budget); });
 }
 
-// The moments of all small problems of a batch, so many at a time that their memory is small.
+// The moments of all small problems of a batch, so many at a time that a first cache holds them.
 template <class T>
 void Many<T>::sum_moments(Batch& batch, Budget& budget) {
-  constexpr int64_t most_bytes = 1 << 20, most_work = 1 << 18;
+  constexpr int64_t most_bytes = 1 << 14, most_work = 1 << 18;
   const Problem<T>& all = rows_.all;
   if (all.sample_weight.data) return;  // a problem may have no row of any weight
   const int64_t columns = all.d + 1 + all.t;
   const int64_t bytes = 16 * (all.d + 1) * columns;
-  const int64_t most = std::clamp<int64_t>(most_bytes / bytes, 1, batch.end - batch.begin);
+  int64_t most = 1;
+  while (2 * most * bytes <= most_bytes && most < batch.end - batch.begin) most *= 2;
   batch.moments.resize(static_cast<size_t>(most));
+  int64_t count = 0;
   const auto run = [&] {
-    const auto count = static_cast<int64_t>(batch.rows.size());
     all.device->moments_each(count, batch.rows.data(), batch.moments.data());
     all.device->wait();
     for (int64_t k = 0; k < count; ++k) {
@@ -214,20 +215,19 @@ void Many<T>::sum_moments(Batch& batch, Budget& budget) {
       batch.summed[static_cast<size_t>(i - batch.begin)] = 1;
       budget.spent(batch.rows[k].args.n * columns * columns);
     }
-    batch.rows.clear();
-    batch.who.clear();
+    count = 0;
   };
-  batch.rows.clear();
-  batch.who.clear();
+  batch.rows.resize(static_cast<size_t>(most));
+  batch.who.resize(static_cast<size_t>(most));
   for (int64_t i = batch.begin; i < batch.end; ++i) {
-    RowOrder order;
-    const Problem<T> problem = rows_.problem(i, order);
+    ProblemRows<T>& rows = batch.rows[count];
+    const Problem<T> problem = rows_.problem(i, rows.order);
     if (!needs_moments(i) || problem.n == 0 || problem.n * columns * columns > most_work) continue;
-    batch.rows.push_back({problem.args(nullptr), order});
-    batch.who.push_back(i);
-    if (static_cast<int64_t>(batch.rows.size()) == most) run();
+    rows.args = problem.args(nullptr);
+    batch.who[count++] = i;
+    if (count == most) run();
   }
-  if (!batch.rows.empty()) run();
+  if (count > 0) run();
 }
 
 // True when done; otherwise it continues where it was.
@@ -236,7 +236,9 @@ bool Many<T>::prepare_one(int64_t i, Batch& batch, Wanted wanted, Budget& budget
   using Stage = typename InProgress::Stage;
   InProgress& one = batch.one;
   if (one.stage == Stage::none) {
-    const bool due = needs_moments(i) && !batch.summed[static_cast<size_t>(i - batch.begin)];
+    const bool summed = batch.summed[static_cast<size_t>(i - batch.begin)];
+    if (summed && !wanted.curvature && !wanted.steepest) return true;
+    const bool due = needs_moments(i) && !summed;
     const bool rows = due || wanted.steepest || (wanted.curvature && from_rows[i]) ||
                       rows_.all.sample_weight.data;
     one.problem = rows ? open_rows(i, one, budget) : rows_.size_of(i);
@@ -383,11 +385,10 @@ void Many<T>::collect_descents(Batch& batch, Budget& budget) {
     LinearSums sums;
     if (packed) sums.sample_weight = Quadratic<T>::tail(p / size.t, size.t, packed).sample_weight();
 
-    DescentArgs<T> args{};
-    RowOrder order;
-    Problem<T> problem = rows_.problem(i, order);
+    DescentArgs<T>& args = batch.descents.emplace_back();
+    Problem<T> problem = packed ? size : rows_.problem(i, args.rows.order);
     problem.scaling = scaling_of(i);
-    args.rows = {problem.args(params_of(i)), order};
+    args.rows.args = problem.args(params_of(i));
     args.quadratic = packed;
     args.size = p;
     args.scale = size.scale(size.n, sums);
@@ -411,7 +412,6 @@ void Many<T>::collect_descents(Batch& batch, Budget& budget) {
       args.every = options.history;
       args.losses = states_.losses.data() + i * options_.records;
     }
-    batch.descents.push_back(args);
     batch.who.push_back(i);
     if (packed == nullptr) budget.spent(work_of_rows(i));
   }

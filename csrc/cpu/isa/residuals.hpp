@@ -2,9 +2,9 @@
 #pragma once
 
 #include "contract.hpp"
+#include "fold.hpp"
 #include "loss.hpp"
 #include "table.hpp"
-#include "vector.hpp"
 
 namespace {
 
@@ -15,11 +15,10 @@ constexpr int at_most(int most, index_t n) {
   return n < 0 ? 0 : n < most ? static_cast<int>(n) : most;
 }
 
-// f(loss) with the struct of vectors that was chosen.
-template <class T, class F>
-inline void with_loss(const gdcore::LossChoice& choice, F&& f) {
-  gdcore::Losses::visit<vec<T>>(choice, broadcast(static_cast<T>(choice.delta)), f);
-}
+template <class Loss>
+constexpr bool is_squared_error = false;
+template <class V>
+constexpr bool is_squared_error<gdcore::SquaredError<V>> = true;
 
 template <class T, class Loss>
 struct Residuals {
@@ -29,8 +28,8 @@ struct Residuals {
   Lanes16<T> losses = {}, sums = {};
 
   // Begins at row `first`.
-  Residuals(const LinearRows<T>& x, Loss chosen, index_t first)
-      : loss(chosen),
+  Residuals(const LinearRows<T>& x, index_t first)
+      : loss(broadcast(x.delta)),
         intercept(x.intercept),
         offset(x.offset ? x.offset + first : nullptr),
         y(x.y ? x.y + first : nullptr),
@@ -62,8 +61,8 @@ struct Residuals {
 };
 
 template <class T, class Loss>
-inline void slopes(index_t n, T* r, const LinearRows<T>& x, Loss loss, T* total) {
-  Residuals<T, Loss> sums(x, loss, 0);
+void residuals(index_t n, T* r, const LinearRows<T>& x, T* total) {
+  Residuals<T, Loss> sums(x, 0);
   for (index_t i = 0; i < n; i += 16) {
 #pragma GCC unroll 8
     for (int h = 0; h < Lanes16<T>::H; ++h) {
@@ -77,11 +76,6 @@ inline void slopes(index_t n, T* r, const LinearRows<T>& x, Loss loss, T* total)
     }
   }
   *total = sum16(sums.losses);
-}
-
-template <class T>
-void residuals(index_t n, T* r, const LinearRows<T>& x, T* total) {
-  with_loss<T>(x.loss, [&](auto loss) { slopes(n, r, x, loss, total); });
 }
 
 }  // namespace

@@ -3,9 +3,10 @@
 
 #include "cpu/lane_layout.hpp"
 #include "loss.hpp"
-#include "moments.hpp"
 #include "ordinary_epoch.hpp"
+#include "pairs.hpp"
 #include "table.hpp"
+#include "to_double.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -79,15 +80,15 @@ inline unsigned mask_of(mask8 yes) {
 // As many lanes from `at` on as a vector of doubles holds, in double; and back.
 template <class T>
 inline vec<double> wide_part(const vec8<T>& v, int at) {
-  if constexpr (W<double> == LANES) return widened<T>(v);
-  return load_wide(reinterpret_cast<const T*>(&v) + at);
+  if constexpr (W<double> == LANES) return to_double<T>(v);
+  return load_as_double(reinterpret_cast<const T*>(&v) + at);
 }
 template <class T>
 inline void insert(vec8<T>& v, int at, vec<double> x) {
   if constexpr (W<double> == LANES)
-    v = narrowed<T>(x);
+    v = from_double<T>(x);
   else
-    store_narrow(reinterpret_cast<T*>(&v) + at, x);
+    store_from_double(reinterpret_cast<T*>(&v) + at, x);
 }
 
 // The state of the descents, and what the epoch they are in measures there. P parameters, or any
@@ -225,7 +226,7 @@ inline void evaluate_rows(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) 
     sum_rows<T, D, P, false>(q.rows, x, sums);
   for (int at = 0; at < LANES; at += W<double>) {
     vec<double> norm = {};
-    for (int a = 0; a < P; ++a)  // a chunk is added to +0, which -0 is not
+    for (int a = 0; a < P; ++a)  // a segment is added to +0, which -0 is not
       put_gradient(q, at, a, vec<double>{} + wide_part<T>(sums[0][a], at), norm, x);
     insert<T>(x.loss, at, wide_part<T>(sums[0][D + 1], at) / load(q.divisor + at));
     insert<double>(x.squares, at, norm);
@@ -378,10 +379,10 @@ inline void moments_tile(const gdcore::LaneMoments<T>& q, index_t a, index_t b, 
   for (index_t i = 0; i < q.rows.most; ++i) {
     vec<double> y[N];
 #pragma GCC unroll 3
-    for (int c = 0; c < N; ++c) y[c] = load_wide(right[c] + i * right_step[c]);
+    for (int c = 0; c < N; ++c) y[c] = load_as_double(right[c] + i * right_step[c]);
 #pragma GCC unroll 3
     for (int r = 0; r < N; ++r) {
-      const vec<double> x = load_wide(left[r] + i * left_step[r]);
+      const vec<double> x = load_as_double(left[r] + i * left_step[r]);
 #pragma GCC unroll 3
       for (int c = 0; c < N; ++c) sum[r][c] = add_product(sum[r][c], x, y[c]);
     }
