@@ -7,13 +7,7 @@
 // derivative of the value; `scale` times the curvature is the second derivative.
 #pragma once
 
-#ifndef GDCORE_HD
-#if defined(__CUDACC__)
-#define GDCORE_HD __host__ __device__
-#else
-#define GDCORE_HD
-#endif
-#endif
+#include "hd.hpp"
 
 namespace gdcore {
 

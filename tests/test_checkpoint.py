@@ -102,8 +102,10 @@ def uncut(way: str, dtype: Any) -> list[Any]:
     return bits(fits.fit(large(dtype), sgd, epochs=FEW_EPOCHS, tol=None, **how))
 
 
-@every_way
-@each("looks, error", [(1, Cut), (3, Cut), (1, KeyboardInterrupt), (4, KeyboardInterrupt)])
+@each("way, looks, error", [
+    *((way, *end) for way in WAYS for end in ((1, Cut), (4, KeyboardInterrupt))),
+    *((way, *end) for way in ("plain", "batches") for end in ((3, Cut), (1, KeyboardInterrupt))),
+])  # fmt: skip
 def test_cut_once(eager: None, path: Path, way: str, looks: int, error: Any) -> None:
     """An error leaves the file of the look before; Ctrl-C writes it."""
     sgd, how = WAYS[way]

@@ -1,5 +1,5 @@
 // Rows by their labels.
-#include "fit/groups.hpp"
+#include "cpu/groups.hpp"
 
 #include <pybind11/stl.h>
 
@@ -21,7 +21,7 @@ py::tuple rows_of_groups(const py::array_t<int64_t, py::array::c_style>& labels,
   const int64_t* const l = labels.data();
   const Grouping done = compute([&] { return rows_by_group(l, labels.size(), low, groups, s, o); });
   if (done == Grouping::outside) throw py::value_error("a label is not one of the groups.");
-  if (done == Grouping::as_they_lie) return py::make_tuple(starts, py::none());
+  if (done == Grouping::in_place) return py::make_tuple(starts, py::none());
   return py::make_tuple(starts, order);
 }
 

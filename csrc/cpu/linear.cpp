@@ -108,23 +108,29 @@ void linear(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Linea
 }
 
 template <class T>
-void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
+void linear_each(int64_t count, const LossArgs<T>* args) {
   int64_t work = 0;
-  for (int64_t i = 0; i < count; ++i) work += 2 * args[i].n * args[i].t * (args[i].d + 1);
+  for (int64_t i = 0; i < count; ++i) {
+    const LinearArgs<T>& rows = args[i].rows;
+    work += 2 * rows.n * rows.t * (rows.d + 1);
+  }
   // Many problems: whole ones to each thread. Few: threads inside each.
   const int threads = count >= 2 * num_threads() ? threads_for(count, work) : 1;
   parallel_for(count, threads, [&](int64_t begin, int64_t end, int) {
+    LinearSums sums;
     for (int64_t i = begin; i < end; ++i) {
-      sums[i].reset(args[i].d, args[i].t);
-      linear(args[i], 0, chunks_of(args[i].n, L<T>), sums[i]);
-      sums[i].close();
+      const LinearArgs<T>& rows = args[i].rows;
+      sums.reset(rows.d, rows.t);
+      linear(rows, 0, chunks_of(rows.n, L<T>), sums);
+      sums.close();
+      write_loss(args[i], sums);
     }
   });
 }
 
 #define GDCORE_INSTANTIATE(T)                                                   \
   template void linear<T>(const LinearArgs<T>&, int64_t, int64_t, LinearSums&); \
-  template void linear_each<T>(int64_t, const LinearArgs<T>*, LinearSums*);
+  template void linear_each<T>(int64_t, const LossArgs<T>*);
 GDCORE_INSTANTIATE(float)
 GDCORE_INSTANTIATE(double)
 

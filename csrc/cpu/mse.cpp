@@ -59,7 +59,7 @@ void by_segment(const MseArgs<T>& args, bool pred_contiguous, bool target_contig
         args.out[first + i] = SquaredError<T>().value(pred[i] - target[i]);
     }
     T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
-    isa<T>().mse(n, pred, target, gradient, args.gradient, false, sums + c);
+    isa<T>().mse(n, pred, target, gradient, args.gradient(), false, sums + c);
   }
 }
 
@@ -72,7 +72,7 @@ void segments(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguo
   const int64_t first = begin * L<T>, n = std::min(end * L<T>, args.size) - first;
   T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
   const bool streams = args.size * static_cast<int64_t>(sizeof(T)) >= streamed_bytes;
-  isa<T>().mse(n, args.pred.data + first, args.target.data + first, gradient, args.gradient,
+  isa<T>().mse(n, args.pred.data + first, args.target.data + first, gradient, args.gradient(),
                streams, sums + begin);
 }
 
@@ -92,17 +92,15 @@ double sum(const MseArgs<T>& args, int64_t count, T* sums) {
 }  // namespace
 
 template <class T>
-double mse(const MseArgs<T>& args) {
+void mse(const MseArgs<T>& args) {
   constexpr int64_t few = 64;
   const int64_t count = chunks_of(args.size, L<T>);
-  if (count <= few) {
-    T sums[few];
-    return sum(args, count, sums);
-  }
-  std::vector<T> sums(static_cast<size_t>(count));
-  return sum(args, count, sums.data());
+  T on_stack[few];
+  std::vector<T> on_heap(static_cast<size_t>(count <= few ? 0 : count));
+  const double squares = sum(args, count, count <= few ? on_stack : on_heap.data());
+  if (args.loss) *args.loss = closed_loss<T>(args.scale, squares);
 }
-template double mse<float>(const MseArgs<float>&);
-template double mse<double>(const MseArgs<double>&);
+template void mse<float>(const MseArgs<float>&);
+template void mse<double>(const MseArgs<double>&);
 
 }  // namespace gdcore::cpu

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device.hpp"
+#include "quadratic.hpp"
 
 namespace gdcore::cpu {
 
@@ -12,13 +13,17 @@ void matvec(const MatmulArgs<T>& args);  // matmul with n = 1
 template <class T>
 void accurate(const AccurateArgs<T>& args);
 template <class T>
-double mse(const MseArgs<T>& args);
+void mse(const MseArgs<T>& args);
 template <class T>
 void linear(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, LinearSums& sums);
 template <class T>
-void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
+void linear_each(int64_t count, const LossArgs<T>* args);
 template <class T>
 void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& moments);
+template <class T>
+void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* moments);
+template <class T>
+void descend_each(int64_t count, const DescentArgs<T>* descents);
 template <class T>
 double quadratic(const QuadraticArgs<T>& args, double* gradient);
 template <class T>

@@ -39,7 +39,7 @@
                                               add_sums<T>,                     \
                                               accurate<T>,                     \
                                               quadratic<T>,                    \
-                                              descent_lanes<T>,                \
+                                              descend_lanes<T>,                \
                                               moments_lanes<T>,                \
                                               CHAINS * W<T>,                   \
                                               probe_fma<T>,                    \

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/lane_layout.hpp"
 #include "loss.hpp"
 #include "quadratic.hpp"
 
@@ -191,7 +192,7 @@ struct IsaTable {
   void (*accurate)(const AccurateBlock& x);
 
   double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
-  std::int64_t (*descent_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
+  std::int64_t (*descend_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
                                 unsigned* ending);
   void (*moments_lanes)(const LaneMoments<T>& lanes);
 
