@@ -6,11 +6,11 @@
 #include <optional>
 #include <vector>
 
+#include "fit/cholesky.hpp"
+#include "fit/curvature.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
 #include "fit/lanes.hpp"
-#include "fit/cholesky.hpp"
-#include "fit/curvature.hpp"
 
 namespace gdcore {
 
