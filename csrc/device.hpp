@@ -1,10 +1,10 @@
-// The operations that every device implements.
+// The operations that every device implements. All addresses are of the device's memory, but for
+// those of the args themselves.
 #pragma once
 
 #include "contract.hpp"
 #include "dims.hpp"
 #include "loss.hpp"
-#include "quadratic.hpp"
 #include "shuffle.hpp"
 #include "sums.hpp"
 #include "views.hpp"
@@ -39,8 +39,11 @@ struct MseArgs {
   int64_t size;
   Elements<const T> pred, target;
   MseOutput output;
-  T* out;      // contiguous: gradient_factor * residual, or residual squared
-  T gradient;  // factor of the residual
+  T* out;         // contiguous: gradient * residual, or residual squared
+  Scale scale{};  // closes the loss, and the gradient, whose factor is rounded to T
+  T* loss = nullptr;
+
+  T gradient() const { return static_cast<T>(scale.gradient); }
 };
 
 // prediction (n,t) = X (n,d) @ weights (d,t) + intercept (t) + offset; residual = prediction - y.
@@ -67,6 +70,29 @@ struct LinearArgs {
   }
 };
 
+// The loss and the gradient of one linear model, written by the device.
+template <class T>
+struct LossArgs {
+  LinearArgs<T> rows;
+  Reduction reduction;
+  T *loss, *weights, *intercept;  // (d,t), (t); intercept may be null
+  double* elements;               // the number of elements, or the sum of their weights
+};
+
+// From the closed sums over all rows.
+template <class T>
+void write_loss(const LossArgs<T>& args, const LinearSums& sums) {
+  const LinearArgs<T>& rows = args.rows;
+  *args.elements = (rows.sample_weight.data ? sums.sample_weight : static_cast<double>(rows.n)) *
+                   static_cast<double>(rows.t);
+  const Scale scale = scale_of(args.reduction, *args.elements, Losses::scales[rows.loss.place]);
+  *args.loss = closed_loss<T>(scale, sums.squares);
+  for (size_t j = 0; j < sums.weights.size(); ++j)
+    args.weights[j] = closed_gradient<T>(scale, sums.weights[j]);
+  for (size_t u = 0; args.intercept && u < sums.intercept.size(); ++u)
+    args.intercept[u] = closed_gradient<T>(scale, sums.intercept[u]);
+}
+
 // torch.optim.SGD's options (maximize flips the gradient's sign before all else).
 struct SgdOptions {
   double momentum = 0.0, dampening = 0.0, weight_decay = 0.0;
@@ -74,41 +100,87 @@ struct SgdOptions {
   bool decay_intercept = true;  // for the fit that knows it; a step decays all its parameters
 };
 
+// Which rows of a table are a problem's, if they are not consecutive.
+struct RowOrder {
+  const int64_t* rows = nullptr;  // row numbers; null: rows 0, 1, ...
+  const int64_t* end = nullptr;   // of all problems' row numbers: the next problem's follow
+};
+
+// The rows of one of several problems.
+template <class T>
+struct ProblemRows {
+  LinearArgs<T> args;
+  RowOrder order;
+};
+
+// One descent with all rows in each epoch and a constant learning rate. It steps until it has done
+// its epochs, or the next epoch may be its last: see may_end in ordinary_epoch.hpp.
+template <class T>
+struct DescentArgs {
+  // What the loss is made of: rows, or the packed sums that stand for them, see PackedQuadratic. Of
+  // the rows only the sizes are read then. args.weights and args.intercept are `params`.
+  ProblemRows<T> rows;
+  const double* quadratic = nullptr;
+  int64_t size;  // parameters: weights (d,t), then intercept (t) if there is one
+
+  Scale scale;
+  SgdOptions sgd;
+  int64_t decayed;  // parameters, from the first on, that weight decay reaches
+  double lr;
+  double norm_bound;  // see EndRules
+  bool stop_on_equal_loss;
+
+  // Its state, read and written. `previous` is written at each step, not read.
+  T *params, *velocity, *previous;  // (size); velocity may be null without momentum
+  T *first_loss, *last_loss;        // first_loss: NaN before the first epoch
+  uint8_t *moving, *moved;          // has a velocity; the last step changed a bit
+  int64_t* epoch;                   // epochs done
+
+  int64_t epochs;  // to do at most
+
+  // What is written besides: of each epoch that `every` divides the loss it measured, and the
+  // parameters after it (size); may be null. `loss` may be null too.
+  int64_t every = 0;
+  T *losses = nullptr, *recorded = nullptr;
+  T* loss = nullptr;  // at the parameters reached
+  uint8_t* may_end;   // whether the next epoch may be the last; the host decides
+};
+
 template <class T>
 struct Device {
+  // How many problems the operations on several are best given at a time.
+  int64_t block;
+
   void (*matmul)(const MatmulArgs<T>&);
-  void (*accurate)(const AccurateArgs<T>&);
-  // Sum of squared residuals, in double; writes args.out as asked.
-  double (*mse)(const MseArgs<T>&);
+  // Writes the loss, and args.out as asked.
+  void (*mse)(const MseArgs<T>&);
   // Adds the row chunks [chunk0, chunk1) of args to sums, which are still open.
   void (*linear)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
-  // The closed sums of each of `count` independent problems.
-  void (*linear_each)(int64_t count, const LinearArgs<T>* args, LinearSums* sums);
+  // The loss and the gradient of each of `count` independent models.
+  void (*linear_each)(int64_t count, const LossArgs<T>* args);
   // Adds the row chunks [chunk0, chunk1) of args, whose parameters are not read, to moments,
   // which are still open.
   void (*moments)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
-  // Half the gradient, G w - c, in the first p of 2 p entries; returns the sum of squares.
-  double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
+  // The closed moments of all rows of each of `count` problems.
+  void (*moments_each)(int64_t count, const ProblemRows<T>* problems, Moments* moments);
   // One step on n contiguous parameters; velocity is null without momentum; first: velocity is
   // made, not read.
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
               const SgdOptions&);
-  // At most so many epochs, fewer if one lane's next epoch may be its last: the epochs done. A bit
-  // of `ending` for each such lane. Null where a device has no lanes.
-  std::int64_t (*descent_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
-                                unsigned* ending);
-  void (*moments_lanes)(const LaneMoments<T>& lanes);  // null as well
-  // body(context) on each of the threads worth starting for so many tasks of so much work in all.
-  void (*each_thread)(int64_t tasks, int64_t work, void (*body)(void*), void* context);
+  // Ordinary epochs of one descent or of many. The bits of each are those of running it alone.
+  void (*descend_each)(int64_t count, const DescentArgs<T>* descents);
+  // Returns once everything asked for is done and its results can be read.
+  void (*wait)();
 };
-
-// The device in force: the CPU under the chosen ISA, or the reference loops.
-template <class T>
-const Device<T>& device();
 
 template <class T>
 const Device<T>& cpu_device();
 template <class T>
 const Device<T>& reference_device();
+
+// The device for arrays in the host's memory: the CPU under the chosen instruction set, or the
+// reference loops. Callers keep it with their arrays (Problem::device).
+template <class T>
+const Device<T>& host_device();
 
 }  // namespace gdcore

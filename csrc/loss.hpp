@@ -7,12 +7,10 @@
 // derivative of the value; `scale` times the curvature is the second derivative.
 #pragma once
 
+#include "hd.hpp"
+
 // Always inlined: code of a kernel must not be merged with that of another instruction set.
-#if defined(__CUDACC__)
-#define GDCORE_LOSS __host__ __device__ __forceinline__
-#else
-#define GDCORE_LOSS __attribute__((always_inline)) inline
-#endif
+#define GDCORE_LOSS GDCORE_HD __attribute__((always_inline)) inline
 
 namespace gdcore {
 

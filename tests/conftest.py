@@ -72,13 +72,6 @@ def isa_and_threads(request: pytest.FixtureRequest) -> tuple[str, int]:
     return str(isa), int(threads)
 
 
-@pytest.fixture(params=THREADS, ids="threads{}".format)
-def threads(request: pytest.FixtureRequest) -> int:
-    """Each thread count of the contract in turn, forced."""
-    gd.set_num_threads(request.param)
-    return int(request.param)
-
-
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> Any:
     """float32, then float64."""

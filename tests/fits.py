@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -51,6 +52,14 @@ def fit(problem: Linear, sgd: gd.SGD | None = None, **options: Any) -> gd.Fit:
         "reduction": problem.reduction,
     }
     return gd.fit(problem.X, problem.y, sgd or gd.SGD(), **(defaults | options))
+
+
+def alone(X: Any, y: Any, sgd: gd.SGD, **options: Any) -> gd.Fit:
+    """Fit one problem without warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gd.FitWarning)
+        warnings.simplefilter("ignore", gd.LearningRateWarning)
+        return gd.fit(X, y, sgd, **options)
 
 
 def seed_000(dtype: Any, **options: Any) -> gd.Fit:

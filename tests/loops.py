@@ -58,8 +58,9 @@ def each(names: str, values: Iterable[Any]) -> Callable[[Test], Test]:
 def _loop(body: Test, axes: tuple[Axis, ...]) -> Test:
     looped = [name for axis in axes for name in axis[0]]
     signature = inspect.signature(body)
+    for name in looped:
+        assert name in signature.parameters, f"{name} is not an argument of {body.__name__}"
     fixtures_only = [p for name, p in signature.parameters.items() if name not in looped]
-    assert len(fixtures_only) + len(looped) == len(signature.parameters), "not an argument"
     indices = list(product(*(range(len(axis)) for axis in axes)))
 
     @functools.wraps(body)
@@ -74,7 +75,7 @@ def _loop(body: Test, axes: tuple[Axis, ...]) -> Test:
                 with settings_restored(), _own(fixtures, place) as own:
                     body(*instance, **own, **values)
             except (Exception, pytest.fail.Exception) as error:
-                if "Timeout" in str(error):
+                if "Timeout" in str(error):  # pytest-timeout's: no case after it has a limit
                     raise
                 offenders.append(f"{_label(values)}: {_first_line(error)}")
                 first = first or error

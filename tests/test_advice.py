@@ -120,7 +120,7 @@ def test_collections() -> None:
 
 
 def test_arrays_that_convert_themselves_to_nothing() -> None:
-    """As CuPy's, which raise TypeError."""
+    """Arrays like CuPy's, whose conversion raises TypeError."""
 
     class OnGpu:
         __cuda_array_interface__ = property(lambda self: {"shape": (6, 2)})

@@ -60,7 +60,7 @@ def nan(a, b):
         (lambda a, b: None, "wrong", "the result has shape () instead of (6, 4)"),
     ],
 )
-def test_a_bad_contestant_is_told_and_not_timed(function, status, note):
+def test_a_bad_contestant_is_named_and_not_timed(function, status, note):
     before = A.copy()
     row = against(function)
     assert row.status == status
@@ -94,7 +94,7 @@ def test_what_goes_wrong_later_withdraws_the_figures(wrong, status, note):
     np.testing.assert_array_equal(A, before)
 
 
-def test_the_others_go_on_without_the_baseline():
+def test_the_others_are_timed_without_the_baseline():
     contestants = {"it": late(raising), "x": np.matmul, "y": np.dot}
     report = compare(contestants, (A, B), reference=np.matmul, seconds=0.01)
     assert [row.status for row in report.rows] == ["failed", "timed", "timed"]
@@ -166,7 +166,7 @@ class TestInputs:
         calls = count()
         self.statuses(lambda v: v.sort() if next(calls) > 6 else None, sorted, [3, 1, 2])
 
-    def test_each_call_has_them_elsewhere_and_as_they_lie(self):
+    def test_each_call_has_them_at_other_addresses_in_the_same_layout(self):
         places = set()
 
         def look(a, b, c):

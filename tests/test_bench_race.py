@@ -135,7 +135,7 @@ class TestRun:
                 assert (row.ratio is None) == (library == "gdcore")
         assert not report.partial
 
-    def test_bad_results_are_told_and_not_timed(self, report):
+    def test_bad_results_are_named_and_not_timed(self, report):
         whole = "on small whole numbers, "
         notes = {
             "3 2 2 2": ("wrong", f"{whole}the product has shape (2, 2, 2) instead of (3, 2, 2)"),
@@ -145,7 +145,7 @@ class TestRun:
             "50 2": ("failed", "its process died of signal 6"),
         }
         found = rows(report, library="bad")
-        assert len(found) == 2 * len(notes)  # it takes no part in the others
+        assert len(found) == 2 * len(notes)  # it runs no other case
         for row in found:
             status, note = notes[row.case]
             assert row.status == status
@@ -334,7 +334,7 @@ class TestTimeout:
         with pytest.raises(pool.WorkerError, match="it was killed before, when it did not answer"):
             member.ask("load", TINY["matmul"][0], "float32")
 
-    def test_the_others_go_on(self, tmp_path, monkeypatch):
+    def test_the_others_are_timed(self, tmp_path, monkeypatch):
         (tmp_path / "gdcore_peer_hung.py").write_text(HUNG)
         opened = pool.WorkerProcess.opened
 
@@ -355,7 +355,7 @@ class TestTimeout:
         with closing(pool.WorkerProcess("hung", path, 1, timeout=np.inf)) as member:
             assert member.opened()["jobs"]
 
-    def test_a_library_that_does_not_start_is_told(self, tmp_path):
+    def test_a_library_that_does_not_start_is_named(self, tmp_path):
         path = tmp_path / "gdcore_peer_hung.py"
         path.write_text("import time; time.sleep(1000)")
         with (

@@ -101,7 +101,7 @@ class TestProducts:
         assert fault(lambda a, b: a @ b * (np.arange(40) < 1)[:, None], np.matmul, a, b)
 
     def test_what_cancels_on_the_way(self, rng):
-        """The reference's own errors bound what is no larger, and it passes against itself."""
+        """The reference's own errors bound results no larger, so it passes against itself."""
 
         def cube(x):
             return ((x - 3) * x + 3) * x - 1  # (x - 1) ** 3

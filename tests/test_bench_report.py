@@ -1,4 +1,4 @@
-"""What a report says: as an object, as JSON, as text, as a page that stands alone."""
+"""A report: as an object, as JSON, as text, as a page that needs no other file."""
 
 from __future__ import annotations
 
@@ -60,6 +60,15 @@ def make_example():
 
 
 @pytest.fixture(scope="module")
+def page_written(tmp_path_factory):
+    """Return the file that the example's page was written to."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    text = make_example().to_html(path)
+    assert path.read_text(encoding="utf-8") == text
+    return path
+
+
+@pytest.fixture(scope="module")
 def remarkable():
     """Return an interrupted report with a row of every kind of note, and its page."""
     report = make_example()
@@ -102,7 +111,7 @@ def test_reports_without_parts_are_read(example):
     assert {row.share for row in Report.from_json(json.dumps(found)).rows} == {1}
 
 
-def test_a_busy_machine_is_told(example):
+def test_a_busy_machine_is_noted(example):
     assert not [note for note in example.notes if "load" in note]
     example.environment["load_before"] = (4.0, 0.0, 0.0)
     assert "The load was 4.0 on 2 CPUs before the run began" in str(example)
@@ -116,7 +125,7 @@ def test_what_is_above_the_limit_is_explained(example, remarkable):
 
 
 class TestPage:
-    def test_libraries_are_told_apart(self, example):
+    def test_every_library_has_a_colour_of_its_own(self, example):
         """All that are built in, and some peers, have colours of their own in both themes."""
         libraries = [*BUILT_IN, "eigen", "libxsmm", "gdcore-c++"]
         example.rows = [made(name, 1e-6) for name in libraries]
@@ -132,12 +141,13 @@ class TestPage:
         assert "<p class=missing>jax: jax is not installed.</p>" in remarkable.page
         assert "<p class=failed>mine: its process died.</p>" in remarkable.page
 
-    def test_sections_without_content_are_left_out(self, example):
-        def sections():
-            return re.findall("<h2>(.*)</h2>", example.to_html())
+    def test_sections_without_content_are_left_out(self, example, page_written):
+        def sections(text=""):
+            return re.findall("<h2>(.*)</h2>", text or example.to_html())
 
         takes, every, where = "How many times as long others take", "Every row", "Environment"
-        assert sections() == [takes, "Roofline", "Ratio by case", every, where]
+        charts = [takes, "Roofline", "Ratio by case"]
+        assert sections(page_written.read_text(encoding="utf-8")) == [*charts, every, where]
         example.rows = [row for row in example.rows if row.library == "gdcore"]
         assert sections() == ["Roofline", every, where]
         example.rows = [made("gdcore", 1e-6, flops=np.nan, bytes=np.nan)]
@@ -150,9 +160,8 @@ class TestPage:
         for width in WIDTHS:
             assert "<title></title>" in browsed[width], width
 
-    def test_stands_alone(self, example, tmp_path):
-        text = example.to_html(tmp_path / "report.html")
-        assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
+    def test_stands_alone(self, page_written):
+        text = page_written.read_text(encoding="utf-8")
         assert not re.search(
             r"https?:|//|<link|@import|\bsrc=|url\((?!#)|\shref=\"(?!#)", _code(text)
         )
@@ -219,12 +228,12 @@ def crowd(report):
 
 
 @pytest.fixture(scope="module")
-def browsed(tmp_path_factory):
+def browsed(tmp_path_factory, page_written):
     """Return what a browser without a network makes of the page: clicked, and at each width."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("there is no Chromium")
-    clicked = make_example().to_html().replace("</html>", CLICKS)
+    clicked = page_written.read_text(encoding="utf-8").replace("</html>", CLICKS)
     crowded = crowd(make_example()).to_html().replace("</html>", OVERFLOW)
     pages = [(1200, clicked), *((width, crowded) for width in WIDTHS)]
     folder = tmp_path_factory.mktemp("browser")
@@ -240,7 +249,7 @@ def browsed(tmp_path_factory):
 
 
 def _code(page: str) -> str:
-    """Return a page without comments, where slashes are no addresses."""
+    """Return a page without comments, whose slashes are not addresses."""
     return re.sub(r"^\s*//.*$|\"[^\"]*</pre>", "", page, flags=re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""What is right, what it costs, and which of two is faster: no real timings."""
+"""Which results are right, what they cost, and which of two is faster: no real timings."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class TestQuadratic:
                     getattr(found, name)[i].astype(float), getattr(alone, name).astype(float)
                 )
 
-    def test_a_part_is_one_in_so_many(self):
+    def test_a_part_is_one_in_its_share(self):
         for suite in suites.NAMES:
             for large in (False, True):
                 for case in suites.cases(suite, large=large):

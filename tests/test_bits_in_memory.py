@@ -21,7 +21,7 @@ def middle(name: str, dtype: Any) -> Shape:
 @operations
 @each("layout", LAYOUTS)
 def test_layouts(isa: str, dtype: Any, name: str, layout: str) -> None:
-    """Every input in the layout, then each input alone in it."""
+    """All inputs have the layout, then one input at a time."""
     sizes = middle(name, dtype)
     arrays = inputs(name, sizes, dtype)
     moved = [LAYOUTS[layout](x) for x in arrays]

@@ -58,7 +58,8 @@ def test_flags_of_the_contract() -> None:
 
 
 def test_one_place_for_threads() -> None:
-    elsewhere = [p for p in SOURCES if p.parent != CSRC / "cpu" or p.stem != "parallel"]
+    theirs = {f"cpu/{name}.cpp" for name in ("parallel", "threads", "process_cpus")}
+    elsewhere = [p for p in SOURCES if name_of(p) not in theirs]
     assert breaking(r"\bomp\w*|std::(?:j?thread|async)\b|\bpthread\w*", elsewhere) == []
 
 
@@ -80,16 +81,22 @@ def test_no_random_numbers_of_the_standard_library() -> None:
 # Layers: each may include those below it, never one above.
 
 ALLOWED: dict[str, set[str]] = {
-    "bindings": {"bindings", "fit", "device", "numerics", "threads", "dispatch", "probe"},
+    "bindings": {"bindings", "fit", "device", "numerics", "threads", "dispatch", "probe", "groups"},
     "fit": {"fit", "device", "numerics"},
     "device": {"device", "numerics"},
-    "cpu": {"cpu", "isa", "device", "numerics", "threads", "dispatch", "probe"},
+    "cpu": {
+        *("cpu", "isa", "lanes", "device", "numerics"),
+        *("threads", "dispatch", "probe", "groups", "plain"),
+    },
     "threads": {"threads", "numerics"},
     "dispatch": {"dispatch", "table"},
     "probe": set(),
-    "isa": {"isa", "table", "numerics"},
-    "table": {"numerics"},
-    "reference": {"device", "numerics"},
+    "groups": set(),
+    "isa": {"isa", "table", "lanes", "numerics"},
+    "table": {"lanes", "numerics"},
+    "lanes": set(),
+    "reference": {"plain", "device", "numerics"},
+    "plain": {"device", "numerics"},
     "numerics": {"numerics"},
 }
 FREESTANDING = {"cstdint", "stdint.h", "cstddef", "stddef.h", "immintrin.h", "arm_neon.h"}
@@ -99,19 +106,28 @@ def layer_of(name: str) -> str:
     """Return the layer of a file: its folder, but for the few that stand by themselves."""
     single = {
         "device.hpp": "device",
+        "descend.hpp": "device",
+        "host.hpp": "device",
         "contract.hpp": "numerics",
         "dims.hpp": "numerics",
         "double_double.hpp": "numerics",
+        "hd.hpp": "numerics",
+        "loss.hpp": "numerics",
+        "ordinary_epoch.hpp": "numerics",
+        "packed_quadratic.hpp": "numerics",
         "quadratic.hpp": "numerics",
         "shuffle.hpp": "numerics",
         "sums.hpp": "numerics",
         "views.hpp": "numerics",
-        "shuffle.cpp": "numerics",
         "fp_env.hpp": "numerics",
         "cpu/isa/table.hpp": "table",
         "cpu/dispatch.hpp": "dispatch",
+        "cpu/groups.hpp": "groups",
+        "cpu/lane_layout.hpp": "lanes",
         "cpu/parallel.hpp": "threads",
+        "cpu/threads.hpp": "threads",
         "cpu/probe.hpp": "probe",
+        "reference/reference.hpp": "plain",
     }
     if name in single:
         return single[name]
@@ -121,7 +137,7 @@ def layer_of(name: str) -> str:
 
 @cache
 def includes(path: Path) -> tuple[list[str], list[str]]:
-    """Return the files of this project that a source includes, and the others."""
+    """Return the project's files that a source includes, and all others it includes."""
     ours, others = [], []
     for kind, name in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)', path.read_text(), re.M):
         beside = path.parent / name
@@ -184,3 +200,10 @@ def test_python_holds_no_numerical_loops() -> None:
     extras = r"^(?:import|from) (?:torch|scipy|sklearn|numba|pandas)\b"
     for path in (ROOT / "python/gdcore").rglob("*.py"):
         assert not re.search(extras, path.read_text(), re.M), path.name
+
+
+def test_algorithms_get_their_device_from_the_problem() -> None:
+    """The device is where the arrays are, not one for the whole process."""
+    for path in SOURCES:
+        if layer_of(name_of(path)) == "fit":
+            assert not re.search(r"\b(host|cpu|reference)_device\s*<", code_of(path)), path.name

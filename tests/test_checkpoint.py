@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import signal
 import subprocess
@@ -25,6 +23,7 @@ from fits import Cut, bits, cut_after, refused
 from gdcore import Status
 from loops import each
 from problems import Linear
+from saved_files import full_disk, other_files, rewrite, stored
 
 EPOCHS = 9
 FEW_EPOCHS = 5
@@ -93,25 +92,6 @@ def tiny() -> Linear:
     return Linear(np.ones((4, 1), "f4"), np.full(4, 3, "f4"), np.zeros(1, "f4"))
 
 
-def stored(path: Path) -> dict[str, Any]:
-    with np.load(path) as file:
-        return dict(file)
-
-
-def rewrite(path: Path, **changes: Any) -> None:
-    """Change entries of the meta data (or arrays, by name) of a file."""
-    arrays = stored(path)
-    meta = json.loads(str(arrays["meta"]))
-    for name, value in changes.items():
-        if name in arrays:
-            arrays[name] = value
-        else:
-            meta[name] = value
-    arrays["meta"] = np.array(json.dumps(meta))
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
-
-
 # Cut short and started again.
 
 
@@ -122,10 +102,12 @@ def uncut(way: str, dtype: Any) -> list[Any]:
     return bits(fits.fit(large(dtype), sgd, epochs=FEW_EPOCHS, tol=None, **how))
 
 
-@every_way
-@each("looks, error", [(1, Cut), (3, Cut), (1, KeyboardInterrupt), (4, KeyboardInterrupt)])
+@each("way, looks, error", [
+    *((way, *end) for way in WAYS for end in ((1, Cut), (4, KeyboardInterrupt))),
+    *((way, *end) for way in ("plain", "batches") for end in ((3, Cut), (1, KeyboardInterrupt))),
+])  # fmt: skip
 def test_cut_once(eager: None, path: Path, way: str, looks: int, error: Any) -> None:
-    """By an error, which leaves the file of the look before, or by Ctrl-C, which writes it."""
+    """An error leaves the file of the look before; Ctrl-C writes it."""
     sgd, how = WAYS[way]
     options = {"epochs": FEW_EPOCHS, "tol": None, **how}
     with pytest.raises(error):
@@ -369,7 +351,7 @@ def test_a_finished_checkpoint_returns_what_it_was(path: Path, end: str) -> None
 
 
 def test_a_finished_checkpoint_continues_if_given_more_epochs(path: Path) -> None:
-    """Or a finer tol."""
+    """A finer tol continues it too."""
     for batch_size in (None, 7):
         options: dict[str, Any] = {"batch_size": batch_size, "tol": None}
         fits.fit(small(), gd.SGD(lr=0.01), epochs=5, checkpoint=path, **options)
@@ -468,18 +450,6 @@ def test_a_saved_fit_is_not_a_checkpoint(path: Path) -> None:
     refused(lambda: refit(path), "is a gdcore-fit file, not a gdcore-checkpoint")
 
 
-def other_files(whole: bytes) -> dict[str, bytes]:
-    return {
-        "empty": b"",
-        "text": b"epoch 5, loss 3\n",
-        "zip": b"PK\x05\x06" + bytes(18),
-        "npy": b"\x93NUMPY\x01\x00" + whole[100:300],
-        **{f"cut-{i}": whole[: len(whole) * i // 8] for i in range(1, 8)},
-        "cut-last": whole[:-1],
-        "head-lost": whole[64:],
-    }
-
-
 @each("kind", other_files(b""))
 def test_damaged_checkpoints(path: Path, kind: str) -> None:
     refit(path)
@@ -499,7 +469,7 @@ def test_inconsistent_checkpoints(path: Path, name: str, value: Any) -> None:
 
 
 def test_no_byte_of_a_checkpoint_can_be_wrong_unseen(path: Path) -> None:
-    """Or it does not matter: the fit is the same. 300 files with one byte changed each."""
+    """A file with one byte changed is refused, or resumes to the same bits: 300 of them."""
     want = bits(refit(path))
     whole, rng = path.read_bytes(), np.random.default_rng(6)
     seen = 0
@@ -529,10 +499,6 @@ def test_a_checkpoint_that_cannot_be_written_fails_before_the_fit(
     with pytest.raises(OSError, match=str(path)):
         refit(path, progress=lambda *call: looks.append(call))
     assert looks == []
-
-
-def full_disk(*_: Any) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(

@@ -50,7 +50,7 @@ STREAMS: dict[str, dict[str, Any]] = {
 def test_exact_has_the_bits_of_arrays(
     rng: Any, monkeypatch: Any, dtype: Any, t: Any, parts: str, size: Any, decay: float
 ) -> None:
-    """Of the parameters; the loss is that of the moments, within the rounding of each."""
+    """The parameters have these bits; the loss of the moments is within its rounding."""
     for name in ("pieces.PIECE_BYTES", "exact.EXACT_BYTES"):
         monkeypatch.setattr(f"gdcore.chunks.{name}", 20_000)
     problem, sgd = draw(rng, t=t, parts=parts, dtype=dtype), gd.SGD(weight_decay=decay)

@@ -91,7 +91,7 @@ def test_the_table_and_the_model(data: Path, tmp_path: Path) -> None:
 
 
 def test_closed_form(data: Path) -> None:
-    """Of rows that are never in memory together."""
+    """The rows are never in memory together."""
     assert "CONVERGED: Solved in closed form." in run(data, "--target", "y", "--method", "exact")
 
 

@@ -1,4 +1,4 @@
-"""Names of data frames are kept, checked and gone by, in all ways in."""
+"""Names of data frames are kept, checked and used in every way in."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def series(library: Any, values: Any, name: str = "price") -> Any:
     )  # fmt: skip
 
 
-def test_names_are_kept_and_gone_by(library: Any, tmp_path: Path) -> None:
+def test_names_are_kept_and_used(library: Any, tmp_path: Path) -> None:
     X, y = frame(library, a=A, b=B), series(library, Y)
     fits = {
         "fit": gd.fit(X, y, method="exact"),
@@ -67,7 +67,7 @@ def test_names_are_kept_and_gone_by(library: Any, tmp_path: Path) -> None:
     assert rolling.feature_names == ("a", "b")
 
 
-def test_later_rows_go_by_the_first_ones_names(library: Any) -> None:
+def test_later_rows_are_read_by_the_first_names(library: Any) -> None:
     X, other, y = frame(library, a=A, b=B), frame(library, b=B, a=A), series(library, Y)
     lacking = frame(library, a=A, c=B)
     one = gd.fit([(X, y), (X, y)], method="exact")
@@ -211,7 +211,7 @@ def test_nulls_and_text(library: Any) -> None:
 
 
 def test_one_column_and_rows_elsewhere(library: Any) -> None:
-    """What is no frame yet: the advice works."""
+    """Objects that are not frames yet: the advice works."""
     x = series(library, A)
     refused(lambda: gd.fit(x, Y), r"Reshape a single feature with X.to_numpy\(\)\[:, None\]")
     assert gd.fit(x.to_numpy()[:, None], Y, method="exact").weights.shape == (1,)

@@ -21,7 +21,7 @@ from loops import each
 
 KEYS = [
     "version", "isa", "isas_available", "isas_built", "threads", "threads_reason", "openmp",
-    "compiler", "cuda", "chunk",
+    "compiler", "cuda", "numerics", "segment", "chunk",
 ]  # fmt: skip
 BUILT = {"x86_64": ["baseline", "avx2", "avx512"], "aarch64": ["baseline", "neon"]}
 CMAKE = Path(__file__).parents[1].joinpath("CMakeLists.txt").read_text()
@@ -39,7 +39,7 @@ def test_config() -> None:
     assert "reference" not in config["isas_built"]
     assert re.fullmatch(r"\w+ \d+\.\d+.*", config["compiler"])
     assert config["cuda"] == "not built"
-    assert config["chunk"] == {"float32": 512, "float64": 512}
+    assert config["segment"] == config["chunk"] == {"float32": 512, "float64": 512}
     assert 1 <= config["threads"] <= 1024
     assert config["threads_reason"]
 
@@ -75,7 +75,7 @@ def test_show_config(capsys: Any) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == KEYS
     assert all(len(line.split()) > 1 for line in lines)
-    assert "chunk           float32 512, float64 512" in lines
+    assert "segment         float32 512, float64 512" in lines
 
 
 def test_selftest() -> None:
@@ -195,7 +195,7 @@ def test_bound_threads_leave_all_cpus_to_count() -> None:
 
 
 def test_another_runtime_that_was_loaded_first() -> None:
-    """It binds the thread that loads ours, which would then know of no other CPU."""
+    """That runtime binds the importing thread to one CPU; ours must still count all CPUs."""
     helpers = "sklearn.utils._openmp_helpers"  # its wheel has a runtime of its own
     pytest.importorskip(helpers)
     script = f"""
@@ -250,7 +250,7 @@ def test_limits_of_other_packages_are_obeyed() -> None:
 
 
 def test_the_limit_of_torch_is_obeyed() -> None:
-    """Its wheels for Linux share their OpenMP runtime with gdcore, whichever is loaded first."""
+    """torch's wheels for Linux share an OpenMP runtime with gdcore, in either order of imports."""
     pytest.importorskip("torch")
     for imports in ("import torch, gdcore as gd", "import gdcore as gd, torch"):
         script = f"{imports}\nif len(gd.config()['openmp']) == 1: torch.set_num_threads(1)"

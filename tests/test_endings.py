@@ -136,7 +136,7 @@ def test_the_loss_is_of_the_final_weights_over_all_rows(rng: Any, dtype: Any) ->
 
 @each("batch_size", [None, 13, 40])
 def test_no_epochs(rng: Any, dtype: Any, batch_size: int | None) -> None:
-    """Nothing moves; the loss is that of the start."""
+    """The weights and the loss are those of the start."""
     problem = draw(rng, dtype=dtype, t=2)
     result = fits.fit(problem, epochs=0, batch_size=batch_size, method="stream")
     assert (result.status, result.epochs) == (Status.MAX_EPOCHS, 0)
@@ -250,7 +250,7 @@ def test_no_tol_runs_every_epoch_of_a_stalled_fit() -> None:
 
 
 def test_seed_000_does_not_stall_in_float64() -> None:
-    """Of a single row y is constant: its predictions are then within the rounding of y itself."""
+    """A single row makes y constant: its prediction then ends within the rounding of y."""
     result = fits.seed_000(np.float64, epochs=10**6)
     assert result.status is Status.CONVERGED
     tau = 2.0**-43 + 2 * np.finfo(np.float64).eps
@@ -284,7 +284,7 @@ def test_stalled_mini_batches(shuffle: bool) -> None:
 @each("kind", ["no rows", "no weight"])
 @every_target
 def test_empty(dtype: Any, method: Any, kind: str, t: int | None) -> None:
-    """Nothing to learn from: the start comes back, and a warning."""
+    """Without rows or weight the fit returns the start and warns."""
     rows = 0 if kind == "no rows" else 5
     X, y = np.ones((rows, 3), dtype), np.ones((rows,) if t is None else (rows, t), dtype)
     weights, intercept = np.full((3,) if t is None else (3, t), 7.0), 5.0
@@ -387,7 +387,7 @@ def test_tol_is_relative_to_the_spread_of_y(rng: Any) -> None:
 
 
 def check_equal_losses(losses: list[float]) -> None:
-    """Assert that the last loss is that of the epoch before, and the first that is."""
+    """Assert that the last two losses are equal and no two before them are."""
     repeats = [a == b for a, b in pairwise(losses)]
     assert repeats[-1]
     assert not any(repeats[:-1])
@@ -395,7 +395,7 @@ def check_equal_losses(losses: list[float]) -> None:
 
 @each("momentum", [0.0, 0.9])
 def test_loss_equal(rng: Any, momentum: float) -> None:
-    """It stops at equal losses, not when the loss rises, as with momentum it does.
+    """The fit stops at equal losses, not when the loss rises, as it does with momentum.
 
     With a tol as well the descent ends by what holds first.
     """

@@ -42,7 +42,7 @@ def closed_form(X: Array, y: Array, start: list[Fraction], epochs: int) -> list[
 
 @each("d", [1, 2, 4])
 def test_closed_form(rng: Any, isa: str, dtype: Any, d: int) -> None:
-    """Off by no more than rounding: the path bound, along the closed form."""
+    """Every epoch is within the path bound of the closed form."""
     epochs, n = 60, 23
     X = problems.integers(rng, (n, d), dtype, 3)
     y = problems.integers(rng, (n,), dtype, 9)
@@ -121,7 +121,7 @@ def test_lists_and_read_only_arrays(rng: Any) -> None:
 
 
 def test_batches_of_no_weight_move_nothing(rng: Any) -> None:
-    """Their gradient is zero, not NaN; the other batches are used."""
+    """A batch of no weight has gradient zero, not NaN; other batches take their steps."""
     problem = draw(rng, n=12)
     weight = np.ones(12)
     weight[4:8] = 0

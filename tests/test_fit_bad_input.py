@@ -175,7 +175,7 @@ def test_bad_values_everywhere(how: Any, value: float, d: int, fit_intercept: bo
 
 @every_method
 def test_bad_values_in_rows_of_no_weight(how: Any) -> None:
-    """They are not skipped: zero times NaN is NaN."""
+    """Rows of no weight are checked too: zero times NaN is NaN."""
     X, weight = GOOD.copy(), ones(6)
     X[3, 1], weight[3] = np.nan, 0
     refused(lambda: gd.fit(X, Y, sample_weight=weight, **how), "X holds nan at row 3, column 1")
@@ -208,7 +208,7 @@ def test_squares_that_overflow(dtype: Any, how: Any) -> None:
 
 @every_method
 def test_targets_whose_squares_overflow(how: Any) -> None:
-    """It is not lr that is wrong then, and nothing diverged."""
+    """The message blames neither lr nor divergence."""
     huge = Y * 1e200
     try:
         result = gd.fit(GOOD, huge, gd.SGD(), **how)

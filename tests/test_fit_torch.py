@@ -257,7 +257,7 @@ def test_schedule(
 
 @every_batch
 def test_maximize(torch: ModuleType, rng: Any, batch_size: int | None) -> None:
-    """It climbs, and says that this has no end."""
+    """The fit climbs, and warns that there is no maximum."""
     problem = draw(rng, parts="b")
     sgd = gd.SGD(lr=0.3 / fits.steepest(problem), maximize=True)
     loop = TorchLoop(torch, problem, sgd, batch_size).run(EPOCHS)

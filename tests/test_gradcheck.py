@@ -1,4 +1,4 @@
-"""oracle.gradcheck: right and wrong gradients told apart in any library, bad functions named."""
+"""oracle.gradcheck: it tells right from wrong gradients of any library, and names bad functions."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_badly_scaled() -> None:
 @pytest.mark.parametrize("count", [2, 300])
 @pytest.mark.filterwarnings("error")
 def test_huge_and_tiny(size: float, count: int) -> None:
-    """Sizes whose squares are no numbers; beyond 256 elements along directions."""
+    """Sizes whose squares overflow or underflow; beyond 256 elements along directions."""
     x = np.full(count, size)
     power = 1 if size > 1e154 else 2  # that of 1e154 is infinite
 
@@ -338,7 +338,7 @@ def test_ties() -> None:
     assert [str(v) for v in found.verdicts] == ["UNDECIDED", "UNDECIDED", "RIGHT"]
 
 
-def test_a_kink_close_by_is_none() -> None:
+def test_a_kink_beside_x_does_not_count() -> None:
     """Large steps see it, small ones do not."""
     for near in (0.3000001, 0.2999999):
         x = np.array([0.3, 1.7])

@@ -12,9 +12,9 @@ import pytest
 
 import gdcore as gd
 from conftest import THREADS
+from fits import alone
 from gdcore import Status
 from loops import each
-from test_many import alone
 
 N, D, COUNT = 500, 3, 23
 

@@ -40,7 +40,7 @@ def test_history(rng: Any, dtype: Any, sgd: gd.SGD, t: int | None, batch_size: i
 
 
 def test_loss_of_a_mini_batch_epoch(rng: Any) -> None:
-    """Every row counts once, at the weights that its batch was seen with."""
+    """Every row counts once, at the weights before the step of its batch."""
     problem = draw(rng, parts="b")
     for reduction in problems.REDUCTIONS:
         p = replace(problem, reduction=reduction)

@@ -17,7 +17,7 @@ import pytest
 
 import gdcore as gd
 from fits import refused
-from test_checkpoint import rewrite, stored
+from saved_files import rewrite, stored
 
 PARIS = ZoneInfo("Europe/Paris")
 SUMMER = datetime(2020, 10, 25, 2, 30, tzinfo=PARIS)  # an hour before WINTER, and equal to it

@@ -128,7 +128,7 @@ def test_many_features(rng: Any, n: int, d: int) -> None:
 
 @each("n, d", [(40, 1), (40, 5), (700, 17), (2000, 64)])
 def test_float32(rng: Any, n: int, d: int) -> None:
-    """Off by the rounding of products with H besides: 2 gamma |X|^T |X| in norm, twice for X1."""
+    """Products with H add an error of 2 gamma |X|^T |X| in norm, twice for [X 1]."""
     problem = draw(rng, n, d, dtype=np.float32)
     roundings = d + 4 + min(n, CHUNK["float32"])
     X = np.abs(np.hstack([problem.X.astype(float), np.ones((n, 1))]))
@@ -164,7 +164,7 @@ def test_limits_by_the_iteration_itself(rng: Any, kind: str) -> None:
 
 
 def test_limits_without_end() -> None:
-    """No curvature: no limit. No way down: a limit of zero."""
+    """Without curvature there is no limit; where no step descends the limit is zero."""
     zeros, y = np.zeros((4, 2)), np.ones(4)
     assert gd.fit(zeros, y, gd.SGD(), fit_intercept=False, epochs=0).stability_limit == np.inf
     decay = gd.SGD(weight_decay=0.5)
@@ -303,7 +303,7 @@ def test_auto_is_one_over_the_largest_eigenvalue(rng: Any) -> None:
 
 
 def test_auto_for_one_row_at_a_time(rng: Any) -> None:
-    """No step overshoots on its row: 1 / the curvature of the steepest."""
+    """lr is 1 / the curvature of the steepest row, so that no step overshoots on its row."""
     problem = draw(rng, 30, 5)
     rows = [fits.steepest(fits.rows_of(problem, [i])) for i in range(30)]
     result = fits.fit(problem, batch_size=1, epochs=1, tol=None)
@@ -364,7 +364,7 @@ STEADY = [{k: v for k, v in o.items() if k != "weight_decay"} for o in KINDS.val
 
 
 def check_auto(problem: Linear, truth: Array, options: Any, **how: Any) -> None:
-    """Assert that 300 epochs end less than twice as far from the solution as they began.
+    """Assert that 300 epochs end at most twice as far from the solution as the start.
 
     300 epochs may be too few, but must not diverge or warn of the rate.
 

@@ -196,7 +196,7 @@ def test_a_pass_that_pauses_has_the_same_bits(
     assert slowly == at_once
     how: Any = {"epochs": 2, "tol": None, "method": "stream"}
     fit = gd.fit(X, y, gd.SGD(lr=0.01), **how)
-    monkeypatch.setattr("gdcore.solvers.descent.BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("gdcore.data.slices.SECONDS", 0.0)
     assert fits.bits(gd.fit(X, y, gd.SGD(lr=0.01), **how)) == fits.bits(fit)
 
 

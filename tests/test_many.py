@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import fits
 import gdcore as gd
 from conftest import THREADS
+from fits import alone
 from gdcore import Status
 from loops import each
 
@@ -50,13 +50,6 @@ def draw(
     return X.astype(dtype), (y if t else y[..., 0]).astype(dtype)
 
 
-def alone(X: Any, y: Any, sgd: gd.SGD, **options: Any) -> gd.Fit:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", gd.FitWarning)
-        warnings.simplefilter("ignore", gd.LearningRateWarning)
-        return gd.fit(X, y, sgd, **options)
-
-
 def same(one: gd.Fit, many: gd.Fits, i: int, status: Status | None = None) -> None:
     """Assert that problem i of many is this fit, bit for bit, but for a status that is given."""
     ours, status = many[i], status or one.status
@@ -89,17 +82,25 @@ def test_each_is_as_if_alone(rng: Any, dtype: Any, options: dict[str, Any], meth
         same(alone(X[i], y[i], gd.SGD(**options), epochs=60, tol=1e-2, method=method), many, i)
 
 
+@cache
+def features_alone(dtype: Any, method: Any, d: int, intercept: bool) -> Any:
+    """Return problems, options, and a fit of each."""
+    X, y = draw(np.random.default_rng(d), dtype, (9, 40, d))
+    how: dict[str, Any] = {"epochs": 25, "fit_intercept": intercept, "method": method}
+    ones = [alone(*rows, gd.SGD(momentum=0.5), **how) for rows in zip(X, y, strict=True)]
+    return X, y, how, ones
+
+
 @each("d", [1, 2, 3, 7, 8, 15, 16, 20])
 @every_method
-def test_numbers_of_features(rng: Any, dtype: Any, isa: str, d: int, method: str) -> None:
+def test_numbers_of_features(dtype: Any, isa: str, d: int, method: str) -> None:
     """On both sides of what lanes can hold: 16 parameters."""
-    X, y = draw(rng, dtype, (9, 40, d))
+    sgd = gd.SGD(momentum=0.5)
     for intercept in (True, False):
-        how: dict[str, Any] = {"epochs": 25, "fit_intercept": intercept, "method": method}
-        sgd = gd.SGD(momentum=0.5)
+        X, y, how, ones = features_alone(dtype, method, d, intercept)
         many = gd.fit(X, y, sgd, **how)
-        for i in range(9):
-            same(alone(X[i], y[i], sgd, **how), many, i)
+        for i, one in enumerate(ones):
+            same(one, many, i)
 
 
 LENGTHS = [33, 1, 512, 2, 15, 7, 16, 8, 17, 511, 513, 64, 3, 31, 32, 48, 5, 100]

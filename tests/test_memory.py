@@ -49,7 +49,7 @@ def measure(kind, how):
     how = {"tol": None} | how
     rng = np.random.default_rng(0)
     n, d, t = how.pop("n", 300), how.pop("d", 6), how.pop("t", None)
-    shape = (n,) if kind == "one" else (how.pop("count", 40), n)
+    shape = (n,) if kind == "one" else (how.pop("count", 24), n)
     X = rng.standard_normal((*shape, d)).astype(how.pop("dtype", "f8"))
     y = rng.standard_normal(shape if t is None else (*shape, t)).astype(X.dtype)
     sgd = gd.SGD(lr=1e-6, **how.pop("sgd", {}))

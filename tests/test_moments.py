@@ -432,7 +432,7 @@ def test_a_window_that_slides_for_long_is_fitted(dtype: Any) -> None:
 
 
 def test_a_column_that_lost_all_its_values_is_zero(rng: Any, dtype: Any) -> None:
-    """Its rounding errors are cleared away, also by rows that count for nothing."""
+    """Its rounding errors are cleared, also when rows of no weight are added."""
     X, y = rng.standard_normal((30, 3)).astype(dtype), rng.standard_normal(30).astype(dtype)
     X[:20, 0] = y[:20] = 0
     m = gd.Moments(3, dtype=dtype).update(X, y).downdate(X[20:], y[20:])
@@ -626,7 +626,7 @@ def test_copied_and_pickled_without_a_lock(rng: Any, dtype: Any) -> None:
 
 
 def test_pickles_of_the_first_release_are_read(rng: Any, dtype: Any) -> None:
-    """They hold no counts and no names: what may be 0 or lost is refused."""
+    """Sums without counts and names: a column that may be 0 or lost is refused."""
     problem = draw(rng, 700, dtype=dtype)
     problem.X[:, 0] = 0
     state = moments(problem).__getstate__()

@@ -131,7 +131,7 @@ def test_no_symbol_is_shared_between_instruction_sets(objects: dict[str, Path]) 
         assert merged == [], name
 
 
-def test_instruction_sets_export_their_tables_alone(objects: dict[str, Path]) -> None:
+def test_instruction_sets_export_only_their_tables(objects: dict[str, Path]) -> None:
     for name, path in objects.items():
         exported = {s for kind, s in symbols(path) if kind.isupper() and kind != "U"}
         tables = {f"isa_{name}"}

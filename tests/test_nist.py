@@ -18,7 +18,7 @@ from problems import Linear
 
 @each("name", nist.NAMES)
 def test_the_certificates_of_nist_are_exact(name: str) -> None:
-    """Every digit of the files: the certified values are the exact ones to 15 places."""
+    """The certified values equal the exact ones in all 15 digits of the files."""
     reference = nist.read(name)
     found = nist.solve(reference.design, reference.response)
 

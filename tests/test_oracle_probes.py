@@ -191,7 +191,7 @@ def test_wrong_functions_fail_by_name(seed: int) -> None:
         assert table[-1].startswith("Not probed: ")
 
 
-def first_alone(x: Any) -> Any:
+def only_first(x: Any) -> Any:
     """Return a stack whose batch stride is 0."""
     return x if x.ndim < 3 else np.broadcast_to(x[(0,) * (x.ndim - 2)], x.shape)
 
@@ -236,12 +236,12 @@ SPECIAL: dict[str, dict[str, tuple[Any, tuple[str, ...]]]] = {
     "matmul": {
         "dot": (np.dot, ("every matrix of a is multiplied by every matrix of b", "skip='stacks'")),
         "b's stride": (
-            lambda a, b: a @ first_alone(b),
+            lambda a, b: a @ only_first(b),
             ("b's batch stride is forgotten", "problems 1, 2 of the stack of 3 use b of problem 0"),
         ),
-        "a's stride": (lambda a, b: first_alone(a) @ b, ("a's batch stride is forgotten",)),
+        "a's stride": (lambda a, b: only_first(a) @ b, ("a's batch stride is forgotten",)),
         "result's stride": (
-            lambda a, b: first_alone(a @ b),
+            lambda a, b: only_first(a @ b),
             ("the result's batch stride is forgotten", "have the result of problem 0"),
         ),
         "one axis": (
@@ -368,7 +368,7 @@ def test_flushed_numbers_are_suspect() -> None:
 
 
 def test_no_warning_of_nan(recwarn: pytest.WarningsRecorder) -> None:
-    """NumPy would warn of invalid values, which are those that were asked for."""
+    """NumPy would warn of the invalid values that the probes ask for."""
     for kind, fn in (("matmul", np.matmul), ("linear_mse", gradient)):
         check(fn, kind)
     assert not recwarn.list
@@ -650,7 +650,7 @@ def test_the_command_and_shapes(command: Any) -> None:
     assert command("checked_kernels:right", "--factor", -1).exit_code == 2
 
 
-def test_the_oracle_needs_numpy_alone() -> None:
+def test_the_oracle_imports_only_numpy() -> None:
     source = (
         "import sys, gdcore; print('gdcore.oracle' in sys.modules); "
         "from gdcore import oracle; oracle.matmul([[1.0]], [[1.0]]).check([[1.0]]); "

@@ -138,7 +138,7 @@ def test_a_batch_is_its_problems(rng: Any, dtype: Any, batch: Any, parts: str) -
 
 
 def stepwise(x: Array, y: Array, bits: int, inner: int | None = None) -> Array:
-    """Return x @ y with every operation rounded to so many bits, products to `inner` ones."""
+    """Return x @ y with every operation rounded to `bits` bits, inner ones to `inner` bits."""
     total = np.zeros((x.shape[0], y.shape[1]))
     for j in range(x.shape[1]):
         term = rounded(x[:, j : j + 1] * y[j], inner or bits)
@@ -450,7 +450,10 @@ def operands(dtype: Any) -> Any:
     yield a, difficult(rng, (10, 9), dtype)
 
 
-def test_the_kernel_has_the_bits_of_the_reference(isa: str, threads: int, dtype: Any) -> None:
+def test_the_kernel_has_the_bits_of_the_reference(
+    isa_and_threads: tuple[str, int], dtype: Any
+) -> None:
+    isa, _ = isa_and_threads
     for a, b in operands(dtype):
         gd._core.set_isa("reference")
         expected = gd._core.accurate_matmul(a, b)
@@ -465,7 +468,9 @@ def test_a_transposed_product_has_the_same_bits(dtype: Any) -> None:
     assert problems.canonical(gd._core.accurate_matmul(a, b)) == problems.canonical(expected)
 
 
-def test_a_reference_has_the_same_bits_everywhere(isa: str, threads: int, dtype: Any) -> None:
+def test_a_reference_has_the_same_bits_everywhere(
+    isa_and_threads: tuple[str, int], dtype: Any
+) -> None:
     p = problems.linear(np.random.default_rng(5), 3000, 9, dtype=dtype, parts="bos")
 
     def parts() -> Any:

@@ -73,7 +73,7 @@ def test_the_short_summary_names_the_cause(
 
 
 def test_marker(pytester: pytest.Pytester) -> None:
-    """Options of the marker; those of the nearest one, and of the call, before the others."""
+    """The call's options come first, then those of the nearest marker."""
     found = run(pytester, """
     pytestmark = pytest.mark.gradient_oracle(kind="mse", dtype="float64", shapes=[(7,)])
 

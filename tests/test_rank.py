@@ -53,7 +53,7 @@ def test_nearly_dependent_columns_of_many_rows(rng: Any, size: float) -> None:
 @each("parts", ["", "b", "bs"])
 @each("t", [None, 2])
 def test_least_norm(rng: Any, dtype: Any, kind: str, t: int | None, parts: str) -> None:
-    """Of all minima the one of least norm, intercept included, as lstsq has it."""
+    """The solution is lstsq's: the minimum of least norm, intercept included."""
     X = dependent(rng, dtype, kind)
     problem = replace(draw(rng, len(X), 4, t, parts=parts, dtype=dtype), X=X)
     if problem.sample_weight is not None:
@@ -104,7 +104,7 @@ def dependent_sets(rng: Any) -> dict[str, Array]:
 def test_exact_dependence_is_found(rng: Any, dtype: Any) -> None:
     """In every way in, and the solution is that of least norm."""
     tolerance = 1e-9 if dtype == np.float64 else 1e-4  # what rounding of the columns does
-    for _ in range(40):
+    for _ in range(20):
         for kind, columns in dependent_sets(rng).items():
             X, n = columns.astype(dtype), len(columns)
             y = rng.standard_normal(n).astype(dtype)

@@ -163,6 +163,8 @@ def test_every_gdcore_command_parses(page: Path, monkeypatch: pytest.MonkeyPatch
         try:
             subcommand.make_context(arguments[0], arguments[1:])
         except Exception as error:
+            if len(arguments) == 1 and "Missing parameter" in str(error):
+                continue  # prose that names the command
             helped = getattr(error, "exit_code", None) == 0  # --help
             if not helped and "does not exist" not in str(error):  # a reader's own file
                 pytest.fail(f"{where}: {error}")

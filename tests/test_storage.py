@@ -18,7 +18,7 @@ import problems
 from fits import bits, refused
 from gdcore import Status
 from loops import each
-from test_checkpoint import full_disk, other_files, rewrite, stored
+from saved_files import full_disk, other_files, rewrite, stored
 
 
 def fitted(dtype: Any = np.float64, t: int | None = None, **how: Any) -> gd.Fit:
@@ -60,7 +60,7 @@ def same(a: Any, b: Any) -> bool:
 
 @each("kind", FITS)
 def test_round_trip(path: Path, dtype: Any, kind: str) -> None:
-    """Every field, to the bit."""
+    """Every field has the same bits."""
     fit = fitted(dtype, **FITS[kind])
     fit.save(path)
     back = gd.load(path)
@@ -203,7 +203,7 @@ def test_damaged_files_are_closed(path: Path) -> None:
 
 
 def test_no_byte_of_a_file_can_be_wrong_unseen(path: Path) -> None:
-    """Every one of 400 files with one byte changed is refused, or gives the same bits."""
+    """A file with one byte changed is refused, or gives the same bits: 400 of them."""
     fit = fitted()
     fit.save(path)
     whole, rng, seen = path.read_bytes(), np.random.default_rng(7), 0

@@ -23,7 +23,6 @@ OPTIONS = [
     for m, d, n, w in product([0.0, 0.9], [0.0, 0.3], [False, True], [0.0, 0.1])
     if not n or (m and not d)
 ]
-every_option = pytest.mark.parametrize("options", OPTIONS, ids=str)
 
 
 def run(problem: Linear, sgd: gd.SGD, epochs: int = EPOCHS) -> Trajectory:
@@ -69,18 +68,17 @@ def small(rng: Any, dtype: Any, **how: Any) -> Linear:
     return drawn.map(lambda x: x.astype(np.float32).astype(np.float64))
 
 
-@every_option
 @pytest.mark.parametrize("parts", ["", "bos"])
-def test_fit(rng: Any, dtype: Any, options: dict[str, Any], parts: str) -> None:
+def test_fit(rng: Any, dtype: Any, parts: str) -> None:
     problem = small(rng, dtype, t=2 if parts else None, parts=parts)
-    compare(problem, gd.SGD(lr=0.3 / fits.steepest(problem), **options), dtype)
+    for options in OPTIONS:
+        compare(problem, gd.SGD(lr=0.3 / fits.steepest(problem), **options), dtype)
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("parts", ["b", "o", "s", "bs", "os"])
-def test_problems(rng: Any, dtype: Any, reduction: str, parts: str) -> None:
-    problem = small(rng, dtype, reduction=reduction, parts=parts)
-    compare(problem, gd.SGD(lr=0.5 / fits.steepest(problem), momentum=0.5), dtype)
+def test_problems(rng: Any, dtype: Any) -> None:
+    for reduction, parts in product(REDUCTIONS, ["b", "o", "s", "bs", "os"]):
+        problem = small(rng, dtype, reduction=reduction, parts=parts)
+        compare(problem, gd.SGD(lr=0.5 / fits.steepest(problem), momentum=0.5), dtype)
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.LearningRateWarning", "ignore::gdcore.FitWarning")
@@ -99,7 +97,7 @@ def test_singular(rng: Any) -> None:
 
 
 @pytest.mark.torch
-@every_option
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_torch(torch: Any, rng: Any, options: dict[str, Any]) -> None:
     """A loop of torch.optim.SGD in float64, with intercept, offset and sample weights."""
     problem = problems.linear(rng, 40, 4, 2, parts="bos")

@@ -6,7 +6,7 @@
 #include "bindings/register.hpp"
 #include "contract.hpp"
 #include "cpu/dispatch.hpp"
-#include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 #include "fp_env.hpp"
 
 namespace py = pybind11;

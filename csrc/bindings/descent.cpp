@@ -86,9 +86,9 @@ void register_descent(py::module_& m) {
       .def_property_readonly("r2_lost",
                              locked([](auto& d) { return compute([&] { return d.r2_lost(); }); }))
       .def_property_readonly("loss_doubtful",
-                             reading<Descent>([](const auto& d) { return d.loss_doubtful(); }))
+                             reading<Descent>([](const auto& d) { return d.loss_below_noise(); }))
       .def_property_readonly("least_known_loss", reading<Descent>([](const auto& d) {
-                               return static_cast<double>(d.least_known_loss());
+                               return static_cast<double>(d.loss_of_noise());
                              }))
       .def_property_readonly("epoch",
                              reading<Descent>([](const auto& d) { return d.state().epoch; }));

@@ -8,7 +8,7 @@
 #include <variant>
 
 #include "bindings/arrays.hpp"
-#include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore {
 

@@ -1,11 +1,11 @@
 // Rows by their labels.
-#include "fit/groups.hpp"
+#include "cpu/groups.hpp"
 
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
-#include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore {
 namespace {
@@ -21,7 +21,7 @@ py::tuple rows_of_groups(const py::array_t<int64_t, py::array::c_style>& labels,
   const int64_t* const l = labels.data();
   const Grouping done = compute([&] { return rows_by_group(l, labels.size(), low, groups, s, o); });
   if (done == Grouping::outside) throw py::value_error("a label is not one of the groups.");
-  if (done == Grouping::as_they_lie) return py::make_tuple(starts, py::none());
+  if (done == Grouping::in_place) return py::make_tuple(starts, py::none());
   return py::make_tuple(starts, order);
 }
 

@@ -152,13 +152,15 @@ struct LinearResult {
     if (in.present(intercept_)) intercept = empty(intercept_shape, in.single);
   }
 
-  void write(int64_t p, const LinearSums& sums, const Scale& scale) {
-    const auto closed = [&](const std::vector<double>& sum, T* out) {
-      for (size_t i = 0; i < sum.size(); ++i) out[i] = static_cast<T>(scale.gradient * sum[i]);
-    };
-    data_of<T>(loss)[p] = static_cast<T>(sums.squares / scale.divisor);
-    closed(sums.weights, data_of<T>(weights) + p * s.d * s.t);
-    if (intercept) closed(sums.intercept, data_of<T>(intercept) + p * s.t);
+  // What the device is to write of problem p.
+  LossArgs<T> args(int64_t p, const LinearArgs<T>& rows, Reduction reduction,
+                   double* elements) const {
+    return {rows,
+            reduction,
+            data_of<T>(loss) + p,
+            data_of<T>(weights) + p * s.d * s.t,
+            intercept ? data_of<T>(intercept) + p * s.t : nullptr,
+            elements};
   }
 
   py::tuple finish() const {
@@ -173,20 +175,17 @@ bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearRes
   constexpr int64_t block = 256;
   const LinearShapes& s = views.s;
   const int64_t problems = product(s.batch);
-  std::vector<LinearArgs<T>> args(static_cast<size_t>(std::min(problems, block)));
-  std::vector<LinearSums> sums(args.size());
+  const Device<T>& device = host_device<T>();
+  std::vector<LossArgs<T>> args(static_cast<size_t>(std::min(problems, block)));
+  std::vector<double> elements(args.size());
   for (int64_t begin = 0; begin < problems; begin += block) {
     const int64_t count = std::min(block, problems - begin);
-    for (int64_t i = 0; i < count; ++i) args[i] = views.problem(begin + i);
-    device<T>().linear_each(count, args.data(), sums.data());
-    for (int64_t i = 0; i < count; ++i) {
-      const bool weighted = views.sample_weight.data;
-      const double rows = weighted ? sums[i].sample_weight : static_cast<double>(s.n);
-      const double elements = rows * static_cast<double>(s.t);
-      if (is_mean(reduction) && elements == 0) return false;
-      const double slope = Losses::scales[views.loss.place];
-      result.write(begin + i, sums[i], scale_of(reduction, elements, slope));
-    }
+    for (int64_t i = 0; i < count; ++i)
+      args[i] = result.args(begin + i, views.problem(begin + i), reduction, &elements[i]);
+    device.linear_each(count, args.data());
+    device.wait();
+    for (int64_t i = 0; i < count; ++i)
+      if (is_mean(reduction) && elements[i] == 0) return false;
   }
   return true;
 }

@@ -19,13 +19,13 @@ PyMany fits_of(const PyProblems& problems, const py::object& gram, bool judged, 
 }
 
 bool survey(const PyMany& many, bool curvature, bool steepest, double seconds, int n_threads) {
-  return many.run(n_threads, [&](auto& m) { return m.survey(curvature, steepest, seconds); });
+  return many.run(n_threads, [&](auto& m) { return m.prepare(curvature, steepest, seconds); });
 }
 
 template <class T>
 py::tuple surveyed(const Many<T>& m) {
   return py::make_tuple(copy_of(m.curvature), copy_of(m.error), copy_of(m.steepest),
-                        copy_of(m.empty), copy_of(m.finite), copy_of(m.streamed),
+                        copy_of(m.empty), copy_of(m.finite), copy_of(m.from_rows),
                         copy_of(m.known()));
 }
 

@@ -3,6 +3,7 @@
 #include "bindings/fastcall.hpp"
 #include "bindings/register.hpp"
 #include "device.hpp"
+#include "host.hpp"
 
 namespace gdcore {
 namespace {
@@ -66,7 +67,7 @@ void multiply(const MatmulShapes& s, const Operands<2>& in, const Stack<T>& c) {
   const Stack<const T> b(in.arrays[1], s.batch, false, s.column);
   const MatmulArgs<T> args{s.m,     s.n,     s.k,     a.first, b.first,
                            c.first, s.batch, a.batch, b.batch, c.batch};
-  compute(s.work(), [&] { device<T>().matmul(args); });
+  compute(s.work(), [&] { host_device<T>().matmul(args); });
 }
 
 // The stride of a dimension of one element is arbitrary; 1 lets the kernels write in place.
@@ -115,7 +116,7 @@ py::array accurate_matmul_as(const Operands<2>& in) {
   const AccurateArgs<T> args{
       s.m,      s.n, s.k, a.first, b.first, s.batch, a.batch, b.batch, data_of<double>(out),
       2 * size, size};
-  compute(s.work(), [&] { device<T>().accurate(args); });
+  compute(s.work(), [&] { host::accurate(args); });
   return out;
 }
 

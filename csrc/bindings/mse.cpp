@@ -20,8 +20,7 @@ MseArgs<T> mse_args(const char* function, const Operands<2>& in) {
           {data_of<T>(in.arrays[0]), shape, strides_of<T>(in.arrays[0])},
           {data_of<T>(in.arrays[1]), shape, strides_of<T>(in.arrays[1])},
           MseOutput::none,
-          nullptr,
-          T(0)};
+          nullptr};
 }
 
 Scale mse_scale(const char* function, int64_t size, Reduction reduction) {
@@ -39,6 +38,18 @@ bool wants_squares(py::handle reduction) {
 }
 
 template <class T>
+T loss_of(MseArgs<T>& args, double work) {
+  T loss;
+  args.loss = &loss;
+  const Device<T>& device = host_device<T>();
+  compute(work, [&] {
+    device.mse(args);
+    device.wait();
+  });
+  return loss;
+}
+
+template <class T>
 py::object mse_as(const Operands<2>& in, py::handle reduction) {
   MseArgs<T> args = mse_args<T>("mse", in);
   const auto work = static_cast<double>(args.size);
@@ -46,11 +57,11 @@ py::object mse_as(const Operands<2>& in, py::handle reduction) {
     const py::array squares = empty(args.pred.shape, in.single);
     args.output = MseOutput::squares;
     args.out = data_of<T>(squares);
-    compute(work, [&] { device<T>().mse(args); });
+    compute(work, [&] { host_device<T>().mse(args); });
     return as_result(squares);
   }
-  const Scale scale = mse_scale("mse", args.size, reduction_of(reduction, true));
-  return scalar(compute(work, [&] { return device<T>().mse(args) / scale.divisor; }), in.single);
+  args.scale = mse_scale("mse", args.size, reduction_of(reduction, true));
+  return scalar(loss_of(args, work), in.single);
 }
 
 py::object mse(py::handle pred, py::handle target, py::handle reduction) {
@@ -62,13 +73,11 @@ py::object mse(py::handle pred, py::handle target, py::handle reduction) {
 template <class T>
 py::tuple mse_value_and_grad_as(const Operands<2>& in, py::handle reduction, py::handle out) {
   MseArgs<T> args = mse_args<T>("mse_value_and_grad", in);
-  const Scale scale = mse_scale("mse_value_and_grad", args.size, reduction_of(reduction));
+  args.scale = mse_scale("mse_value_and_grad", args.size, reduction_of(reduction));
   Destination gradient("mse_value_and_grad", out, args.pred.shape, in, true);
   args.output = MseOutput::gradient;
   args.out = data_of<T>(gradient.array());
-  args.gradient = static_cast<T>(scale.gradient);
-  const double loss = compute(static_cast<double>(args.size),
-                              [&] { return device<T>().mse(args) / scale.divisor; });
+  const T loss = loss_of(args, static_cast<double>(args.size));
   return py::make_tuple(scalar(loss, in.single), gradient.finish());
 }
 

@@ -36,6 +36,7 @@ Problem<T> problem_of(const py::array& X, const py::array& y,
   if (sample_weight) p.sample_weight = vector_at<T>(*sample_weight);
   p.fit_intercept = fit_intercept;
   p.reduction = reduction;
+  p.device = &host_device<T>();
   return p;
 }
 

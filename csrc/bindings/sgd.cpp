@@ -8,8 +8,8 @@ namespace {
 
 // One step on arrays of the parameter's shape; param and velocity (None without momentum) are
 // updated in place.
-void sgd_step(py::array param, const py::object& grad, const py::object& velocity, bool first,
-              double lr, const SgdOptions& options) {
+void step_in_place(py::array param, const py::object& grad, const py::object& velocity, bool first,
+                   double lr, const SgdOptions& options) {
   FpEnv env;
   const bool single = param.itemsize() == 4;
   dispatch(single, [&](auto zero) {
@@ -41,7 +41,7 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
     T* const p_data = static_cast<T*>(const_cast<void*>(p.data()));
     T* const v_data = velocity.is_none() ? nullptr : static_cast<T*>(const_cast<void*>(v.data()));
     const T* const g_data = g.data();
-    compute([&] { device<T>().sgd(p.size(), p_data, g_data, v_data, first, lr, options); });
+    compute([&] { host_device<T>().sgd(p.size(), p_data, g_data, v_data, first, lr, options); });
     if (!in_place(param)) param[py::ellipsis()] = p;
     if (!velocity.is_none() && !in_place(v_given)) v_given[py::ellipsis()] = v;
   });
@@ -50,7 +50,7 @@ void sgd_step(py::array param, const py::object& grad, const py::object& velocit
 }  // namespace
 
 void register_sgd(py::module_& m) {
-  m.def("sgd_step", &sgd_step, py::arg("param"), py::arg("grad"), py::arg("velocity"),
+  m.def("sgd_step", &step_in_place, py::arg("param"), py::arg("grad"), py::arg("velocity"),
         py::arg("first"), py::arg("lr"), py::arg("options"));
 }
 

@@ -3,11 +3,20 @@
 
 #include <pybind11/stl.h>
 
+#include <array>
+
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 
 namespace gdcore {
 namespace {
+
+std::array<uint32_t, 4> philox_words(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+  PhiloxWords words{};
+  for (size_t i = 0; i < 4; ++i) words.at[i] = counter[i];
+  words = philox(words, key[0], key[1]);
+  return {words.at[0], words.at[1], words.at[2], words.at[3]};
+}
 
 py::array_t<int64_t> permutation(int64_t n, uint64_t seed, uint64_t epoch) {
   if (n < 0) throw py::value_error("n is " + std::to_string(n) + "; it must be 0 or larger.");
@@ -20,7 +29,7 @@ py::array_t<int64_t> permutation(int64_t n, uint64_t seed, uint64_t epoch) {
 }  // namespace
 
 void register_shuffle(py::module_& m) {
-  m.def("philox", &philox, py::arg("counter"), py::arg("key"));
+  m.def("philox", &philox_words, py::arg("counter"), py::arg("key"));
   m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("epoch"));
 }
 

@@ -1,16 +1,18 @@
 #include <algorithm>
 
 #include "cpu/dispatch.hpp"
+#include "cpu/gemm.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore::cpu {
 namespace {
 
-constexpr int64_t dot_rows_at_once = 64;
+constexpr int64_t row_block = 64;
 
-// How a (m,k) of one shape and stride lies, and the memory its products take.
+// The layout of an a (m,k), and the memory its products take.
 template <class T>
 struct Layout {
   int64_t k;                         // or chain_terms, if there are more
@@ -24,32 +26,32 @@ struct Layout {
         copy_b(args.b.rs != 1 && k != 1),
         copy_c((args.c.rs != 1 && args.m != 1) || k > L<T>) {}
 
-  int64_t at_once(int64_t m) const {
+  int64_t rows_of_block(int64_t m) const {
     const bool copy_a = !row_vectors && !column_vectors;
-    return copy_c || copy_a ? std::min(m, dot_rows_at_once) : m;
+    return copy_c || copy_a ? std::min(m, row_block) : m;
   }
   int64_t packing() const {
     const bool copy_a = !row_vectors && !column_vectors;
     const int64_t terms = std::min(k, L<T>);
-    return lines<T>((copy_c ? dot_rows_at_once : 0) + (copy_b ? terms : 0)) +
-           (copy_a ? dot_rows_at_once * terms : 0);
+    return lines<T>((copy_c ? row_block : 0) + (copy_b ? terms : 0)) +
+           (copy_a ? row_block * terms : 0);
   }
 };
 
-// n = 1: a dot product a row, `length` <= chain_terms terms of it, chunk by chunk. What does not
-// lie as the kernels want it is copied, a few rows of one chunk at a time.
+// n = 1: a dot product a row, `length` <= chain_terms terms of it, segment by segment. Operands in
+// other layouts are copied, a few rows of one segment at a time.
 template <class T>
 void column(const Layout<T>& layout, int64_t m, int64_t length, Matrix<const T> a,
             Vector<const T> b, Vector<T> c, T* packing) {
   const auto& kernels = isa<T>();
-  const int64_t k = layout.k, at_once = layout.at_once(m), lanes = lanes_of(k);
-  const bool narrow = k <= 8 || (k <= 16 && a.rs == k);
+  const int64_t k = layout.k, block = layout.rows_of_block(m), lanes = lanes_of(k);
+  const bool has_few_features = k <= 8 || (k <= 16 && a.rs == k);
   if (k == 0) {
     for (int64_t i = 0; i < m; ++i) c.data[i * c.stride] = T(0);
     return;
   }
   T* const sums = packing;
-  T* const packed_b = sums + (layout.copy_c ? dot_rows_at_once : 0);
+  T* const packed_b = sums + (layout.copy_c ? row_block : 0);
   T* const packed_a = packed_b + (layout.copy_b ? std::min(k, L<T>) : 0);
   for (int64_t p0 = 0; p0 < length; p0 += L<T>) {
     const int64_t terms = std::min(L<T>, length - p0);
@@ -58,12 +60,12 @@ void column(const Layout<T>& layout, int64_t m, int64_t length, Matrix<const T> 
       for (int64_t p = 0; p < terms; ++p) packed_b[p] = w[p * b.stride];
       w = packed_b;
     }
-    for (int64_t i0 = 0; i0 < m; i0 += at_once) {
-      const int64_t rows = std::min(at_once, m - i0);
+    for (int64_t i0 = 0; i0 < m; i0 += block) {
+      const int64_t rows = std::min(block, m - i0);
       const T* const x = a.data + i0 * a.rs + p0 * a.cs;
       T* const out = layout.copy_c ? sums : c.data + i0;
       if (layout.row_vectors) {
-        kernels.dot_rows(rows, terms, narrow, x, a.rs, w, out);
+        kernels.dot_rows(rows, terms, has_few_features, x, a.rs, w, out);
       } else if (layout.column_vectors) {
         kernels.dot_columns(rows, terms, lanes, x, a.cs, w, out);
       } else {
@@ -113,7 +115,7 @@ void matvec(const MatmulArgs<T>& args) {
   const Layout<T> layout(args);
   const int64_t packing_size = lines<T>(layout.packing());
   const int64_t per_thread =
-      apart<T>(packing_size + levels_of_parts<T>(args.k) * chunks_of(args.m, parts));
+      padded_to_page<T>(packing_size + levels_of_parts<T>(args.k) * chunks_of(args.m, parts));
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {

@@ -3,6 +3,7 @@
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore::cpu {
 namespace {
@@ -16,10 +17,10 @@ bool contiguous(const Dims& shape, const Dims& strides) {
   return true;
 }
 
-// Elements [begin, begin + n) in C order, copied to `out` unless they lie together already.
+// Elements [begin, begin + n) in C order, copied to `out` unless they are contiguous.
 template <class T>
-const T* chunk_of(const Elements<const T>& x, bool is_contiguous, int64_t begin, int64_t n,
-                  T* out) {
+const T* segment_at(const Elements<const T>& x, bool is_contiguous, int64_t begin, int64_t n,
+                    T* out) {
   if (is_contiguous) return x.data + begin;
   const size_t dims = x.shape.size();
   std::vector<int64_t> index(dims);
@@ -41,37 +42,37 @@ const T* chunk_of(const Elements<const T>& x, bool is_contiguous, int64_t begin,
   return out;
 }
 
-// A gradient of this many bytes and its inputs would not stay in the caches anyway.
+// A gradient of this many bytes does not stay in the caches.
 constexpr int64_t streamed_bytes = 16 << 20;
 
-// Chunks [begin, end) of arrays that do not both lie in one piece, or whose squares are asked for.
+// Segments [begin, end) where an array is not contiguous, or the squares are output.
 template <class T>
-void by_chunk(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin,
-              int64_t end, T* sums) {
+void by_segment(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin,
+                int64_t end, T* sums) {
   T pred_copy[L<T>], target_copy[L<T>];
   for (int64_t c = begin; c < end; ++c) {
     const int64_t first = c * L<T>, n = std::min(L<T>, args.size - first);
-    const T* pred = chunk_of(args.pred, pred_contiguous, first, n, pred_copy);
-    const T* target = chunk_of(args.target, target_contiguous, first, n, target_copy);
+    const T* pred = segment_at(args.pred, pred_contiguous, first, n, pred_copy);
+    const T* target = segment_at(args.target, target_contiguous, first, n, target_copy);
     if (args.output == MseOutput::squares) {
       for (int64_t i = 0; i < n; ++i)
         args.out[first + i] = SquaredError<T>().value(pred[i] - target[i]);
     }
     T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
-    isa<T>().mse(n, pred, target, gradient, args.gradient, false, sums + c);
+    isa<T>().mse(n, pred, target, gradient, args.gradient(), false, sums + c);
   }
 }
 
-// Chunks [begin, end), their sums of squares to sums[begin] and on.
+// Writes the sums of squares of segments [begin, end) to sums[begin] onwards.
 template <class T>
-void chunks(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin,
-            int64_t end, T* sums) {
+void segments(const MseArgs<T>& args, bool pred_contiguous, bool target_contiguous, int64_t begin,
+              int64_t end, T* sums) {
   if (!pred_contiguous || !target_contiguous || args.output == MseOutput::squares)
-    return by_chunk(args, pred_contiguous, target_contiguous, begin, end, sums);
+    return by_segment(args, pred_contiguous, target_contiguous, begin, end, sums);
   const int64_t first = begin * L<T>, n = std::min(end * L<T>, args.size) - first;
   T* gradient = args.output == MseOutput::gradient ? args.out + first : nullptr;
   const bool streams = args.size * static_cast<int64_t>(sizeof(T)) >= streamed_bytes;
-  isa<T>().mse(n, args.pred.data + first, args.target.data + first, gradient, args.gradient,
+  isa<T>().mse(n, args.pred.data + first, args.target.data + first, gradient, args.gradient(),
                streams, sums + begin);
 }
 
@@ -81,7 +82,7 @@ double sum(const MseArgs<T>& args, int64_t count, T* sums) {
   const bool pred_contiguous = contiguous(args.pred.shape, args.pred.strides);
   const bool target_contiguous = contiguous(args.target.shape, args.target.strides);
   parallel_for(count, threads_for(count, args.size), [&](int64_t begin, int64_t end, int) {
-    chunks(args, pred_contiguous, target_contiguous, begin, end, sums);
+    segments(args, pred_contiguous, target_contiguous, begin, end, sums);
   });
   LongSum<double> total;
   total.add(sums, count);
@@ -91,17 +92,15 @@ double sum(const MseArgs<T>& args, int64_t count, T* sums) {
 }  // namespace
 
 template <class T>
-double mse(const MseArgs<T>& args) {
+void mse(const MseArgs<T>& args) {
   constexpr int64_t few = 64;
   const int64_t count = chunks_of(args.size, L<T>);
-  if (count <= few) {
-    T sums[few];
-    return sum(args, count, sums);
-  }
-  std::vector<T> sums(static_cast<size_t>(count));
-  return sum(args, count, sums.data());
+  T on_stack[few];
+  std::vector<T> on_heap(static_cast<size_t>(count <= few ? 0 : count));
+  const double squares = sum(args, count, count <= few ? on_stack : on_heap.data());
+  if (args.loss) *args.loss = closed_loss<T>(args.scale, squares);
 }
-template double mse<float>(const MseArgs<float>&);
-template double mse<double>(const MseArgs<double>&);
+template void mse<float>(const MseArgs<float>&);
+template void mse<double>(const MseArgs<double>&);
 
 }  // namespace gdcore::cpu

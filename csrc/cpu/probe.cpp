@@ -29,8 +29,8 @@ double now() {
 template <class Unit>
 double best_rate(int threads, double seconds, Unit&& unit) {
   std::vector<double> done(static_cast<size_t>(threads));
-  std::vector<int64_t> steps(
-      static_cast<size_t>(threads));  // go on, or each pass finds its data cached
+  std::vector<int64_t> steps(static_cast<size_t>(
+      threads));  // continues over passes, or each pass would find its data cached
   double best = 0;
   const double last = now() + seconds;
   do {
@@ -49,7 +49,7 @@ double best_rate(int threads, double seconds, Unit&& unit) {
   return best;
 }
 
-// Where results go that nobody reads, so that the compiler must compute them.
+// A sink for results, so that the compiler must compute them.
 template <class T>
 std::atomic<T> sink;
 template <class T>
@@ -83,7 +83,7 @@ template <class T>
 double probe_fma(int threads, double seconds) {
   constexpr int64_t rounds = 1000;
   const auto& table = isa<T>();
-  const double operations = 2.0 * static_cast<double>(rounds * table.fma_at_once);
+  const double operations = 2.0 * static_cast<double>(rounds * table.fma_per_round);
   return best_rate(threads, seconds, [&](int64_t, int64_t) {
     consume(table.probe_fma(rounds, T(0.999), T(0.001)));
     return operations;
@@ -94,8 +94,8 @@ template double probe_fma<double>(int, double);
 
 double probe_bandwidth(Traffic traffic, int64_t bytes, int threads, double seconds) {
   const auto& table = isa<float>();
-  // In elements. A block is what the kernels take at once, a slice what a thread does between two
-  // looks at the clock; it passes over a smaller part several times.
+  // In elements. A block is one call of a kernel. A slice is a thread's work between two looks at
+  // the clock; it passes over a smaller part several times.
   constexpr int64_t block = 256, slice = int64_t{1} << 18;
   const int64_t sides = traffic == Traffic::copy ? 2 : 1, size = sizeof(float);
   const int64_t wanted = bytes / (threads * sides * size);

@@ -14,7 +14,7 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  // At least `bytes`, aligned to 64; what was there is gone. Throws std::bad_alloc.
+  // At least `bytes`, aligned to 64; the old content is lost. Throws std::bad_alloc.
   std::byte* reserve(size_t bytes) {
     if (bytes > capacity_) {
       release();
@@ -32,7 +32,7 @@ class Scratch {
     return reinterpret_cast<T*>(reserve(bytes));
   }
 
-  // Gives large memory back; small memory stays for the next call.
+  // Frees large memory; small memory stays for the next call.
   void trim() {
     if (capacity_ > kept) release();
   }
@@ -61,7 +61,7 @@ constexpr int64_t lines(int64_t count) {
 // a page. Else a core that goes through its own memory takes the other's first lines from it, again
 // and again (docs/experiments.md).
 template <class T>
-constexpr int64_t apart(int64_t count) {
+constexpr int64_t padded_to_page(int64_t count) {
   constexpr int64_t page = 4096 / sizeof(T);
   return lines<T>(count) + page;
 }

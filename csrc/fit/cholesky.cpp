@@ -117,7 +117,7 @@ void NormalEquations<T>::measure(const double* packed) {
     }
     squares_ += squares;
   }
-  squares_known_ = squares_ > Quadratic<T>::least_known_of(p_, terms);
+  squares_known_ = squares_ > Quadratic<T>::noise_floor_of(p_, terms);
 }
 
 template class NormalEquations<float>;

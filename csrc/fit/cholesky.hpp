@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "fit/quadratic.hpp"
 #include "fit/pivoted_qr.hpp"
 #include "fit/problem.hpp"
+#include "fit/quadratic.hpp"
 
 namespace gdcore {
 

@@ -76,18 +76,18 @@ double largest_eigenvalue(const std::vector<double>& alpha, const std::vector<do
                           double estimate) {
   double low = 0, high = bound_of(alpha, beta);
   const auto size = static_cast<int64_t>(alpha.size());
-  const auto look_at = [&](double x) {
+  const auto bracket = [&](double x) {
     if (x > low && x < high) (count_below(alpha, beta, x) == size ? high : low) = x;
   };
   for (double off = 0x1p-51; off < 1; off *= 64) {
-    look_at(estimate * (1 - off));
-    look_at(estimate * (1 + off));
+    bracket(estimate * (1 - off));
+    bracket(estimate * (1 + off));
     if (low > 0 && high <= estimate * (1 + off)) break;
   }
   for (int i = 0; i < 200 && low < high; ++i) {
     const double middle = low + (high - low) / 2;
     if (middle <= low || middle >= high) break;
-    look_at(middle);
+    bracket(middle);
   }
   return high;
 }
@@ -133,19 +133,19 @@ void Spectrum<T>::restart(const Problem<T>& problem, const Quadratic<T>* quadrat
   scale_ = largest_ = residual_ = 0;
   alpha_.clear();
   beta_.clear();
-  if (static_cast<int64_t>(start_.size()) != p_) begin_anywhere();
+  if (static_cast<int64_t>(start_.size()) != p_) random_start();
   basis_.assign(start_.begin(), start_.end());
   direction_.assign(start_.begin(), start_.end());
 }
 
 // No special direction: uniform in +-[1, 2) before its length is made 1.
 template <class T>
-void Spectrum<T>::begin_anywhere() {
+void Spectrum<T>::random_start() {
   start_.resize(static_cast<size_t>(p_));
   double norm = 0;
   for (int64_t i = 0; i < p_; ++i) {
     const uint32_t word =
-        philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), 0, 1}, {0, 0})[0];
+        philox({{static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), 0, 1}}, 0, 0).at[0];
     start_[i] = (1.0 + word * 0x1p-32) * (word & 1 ? 1 : -1);
     norm += start_[i] * start_[i];
   }
@@ -165,7 +165,7 @@ bool Spectrum<T>::advance(Budget& budget) {
   while (!done_) {
     if (on_quadratic_)
       quadratic_.product(direction_.data(), pass_.sums);
-    else if (!pass_.run(problem_.args(direction_.data()), budget))
+    else if (!pass_.run(*problem_.device, problem_.args(direction_.data()), budget))
       return false;
     step();
     if (budget.spent(0)) break;

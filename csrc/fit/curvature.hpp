@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "fit/problem.hpp"
+#include "fit/passes.hpp"
 
 namespace gdcore {
 
@@ -32,7 +32,7 @@ class Spectrum {
   }  // an eigenvalue lies within this of it
 
  private:
-  void begin_anywhere();
+  void random_start();
   bool sum_moments(Budget& budget);
   void step();
 

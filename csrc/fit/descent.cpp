@@ -7,27 +7,8 @@
 namespace gdcore {
 namespace {
 
-// Plain loops here and below: small fits would spend more time in calls of memcpy than in steps.
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  if (a.size() != b.size()) return false;
-  for (size_t j = 0; j < a.size(); ++j)
-    if (!(a[j] == b[j] && std::signbit(a[j]) == std::signbit(b[j]))) return false;
-  return true;
-}
-
-template <class T>
-void copy(const std::vector<T>& from, std::vector<T>& to) {
-  if (to.size() != from.size()) to.resize(from.size());
-  for (size_t j = 0; j < from.size(); ++j) to[j] = from[j];
-}
-
-void accumulate(const LinearSums& from, LinearSums& to) {
-  to.squares += from.squares;
-  to.sample_weight += from.sample_weight;
-  for (size_t j = 0; j < from.weights.size(); ++j) to.weights[j] += from.weights[j];
-  for (size_t u = 0; u < from.intercept.size(); ++u) to.intercept[u] += from.intercept[u];
-}
+constexpr int64_t most_device_work = 16 * Budget::unit;  // between two looks at the clock
+constexpr int64_t most_history = 4096;                   // epochs, entries: made room for at a time
 
 }  // namespace
 
@@ -82,13 +63,11 @@ void Descent<T>::restart(const Problem<T>& problem, const DescentOptions& option
   pass_.restart();
   pass_.sums.reset(problem.d, problem.t);
   gradient_.resize(static_cast<size_t>(problem.size()));
-  if (!on_quadratic_ || (alone_ && !alone_->suit(problem.size(), options))) alone_.reset();
-  in_lane_ = suits_lane();
-  loaded_ = false;
+  on_device_ = epochs_are_short();
   ending_ = Outcome::running;
   piece_.restart();
   piece_step_ = fed_ = 0;
-  broken_off_ = false;
+  batch_diverged_ = false;
   loss_ = std::numeric_limits<T>::quiet_NaN();
   if (options.batch_size == 0) state_.step = 0;
   if (state_.step == 0) state_.epoch_sums.reset(problem.d, problem.t);
@@ -135,7 +114,8 @@ Outcome Descent<T>::advance(Budget& budget) {
 // Sums over all rows at the parameters; false if that needs another call.
 template <class T>
 bool Descent<T>::sum_rows(Budget& budget) {
-  if (!on_quadratic_) return pass_.run(problem_.args(state_.params.data()), budget);
+  if (!on_quadratic_)
+    return pass_.run(*problem_.device, problem_.args(state_.params.data()), budget);
   quadratic_.sums(state_.params.data(), pass_.sums);
   budget.spent(quadratic_.work() + 128);
   return true;
@@ -150,64 +130,116 @@ Outcome Descent<T>::advance_full(Budget& budget) {
     if (!sum_rows(budget)) return Outcome::running;
     const Outcome outcome = take_step(problem_.n);
     if (outcome != Outcome::running || budget.spent(0)) return outcome;
-    if (in_lane_) run_ahead(budget);
+    if (on_device_) run_on_device(budget);
   }
 }
 
-// A lane spares what an epoch costs whatever its size, and takes the time of eight for the rest.
+// Where the device may run several of them between two looks at the clock. Longer epochs are passes
+// that can pause.
 template <class T>
-bool Descent<T>::suits_lane() const {
-  constexpr int64_t most_rows = 16, most_params = sizeof(T) == 4 ? 6 : 4;
-  if (!Lanes<T>::serve(problem_, options_)) return false;
-  if (on_quadratic_) return problem_.size() > 0 && problem_.size() <= most_params;
-  return problem_.n <= most_rows && Lanes<T>::serve_rows(problem_, problem_.n);
+bool Descent<T>::epochs_are_short() const {
+  if (options_.batch_size > 0 || problem_.size() == 0) return false;
+  return (on_quadratic_ ? quadratic_.packed() != nullptr : problem_.n > 0) &&
+         epoch_work() <= most_device_work / 4;
 }
 
-// Epochs that end nothing, after an epoch of the ordinary kind.
 template <class T>
-void Descent<T>::run_ahead(Budget& budget) {
-  const double total_weight =
-      problem_.count(problem_.n, pass_.sums) / static_cast<double>(problem_.t);
-  if (!constant_lr_ || total_weight == 0 || state_.epoch == target_) return;
-  if (!alone_) {
-    alone_ = on_quadratic_ ? std::make_unique<Lanes<T>>(problem_.size(), options_)
-                           : std::make_unique<Lanes<T>>(problem_, problem_.n, options_);
-  }
-  if (!loaded_) {
-    on_quadratic_ ? alone_->load(0, quadratic_.packed()) : alone_->load(0, problem_, {});
-    loaded_ = true;
-  }
-  alone_->start(0, problem_.objective(total_weight, options_.sgd), options_, lrs_[0], norm_bound_,
-                state_);
+int64_t Descent<T>::epoch_work() const {
+  if (on_quadratic_) return quadratic_.work() + 128;
+  return problem_.n * row_work(problem_.args(nullptr)) + 128;
+}
+
+// Has the device run epochs at the constant rate, after an ordinary epoch, until one may end or the
+// time is over.
+template <class T>
+void Descent<T>::run_on_device(Budget& budget) {
+  const Scale scale = problem_.scale(problem_.n, pass_.sums);
+  if (!constant_lr_ || scale.gradient == 0 || state_.epoch == target_) return;
   const int64_t first = state_.epoch, patient = first_epoch_ + least_patience;
   const int64_t end = patience_known_ || first >= patient ? target_ : std::min(target_, patient);
-  int64_t epoch = first;
-  for (unsigned ending = 0; epoch < end && !ending;) {
-    const int64_t done = alone_->run(end - epoch, ending);
-    record(epoch, done);
-    epoch += done;
-    if (budget.spent(alone_->work(done))) break;
+  uint8_t moving = !state_.velocity.empty(), moved = state_.moved, may_end = 0;
+  DescentArgs<T> args{};
+  args.rows.args = problem_.args(state_.params.data());
+  args.quadratic = on_quadratic_ ? quadratic_.packed() : nullptr;
+  args.size = problem_.size();
+  args.scale = scale;
+  args.sgd = options_.sgd;
+  args.decayed = decayed_size();
+  args.lr = state_.lr = lrs_[0];
+  args.norm_bound = end_rules().norm_bound;
+  args.stop_on_equal_loss = options_.stop_on_equal_loss;
+  args.params = state_.params.data();
+  args.velocity = state_.velocity.data();
+  args.previous = state_.previous.data();
+  args.first_loss = &state_.first_loss;
+  args.last_loss = &state_.last_loss;
+  args.moving = &moving;
+  args.moved = &moved;
+  args.epoch = &state_.epoch;
+  args.every = options_.history;
+  args.may_end = &may_end;
+  const int64_t most = std::max<int64_t>(1, most_device_work / epoch_work());
+  while (state_.epoch < end && !may_end) {
+    const int64_t before = state_.epoch;
+    args.epochs = reserve_history(std::min(end - before, most), args);
+    problem_.device->descend_each(1, &args);
+    problem_.device->wait();
+    keep_history(before);
+    if (budget.spent((state_.epoch - before) * epoch_work() + 128)) break;
   }
-  alone_->unload(0, state_);
-  in_lane_ = epoch > first;  // else it would stop there again and again
+  state_.moved = moved != 0;
+  on_device_ = state_.epoch > first;  // otherwise the same epoch would be tried again and again
 }
 
-// What the lane measured in its last run.
+// Makes room for what these epochs record, or the first of them; their number.
 template <class T>
-void Descent<T>::record(int64_t first, int64_t epochs) {
-  const int64_t every = options_.history;
-  for (int64_t e = 0; e < epochs && every > 0; ++e) {
-    if ((first + e + 1) % every != 0) continue;
-    history_.epoch.push_back(first + e + 1);
-    history_.loss.push_back(alone_->loss(0, e));
-    if (options_.record_params) alone_->append_params(0, e, history_.params);
-  }
+int64_t Descent<T>::reserve_history(int64_t epochs, DescentArgs<T>& args) {
+  if (options_.history == 0) return epochs;
+  epochs = std::min(epochs, most_history);
+  const size_t size = state_.params.size();
+  if (options_.record_params)
+    epochs = std::clamp<int64_t>(16 * most_history / static_cast<int64_t>(size), 1, epochs);
+  const int64_t entries =
+      (state_.epoch + epochs) / options_.history - state_.epoch / options_.history;
+  const size_t kept = history_.loss.size(), params = history_.params.size();
+  history_.loss.resize(kept + static_cast<size_t>(entries));
+  args.losses = history_.loss.data() + kept;
+  if (!options_.record_params) return epochs;
+  history_.params.resize(params + static_cast<size_t>(entries) * size);
+  args.recorded = history_.params.data() + params;
+  return epochs;
 }
 
-// What follows from the sums over `rows` rows: a step, or the end.
+// Gives back the room of epochs that were not done, of those since `before`.
+template <class T>
+void Descent<T>::keep_history(int64_t before) {
+  const int64_t every = options_.history;
+  if (every == 0) return;
+  for (int64_t e = (before / every + 1) * every; e <= state_.epoch; e += every)
+    history_.epoch.push_back(e);
+  history_.loss.resize(history_.epoch.size());
+  if (options_.record_params) history_.params.resize(history_.epoch.size() * state_.params.size());
+}
+
+// Closes an epoch with the sums over `rows` rows: it steps, or ends.
 template <class T>
 Outcome Descent<T>::take_step(int64_t rows) {
   const T loss = problem_.close(rows, pass_.sums, gradient_.data());
+  if (state_.epoch >= target_ ||
+      may_end(end_rules(), loss, state_.last_loss, squared_norm(), state_.moved)) {
+    const Outcome outcome = ended(loss);
+    if (outcome != Outcome::running) return outcome;
+  }
+  loss_ = loss;
+  if (std::isnan(state_.first_loss)) state_.first_loss = loss;
+  update();
+  end_epoch(loss);
+  return Outcome::running;
+}
+
+// How the descent ends at the parameters, if it does: what may_end only suspects.
+template <class T>
+Outcome Descent<T>::ended(T loss) {
   const double norm = gradient_norm();
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
     loss_ = state_.previous.empty() ? loss : state_.last_loss;
@@ -219,114 +251,7 @@ Outcome Descent<T>::take_step(int64_t rows) {
   if (arrived != Outcome::running) return arrived;
   if (options_.stop_on_equal_loss && loss == state_.last_loss) return Outcome::converged;
   if (state_.epoch >= target_) return out_of_epochs();
-  if (stuck()) return Outcome::stalled;
-  update();
-  end_epoch(loss);
-  return Outcome::running;
-}
-
-template <class T>
-Outcome Descent<T>::advance_batches(Budget& budget) {
-  while (true) {
-    const Outcome due = batches_due();
-    if (due != Outcome::running) return evaluate(budget, due);
-    if (!lr_known()) return Outcome::running;
-    if (!run_batches(problem_, options_.seed, state_.step, budget)) return Outcome::running;
-    if (broken_off_) return diverge(false);
-    const Outcome outcome = end_batches(problem_.n);
-    if (outcome != Outcome::running) return evaluate(budget, outcome);
-  }
-}
-
-// How the descent ends before the next batch, if it does.
-template <class T>
-Outcome Descent<T>::batches_due() {
-  if (state_.step == 0) {
-    const Outcome arrived = arrival(0);
-    if (arrived != Outcome::running) return arrived;
-    if (stuck()) return Outcome::stalled;
-  }
-  return state_.epoch >= target_ ? out_of_epochs() : Outcome::running;
-}
-
-// The batches of rows that are one after another, from `step` on; true once done or broken off.
-template <class T>
-bool Descent<T>::run_batches(const Problem<T>& problem, uint64_t seed, int64_t& step,
-                             Budget& budget) {
-  const int64_t n = problem.n, batch = options_.batch_size;
-  Permutation order;
-  if (options_.shuffle) order = Permutation(n, seed, static_cast<uint64_t>(state_.epoch));
-  while (step * batch < n) {
-    LinearArgs<T> args = problem.args(state_.params.data());
-    args.first = step * batch;
-    args.n = std::min(batch, n - args.first);
-    if (options_.shuffle) args.order = &order;
-    if (!pass_.run(args, budget)) return false;
-    const T loss = problem.close(args.n, pass_.sums, gradient_.data());
-    broken_off_ = !std::isfinite(loss) || !std::isfinite(gradient_norm());
-    if (broken_off_) return true;
-    accumulate(pass_.sums, state_.epoch_sums);
-    update();
-    state_.epoch_moved |= state_.moved;
-    ++step;
-    if (budget.spent(0)) return false;
-  }
-  return true;
-}
-
-template <class T>
-Outcome Descent<T>::end_batches(int64_t rows) {
-  const T loss = problem_.close(rows, state_.epoch_sums, nullptr);
-  if (std::isnan(state_.first_loss)) state_.first_loss = loss;
-  const bool equal = options_.stop_on_equal_loss && loss == state_.last_loss;
-  state_.moved = state_.epoch_moved || options_.shuffle;
-  end_epoch(loss);
-  return equal ? Outcome::converged : Outcome::running;
-}
-
-template <class T>
-bool Descent<T>::begin_pass() {
-  FpEnv env;
-  pass_.restart();
-  pass_.sums.reset(problem_.d, problem_.t);
-  piece_.restart();
-  piece_step_ = fed_ = 0;
-  broken_off_ = false;
-  if (options_.batch_size > 0 && ending_ == Outcome::running) ending_ = batches_due();
-  return ending_ != Outcome::running;
-}
-
-template <class T>
-bool Descent<T>::feed(const Problem<T>& piece, uint64_t seed, double seconds) {
-  FpEnv env;
-  Budget budget(seconds);
-  bool through = broken_off_;
-  if (!through && options_.batch_size > 0 && ending_ == Outcome::running) {
-    through = run_batches(piece, seed, piece_step_, budget);
-  } else if (!through) {
-    const LinearArgs<T> args = piece.args(state_.params.data());
-    through = piece_.run(args.n, L<T>, row_work(args), budget, [&](int64_t chunk0, int64_t chunk1) {
-      device<T>().linear(args, chunk0, chunk1, pass_.sums);
-    });
-  }
-  if (!through) return false;
-  piece_step_ = 0;
-  fed_ += piece.n;
-  return true;
-}
-
-template <class T>
-Outcome Descent<T>::end_pass() {
-  FpEnv env;
-  pass_.sums.close();
-  if (options_.batch_size == 0 && ending_ == Outcome::running) {
-    limit_epochs();
-    return take_step(fed_);
-  }
-  if (ending_ != Outcome::running) return evaluated(fed_);
-  if (broken_off_) return diverge(false);
-  ending_ = end_batches(fed_);
-  return Outcome::running;
+  return stuck() ? Outcome::stalled : Outcome::running;
 }
 
 // The loss at the final parameters over all rows.
@@ -350,18 +275,17 @@ Outcome Descent<T>::evaluated(int64_t rows) {
 // evaluated.
 template <class T>
 Outcome Descent<T>::diverge(bool evaluated) {
-  if (!state_.previous.empty()) take_back();
+  if (!state_.previous.empty()) undo_step();
   pass_.restart();
   if (evaluated) return Outcome::diverged;
   ending_ = Outcome::diverged;
   return Outcome::running;
 }
 
-// Undoes the last update, and the record of it.
-// Nothing can go on from a diverged fit but its parameters, so the rest of the state is that of a
-// start.
+// Undoes the last step, and its record. Only the parameters of a diverged fit are of use, so the
+// rest of the state is that of a start.
 template <class T>
-void Descent<T>::take_back() {
+void Descent<T>::undo_step() {
   state_.params = std::move(state_.previous);
   state_.previous.clear();
   state_.velocity.clear();
@@ -380,24 +304,17 @@ void Descent<T>::take_back() {
 
 template <class T>
 void Descent<T>::update() {
-  const bool momentum = options_.sgd.momentum != 0;
-  const bool first = momentum && state_.velocity.empty();
-  copy(state_.params, state_.previous);
-  copy(state_.velocity, previous_velocity_);
-  if (first) state_.velocity.assign(state_.params.size(), T(0));
+  const bool momentum = options_.sgd.momentum != 0, first = momentum && state_.velocity.empty();
+  const size_t size = state_.params.size();
+  if (state_.previous.size() != size) state_.previous.resize(size);
+  if (momentum && previous_velocity_.size() != size) previous_velocity_.resize(size);
+  if (first) state_.velocity.assign(size, T(0));
   state_.lr = constant_lr_ ? lrs_[0] : lrs_[static_cast<size_t>(state_.epoch - first_lr_)];
-  const int64_t size = problem_.size(), decayed = decayed_size();
-  const auto step = [&](int64_t begin, int64_t end, const SgdOptions& sgd) {
-    if (begin == end) return;
-    device<T>().sgd(end - begin, state_.params.data() + begin, gradient_.data() + begin,
-                    momentum ? state_.velocity.data() + begin : nullptr, first, state_.lr, sgd);
-  };
-  step(0, decayed, options_.sgd);
-  SgdOptions plain = options_.sgd;
-  plain.weight_decay = 0;
-  step(decayed, size, plain);
-  state_.moved =
-      !same_bits(state_.previous, state_.params) || !same_bits(previous_velocity_, state_.velocity);
+  state_.moved = step_all(
+      *problem_.device,
+      FullStep<T>{problem_.size(), decayed_size(), state_.lr, options_.sgd, gradient_.data(),
+                  state_.params.data(), momentum ? state_.velocity.data() : nullptr,
+                  state_.previous.data(), previous_velocity_.data(), first});
 }
 
 template <class T>
@@ -416,18 +333,18 @@ void Descent<T>::end_epoch(T loss) {
     history_.params.insert(history_.params.end(), state_.params.begin(), state_.params.end());
 }
 
-// Of the objective's gradient, weight decay included.
+// The norm of the objective's gradient, weight decay included.
 template <class T>
 double Descent<T>::gradient_norm() const {
+  double squares = squared_norm();
+  if (std::isfinite(squares) && squares > 1e-200) return std::sqrt(squares);
   const double decay = options_.sgd.weight_decay, sign = options_.sgd.maximize ? -1 : 1;
   const auto decayed = static_cast<size_t>(decayed_size());
-  double squares = 0, largest = 0;
   const auto entry = [&](size_t j) {
     const double penalty = j < decayed ? decay * static_cast<double>(state_.params[j]) : 0.0;
     return sign * static_cast<double>(gradient_[j]) + penalty;
   };
-  for (size_t j = 0; j < gradient_.size(); ++j) squares += entry(j) * entry(j);
-  if (std::isfinite(squares) && squares > 1e-200) return std::sqrt(squares);
+  double largest = 0;
   for (size_t j = 0; j < gradient_.size(); ++j) {  // out of range: scale first
     if (!std::isfinite(entry(j))) return entry(j);
     largest = std::max(largest, std::fabs(entry(j)));
@@ -439,14 +356,14 @@ double Descent<T>::gradient_norm() const {
   return largest * std::sqrt(squares);
 }
 
-// No further epoch would change a bit, the steps being the same ones.
+// No further epoch would change a bit: the steps would be the same.
 template <class T>
 bool Descent<T>::stuck() const {
   return !state_.moved && constant_lr_ && options_.tol >= 0;
 }
 
-// converged or stalled once the gap is small enough; mini-batches, whose gradients are of a part of
-// the rows, pass 0.
+// converged or stalled once the gap is small enough; mini-batches, whose gradients are those of a
+// part of the rows, pass 0.
 template <class T>
 Outcome Descent<T>::arrival(double norm) {
   if (!(norm <= norm_bound_)) return Outcome::running;
@@ -466,7 +383,8 @@ Outcome Descent<T>::out_of_epochs() const {
   return going ? Outcome::max_epochs : Outcome::stalled;
 }
 
-// Looked at once, after epochs in which most descents arrive.
+// Once, after epochs in which most descents arrive: brings the target forward to where patience
+// ends.
 template <class T>
 void Descent<T>::limit_epochs() {
   if (patience_known_ || state_.epoch - first_epoch_ < least_patience) return;

@@ -4,8 +4,8 @@
 
 #include <vector>
 
+#include "fit/passes.hpp"
 #include "fit/pivoted_qr.hpp"
-#include "fit/problem.hpp"
 
 namespace gdcore {
 

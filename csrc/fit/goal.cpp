@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "fit/pivoted_cholesky.hpp"
 #include "fit/scaling.hpp"
 
 namespace gdcore {
@@ -24,85 +25,22 @@ Pair number<Pair>(double hi, double lo) {
   return {hi, lo};
 }
 
-// Pivoted L D L^T of a symmetric matrix whose columns are scaled to unit norm.
+// Scales the columns to unit norm, and counts the pivots above tolerance^2 times the first one.
 template <class Number>
-class Cholesky {
- public:
-  Cholesky(int64_t p, int64_t t)
-      : p_(p),
-        t_(t),
-        a_(static_cast<size_t>(p * (p + t))),
-        order_(static_cast<size_t>(p)),
-        scale_(static_cast<size_t>(p)) {}
-
-  Number& at(int64_t i, int64_t j) { return a_[i * (p_ + t_) + j]; }  // j >= p: right sides
-
-  // The pivots above tolerance^2 times the first one.
-  int64_t factorise(double tolerance) {
-    std::iota(order_.begin(), order_.end(), 0);
-    for (int64_t j = 0; j < p_; ++j) {
-      const double square = rounded(at(j, j));
-      scale_[j] = square > 0 ? 1 / std::sqrt(square) : 0.0;
-    }
-    for (int64_t i = 0; i < p_; ++i)
-      for (int64_t j = i; j < p_ + t_; ++j)
-        at(i, j) = at(i, j) * scale_[i] * (j < p_ ? scale_[j] : 1.0);
-    double first = 0;
-    for (rank_ = 0; rank_ < p_; ++rank_) {
-      const int64_t best = largest();
-      const double pivot = rounded(at(best, best));
-      if (rank_ == 0) first = pivot;
-      if (!(pivot > tolerance * tolerance * first)) break;
-      if (best != rank_) swap(rank_, best);
-      eliminate(rank_);
-    }
-    return rank_;
+int64_t scale_and_factorise(int64_t p, int64_t t, double tolerance, std::vector<double>& scale,
+                            PivotedCholesky<Number>& factor) {
+  scale.resize(static_cast<size_t>(p));
+  for (int64_t j = 0; j < p; ++j) {
+    const double square = rounded(factor.at(j, j));
+    scale[j] = square > 0 ? 1 / std::sqrt(square) : 0.0;
   }
-
-  // A solution for right side u: 0 in the columns left out.
-  void solve(int64_t u, std::vector<Number>& x) const {
-    std::vector<Number> z(static_cast<size_t>(rank_));
-    x.assign(static_cast<size_t>(p_), Number{});
-    for (int64_t k = rank_; k-- > 0;) {
-      Number sum = get(k, p_ + u);
-      for (int64_t j = k + 1; j < rank_; ++j) sum = sum - get(k, j) * z[j];
-      z[k] = sum / get(k, k);
-      x[order_[k]] = z[k] * scale_[order_[k]];
-    }
-  }
-
- private:
-  const Number& get(int64_t i, int64_t j) const { return a_[i * (p_ + t_) + j]; }
-
-  int64_t largest() const {
-    int64_t best = rank_;
-    for (int64_t j = rank_ + 1; j < p_; ++j)
-      if (rounded(get(j, j)) > rounded(get(best, best))) best = j;
-    return best;
-  }
-
-  // Rows and columns k < i of the symmetric matrix, of which the upper triangle is kept.
-  void swap(int64_t k, int64_t i) {
-    std::swap(order_[k], order_[i]);
-    for (int64_t j = 0; j < k; ++j) std::swap(at(j, k), at(j, i));
-    std::swap(at(k, k), at(i, i));
-    for (int64_t j = k + 1; j < i; ++j) std::swap(at(k, j), at(j, i));
-    for (int64_t j = i + 1; j < p_ + t_; ++j) std::swap(at(k, j), at(i, j));
-  }
-
-  void eliminate(int64_t k) {
-    for (int64_t i = k + 1; i < p_; ++i) {
-      const Number factor = at(k, i) / at(k, k);
-      if (rounded(factor) == 0) continue;
-      for (int64_t j = i; j < p_ + t_; ++j) at(i, j) = at(i, j) - factor * at(k, j);
-    }
-  }
-
-  int64_t p_, t_, rank_ = 0;
-  std::vector<Number> a_;  // (p, p + t)
-  std::vector<int64_t> order_;
-  std::vector<double> scale_;
-};
+  for (int64_t i = 0; i < p; ++i)
+    for (int64_t j = i; j < p + t; ++j)
+      factor.at(i, j) = factor.at(i, j) * scale[i] * (j < p ? scale[j] : 1.0);
+  return factor.factorise(
+      [](double square, int64_t) { return square; },
+      [&](double square, double first) { return square > tolerance * tolerance * first; });
+}
 
 template <class T>
 constexpr double least_tol() {
@@ -169,7 +107,7 @@ void Goal<T>::assign(const Quadratic<T>& quadratic, const Objective& objective, 
   }
   const auto solve = [&](auto zero, double tolerance) {
     using Number = decltype(zero);
-    Cholesky<Number> factor(p_, t_);
+    PivotedCholesky<Number> factor(p_, t_);
     for (int64_t a = 0; a < p_; ++a) {
       for (int64_t b = a; b < p_; ++b) {
         const Pair g = quadratic.G(a, b);
@@ -181,13 +119,15 @@ void Goal<T>::assign(const Quadratic<T>& quadratic, const Objective& objective, 
         factor.at(a, p_ + u) = number<Number>(c.hi, c.lo);
       }
     }
-    rank_ = factor.factorise(tolerance);
+    std::vector<double> scale;
+    rank_ = scale_and_factorise(p_, t_, tolerance, scale, factor);
     std::vector<Number> x;
     for (int64_t u = 0; u < t_; ++u) {
       factor.solve(u, x);
       for (int64_t a = 0; a < p_; ++a) {
-        minimiser_[a * t_ + u] = rounded(x[a]);
-        minimiser_low_[a * t_ + u] = low_part(x[a]);
+        const Number w = x[a] * scale[a];
+        minimiser_[a * t_ + u] = rounded(w);
+        minimiser_low_[a * t_ + u] = low_part(w);
       }
     }
   };
@@ -212,14 +152,15 @@ double Goal<T>::norm_bound(const Quadratic<T>& quadratic, const Objective& objec
 }
 
 template <class T>
-double Goal<T>::norm_bound(int64_t p, const double* packed, const Objective& objective,
+double Goal<T>::norm_bound(int64_t p, int64_t t, const double* packed, const Objective& objective,
                            double tol) {
-  double trace = 0;
+  double trace = 0, sum = 0;
   const double* diagonal = packed;
   for (int64_t a = 0; a < p; diagonal += p - a++) trace += *diagonal;
-  const typename Quadratic<T>::Tail tail = Quadratic<T>::tail(p, 1, packed);
-  return bound_of_norm(trace, allowed_gap<T>(tail.variance(0), tail.mean_square(0), tol, p),
-                       tail.sample_weight(), objective);
+  const typename Quadratic<T>::Tail tail = Quadratic<T>::tail(p, t, packed);
+  for (int64_t u = 0; u < t; ++u)
+    sum += allowed_gap<T>(tail.variance(u), tail.mean_square(u), tol, p);
+  return bound_of_norm(trace, sum, tail.sample_weight(), objective);
 }
 
 template <class T>

@@ -47,8 +47,9 @@ class Goal {
 
   // A gradient of a larger norm belongs to parameters that have not arrived.
   static double norm_bound(const Quadratic<T>& quadratic, const Objective& objective, double tol);
-  // The same from the packed sums of one target.
-  static double norm_bound(int64_t p, const double* packed, const Objective& objective, double tol);
+  // The same from packed sums.
+  static double norm_bound(int64_t p, int64_t t, const double* packed, const Objective& objective,
+                           double tol);
 
   // Whether the gap is small enough for every target, by half of g.(w - w*): g from the sums.
   bool reached(const LinearSums& sums, const T* params) const;

@@ -1,313 +1,264 @@
 #include "fit/many.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "fit/scaling.hpp"
 #include "fp_env.hpp"
+#include "host.hpp"
 
 namespace gdcore {
+namespace {
 
-// A problem while it is worked on; then the memory serves the next.
+constexpr int64_t min_work_per_problem = 1 << 10;  // fma
+// Of one call of the device: some milliseconds of one thread.
+constexpr int64_t most_device_work = 32 * Budget::unit;
+
+}  // namespace
+
+// The problem of a batch that is worked on by itself; its memory serves the next one.
 template <class T>
-struct Many<T>::One {
-  enum class Stage { begun, moments, moments_known, curvature, descent } stage = Stage::begun;
+struct Many<T>::InProgress {
+  enum class Stage { none, opened, moments, moments_known, curvature, descent } stage = Stage::none;
   Problem<T> problem{};
-  std::vector<T> gathered;  // its rows, where they do not lie together
+  std::vector<T> gathered;  // its rows, where they are not consecutive
   MomentsPass<T> pass;
   Quadratic<T> quadratic;
   Spectrum<T> spectrum;
   Descent<T> descent;
   DescentState<T> state;
+  int64_t begun = 0;  // epoch at which this fit began
   std::optional<Exact<T>> exact;
-  int64_t target = 0;              // epoch to end at
-  int64_t left = 0, recorded = 0;  // in lanes: epochs to run before patience is asked, losses kept
-  int64_t last = 0;                // epoch at which they end
-  bool impatient = false;          // patience brought it forward
+  NormalEquations<T> normal;
 };
 
-namespace {
-
-constexpr int64_t few = 1 << 10;  // fma: a problem's least
-
+// Consecutive problems that one thread works on: all at once on the device, then one by one.
 template <class T>
-void move(Matrix<const T>& m, int64_t elements) {
-  if (m.data) m.data += elements;
-}
-template <class T>
-void move(Vector<const T>& v, int64_t elements) {
-  if (v.data) v.data += elements;
-}
+struct Many<T>::Batch {
+  int64_t begin = 0, end = 0;  // of its problems
+  int64_t next = 0;            // those before it are done
+  int64_t counted = 0;         // those before it are counted as done
+  bool collected = false;      // for the device
+  InProgress one;
 
-// All but where its rows are.
-template <class T>
-Problem<T> size_at(const ManyRows<T>& rows, int64_t i) {
-  Problem<T> p = rows.all;
-  if (!rows.starts.empty()) p.n = rows.starts[i + 1] - rows.starts[i];
-  return p;
-}
+  std::vector<uint8_t> summed;  // its moments were made along with those of the others
+  std::vector<ProblemRows<T>> rows;
+  std::vector<Moments> moments;
+  std::vector<int64_t> who;  // problems of `rows`, or of `descents`
 
-// A problem whose rows are those that `order` names, if it names any.
-template <class T>
-Problem<T> problem_at(const ManyRows<T>& rows, int64_t i, RowOrder& order) {
-  Problem<T> p = size_at(rows, i);
-  order = {};
-  if (rows.starts.empty()) {
-    move(p.X, i * rows.X_step);
-    move(p.y, i * rows.y_step);
-    move(p.offset, i * rows.offset_step);
-    move(p.sample_weight, i * rows.weight_step);
-    return p;
+  // How far the device has brought a problem.
+  struct Progress {
+    int64_t target = 0;  // epoch to end at
+    int64_t last = 0;    // epoch that patience lets it reach before it is asked again
+    T loss = 0;          // there
+    uint8_t moved = 1, may_end = 0;
+    bool on_device = false, impatient = false;  // impatient: patience brought the target forward
+  };
+  std::vector<Progress> progress;
+  std::vector<T> previous, started;      // (problems, p): before the last step, and at the start
+  std::vector<DescentArgs<T>> descents;  // those that go on
+
+  Progress& at(int64_t i) { return progress[static_cast<size_t>(i - begin)]; }
+  const Progress& at(int64_t i) const { return progress[static_cast<size_t>(i - begin)]; }
+
+  void restart(int64_t first, int64_t last) {
+    begin = next = counted = first;
+    end = last;
+    collected = false;
+    one.stage = InProgress::Stage::none;
+    summed.assign(static_cast<size_t>(end - begin), 0);
+    progress.clear();
   }
-  const int64_t begin = rows.starts[i];
-  if (rows.order) {
-    order = {rows.order + begin, rows.order + rows.starts.back()};
-    return p;
-  }
-  move(p.X, begin * p.X.rs);
-  move(p.y, begin * p.y.rs);
-  move(p.offset, begin * p.offset.rs);
-  move(p.sample_weight, begin * p.sample_weight.stride);
-  return p;
-}
-
-// Rows of a matrix or vector, in an order, behind one another in memory from `to` on.
-template <class T>
-Matrix<const T> gather(const Matrix<const T>& m, int64_t columns, const int64_t* order, int64_t n,
-                       T*& to) {
-  if (!m.data) return m;
-  const T* const start = to;
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t j = 0; j < columns; ++j) *to++ = m.data[order[i] * m.rs + j * m.cs];
-  return {start, columns, 1};
-}
-
-template <class T>
-Problem<T> gathered_problem(const ManyRows<T>& rows, int64_t i, std::vector<T>& gathered) {
-  RowOrder order;
-  Problem<T> p = problem_at(rows, i, order);
-  if (!order.rows) return p;
-  gathered.resize(static_cast<size_t>(p.n * (p.d + 2 * p.t + 1)));
-  T* to = gathered.data();
-  p.X = gather(p.X, p.d, order.rows, p.n, to);
-  p.y = gather(p.y, p.t, order.rows, p.n, to);
-  p.offset = gather(p.offset, p.t, order.rows, p.n, to);
-  const Matrix<const T> weight{p.sample_weight.data, p.sample_weight.stride, 0};
-  p.sample_weight = {gather(weight, 1, order.rows, p.n, to).data, 1};
-  return p;
-}
-
-template <class T>
-bool counts(const Problem<T>& p) {
-  if (!p.sample_weight.data) return p.n > 0;
-  for (int64_t i = 0; i < p.n; ++i)
-    if (p.sample_weight.data[i * p.sample_weight.stride] != 0) return true;
-  return false;
-}
-
-}  // namespace
+};
 
 template <class T>
 Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, bool scaled)
-    : rows_(std::move(rows)),
-      judged_(judged),
-      scaled_(scaled),
-      ones_(static_cast<size_t>(rows_.count)) {
+    : rows_(std::move(rows)), judged_(judged), scaled_(scaled) {
   const auto count = static_cast<size_t>(rows_.count);
+  const Problem<T>& all = rows_.all;
   curvature.assign(count, 0.0);
   error.assign(count, 0.0);
   steepest.assign(count, 0.0);
   rank.assign(count, 0);
   empty.assign(count, 0);
   finite.assign(count, 1);
-  for (uint8_t one : gram) streamed.push_back(!one);
-  told_.assign(count, 0);
-  if (scaled_) scalings_.resize(count * static_cast<size_t>(2 * rows_.all.d + rows_.all.t));
+  for (uint8_t one : gram) from_rows.push_back(!one);
+  known_.assign(count, 0);
+  if (scaled_) scalings_.resize(count * static_cast<size_t>(2 * all.d + all.t));
   const bool any =
       judged_ || scaled_ || std::find(gram.begin(), gram.end(), uint8_t{1}) != gram.end();
-  stored_ =
-      Quadratic<T>::packed_size(rows_.all.size() / std::max<int64_t>(rows_.all.t, 1), rows_.all.t);
-  most_rows_ = rows_.starts.empty() ? rows_.all.n : 0;
-  for (size_t i = 1; i < rows_.starts.size(); ++i)
-    most_rows_ = std::max(most_rows_, rows_.starts[i] - rows_.starts[i - 1]);
-  if (any) quadratics_.resize(count * static_cast<size_t>(stored_));
+  packed_size_ = Quadratic<T>::packed_size(all.size() / std::max<int64_t>(all.t, 1), all.t);
+  most_rows_ = rows_.most_rows();
+  if (any) packed_.resize(count * static_cast<size_t>(packed_size_));
 }
 
 template <class T>
 Many<T>::~Many() = default;
 
-// The problems that one thread is to work on: it asks for some at a time.
+// Small problems so many at a time that the device is busy; large ones by themselves.
 template <class T>
-class Many<T>::Share {
- public:
-  explicit Share(Many& many, double seconds) : budget(seconds), many_(many) {}
-  ~Share() {
-    const std::lock_guard lock(many_.mutex_);
-    for (; next_ < end_; ++next_) many_.paused_.push_back(next_);
-    many_.done_ += done_;
-  }
-
-  Budget budget;
-  NormalEquations<T> normal;
-
-  bool take(int64_t& i) {
-    if (next_ < end_) {
-      i = next_++;
-      return true;
-    }
-    const std::lock_guard lock(many_.mutex_);
-    if (!many_.paused_.empty()) {
-      i = many_.paused_.back();
-      many_.paused_.pop_back();
-      return true;
-    }
-    next_ = many_.next_;
-    end_ = many_.next_ = std::min(next_ + at_once, many_.rows_.count);
-    if (next_ == end_) return false;
-    i = next_++;
-    return true;
-  }
-
-  void put(int64_t i, bool done) {
-    done_ += done;
-    if (done) return;
-    const std::lock_guard lock(many_.mutex_);
-    many_.paused_.push_back(i);
-  }
-
-  // What is known of a problem under way; its rows are looked for only if they are to be read.
-  One& open(int64_t i, bool rows) {
-    std::unique_ptr<One>& one = many_.ones_[static_cast<size_t>(i)];
-    if (one) return *one;
-    if (free_.empty()) {
-      one = std::make_unique<One>();
-    } else {
-      one = std::move(free_.back());
-      free_.pop_back();
-    }
-    one->stage = One::Stage::begun;
-    one->left = one->recorded = 0;
-    one->impatient = false;
-    if (rows) {
-      one->problem = gathered_problem(many_.rows_, i, one->gathered);
-      if (many_.rows_.order) budget.spent(many_.work_of_rows(i));
-    } else {
-      one->problem = size_at(many_.rows_, i);
-    }
-    one->problem.scaling = many_.scaling_at(i);
-    return *one;
-  }
-
-  void close(int64_t i) { free_.push_back(std::move(many_.ones_[static_cast<size_t>(i)])); }
-
- private:
-  static constexpr int64_t at_once = 16;
-  Many& many_;
-  int64_t next_ = 0, end_ = 0, done_ = 0;
-  std::vector<std::unique_ptr<One>> free_;
-};
-
-// turn(share) on threads, each of which takes problems and puts them back; true when none is left.
-template <class T>
-template <class Turn>
-bool Many<T>::on_threads(double seconds, Turn&& turn) {
+int64_t Many<T>::batch_size() const {
+  constexpr int64_t large = 1 << 18, least = 16, batches = 64;
   const Problem<T>& p = rows_.all;
-  const int64_t rows = rows_.starts.empty() ? p.n * rows_.count : p.n;
-  auto body = [&] {
-    const FpEnv env;
-    Share share(*this, seconds);
-    turn(share);
-  };
-  device<T>().each_thread(
-      rows_.count, rows * (p.d + 1) * p.t * 8,
-      [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
-  if (done_ < rows_.count) return false;
-  next_ = done_ = 0;
-  return true;
+  if (most_rows_ * (p.d + 1) * p.t > large) return 1;
+  const int64_t share = (rows_.count / batches + least - 1) / least * least;
+  return std::clamp(share, least, std::max(least, p.device->block));
 }
 
-// work(i, share) -> done, for every problem.
+template <class T>
+std::unique_ptr<typename Many<T>::Batch> Many<T>::pop() {
+  const std::lock_guard lock(queue_.mutex);
+  std::unique_ptr<Batch> batch;
+  if (!queue_.paused.empty()) {
+    batch = std::move(queue_.paused.back());
+    queue_.paused.pop_back();
+    return batch;
+  }
+  if (queue_.next == rows_.count) return nullptr;
+  if (queue_.unused.empty()) {
+    batch = std::make_unique<Batch>();
+  } else {
+    batch = std::move(queue_.unused.back());
+    queue_.unused.pop_back();
+  }
+  const int64_t first = queue_.next;
+  queue_.next = std::min(first + batch_size(), rows_.count);
+  batch->restart(first, queue_.next);
+  return batch;
+}
+
+template <class T>
+void Many<T>::push(std::unique_ptr<Batch> batch, bool finished) {
+  const std::lock_guard lock(queue_.mutex);
+  queue_.done += batch->next - batch->counted;
+  batch->counted = batch->next;
+  (finished ? queue_.unused : queue_.paused).push_back(std::move(batch));
+}
+
+// work(batch, budget) on threads until each has returned true; false if that needs another call.
 template <class T>
 template <class Work>
-bool Many<T>::in_turns(double seconds, Work&& work) {
-  return on_threads(seconds, [&](Share& share) {
-    int64_t i;
-    for (bool first = true; share.take(i); first = false) {
-      const bool finished = (first || !share.budget.spent(few)) && work(i, share);
-      share.put(i, finished);
-      if (!finished) return;
+bool Many<T>::in_batches(double seconds, Work&& work) {
+  const Problem<T>& p = rows_.all;
+  const int64_t rows = rows_.starts.empty() ? p.n * rows_.count : p.n;
+  const int64_t batches = (rows_.count + batch_size() - 1) / batch_size();
+  host::on_threads(batches, rows * (p.d + 1) * p.t * 8, [&] {
+    const FpEnv env;
+    Budget budget(seconds);
+    while (auto batch = pop()) {
+      const bool finished = work(*batch, budget);
+      push(std::move(batch), finished);
+      if (!finished || budget.spent(min_work_per_problem)) return;
     }
   });
+  if (queue_.done < rows_.count) return false;
+  queue_.next = queue_.done = 0;
+  return true;
 }
 
+// work(i) for the problems of a batch until one returns false, or the time is over.
 template <class T>
-bool Many<T>::survey(bool curvature_too, bool steepest_too, double seconds) {
-  const Wanted wanted{curvature_too, steepest_too};
-  if (!quadratics_.empty() && MomentsLanes<T>::serve(rows_.all, std::min(most_rows_, L<T>)))
-    return on_threads(seconds, [&](Share& share) { survey_lanes(wanted, share); });
-  return in_turns(seconds, [&](int64_t i, Share& share) { return survey_one(i, wanted, share); });
-}
-
-// Moments of those problems that lanes can serve, so many at a time; then all go on alone.
-template <class T>
-void Many<T>::survey_lanes(Wanted wanted, Share& share) {
-  MomentsLanes<T> summing(rows_.all.d, std::min(most_rows_, L<T>));
-  int64_t who[lanes], i;
-  for (bool first = true;;) {
-    int held = 0;
-    while (held < lanes && (first || !share.budget.spent(few)) && share.take(i)) {
-      first = false;
-      RowOrder order;
-      const Problem<T> problem = problem_at(rows_, i, order);
-      if (!needs_moments(i) || ones_[i] || problem.n == 0 || problem.n > L<T>) {
-        share.put(i, survey_one(i, wanted, share));
-        continue;
-      }
-      summing.load(held, problem, order);
-      who[held++] = i;
-    }
-    if (held == 0) return;
-    summing.run();
-    share.budget.spent(L<T> * (rows_.all.d + 2) * (rows_.all.d + 2));
-    for (int lane = 0; lane < held; ++lane) {
-      One& one = share.open(who[lane], false);
-      summing.moments(lane, one.pass.moments);
-      keep_moments(who[lane], one);
-      one.stage = One::Stage::moments_known;
-      // What is still to be known of it may need its rows.
-      if (streamed[who[lane]] && wanted.curvature) share.close(who[lane]);
-      share.put(who[lane], survey_one(who[lane], wanted, share));
-    }
+template <class Work>
+bool Many<T>::one_by_one(Batch& batch, Budget& budget, Work&& work) {
+  for (bool first = true; batch.next < batch.end; first = false) {
+    if (!first && budget.spent(min_work_per_problem)) return false;
+    if (!work(batch.next)) return false;
+    batch.one.stage = InProgress::Stage::none;
+    ++batch.next;
   }
-}
-
-// True when done; otherwise it goes on where it was.
-template <class T>
-bool Many<T>::survey_one(int64_t i, Wanted wanted, Share& share) {
-  One& one = share.open(i, needs_moments(i) || wanted.curvature || rows_.all.sample_weight.data);
-  if (!survey_stages(i, one, wanted, share.budget)) return false;
-  share.close(i);
   return true;
 }
 
 template <class T>
-bool Many<T>::survey_stages(int64_t i, One& one, Wanted wanted, Budget& budget) {
-  typedef typename One::Stage Stage;
-  if (one.stage == Stage::begun) {
-    empty[i] = !counts(one.problem);
+Problem<T> Many<T>::open_rows(int64_t i, InProgress& one, Budget& budget) const {
+  Problem<T> problem = rows_.gathered(i, one.gathered);
+  if (rows_.order) budget.spent(work_of_rows(i));
+  problem.scaling = scaling_of(i);
+  return problem;
+}
+
+// ---- What the first step needs ----
+
+template <class T>
+bool Many<T>::prepare(bool curvature_too, bool steepest_too, double seconds) {
+  const Wanted wanted{curvature_too, steepest_too};
+  return in_batches(
+      seconds, [&](Batch& batch, Budget& budget) { return prepare_batch(batch, wanted, budget); });
+}
+
+template <class T>
+bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
+  if (!batch.collected && !packed_.empty()) sum_moments(batch, budget);
+  batch.collected = true;
+  return one_by_one(batch, budget,
+                    [&](int64_t i) { return prepare_one(i, batch, wanted, budget); });
+}
+
+// The moments of all small problems of a batch, so many at a time that a first cache holds them.
+template <class T>
+void Many<T>::sum_moments(Batch& batch, Budget& budget) {
+  constexpr int64_t most_bytes = 1 << 14, most_work = 1 << 18;
+  const Problem<T>& all = rows_.all;
+  if (all.sample_weight.data) return;  // a problem may have no row of any weight
+  const int64_t columns = all.d + 1 + all.t;
+  const int64_t bytes = 16 * (all.d + 1) * columns;
+  int64_t most = 1;
+  while (2 * most * bytes <= most_bytes && most < batch.end - batch.begin) most *= 2;
+  batch.moments.resize(static_cast<size_t>(most));
+  int64_t count = 0;
+  const auto run = [&] {
+    all.device->moments_each(count, batch.rows.data(), batch.moments.data());
+    all.device->wait();
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t i = batch.who[k];
+      keep_moments(i, batch.moments[k]);
+      batch.summed[static_cast<size_t>(i - batch.begin)] = 1;
+      budget.spent(batch.rows[k].args.n * columns * columns);
+    }
+    count = 0;
+  };
+  batch.rows.resize(static_cast<size_t>(most));
+  batch.who.resize(static_cast<size_t>(most));
+  for (int64_t i = batch.begin; i < batch.end; ++i) {
+    ProblemRows<T>& rows = batch.rows[count];
+    const Problem<T> problem = rows_.problem(i, rows.order);
+    if (!needs_moments(i) || problem.n == 0 || problem.n * columns * columns > most_work) continue;
+    rows.args = problem.args(nullptr);
+    batch.who[count++] = i;
+    if (count == most) run();
+  }
+  if (count > 0) run();
+}
+
+// True when done; otherwise it continues where it was.
+template <class T>
+bool Many<T>::prepare_one(int64_t i, Batch& batch, Wanted wanted, Budget& budget) {
+  using Stage = typename InProgress::Stage;
+  InProgress& one = batch.one;
+  if (one.stage == Stage::none) {
+    const bool summed = batch.summed[static_cast<size_t>(i - batch.begin)];
+    if (summed && !wanted.curvature && !wanted.steepest) return true;
+    const bool due = needs_moments(i) && !summed;
+    const bool rows = due || wanted.steepest || (wanted.curvature && from_rows[i]) ||
+                      rows_.all.sample_weight.data;
+    one.problem = rows ? open_rows(i, one, budget) : rows_.size_of(i);
+    one.problem.scaling = scaling_of(i);
+    empty[i] = !has_weight(one.problem);
     if (empty[i]) return true;
-    const bool due = needs_moments(i) && !told_[i];
     if (due) one.pass.restart(one.problem);
     one.stage = due ? Stage::moments : Stage::moments_known;
   }
   if (one.stage == Stage::moments) {
     if (!one.pass.run(budget)) return false;
-    keep_moments(i, one);
+    one.pass.moments.close();
+    keep_moments(i, one.pass.moments);
+    one.problem.scaling = scaling_of(i);
     one.stage = Stage::moments_known;
   }
   if (one.stage == Stage::moments_known) {
     if (!finite[i] || !wanted.curvature) return true;
-    if (!streamed[i]) find_quadratic(i, one);
-    one.spectrum.restart(one.problem, streamed[i] ? nullptr : &one.quadratic);
+    if (!from_rows[i]) find_quadratic(i, one.quadratic);
+    one.spectrum.restart(one.problem, from_rows[i] ? nullptr : &one.quadratic);
     one.stage = Stage::curvature;
   }
   if (!one.spectrum.advance(budget)) return false;
@@ -319,25 +270,31 @@ bool Many<T>::survey_stages(int64_t i, One& one, Wanted wanted, Budget& budget) 
 }
 
 template <class T>
-void Many<T>::keep_moments(int64_t i, One& one) {
-  Moments& moments = one.pass.moments;
-  moments.close();
+void Many<T>::keep_moments(int64_t i, const Moments& moments) {
   finite[i] = moments.finite();
   const bool in_range = moments.in_range(sizeof(T) == 4);
-  told_[i] = finite[i] && (in_range || sizeof(T) == 4);
-  if (scaled_ && !told_[i]) finite[i] = 0;
-  if (!in_range && !scaled_) streamed[i] = 1;
-  if (!told_[i]) return;
+  known_[i] = finite[i] && (in_range || sizeof(T) == 4);
+  if (scaled_ && !known_[i]) finite[i] = 0;
+  if (!in_range && !scaled_) from_rows[i] = 1;
+  if (!known_[i]) return;
+  const bool fit_intercept = rows_.all.fit_intercept;
   double* const scaling = scaled_ ? &scalings_[i * (2 * moments.d + moments.t)] : nullptr;
-  if (scaled_) find_scaling<T>(moments, one.problem.fit_intercept, scaling);
-  one.problem.scaling = scaling;
-  Quadratic<T>::pack(moments, one.problem.fit_intercept, scaling, &quadratics_[i * stored_]);
+  if (scaled_) find_scaling<T>(moments, fit_intercept, scaling);
+  Quadratic<T>::pack(moments, fit_intercept, scaling, &packed_[i * packed_size_]);
 }
 
 template <class T>
-const double* Many<T>::scaling_at(int64_t i) const {
-  return scaled_ && told_[i] ? &scalings_[i * (2 * rows_.all.d + rows_.all.t)] : nullptr;
+const double* Many<T>::scaling_of(int64_t i) const {
+  return scaled_ && known_[i] ? &scalings_[i * (2 * rows_.all.d + rows_.all.t)] : nullptr;
 }
+
+template <class T>
+void Many<T>::find_quadratic(int64_t i, Quadratic<T>& quadratic) const {
+  const Problem<T>& p = rows_.all;
+  quadratic.assign(p.d, p.t, p.fit_intercept, packed_.data() + i * packed_size_);
+}
+
+// ---- Descents ----
 
 template <class T>
 void Many<T>::start(ManyOptions options, ManyStates<T> states) {
@@ -356,9 +313,17 @@ void Many<T>::start(ManyOptions options, ManyStates<T> states) {
 
 template <class T>
 bool Many<T>::advance(double seconds) {
-  if (!options_.schedule && Lanes<T>::serve(rows_.all, options_.common))
-    return on_threads(seconds, [&](Share& share) { advance_lanes(share); });
-  return in_turns(seconds, [&](int64_t i, Share& share) { return advance_one(i, share); });
+  return in_batches(seconds,
+                    [&](Batch& batch, Budget& budget) { return descend_batch(batch, budget); });
+}
+
+// The device runs the ordinary epochs of all its problems; then each is brought to its end.
+template <class T>
+bool Many<T>::descend_batch(Batch& batch, Budget& budget) {
+  if (!batch.collected) collect_descents(batch, budget);
+  batch.collected = true;
+  if (!run_on_device(batch, budget)) return false;
+  return one_by_one(batch, budget, [&](int64_t i) { return finish(i, batch, budget); });
 }
 
 template <class T>
@@ -371,283 +336,309 @@ DescentOptions Many<T>::options_of(int64_t i) const {
 }
 
 template <class T>
-bool Many<T>::advance_one(int64_t i, Share& share) {
-  typedef typename One::Stage Stage;
-  if (options_.skip[i]) return true;
-  One& one = share.open(i, streamed[i]);
-  if (one.stage == Stage::begun) {
-    one.target = states_.epoch[i] + options_.epochs;
-    state_of(i, one.state);
-    choose_rates(i, one);
-    descend(i, one);
-  }
-  const Outcome outcome = one.descent.advance(share.budget);
-  if (outcome == Outcome::running) return false;
-  states_.outcome[i] = outcome;
-  keep_descent(i, one);
-  if (one.descent.loss_doubtful()) states_.loss[i] = loss_of_rows(i, share.budget);
-  share.close(i);
-  return true;
-}
-
-// From the state that it has, to the target.
-template <class T>
-void Many<T>::descend(int64_t i, One& one) {
-  if (told_[i]) find_quadratic(i, one);
-  one.descent.restart(one.problem, options_of(i), one.state, one.target,
-                      told_[i] ? &one.quadratic : nullptr, streamed[i]);
-  const T* const start = states_.params.data() + i * rows_.all.size();
-  one.descent.set_start(states_.epoch[i], {start, start + rows_.all.size()});
-  if (options_.schedule)
-    one.descent.set_schedule(options_.first_epoch, options_.lr);
-  else
-    one.descent.set_constant_lr(options_.lr[i]);
-  one.stage = One::Stage::descent;
-}
-
-template <class T>
-void Many<T>::find_quadratic(int64_t i, One& one) const {
-  const Problem<T>& p = rows_.all;
-  one.quadratic.assign(p.d, p.t, p.fit_intercept, quadratics_.data() + i * stored_);
-}
-
-template <class T>
-void Many<T>::choose_rates(int64_t i, One& one) {
+void Many<T>::choose_rates(int64_t i, Quadratic<T>& quadratic) {
   if (!options_.auto_momentum) return;
-  find_quadratic(i, one);
-  const auto rates = auto_rates(one.quadratic, one.problem, options_of(i),
-                                states_.params.data() + i * rows_.all.size(), options_.epochs,
-                                {options_.lr[i], states_.momentum[i]});
+  find_quadratic(i, quadratic);
+  const auto rates = auto_rates(quadratic, rows_.size_of(i), options_of(i), params_of(i),
+                                options_.epochs, {options_.lr[i], states_.momentum[i]});
   options_.lr[i] = rates.lr;
   states_.momentum[i] = rates.momentum;
 }
 
+// See end_rules of Descent.
 template <class T>
 double Many<T>::norm_bound(int64_t i, const Objective& objective) const {
-  if (!told_[i] || options_.tol[i] < 0) return -1;
-  const int64_t p = rows_.all.size();
-  return Goal<T>::norm_bound(p, &quadratics_[i * stored_], objective, options_.tol[i]);
+  if (options_.tol[i] < 0) return -1;
+  if (!known_[i] || options_.common.sgd.maximize) return 0;
+  const Problem<T>& p = rows_.all;
+  return Goal<T>::norm_bound(p.size() / p.t, p.t, &packed_[i * packed_size_], objective,
+                             options_.tol[i]);
 }
 
-// More epochs in lanes, as far as patience goes.
+// Epochs that are passes to pause in, and those of mini-batches, are Descent's.
 template <class T>
-void Many<T>::extend(int64_t i, One& one) {
-  const int64_t begun = states_.epoch[i], done = one.last;
-  if (done >= one.target || done > begun + least_patience) return;
-  one.last = one.target;
-  if (told_[i] && options_.tol[i] >= 0) {
-    find_quadratic(i, one);
-    const int64_t most = patience_of(one.quadratic, one.problem, options_of(i), options_.lr[i],
-                                     states_.params.data() + i * rows_.all.size());
-    one.impatient = most < one.target - begun;
-    if (one.impatient) one.last = begun + most;
-  }
-  one.left = one.last - done;
+bool Many<T>::suits_device(const Problem<T>& size, int64_t i) const {
+  if (options_.skip[i] || size.size() == 0) return false;
+  if (!from_rows[i]) return true;
+  return size.n > 0 && !size.sample_weight.data && work_of_rows(i) <= most_device_work / 64;
 }
 
-// Problems side by side in lanes, all on quadratics or all on rows.
 template <class T>
-struct Many<T>::Team {
-  Lanes<T> descents;
-  int64_t who[lanes];
-};
+void Many<T>::collect_descents(Batch& batch, Budget& budget) {
+  const int64_t count = batch.end - batch.begin, p = rows_.all.size();
+  batch.progress.assign(static_cast<size_t>(count), {});
+  batch.descents.clear();
+  batch.who.clear();
+  if (options_.epochs == 0 || options_.schedule || options_.common.batch_size > 0) return;
+  batch.previous.resize(static_cast<size_t>(count * p));
+  batch.started.assign(params_of(batch.begin), params_of(batch.end));
+  for (int64_t i = batch.begin; i < batch.end; ++i) {
+    const Problem<T> size = rows_.size_of(i);
+    if (!suits_device(size, i)) continue;
+    auto& progress = batch.at(i);
+    progress.on_device = true;
+    progress.target = states_.epoch[i] + options_.epochs;
+    progress.last = states_.epoch[i] + std::min(options_.epochs, least_patience);
+    choose_rates(i, batch.one.quadratic);
+    const DescentOptions options = options_of(i);
+    const double* const packed = from_rows[i] ? nullptr : &packed_[i * packed_size_];
+    LinearSums sums;
+    if (packed) sums.sample_weight = Quadratic<T>::tail(p / size.t, size.t, packed).sample_weight();
 
-// Problems that lanes can serve go through them to where they may end, and from there on, like all
-// others, through Descent.
-template <class T>
-void Many<T>::advance_lanes(Share& share) {
-  const Problem<T>& all = rows_.all;
-  const int64_t rows = Lanes<T>::serve_rows(all, 0) ? std::min(most_rows_, L<T>) : 0;
-  Team teams[] = {{Lanes<T>(all.size(), options_.common), {}},
-                  {Lanes<T>(all, rows, options_.common), {}}};
-  int64_t i;
-  for (bool first = true;;) {
-    Team* full = nullptr;
-    for (Team& team : teams)  // none of it may have ended in its last run
-      if (team.descents.full()) full = &team;
-    while (!full && (first || !share.budget.spent(few)) && share.take(i)) {
-      first = false;
-      Team& team = teams[streamed[i]];
-      if (options_.skip[i] || !load_lane(team, i, share))
-        share.put(i, advance_one(i, share));
-      else if (team.descents.full())
-        full = &team;
+    DescentArgs<T>& args = batch.descents.emplace_back();
+    Problem<T> problem = packed ? size : rows_.problem(i, args.rows.order);
+    problem.scaling = scaling_of(i);
+    args.rows.args = problem.args(params_of(i));
+    args.quadratic = packed;
+    args.size = p;
+    args.scale = size.scale(size.n, sums);
+    args.sgd = options.sgd;
+    args.decayed = options.sgd.decay_intercept ? p : size.d * size.t;
+    args.lr = options_.lr[i];
+    const double total = size.count(size.n, sums) / static_cast<double>(size.t);
+    args.norm_bound = norm_bound(i, size.objective(total, options.sgd));
+    args.stop_on_equal_loss = options.stop_on_equal_loss;
+    args.params = params_of(i);
+    args.velocity = states_.velocity.empty() ? nullptr : states_.velocity.data() + i * p;
+    args.previous = batch.previous.data() + (i - batch.begin) * p;
+    args.first_loss = &states_.first_loss[i];
+    args.last_loss = &states_.last_loss[i];
+    args.moving = &states_.moving[i];
+    args.moved = &progress.moved;
+    args.epoch = &states_.epoch[i];
+    args.loss = &progress.loss;
+    args.may_end = &progress.may_end;
+    if (options_.records > 0) {
+      args.every = options.history;
+      args.losses = states_.losses.data() + i * options_.records;
     }
-    if (full) {
-      run(*full, share);
-      continue;
+    batch.who.push_back(i);
+    if (packed == nullptr) budget.spent(work_of_rows(i));
+  }
+}
+
+// Until no descent of the batch is left that may go on, or the time is over.
+template <class T>
+bool Many<T>::run_on_device(Batch& batch, Budget& budget) {
+  while (!batch.descents.empty()) {
+    const auto count = static_cast<int64_t>(batch.descents.size());
+    int64_t work = 0;  // of an epoch
+    for (int64_t k = 0; k < count; ++k) {
+      const DescentArgs<T>& q = batch.descents[k];
+      work += q.quadratic ? q.size * q.size : 2 * q.rows.args.n * (q.size + 2);
     }
-    if (teams[0].descents.empty() && teams[1].descents.empty()) return;
-    for (Team& team : teams)
-      if (!team.descents.empty()) run(team, share);
-  }
-}
-
-// To where one of them may end, or the time is over.
-template <class T>
-void Many<T>::run(Team& team, Share& share) {
-  Lanes<T>& descents = team.descents;
-  int64_t epochs = Lanes<T>::most_epochs;
-  for (int lane = 0; lane < lanes; ++lane)
-    if (descents.holds(lane)) epochs = std::min(epochs, ones_[team.who[lane]]->left);
-  unsigned ending;
-  const int64_t done = descents.run(epochs, ending);
-  const bool late = share.budget.spent(descents.work(done));
-  for (int lane = 0; lane < lanes; ++lane) {
-    if (!descents.holds(lane)) continue;
-    const int64_t i = team.who[lane];
-    One& one = *ones_[i];
-    record(descents, lane, i, done);
-    if (one.left == 0 && !(ending >> lane & 1)) extend(i, one);
-    if (!late && one.left > 0 && !(ending >> lane & 1)) continue;
-    descents.unload(lane, one.state);
-    if (one.left == 0 && !(ending >> lane & 1) && loss_known(descents, lane, i, done)) {
-      const bool going = (one.state.moved || options_.tol[i] < 0) && !one.impatient;
-      states_.outcome[i] = going ? Outcome::max_epochs : Outcome::stalled;
-      keep(i, one.state, descents.loss(lane, done), r2_lost(i, one));
-      share.close(i);
-      share.put(i, true);
-      continue;
+    const int64_t most = std::max<int64_t>(1, most_device_work / std::max<int64_t>(1, work));
+    for (int64_t k = 0; k < count; ++k)
+      batch.descents[k].epochs =
+          std::min(most, batch.at(batch.who[k]).last - states_.epoch[batch.who[k]]);
+    rows_.all.device->descend_each(count, batch.descents.data());
+    rows_.all.device->wait();
+    int64_t kept = 0;
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t i = batch.who[k];
+      DescentArgs<T>& q = batch.descents[k];
+      auto& progress = batch.at(i);
+      states_.lr[i] = q.lr;
+      if (states_.epoch[i] == progress.last && !progress.may_end) extend(i, batch);
+      if (progress.may_end || states_.epoch[i] == progress.last) continue;
+      if (q.losses) {
+        const int64_t first = progress.target - options_.epochs;
+        q.losses = states_.losses.data() + i * options_.records +
+                   (states_.epoch[i] / q.every - first / q.every);
+      }
+      batch.descents[kept] = q;
+      batch.who[kept++] = i;
     }
-    if (streamed[i]) one.problem = gathered_problem(rows_, i, one.gathered);
-    one.problem.scaling = scaling_at(i);
-    descend(i, one);
-    share.put(i, advance_one(i, share));
+    batch.descents.resize(static_cast<size_t>(kept));
+    batch.who.resize(static_cast<size_t>(kept));
+    if (budget.spent(work * most / 4) && kept > 0) return false;
   }
-}
-
-// Whether what lanes tell of a problem's loss after their last epoch is more than rounding errors,
-// which Descent would leave to the rows.
-template <class T>
-bool Many<T>::loss_known(const Lanes<T>& descents, int lane, int64_t i, int64_t epoch) const {
-  if (streamed[i]) return true;
-  const T loss = descents.loss(lane, epoch);
-  if (!(loss >= std::numeric_limits<T>::min())) return false;
-  constexpr double clearly = 1.01;  // the loss is rounded
-  const double squares = descents.divisor(lane) * loss;
-  const T* const params = ones_[i]->state.params.data();
-  return squares >
-         clearly * Quadratic<T>::least_known(rows_.all.size(), &quadratics_[i * stored_], params);
-}
-
-template <class T>
-bool Many<T>::load_lane(Team& team, int64_t i, Share& share) {
-  const Problem<T> size = size_at(rows_, i);
-  if (options_.epochs == 0 || ones_[i] || (streamed[i] && !Lanes<T>::serve_rows(size, size.n)))
-    return false;
-  One& one = share.open(i, false);
-  const int lane = team.descents.free_lane();
-  LinearSums sums;
-  if (streamed[i]) {
-    RowOrder order;
-    Problem<T> problem = problem_at(rows_, i, order);
-    problem.scaling = scaling_at(i);
-    team.descents.load(lane, problem, order);
-  } else {
-    const double* const packed = &quadratics_[i * stored_];
-    sums.sample_weight = Quadratic<T>::tail(size.size(), 1, packed).sample_weight();
-    team.descents.load(lane, packed);
-  }
-  one.target = states_.epoch[i] + options_.epochs;
-  one.left = std::min(options_.epochs, least_patience);
-  one.last = states_.epoch[i] + one.left;
-  state_of(i, one.state);
-  choose_rates(i, one);
-  const DescentOptions options = options_of(i);
-  const Objective objective = size.objective(size.count(size.n, sums), options.sgd);
-  team.descents.start(lane, objective, options, options_.lr[i], norm_bound(i, objective),
-                      one.state);
-  team.who[lane] = i;
   return true;
 }
 
-// Keeps the losses of the epochs that lanes ran.
+// More epochs on the device, as far as patience goes.
 template <class T>
-void Many<T>::record(const Lanes<T>& descents, int lane, int64_t i, int64_t epochs) {
-  One& one = *ones_[i];
-  const int64_t every = options_.common.history;
-  const int64_t first = one.last - one.left;
-  for (int64_t e = 0; e < epochs && options_.records > 0; ++e)
-    if ((first + e + 1) % every == 0)
-      states_.losses[i * options_.records + one.recorded++] = descents.loss(lane, e);
-  one.left -= epochs;
+void Many<T>::extend(int64_t i, Batch& batch) {
+  auto& progress = batch.at(i);
+  const int64_t begun = progress.target - options_.epochs, done = progress.last;
+  if (done >= progress.target || done > begun + least_patience) return;
+  progress.last = progress.target;
+  if (!known_[i] || options_.tol[i] < 0) return;
+  Quadratic<T>& quadratic = batch.one.quadratic;
+  find_quadratic(i, quadratic);
+  Problem<T> problem = rows_.size_of(i);
+  problem.scaling = scaling_of(i);
+  const int64_t most = patience_of(quadratic, problem, options_of(i), options_.lr[i],
+                                   batch.started.data() + (i - batch.begin) * rows_.all.size());
+  progress.impatient = most < options_.epochs;
+  if (progress.impatient) progress.last = begun + most;
 }
+
+// From where the device has left a problem to its end; true once it is there.
+template <class T>
+bool Many<T>::finish(int64_t i, Batch& batch, Budget& budget) {
+  if (options_.skip[i]) return true;
+  InProgress& one = batch.one;
+  const auto& progress = batch.at(i);
+  if (one.stage == InProgress::Stage::none) {
+    if (progress.on_device && !progress.may_end && loss_is_known(i, batch)) {
+      const bool going = (progress.moved || options_.tol[i] < 0) && !progress.impatient;
+      states_.outcome[i] = going ? Outcome::max_epochs : Outcome::stalled;
+      states_.loss[i] = progress.loss;
+      states_.r2_lost[i] = r2_lost(i, one);
+      return true;
+    }
+    begin_descent(i, batch);
+  }
+  const Outcome outcome = one.descent.advance(budget);
+  if (outcome == Outcome::running) return false;
+  states_.outcome[i] = outcome;
+  keep_descent(i, one);
+  if (one.descent.loss_below_noise()) states_.loss[i] = loss_of_rows(i, budget);
+  return true;
+}
+
+// Whether the loss after the last epoch is above the noise floor; otherwise it is computed again
+// from the rows.
+template <class T>
+bool Many<T>::loss_is_known(int64_t i, const Batch& batch) const {
+  if (from_rows[i]) return true;
+  const T loss = batch.at(i).loss;
+  if (!(loss >= std::numeric_limits<T>::min())) return false;
+  constexpr double clearly = 1.01;  // the loss is rounded
+  const Problem<T> p = rows_.size_of(i);
+  const double* const packed = &packed_[i * packed_size_];
+  LinearSums sums;
+  sums.sample_weight = Quadratic<T>::tail(p.size() / p.t, p.t, packed).sample_weight();
+  const double squares = p.scale(p.n, sums).divisor * loss;
+  return squares > clearly * Quadratic<T>::noise_floor(p.size() / p.t, p.t, packed,
+                                                       states_.params.data() + i * p.size());
+}
+
+// Descent takes over at the state the problem has.
+template <class T>
+void Many<T>::begin_descent(int64_t i, Batch& batch) {
+  InProgress& one = batch.one;
+  const auto& progress = batch.at(i);
+  const int64_t p = rows_.all.size();
+  state_of(i, one.state);
+  one.begun = states_.epoch[i];
+  const T* started = params_of(i);
+  if (progress.on_device) {
+    one.begun = progress.target - options_.epochs;
+    started = batch.started.data() + (i - batch.begin) * p;
+    one.state.lr = states_.lr[i];
+    one.state.moved = progress.moved != 0;
+    const T* const previous = batch.previous.data() + (i - batch.begin) * p;
+    if (one.state.epoch > one.begun) one.state.previous.assign(previous, previous + p);
+  } else {
+    choose_rates(i, one.quadratic);
+  }
+  if (from_rows[i]) {
+    one.problem = rows_.gathered(i, one.gathered);
+  } else {
+    one.problem = rows_.size_of(i);
+  }
+  one.problem.scaling = scaling_of(i);
+  if (known_[i]) find_quadratic(i, one.quadratic);
+  one.descent.restart(one.problem, options_of(i), one.state, one.begun + options_.epochs,
+                      known_[i] ? &one.quadratic : nullptr, from_rows[i]);
+  one.descent.set_start(one.begun, {started, started + p});
+  if (options_.schedule)
+    one.descent.set_schedule(options_.first_epoch, options_.lr);
+  else
+    one.descent.set_constant_lr(options_.lr[i]);
+  one.stage = InProgress::Stage::descent;
+}
+
+// The R^2 that the state of a problem loses.
+template <class T>
+double Many<T>::r2_lost(int64_t i, InProgress& one) const {
+  if (!known_[i] || options_.tol[i] < 0 || options_.common.sgd.maximize)
+    return std::numeric_limits<double>::quiet_NaN();
+  find_quadratic(i, one.quadratic);
+  const DescentOptions options = options_of(i);
+  Problem<T> problem = rows_.size_of(i);
+  problem.scaling = scaling_of(i);
+  Goal<T> goal;
+  goal.assign(one.quadratic, problem.objective(one.quadratic.sample_weight(), options.sgd),
+              options.tol, problem.returned());
+  return goal.known() ? goal.r2_lost(states_.params.data() + i * problem.size())
+                      : std::numeric_limits<double>::quiet_NaN();
+}
+
+// ---- Closed form ----
 
 template <class T>
 bool Many<T>::solve(const ExactOptions& options, double seconds) {
-  return in_turns(seconds, [&](int64_t i, Share& share) { return solve_one(i, options, share); });
+  return in_batches(seconds, [&](Batch& batch, Budget& budget) {
+    return one_by_one(batch, budget,
+                      [&](int64_t i) { return solve_one(i, options, batch, budget); });
+  });
 }
 
 template <class T>
-bool Many<T>::solve_one(int64_t i, ExactOptions options, Share& share) {
+bool Many<T>::solve_one(int64_t i, ExactOptions options, Batch& batch, Budget& budget) {
   options.weight_decay = options_.weight_decay[i];
-  if (options_.skip[i] || solve_moments(i, options, share)) return true;
-  One& one = share.open(i, true);
-  if (!one.exact) one.exact.emplace(one.problem, options);
-  if (!one.exact->advance(share.budget)) return false;
+  InProgress& one = batch.one;
+  if (options_.skip[i]) return true;
+  if (one.stage == InProgress::Stage::none) {
+    if (solve_moments(i, options, batch, budget)) return true;
+    one.problem = open_rows(i, one, budget);
+    one.exact.emplace(one.problem, options);
+    one.stage = InProgress::Stage::opened;
+  }
+  if (!one.exact->advance(budget)) return false;
   const auto solution = one.exact->solve();
   one.exact.reset();
   keep_solution(i, solution.params, solution.rank);
-  states_.loss[i] = loss_of_rows(i, share.budget);
-  share.close(i);
+  states_.loss[i] = loss_of_rows(i, budget);
   return true;
 }
 
 template <class T>
-bool Many<T>::solve_moments(int64_t i, const ExactOptions& options, Share& share) {
-  if (streamed[i] || ones_[i]) return false;
-  NormalEquations<T>& normal = share.normal;
-  const Problem<T> size = size_at(rows_, i);
+bool Many<T>::solve_moments(int64_t i, const ExactOptions& options, Batch& batch, Budget& budget) {
+  if (from_rows[i]) return false;
+  NormalEquations<T>& normal = batch.one.normal;
+  const Problem<T> size = rows_.size_of(i);
   const int64_t p = size.size() / size.t;
-  share.budget.spent(p * p * (p + size.t));
-  if (!normal.solve(size, &quadratics_[i * stored_], options)) return false;
+  budget.spent(p * p * (p + size.t));
+  if (!normal.solve(size, &packed_[i * packed_size_], options)) return false;
   keep_solution(i, normal.params(), p);
-  states_.loss[i] = normal.loss_known() ? normal.loss() : loss_of_rows(i, share.budget);
+  states_.loss[i] = normal.loss_known() ? normal.loss() : loss_of_rows(i, budget);
   return true;
 }
 
 template <class T>
 void Many<T>::keep_solution(int64_t i, const std::vector<T>& params, int64_t rank_of_rows) {
-  std::copy(params.begin(), params.end(), states_.params.begin() + i * rows_.all.size());
+  std::copy(params.begin(), params.end(), params_of(i));
   rank[i] = rank_of_rows;
   states_.outcome[i] = Outcome::converged;
 }
 
-// Those that are still under way included.
+// ---- States ----
+
 template <class T>
 const ManyStates<T>& Many<T>::states() {
-  for (int64_t i = 0; i < rows_.count; ++i)
-    if (ones_[i] && ones_[i]->stage == One::Stage::descent) keep_descent(i, *ones_[i]);
+  for (const auto& batch : queue_.paused)
+    if (batch->one.stage == InProgress::Stage::descent) keep_descent(batch->next, batch->one);
   return states_;
 }
 
-// Of one pass over the rows.
 template <class T>
 std::vector<T> Many<T>::returned_params() const {
   std::vector<T> params = states_.params;
   const Problem<T>& p = rows_.all;
   for (int64_t i = 0; i < rows_.count; ++i)
-    if (const double* scaling = scaling_at(i))
+    if (const double* scaling = scaling_of(i))
       from_scaled(scaling, p.d, p.t, p.fit_intercept, params.data() + i * p.size());
   return params;
 }
 
-// The R^2 that a state in a lane loses.
-template <class T>
-double Many<T>::r2_lost(int64_t i, One& one) const {
-  if (!told_[i] || options_.tol[i] < 0) return std::numeric_limits<double>::quiet_NaN();
-  find_quadratic(i, one);
-  const DescentOptions options = options_of(i);
-  Goal<T> goal;
-  goal.assign(one.quadratic, one.problem.objective(one.quadratic.sample_weight(), options.sgd),
-              options.tol, one.problem.returned());
-  return goal.known() ? goal.r2_lost(one.state.params.data())
-                      : std::numeric_limits<double>::quiet_NaN();
-}
-
+// The work of one pass over the rows.
 template <class T>
 int64_t Many<T>::work_of_rows(int64_t i) const {
-  const Problem<T> p = size_at(rows_, i);
+  const Problem<T> p = rows_.size_of(i);
   return 8 * p.n * (p.d + 1) * p.t;
 }
 
@@ -671,9 +662,10 @@ void Many<T>::state_of(int64_t i, DescentState<T>& state) const {
 }
 
 template <class T>
-void Many<T>::keep(int64_t i, const DescentState<T>& state, T loss, double r2_lost) {
+void Many<T>::keep_descent(int64_t i, InProgress& one) {
+  const DescentState<T>& state = one.descent.state();
   const int64_t p = rows_.all.size();
-  std::copy(state.params.begin(), state.params.end(), states_.params.begin() + i * p);
+  std::copy(state.params.begin(), state.params.end(), params_of(i));
   if (!states_.velocity.empty())
     std::copy(state.velocity.begin(), state.velocity.end(), states_.velocity.begin() + i * p);
   states_.moving[i] = !state.velocity.empty();
@@ -681,20 +673,15 @@ void Many<T>::keep(int64_t i, const DescentState<T>& state, T loss, double r2_lo
   states_.first_loss[i] = state.first_loss;
   states_.last_loss[i] = state.last_loss;
   states_.lr[i] = state.lr;
-  states_.loss[i] = loss;
-  states_.r2_lost[i] = r2_lost;
-}
-
-template <class T>
-void Many<T>::keep_descent(int64_t i, One& one) {
-  const DescentState<T>& state = one.descent.state();
-  keep(i, state, one.descent.loss(), one.descent.r2_lost());
+  states_.loss[i] = one.descent.loss();
+  states_.r2_lost[i] = one.descent.r2_lost();
   if (options_.records == 0) return;
   T* const losses = states_.losses.data() + i * options_.records;
-  const std::vector<T>& later = one.descent.history().loss;
-  std::copy(later.begin(), later.end(), losses + one.recorded);
-  const int64_t every = options_.common.history, first = one.target - options_.epochs;
-  std::fill(losses + (state.epoch / every - first / every), losses + options_.records,
+  const DescentHistory<T>& later = one.descent.history();
+  const int64_t every = options_.common.history;
+  const int64_t before = one.begun / every, recorded = one.state.epoch / every - before;
+  std::copy(later.loss.begin(), later.loss.end(), losses + recorded);
+  std::fill(losses + (state.epoch / every - before), losses + options_.records,
             std::numeric_limits<T>::quiet_NaN());
 }
 
@@ -703,8 +690,8 @@ T Many<T>::loss_of_rows(int64_t i, Budget& budget) const {
   std::vector<T> gathered;
   DescentState<T> state;
   state_of(i, state);
-  Problem<T> problem = gathered_problem(rows_, i, gathered);
-  problem.scaling = scaling_at(i);
+  Problem<T> problem = rows_.gathered(i, gathered);
+  problem.scaling = scaling_of(i);
   Descent<T> none(problem, DescentOptions{}, state, 0);
   none.set_constant_lr(0);
   budget.spent(work_of_rows(i));

@@ -8,18 +8,22 @@
 namespace gdcore {
 namespace {
 
-class Cholesky {
+// The normal equations of a problem, from its second moments.
+class Normal {
  public:
-  Cholesky(const Moments& m, bool fit_intercept, double tolerance)
-      : d_(m.d), p_(m.d + (fit_intercept ? 1 : 0)), width_(p_ + m.t), tolerance_(tolerance) {
+  Normal(const Moments& m, bool fit_intercept, double tolerance)
+      : d_(m.d),
+        p_(m.d + (fit_intercept ? 1 : 0)),
+        width_(p_ + m.t),
+        tolerance_(tolerance),
+        factor_(p_, m.t) {
     const int64_t columns = m.columns();
     const auto sum = [&](int64_t from) {
       return two_sum(m.hi[from], m.lo[from]);  // so that the parts do not overlap
     };
     weights_ = sum(d_ * columns + d_);
-    g_.resize(static_cast<size_t>(p_ * width_));
     for (int64_t i = 0; i < p_; ++i) {
-      for (int64_t j = i; j < p_; ++j) at(i, j) = at(j, i) = sum(i * columns + j);
+      for (int64_t j = i; j < p_; ++j) at(i, j) = sum(i * columns + j);
       for (int64_t u = 0; u < m.t; ++u) at(i, p_ + u) = sum(i * columns + d_ + 1 + u);
     }
   }
@@ -39,9 +43,9 @@ class Cholesky {
       at(i, i) = at(i, i) + factor * variance[i];
       if (!decay_intercept) continue;
       const Pair along = factor * mean[i];
-      for (int64_t j = 0; j < d_; ++j)
+      for (int64_t j = i; j < d_; ++j)
         if (variance[j].hi != 0) at(i, j) = at(i, j) + along * mean[j];
-      at(i, d_) = at(d_, i) = at(i, d_) + along;
+      at(i, d_) = at(i, d_) + along;
     }
     if (decay_intercept) at(d_, d_) = at(d_, d_) + factor;
   }
@@ -49,27 +53,28 @@ class Cholesky {
   Pivoted factorise() {
     Pivoted f{p_, width_, 0, tolerance_, {}, {}, {}};
     f.a.assign(static_cast<size_t>(p_ * width_), 0.0);
-    f.column.resize(static_cast<size_t>(p_));
     f.scale.assign(static_cast<size_t>(p_), 1.0);
-    std::iota(f.column.begin(), f.column.end(), 0);
     scale(f);
-    double first = 0;
-    for (int64_t k = 0; k < p_; ++k) {
-      int64_t best = k;
-      for (int64_t j = k + 1; j < p_; ++j)
-        if (relative(f, j) > relative(f, best)) best = j;
-      const double pivot = std::sqrt(relative(f, best));
-      if (k == 0) first = pivot;
-      if (!(pivot > tolerance_ * first)) break;
-      if (best != k) swap(f, k, best);
-      eliminate(f, k);
-      ++f.rank;
+    // The square of what is left of a column whose length was 1.
+    const auto relative = [&](double square, int64_t column) {
+      return square * unit_[column] * unit_[column];
+    };
+    f.rank = factor_.factorise(relative, [&](double square, double first) {
+      return std::sqrt(square) > tolerance_ * std::sqrt(first);
+    });
+    f.column = factor_.order();
+    for (int64_t k = 0; k < f.rank; ++k) {
+      const double inverse_root = 1 / std::sqrt(at(k, k).hi);
+      for (int64_t j = k; j < width_; ++j) {
+        const double unit = j < p_ ? unit_[f.column[j]] : 1;
+        f.a[k * width_ + j] = at(k, j).hi * inverse_root * unit;
+      }
     }
     return f;
   }
 
  private:
-  Pair& at(int64_t i, int64_t j) { return g_[static_cast<size_t>(i * width_ + j)]; }
+  Pair& at(int64_t i, int64_t j) { return factor_.at(i, j); }
 
   // Of a column, its mean and the variance around it, which is 0 if rounding errors are all of it;
   // without an intercept around 0.
@@ -83,8 +88,8 @@ class Cholesky {
   }
 
   void leave_out(int64_t i) {
-    for (int64_t j = 0; j < p_; ++j) at(i, j) = at(j, i) = {0, 0};
-    for (int64_t j = p_; j < width_; ++j) at(i, j) = {0, 0};
+    for (int64_t j = 0; j < i; ++j) at(j, i) = {0, 0};
+    for (int64_t j = i; j < width_; ++j) at(i, j) = {0, 0};
     at(i, i) = {1, 0};
   }
 
@@ -94,7 +99,7 @@ class Cholesky {
     for (int64_t j = 0; j < p_; ++j)
       if (at(j, j).hi > 0) power[j] = std::ldexp(1.0, -(std::ilogb(at(j, j).hi) >> 1));
     for (int64_t i = 0; i < p_; ++i)
-      for (int64_t j = 0; j < width_; ++j) {
+      for (int64_t j = i; j < width_; ++j) {
         const double other = j < p_ ? power[j] : 1;
         at(i, j) = {at(i, j).hi * power[i] * other, at(i, j).lo * power[i] * other};
       }
@@ -104,40 +109,10 @@ class Cholesky {
     }
   }
 
-  // The square of what is left of the column at a position, whose length was 1.
-  double relative(const Pivoted& f, int64_t position) {
-    const double unit = unit_[f.column[position]];
-    return at(position, position).hi * unit * unit;
-  }
-
-  void swap(Pivoted& f, int64_t k, int64_t best) {
-    for (int64_t j = 0; j < width_; ++j) std::swap(at(k, j), at(best, j));
-    for (int64_t i = 0; i < p_; ++i) std::swap(at(i, k), at(i, best));
-    for (int64_t i = 0; i < k; ++i) std::swap(f.a[i * width_ + k], f.a[i * width_ + best]);
-    std::swap(f.column[k], f.column[best]);
-  }
-
-  // A row of R, and what it leaves of the others.
-  void eliminate(Pivoted& f, int64_t k) {
-    const Pair square = at(k, k);
-    const double inverse_root = 1 / std::sqrt(square.hi);
-    for (int64_t j = k; j < width_; ++j) {
-      const double unit = j < p_ ? unit_[f.column[j]] : 1;
-      f.a[k * width_ + j] = at(k, j).hi * inverse_root * unit;
-    }
-    for (int64_t i = k + 1; i < p_; ++i) {
-      const Pair factor = at(k, i) / square;
-      for (int64_t j = i; j < width_; ++j) {
-        at(i, j) = at(i, j) - factor * at(k, j);
-        if (j < p_) at(j, i) = at(i, j);
-      }
-    }
-  }
-
   int64_t d_, p_, width_;
   double tolerance_;
   Pair weights_;
-  std::vector<Pair> g_;       // (p, width): symmetric, then right sides
+  PivotedCholesky<Pair> factor_;
   std::vector<double> unit_;  // times this a scaled column has length 1
 };
 
@@ -149,11 +124,11 @@ Pivoted factorise(const Problem<T>& problem, const Moments& moments, const Exact
   const int64_t p = problem.d + (problem.fit_intercept ? 1 : 0);
   double tolerance = rank_tolerance(p, std::numeric_limits<T>::epsilon(), options.rcond);
   if (sizeof(T) == 4 && options.rcond < 0) tolerance = std::max(tolerance, 0x1p-20);
-  Cholesky cholesky(moments, problem.fit_intercept, tolerance);
+  Normal normal(moments, problem.fit_intercept, tolerance);
   const double elements = moments.square(problem.d) * static_cast<double>(problem.t);
   const double decay = options.weight_decay * scale_of(problem.reduction, elements).divisor / 2;
-  if (decay != 0) cholesky.penalise(decay, options);
-  return cholesky.factorise();
+  if (decay != 0) normal.penalise(decay, options);
+  return normal.factorise();
 }
 
 template Pivoted factorise<float>(const Problem<float>&, const Moments&, const ExactOptions&);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fit/scaling.hpp"
+#include "host.hpp"
 
 namespace gdcore {
 
@@ -51,36 +52,17 @@ void Quadratic<T>::assign(const Moments& m, bool fit_intercept, const double* sc
 
 template <class T>
 void Quadratic<T>::assign(int64_t d, int64_t t, bool fit_intercept, const double* packed) {
+  const int64_t p = d + (fit_intercept ? 1 : 0), size = packed_size(p, t);
   fit_intercept_ = fit_intercept;
-  p_ = d + (fit_intercept ? 1 : 0);
-  t_ = t;
-  ld_ = ld_of(p_);
-  gradient_.resize(static_cast<size_t>(2 * p_));
-  const int64_t size = packed_size(p_, t);
-  packed_.assign(packed, packed + (p_ <= most_lane_params ? size : 0));
-  tail_.assign(packed + sums_size(p_, t), packed + size);
-  values_.assign(static_cast<size_t>(2 * p_ * ld_ + (t + 1) * target_of(p_)), 0.0);
-  for (int64_t part = 0; part < parts; ++part) {
-    double* const G = values_.data() + part * p_ * ld_;
-    for (int64_t a = 0; a < p_; ++a)
-      for (int64_t b = a; b < p_; ++b) G[a * ld_ + b] = G[b * ld_ + a] = *packed++;
-    double* target = values_.data() + 2 * p_ * ld_;
-    for (int64_t u = 0; u < t; ++u, target += target_of(p_)) {
-      for (int64_t a = 0; a < p_; ++a) target[part * p_ + a] = *packed++;
-      target[2 * p_ + part] = *packed++;
-    }
-  }
-}
-
-template <class T>
-double Quadratic<T>::evaluate(const double* target, const T* params, int64_t stride) {
-  return device<T>().quadratic({p_, ld_, values_.data(), target, target + 2 * p_, params, stride},
-                               gradient_.data());
+  gradient_.resize(static_cast<size_t>(2 * p));
+  packed_.assign(packed, packed + (p <= most_packed ? size : 0));
+  tail_.assign(packed + sums_size(p, t), packed + size);
+  sums_.unpack(p, t, packed);
 }
 
 template <class T>
 void Quadratic<T>::put(int64_t u, int64_t t, double squares, LinearSums& out) const {
-  const int64_t d = p_ - (fit_intercept_ ? 1 : 0);
+  const int64_t d = parameters() - (fit_intercept_ ? 1 : 0);
   for (int64_t j = 0; j < d; ++j) out.weights[j * t + u] = gradient_[j];
   if (fit_intercept_) out.intercept[u] = gradient_[d];
   out.squares += squares;
@@ -90,55 +72,49 @@ template <class T>
 void Quadratic<T>::sums(const T* params, LinearSums& out) {
   out.sample_weight = sample_weight();
   out.squares = 0;
-  for (int64_t u = 0; u < t_; ++u) put(u, t_, evaluate(target(u), params + u, t_), out);
-  if (out.squares < 0) out.squares = 0;  // by rounding: see `least_known`
+  const int64_t t = targets();
+  for (int64_t u = 0; u < t; ++u)
+    put(u, t, host::quadratic(sums_.at(u, params + u, t), gradient_.data()), out);
+  if (out.squares < 0) out.squares = 0;  // by rounding: see noise_floor
 }
 
 template <class T>
 void Quadratic<T>::product(const T* direction, LinearSums& out) {
   out.sample_weight = sample_weight();
   out.squares = 0;
-  put(0, 1, evaluate(target(t_), direction, 1), out);
+  put(0, 1, host::quadratic(sums_.at(targets(), direction, 1), gradient_.data()), out);
 }
 
 template <class T>
-void Quadratic<T>::spread(int64_t p, const double* packed, int64_t lanes, double* G, double* c,
-                          double* s) {
-  for (int64_t part = 0; part < parts; ++part, G += p * p * lanes, c += p * lanes, s += lanes) {
-    for (int64_t a = 0; a < p; ++a)
-      for (int64_t b = a; b < p; ++b) G[(a * p + b) * lanes] = G[(b * p + a) * lanes] = *packed++;
-    for (int64_t a = 0; a < p; ++a) c[a * lanes] = *packed++;
-    *s = *packed++;
-  }
-}
-
-template <class T>
-double Quadratic<T>::least_known_of(int64_t p, double terms) {
+double Quadratic<T>::noise_floor_of(int64_t p, double terms) {
   const double rounding = sizeof(T) == 4 ? 0x1p-52 : 0x1p-100;
   return 0x1p24 * static_cast<double>(p + 1) * rounding * terms;
 }
 
 template <class T>
-double Quadratic<T>::least_known(const T* params) const {
+double Quadratic<T>::noise_floor(const T* params) const {
   double terms = 0;
-  for (int64_t u = 0; u < t_; ++u) terms += target(u)[2 * p_];
-  for (int64_t a = 0; a < p_; ++a)
-    for (int64_t u = 0; u < t_; ++u) {
-      const double w = params[a * t_ + u];
-      terms += values_[a * ld_ + a] * w * w;
+  const int64_t p = parameters(), t = targets();
+  for (int64_t u = 0; u < t; ++u) terms += sums_.s(u);
+  for (int64_t a = 0; a < p; ++a)
+    for (int64_t u = 0; u < t; ++u) {
+      const double w = params[a * t + u];
+      terms += sums_.G(a, a) * w * w;
     }
-  return least_known_of(p_, terms);
+  return noise_floor_of(p, terms);
 }
 
 template <class T>
-double Quadratic<T>::least_known(int64_t p, const double* packed, const T* params) {
-  const double* diagonal = packed;
-  double terms = packed[p * (p + 1) / 2 + p];
-  for (int64_t a = 0; a < p; diagonal += p - a++) {
-    const double w = params[a];
-    terms += *diagonal * w * w;
-  }
-  return least_known_of(p, terms);
+double Quadratic<T>::noise_floor(int64_t p, int64_t t, const double* packed, const T* params) {
+  const double *diagonal = packed, *const s = packed + p * (p + 1) / 2 + p;
+  double terms = 0;
+  for (int64_t u = 0; u < t; ++u) terms += s[u * (p + 1)];
+  for (int64_t a = 0; a < p; diagonal += p - a++)
+    for (int64_t u = 0; u < t; ++u) {
+      const double w = params[a * t + u];
+      terms += *diagonal * w * w;
+    }
+  return noise_floor_of(p, terms);
 }
 
 template class Quadratic<float>;

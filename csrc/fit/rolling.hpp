@@ -4,40 +4,12 @@
 #include <optional>
 #include <vector>
 
+#include "fit/curvature.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
-#include "fit/curvature.hpp"
+#include "fit/window_moments.hpp"
 
 namespace gdcore {
-
-// Second moments of rows [k step, k step + window), k = 0, 1, ...
-template <class T>
-class WindowMoments {
- public:
-  WindowMoments(const Problem<T>& problem, int64_t window, int64_t step);
-
-  const Moments& moments() const { return moments_; }
-  Problem<T> rows() const { return problem_.rows(first_, window_); }
-  int64_t summed_anew() const { return summed_anew_; }
-
-  // The first window's moments, or those of the one after the last; false if that needs another
-  // call.
-  bool next(Budget& budget);
-
- private:
-  void slide();
-  void add(const Problem<T>& rows, double sign);
-  bool drifted() const;
-  template <class F>
-  bool each_square(const Moments& moments, F&& f) const;
-
-  Problem<T> problem_;
-  int64_t window_, step_, first_ = 0, slides_ = 0, summed_anew_ = 0;
-  bool begun_ = false;
-  Moments moments_, part_;       // of the window; of rows that enter or leave
-  std::vector<double> touched_;  // squares that entered or left since the sums were made anew
-  std::optional<MomentsPass<T>> anew_;
-};
 
 struct RollingOptions {
   DescentOptions descent;
@@ -67,7 +39,7 @@ class Rolling {
 
   int64_t done() const { return static_cast<int64_t>(results_.epochs.size()); }
   const RollingResults<T>& results() const { return results_; }
-  int64_t summed_anew() const { return windows_.summed_anew(); }
+  int64_t recomputed() const { return windows_.recomputed(); }
   // The squares of window done() overflow, or lose their rounding errors.
   bool out_of_range() const { return out_of_range_; }
 

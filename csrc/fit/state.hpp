@@ -1,4 +1,4 @@
-// What a descent is told, where it is, and what it records: plain values.
+// The options of a descent, its state, and what it records: plain values.
 #pragma once
 
 #include <limits>

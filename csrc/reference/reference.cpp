@@ -3,8 +3,11 @@
 #include <cmath>
 #include <type_traits>
 
+#include "descend.hpp"
 #include "device.hpp"
 #include "double_double.hpp"
+#include "ordinary_epoch.hpp"
+#include "reference/reference.hpp"
 
 namespace gdcore {
 namespace {
@@ -83,7 +86,7 @@ T element(const Elements<const T>& x, int64_t index) {
 }
 
 template <class T>
-double mse(const MseArgs<T>& args) {
+void mse(const MseArgs<T>& args) {
   const SquaredError<T> loss;
   LongSum<double> total;
   for (int64_t i0 = 0; i0 < args.size; i0 += L<T>) {
@@ -91,13 +94,13 @@ double mse(const MseArgs<T>& args) {
     for (int64_t i = i0; i < args.size && i < i0 + L<T>; ++i) {
       const T r = element(args.pred, i) - element(args.target, i), slope = loss.slope(r);
       acc[i % V] = std::fma(slope, loss.ratio(r, slope), acc[i % V]);
-      if (args.output == MseOutput::gradient) args.out[i] = args.gradient * slope;
+      if (args.output == MseOutput::gradient) args.out[i] = args.gradient() * slope;
       if (args.output == MseOutput::squares) args.out[i] = loss.value(r);
     }
     fold(acc, V, 1);
     total.add(acc[0]);
   }
-  return total.total();
+  if (args.loss) *args.loss = closed_loss<T>(args.scale, total.total());
 }
 
 // One target: gradients of up to 16 features run interleaved chains over the rows.
@@ -222,11 +225,14 @@ void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSum
 }
 
 template <class T>
-void linear_each(int64_t count, const LinearArgs<T>* args, LinearSums* sums) {
+void linear_each(int64_t count, const LossArgs<T>* args) {
+  LinearSums sums;
   for (int64_t i = 0; i < count; ++i) {
-    sums[i].reset(args[i].d, args[i].t);
-    linear(args[i], 0, chunks_of(args[i].n, L<T>), sums[i]);
-    sums[i].close();
+    const LinearArgs<T>& rows = args[i].rows;
+    sums.reset(rows.d, rows.t);
+    linear(rows, 0, chunks_of(rows.n, L<T>), sums);
+    sums.close();
+    write_loss(args[i], sums);
   }
 }
 
@@ -236,31 +242,6 @@ template <class T>
 Pair accumulate(Pair x, double a, double b) {
   if constexpr (std::is_same_v<T, float>) return {std::fma(a, b, x.hi), 0.0};
   return add_product(x, a, b);
-}
-
-// One chain over k for each element, and one for the magnitudes.
-template <class T>
-void accurate(const AccurateArgs<T>& args) {
-  int64_t problems = 1;
-  for (int64_t size : args.batch) problems *= size;
-  double* hi = args.hi;
-  for (int64_t problem = 0; problem < problems; ++problem) {
-    const T* const a = args.a.data + offset_of(problem, args.batch, args.a_batch);
-    const T* const b = args.b.data + offset_of(problem, args.batch, args.b_batch);
-    for (int64_t i = 0; i < args.m; ++i)
-      for (int64_t j = 0; j < args.n; ++j, ++hi) {
-        Pair sum;
-        double size = 0;
-        for (int64_t p = 0; p < args.k; ++p) {
-          const double x = a[i * args.a.rs + p * args.a.cs], y = b[p * args.b.rs + j * args.b.cs];
-          sum = accumulate<T>(sum, x, y);
-          size = std::fma(std::fabs(x), std::fabs(y), size);
-        }
-        *hi = sum.hi;
-        hi[args.size] = size;
-        if (std::is_same_v<T, double>) hi[args.lo] = sum.lo;
-      }
-  }
 }
 
 // Rows are taken times the roots of their weights, so that both factors of a product are the same
@@ -305,6 +286,69 @@ void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments&
   }
 }
 
+template <class T>
+void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
+         const SgdOptions& options) {
+  const StepRates<T, bool> rates{static_cast<T>(-lr),
+                                 static_cast<T>(options.momentum),
+                                 static_cast<T>(1.0 - options.dampening),
+                                 static_cast<T>(options.weight_decay),
+                                 options.weight_decay != 0,
+                                 first,
+                                 options.nesterov};
+  for (int64_t i = 0; i < n; ++i)
+    param[i] = sgd_step<OneNumber<T>>(rates, param[i], options.maximize ? -grad[i] : grad[i],
+                                      velocity ? velocity + i : nullptr);
+}
+
+template <class T>
+void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* out) {
+  std::vector<T> gathered;
+  for (int64_t i = 0; i < count; ++i) {
+    const LinearArgs<T> args = rows_in_order(problems[i], gathered);
+    out[i].reset(args.d, args.t);
+    moments(args, 0, chunks_of(args.n, L<T>), out[i]);
+    out[i].close();
+  }
+}
+
+template <class T>
+void descend_each(int64_t count, const DescentArgs<T>* descents) {
+  PlainDescents<T> plain(reference_device<T>(), reference::quadratic<T>);
+  for (int64_t i = 0; i < count; ++i) plain.run(descents[i]);
+}
+
+void wait() {}
+
+}  // namespace
+
+namespace reference {
+
+// One chain over k for each element, and one for the magnitudes.
+template <class T>
+void accurate(const AccurateArgs<T>& args) {
+  int64_t problems = 1;
+  for (int64_t size : args.batch) problems *= size;
+  double* hi = args.hi;
+  for (int64_t problem = 0; problem < problems; ++problem) {
+    const T* const a = args.a.data + offset_of(problem, args.batch, args.a_batch);
+    const T* const b = args.b.data + offset_of(problem, args.batch, args.b_batch);
+    for (int64_t i = 0; i < args.m; ++i)
+      for (int64_t j = 0; j < args.n; ++j, ++hi) {
+        Pair sum;
+        double size = 0;
+        for (int64_t p = 0; p < args.k; ++p) {
+          const double x = a[i * args.a.rs + p * args.a.cs], y = b[p * args.b.rs + j * args.b.cs];
+          sum = accumulate<T>(sum, x, y);
+          size = std::fma(std::fabs(x), std::fabs(y), size);
+        }
+        *hi = sum.hi;
+        hi[args.size] = size;
+        if (std::is_same_v<T, double>) hi[args.lo] = sum.lo;
+      }
+  }
+}
+
 // Each entry of G w is one chain over the parameters.
 template <class T>
 double quadratic(const QuadraticArgs<T>& q, double* gradient) {
@@ -332,33 +376,20 @@ double quadratic(const QuadraticArgs<T>& q, double* gradient) {
   return squares.hi + squares.lo;
 }
 
-template <class T>
-void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
-         const SgdOptions& options) {
-  const T momentum = static_cast<T>(options.momentum);
-  const T damped = static_cast<T>(1.0 - options.dampening);
-  const T decay = static_cast<T>(options.weight_decay);
-  const T step = static_cast<T>(-lr);
-  for (int64_t i = 0; i < n; ++i) {
-    T g = options.maximize ? -grad[i] : grad[i];
-    if (options.weight_decay != 0) g = std::fma(decay, param[i], g);
-    if (velocity) {
-      velocity[i] = first ? g : std::fma(damped, g, momentum * velocity[i]);
-      g = options.nesterov ? std::fma(momentum, velocity[i], g) : velocity[i];
-    }
-    param[i] = std::fma(step, g, param[i]);
-  }
-}
+#define GDCORE_INSTANTIATE(T)                     \
+  template void accurate(const AccurateArgs<T>&); \
+  template double quadratic(const QuadraticArgs<T>&, double*);
+GDCORE_INSTANTIATE(float)
+GDCORE_INSTANTIATE(double)
 
-void each_thread(int64_t, int64_t, void (*body)(void*), void* context) { body(context); }
-
-}  // namespace
+}  // namespace reference
 
 template <class T>
 const Device<T>& reference_device() {
-  static constexpr Device<T> table{matmul<T>,      accurate<T>, mse<T>,       linear<T>,
-                                   linear_each<T>, moments<T>,  quadratic<T>, sgd<T>,
-                                   nullptr,        nullptr,     each_thread};
+  constexpr int64_t block = 16;
+  static constexpr Device<T> table{block,           matmul<T>,  mse<T>,          linear<T>,
+                                   linear_each<T>,  moments<T>, moments_each<T>, sgd<T>,
+                                   descend_each<T>, wait};
   return table;
 }
 template const Device<float>& reference_device<float>();

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import date
-from difflib import get_close_matches
 from os import PathLike
 from typing import Any
 
@@ -41,6 +40,8 @@ def reject(function: Callable[..., Any], unknown: Mapping[str, Any]) -> None:
     """Raise TypeError for keyword arguments that a function does not have."""
     if not unknown:
         return
+    from difflib import get_close_matches
+
     name, value = next(iter(unknown.items()))
     known = [p for p in inspect.signature(function).parameters if p not in ("self", "unknown")]
     option = MEANS.get(name, name)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import gdcore._core as _core
 from gdcore.advice import reject
 from gdcore.data.columns import refuse_as_feature
+from gdcore.data.frames import read_groups
 from gdcore.data.labels import group_rows
 from gdcore.data.memmap import guard
 from gdcore.data.problem import make_problem
@@ -126,8 +127,6 @@ def fit_groups(
             raise ValueError(
                 "a data frame takes target=, features= and by=; leave out y, groups and offsets."
             )
-        from gdcore.data.frames import read_groups
-
         table = read_groups(X, target, features, by)
         X, y, groups = table.X, table.y, table.codes
     elif y is None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from itertools import product
 from typing import Any
 
@@ -105,6 +103,9 @@ def selftest() -> SelfTest:
 
 def frozen_digests() -> dict[str, str]:
     """Return the digest of each case, as committed (bench/freeze_numerics.py)."""
+    import json
+    from importlib import resources
+
     folder = resources.files("gdcore")
     versions = range(1, _core.NUMERICS + 1)
     texts = [folder.joinpath(f"numerics_v{version}.json").read_text() for version in versions]

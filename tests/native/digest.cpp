@@ -26,10 +26,10 @@ template <class T>
 std::vector<T> draw(int64_t count, uint32_t stream) {
   std::vector<T> out(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
-    const auto words = philox({static_cast<uint32_t>(i), stream, 0, 0}, {2026, 0});
-    const double unit = (words[0] + 0.5) * 0x1p-32 - 0.5;
+    const PhiloxWords words = philox({{static_cast<uint32_t>(i), stream, 0, 0}}, 2026, 0);
+    const double unit = (words.at[0] + 0.5) * 0x1p-32 - 0.5;
     out[static_cast<size_t>(i)] =
-        static_cast<T>(std::ldexp(unit, static_cast<int>(words[1] % 24) - 12));
+        static_cast<T>(std::ldexp(unit, static_cast<int>(words.at[1] % 24) - 12));
   }
   return out;
 }
@@ -41,7 +41,7 @@ void matmuls() {
       for (int64_t k : {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{8}, int64_t{19}, L<T> + 5}) {
         const auto a = draw<T>(m * k + 1, 1), b = draw<T>(k * n + 1, 2);
         std::vector<T> c(static_cast<size_t>(m * n));
-        device<T>().matmul(
+        host_device<T>().matmul(
             {m, n, k, {a.data(), k, 1}, {b.data(), 1, k}, {c.data(), n, 1}, {}, {}, {}, {}});
         absorb(c.data(), c.size());
       }
@@ -52,12 +52,15 @@ void errors() {
   for (int64_t n : {int64_t{1}, int64_t{15}, int64_t{17}, 3 * L<T> + 7}) {
     const auto p = draw<T>(n, 3), q = draw<T>(n, 4);
     std::vector<T> gradient(static_cast<size_t>(n));
-    const double loss = device<T>().mse({n,
-                                         {p.data(), {n}, {1}},
-                                         {q.data(), {n}, {1}},
-                                         MseOutput::gradient,
-                                         gradient.data(),
-                                         T(2) / T(3)});
+    T loss = 0;
+    const Scale scale{1.0, 2.0 / 3.0};
+    host_device<T>().mse({n,
+                          {p.data(), {n}, {1}},
+                          {q.data(), {n}, {1}},
+                          MseOutput::gradient,
+                          gradient.data(),
+                          scale,
+                          &loss});
     absorb(&loss, 1);
     absorb(gradient.data(), gradient.size());
   }
@@ -80,7 +83,9 @@ void fits() {
                                  {nullptr, 0, 0},
                                  {weight.data(), 1},
                                  true,
-                                 Reduction::mean};
+                                 Reduction::mean,
+                                 nullptr,
+                                 &host_device<T>()};
         DescentOptions options;
         options.sgd = {0.5, 0.0, 0.001, true, false};
         options.batch_size = batch;

@@ -118,7 +118,7 @@ def test_mp4_is_a_film(animation: FuncAnimation, tmp_path: Path) -> None:
     assert (tmp_path / "line.mp4").read_bytes()[4:8] == b"ftyp"
 
 
-def test_missing_ffmpeg_is_a_sentence(
+def test_missing_ffmpeg_raises_one_sentence(
     animation: FuncAnimation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FFMpegWriter, "isAvailable", lambda: False)
@@ -127,7 +127,7 @@ def test_missing_ffmpeg_is_a_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_failing_ffmpeg_is_a_sentence(
+def test_failing_ffmpeg_raises_one_sentence(
     animation: FuncAnimation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -142,13 +142,15 @@ def test_failing_ffmpeg_is_a_sentence(
 
 
 @pytest.mark.parametrize("name", ["line.png", "line", "gif"])
-def test_other_suffixes_are_a_sentence(name: str, animation: FuncAnimation, tmp_path: Path) -> None:
+def test_other_suffixes_raise_one_sentence(
+    name: str, animation: FuncAnimation, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=rf"{name}: name a \.gif, \.mp4 or \.html file"):
         plot.save_animation(animation, tmp_path / name)
 
 
 @pytest.mark.parametrize("place", ["missing/line.gif", "file/line.gif", "folder.gif"])
-def test_unwritable_output_is_a_sentence(
+def test_unwritable_output_raises_one_sentence(
     place: str, animation: FuncAnimation, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -173,7 +173,7 @@ def test_contour_takes_exactly_two_parameters(
         plot.LossContourDisplay.from_fit(descend(X, y, **options), X, y)
 
 
-def test_contour_of_a_flat_loss_is_a_sentence() -> None:
+def test_contour_of_a_flat_loss_raises_one_sentence() -> None:
     flat = plot.LossContourDisplay(
         np.arange(2.0), np.arange(2.0), np.ones((2, 2)), np.zeros((1, 2)), np.zeros(1, int)
     )

@@ -121,7 +121,7 @@ def test_one_of_several_targets(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2,), (0, 1), (2, 0), (2, 2), (1, 2, 1)], ids=str)
-def test_data_of_another_shape_is_a_sentence(shape: Any, one: SimpleNamespace) -> None:
+def test_data_of_another_shape_raises_one_sentence(shape: Any, one: SimpleNamespace) -> None:
     for display in (plot.FittedLineDisplay, plot.ResidualsDisplay, plot.LossContourDisplay):
         message = rf"X has shape {re.escape(str(shape))}; it must be \(n, 1\), with a row"
         with pytest.raises(ValueError, match=message):

@@ -36,7 +36,7 @@ def test_loss_curve_of_a_thinned_record_ends_at_the_end() -> None:
     np.testing.assert_allclose(loss, 30 * 0.7225**epochs, rtol=1e-12)
 
 
-def test_loss_curve_of_a_warm_start_goes_on_counting() -> None:
+def test_loss_curve_of_a_warm_start_continues_its_count() -> None:
     fit = descend(X4, Y4, lr=0.01, epochs=20, fit_intercept=False)
     fit = descend(X4, Y4, lr=0.01, epochs=5, fit_intercept=False, init=fit)
     epochs, loss = data(plot.LossCurveDisplay.from_fit(fit).line_)
@@ -153,7 +153,7 @@ def test_loss_curve_takes_matplotlibs_line_options() -> None:
     [{"history": 0}, {"method": "exact"}, {"history": 9, "epochs": 5, "tol": None}],
     ids=str,
 )
-def test_no_record_is_a_sentence(options: dict[str, Any]) -> None:
+def test_no_record_raises_one_sentence(options: dict[str, Any]) -> None:
     fit = gd.fit(X4, Y4, gd.SGD(), **options)
     for draw in (
         lambda: plot.LossCurveDisplay.from_fit(fit),
@@ -164,7 +164,7 @@ def test_no_record_is_a_sentence(options: dict[str, Any]) -> None:
             draw()
 
 
-def test_too_large_a_record_is_a_sentence() -> None:
+def test_too_large_a_record_raises_one_sentence() -> None:
     fit = descend(X4, Y4)
     fit = replace(fit, history=replace(fit.history, weights=None, intercept=None))
     with pytest.raises(ValueError, match=r"too many to record: fit again with history=100"):

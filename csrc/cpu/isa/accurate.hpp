@@ -1,8 +1,9 @@
-// Products in more than the data's precision, with what bounds their errors: chains over k of
-// hi + lo (Dot2; Ogita, Rump, Oishi 2005), and of the magnitudes.
+// Products in more than the data's precision, with bounds of their errors: chains over k of hi + lo
+// (Dot2; Ogita, Rump, Oishi 2005) and of the magnitudes.
 #pragma once
 
-#include "moments.hpp"
+#include "pairs.hpp"
+#include "table.hpp"
 
 namespace {
 

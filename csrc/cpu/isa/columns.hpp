@@ -55,7 +55,7 @@ inline void rows_times_columns(const gdcore::TileRun<T>& run, int rows, const T*
     for (int j = 0; j < C; ++j) c[j] = adds ? c[j] + sums[j][i] : sums[j][i];
 }
 
-// A few rows that are left over are a tile.
+// The last few rows are a tile.
 template <class T, int C>
 void columns_run(const gdcore::TileRun<T>& run) {
   const index_t left = run.rows % W<T>, whole = left > W<T> / 4 ? run.rows : run.rows - left;

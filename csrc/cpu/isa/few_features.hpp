@@ -1,12 +1,13 @@
 // The linear model of up to 16 features.
 #pragma once
 
+#include "fold.hpp"
 #include "residuals.hpp"
 #include "rows.hpp"
 
 namespace {
 
-// Chunks walked at a time where X comes from memory. Measured: 4 beat 2 and 8.
+// Segments read side by side where X comes from memory. Measured: 4 beat 2 and 8.
 constexpr int lockstep = 4;
 
 // The lines 4 KiB after 16 rows.
@@ -35,7 +36,7 @@ struct Columns {
 #pragma GCC unroll 4
     for (int j = 0; j < D; ++j)
       column[j] = Whole ? load(x + j * N) : load_first(x + j * N, at_most(N, left * D - j * N));
-    columns<T, D>(column, typename CountLanes<N>::type());
+    columns<T, D>(column, typename FirstIndices<N>::type());
   }
 
   static constexpr index_t d() { return D; }
@@ -88,7 +89,7 @@ struct Columns {
 
 // ---- Up to 16: 8 or 16 lanes a row ----
 
-constexpr int any_wide = 15;  // stands for 9 to 15 features, told at run time
+constexpr int nine_to_fifteen = 15;  // 9 to 15 features, their number known at run time
 
 // One vector holds `rows_each` rows, or one row lies in `parts` vectors. Every gradient entry is
 // two chains over the rows, even and odd ones.
@@ -111,7 +112,7 @@ struct RowLanes {
     }
   }
 
-  inline index_t d() const { return D == any_wide ? features : D; }
+  inline index_t d() const { return D == nine_to_fifteen ? features : D; }
 
   // Part Q of the rows at x, `left` of them there.
   template <bool Whole, int Q>
@@ -119,12 +120,12 @@ struct RowLanes {
     if constexpr (Whole && D == P) return load(x + Q * N);
     if constexpr (rows_each == 1) {
       const int width = at_most(N, d() - Q * N);  // of a row in this part
-      if (Whole && D != any_wide && width == N) return load(x + Q * N);
-      if (Whole && D == any_wide) return load(x + Q * N, used[Q]);
+      if (Whole && D != nine_to_fifteen && width == N) return load(x + Q * N);
+      if (Whole && D == nine_to_fifteen) return load(x + Q * N, used[Q]);
       return load_first(x + Q * N, Whole || left > 0 ? width : 0);
     }
     return pad_rows<T, D, P>(load_first(x, (Whole ? rows_each : at_most(rows_each, left)) * D),
-                             typename CountLanes<N>::type());
+                             typename FirstIndices<N>::type());
   }
 
   // Products of N rows.
@@ -193,19 +194,19 @@ struct RowLanes {
 };
 
 template <class T, int D, bool Few = D <= 4>
-struct NarrowOf {
+struct FewFeaturesOf {
   typedef Columns<T, D> type;
 };
 template <class T, int D>
-struct NarrowOf<T, D, false> {
+struct FewFeaturesOf<T, D, false> {
   typedef RowLanes<T, D> type;
 };
 template <class T, int D>
-using Narrow = typename NarrowOf<T, D>::type;
+using FewFeatures = typename FewFeaturesOf<T, D>::type;
 
 template <class T, int D>
-void dot_narrow(index_t rows, index_t k, const T* X, const T* w, T* out) {
-  const Narrow<T, D> model(w, k);
+void dot_few_features(index_t rows, index_t k, const T* X, const T* w, T* out) {
+  const FewFeatures<T, D> model(w, k);
   index_t i = 0;
   for (; i + W<T> <= rows; i += W<T>)
     store(out + i, model.template dots<true>(X + i * model.d(), rows - i));
@@ -215,7 +216,7 @@ void dot_narrow(index_t rows, index_t k, const T* X, const T* w, T* out) {
 }
 
 template <class T, class Loss, class Model>
-inline void add_chunk(const Model& model, const LinearRows<T>& x, index_t first, T* partial) {
+inline void add_segment(const Model& model, const LinearRows<T>& x, index_t first, T* partial) {
   const T* const X = x.X + first * x.d;
   const index_t n = at_most(L<T>, x.rows - first);
   Residuals<T, Loss> residuals(x, first);
@@ -230,8 +231,8 @@ inline void add_chunk(const Model& model, const LinearRows<T>& x, index_t first,
   residuals.finish(partial + x.d);
 }
 
-// Whole chunks, `apart` rows from one to the next, 16 rows of each in turn: the prefetcher follows
-// several places at once where it would follow one.
+// Whole segments, `apart` rows from one to the next, 16 rows of each in turn: the prefetcher
+// follows several places at once where it would follow one.
 template <class T, class Loss, class Model>
 void add_in_lockstep(const Model& model, const LinearRows<T>& x, index_t first, index_t apart,
                      T* partial, index_t stride) {
@@ -259,10 +260,10 @@ void add_in_lockstep(const Model& model, const LinearRows<T>& x, index_t first, 
   }
 }
 
-// Chunks of rows, the partial sums of each `stride` after the last one's.
+// Segments of rows, the partial sums of each `stride` after the last one's.
 template <class T, class Loss, int D>
-void linear_narrow(const LinearRows<T>& x, T* partial, index_t stride) {
-  const Narrow<T, D> model(x.weights, x.d);
+void linear_few_features(const LinearRows<T>& x, T* partial, index_t stride) {
+  const FewFeatures<T, D> model(x.weights, x.d);
   index_t c = 0;
   // For the squared error alone, which a fit reads every epoch: code of 10 to 30 KB each.
   if constexpr (is_squared_error<Loss>) {
@@ -272,12 +273,12 @@ void linear_narrow(const LinearRows<T>& x, T* partial, index_t stride) {
                                each * stride);
     c = each * lockstep;
   }
-  for (; c * L<T> < x.rows; ++c) add_chunk<T, Loss>(model, x, c * L<T>, partial + c * stride);
+  for (; c * L<T> < x.rows; ++c) add_segment<T, Loss>(model, x, c * L<T>, partial + c * stride);
 }
 
 // f(Int<D>) for the kernel made for d <= 16 features.
 template <class F>
-inline void narrow_of(index_t d, F&& f) {
+inline void few_features_of(index_t d, F&& f) {
   switch (d) {
     case 1: return f(Int<1>());
     case 2: return f(Int<2>());
@@ -288,7 +289,7 @@ inline void narrow_of(index_t d, F&& f) {
     case 7: return f(Int<7>());
     case 8: return f(Int<8>());
     case 16: return f(Int<16>());
-    default: return f(Int<any_wide>());
+    default: return f(Int<nine_to_fifteen>());
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "accurate.hpp"
 #include "columns.hpp"
+#include "half_gradient.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
@@ -16,6 +17,7 @@
 #include "sgd.hpp"
 #include "small_fits.hpp"
 #include "table.hpp"
+#include "to_double.hpp"
 
 #define GDCORE_TABLE(suffix, T, ...)                                           \
   extern const IsaTable<T> GDCORE_NAME(isa_, suffix);                          \
@@ -32,12 +34,12 @@
                                               &GDCORE_NAME(losses_, suffix),   \
                                               mse<T>,                          \
                                               sgd<T>,                          \
-                                              widen<T>,                        \
+                                              to_double<T>,                    \
                                               products<T>,                     \
                                               add_sums<T>,                     \
                                               accurate<T>,                     \
                                               quadratic<T>,                    \
-                                              descent_lanes<T>,                \
+                                              descend_lanes<T>,                \
                                               moments_lanes<T>,                \
                                               CHAINS * W<T>,                   \
                                               probe_fma<T>,                    \

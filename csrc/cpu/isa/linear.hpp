@@ -7,12 +7,14 @@
 namespace {
 
 template <class T>
-void dot_rows(index_t rows, index_t k, bool narrow, const T* X, index_t ldx, const T* w, T* out) {
-  if (narrow) return narrow_of(k, [&](auto d) { dot_narrow<T, d.value>(rows, k, X, w, out); });
+void dot_rows(index_t rows, index_t k, bool has_few_features, const T* X, index_t ldx, const T* w,
+              T* out) {
+  if (has_few_features)
+    return few_features_of(k, [&](auto d) { dot_few_features<T, d.value>(rows, k, X, w, out); });
   const index_t ahead = lead_of<T>(W<T>, ldx);
-  constexpr int few = rows_at_once<T> < 4 ? rows_at_once<T> : 4;
+  constexpr int few = rows_in_registers<T> < 4 ? rows_in_registers<T> : 4;
   index_t i = 0;
-  for (; i + W<T> <= rows; i += W<T>) store(out + i, dots_wide<T>(k, X + i * ldx, ldx, w, ahead));
+  for (; i + W<T> <= rows; i += W<T>) store(out + i, dot_block<T>(k, X + i * ldx, ldx, w, ahead));
   for (; i + few <= rows; i += few) dots_few<T, few>(k, X + i * ldx, ldx, w, out + i);
   for (; i < rows; ++i) dots_few<T, 1>(k, X + i * ldx, ldx, w, out + i);
 }
@@ -60,7 +62,7 @@ template <class T, class Loss>
 void linear_block(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last) {
   Residuals<T, Loss> residuals(x, 0);
   if (!first) residuals.sums = load16(lanes), residuals.losses = load16(lanes + 16);
-  rows_wide(x, residuals, partial, first);
+  add_rows(x, residuals, partial, first);
   if (last) return residuals.finish(partial + x.d);
   store16(lanes, residuals.sums);
   store16(lanes + 16, residuals.losses);
@@ -68,8 +70,8 @@ void linear_block(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool
 
 template <class T, class Loss>
 void linear_rows(const LinearRows<T>& x, T* partial, index_t stride) {
-  if (x.d < 1 || x.d > 16) return linear_wide<T, Loss>(x, partial, stride);
-  narrow_of(x.d, [&](auto d) { linear_narrow<T, Loss, d.value>(x, partial, stride); });
+  if (x.d < 1 || x.d > 16) return linear_many_features<T, Loss>(x, partial, stride);
+  few_features_of(x.d, [&](auto d) { linear_few_features<T, Loss, d.value>(x, partial, stride); });
 }
 
 template <class T, template <class> class Loss>

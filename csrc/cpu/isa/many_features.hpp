@@ -1,13 +1,14 @@
 // The linear model of more than 16 features: 16 lanes over them.
 #pragma once
 
+#include "fold.hpp"
 #include "residuals.hpp"
 #include "rows.hpp"
 
 namespace {
 
-// R rows of at most L columns: lanes 8, 4, ... folded until one vector a row is left. Meanwhile the
-// lines from `next` on are asked for, as many as are read.
+// R rows of at most L columns: lanes 8, 4, ... folded until one vector a row is left. Meanwhile as
+// many lines from `next` on are prefetched.
 template <class T, int R>
 inline void lanes_of_rows(index_t k, const T* X, index_t ldx, const T* w, const T*& next,
                           vec<T>* out) {
@@ -48,17 +49,17 @@ inline void lanes_of_rows(index_t k, const T* X, index_t ldx, const T* w, const 
   }
 }
 
-// Registers hold this many rows' lanes at once.
+// The rows whose lanes fit into registers.
 template <class T>
-constexpr int rows_at_once = (GDCORE_VECTOR_BYTES == 64 ? 16 : 8) / Lanes16<T>::H;
+constexpr int rows_in_registers = (GDCORE_VECTOR_BYTES == 64 ? 16 : 8) / Lanes16<T>::H;
 
 template <class T>
 vec<T> dots_of_parts(index_t k, const T* X, index_t ldx, const T* w, index_t ahead);
 
-// Products of W rows with the weights, chunk by chunk of the columns.
+// Products of W rows with the weights, segment by segment of the columns.
 template <class T>
-inline vec<T> dots_wide(index_t k, const T* X, index_t ldx, const T* w, index_t ahead) {
-  constexpr int N = W<T>, R = rows_at_once<T> < N ? rows_at_once<T> : N;
+inline vec<T> dot_block(index_t k, const T* X, index_t ldx, const T* w, index_t ahead) {
+  constexpr int N = W<T>, R = rows_in_registers<T> < N ? rows_in_registers<T> : N;
   if (k > gdcore::chain_terms<T>) return dots_of_parts<T>(k, X, ldx, w, ahead);
   const T* next = X + ahead;
   vec<T> total = {};
@@ -91,7 +92,7 @@ template <class T>
   const index_t part = part_of_sum<T>(k);
   vec<T> total = {};
   for (index_t p = 0; p < k; p += part) {
-    const vec<T> sums = dots_wide<T>(k - p < part ? k - p : part, X + p, ldx, w + p, ahead);
+    const vec<T> sums = dot_block<T>(k - p < part ? k - p : part, X + p, ldx, w + p, ahead);
     total = p == 0 ? sums : total + sums;
   }
   return total;
@@ -126,7 +127,7 @@ template <class T, int R>
   }
 }
 
-// How far ahead of `rows` rows to ask for more: the next ones, and no less than the least.
+// The prefetch distance for `rows` rows: the rows after them, but at least prefetch_bytes.
 template <class T>
 inline index_t lead_of(index_t rows, index_t ldx) {
   constexpr index_t least = prefetch_bytes / static_cast<index_t>(sizeof(T));
@@ -134,9 +135,9 @@ inline index_t lead_of(index_t rows, index_t ldx) {
   return block > least ? block : least;
 }
 
-// R rows at once, d > 16: each entry is one chain over the rows. C vectors of them from j on, the
-// last one perhaps only partly of X. The gradient itself is read and written in whole vectors: a
-// masked store would hold up the next load.
+// R rows at once, d > 16: each entry is one chain over the rows. C vectors of them from j on; the
+// last may be partly outside X. The gradient itself is read and written in whole vectors: a masked
+// store would hold up the next load.
 template <class T, int R, int C, bool Whole>
 inline void grad_columns(const vec<T>* left, RowPointers<T, R> x, index_t j, First<T> last, T* grad,
                          bool first) {
@@ -157,7 +158,7 @@ inline void grad_columns(const vec<T>* left, RowPointers<T, R> x, index_t j, Fir
 }
 
 template <class T, int R>
-inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad, bool first) {
+inline void add_gradient(index_t d, const T* X, index_t ldx, const T* r, T* grad, bool first) {
   constexpr int N = W<T>;
   const RowPointers<T, R> x(X, ldx);
   vec<T> left[R];
@@ -177,9 +178,9 @@ inline void grad_wide(index_t d, const T* X, index_t ldx, const T* r, T* grad, b
   }
 }
 
-// Rows of a chunk from `first` on. Blocks of 16 rows are still in L1 when they are read again.
+// Rows of a segment from `first` on. Blocks of 16 rows are still in L1 when they are read again.
 template <class T, class Loss>
-void rows_wide(const LinearRows<T>& x, Residuals<T, Loss>& residuals, T* grad, bool first) {
+void add_rows(const LinearRows<T>& x, Residuals<T, Loss>& residuals, T* grad, bool first) {
   constexpr int R = GDCORE_VECTOR_BYTES == 64 ? 16 : 8;
   const index_t ahead = lead_of<T>(16, x.ldx);
   index_t i = 0;
@@ -188,12 +189,12 @@ void rows_wide(const LinearRows<T>& x, Residuals<T, Loss>& residuals, T* grad, b
 #pragma GCC unroll 8
     for (int h = 0; h < Lanes16<T>::H; ++h) {
       const T* const X = x.X + (i + h * W<T>)*x.ldx;
-      const vec<T> dots = dots_wide<T>(x.d, X, x.ldx, x.weights, ahead);
+      const vec<T> dots = dot_block<T>(x.d, X, x.ldx, x.weights, ahead);
       store(r + h * W<T>, residuals.template take<true>(dots, i, h, W<T>));
     }
 #pragma GCC unroll 2
     for (int s = 0; s < 16; s += R)
-      grad_wide<T, R>(x.d, x.X + (i + s) * x.ldx, x.ldx, r + s, grad, first && i + s == 0);
+      add_gradient<T, R>(x.d, x.X + (i + s) * x.ldx, x.ldx, r + s, grad, first && i + s == 0);
   }
   if (i == x.rows) return;
   T r[16] = {};
@@ -203,7 +204,7 @@ void rows_wide(const LinearRows<T>& x, Residuals<T, Loss>& residuals, T* grad, b
     store(r + h * W<T>, residuals.template take<false>(load(r + h * W<T>), i, h,
                                                        at_most(W<T>, x.rows - i - h * W<T>)));
   for (index_t s = 0; i + s < x.rows; ++s)
-    grad_wide<T, 1>(x.d, x.X + (i + s) * x.ldx, x.ldx, r + s, grad, first && i + s == 0);
+    add_gradient<T, 1>(x.d, x.X + (i + s) * x.ldx, x.ldx, r + s, grad, first && i + s == 0);
 }
 
 template <class T>
@@ -214,10 +215,10 @@ inline LinearRows<T> some_rows(LinearRows<T> x, index_t first, index_t most) {
 }
 
 template <class T, class Loss>
-void linear_wide(const LinearRows<T>& x, T* partial, index_t stride) {
+void linear_many_features(const LinearRows<T>& x, T* partial, index_t stride) {
   for (index_t i = 0; i < x.rows; i += L<T>, partial += stride) {
     Residuals<T, Loss> residuals(x, i);
-    rows_wide(some_rows(x, i, L<T>), residuals, partial, true);
+    add_rows(some_rows(x, i, L<T>), residuals, partial, true);
     residuals.finish(partial + x.d);
   }
 }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "rows.hpp"
-#include "vector.hpp"
 #include "table.hpp"
+#include "vector.hpp"
 
 namespace {
 
@@ -58,7 +58,7 @@ template <class T, int R, int N, int G, bool Whole>
     each_vector([&](const T* from, bool whole, vec<T>& sum) {
       sum = whole ? load(from) : load_first(from, last);
     });
-  if (G == 1 && run.k >= 128) {  // time enough for c's lines to arrive
+  if (G == 1 && run.k >= 128) {  // long enough for c's lines to arrive
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i)
 #pragma GCC unroll 8

@@ -1,15 +1,15 @@
-// Squared error and its gradient, chunk by chunk.
+// Squared error and its gradient, segment by segment.
 #pragma once
 
 #include "contract.hpp"
+#include "fold.hpp"
 #include "loss.hpp"
-#include "vector.hpp"
 
 namespace {
 
-// Sum of squares of one chunk, and its gradient where `Store`.
+// Sum of squares of one segment, and its gradient where `Store`.
 template <class T, bool Store>
-inline T mse_chunk(index_t n, const T* pred, const T* target, T* out, vec<T> factor) {
+inline T mse_segment(index_t n, const T* pred, const T* target, T* out, vec<T> factor) {
   constexpr int H = Lanes16<T>::H;
   const gdcore::SquaredError<vec<T>> loss;
   Lanes16<T> acc = {};
@@ -57,14 +57,16 @@ inline void mse_stream(index_t n, const T* pred, const T* target, T* out, vec<T>
 
 template <class T>
 void mse(index_t n, const T* pred, const T* target, T* out, T gradient, bool streams, T* sums) {
-  constexpr index_t chunk = gdcore::L<T>, at_once = 8 * chunk;  // inputs stay in L1 for the stream
+  constexpr index_t segment = gdcore::L<T>,
+                    block = 8 * segment;  // inputs stay in L1 for the stream
   const vec<T> factor = broadcast(gradient);
-  for (index_t i0 = 0; i0 < n; i0 += at_once) {
-    const index_t i1 = n - i0 < at_once ? n : i0 + at_once;
-    for (index_t i = i0; i < i1; i += chunk) {
-      const index_t terms = i1 - i < chunk ? i1 - i : chunk;
-      *sums++ = out && !streams ? mse_chunk<T, true>(terms, pred + i, target + i, out + i, factor)
-                                : mse_chunk<T, false>(terms, pred + i, target + i, nullptr, factor);
+  for (index_t i0 = 0; i0 < n; i0 += block) {
+    const index_t i1 = n - i0 < block ? n : i0 + block;
+    for (index_t i = i0; i < i1; i += segment) {
+      const index_t terms = i1 - i < segment ? i1 - i : segment;
+      *sums++ = out && !streams
+                    ? mse_segment<T, true>(terms, pred + i, target + i, out + i, factor)
+                    : mse_segment<T, false>(terms, pred + i, target + i, nullptr, factor);
     }
     if (out && streams) mse_stream(i1 - i0, pred + i0, target + i0, out + i0, factor);
   }

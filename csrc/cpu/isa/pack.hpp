@@ -1,16 +1,16 @@
 // Panels for matmul: `width` neighbours of each k side by side, so that the tile reads one stream.
 #pragma once
 
-#include "vector.hpp"
+#include "permute.hpp"
 #include "table.hpp"
 
 namespace {
 
 // Swaps the off-diagonal H x H blocks of every 2 H x 2 H block of rows a (upper) and b (lower).
 template <class T, int H, int... I>
-inline void swap_blocks(vec<T>& a, vec<T>& b, Lanes<I...>) {
-  const vec<T> upper = shuffle<T>(a, b, Lanes<((I & H) ? I - H + W<T> : I)...>());
-  const vec<T> lower = shuffle<T>(a, b, Lanes<((I & H) ? I + W<T> : I + H)...>());
+inline void swap_blocks(vec<T>& a, vec<T>& b, Indices<I...>) {
+  const vec<T> upper = shuffle<T>(a, b, Indices<((I & H) ? I - H + W<T> : I)...>());
+  const vec<T> lower = shuffle<T>(a, b, Indices<((I & H) ? I + W<T> : I + H)...>());
   a = upper;
   b = lower;
 }
@@ -21,7 +21,7 @@ inline void transpose_block(vec<T>* rows) {
   if constexpr (H < S) {
 #pragma GCC unroll 16
     for (int i = 0; i < S; ++i)
-      if (!(i & H)) swap_blocks<T, H>(rows[i], rows[i + H], typename CountLanes<W<T>>::type());
+      if (!(i & H)) swap_blocks<T, H>(rows[i], rows[i + H], typename FirstIndices<W<T>>::type());
     transpose_block<T, S, 2 * H>(rows);
   }
 }
@@ -86,12 +86,12 @@ inline void pack_transposed(index_t k, int n, int width, const T* x, index_t ld,
 
 // W elements S apart; none is read past the last of them.
 template <class T, int S, int... I>
-inline vec<T> load_every(const T* x, Lanes<I...>) {
+inline vec<T> load_every(const T* x, Indices<I...>) {
   constexpr int N = W<T>;
   if constexpr (S == 1) return load(x);
-  if constexpr (S == -1) return shuffle<T>(load(x - (N - 1)), Lanes<(N - 1 - I)...>());
+  if constexpr (S == -1) return shuffle<T>(load(x - (N - 1)), Indices<(N - 1 - I)...>());
   if constexpr (S == 2)
-    return shuffle<T>(load(x), load(x + N - 1), Lanes<(2 * I < N ? 2 * I : 2 * I + 1)...>());
+    return shuffle<T>(load(x), load(x + N - 1), Indices<(2 * I < N ? 2 * I : 2 * I + 1)...>());
 }
 
 // The columns of a panel's row that fill no vector, from x and out on: `n` of `width`.
@@ -113,7 +113,7 @@ void pack_rows(const gdcore::PackRun<T>& run) {
     for (index_t p = 0; p < run.k; ++p)
       for (int j = 0; j < whole; j += W<T>)
         store(out + p * width + j,
-              load_every<T, S>(x + p * run.ks + j * S, typename CountLanes<W<T>>::type()));
+              load_every<T, S>(x + p * run.ks + j * S, typename FirstIndices<W<T>>::type()));
     for (int j = whole; j < width; j += W<T>)
       for (index_t p = 0; p < run.k; ++p)
         pack_rest<T, S>(run.n - j, width - j < W<T> ? width - j : W<T>, x + p * run.ks + j * S, S,

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "contract.hpp"
+#include "fold.hpp"
 #include "loss.hpp"
 #include "table.hpp"
-#include "vector.hpp"
 
 namespace {
 

@@ -1,4 +1,4 @@
-// The addresses of rows, and asking for rows before they are read.
+// Addresses of rows, and their prefetch.
 #pragma once
 
 #include "vector.hpp"
@@ -6,8 +6,7 @@
 namespace {
 
 // R rows, rs apart, from as few registers as the addressing modes allow: a pointer for every four.
-// Left to itself the compiler keeps one a row, most of them in memory; asked again after each move,
-// it keeps the tile's sums there.
+// By itself the compiler keeps a pointer for each row, most of them in memory.
 template <class T, int R>
 struct RowPointers {
   static constexpr int groups = (R + 3) / 4;
@@ -33,8 +32,8 @@ struct RowPointers {
   }
 };
 
-// Rows of X are asked for this long before they are read. Measured: 10 to 50 % on data larger than
-// the caches, nothing lost on smaller ones.
+// Prefetch distance of the rows of X. Measured: 10 to 50 % on data larger than the caches, nothing
+// lost on smaller ones.
 constexpr index_t prefetch_bytes = 4096;
 
 template <class T>

@@ -1,10 +1,12 @@
 // Several problems at a time, a problem in each lane.
 #pragma once
 
+#include "cpu/lane_layout.hpp"
 #include "loss.hpp"
-#include "moments.hpp"
-#include "quadratic.hpp"
+#include "ordinary_epoch.hpp"
+#include "pairs.hpp"
 #include "table.hpp"
+#include "to_double.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -12,30 +14,30 @@ namespace {
 constexpr int LANES = gdcore::lanes;
 constexpr int CHAINS_OF_ROWS = 16;  // of up to 4 features: see chains_of
 
-// A number in each lane, as a vector of whatever registers it takes; and what each is, yes or no.
+// A number in each lane, in as many registers as that takes; and a mask of them.
 template <class T>
-struct EightOf {
+struct Vec8Of {
   typedef T type __attribute__((vector_size(LANES * sizeof(T))));
   typedef T loose __attribute__((vector_size(LANES * sizeof(T)), aligned(alignof(T)), may_alias));
 };
 template <class T>
-using eight = typename EightOf<T>::type;
-typedef eight<int64_t> Answers;
+using vec8 = typename Vec8Of<T>::type;
+typedef vec8<int64_t> mask8;
 
 template <class T>
-inline eight<T> all_lanes(const T* p) {
-  return *reinterpret_cast<const typename EightOf<T>::loose*>(p);
+inline vec8<T> load8(const T* p) {
+  return *reinterpret_cast<const typename Vec8Of<T>::loose*>(p);
 }
 template <class T>
-inline void put_lanes(T* p, eight<T> v) {
-  *reinterpret_cast<typename EightOf<T>::loose*>(p) = v;
+inline void store8(T* p, vec8<T> v) {
+  *reinterpret_cast<typename Vec8Of<T>::loose*>(p) = v;
 }
 
 template <class T>
-inline eight<T> fma_lanes(eight<T> a, eight<T> b, eight<T> c) {
-  eight<T> r = {};
+inline vec8<T> fma8(vec8<T> a, vec8<T> b, vec8<T> c) {
+  vec8<T> r = {};
 #if GDCORE_VECTOR_BYTES >= 32
-  if constexpr (sizeof(T) == 4) return (eight<T>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+  if constexpr (sizeof(T) == 4) return (vec8<T>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #endif
   constexpr int parts = LANES / W<T> > 0 ? LANES / W<T> : 1;
   for (int i = 0; i < parts; ++i) {
@@ -49,29 +51,23 @@ inline eight<T> fma_lanes(eight<T> a, eight<T> b, eight<T> c) {
   return r;
 }
 
-inline eight<double> sqrt_lanes(eight<double> x) {
-  eight<double> r = {};
-  for (int l = 0; l < LANES; ++l) r[l] = __builtin_sqrt(x[l]);
-  return r;
-}
-
-// The same answers about numbers of another size.
+// A mask of numbers of another size, as mask8 and back.
 template <class Bits>
-inline Answers answers(Bits yes) {
+inline mask8 to_mask8(Bits yes) {
 #if GDCORE_VECTOR_BYTES == 64
-  if constexpr (sizeof(Bits) == 32) return (Answers)_mm512_maskz_cvtepi32_epi64(-1, (__m256i)yes);
+  if constexpr (sizeof(Bits) == 32) return (mask8)_mm512_maskz_cvtepi32_epi64(-1, (__m256i)yes);
 #endif
-  return __builtin_convertvector(yes, Answers);
+  return __builtin_convertvector(yes, mask8);
 }
 template <class Bits>
-inline Bits bits_of(Answers yes) {
+inline Bits from_mask8(mask8 yes) {
 #if GDCORE_VECTOR_BYTES == 64
   if constexpr (sizeof(Bits) == 32) return (Bits)_mm512_maskz_cvtepi64_epi32(-1, (__m512i)yes);
 #endif
   return __builtin_convertvector(yes, Bits);
 }
 
-inline unsigned mask_of(Answers yes) {
+inline unsigned mask_of(mask8 yes) {
 #if GDCORE_VECTOR_BYTES == 64
   return _mm512_movepi64_mask((__m512i)yes);
 #else
@@ -81,29 +77,29 @@ inline unsigned mask_of(Answers yes) {
 #endif
 }
 
-// The lanes from `at` on that one vector holds, in double.
+// As many lanes from `at` on as a vector of doubles holds, in double; and back.
 template <class T>
-inline vec<double> wide_part(const eight<T>& v, int at) {
-  if constexpr (W<double> == LANES) return widened<T>(v);
-  return load_wide(reinterpret_cast<const T*>(&v) + at);
+inline vec<double> wide_part(const vec8<T>& v, int at) {
+  if constexpr (W<double> == LANES) return to_double<T>(v);
+  return load_as_double(reinterpret_cast<const T*>(&v) + at);
 }
 template <class T>
-inline void put_part(eight<T>& v, int at, vec<double> x) {
+inline void insert(vec8<T>& v, int at, vec<double> x) {
   if constexpr (W<double> == LANES)
-    v = narrowed<T>(x);
+    v = from_double<T>(x);
   else
-    store_narrow(reinterpret_cast<T*>(&v) + at, x);
+    store_from_double(reinterpret_cast<T*>(&v) + at, x);
 }
 
-// Where the descents are, and what the epoch they are in finds there. P parameters, or any number
-// if P is 0.
+// The state of the descents, and what the epoch they are in measures there. P parameters, or any
+// number if P is 0.
 template <class T, int P>
 struct LanePoint {
   static constexpr int most = P ? P : gdcore::most_lane_params;
-  eight<T> w[most], previous[most], gradient[most];
-  eight<T> loss, first_loss, last_loss;
-  eight<double> squares;  // of the gradient's norm
-  Answers moving, moved;
+  vec8<T> w[most], previous[most], gradient[most];
+  vec8<T> loss, first_loss, last_loss;
+  vec8<double> squares;  // of the gradient's norm
+  mask8 moving, moved;
 };
 
 template <class T, int P>
@@ -114,25 +110,25 @@ inline index_t size_of(const gdcore::DescentLanes<T>& q) {
 template <class T, int P>
 inline void load_point(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
   for (index_t a = 0; a < size_of<T, P>(q); ++a) {
-    x.w[a] = all_lanes(q.w + a * LANES);
-    x.previous[a] = all_lanes(q.previous + a * LANES);
+    x.w[a] = load8(q.w + a * LANES);
+    x.previous[a] = load8(q.previous + a * LANES);
   }
-  x.first_loss = all_lanes(q.first_loss);
-  x.last_loss = all_lanes(q.last_loss);
-  x.moving = all_lanes(q.moving);
-  x.moved = all_lanes(q.moved);
+  x.first_loss = load8(q.first_loss);
+  x.last_loss = load8(q.last_loss);
+  x.moving = load8(q.moving);
+  x.moved = load8(q.moved);
 }
 
 template <class T, int P>
 inline void store_point(const gdcore::DescentLanes<T>& q, const LanePoint<T, P>& x) {
   for (index_t a = 0; a < size_of<T, P>(q); ++a) {
-    put_lanes(q.w + a * LANES, x.w[a]);
-    put_lanes(q.previous + a * LANES, x.previous[a]);
+    store8(q.w + a * LANES, x.w[a]);
+    store8(q.previous + a * LANES, x.previous[a]);
   }
-  put_lanes(q.first_loss, x.first_loss);
-  put_lanes(q.last_loss, x.last_loss);
-  put_lanes(q.moving, x.moving);
-  put_lanes(q.moved, x.moved);
+  store8(q.first_loss, x.first_loss);
+  store8(q.last_loss, x.last_loss);
+  store8(q.moving, x.moving);
+  store8(q.moved, x.moved);
 }
 
 // From half of the squared error's derivative by parameter a: the gradient's entry, and its part of
@@ -140,7 +136,7 @@ inline void store_point(const gdcore::DescentLanes<T>& q, const LanePoint<T, P>&
 template <class T, int P>
 inline void put_gradient(const gdcore::DescentLanes<T>& q, int at, index_t a, vec<double> half,
                          vec<double>& norm, LanePoint<T, P>& x) {
-  put_part<T>(x.gradient[a], at, load(q.factor + at) * half);
+  insert<T>(x.gradient[a], at, load(q.factor + at) * half);
   vec<double> entry = wide_part<T>(x.gradient[a], at);
   if (a < q.decayed) entry += load(q.decay + at) * wide_part<T>(x.w[a], at);
   norm += entry * entry;
@@ -171,8 +167,8 @@ inline void evaluate_quadratics(const gdcore::DescentLanes<T>& q, int at, LanePo
   }
   D total = value(squares);
   total = total < D{} ? D{} : total;
-  put_part<T>(x.loss, at, total / load(q.divisor + at));
-  put_part<double>(x.squares, at, norm);
+  insert<T>(x.loss, at, total / load(q.divisor + at));
+  insert<double>(x.squares, at, norm);
 }
 
 template <class T, int P>
@@ -184,35 +180,35 @@ inline void evaluate(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
 // r squared, r the residual.
 template <class T, int D, int P, bool HasOffset>
 inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
-                     eight<T> (&sums)[CHAINS_OF_ROWS][D + 2]) {
-  typedef decltype(eight<T>{} == eight<T>{}) Bits;
+                     vec8<T> (&sums)[CHAINS_OF_ROWS][D + 2]) {
+  typedef decltype(vec8<T>{} == vec8<T>{}) Bits;
   constexpr int terms = D > 2 ? 4 : D;  // lanes of the sum that makes a prediction
-  const gdcore::SquaredError<eight<T>> loss;
-  const eight<T> zero = {};
-  const Bits n = bits_of<Bits>(all_lanes(rows.n));
+  const gdcore::SquaredError<vec8<T>> loss;
+  const vec8<T> zero = {};
+  const Bits n = from_mask8<Bits>(load8(rows.n));
   const index_t chains = rows.most < CHAINS_OF_ROWS ? rows.most : CHAINS_OF_ROWS;
   for (index_t chain = 0; chain < chains; ++chain) {
-    eight<T> sum[D + 2] = {};
+    vec8<T> sum[D + 2] = {};
     for (index_t i = chain; i < rows.most; i += CHAINS_OF_ROWS) {
-      eight<T> feature[D], term[terms] = {};
+      vec8<T> feature[D], term[terms] = {};
 #pragma GCC unroll 4
       for (int j = 0; j < D; ++j) {
-        feature[j] = all_lanes(rows.X + (i * D + j) * LANES);
-        term[j] = fma_lanes<T>(feature[j], x.w[j], zero);
+        feature[j] = load8(rows.X + (i * D + j) * LANES);
+        term[j] = fma8<T>(feature[j], x.w[j], zero);
       }
 #pragma GCC unroll 2
       for (int h = terms / 2; h > 0; h /= 2)
         for (int j = 0; j < h; ++j) term[j] += term[j + h];
-      eight<T> r = term[0];
+      vec8<T> r = term[0];
       if (P > D) r += x.w[P - 1];
-      if (HasOffset) r += all_lanes(rows.offset + i * LANES);
-      r -= all_lanes(rows.y + i * LANES);
+      if (HasOffset) r += load8(rows.offset + i * LANES);
+      r -= load8(rows.y + i * LANES);
       if (i >= rows.fewest) r = Bits{} + static_cast<int>(i) < n ? r : zero;
-      const eight<T> slope = loss.slope(r);
+      const vec8<T> slope = loss.slope(r);
 #pragma GCC unroll 4
-      for (int j = 0; j < D; ++j) sum[j] = fma_lanes<T>(slope, feature[j], sum[j]);
+      for (int j = 0; j < D; ++j) sum[j] = fma8<T>(slope, feature[j], sum[j]);
       sum[D] += slope;
-      sum[D + 1] = fma_lanes<T>(slope, loss.ratio(r, slope), sum[D + 1]);
+      sum[D + 1] = fma8<T>(slope, loss.ratio(r, slope), sum[D + 1]);
     }
     for (int j = 0; j < D + 2; ++j) sums[chain][j] = sum[j];
   }
@@ -223,76 +219,88 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
 
 template <class T, int D, int P>
 inline void evaluate_rows(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
-  eight<T> sums[CHAINS_OF_ROWS][D + 2];
+  vec8<T> sums[CHAINS_OF_ROWS][D + 2];
   if (q.rows.offset)
     sum_rows<T, D, P, true>(q.rows, x, sums);
   else
     sum_rows<T, D, P, false>(q.rows, x, sums);
   for (int at = 0; at < LANES; at += W<double>) {
     vec<double> norm = {};
-    for (int a = 0; a < P; ++a)  // a chunk is added to +0, which -0 is not
+    for (int a = 0; a < P; ++a)  // a segment is added to +0, which -0 is not
       put_gradient(q, at, a, vec<double>{} + wide_part<T>(sums[0][a], at), norm, x);
-    put_part<T>(x.loss, at, wide_part<T>(sums[0][D + 1], at) / load(q.divisor + at));
-    put_part<double>(x.squares, at, norm);
+    insert<T>(x.loss, at, wide_part<T>(sums[0][D + 1], at) / load(q.divisor + at));
+    insert<double>(x.squares, at, norm);
   }
 }
 
-// Lanes that an ordinary epoch may not serve: an end, or a number out of the ordinary.
+// The operations of eight numbers at a time, see OneNumber.
+template <class T>
+struct EightNumbers {
+  typedef vec8<T> Number;
+  typedef vec8<double> Double;
+  typedef mask8 Answer;
+  typedef decltype(Number{} == Number{}) Bits;
+
+  static inline Number fma(Number a, Number b, Number c) { return fma8<T>(a, b, c); }
+  static inline mask8 answer(Bits yes) { return to_mask8(yes); }
+  static inline mask8 no(mask8 yes) { return ~yes; }
+  template <class Value>
+  static inline Number pick(Bits yes, const Value& value, Number other) {
+    return yes ? value() : other;
+  }
+};
+
+// A bit for each lane whose epoch may be its last.
 template <class T, int P>
-inline unsigned ending_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
-  const Answers usual =
-      answers(x.loss - x.loss == 0) & (x.squares - x.squares == 0) & (x.squares > 1e-200);
-  typedef decltype(eight<T>{} == eight<T>{}) Choice;
-  const Choice first = bits_of<Choice>(usual) & (x.first_loss != x.first_loss);
-  x.first_loss = first ? x.loss : x.first_loss;
-  const eight<double> bound = all_lanes(q.norm_bound);
-  // The squares may be rounded down where the norm's bound is not: a little more may end.
-  const Answers small = x.squares <= bound * bound * (1 + 0x1p-40) + 1e-200;
-  Answers ends = ~usual | ((bound >= 0) & (small | ~x.moved));
-  if (q.stop_on_equal_loss) ends |= answers(x.loss == x.last_loss);
-  return mask_of(ends) & q.active;
+inline unsigned ending_lanes(const gdcore::DescentLanes<T>& q, const LanePoint<T, P>& x) {
+  const gdcore::EndRules<EightNumbers<T>> rules{load8(q.norm_bound), q.stop_on_equal_loss};
+  return mask_of(gdcore::may_end(rules, x.loss, x.last_loss, x.squares, x.moved)) & q.active;
 }
 
 template <class T, int P>
 inline void step_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
-  typedef decltype(eight<T>{} == eight<T>{}) Bits;
-  eight<T> decay, down, momentum;
+  typedef typename EightNumbers<T>::Bits Bits;
+  const vec8<T> zero = {};
+  gdcore::StepRates<vec8<T>, Bits> rates;
   for (int at = 0; at < LANES; at += W<double>) {
-    put_part<T>(decay, at, load(q.decay + at));
-    put_part<T>(down, at, -load(q.lr + at));
-    put_part<T>(momentum, at, load(q.momentum + at));
+    insert<T>(rates.decay, at, load(q.decay + at));
+    insert<T>(rates.down, at, -load(q.lr + at));
+    insert<T>(rates.momentum, at, load(q.momentum + at));
   }
-  const Bits moving = bits_of<Bits>(x.moving);
-  const Bits decays = bits_of<Bits>(all_lanes(q.decay) != 0);
+  rates.damped = zero + q.damped;
+  rates.first = from_mask8<Bits>(~x.moving);
+  rates.nesterov = q.nesterov;
+  const Bits decays = from_mask8<Bits>(load8(q.decay) != 0);
   Bits changed = {};
   for (index_t a = 0; a < size_of<T, P>(q); ++a) {
-    const eight<T> w = x.w[a];
-    eight<T> g = x.gradient[a];
-    if (a < q.decayed) g = decays ? fma_lanes<T>(decay, w, g) : g;
+    const vec8<T> w = x.w[a];
+    vec8<T> velocity = {};
+    rates.decays = a < q.decayed ? decays : Bits{};
     if (q.has_momentum) {
-      const eight<T> v = all_lanes(q.velocity + a * LANES);
-      const eight<T> zero = {}, damped = zero + q.damped;
-      const eight<T> next = moving ? fma_lanes<T>(damped, g, momentum * v) : g;
-      changed |= (Bits)next ^ (Bits)v;
-      put_lanes(q.velocity + a * LANES, next);
-      g = q.nesterov ? fma_lanes<T>(momentum, next, g) : next;
+      const vec8<T> before = velocity = load8(q.velocity + a * LANES);
+      x.w[a] = gdcore::sgd_step<EightNumbers<T>>(rates, w, x.gradient[a], &velocity);
+      store8(q.velocity + a * LANES, velocity);
+      changed |= (Bits)velocity ^ (Bits)before;
+    } else {
+      x.w[a] = gdcore::sgd_step<EightNumbers<T>>(rates, w, x.gradient[a], (vec8<T>*)nullptr);
     }
     x.previous[a] = w;
-    x.w[a] = fma_lanes<T>(down, g, w);
     changed |= (Bits)x.w[a] ^ (Bits)w;
   }
-  x.moved = answers(changed != 0);
+  x.moved = to_mask8(changed != 0);
   if (q.has_momentum) {
     x.moved |= ~x.moving;
-    x.moving = ~Answers{};
+    x.moving = ~mask8{};
   }
+  x.first_loss = x.first_loss != x.first_loss ? x.loss : x.first_loss;
   x.last_loss = x.loss;
 }
 
 template <class T, int P>
-inline void put_params(const gdcore::DescentLanes<T>& q, index_t epoch, const LanePoint<T, P>& x) {
+inline void store_params(const gdcore::DescentLanes<T>& q, index_t epoch,
+                         const LanePoint<T, P>& x) {
   const index_t p = size_of<T, P>(q);
-  for (index_t a = 0; a < p; ++a) put_lanes(q.params + (epoch * p + a) * LANES, x.w[a]);
+  for (index_t a = 0; a < p; ++a) store8(q.params + (epoch * p + a) * LANES, x.w[a]);
 }
 
 // D: features of the rows, or 0 on quadratics.
@@ -307,15 +315,11 @@ int64_t run_lanes(const gdcore::DescentLanes<T>& given, int64_t epochs, unsigned
       evaluate_rows<T, D>(q, x);
     else
       evaluate(q, x);
-    const eight<T> first_loss = x.first_loss;
     *ending = ending_lanes(q, x);
-    put_lanes(q.losses + epoch * LANES, x.loss);
-    if (*ending || epoch == epochs) {  // this epoch begins again
-      x.first_loss = first_loss;
-      break;
-    }
+    store8(q.losses + epoch * LANES, x.loss);
+    if (*ending || epoch == epochs) break;
     step_lanes(q, x);
-    if (q.params) put_params(q, epoch, x);
+    if (q.params) store_params(q, epoch, x);
     ++epoch;
   }
   store_point(q, x);
@@ -329,7 +333,7 @@ int64_t run_on_rows(const gdcore::DescentLanes<T>& q, int64_t epochs, unsigned* 
 }
 
 template <class T>
-int64_t descent_lanes(const gdcore::DescentLanes<T>& q, int64_t epochs, unsigned* ending) {
+int64_t descend_lanes(const gdcore::DescentLanes<T>& q, int64_t epochs, unsigned* ending) {
   if (q.on_rows) {
     switch (q.rows.d) {
       case 1: return run_on_rows<T, 1>(q, epochs, ending);
@@ -375,10 +379,10 @@ inline void moments_tile(const gdcore::LaneMoments<T>& q, index_t a, index_t b, 
   for (index_t i = 0; i < q.rows.most; ++i) {
     vec<double> y[N];
 #pragma GCC unroll 3
-    for (int c = 0; c < N; ++c) y[c] = load_wide(right[c] + i * right_step[c]);
+    for (int c = 0; c < N; ++c) y[c] = load_as_double(right[c] + i * right_step[c]);
 #pragma GCC unroll 3
     for (int r = 0; r < N; ++r) {
-      const vec<double> x = load_wide(left[r] + i * left_step[r]);
+      const vec<double> x = load_as_double(left[r] + i * left_step[r]);
 #pragma GCC unroll 3
       for (int c = 0; c < N; ++c) sum[r][c] = add_product(sum[r][c], x, y[c]);
     }

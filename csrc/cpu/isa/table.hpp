@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/lane_layout.hpp"
 #include "loss.hpp"
 #include "quadratic.hpp"
 
@@ -16,7 +17,7 @@ struct SgdStep {
   bool nesterov, maximize, first;
 };
 
-// What a tile does with c: writes its sums, adds them, or goes on with the chains c holds.
+// What a tile does with c: writes its sums, adds them, or continues the chains in c.
 enum class Into { write, add, resume };
 
 // `count` products c (rows,cols) of a (rows,k) and b (k,cols), a step apart: one chain an element.
@@ -65,7 +66,7 @@ struct LinearRows {
 // Rows of [X 1 y - offset] in double, ld apart, times the roots of their sample weights, the ones
 // in column `ones`. Without weights they are there already.
 template <class T>
-struct WidenArgs {
+struct ToDoubleArgs {
   int64_t rows, d, t, ones;
   const T* X;
   int64_t X_rs, X_cs;
@@ -79,28 +80,27 @@ struct WidenArgs {
   int64_t ld;
 };
 
-// Memory to ask for while there is time.
-struct Ahead {
+// Memory to prefetch.
+struct PrefetchRange {
   const char* at;
   int64_t bytes;
 };
 
 // The upper triangle of out (m,n) = a (k,m)^T a (k,n), m <= n: each element one chain over k. Rows
 // of a are ld apart, those of out ldc, low parts of pairs `low` behind. Up to whole vectors, more
-// is written to the left and to the right of the triangle. resume: the chains go on from what out
-// holds.
-// Of `heads` (0 or 2 to most_heads) more columns of a, from `head` on, behind the n ones and at a
-// whole line: their products with the n columns and with each other are `heads` more rows of out.
-// m is then n in whole lines of 8.
-constexpr int64_t most_heads = 4;
+// is written to the left and to the right of the triangle. resume: the chains continue from out.
+// extra_rows (0 or 2 to most_extra_rows) counts more columns of a, from `extra` on, behind the n
+// ones and at a whole line. Their products with the n columns and with each other are as many more
+// rows of out. m is then n in whole lines of 8.
+constexpr int64_t most_extra_rows = 4;
 struct ProductsArgs {
-  int64_t k, m, n, head, heads;
+  int64_t k, m, n, extra, extra_rows;
   const double* a;
   int64_t ld;
   double* out;
   int64_t ldc, low;
   bool resume;
-  Ahead ahead;
+  PrefetchRange prefetch;
 };
 
 // hi + lo (n), elements `stride` apart, += each of `count` sums (n) in turn, as pairs; the sums are
@@ -115,7 +115,8 @@ struct AddSumsArgs {
 
 // hi + lo (m,n) = a (k,m)^T b (k,n), and size = |a|^T |b|: each element one chain over k, as a
 // double (float) or as a pair (double). Rows of a and b are lda and ldb apart, those of b in whole
-// vectors. lo and size lie so many elements behind hi. resume: the chains go on from what is there.
+// vectors. lo and size are distances from hi, in elements. resume: the chains continue from the
+// outputs.
 struct AccurateBlock {
   int64_t m, n, k;
   const double* a;
@@ -130,16 +131,15 @@ struct AccurateBlock {
 // The linear model under one loss.
 template <class T>
 struct LinearKernels {
-  // Loss and gradient of whole chunks of rows. A chunk's sums, X^T slope (d), 1^T slope and loss,
-  // go to partial, those of the next one to partial + stride; as many whole cache lines are
-  // written.
+  // Loss and gradient of whole segments of rows. A segment's sums, X^T slope (d), 1^T slope and
+  // loss, go to partial, those of the next one to partial + stride. Whole cache lines are written.
   void (*rows)(const LinearRows<T>& x, T* partial, int64_t stride);
 
-  // The same for one chunk of d > 16 whose rows come in several calls, all but the last with a
+  // The same for one segment of d > 16 whose rows come in several calls, all but the last with a
   // multiple of 16. lanes has 32 elements, kept between the calls.
   void (*block)(const LinearRows<T>& x, T* partial, T* lanes, bool first, bool last);
 
-  // r (n) holds products of one chunk, and gets the weighted slopes; total: the sum of weighted
+  // r (n) holds products of one segment, and gets the weighted slopes; total: the sum of weighted
   // losses. Of x, the vectors and delta are read.
   void (*residuals)(int64_t n, T* r, const LinearRows<T>& x, T* total);
 };
@@ -163,12 +163,12 @@ struct IsaTable {
   int few_columns;
   void (*columns)(const TileRun<T>& run);
 
-  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. Narrow: k <= 16 is all of the
-  // sum, and ldx = k.
-  void (*dot_rows)(int64_t rows, int64_t k, bool narrow, const T* X, int64_t ldx, const T* w,
-                   T* out);
+  // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. has_few_features: k <= 16 is
+  // all of the sum, and ldx = k.
+  void (*dot_rows)(int64_t rows, int64_t k, bool has_few_features, const T* X, int64_t ldx,
+                   const T* w, T* out);
 
-  // The same for X whose columns are contiguous, ldx apart, and sums in so many lanes.
+  // The same for X whose columns are contiguous, ldx apart, and sums in `lanes` lanes.
   void (*dot_columns)(int64_t rows, int64_t k, int64_t lanes, const T* X, int64_t ldx, const T* w,
                       T* out);
 
@@ -178,28 +178,28 @@ struct IsaTable {
     return loss.place == 0 ? squared_error : other_losses->of[loss.place - 1];
   }
 
-  // Sums of squares of pred - target, one for each chunk of n. gradient * residual goes to out
-  // unless it is null; `streams`: past the caches.
+  // Sums of squares of pred - target, one for each segment of n. gradient * residual goes to out
+  // unless it is null; `streams`: by non-temporal stores.
   void (*mse)(int64_t n, const T* pred, const T* target, T* out, T gradient, bool streams, T* sums);
 
   void (*sgd)(int64_t n, T* param, const T* grad, T* velocity, const SgdStep<T>& step);
 
   // Second moments, see ProductsArgs: sums rounded (float) or as pairs (double).
-  void (*widen)(const WidenArgs<T>& x);
+  void (*to_double)(const ToDoubleArgs<T>& x);
   void (*products)(const ProductsArgs& x);
   void (*add_sums)(const AddSumsArgs& x);
 
   void (*accurate)(const AccurateBlock& x);
 
   double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
-  std::int64_t (*descent_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
+  std::int64_t (*descend_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
                                 unsigned* ending);
   void (*moments_lanes)(const LaneMoments<T>& lanes);
 
-  // The machine's limits. A round of probe_fma is fma_at_once products and sums, x * factor + term;
-  // the others, in the table of float alone, take n a multiple of 256, and memory aligned to 64
-  // bytes.
-  int fma_at_once;
+  // The machine's limits. A round of probe_fma is fma_per_round products and sums, x * factor +
+  // term; the others, in the table of float alone, take n a multiple of 256, and memory aligned to
+  // 64 bytes.
+  int fma_per_round;
   T (*probe_fma)(int64_t rounds, T factor, T term);
   float (*probe_read)(int64_t n, const float* in) = nullptr;
   void (*probe_write)(int64_t n, float value, float* out, bool past_caches) = nullptr;

@@ -1,5 +1,5 @@
-// vec<T>: GDCORE_VECTOR_BYTES of T as one GCC/Clang vector, and the few operations the language has
-// no sign for.
+// vec<T>: GDCORE_VECTOR_BYTES of T as one GCC/Clang vector, and operations for which the language
+// has no operator.
 #pragma once
 
 #if defined(__FAST_MATH__)
@@ -37,8 +37,7 @@ inline void store(T* p, vec<T> v) {
   *reinterpret_cast<typename VecOf<T>::loose*>(p) = v;
 }
 
-// What AddressSanitizer does not see, masked accesses and those past the caches: p[0], ... p[n - 1]
-// are accessed here for it.
+// Accesses p[0], ... p[n - 1] for AddressSanitizer, which sees no masked and non-temporal accesses.
 #ifdef GDCORE_SANITIZE
 template <class T>
 __attribute__((noinline)) void accessed(const T* p, int n) {
@@ -170,7 +169,7 @@ inline V keep_first(int n, V yes, V no) {
 }
 #endif
 
-// Past the caches, so that a line is not read before it is written. p is aligned to a vector.
+// Non-temporal store: avoids reading the line first. p is aligned to a vector.
 template <class T>
 inline void stream(T* p, vec<T> v) {
   accessed(p, W<T>);
@@ -190,7 +189,7 @@ inline void stream_end() {
 #endif
 }
 
-// The first n lanes, told once for many loads.
+// A mask of the first n lanes, for many loads.
 #if GDCORE_VECTOR_BYTES == 64
 template <class T>
 using First = unsigned;
@@ -233,178 +232,5 @@ inline vec<T> load(const T* p, First<T> n) {
   return load_first(p, n);
 }
 #endif
-
-// Lane i of the result is lane source(i) of v, or of u and v side by side, for a constant
-// permutation.
-template <int... I>
-struct Lanes {};
-template <int N, int... I>
-struct CountLanes : CountLanes<N - 1, N - 1, I...> {};
-template <int... I>
-struct CountLanes<0, I...> {
-  typedef Lanes<I...> type;
-};
-
-template <class T, int... I>
-inline vec<T> shuffle(vec<T> u, vec<T> v, Lanes<I...>) {
-#if defined(__clang__) || __GNUC__ >= 12
-  return __builtin_shufflevector(u, v, I...);
-#else
-  typedef decltype(v < v) Index;
-  return __builtin_shuffle(u, v, Index{I...});
-#endif
-}
-template <class T, int... I>
-inline vec<T> shuffle(vec<T> v, Lanes<I...> lanes) {
-  return shuffle<T>(v, v, lanes);
-}
-
-// f(Int<0>), f(Int<1>), ... f(Int<N - 1>): a loop whose counter is a constant.
-template <int I>
-struct Int {
-  static constexpr int value = I;
-};
-template <class F, int... I>
-inline __attribute__((always_inline)) void unroll(F&& f, Lanes<I...>) {
-  (f(Int<I>()), ...);
-}
-template <int N, class F>
-inline __attribute__((always_inline)) void unroll(F&& f) {
-  unroll(f, typename CountLanes<N>::type());
-}
-
-// Lane i takes lane i + H too, in every group of 2 H lanes (a butterfly: all lanes end with the
-// group's sum).
-template <class T, int H, int... I>
-inline vec<T> add_distant(vec<T> v, Lanes<I...>) {
-  return v + shuffle<T>(v, Lanes<(I ^ H)...>());
-}
-template <class T, int H>
-inline vec<T> add_distant(vec<T> v) {
-  return add_distant<T, H>(v, typename CountLanes<W<T>>::type());
-}
-
-// The same for two vectors at once: the sums of u stay in the lower H lanes of every group, those
-// of v in the upper ones.
-template <class T, int H, int... I>
-inline vec<T> add_distant(vec<T> u, vec<T> v, Lanes<I...>) {
-  constexpr int N = W<T>;
-#if GDCORE_VECTOR_BYTES == 64  // gcc takes a shuffle where a blend leaves the shuffling port free
-  const vec<T> own = blend(((I & H ? 1u << I : 0u) | ...), u, v);
-#else
-  const vec<T> own = shuffle<T>(u, v, Lanes<(I & H ? N + I : I)...>());
-#endif
-  return own + shuffle<T>(u, v, Lanes<(I & H ? N : 0) + (I ^ H)...>());
-}
-
-// v[s] holds W / P rows of P lanes each: every row's lanes folded P/2, ..., 1, rows in order.
-template <class T, int P, int H>
-inline void fold_rows(vec<T>* v) {
-  if constexpr (H >= 1) {
-#pragma GCC unroll 16
-    for (int s = 0; s < H; ++s)
-      v[s] = add_distant<T, H>(v[s], v[s + H], typename CountLanes<W<T>>::type());
-    fold_rows<T, P, H / 2>(v);
-  }
-}
-template <class T, int P, int... I>
-inline vec<T> order_rows(vec<T> v, Lanes<I...>) {
-  constexpr int rows = W<T> / P;  // of each vector
-  return shuffle<T>(v, Lanes<I % rows * P + I / rows...>());
-}
-template <class T, int P>
-inline vec<T> row_sums(vec<T>* v) {
-  fold_rows<T, P, P / 2>(v);
-  if constexpr (P == 1 || P == W<T>)
-    return v[0];
-  else
-    return order_rows<T, P>(v[0], typename CountLanes<W<T>>::type());
-}
-
-// The rows of v[s] above, each value P times: lane i takes lane s W / P + i / P.
-template <class T, int P, int S, int... I>
-inline vec<T> spread(vec<T> v, Lanes<I...>) {
-  return shuffle<T>(v, Lanes<S*(W<T> / P) + I / P...>());
-}
-template <class T, int P, int S>
-inline vec<T> spread(vec<T> v) {
-  return spread<T, P, S>(v, typename CountLanes<W<T>>::type());
-}
-
-// Rows of D elements that lie together, moved apart to P lanes each, +0 between them.
-template <class T, int D, int P, int... I>
-inline vec<T> pad_rows(vec<T> v, Lanes<I...>) {
-  return shuffle<T>(v, vec<T>{}, Lanes < I % P<D ? I / P * D + I % P : W<T>...>());
-}
-
-// W rows of D <= 4 elements that lie together in v[0] to v[D - 1], turned to D columns.
-template <class T, int D, int... I>
-inline void columns(vec<T>* v, Lanes<I...>) {
-  constexpr int N = W<T>;
-  if constexpr (D == 2) {
-    const vec<T> even = shuffle<T>(v[0], v[1], Lanes<2 * I...>());
-    v[1] = shuffle<T>(v[0], v[1], Lanes<2 * I + 1 ...>());
-    v[0] = even;
-  } else if constexpr (D == 3) {
-    vec<T> c[3];
-    unroll<3>([&](auto j) {
-      constexpr int J = j.value;
-      const vec<T> head = shuffle<T>(v[0], v[1], Lanes<(3 * I + J) % (2 * N)...>());
-      c[J] = shuffle<T>(head, v[2], Lanes<(3 * I + J < 2 * N ? I : 3 * I + J - N)...>());
-    });
-    v[0] = c[0], v[1] = c[1], v[2] = c[2];
-  } else if constexpr (D == 4) {
-    // Two columns of half the rows in each vector, then whole columns.
-    vec<T> c[4];
-    unroll<2>([&](auto j) {
-      constexpr int J = 2 * j.value;
-      typedef Lanes<(I < N / 2 ? 4 * I + J : 4 * (I - N / 2) + J + 1)...> Pair;
-      const vec<T> low = shuffle<T>(v[0], v[1], Pair()), high = shuffle<T>(v[2], v[3], Pair());
-      c[J] = shuffle<T>(low, high, Lanes<(I < N / 2 ? I : I + N / 2)...>());
-      c[J + 1] = shuffle<T>(low, high, Lanes<(I < N / 2 ? I + N / 2 : I + N)...>());
-    });
-    v[0] = c[0], v[1] = c[1], v[2] = c[2], v[3] = c[3];
-  }
-}
-
-// The 16 lanes of the contract, as H vectors.
-template <class T>
-struct Lanes16 {
-  static constexpr int H = 16 / W<T>;
-  vec<T> h[H];
-};
-
-template <class T>
-inline Lanes16<T> load16(const T* p) {
-  Lanes16<T> v;
-  for (int h = 0; h < Lanes16<T>::H; ++h) v.h[h] = load(p + h * W<T>);
-  return v;
-}
-template <class T>
-inline void store16(T* p, const Lanes16<T>& v) {
-  for (int h = 0; h < Lanes16<T>::H; ++h) store(p + h * W<T>, v.h[h]);
-}
-
-// Lanes folded in the contract's order, W / 2 or 8 first, until the first P hold the sums.
-template <class T, int P>
-inline vec<T> fold(vec<T> v) {
-  if constexpr (W<T> > 8 && P <= 8) v = add_distant<T, 8>(v);
-  if constexpr (W<T> > 4 && P <= 4) v = add_distant<T, 4>(v);
-  if constexpr (W<T> > 2 && P <= 2) v = add_distant<T, 2>(v);
-  if constexpr (P <= 1) v = add_distant<T, 1>(v);
-  return v;
-}
-template <int P, class T>
-inline void fold_to(Lanes16<T>& v) {
-  for (int half = Lanes16<T>::H / 2; half >= 1 && half * W<T> >= P; half /= 2)
-    for (int h = 0; h < half; ++h) v.h[h] += v.h[h + half];
-  v.h[0] = fold<T, P>(v.h[0]);
-}
-
-template <class T>
-inline T sum16(Lanes16<T> v) {
-  fold_to<1>(v);
-  return v.h[0][0];
-}
 
 }  // namespace

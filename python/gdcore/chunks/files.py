@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore.scalars import is_whole
-from gdcore.tables import Block, Part, Table, open_table
-from gdcore.tables.table import check_finite
 from gdcore.typing import Floats, Names
+
+if TYPE_CHECKING:
+    from gdcore.tables import Block, Part, Table
 
 
 class ChunkReader:
@@ -67,6 +68,8 @@ class ChunkReader:
         with np.errstate(over="ignore"):
             for place, column in zip(places, block.columns, strict=True):
                 place[:] = column
+        from gdcore.tables.table import check_finite
+
         check_finite(block, names, places, self._advice)
         if offset is not None:
             return X, y, weight, offset
@@ -78,11 +81,10 @@ def _without_nulls(block: Block) -> Block:
     if not nulls:
         return block
     kept = np.flatnonzero(~np.logical_or.reduce(nulls))
-    return Block(
-        [column[kept] for column in block.columns],
-        [None] * len(block.nulls),
-        block.file,
-        lambda row: block.place(int(kept[row])),
+    return block._replace(
+        columns=[column[kept] for column in block.columns],
+        nulls=[None] * len(block.nulls),
+        place=lambda row: block.place(int(kept[row])),
     )
 
 
@@ -162,6 +164,8 @@ def read_chunks(
         raise ValueError(f"rows is {rows!r}; it must be a whole number from 1 to 2**31 - 1.")
     if isinstance(features, str):
         raise TypeError(f"features is the string {features!r}; pass a list of names.")
+    from gdcore.tables import open_table  # which would slow down `import gdcore`
+
     table = open_table(source, decimal=decimal)
     others = [name for name in (sample_weight, offset) if name is not None]
     names = table.choose(target, features, others, lambda usable: f"features={list(usable)}")

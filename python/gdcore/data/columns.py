@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from functools import cache
 from numbers import Real
 from typing import Any
 
@@ -150,7 +150,14 @@ def refuse_nulls(series: Any, what: str, remedy: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real | Decimal | np.bool_)
+    return isinstance(value, _number_types())
+
+
+@cache
+def _number_types() -> tuple[type, ...]:
+    from decimal import Decimal
+
+    return Real, Decimal, np.bool_
 
 
 def _not_numeric(series: Any, what: str) -> ValueError:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import gdcore._core as _core
 from gdcore.results.state import FitState
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Unsaved:
@@ -47,6 +49,7 @@ class Checkpoint(Unsaved):
         """Read the file if there is one; ValueError if it belongs to another fit."""
         import hashlib
         import json
+        from pathlib import Path
 
         from gdcore.results import archive
 

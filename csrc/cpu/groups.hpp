@@ -7,7 +7,7 @@ namespace gdcore {
 
 using std::int64_t;
 
-enum class Grouping { ordered, as_they_lie, outside };
+enum class Grouping { ordered, in_place, outside };
 
 // The rows' labels are low, low + 1, ...: `groups` of them, or else some are outside. Writes where
 // each group begins (groups + 1), and the rows in that order (rows) unless they lie so.

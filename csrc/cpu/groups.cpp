@@ -1,4 +1,4 @@
-#include "fit/groups.hpp"
+#include "cpu/groups.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -6,7 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "device.hpp"
+#include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore {
 namespace {
@@ -62,11 +63,10 @@ class ByGroup {
   template <class Work>
   void on_threads(int64_t count, Work&& work) const {
     std::atomic<int64_t> free{0};
-    auto body = [&] {
+    const int threads = threads_for(count, 4 * rows_);
+    parallel_for(threads, threads, [&](int64_t, int64_t, int) {
       for (int64_t i; (i = free++) < count;) work(i);
-    };
-    device<float>().each_thread(
-        count, 4 * rows_, [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+    });
   }
 
   // work(i, next of its part) for all rows, each part's in turn.
@@ -115,7 +115,7 @@ Grouping rows_by_group(const int64_t* labels, int64_t rows, int64_t low, int64_t
     int64_t i = 0;
     for (int64_t g = 0; g <= groups; starts[g++] = i)
       while (i < rows && labels[i] - low < g) ++i;
-    return Grouping::as_they_lie;
+    return Grouping::in_place;
   }
   const bool narrow = rows <= std::numeric_limits<uint32_t>::max() &&
                       groups <= std::numeric_limits<uint32_t>::max();

@@ -1,0 +1,57 @@
+// Eight problems of one target side by side, as the kernels in cpu/isa/small_fits.hpp read them.
+#pragma once
+
+#include <cstdint>
+
+namespace gdcore {
+
+constexpr int lanes = 8;               // problems side by side, one in each lane
+constexpr int most_lane_params = 16;   // on quadratics
+constexpr int most_lane_features = 4;  // on rows
+
+// Rows of `lanes` problems, entry j of row i of lane l at (i * d + j) * lanes + l. Zeros follow a
+// lane's own rows.
+template <class T>
+struct LaneRows {
+  std::int64_t d;
+  const T *X, *y, *ones;      // (most, d), (most), and 1 in each row that is one
+  const T* offset;            // (most), or null
+  const std::int64_t* n;      // of each lane
+  std::int64_t fewest, most;  // of any lane
+};
+
+// Upper triangle of the sums over the rows of products of the columns [X 1 y], each a chain over
+// the rows: entry (a, b) of lane l is at (a * side + b) * lanes + l. side is the number of columns
+// rounded up to a multiple of 3. Low parts of pairs lie `low` behind.
+template <class T>
+struct LaneMoments {
+  LaneRows<T> rows;
+  double* out;
+  std::int64_t side, low;
+};
+
+// Descents on the squared errors of `lanes` problems, entry j of lane l at j * lanes + l. They run
+// until a lane may have to stop (see may_end); the caller decides.
+template <class T>
+struct DescentLanes {
+  std::int64_t p;
+  unsigned active;  // a bit for each lane with a problem
+  // Either rows, their last parameter an intercept if p > d; or G (p, p), c (p) and s (1) of each
+  // lane, low parts behind them.
+  bool on_rows;
+  LaneRows<T> rows;
+  const double *G, *c, *s;
+  const double *divisor, *factor;                    // of the loss and the gradient
+  const double *lr, *decay, *norm_bound, *momentum;  // norm_bound: see EndRules
+  std::int64_t decayed;                              // parameters that weight decay reaches
+  bool has_momentum, nesterov, stop_on_equal_loss;
+  T damped;
+
+  T *w, *velocity, *previous;    // (p)
+  T *first_loss, *last_loss;     // first_loss: NaN if not known yet
+  std::int64_t *moving, *moved;  // 0 or -1: has a velocity; the last step changed some bit
+  T* losses;                     // (epochs + 1) of each lane, the last at the parameters reached
+  T* params;                     // (epochs, p) after each, or null
+};
+
+}  // namespace gdcore

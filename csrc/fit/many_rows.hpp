@@ -1,0 +1,58 @@
+// Many problems as values: where their rows are, their states, and what is asked of them.
+#pragma once
+
+#include <vector>
+
+#include "fit/state.hpp"
+
+namespace gdcore {
+
+// Where the rows of each problem are. Either arrays with a leading dimension, so many elements from
+// problem to problem; or one array, of which problem i has rows [starts[i], starts[i+1]) of
+// `order`.
+template <class T>
+struct ManyRows {
+  int64_t count;
+  Problem<T> all;  // problem 0, or all rows
+  int64_t X_step, y_step, offset_step, weight_step;
+  std::vector<int64_t> starts;  // (count + 1), or none
+  const int64_t* order;         // null: rows in their order
+
+  // A problem without its rows: their number, and all else.
+  Problem<T> size_of(int64_t i) const;
+  int64_t most_rows() const;  // of any problem
+  // The problem's rows are those that `order` names, if it names any.
+  Problem<T> problem(int64_t i, RowOrder& order) const;
+  // Its rows are consecutive, copied to `storage` if they were not.
+  Problem<T> gathered(int64_t i, std::vector<T>& storage) const;
+};
+
+// Whether a row has a weight.
+template <class T>
+bool has_weight(const Problem<T>& problem);
+
+// One entry a problem; parameters (count, p) lie together.
+template <class T>
+struct ManyStates {
+  std::vector<T> params, velocity;  // velocity (count, p) or nothing
+  std::vector<uint8_t> moving;      // its velocity is one: a step was made
+  std::vector<int64_t> epoch;
+  std::vector<double> lr, momentum, r2_lost;
+  std::vector<T> first_loss, last_loss, loss;
+  std::vector<Outcome> outcome;
+  std::vector<T> losses;  // (count, records), NaN where nothing was recorded
+};
+
+struct ManyOptions {
+  DescentOptions common;
+  int64_t epochs = 0, records = 0;
+  std::vector<double> lr;                 // one each; or a schedule, one an epoch
+  std::vector<double> momentum;           // one each
+  std::vector<double> tol, weight_decay;  // one each
+  std::vector<uint8_t> skip;              // one each
+  bool auto_momentum = false;             // lr and momentum are those kept, or NaN: see auto_rates
+  bool schedule = false;
+  int64_t first_epoch = 0;  // the first that the schedule has a rate for
+};
+
+}  // namespace gdcore

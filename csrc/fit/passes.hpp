@@ -1,0 +1,125 @@
+// Passes over the rows of a problem that can pause.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "fit/problem.hpp"
+
+namespace gdcore {
+
+// Says when a bounded block of work is over; looks at the clock only now and then.
+class Budget {
+ public:
+  explicit Budget(double seconds)
+      : deadline_(Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                     std::chrono::duration<double>(seconds))) {}
+
+  bool spent(int64_t work) {
+    work_ += work;
+    if (work_ >= unit) {
+      work_ = 0;
+      spent_ = Clock::now() >= deadline_;
+    }
+    return spent_;
+  }
+
+  static constexpr int64_t unit = 1 << 20;  // fma: well below a millisecond
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point deadline_;
+  int64_t work_ = 0;
+  bool spent_ = false;
+};
+
+// The work of a row in a pass: reading it takes longer than its fma.
+template <class T>
+int64_t row_work(const LinearArgs<T>& args) {
+  return 8 * (args.d + 4) * args.t;
+}
+
+// Work over the row chunks of a problem, in slices, so that it can stop and continue.
+class Slices {
+ public:
+  // work(chunk0, chunk1) for all chunks of n rows; true when done, and the next call starts again.
+  template <class Work>
+  bool run(int64_t n, int64_t length, int64_t row_work, Budget& budget, Work&& work) {
+    const int64_t chunks = chunks_of(n, length);
+    constexpr int64_t fewest = 16;  // of whole multiples: so many threads share a slice evenly
+    // Some milliseconds: where other processes hold a core, threads wait for each other after
+    // every slice.
+    constexpr int64_t work_of_slice = 128 * Budget::unit;
+    const int64_t slice =
+        fewest * std::max<int64_t>(1, work_of_slice / (row_work * length) / fewest);
+    while (chunk_ < chunks) {
+      const int64_t end = std::min(chunks, chunk_ + slice);
+      work(chunk_, end);
+      chunk_ = end;
+      const int64_t rows = std::min(n, slice * length);
+      if (budget.spent(rows * row_work + 128) && chunk_ < chunks) return false;
+    }
+    chunk_ = 0;
+    return true;
+  }
+
+  bool fresh() const { return chunk_ == 0; }
+  void restart() { chunk_ = 0; }
+
+ private:
+  int64_t chunk_ = 0;
+};
+
+// The sums of one set of rows.
+template <class T>
+class Pass {
+ public:
+  LinearSums sums;
+
+  // True when all chunks are in `sums`; the next call then starts again.
+  bool run(const Device<T>& device, const LinearArgs<T>& args, Budget& budget) {
+    if (slices_.fresh()) sums.reset(args.d, args.t);
+    const auto add = [&](int64_t chunk0, int64_t chunk1) {
+      device.linear(args, chunk0, chunk1, sums);
+    };
+    if (!slices_.run(args.n, L<T>, row_work(args), budget, add)) return false;
+    sums.close();
+    return true;
+  }
+
+  void restart() { slices_.restart(); }
+
+ private:
+  Slices slices_;
+};
+
+// The second moments of all rows, added chunk by chunk to those of other rows. They stay open.
+template <class T>
+class MomentsPass {
+ public:
+  MomentsPass() = default;
+  explicit MomentsPass(const Problem<T>& problem) { restart(problem); }
+  MomentsPass(const Problem<T>& problem, Moments start)
+      : moments(std::move(start)), problem_(problem) {}
+  Moments moments;
+
+  void restart(const Problem<T>& problem) {
+    problem_ = problem;
+    slices_.restart();
+    moments.reset(problem.d, problem.t);
+  }
+  bool run(Budget& budget) {
+    const int64_t p = problem_.d + 1;
+    return slices_.run(problem_.n, L<T>, p * (p + 2 * problem_.t) / 2 * (sizeof(T) == 4 ? 1 : 8),
+                       budget, [&](int64_t chunk0, int64_t chunk1) {
+                         problem_.device->moments(problem_.args(nullptr), chunk0, chunk1, moments);
+                       });
+  }
+
+ private:
+  Problem<T> problem_{};
+  Slices slices_;
+};
+
+}  // namespace gdcore
