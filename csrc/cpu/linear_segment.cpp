@@ -2,8 +2,6 @@
 
 #include <cstring>
 
-#include "cpu/dispatch.hpp"
-
 namespace gdcore::cpu {
 namespace {
 
@@ -99,15 +97,25 @@ const LinearKernels<T>& Segment<T>::kernels() const {
 }
 
 template <class T>
-int64_t Segment<T>::row(int64_t i) const {
-  return rows_ ? rows_[i] : begin_ + i;
+template <class F>
+void Segment<T>::each_row(F&& f) const {
+  if (rows_)
+    for (int64_t i = 0; i < n_; ++i) f(i, rows_[i]);
+  else
+    for (int64_t i = 0; i < n_; ++i) f(i, begin_ + i);
 }
 
 template <class T>
 const T* Segment<T>::elements(const Matrix<const T>& m, bool copy, T* out) const {
   if (!copy) return m.data + begin_ * m.rs;
-  for (int64_t i = 0; i < n_; ++i)
-    for (int64_t u = 0; u < args_.t; ++u) out[i * args_.t + u] = m.data[row(i) * m.rs + u * m.cs];
+  const T* const data = m.data;
+  const int64_t t = args_.t, rs = m.rs, cs = m.cs;
+  if (t == 1)
+    each_row([=](int64_t i, int64_t row) { out[i] = data[row * rs]; });
+  else
+    each_row([=](int64_t i, int64_t row) {
+      for (int64_t u = 0; u < t; ++u) out[i * t + u] = data[row * rs + u * cs];
+    });
   return out;
 }
 
@@ -128,19 +136,25 @@ const T* Segment<T>::offsets() const {
 
 template <class T>
 double Segment<T>::sum_of_weights() const {
+  const Vector<const T> s = args_.sample_weight;
   double total = 0;
-  for (int64_t i = 0; i < n_; ++i)
-    total += args_.sample_weight.data[row(i) * args_.sample_weight.stride];
+  each_row([&](int64_t, int64_t row) { total += s.data[row * s.stride]; });
   return total;
 }
 
 template <class T>
 const T* Segment<T>::sample_weights() const {
-  const Vector<const T>& s = args_.sample_weight;
+  const Vector<const T> s = args_.sample_weight;
   if (!s.data) return nullptr;
   if (!plan_.copy_weight) return s.data + begin_ * s.stride;
-  for (int64_t i = 0; i < n_; ++i)
-    for (int64_t u = 0; u < args_.t; ++u) weight_[i * args_.t + u] = s.data[row(i) * s.stride];
+  const int64_t t = args_.t;
+  T* const out = weight_;
+  if (t == 1)
+    each_row([=](int64_t i, int64_t row) { out[i] = s.data[row * s.stride]; });
+  else
+    each_row([=](int64_t i, int64_t row) {
+      for (int64_t u = 0; u < t; ++u) out[i * t + u] = s.data[row * s.stride];
+    });
   return weight_;
 }
 

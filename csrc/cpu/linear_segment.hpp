@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "cpu/dispatch.hpp"
 #include "cpu/gemm.hpp"
-#include "cpu/isa/table.hpp"
 #include "cpu/scratch.hpp"
 #include "device.hpp"
 
@@ -73,7 +73,9 @@ class Segment {
   void locate(int64_t begin, int64_t n);
   void run_one(T* slot);
   const LinearKernels<T>& kernels() const;
-  int64_t row(int64_t i) const;
+  // f(position in the segment, row of the data) for each row.
+  template <class F>
+  void each_row(F&& f) const;
   // Rows [begin_, begin_ + n_) of a (n,t) matrix, contiguous.
   const T* elements(const Matrix<const T>& m, bool copy, T* out) const;
   const T* targets() const;
