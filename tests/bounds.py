@@ -38,7 +38,7 @@ def additions(terms: int) -> int:
 
     Segments of 512 terms make the partials of the lowest level, 512 of those one of the next.
     """
-    partials, total = -(-terms // gd._core.CHUNK["float64"]), 0
+    partials, total = -(-terms // gd._core.SEGMENT["float64"]), 0
     for _ in range(3):
         total += min(partials, gd._core.FAN_IN)
         partials = -(-partials // gd._core.FAN_IN)
@@ -47,15 +47,15 @@ def additions(terms: int) -> int:
     return total + partials
 
 
-def gamma(k: int, dtype: DTypeLike, chunk: int | None = None) -> float:
+def gamma(k: int, dtype: DTypeLike, segment: int | None = None) -> float:
     """Return k u / (1 - k u).
 
-    With `chunk`, the contract's long sums: at most `chunk` roundings in a row in `dtype`, then the
-    segments' sums are added in float64, and at most 8 more roundings follow: gamma(chunk) + gamma64
+    With `segment`, the contract's long sums: at most `segment` roundings in a row in `dtype`, then
+    the partials are added in float64, and at most 8 more roundings follow: gamma(segment) + gamma64
     of those, and their product.
     """
-    if chunk is not None:
-        narrow, wide = gamma(min(k, chunk), dtype), gamma(min(k, additions(k) + 8), np.float64)
+    if segment is not None:
+        narrow, wide = gamma(min(k, segment), dtype), gamma(min(k, additions(k) + 8), np.float64)
         return narrow + wide + narrow * wide
     ku = k * unit(dtype)
     assert ku < 0.5, "too many roundings for a bound"
@@ -86,7 +86,7 @@ class MseBound(NamedTuple):
 
 
 def mse(
-    pred: Array, target: Array, reduction: str, dtype: DTypeLike, chunk: int | None = None
+    pred: Array, target: Array, reduction: str, dtype: DTypeLike, segment: int | None = None
 ) -> MseBound:
     """Bound loss = c sum(r^2) and gradient 2 c r with r = pred - target over N elements.
 
@@ -104,7 +104,7 @@ def mse(
     value, gradient = scales(reduction, max(r.size, 1))
     delta = unit(dtype) * r
     squares = np.sum(2 * r * delta + delta**2)
-    squares += gamma(r.size + 3, dtype, chunk and chunk + 3) * np.sum((r + delta) ** 2)
+    squares += gamma(r.size + 3, dtype, segment and segment + 3) * np.sum((r + delta) ** 2)
     loss = value * (squares + r.size * tiny) + tiny
     return MseBound(up(loss, r.size), up(gamma(3, dtype) * gradient * r + tiny, 4))
 
@@ -117,7 +117,7 @@ class LinearBound(NamedTuple):
     intercept: Bound
 
 
-def linear(problem: Linear, dtype: DTypeLike, chunk: int | None = None) -> LinearBound:
+def linear(problem: Linear, dtype: DTypeLike, segment: int | None = None) -> LinearBound:
     """Bound the loss c sum(s r^2) and the gradient 2 c X^T (s r), r = X w + b + o - y.
 
     With N = n t elements, delta = gamma(d + 3)(|X||w| + |b| + |o| + |y|) + (d + 3) eta bounds the
@@ -141,10 +141,10 @@ def linear(problem: Linear, dtype: DTypeLike, chunk: int | None = None) -> Linea
     count = np.maximum(s.sum((-2, -1)) * t, np.finfo(float).tiny)
     value, gradient = scales(problem.reduction, count)
 
-    k = gamma(n * t + 3 + weighted, dtype, chunk and chunk + 3 + weighted)
+    k = gamma(n * t + 3 + weighted, dtype, segment and segment + 3 + weighted)
     loss = (s * (2 * r * delta + delta**2 + k * (r + delta) ** 2)).sum((-2, -1))
     loss = value * (loss + n * t * (1 + s.max(initial=0)) * tiny) + tiny
-    k = gamma(n + 3 + weighted, dtype, chunk and chunk + 3 + weighted)
+    k = gamma(n + 3 + weighted, dtype, segment and segment + 3 + weighted)
     terms = s * (delta + k * (r + delta)) + tiny
     scale = gradient[..., None, None]
     weights = scale * (np.swapaxes(X, -1, -2) @ terms + n * tiny) + tiny
@@ -188,19 +188,20 @@ def huber(problem: Linear, delta: float, dtype: DTypeLike) -> LinearBound:
 def moments(left: Array, right: Array, dtype: DTypeLike) -> Bound:
     """Bound the sums left^T right over rows, for columns that are float64 numbers already.
 
-    Sums over float32 data: one chain of at most L fma to a chunk, in float64; the chunks are added
-    as pairs. Over float64 data all are pairs, and what every rounding lost is summed beside them:
-    the errors are at most gamma(K) |left|^T |right| in all, and their sum, over at most K roundings
-    in a row, is off by gamma(K) of that (Ogita, Rump, Oishi 2005, proposition 5.5). K counts two
-    roundings for each row of a chunk and three for each addition of partials.
+    Sums over float32 data: one chain of at most L fma to a segment, in float64; the partials
+    are added as pairs. Over float64 data all are pairs, and what every rounding lost is summed
+    beside them: the errors are at most gamma(K) |left|^T |right| in all, and their sum, over at
+    most K roundings in a row, is off by gamma(K) of that (Ogita, Rump, Oishi 2005, proposition
+    5.5). K counts two roundings for each row of a segment and three for each addition of
+    partials.
     """
     n, wide = len(left), np.float64
-    chunk = gd._core.CHUNK[np.dtype(dtype).name]
+    segment = gd._core.SEGMENT[np.dtype(dtype).name]
     size = np.abs(left).T @ np.abs(right)
-    k = 2 * min(n, chunk) + 3 * additions(n) + 2
+    k = 2 * min(n, segment) + 3 * additions(n) + 2
     relative = gamma(k, wide) ** 2
     if np.dtype(dtype) == np.float32:
-        relative += gamma(min(n, chunk), wide)
+        relative += gamma(min(n, segment), wide)
     return up(relative * size + 2 * n * eta(wide), n)
 
 
@@ -224,8 +225,8 @@ def gram(problem: Linear, dtype: DTypeLike) -> LinearBound:
     r = np.abs(p.X @ p.w + p.b + p.o - p.y) + gamma(q + 3, wide) * size
     given = problem.offset is None and problem.sample_weight is None
     delta = 0 * size if given else gamma(3, wide) * size
-    chunk = gd._core.CHUNK[np.dtype(dtype).name]
-    k = gamma(2 * min(n, chunk) + 3 * additions(n) + 6 * q + 10, wide)
+    segment = gd._core.SEGMENT[np.dtype(dtype).name]
+    k = gamma(2 * min(n, segment) + 3 * additions(n) + 6 * q + 10, wide)
     k = k if np.dtype(dtype) == np.float32 else k**2
     value, gradient = scales(problem.reduction, np.maximum(s.sum() * t, np.finfo(float).tiny))
     closing = unit(dtype) + gamma(n + 4, wide) * (1 + unit(dtype))

@@ -11,7 +11,7 @@ import gdcore as gd
 import problems
 from problems import Array, Linear
 
-L = problems.CHUNK["float64"]
+L = problems.SEGMENT["float64"]
 N = 3 * L + 77
 
 

@@ -166,7 +166,7 @@ def limits_of(problem: Linear, dtype: Any, method: str = "stream") -> bounds.Lin
     """Bound the rounding errors of loss and gradient at the problem's parameters."""
     if method == "gram":
         return bounds.gram(problem, dtype)
-    return bounds.linear(problem, dtype, problems.CHUNK[np.dtype(dtype).name])
+    return bounds.linear(problem, dtype, problems.SEGMENT[np.dtype(dtype).name])
 
 
 def loss_bound(problem: Linear, dtype: Any, method: str = "stream") -> Bound:

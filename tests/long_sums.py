@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from problems import CHUNK, Array
+from problems import SEGMENT, Array
 
 FAN_IN = 512
 
@@ -37,7 +37,7 @@ def segments(terms: Array) -> Array:
 
     A zero changes no sum that begins with +0.
     """
-    length = CHUNK[terms.dtype.name]
+    length = SEGMENT[terms.dtype.name]
     count = -(-len(terms) // length)
     out = np.zeros((count * length, *terms.shape[1:]), terms.dtype)
     out[: len(terms)] = terms

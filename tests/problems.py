@@ -15,10 +15,10 @@ Shape = tuple[int, ...]
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 REDUCTIONS: tuple[Any, ...] = ("mean", "sum", "half_mean", "half_sum")
-CHUNK: dict[str, int] = gd._core.CHUNK
+SEGMENT: dict[str, int] = gd._core.SEGMENT
 # Sizes on both sides of the edges of lanes, register tiles and the segments of long sums.
 EDGES = [0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65]
-EDGES += sorted({size + i for size in CHUNK.values() for i in (-1, 0, 1, size + 3)})
+EDGES += sorted({size + i for size in SEGMENT.values() for i in (-1, 0, 1, size + 3)})
 WIDE = np.dtype(np.longdouble)  # 64 bits of precision on x86, never fewer than float64's 53
 
 

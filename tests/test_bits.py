@@ -16,7 +16,7 @@ import gdcore as gd
 from conftest import ISAS
 from loops import each
 from operations import LARGE, OPERATIONS, Bits, Inputs, expected, inputs, operations, reference
-from problems import CHUNK, at_offset, canonical
+from problems import SEGMENT, at_offset, canonical
 
 
 @operations
@@ -36,7 +36,7 @@ def test_threads(isa_and_threads: Any, dtype: Any, name: str) -> None:
 @each("features", [*range(1, 21), 31, 48])
 def test_every_number_of_features(isa: str, dtype: Any, features: int) -> None:
     """Models of few features have kernels of their own: rows in tails, in one segment, in many."""
-    for rows in (1, 15, 16, 37, CHUNK[np.dtype(dtype).name] + 5, 20_003):
+    for rows in (1, 15, 16, 37, SEGMENT[np.dtype(dtype).name] + 5, 20_003):
         sizes = rows, features
         for name in ("linear", "matvec", "huber"):
             got = OPERATIONS[name].bits(inputs(name, sizes, dtype))

@@ -429,7 +429,7 @@ def test_a_checkpoint_of_another_version(path: Path) -> None:
 
 def test_a_checkpoint_of_chunks_with_longer_sums_of_numerics_v1(path: Path) -> None:
     """Such rows are known by moments, which have other bits; those of fewer rows are the same."""
-    longest = gd._core.CHUNK["float64"] * gd._core.FAN_IN
+    longest = gd._core.SEGMENT["float64"] * gd._core.FAN_IN
     y = np.arange(longest + 1.0) % 7
     how: Any = {"sgd": gd.SGD(lr=0.1), "epochs": 2, "method": "gram", "tol": None}
     for rows, data in ((longest, {}), (longest + 1, {"data": "of v1"})):

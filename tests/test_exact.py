@@ -16,7 +16,7 @@ import problems
 from gdcore import Status
 from least_squares import augmented, check, draw, exact, lstsq
 from loops import each
-from problems import CHUNK, REDUCTIONS, Array, Linear
+from problems import REDUCTIONS, SEGMENT, Array, Linear
 
 SHAPES = [(1, 1), (2, 1), (3, 3), (20, 1), (20, 5), (63, 4), (64, 4), (65, 4)]
 LARGE_SHAPES = [(300, 40), (2000, 9)]
@@ -48,7 +48,7 @@ def test_the_gradient_vanishes(rng: Any, dtype: Any, reduction: str) -> None:
         problem = draw(rng, 60, 4, t, parts=parts, reduction=reduction, dtype=dtype)
         x = fits.parameters(exact(problem, decay))[: fits.start_of(problem).size]
         here = fits.at(problem, x)
-        limit = bounds.linear(here, dtype, CHUNK[np.dtype(dtype).name])
+        limit = bounds.linear(here, dtype, SEGMENT[np.dtype(dtype).name])
         rounding = fits.flat(limit.weights, limit.intercept, x.size)
         moved = (np.abs(fits.hessian(problem)) + decay * np.eye(x.size)) @ np.abs(x)
         allowed = rounding + bounds.unit(dtype) * moved

@@ -16,7 +16,7 @@ import fits
 import gdcore as gd
 import problems
 from loops import each
-from problems import CHUNK, LAYOUTS, Linear
+from problems import LAYOUTS, SEGMENT, Linear
 
 EPOCHS = 5
 PLAIN = gd.SGD()
@@ -25,7 +25,7 @@ HEAVY = gd.SGD(momentum=0.8, dampening=0.3)
 
 # Rows around the edges of one and two chunks; features of every way to lay them in lanes.
 ROWS = {name: [1, 2, 37, size - 1, size, size + 1, 2 * size - 1, 2 * size, 2 * size + 1]
-        for name, size in CHUNK.items()}  # fmt: skip
+        for name, size in SEGMENT.items()}  # fmt: skip
 FEATURES = [1, 2, 3, 5, 9, 17, 40]
 
 # Enough work for two, three and seven threads, and a number of chunks that none of them divides.

@@ -22,7 +22,7 @@ from gdcore import Status
 from gdcore.data.problem import make_problem
 from gdcore.data.sums import moments_of
 from loops import each
-from problems import CHUNK, DTYPES, LAYOUTS, Array, Linear, canonical
+from problems import DTYPES, LAYOUTS, SEGMENT, Array, Linear, canonical
 
 FULL = gd.SGD(momentum=0.9, nesterov=True, weight_decay=0.01)
 GRAM: dict[str, Any] = {"method": "gram", "tol": None}
@@ -475,4 +475,4 @@ def test_divergence(dtype: Any, t: int | None) -> None:
 
 def test_dtypes_have_the_same_chunk() -> None:
     """The rows above straddle it."""
-    assert [CHUNK[dtype.name] for dtype in DTYPES] == [512, 512]
+    assert [SEGMENT[dtype.name] for dtype in DTYPES] == [512, 512]

@@ -19,7 +19,7 @@ import gdcore as gd
 import problems
 from gdcore import Status
 from loops import each
-from problems import CHUNK, REDUCTIONS, Array, Linear
+from problems import REDUCTIONS, SEGMENT, Array, Linear
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -130,7 +130,7 @@ def test_many_features(rng: Any, n: int, d: int) -> None:
 def test_float32(rng: Any, n: int, d: int) -> None:
     """Products with H add an error of 2 gamma |X|^T |X| in norm, twice for [X 1]."""
     problem = draw(rng, n, d, dtype=np.float32)
-    roundings = d + 4 + min(n, CHUNK["float32"])
+    roundings = d + 4 + min(n, SEGMENT["float32"])
     X = np.abs(np.hstack([problem.X.astype(float), np.ones((n, 1))]))
     spread = np.linalg.norm(X, 2) ** 2 / (fits.steepest(problem) * n / 2)
     rel = float(1e-6 + bounds.gamma(2 * roundings, np.float32) * spread)

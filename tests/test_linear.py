@@ -13,7 +13,7 @@ import gdcore as gd
 import problems
 from gdcore import oracle
 from loops import each
-from problems import CHUNK, EDGES, LAYOUTS, REDUCTIONS, Linear, Shape, canonical, exact_linear
+from problems import EDGES, LAYOUTS, REDUCTIONS, SEGMENT, Linear, Shape, canonical, exact_linear
 
 PARTS = ["", "b", "o", "s", "bos"]
 TARGETS = [None, 1, 3]
@@ -203,7 +203,7 @@ def test_long_sums_keep_their_digits(rng: Any, dtype: Any) -> None:
     p = problems.linear(rng, 2**17 + 3, 2, dtype=dtype, parts="b")
     p = replace(p, X=np.abs(p.X) + 1, y=-np.abs(p.y), weights=np.abs(p.weights))
     allowed = bounds.against(
-        bounds.linear, p, dtype=dtype, other=problems.WIDE, chunk=CHUNK[dtype.name]
+        bounds.linear, p, dtype=dtype, other=problems.WIDE, segment=SEGMENT[dtype.name]
     )
     for got, want, limit in zip(p.outputs(), p.exact(), allowed, strict=True):
         bounds.check(got, want, limit)

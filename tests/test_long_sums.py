@@ -15,9 +15,9 @@ import gdcore as gd
 import long_sums
 from conftest import ISAS, THREADS
 from long_sums import FAN_IN, exact
-from problems import CHUNK, Array, canonical
+from problems import SEGMENT, Array, canonical
 
-L = CHUNK["float64"]
+L = SEGMENT["float64"]
 CHAIN = L * FAN_IN
 SIZES = (CHAIN - 1, CHAIN, CHAIN + 1, CHAIN + L - 1, CHAIN + L, 513 * L, 2 * CHAIN + 1)
 

@@ -26,7 +26,7 @@ from gdcore import Status
 from loops import each
 from problems import Array, Linear, canonical
 
-L = problems.CHUNK["float64"]
+L = problems.SEGMENT["float64"]
 
 
 def draw(rng: Any, n: int = 3 * L + 77, d: int = 3, t: int | None = None, **how: Any) -> Linear:

@@ -12,10 +12,10 @@ import gdcore as gd
 import problems
 from loops import each
 from problems import (
-    CHUNK,
     EDGES,
     LAYOUTS,
     REDUCTIONS,
+    SEGMENT,
     Array,
     Shape,
     canonical,
@@ -131,11 +131,11 @@ def test_out_may_overlap_the_inputs(rng: Any, dtype: Any, which: str) -> None:
 
 def test_long_sums_keep_their_digits(rng: Any, dtype: Any) -> None:
     """A segment is summed in its dtype, segments in float64, so errors do not grow with n."""
-    chunk = CHUNK[dtype.name]
+    segment = SEGMENT[dtype.name]
     pred = (rng.random(2**20 + 3) + 1).astype(dtype)
     target = np.zeros_like(pred)
     expected = (pred.astype(problems.WIDE) ** 2).sum() / pred.size
-    bound = bounds.mse(pred, target, "mean", dtype, chunk=chunk).loss
+    bound = bounds.mse(pred, target, "mean", dtype, segment=segment).loss
     bound = bound + bounds.mse(pred, target, "mean", problems.WIDE).loss
     bounds.check(gd.mse(pred, target), expected, bound)
 

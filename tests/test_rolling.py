@@ -19,7 +19,7 @@ from gdcore import Status
 from loops import each
 from problems import Array, Linear, canonical
 
-L = problems.CHUNK["float64"]
+L = problems.SEGMENT["float64"]
 
 
 def draw(rng: Any, n: int = 60, d: int = 2, t: int | None = None, **how: Any) -> Linear:

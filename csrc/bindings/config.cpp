@@ -33,10 +33,10 @@ void register_config(py::module_& m) {
 
   m.attr("VERSION") = GDCORE_VERSION;
   m.attr("COMPILER") = GDCORE_COMPILER;
-  py::dict chunk;
-  chunk["float32"] = L<float>;
-  chunk["float64"] = L<double>;
-  m.attr("CHUNK") = chunk;
+  py::dict segment;
+  segment["float32"] = L<float>;
+  segment["float64"] = L<double>;
+  m.attr("SEGMENT") = segment;
   m.attr("FAN_IN") = fan_in;
   m.attr("NUMERICS") = numerics_version;
 

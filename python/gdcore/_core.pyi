@@ -11,7 +11,7 @@ Outcome = Literal["running", "converged", "max_epochs", "diverged", "stalled"]
 
 VERSION: str
 COMPILER: str
-CHUNK: dict[str, int]
+SEGMENT: dict[str, int]
 FAN_IN: int
 NUMERICS: int
 

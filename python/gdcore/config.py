@@ -84,8 +84,8 @@ def config() -> dict[str, Any]:
         "compiler": _core.COMPILER,
         "cuda": "not built",
         "numerics": _core.NUMERICS,
-        "segment": dict(_core.CHUNK),
-        "chunk": dict(_core.CHUNK),
+        "segment": dict(_core.SEGMENT),
+        "chunk": dict(_core.SEGMENT),
     }
 
 

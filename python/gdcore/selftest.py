@@ -159,32 +159,32 @@ def cases_of(version: int) -> Iterator[Case]:
     for dtype in (np.float32, np.float64):
         name = np.dtype(dtype).name
         for kind in first if version == 1 else (_long_sums,):
-            for what, run in kind(_Data(dtype), _core.CHUNK[name]):
+            for what, run in kind(_Data(dtype), _core.SEGMENT[name]):
                 yield f"{name} {what}", run
 
 
-def _matmuls(data: _Data, chunk: int) -> Iterator[Case]:
+def _matmuls(data: _Data, segment: int) -> Iterator[Case]:
     shapes = [(m, k, n) for m, k, n in product((1, 7, 17), (1, 8, 19), (1, 2, 5, 33))]
     shapes += [
-        (3, chunk + 1, 4),
-        (17, 2 * chunk + 3, 33),
+        (3, segment + 1, 4),
+        (17, 2 * segment + 3, 33),
         (65, 30, 130),
         (101, 9, 201),
         (2, 40, 2100),
     ]
-    shapes += [(0, 3, 2), (3, 0, 2), (70, chunk, 1), (5, 3 * chunk + 7, 1)]
+    shapes += [(0, 3, 2), (3, 0, 2), (70, segment, 1), (5, 3 * segment + 7, 1)]
     for m, k, n in shapes:
         a, b = data(m, k), data(k, n)
         yield f"matmul {m}x{k}x{n}", partial(_matmul, a, b)
         yield f"matmul {m}x{k}x{n} strided", partial(_matmul, a[::-1], b.T.copy().T)
-    for k, n in ((3, 4), (20, 1), (chunk + 2, 3)):
+    for k, n in ((3, 4), (20, 1), (segment + 2, 3)):
         yield f"matmul special {k}x{n}", partial(_matmul, data.special(9, k), data.special(k, n))
     yield "matmul batch", partial(_matmul, data(37, 4, 4), data(37, 4, 4))
     yield "matmul batch, one b", partial(_matmul, data(37, 3, 5), data(5, 7))
 
 
-def _errors(data: _Data, chunk: int) -> Iterator[Case]:
-    for n, reduction in product((1, 15, 17, 2 * chunk + 5), REDUCTIONS):
+def _errors(data: _Data, segment: int) -> Iterator[Case]:
+    for n, reduction in product((1, 15, 17, 2 * segment + 5), REDUCTIONS):
         pair = data(n), data(n)
         yield f"mse {n} {reduction}", partial(mse_value_and_grad, *pair, reduction=reduction)
     yield "mse 200003", partial(mse_value_and_grad, data(200_003), data(200_003))
@@ -192,11 +192,11 @@ def _errors(data: _Data, chunk: int) -> Iterator[Case]:
     yield "mse special", partial(mse_value_and_grad, data.special(40), data.special(40))
 
 
-def _gradients(data: _Data, chunk: int) -> Iterator[Case]:
+def _gradients(data: _Data, segment: int) -> Iterator[Case]:
     sizes = [
-        (n, d, 1) for n, d in product((1, 33, chunk + 3), (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 40))
+        (n, d, 1) for n, d in product((1, 33, segment + 3), (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 40))
     ]
-    sizes += [(3 * chunk + 1, 6, 1), (600, 5, 3), (33, 40, 2), (2, 300, 1)]
+    sizes += [(3 * segment + 1, 6, 1), (600, 5, 3), (33, 40, 2), (2, 300, 1)]
     for i, (n, d, t) in enumerate(sizes):
         arrays = data(n, d), data(n, t), data(d, t), data(t)
         weight, reduction = (np.abs(data(n)), REDUCTIONS[i % 4])
@@ -206,8 +206,8 @@ def _gradients(data: _Data, chunk: int) -> Iterator[Case]:
     yield "linear special", partial(_linear, *arrays, None, "sum")
 
 
-def _fits(data: _Data, chunk: int) -> Iterator[Case]:
-    X, y = data(chunk + 88, 5, spread=1), data(chunk + 88, spread=1)
+def _fits(data: _Data, segment: int) -> Iterator[Case]:
+    X, y = data(segment + 88, 5, spread=1), data(segment + 88, spread=1)
     options = (
         SGD(momentum=0.5),
         SGD(lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
@@ -219,9 +219,9 @@ def _fits(data: _Data, chunk: int) -> Iterator[Case]:
     yield "fit two targets", partial(_fit, X, targets, SGD(), None)
 
 
-def _second_moments(data: _Data, chunk: int) -> Iterator[Case]:
+def _second_moments(data: _Data, segment: int) -> Iterator[Case]:
     sizes = [(70, d, t) for d, t in product((1, 6, 7, 8, 15, 33), (1, 2, 9))]
-    sizes += [(2 * chunk + 3, 5, 1), (2 * chunk + 3, 66, 1), (chunk + 1, 20, 17)]
+    sizes += [(2 * segment + 3, 5, 1), (2 * segment + 3, 66, 1), (segment + 1, 20, 17)]
     for n, d, t in sizes:
         X, y, offset = data(n, d, spread=2), data(n, t, spread=2), data(n, t, spread=2)
         for weight in (None, np.abs(data(n, spread=2))):
@@ -230,10 +230,10 @@ def _second_moments(data: _Data, chunk: int) -> Iterator[Case]:
             yield f"{what}, fit", partial(_gram_fit, X, y, offset, weight)
 
 
-def _long_sums(data: _Data, chunk: int) -> Iterator[Case]:
+def _long_sums(data: _Data, segment: int) -> Iterator[Case]:
     """Yield sums of more partials than one chain adds; in half the rows the squares alone are."""
-    chain = chunk * _core.FAN_IN
-    n = chain + chunk + 3
+    chain = segment * _core.FAN_IN
+    n = chain + segment + 3
     pred, target, other = data(n), data(n), data(n)
     yield f"mse {n}", partial(_mse, pred, target)
     yield f"mse {chain + 1}", partial(_mse, pred[: chain + 1], target[: chain + 1])
@@ -243,7 +243,7 @@ def _long_sums(data: _Data, chunk: int) -> Iterator[Case]:
             _linear, pred[:, None], target[:, None], data(1, 1), data(1), np.abs(other), "mean"
         ),
     )
-    X, half = data(n, 6), chain // 2 + chunk + 3
+    X, half = data(n, 6), chain // 2 + segment + 3
     yield (
         f"linear {n}x6x1",
         partial(_linear, X, target[:, None], data(6, 1), data(1), None, "half_sum"),

@@ -94,4 +94,4 @@ def _mixed(seed: int, number: int, purpose: int) -> int:
 
 def unit_of(batch_size: int | None) -> int:
     """Return the unit of pieces in rows: a segment of the sums, or a batch."""
-    return _core.CHUNK["float64"] if batch_size is None else batch_size
+    return _core.SEGMENT["float64"] if batch_size is None else batch_size

@@ -15,7 +15,7 @@ from gdcore.data.rows import Rows
 from gdcore.data.sums import out_of_range, squares_of, table_of, two_sum
 from gdcore.typing import Bools, Floats, Ints, Names
 
-SEGMENT = _core.CHUNK["float64"]  # rows; the same for float32
+SEGMENT = _core.SEGMENT["float64"]  # rows; the same for float32
 
 
 class Columns(NamedTuple):

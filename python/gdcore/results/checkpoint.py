@@ -69,7 +69,7 @@ class Checkpoint(Unsaved):
         with archive.read(path, archive.CHECKPOINT) as (found, arrays):
             if found["data"] != meta["data"]:
                 older = (
-                    f" One of chunks with more than {_core.CHUNK['float64'] * _core.FAN_IN} rows "
+                    f" One of chunks with more than {_core.SEGMENT['float64'] * _core.FAN_IN} rows "
                     "that gdcore 0.1 wrote has sums of other bits: finish that fit with gdcore 0.1."
                 )
                 raise ValueError(
