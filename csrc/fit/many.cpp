@@ -217,13 +217,13 @@ void Many<T>::sum_moments(Batch& batch, Budget& budget) {
     }
     count = 0;
   };
-  batch.rows.resize(static_cast<size_t>(most));
+  batch.rows.assign(static_cast<size_t>(most), {all.args(nullptr), {}});
   batch.who.resize(static_cast<size_t>(most));
   for (int64_t i = batch.begin; i < batch.end; ++i) {
     ProblemRows<T>& rows = batch.rows[count];
-    const Problem<T> problem = rows_.problem(i, rows.order);
-    if (!needs_moments(i) || problem.n == 0 || problem.n * columns * columns > most_work) continue;
-    rows.args = problem.args(nullptr);
+    rows_.locate(i, rows.args, rows.order);
+    const int64_t n = rows.args.n;
+    if (!needs_moments(i) || n == 0 || n * columns * columns > most_work) continue;
     batch.who[count++] = i;
     if (count == most) run();
   }
@@ -386,9 +386,9 @@ void Many<T>::collect_descents(Batch& batch, Budget& budget) {
     if (packed) sums.sample_weight = Quadratic<T>::tail(p / size.t, size.t, packed).sample_weight();
 
     DescentArgs<T>& args = batch.descents.emplace_back();
-    Problem<T> problem = packed ? size : rows_.problem(i, args.rows.order);
-    problem.scaling = scaling_of(i);
-    args.rows.args = problem.args(params_of(i));
+    args.rows.args = size.args(params_of(i));
+    if (!packed) rows_.locate(i, args.rows.args, args.rows.order);
+    args.rows.args.scaling = scaling_of(i);
     args.quadratic = packed;
     args.size = p;
     args.scale = size.scale(size.n, sums);
