@@ -152,15 +152,11 @@ struct LinearResult {
     if (in.present(intercept_)) intercept = empty(intercept_shape, in.single);
   }
 
-  // What the device is to write of problem p.
-  LossArgs<T> args(int64_t p, const LinearArgs<T>& rows, Reduction reduction,
-                   double* elements) const {
-    return {rows,
-            reduction,
-            data_of<T>(loss) + p,
-            data_of<T>(weights) + p * s.d * s.t,
-            intercept ? data_of<T>(intercept) + p * s.t : nullptr,
-            elements};
+  // Sets where the device writes the results of problem p.
+  void place(int64_t p, LossArgs<T>& args) const {
+    args.loss = data_of<T>(loss) + p;
+    args.weights = data_of<T>(weights) + p * s.d * s.t;
+    args.intercept = intercept ? data_of<T>(intercept) + p * s.t : nullptr;
   }
 
   py::tuple finish() const {
@@ -180,8 +176,12 @@ bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearRes
   std::vector<double> elements(args.size());
   for (int64_t begin = 0; begin < problems; begin += block) {
     const int64_t count = std::min(block, problems - begin);
-    for (int64_t i = 0; i < count; ++i)
-      args[i] = result.args(begin + i, views.problem(begin + i), reduction, &elements[i]);
+    for (int64_t i = 0; i < count; ++i) {
+      args[i].rows = views.problem(begin + i);
+      args[i].reduction = reduction;
+      args[i].elements = &elements[i];
+      result.place(begin + i, args[i]);
+    }
     device.linear_each(count, args.data());
     device.wait();
     for (int64_t i = 0; i < count; ++i)

@@ -165,8 +165,8 @@ class DescentLanesOf {
   // The fewest descents for which lanes pay: they save the fixed cost of an epoch, and take the
   // time of eight for the rest (docs/experiments.md).
   static int64_t least_count(const DescentArgs<T>& q) {
-    constexpr int64_t most_params = sizeof(T) == 4 ? 6 : 3;  // of one descent
-    if (!q.quadratic) return 3;
+    constexpr int64_t most_params = sizeof(T) == 4 ? 6 : 3, most_rows = 16;  // of one descent
+    if (!q.quadratic) return q.rows.args.n <= most_rows ? 1 : 3;
     return q.size <= most_params ? 1 : 2;
   }
 
