@@ -135,6 +135,15 @@ struct LinearViews {
     args.loss = loss;
     return args;
   }
+  // Makes the args of one problem those of problem p: only addresses differ.
+  void move_to(int64_t p, LinearArgs<T>& args) const {
+    args.X.data = X.at(s.batch, p);
+    args.y.data = y.at(s.batch, p);
+    args.offset.data = offset.at(s.batch, p);
+    args.sample_weight.data = sample_weight.at(s.batch, p);
+    args.weights.data = weights.at(s.batch, p);
+    args.intercept.data = intercept.at(s.batch, p);
+  }
 };
 
 // loss (…), weights (…,d) or (…,d,t), intercept (…) or (…,t) or absent.
@@ -172,13 +181,14 @@ bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearRes
   const LinearShapes& s = views.s;
   const int64_t problems = product(s.batch);
   const Device<T>& device = host_device<T>();
-  std::vector<LossArgs<T>> args(static_cast<size_t>(std::min(problems, block)));
+  if (problems == 0) return true;
+  const LossArgs<T> first{views.problem(0), reduction, nullptr, nullptr, nullptr, nullptr};
+  std::vector<LossArgs<T>> args(static_cast<size_t>(std::min(problems, block)), first);
   std::vector<double> elements(args.size());
   for (int64_t begin = 0; begin < problems; begin += block) {
     const int64_t count = std::min(block, problems - begin);
     for (int64_t i = 0; i < count; ++i) {
-      args[i].rows = views.problem(begin + i);
-      args[i].reduction = reduction;
+      views.move_to(begin + i, args[i].rows);
       args[i].elements = &elements[i];
       result.place(begin + i, args[i]);
     }
