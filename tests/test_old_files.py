@@ -133,3 +133,12 @@ def test_pickles_name_public_classes_only() -> None:
         assert type(pickle.loads(data)) is type(thing)
     for name in gd.__all__:
         assert getattr(getattr(gd, name), "__module__", "gdcore").partition(".")[0] == "gdcore"
+
+
+def test_windows() -> None:
+    """0.1.0 called their count of recomputed sums otherwise."""
+    ours, old = gd.fit_rolling(X, Y, 10), unpickled("rolling")
+    assert isinstance(old, gd.RollingFit)
+    assert old.recomputed == ours.recomputed > 0
+    for name in ("first_row", "weights", "intercept", "loss"):
+        assert getattr(ours, name).tobytes() == getattr(old, name).tobytes()

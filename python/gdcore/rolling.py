@@ -76,6 +76,12 @@ class RollingFit:
     feature_names: Names | None = None
     target_name: str | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        known = dict(state)
+        if "summed_anew" in known:  # the name in pickles of 0.1.0
+            known["recomputed"] = known.pop("summed_anew")
+        self.__dict__.update(known)
+
     def __repr__(self) -> str:
         shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
         return f"RollingFit({len(self.status)} windows, {shape}: {counts_in_words(self.status)})"

@@ -51,6 +51,7 @@ def main():
     interrupted(HERE / "chunks.npz", CHUNKS, **OPTIONS)
     things = {"sgd": SGD, "fit": descent, "fits": groups, "moments": moments}
     things["state"] = SGD.init(np.zeros(2))
+    things["rolling"] = gd.fit_rolling(X, Y, 10)
     for name, thing in things.items():
         (HERE / f"{name}.pickle").write_bytes(pickle.dumps(thing))
 
