@@ -17,7 +17,7 @@ constexpr int numerics_version = 2;
 // A sum over lanes has V of them, term i in lane i mod V.
 constexpr int V = 16;
 
-// L: a long sum is cut into chunks of L terms, each starting at +0. Also GEMM's KC.
+// L: a long sum is cut into segments of L terms, each starting at +0. Also GEMM's KC.
 template <class T>
 constexpr int64_t L = 512;
 
@@ -40,8 +40,8 @@ GDCORE_HD constexpr int64_t part_of(int64_t terms) {
   return part;
 }
 
-GDCORE_HD constexpr int64_t chunks_of(int64_t terms, int64_t chunk) {
-  return (terms + chunk - 1) / chunk;
+GDCORE_HD constexpr int64_t ceil_div(int64_t count, int64_t size) {
+  return (count + size - 1) / size;
 }
 
 // Lanes of a sum of k terms: 16, or for short sums the next power of two, so that rows can share a

@@ -129,7 +129,7 @@ class PlainDescents {
     T* to = gradient_.data();
     if (!q.quadratic) {
       sums_.reset(rows_.d, t);
-      device_.linear(rows_, 0, chunks_of(rows_.n, L<T>), sums_);
+      device_.linear(rows_, 0, ceil_div(rows_.n, L<T>), sums_);
       sums_.close();
       for (double sum : sums_.weights) *to++ = closed_gradient<T>(q.scale, sum);
       if (rows_.intercept.data)

@@ -154,13 +154,13 @@ struct Device {
   void (*matmul)(const MatmulArgs<T>&);
   // Writes the loss, and args.out as asked.
   void (*mse)(const MseArgs<T>&);
-  // Adds the row chunks [chunk0, chunk1) of args to sums, which are still open.
-  void (*linear)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums);
+  // Adds the row segments [segment0, segment1) of args to sums, which are still open.
+  void (*linear)(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, LinearSums& sums);
   // The loss and the gradient of each of `count` independent models.
   void (*linear_each)(int64_t count, const LossArgs<T>* args);
-  // Adds the row chunks [chunk0, chunk1) of args, whose parameters are not read, to moments,
+  // Adds the row segments [segment0, segment1) of args, whose parameters are not read, to moments,
   // which are still open.
-  void (*moments)(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& moments);
+  void (*moments)(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& moments);
   // The closed moments of all rows of each of `count` problems.
   void (*moments_each)(int64_t count, const ProblemRows<T>* problems, Moments* moments);
   // One step on n contiguous parameters; velocity is null without momentum; first: velocity is

@@ -30,8 +30,8 @@ class AccurateBlocks {
         columns_(std::min(lines<double>(args.n), columns_of_block)),
         terms_(std::min(args.k, terms_of_block)) {}
 
-  int64_t row_blocks() const { return chunks_of(args_.m, rows_of_block); }
-  int64_t column_blocks() const { return chunks_of(args_.n, columns_of_block); }
+  int64_t row_blocks() const { return ceil_div(args_.m, rows_of_block); }
+  int64_t column_blocks() const { return ceil_div(args_.n, columns_of_block); }
   int64_t memory() const { return lines<double>(rows_ * terms_) + columns_ * terms_; }
 
   void run(int64_t problem, int64_t row_block, int64_t column_block, double* memory) const {

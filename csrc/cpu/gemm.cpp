@@ -184,7 +184,7 @@ struct Blocks {
         packs_b(!b_in_rows || (m > rows_to_pack_b && !by_columns)),
         few_rows(m <= rows_for_b_in_place && n > shape.cols && !packs_b &&
                  k * n * static_cast<int64_t>(sizeof(T)) > large_b_bytes),
-        rows(packs_a ? chunks_of(m, chunks_of(m, MC)) : m),
+        rows(packs_a ? ceil_div(m, ceil_div(m, MC)) : m),
         cols(packs_b ? NC : n) {}
 };
 

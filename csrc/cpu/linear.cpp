@@ -20,7 +20,7 @@ void add(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, T* slots
   };
   for (int64_t c = segment0; c < segment1; ++c, slots += slot_size(args)) {
     const Partial<T> partial = partial_at(args, slots);
-    const int64_t parts = chunks_of(rows_of(args, c) * args.t, L<T>);
+    const int64_t parts = ceil_div(rows_of(args, c) * args.t, L<T>);
     sums.begin_segment();
     for (int64_t e = 0; e < parts; ++e) sums.add_squares(partial.squares[e]);
     if (args.sample_weight.data) sums.sample_weight += totals[c - segment0];
@@ -121,7 +121,7 @@ void linear_each(int64_t count, const LossArgs<T>* args) {
     for (int64_t i = begin; i < end; ++i) {
       const LinearArgs<T>& rows = args[i].rows;
       sums.reset(rows.d, rows.t);
-      linear(rows, 0, chunks_of(rows.n, L<T>), sums);
+      linear(rows, 0, ceil_div(rows.n, L<T>), sums);
       sums.close();
       write_loss(args[i], sums);
     }

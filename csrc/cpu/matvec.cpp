@@ -115,7 +115,7 @@ void matvec(const MatmulArgs<T>& args) {
   const Layout<T> layout(args);
   const int64_t packing_size = lines<T>(layout.packing());
   const int64_t per_thread =
-      padded_to_page<T>(packing_size + levels_of_parts<T>(args.k) * chunks_of(args.m, parts));
+      padded_to_page<T>(packing_size + levels_of_parts<T>(args.k) * ceil_div(args.m, parts));
   T* packing = scratch.reserve_as<T>(per_thread * threads);
   parallel_for(problems * parts, threads, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t task = begin; task < end; ++task) {

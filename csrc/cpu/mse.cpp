@@ -94,7 +94,7 @@ double sum(const MseArgs<T>& args, int64_t count, T* sums) {
 template <class T>
 void mse(const MseArgs<T>& args) {
   constexpr int64_t few = 64;
-  const int64_t count = chunks_of(args.size, L<T>);
+  const int64_t count = ceil_div(args.size, L<T>);
   T on_stack[few];
   std::vector<T> on_heap(static_cast<size_t>(count <= few ? 0 : count));
   const double squares = sum(args, count, count <= few ? on_stack : on_heap.data());

@@ -99,8 +99,8 @@ double probe_bandwidth(Traffic traffic, int64_t bytes, int threads, double secon
   constexpr int64_t block = 256, slice = int64_t{1} << 18;
   const int64_t sides = traffic == Traffic::copy ? 2 : 1, size = sizeof(float);
   const int64_t wanted = bytes / (threads * sides * size);
-  const int64_t part = std::max<int64_t>(1, chunks_of(wanted, block)) * block;
-  const int64_t slices = chunks_of(part, slice), times = chunks_of(slice, part);
+  const int64_t part = std::max<int64_t>(1, ceil_div(wanted, block)) * block;
+  const int64_t slices = ceil_div(part, slice), times = ceil_div(slice, part);
   Pages memory(part * sides * threads * size);
   const auto part_of = [&](int64_t thread) { return memory.data() + thread * part * sides; };
   parallel_for(threads, threads, [&](int64_t begin, int64_t end, int) {

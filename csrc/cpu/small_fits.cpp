@@ -140,7 +140,7 @@ void moments_of(const ProblemRows<T>& problem, Moments& moments) {
   std::vector<T> gathered;
   const LinearArgs<T> args = rows_in_order(problem, gathered);
   moments.reset(args.d, args.t);
-  cpu::moments(args, 0, chunks_of(args.n, L<T>), moments);
+  cpu::moments(args, 0, ceil_div(args.n, L<T>), moments);
   moments.close();
 }
 
@@ -352,7 +352,7 @@ int64_t work_of(const DescentArgs<T>& q) {
 // work(begin, end) for parts of [0, count), whoever is free.
 template <class Work>
 void share(int64_t count, int64_t total_work, Work&& work) {
-  const int64_t tasks = chunks_of(count, lanes);
+  const int64_t tasks = ceil_div(count, lanes);
   const int threads = threads_for(tasks, total_work);
   if (threads == 1) return work(0, count);
   const int64_t part = lanes * std::max<int64_t>(1, tasks / (8 * threads));

@@ -50,9 +50,9 @@ class Descent {
   Outcome advance(double seconds);
   Outcome advance(Budget& budget);
 
-  // In place of `advance`, where the rows come in pieces that begin on whole chunks, and on whole
+  // In place of `advance`, where the rows come in pieces that begin on whole segments, and on whole
   // batches: each pass over them begins, is fed, and ends. The problem's own rows are not read.
-  // begin_pass returns true if the pass is for the loss at the end: any whole chunks will do.
+  // begin_pass returns true if the pass is for the loss at the end: any whole segments will do.
   bool begin_pass();
   // True once all of the piece is used. Its rows are shuffled by this seed, if at all.
   bool feed(const Problem<T>& piece, uint64_t seed, double seconds);

@@ -40,35 +40,36 @@ int64_t row_work(const LinearArgs<T>& args) {
   return 8 * (args.d + 4) * args.t;
 }
 
-// Work over the row chunks of a problem, in slices, so that it can stop and continue.
+// Work over the row segments of a problem, in slices, so that it can stop and continue.
 class Slices {
  public:
-  // work(chunk0, chunk1) for all chunks of n rows; true when done, and the next call starts again.
+  // work(segment0, segment1) for all segments of n rows; true when done, and the next call starts
+  // again.
   template <class Work>
   bool run(int64_t n, int64_t length, int64_t row_work, Budget& budget, Work&& work) {
-    const int64_t chunks = chunks_of(n, length);
+    const int64_t segments = ceil_div(n, length);
     constexpr int64_t fewest = 16;  // of whole multiples: so many threads share a slice evenly
     // Some milliseconds: where other processes hold a core, threads wait for each other after
     // every slice.
     constexpr int64_t work_of_slice = 128 * Budget::unit;
     const int64_t slice =
         fewest * std::max<int64_t>(1, work_of_slice / (row_work * length) / fewest);
-    while (chunk_ < chunks) {
-      const int64_t end = std::min(chunks, chunk_ + slice);
-      work(chunk_, end);
-      chunk_ = end;
+    while (segment_ < segments) {
+      const int64_t end = std::min(segments, segment_ + slice);
+      work(segment_, end);
+      segment_ = end;
       const int64_t rows = std::min(n, slice * length);
-      if (budget.spent(rows * row_work + 128) && chunk_ < chunks) return false;
+      if (budget.spent(rows * row_work + 128) && segment_ < segments) return false;
     }
-    chunk_ = 0;
+    segment_ = 0;
     return true;
   }
 
-  bool fresh() const { return chunk_ == 0; }
-  void restart() { chunk_ = 0; }
+  bool fresh() const { return segment_ == 0; }
+  void restart() { segment_ = 0; }
 
  private:
-  int64_t chunk_ = 0;
+  int64_t segment_ = 0;
 };
 
 // The sums of one set of rows.
@@ -77,11 +78,11 @@ class Pass {
  public:
   LinearSums sums;
 
-  // True when all chunks are in `sums`; the next call then starts again.
+  // True when all segments are in `sums`; the next call then starts again.
   bool run(const Device<T>& device, const LinearArgs<T>& args, Budget& budget) {
     if (slices_.fresh()) sums.reset(args.d, args.t);
-    const auto add = [&](int64_t chunk0, int64_t chunk1) {
-      device.linear(args, chunk0, chunk1, sums);
+    const auto add = [&](int64_t segment0, int64_t segment1) {
+      device.linear(args, segment0, segment1, sums);
     };
     if (!slices_.run(args.n, L<T>, row_work(args), budget, add)) return false;
     sums.close();
@@ -94,7 +95,7 @@ class Pass {
   Slices slices_;
 };
 
-// The second moments of all rows, added chunk by chunk to those of other rows. They stay open.
+// The second moments of all rows, added segment by segment to those of other rows. They stay open.
 template <class T>
 class MomentsPass {
  public:
@@ -112,8 +113,9 @@ class MomentsPass {
   bool run(Budget& budget) {
     const int64_t p = problem_.d + 1;
     return slices_.run(problem_.n, L<T>, p * (p + 2 * problem_.t) / 2 * (sizeof(T) == 4 ? 1 : 8),
-                       budget, [&](int64_t chunk0, int64_t chunk1) {
-                         problem_.device->moments(problem_.args(nullptr), chunk0, chunk1, moments);
+                       budget, [&](int64_t segment0, int64_t segment1) {
+                         problem_.device->moments(problem_.args(nullptr), segment0, segment1,
+                                                  moments);
                        });
   }
 

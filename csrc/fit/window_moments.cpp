@@ -60,7 +60,7 @@ void WindowMoments<T>::slide() {
 template <class T>
 void WindowMoments<T>::add(const Problem<T>& rows, double sign) {
   part_.reset(problem_.d, problem_.t);
-  problem_.device->moments(rows.args(nullptr), 0, chunks_of(rows.n, L<T>), part_);
+  problem_.device->moments(rows.args(nullptr), 0, ceil_div(rows.n, L<T>), part_);
   part_.close();
   moments_.add(part_, sign);
   each_square(part_, [&](double square, int64_t a) {

@@ -36,7 +36,7 @@ T dot(int64_t k, Vector<const T> x, Vector<const T> y) {
   return total.total();
 }
 
-// The same for each element of a product with n >= 2 columns: one chain over k, cut into chunks.
+// The same for each element of a product with n >= 2 columns: one chain over k, cut into segments.
 template <class T>
 T chain(int64_t k, Vector<const T> x, Vector<const T> y) {
   LongSum<T> total;
@@ -142,7 +142,7 @@ void add_several_targets(const LinearArgs<T>& args, int64_t rows, const int64_t*
 }
 
 template <class T>
-void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, LinearSums& sums) {
+void linear_segment(const LinearArgs<T>& args, int64_t begin, int64_t rows, LinearSums& sums) {
   std::vector<int64_t> row(static_cast<size_t>(rows));
   std::vector<T> weighted(static_cast<size_t>(rows * args.t));
   std::vector<T> ratio(static_cast<size_t>(rows * args.t));
@@ -183,9 +183,9 @@ void linear_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Linear
     add_several_targets(args, rows, row.data(), weighted.data(), sums);
 }
 
-// A chunk of standardised rows: the same chunk of rows that hold the standardised elements.
+// A segment of standardised rows: the same segment of rows that hold the standardised elements.
 template <class T>
-void scaled_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, LinearSums& sums) {
+void scaled_segment(const LinearArgs<T>& args, int64_t begin, int64_t rows, LinearSums& sums) {
   std::vector<T> X, y, offset, weight;
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t position = args.first + begin + i;
@@ -209,18 +209,18 @@ void scaled_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Linear
   if (args.y.data) plain.y = {y.data(), args.t, 1};
   if (args.offset.data) plain.offset = {offset.data(), args.t, 1};
   if (args.sample_weight.data) plain.sample_weight = {weight.data(), 1};
-  linear_chunk(plain, 0, rows, sums);
+  linear_segment(plain, 0, rows, sums);
 }
 
 template <class T>
-void linear(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, LinearSums& sums) {
-  for (int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
-    const int64_t begin = chunk * L<T>;
+void linear(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, LinearSums& sums) {
+  for (int64_t segment = segment0; segment < segment1; ++segment) {
+    const int64_t begin = segment * L<T>;
     const int64_t rows = args.n - begin < L<T> ? args.n - begin : L<T>;
     if (args.scaling)
-      scaled_chunk(args, begin, rows, sums);
+      scaled_segment(args, begin, rows, sums);
     else
-      linear_chunk(args, begin, rows, sums);
+      linear_segment(args, begin, rows, sums);
   }
 }
 
@@ -230,7 +230,7 @@ void linear_each(int64_t count, const LossArgs<T>* args) {
   for (int64_t i = 0; i < count; ++i) {
     const LinearArgs<T>& rows = args[i].rows;
     sums.reset(rows.d, rows.t);
-    linear(rows, 0, chunks_of(rows.n, L<T>), sums);
+    linear(rows, 0, ceil_div(rows.n, L<T>), sums);
     sums.close();
     write_loss(args[i], sums);
   }
@@ -245,10 +245,10 @@ Pair accumulate(Pair x, double a, double b) {
 }
 
 // Rows are taken times the roots of their weights, so that both factors of a product are the same
-// numbers. Each sum is one chain over the rows of a chunk, in double; the chunks are added in order
-// as pairs.
+// numbers. Each sum is one chain over the rows of a segment, in double; the partials are added as
+// pairs.
 template <class T>
-void moments_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Moments& out) {
+void moments_segment(const LinearArgs<T>& args, int64_t begin, int64_t rows, Moments& out) {
   const auto given = [&](int64_t row, int64_t j) -> double {
     if (j < args.d) return args.X.data[row * args.X.rs + j * args.X.cs];
     if (j == args.d) return 1.0;
@@ -277,12 +277,12 @@ void moments_chunk(const LinearArgs<T>& args, int64_t begin, int64_t rows, Momen
 }
 
 template <class T>
-void moments(const LinearArgs<T>& args, int64_t chunk0, int64_t chunk1, Moments& out) {
-  for (int64_t chunk = chunk0; chunk < chunk1; ++chunk) {
-    const int64_t begin = chunk * L<T>;
+void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
+  for (int64_t segment = segment0; segment < segment1; ++segment) {
+    const int64_t begin = segment * L<T>;
     const int64_t rows = args.n - begin < L<T> ? args.n - begin : L<T>;
     out.begin_segments(1);
-    moments_chunk(args, args.first + begin, rows, out);
+    moments_segment(args, args.first + begin, rows, out);
   }
 }
 
@@ -307,7 +307,7 @@ void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* out) {
   for (int64_t i = 0; i < count; ++i) {
     const LinearArgs<T> args = rows_in_order(problems[i], gathered);
     out[i].reset(args.d, args.t);
-    moments(args, 0, chunks_of(args.n, L<T>), out[i]);
+    moments(args, 0, ceil_div(args.n, L<T>), out[i]);
     out[i].close();
   }
 }

@@ -35,21 +35,27 @@ std::vector<T> draw(int64_t count, uint32_t stream) {
 }
 
 template <class T>
+void matmul(int64_t m, int64_t n, int64_t k) {
+  const auto a = draw<T>(m * k + 1, 1), b = draw<T>(k * n + 1, 2);
+  std::vector<T> c(static_cast<size_t>(m * n));
+  host_device<T>().matmul(
+      {m, n, k, {a.data(), k, 1}, {b.data(), 1, k}, {c.data(), n, 1}, {}, {}, {}, {}});
+  absorb(c.data(), c.size());
+}
+
+template <class T>
 void matmuls() {
   for (int64_t m : {1, 5, 15, 33})
     for (int64_t n : {1, 2, 17, 70})
-      for (int64_t k : {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{8}, int64_t{19}, L<T> + 5}) {
-        const auto a = draw<T>(m * k + 1, 1), b = draw<T>(k * n + 1, 2);
-        std::vector<T> c(static_cast<size_t>(m * n));
-        host_device<T>().matmul(
-            {m, n, k, {a.data(), k, 1}, {b.data(), 1, k}, {c.data(), n, 1}, {}, {}, {}, {}});
-        absorb(c.data(), c.size());
-      }
+      for (int64_t k : {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{8}, int64_t{19}, L<T> + 5})
+        matmul<T>(m, n, k);
+  for (int64_t n : {1, 2}) matmul<T>(1, n, chain_terms<T> + L<T> + 5);
 }
 
 template <class T>
 void errors() {
-  for (int64_t n : {int64_t{1}, int64_t{15}, int64_t{17}, 3 * L<T> + 7}) {
+  for (int64_t n :
+       {int64_t{1}, int64_t{15}, int64_t{17}, 3 * L<T> + 7, chain_terms<T> + L<T> + 7}) {
     const auto p = draw<T>(n, 3), q = draw<T>(n, 4);
     std::vector<T> gradient(static_cast<size_t>(n));
     T loss = 0;
