@@ -190,7 +190,7 @@ def main(count: int) -> None:
         "the same of float32 sets that are SINGULAR by exact": apart,
         "constant y": constants,
         "worst R^2 lost of CONVERGED": {k: float(f"{v:.2g}") for k, v in sorted(worst.items())},
-        "R^2 lost as told, most error relative to it + 1e-6": {
+        "R^2 lost as reported, largest error relative to it + 1e-6": {
             k: float(f"{v:.2g}") for k, v in sorted(reported.items())
         },
         "epochs taken / predicted: 1 %, median, 99 %": {

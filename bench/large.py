@@ -114,7 +114,7 @@ def status(key: str) -> int:
 
 def peak_since(run: Callable[[], Any]) -> tuple[int, Any]:
     """Return the largest resident memory while something ran, and what it returned."""
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     result = run()
     return status("VmHWM"), result
 

@@ -72,7 +72,7 @@ GDCORE_HD inline Scale scale_of(Reduction reduction, double count, double slope 
   }
   return {1.0, 1.0};
 }
-// Of no elements: a loss of 0 and a gradient of 0, in place of divisions by 0.
+// No elements: a loss of 0 and a gradient of 0, in place of divisions by 0.
 GDCORE_HD inline Scale scale_or_zero(Reduction reduction, double count) {
   return count == 0 ? Scale{1.0, 0.0} : scale_of(reduction, count);
 }

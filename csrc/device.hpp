@@ -1,5 +1,6 @@
 // The operations that every device implements. All addresses are of the device's memory, but for
-// those of the args themselves.
+// those of the args themselves, and for sums: LinearSums and Moments, which passes over parts of
+// the rows extend, are the host's. A device folds its own partials and copies some doubles back.
 #pragma once
 
 #include "contract.hpp"
@@ -138,7 +139,7 @@ struct DescentArgs {
 
   int64_t epochs;  // to do at most
 
-  // What is written besides: of each epoch that `every` divides the loss it measured, and the
+  // Records: of each epoch that `every` divides the loss it measured, and the
   // parameters after it (size); may be null. `loss` may be null too.
   int64_t every = 0;
   T *losses = nullptr, *recorded = nullptr;

@@ -15,7 +15,7 @@ void accurate(const AccurateArgs<T>& args);
 template <class T>
 double quadratic(const QuadraticArgs<T>& args, double* gradient);
 
-// body(context) on each of the threads worth starting for so many tasks of so much work in all.
+// body(context) on each of the threads that are worth starting for `tasks` tasks of `work` in all.
 void run_on_threads(int64_t tasks, int64_t work, void (*body)(void*), void* context);
 
 template <class Body>

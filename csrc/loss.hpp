@@ -9,6 +9,9 @@
 
 #include "hd.hpp"
 
+// Always inlined: code of a kernel must not be merged with that of another instruction set.
+#define GDCORE_LOSS GDCORE_HD __attribute__((always_inline)) inline
+
 namespace gdcore {
 
 // r^2
@@ -18,12 +21,12 @@ struct SquaredError {
   static constexpr double scale = 2;
 
   SquaredError() = default;
-  GDCORE_HD constexpr explicit SquaredError(V /*delta*/) {}
+  GDCORE_LOSS constexpr explicit SquaredError(V /*delta*/) {}
 
-  GDCORE_HD constexpr V slope(V r) const { return r; }
-  GDCORE_HD constexpr V ratio(V r, V /*g*/) const { return r; }
-  GDCORE_HD constexpr V value(V r) const { return r * r; }
-  GDCORE_HD constexpr V curvature(V /*r*/) const { return V{} + 1; }
+  GDCORE_LOSS constexpr V slope(V r) const { return r; }
+  GDCORE_LOSS constexpr V ratio(V r, V /*g*/) const { return r; }
+  GDCORE_LOSS constexpr V value(V r) const { return r * r; }
+  GDCORE_LOSS constexpr V curvature(V /*r*/) const { return V{} + 1; }
 };
 
 // r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) beyond (Huber 1964). NaN stays NaN.
@@ -34,15 +37,15 @@ struct Huber {
 
   V delta;
 
-  GDCORE_HD constexpr explicit Huber(V limit) : delta(limit) {}
+  GDCORE_LOSS constexpr explicit Huber(V limit) : delta(limit) {}
 
-  GDCORE_HD constexpr V slope(V r) const {
+  GDCORE_LOSS constexpr V slope(V r) const {
     const V low = -delta, most = r > delta ? delta : r;
     return most < low ? low : most;
   }
-  GDCORE_HD constexpr V ratio(V r, V g) const { return r - g / 2; }
-  GDCORE_HD constexpr V value(V r) const { return slope(r) * ratio(r, slope(r)); }
-  GDCORE_HD constexpr V curvature(V r) const { return slope(r) == r ? V{} + 1 : V{}; }
+  GDCORE_LOSS constexpr V ratio(V r, V g) const { return r - g / 2; }
+  GDCORE_LOSS constexpr V value(V r) const { return slope(r) * ratio(r, slope(r)); }
+  GDCORE_LOSS constexpr V curvature(V r) const { return slope(r) == r ? V{} + 1 : V{}; }
 };
 static_assert(Huber<double>(2).value(-1) == 0.5 && Huber<double>(2).value(-3) == 4);
 static_assert(Huber<double>(2).slope(-1) == -1 && Huber<double>(2).slope(-3) == -2);
@@ -62,7 +65,7 @@ struct LossList {
 
   // f(loss) with the struct that was chosen; delta is its parameter as a V.
   template <class V, class F>
-  GDCORE_HD static void visit(const LossChoice& choice, V delta, F&& f) {
+  static GDCORE_LOSS void visit(const LossChoice& choice, V delta, F&& f) {
     int place = 0;
     ((place++ == choice.place ? f(Each<V>(delta)) : void()), ...);
   }

@@ -66,6 +66,7 @@ def _loop(body: Test, axes: tuple[Axis, ...]) -> Test:
     @functools.wraps(body)
     def test(*instance: Any, **fixtures: Any) -> None:
         offenders: list[str] = []
+        skipped: list[pytest.skip.Exception] = []
         first: BaseException | None = None
         for place in indices:
             values: dict[str, Any] = {}
@@ -74,6 +75,8 @@ def _loop(body: Test, axes: tuple[Axis, ...]) -> Test:
             try:
                 with settings_restored(), _own(fixtures, place) as own:
                     body(*instance, **own, **values)
+            except pytest.skip.Exception as error:
+                skipped.append(error)
             except (Exception, pytest.fail.Exception) as error:
                 if "Timeout" in str(error):  # pytest-timeout's: no case after it has a limit
                     raise
@@ -82,6 +85,8 @@ def _loop(body: Test, axes: tuple[Axis, ...]) -> Test:
         if offenders:
             failed = f"{len(offenders)} of {len(indices)} cases failed:"
             raise AssertionError("\n".join([failed, *offenders])) from first
+        if len(skipped) == len(indices) > 0:
+            raise skipped[0]
 
     test.loop = (body, axes)  # type: ignore[attr-defined]
     test.__signature__ = signature.replace(parameters=fixtures_only)  # type: ignore[attr-defined]

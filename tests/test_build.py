@@ -82,7 +82,7 @@ ALLOWED: dict[str, set[str]] = {
     "fit": {"fit", "device", "numerics"},
     "device": {"device", "numerics"},
     "cpu": {
-        *("cpu", "isa", "lanes", "device", "numerics"),
+        *("cpu", "isa", "table", "lanes", "device", "numerics"),
         *("threads", "dispatch", "probe", "groups", "plain"),
     },
     "threads": {"threads", "numerics"},

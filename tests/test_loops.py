@@ -36,6 +36,24 @@ def test_every_failing_case_is_named() -> None:
     assert caught.value.__cause__ is not None
 
 
+def test_a_skipped_case_hides_no_failure() -> None:
+    @each("a", [1, 2, 3])
+    def body(a: int) -> None:
+        if a > 1:
+            pytest.skip("not here")
+        assert a != 1
+
+    with pytest.raises(AssertionError, match="1 of 3 cases failed"):
+        body()
+
+    @each("a", [1, 2])
+    def skipping(a: int) -> None:
+        pytest.skip("not here")
+
+    with pytest.raises(pytest.skip.Exception, match="not here"):
+        skipping()
+
+
 def test_a_case_does_not_see_those_before_it(
     rng: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,14 +80,20 @@ def test_neon_has_the_digest_of_this_machine(here: dict[str, str], tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def objects(built: Path) -> dict[str, Path]:
-    """Return the object of each instruction set and type, such as avx2_f32."""
+    """Return the objects of each instruction set, such as avx2_f32, avx2_f64 and avx2_losses."""
     if shutil.which("nm") is None:
         pytest.skip("needs nm")
     found = {}
-    for path in built.glob("CMakeFiles/gdcore_isa_*.dir/**/kernels_f*.o"):
+    for path in built.glob("CMakeFiles/gdcore_isa_*.dir/**/*.o"):
         isa = path.relative_to(built / "CMakeFiles").parts[0].removesuffix(".dir")
-        found[isa.removeprefix("gdcore_isa_") + path.stem.removesuffix(".cpp")[-4:]] = path
+        unit = path.stem.removesuffix(".cpp").rpartition("_")[2]
+        found[isa.removeprefix("gdcore_isa_") + "_" + unit] = path
     return found
+
+
+def table(name: str) -> str:
+    """Return the symbol of a variable of the namespace gdcore."""
+    return f"_ZN6gdcore{len(name)}{name}E"
 
 
 def flags_of(built: Path, isa: str) -> list[str]:
@@ -110,7 +116,7 @@ def symbols(path: Path) -> list[tuple[str, str]]:
 
 def test_every_instruction_set_has_its_flags(built: Path, objects: dict[str, Path]) -> None:
     isas = gd.config()["isas_built"]
-    assert set(objects) == {f"{isa}_{suffix}" for isa in isas for suffix in ("f32", "f64")}
+    assert set(objects) == {f"{isa}_{unit}" for isa in isas for unit in ("f32", "f64", "losses")}
     for isa in isas:
         assert "-fno-exceptions" in flags_of(built, isa)
     if platform.machine() == "x86_64":
@@ -128,7 +134,11 @@ def test_no_symbol_is_shared_between_instruction_sets(objects: dict[str, Path]) 
 def test_instruction_sets_export_only_their_tables(objects: dict[str, Path]) -> None:
     for name, path in objects.items():
         exported = {s for kind, s in symbols(path) if kind.isupper() and kind != "U"}
-        assert exported == {f"_ZN6gdcore{len(f'isa_{name}')}isa_{name}E"}, name
+        tables = {f"isa_{name}"}
+        if name.endswith("_losses"):
+            isa = name.removesuffix("_losses")
+            tables = {f"losses_{isa}_{suffix}" for suffix in ("f32", "f64")}
+        assert exported == set(map(table, tables)), name
 
 
 def test_nothing_runs_at_load(objects: dict[str, Path]) -> None:
@@ -148,6 +158,7 @@ def test_kernels_are_freestanding(objects: dict[str, Path]) -> None:
     allowed = {"memcpy", "memset", "memmove", "memcmp", "_GLOBAL_OFFSET_TABLE_"}
     for name, path in objects.items():
         called = {s for kind, s in symbols(path) if kind == "U"} - allowed
+        called.discard(table(f"losses_{name}"))
         assert called <= ({"fma", "fmaf"} if name.startswith("baseline") else set()), name
 
 

@@ -28,8 +28,8 @@ struct LinearShapes {
   Dims batch;
 };
 
-// ValueError unless the operand's last dimensions are `core`. With `stretch`, sizes of 1 and missing
-// dimensions broadcast.
+// ValueError unless the operand's last dimensions are `core`. With `stretch`, sizes of 1 and
+// missing dimensions broadcast.
 void check_core(int which, const LinearOperands& in, const Dims& core, bool stretch) {
   const Dims shape = shape_of(in.arrays[which]);
   bool fits = stretch || shape.size() >= core.size();

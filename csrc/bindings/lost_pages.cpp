@@ -1,6 +1,6 @@
-// Turns SIGBUS from a truncated file mapping, or a failed disk, into a count of lost pages; any other
-// SIGBUS goes to the previous handler. Until LostPages close, a lost page of their memory reads as
-// zeros.
+// Turns SIGBUS from a truncated file mapping, or a failed disk, into a count of lost pages; any
+// other SIGBUS goes to the previous handler. Until LostPages close, a lost page of their memory
+// reads as zeros.
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -18,12 +18,12 @@ PyMany fits_of(const PyProblems& problems, const py::object& gram, bool judged, 
           }};
 }
 
-bool survey(const PyMany& many, bool curvature, bool steepest, double seconds, int n_threads) {
+bool prepare(const PyMany& many, bool curvature, bool steepest, double seconds, int n_threads) {
   return many.run(n_threads, [&](auto& m) { return m.prepare(curvature, steepest, seconds); });
 }
 
 template <class T>
-py::tuple surveyed(const Many<T>& m) {
+py::tuple prepared(const Many<T>& m) {
   return py::make_tuple(copy_of(m.curvature), copy_of(m.error), copy_of(m.steepest),
                         copy_of(m.empty), copy_of(m.finite), copy_of(m.from_rows),
                         copy_of(m.known()));
@@ -94,9 +94,9 @@ void register_many(py::module_& m) {
   py::class_<PyMany>(m, "Many")
       .def(py::init(&fits_of), py::keep_alive<1, 2>(), py::arg("problems"), py::arg("gram"),
            py::arg("judged") = false, py::arg("scaled") = false)
-      .def("survey", &survey, py::arg("curvature"), py::arg("steepest"), py::arg("seconds"),
+      .def("prepare", &prepare, py::arg("curvature"), py::arg("steepest"), py::arg("seconds"),
            py::arg("n_threads"))
-      .def("surveyed", reading<Many>([](const auto& many) { return surveyed(many); }))
+      .def("prepared", reading<Many>([](const auto& many) { return prepared(many); }))
       .def("start", &start, py::arg("states"), py::arg("options"))
       .def("advance", &advance<Many>, py::arg("seconds"), py::arg("n_threads"))
       .def("solve", &solve_many, py::arg("options"), py::arg("seconds"), py::arg("n_threads"))

@@ -57,7 +57,7 @@ void register_rolling(py::module_& m) {
       .def("advance", &advance<Rolling>, py::arg("seconds"), py::arg("n_threads"))
       .def("results", reading<Rolling>([](const auto& r) { return dict_of(r.results()); }))
       .def_property_readonly("done", reading<Rolling>([](const auto& r) { return r.done(); }))
-      .def_property_readonly("summed_anew",
+      .def_property_readonly("recomputed",
                              reading<Rolling>([](const auto& r) { return r.recomputed(); }))
       .def_property_readonly("out_of_range",
                              reading<Rolling>([](const auto& r) { return r.out_of_range(); }));

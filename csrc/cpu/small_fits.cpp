@@ -171,7 +171,7 @@ class DescentLanesOf {
   }
 
   void start() { view_.active = 0; }  // whatever an exception has left
-  // Runs q along with those that are here; some of them are done then, if all lanes are taken.
+  // Runs q beside the descents in the lanes; if all lanes are taken, some descents end first.
   void add(const DescentArgs<T>& q, int64_t most_rows) {
     if (!suits(q)) {
       drain();

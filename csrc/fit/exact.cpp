@@ -152,7 +152,8 @@ void Exact<T>::absorb_penalty() {
   }
 }
 
-// Of a column of X, from inner products of the factor's columns; without an intercept around 0.
+// The spread of a column of X, from inner products of the factor's columns; around 0 without an
+// intercept.
 template <class T>
 typename Exact<T>::Spread Exact<T>::spread(int64_t column) const {
   const auto at = [&](int64_t i, int64_t j) { return factor_[i * width_ + j]; };

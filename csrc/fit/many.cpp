@@ -11,7 +11,7 @@ namespace gdcore {
 namespace {
 
 constexpr int64_t min_work_per_problem = 1 << 10;  // fma
-// Of one call of the device: some milliseconds of one thread.
+// Work of one call of the device: some milliseconds of one thread.
 constexpr int64_t most_device_work = 32 * Budget::unit;
 
 }  // namespace
@@ -41,7 +41,7 @@ struct Many<T>::Batch {
   bool collected = false;      // for the device
   InProgress one;
 
-  std::vector<uint8_t> summed;  // its moments were made along with those of the others
+  std::vector<uint8_t> summed;  // a batch made its moments
   std::vector<ProblemRows<T>> rows;
   std::vector<Moments> moments;
   std::vector<int64_t> who;  // problems of `rows`, or of `descents`
@@ -56,7 +56,7 @@ struct Many<T>::Batch {
   };
   std::vector<Progress> progress;
   std::vector<T> previous, started;      // (problems, p): before the last step, and at the start
-  std::vector<DescentArgs<T>> descents;  // those that go on
+  std::vector<DescentArgs<T>> descents;  // not ended yet
 
   Progress& at(int64_t i) { return progress[static_cast<size_t>(i - begin)]; }
   const Progress& at(int64_t i) const { return progress[static_cast<size_t>(i - begin)]; }
@@ -95,7 +95,7 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, b
 template <class T>
 Many<T>::~Many() = default;
 
-// Small problems so many at a time that the device is busy; large ones by themselves.
+// Small problems in batches that keep the device busy; large ones one by one.
 template <class T>
 int64_t Many<T>::batch_size() const {
   constexpr int64_t large = 1 << 18, least = 16, batches = 64;
@@ -194,7 +194,7 @@ bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
                     [&](int64_t i) { return prepare_one(i, batch, wanted, budget); });
 }
 
-// The moments of all small problems of a batch, so many at a time that a first cache holds them.
+// The moments of all small problems of a batch, in parts that a first cache holds.
 template <class T>
 void Many<T>::sum_moments(Batch& batch, Budget& budget) {
   constexpr int64_t most_bytes = 1 << 14, most_work = 1 << 18;
@@ -217,13 +217,13 @@ void Many<T>::sum_moments(Batch& batch, Budget& budget) {
     }
     count = 0;
   };
-  batch.rows.resize(static_cast<size_t>(most));
+  batch.rows.assign(static_cast<size_t>(most), {all.args(nullptr), {}});
   batch.who.resize(static_cast<size_t>(most));
   for (int64_t i = batch.begin; i < batch.end; ++i) {
     ProblemRows<T>& rows = batch.rows[count];
-    const Problem<T> problem = rows_.problem(i, rows.order);
-    if (!needs_moments(i) || problem.n == 0 || problem.n * columns * columns > most_work) continue;
-    rows.args = problem.args(nullptr);
+    rows_.locate(i, rows.args, rows.order);
+    const int64_t n = rows.args.n;
+    if (!needs_moments(i) || n == 0 || n * columns * columns > most_work) continue;
     batch.who[count++] = i;
     if (count == most) run();
   }
@@ -386,9 +386,9 @@ void Many<T>::collect_descents(Batch& batch, Budget& budget) {
     if (packed) sums.sample_weight = Quadratic<T>::tail(p / size.t, size.t, packed).sample_weight();
 
     DescentArgs<T>& args = batch.descents.emplace_back();
-    Problem<T> problem = packed ? size : rows_.problem(i, args.rows.order);
-    problem.scaling = scaling_of(i);
-    args.rows.args = problem.args(params_of(i));
+    args.rows.args = size.args(params_of(i));
+    if (!packed) rows_.locate(i, args.rows.args, args.rows.order);
+    args.rows.args.scaling = scaling_of(i);
     args.quadratic = packed;
     args.size = p;
     args.scale = size.scale(size.n, sums);

@@ -25,7 +25,7 @@ class Many {
   bool prepare(bool curvature, bool steepest, double seconds);
   std::vector<double> curvature, error, steepest;  // see Spectrum and largest_row
   std::vector<uint8_t> empty, finite, from_rows;
-  // Of which problems the second moments are known.
+  // The problems whose second moments are known.
   const std::vector<uint8_t>& known() const { return known_; }
 
   // Descends, but for the problems to skip; true when all have ended.

@@ -7,13 +7,9 @@
 namespace gdcore {
 namespace {
 
-template <class T>
-void advance(Matrix<const T>& m, int64_t elements) {
-  if (m.data) m.data += elements;
-}
-template <class T>
-void advance(Vector<const T>& v, int64_t elements) {
-  if (v.data) v.data += elements;
+template <class View>
+void shift(View& view, const View& all, int64_t elements) {
+  if (all.data) view.data = all.data + elements;
 }
 
 }  // namespace
@@ -33,32 +29,33 @@ int64_t ManyRows<T>::most_rows() const {
 }
 
 template <class T>
-Problem<T> ManyRows<T>::problem(int64_t i, RowOrder& named) const {
-  Problem<T> p = size_of(i);
+template <class Rows>
+void ManyRows<T>::locate(int64_t i, Rows& rows, RowOrder& named) const {
   named = {};
   if (starts.empty()) {
-    advance(p.X, i * X_step);
-    advance(p.y, i * y_step);
-    advance(p.offset, i * offset_step);
-    advance(p.sample_weight, i * weight_step);
-    return p;
+    shift(rows.X, all.X, i * X_step);
+    shift(rows.y, all.y, i * y_step);
+    shift(rows.offset, all.offset, i * offset_step);
+    shift(rows.sample_weight, all.sample_weight, i * weight_step);
+    return;
   }
   const int64_t begin = starts[i];
+  rows.n = starts[i + 1] - begin;
   if (order) {
     named = {order + begin, order + starts.back()};
-    return p;
+    return;
   }
-  advance(p.X, begin * p.X.rs);
-  advance(p.y, begin * p.y.rs);
-  advance(p.offset, begin * p.offset.rs);
-  advance(p.sample_weight, begin * p.sample_weight.stride);
-  return p;
+  shift(rows.X, all.X, begin * all.X.rs);
+  shift(rows.y, all.y, begin * all.y.rs);
+  shift(rows.offset, all.offset, begin * all.offset.rs);
+  shift(rows.sample_weight, all.sample_weight, begin * all.sample_weight.stride);
 }
 
 template <class T>
 Problem<T> ManyRows<T>::gathered(int64_t i, std::vector<T>& storage) const {
   RowOrder named;
-  Problem<T> p = problem(i, named);
+  Problem<T> p = all;
+  locate(i, p, named);
   const LinearArgs<T> rows = rows_in_order(ProblemRows<T>{p.args(nullptr), named}, storage);
   p.X = rows.X;
   p.y = rows.y;
@@ -75,8 +72,9 @@ bool has_weight(const Problem<T>& p) {
   return false;
 }
 
-#define GDCORE_INSTANTIATE(T)  \
-  template struct ManyRows<T>; \
+#define GDCORE_INSTANTIATE(T)                                                  \
+  template struct ManyRows<T>;                                                 \
+  template void ManyRows<T>::locate(int64_t, LinearArgs<T>&, RowOrder&) const; \
   template bool has_weight<T>(const Problem<T>&);
 GDCORE_INSTANTIATE(float)
 GDCORE_INSTANTIATE(double)

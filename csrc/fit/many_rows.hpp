@@ -21,8 +21,10 @@ struct ManyRows {
   // A problem without its rows: their number, and all else.
   Problem<T> size_of(int64_t i) const;
   int64_t most_rows() const;  // of any problem
-  // The problem's rows are those that `order` names, if it names any.
-  Problem<T> problem(int64_t i, RowOrder& order) const;
+  // Writes where problem i has its rows to `rows`, a Problem or LinearArgs of these arrays, and
+  // which of them are its own to `order`.
+  template <class Rows>
+  void locate(int64_t i, Rows& rows, RowOrder& order) const;
   // Its rows are consecutive, copied to `storage` if they were not.
   Problem<T> gathered(int64_t i, std::vector<T>& storage) const;
 };

@@ -237,7 +237,7 @@ int64_t Outlook<T>::epochs(const SgdOptions& sgd, double lr) const {
   return first_arrival(sgd, lr, most);
 }
 
-// Epoch by epoch, so many at most.
+// Simulates at most `most` epochs, one after another.
 template <class T>
 int64_t Outlook<T>::first_arrival(const SgdOptions& sgd, double lr, int64_t most) const {
   if (arrived(std::vector<Mode>(static_cast<size_t>(p_), Mode{1, 0}))) return 0;

@@ -20,7 +20,7 @@ class Outlook {
   static constexpr int64_t never = -1;
   static constexpr int64_t most_parameters = 512;  // beyond, the spectrum takes seconds
 
-  // Of a descent from `start` (p, t), in the coordinates of the quadratic.
+  // Looks ahead of a descent from `start` (p, t), in the coordinates of the quadratic.
   void assign(const Quadratic<T>& quadratic, const Objective& objective, const Goal<T>& goal,
               const T* start);
 
@@ -32,7 +32,7 @@ class Outlook {
   // on it surely is there, for momentum may pass the goal and swing back.
   int64_t epochs(const SgdOptions& sgd, double lr) const;
   int64_t most_epochs(const SgdOptions& sgd, double lr) const;
-  // R^2 that is still lost after so many epochs; NaN if every y is constant.
+  // R^2 that is still lost after `epochs` epochs; NaN if every y is constant.
   double r2_lost(const SgdOptions& sgd, double lr, int64_t epochs) const;
 
   // The heavy ball that takes the fewest epochs (Polyak 1964), or where those are more than so

@@ -48,7 +48,7 @@ class Slices {
   template <class Work>
   bool run(int64_t n, int64_t length, int64_t row_work, Budget& budget, Work&& work) {
     const int64_t segments = ceil_div(n, length);
-    constexpr int64_t fewest = 16;  // of whole multiples: so many threads share a slice evenly
+    constexpr int64_t fewest = 16;  // slices are multiples: up to 16 threads share one evenly
     // Some milliseconds: where other processes hold a core, threads wait for each other after
     // every slice.
     constexpr int64_t work_of_slice = 128 * Budget::unit;

@@ -76,7 +76,7 @@ class Normal {
  private:
   Pair& at(int64_t i, int64_t j) { return factor_.at(i, j); }
 
-  // Of a column, its mean and the variance around it, which is 0 if rounding errors are all of it;
+  // A column's mean and its variance around it, 0 if the variance is rounding error alone;
   // without an intercept around 0.
   void spread(int64_t j, Pair& mean, Pair& variance) {
     const Pair square = at(j, j) / weights_;

@@ -111,7 +111,7 @@ class LeastNorm {
   }
 
  private:
-  // Row i of B. What is left of a dependent column in it may be what rounding left.
+  // Row i of B. The rest of a dependent column in it may be rounding error.
   void set_row(int64_t i) {
     for (int64_t k = 0; k < p_; ++k) {
       const int64_t j = longest_[k];

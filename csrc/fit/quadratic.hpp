@@ -60,7 +60,7 @@ class Quadratic {
   Pair G(int64_t a, int64_t b) const { return {sums_.G(a, b), sums_.G_low(a, b)}; }
   Pair c(int64_t a, int64_t u) const { return {sums_.c(u)[a], sums_.c_low(u)[a]}; }
   double sample_weight() const { return Tail(tail_.data()).sample_weight(); }
-  // Of y - offset.
+  // The variance and the mean square of y - offset.
   double variance(int64_t u) const { return Tail(tail_.data()).variance(u); }
   double mean_square(int64_t u) const { return Tail(tail_.data()).mean_square(u); }
 

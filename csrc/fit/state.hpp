@@ -17,7 +17,7 @@ struct DescentOptions {
   uint64_t seed = 0;
   double tol = -1.0;  // see Goal; below 0: run every epoch
   bool stop_on_equal_loss = false;
-  int64_t history = 1;  // record every so many epochs; 0: nothing
+  int64_t history = 1;  // record epochs that this divides; 0: nothing
   bool record_params = true;
 };
 

@@ -273,7 +273,7 @@ def _result(shape: Shape, sgd: SGD, rolling: _core.Rolling, step: int, exact: bo
         momentum=found["momentum"],
         r2_lost=found["r2_lost"],
         stability_limit=limit,
-        recomputed=rolling.summed_anew,
+        recomputed=rolling.recomputed,
         feature_names=shape.feature_names,
         target_name=shape.target_name,
     )

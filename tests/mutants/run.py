@@ -47,6 +47,14 @@ class Seen:
     detail: str = ""
 
 
+def _wrong(message: str) -> bool:
+    """Return whether a failure, or every case of a loop, says nothing about the bug."""
+    first, *cases = message.splitlines() or [""]
+    if first.endswith("cases failed:"):
+        return all(case.partition(": ")[2].startswith(WRONG_REASONS) for case in cases)
+    return first.startswith(WRONG_REASONS)
+
+
 class Tree:
     """A copy of the tree, built once, with an interpreter that imports gdcore from the copy."""
 
@@ -187,7 +195,7 @@ class Tree:
             name = f"{where}::{case.get('name')}"
             for child in case:
                 message = child.get("message", "")
-                if child.tag == "error" or message.startswith(WRONG_REASONS):
+                if child.tag == "error" or _wrong(message):
                     return Seen("wrong reason", name, message)
                 if child.tag == "failure":
                     late = message.startswith("Failed: Timeout")

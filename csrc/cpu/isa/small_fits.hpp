@@ -213,7 +213,7 @@ inline void sum_rows(const gdcore::LaneRows<T>& rows, const LanePoint<T, P>& x,
     for (int j = 0; j < D + 2; ++j) sums[chain][j] = sum[j];
   }
   for (int h = CHAINS_OF_ROWS / 2; h > 0; h /= 2)
-    for (int i = 0; i < h && i + h < chains; ++i)  // the others have no rows
+    for (int i = 0; i < h && i + h < chains; ++i)  // further chains have no rows
       for (int j = 0; j < D + 2; ++j) sums[i][j] += sums[i + h][j];
 }
 

@@ -144,7 +144,7 @@ struct LinearKernels {
   void (*residuals)(int64_t n, T* r, const LinearRows<T>& x, T* total);
 };
 
-// Of the losses that follow the squared error in `Losses`.
+// The kernels of the losses that follow the squared error in `Losses`.
 template <class T>
 struct OtherLosses {
   LinearKernels<T> of[Losses::count - 1];

@@ -51,7 +51,8 @@ inline void accessed(const T*, int) {}
 inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
-// a * b + c rounded once; broadcast; the first n lanes (the others read as +0 and are not written).
+// a * b + c rounded once; broadcast; the first n lanes (further ones read as +0 and are not
+// written).
 #if GDCORE_VECTOR_BYTES == 64
 inline vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {
   return (vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);

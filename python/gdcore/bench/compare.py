@@ -355,13 +355,13 @@ class _Race:
             self.runners[name].repeats = repeats
             self.rows[name] = replace(self.rows[name], repeats=repeats)
         order, begin = list(self.runners), time.perf_counter()
-        self._lap(order)
-        laps = round(seconds / (time.perf_counter() - begin))
-        for left in reversed(range(min(max(laps, _FEWEST), _MOST) - 1)):
+        self._take_round(order)
+        rounds_due = round(seconds / (time.perf_counter() - begin))
+        for left in reversed(range(min(max(rounds_due, _FEWEST), _MOST) - 1)):
             order = order[::-1] if left % 2 else self.inputs.rng.permutation(order).tolist()
-            self._lap(order, last=not left)
+            self._take_round(order, last=not left)
 
-    def _lap(self, order: Sequence[str], last: bool = False) -> None:
+    def _take_round(self, order: Sequence[str], last: bool = False) -> None:
         running = [name for name in order if name in self.runners]
         seconds = {name: self._round(name, last) for name in running}
         for name in self.runners:

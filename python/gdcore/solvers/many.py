@@ -128,8 +128,8 @@ class _Run:
         """Solve the problems of one block in closed form."""
         threads, how = self.options.threads, exact_options(self.sgd, self.options)
         many = self.problems.core(part, self.gram)
-        slices.run(lambda seconds: many.survey(False, False, seconds, threads))
-        empty, finite, *_ = (flag.astype(bool) for flag in many.surveyed()[3:])
+        slices.run(lambda seconds: many.prepare(False, False, seconds, threads))
+        empty, finite, *_ = (flag.astype(bool) for flag in many.prepared()[3:])
         many.start(
             self.state.part(part).as_dict(),
             self._settings(part, empty | ~finite, np.ones(len(empty)), np.zeros(len(empty))),
@@ -157,8 +157,8 @@ class _Run:
         many = self.problems.core(part, self.gram, judged=self.judged, scaled=self.scaled)
         curved = isinstance(self.sgd.lr, str) and not self.auto
         steep = curved and self.options.batch_size is not None
-        slices.run(lambda seconds: many.survey(curved, steep, seconds, threads))
-        curvature, error, steepest, *flags = many.surveyed()
+        slices.run(lambda seconds: many.prepare(curved, steep, seconds, threads))
+        curvature, error, steepest, *flags = many.prepared()
         empty, finite, streamed, known = (flag.astype(bool) for flag in flags)
         self.streamed[part] = streamed
         if self.auto:
@@ -324,9 +324,9 @@ class _Run:
         """Return the stability limit of one problem, found when it is needed."""
         if np.isnan(self.limit[i]):
             one = self.problems.core(slice(i, i + 1), self.gram, scaled=self.scaled)
-            slices.run(lambda seconds: one.survey(True, False, seconds, self.options.threads))
+            slices.run(lambda seconds: one.prepare(True, False, seconds, self.options.threads))
             part = slice(i, i + 1)
-            curvature = one.surveyed()[0] * self._step_share(part)
+            curvature = one.prepared()[0] * self._step_share(part)
             sgd = self.sgd_of(part)
             if self.auto:
                 sgd = replace(sgd, momentum=float(self.momentum[i]))
