@@ -24,7 +24,7 @@ _ALIGNMENT = 64  # bytes; what is aligned to fewer stays so
 _SLACK = 2**14  # bytes: a few pages, and every set of an L1 cache
 _SMALL = range(4, 1025, 4)  # bytes; NumPy and the C library keep freed blocks of these sizes apart
 _HELD = 8  # blocks of each size: more than are kept
-_MEDIUM = 64  # blocks of up to 64 KB; larger ones change how the C library allocates from then on
+_MEDIUM = 256  # blocks of up to 64 KB; larger ones change how the C library allocates from then on
 _SHARE = 6  # one in six changes places
 
 
