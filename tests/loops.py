@@ -38,8 +38,8 @@ def each(names: str, values: Iterable[Any]) -> Callable[[Test], Test]:
     """Run a test for each of the values of its argument, or of the tuples of its arguments.
 
     Takes the place of `pytest.mark.parametrize`; decorators below each other are nested loops. All
-    cases run, each with its own random numbers, settings, patches and folder, whatever became of
-    the cases before it. The test then fails once, with the list of those that failed.
+    cases run, each with its own random numbers, settings, patches and folder, even after
+    another case failed. The test then fails once and lists the failed cases.
     """
     arguments = tuple(name.strip() for name in names.split(","))
     axis = [

@@ -35,7 +35,7 @@ def test_interrupted_while_reading_first(rng: Any) -> None:
 
 @each("how", [{"batch_size": 50}, {"method": "stream"}])
 def test_interrupted_while_streaming(rng: Any, how: Any) -> None:
-    """The weights are kept, and the next fit goes on from them."""
+    """The weights are kept, and the next fit continues from them."""
     cutter = fits.cut_after(40, KeyboardInterrupt)
     chunks = cut(draw(rng), 400)
     with pytest.raises(gd.FitInterrupted) as caught:
@@ -80,7 +80,7 @@ def test_a_checkpoint_resumes_to_the_same_bits(
     fit = gd.fit(chunks, progress=lambda epoch, *_: epochs.append(epoch), **settings)
     assert bits(fit) == bits(want)
     assert max(epochs[len(chunks) :]) == how["epochs"]
-    assert min(epochs[len(chunks) :]) > 0  # it did not begin anew
+    assert min(epochs[len(chunks) :]) > 0  # it did not start again
     assert bits(gd.fit(chunks, **settings)) == bits(want)
     refused(lambda: gd.fit(cut(draw(rng), 400), **settings), "of another problem")
 

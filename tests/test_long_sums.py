@@ -38,7 +38,7 @@ def check(run: Any, expected: Any, what: str) -> None:
 
 
 def test_up_to_512_partials_are_one_chain(rng: Any) -> None:
-    """20 000 sums: each partial is the first of its segment, the others of which are zero."""
+    """20 000 sums: each partial is the first term of its segment; all further terms are zero."""
     partials = rng.standard_normal((100, FAN_IN)).astype(np.float32)
     rows = np.zeros((100, FAN_IN, L), np.float32)
     rows[:, :, 0] = partials

@@ -7,9 +7,8 @@
 
 namespace gdcore {
 
-// Where the rows of each problem are. Either arrays with a leading dimension, so many elements from
-// problem to problem; or one array, of which problem i has rows [starts[i], starts[i+1]) of
-// `order`.
+// The rows of each problem: arrays with a leading dimension, X_step and so on elements from problem
+// to problem; or one table, in which problem i has the rows [starts[i], starts[i+1]) of `order`.
 template <class T>
 struct ManyRows {
   int64_t count;

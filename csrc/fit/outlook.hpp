@@ -35,9 +35,9 @@ class Outlook {
   // R^2 that is still lost after `epochs` epochs; NaN if every y is constant.
   double r2_lost(const SgdOptions& sgd, double lr, int64_t epochs) const;
 
-  // The heavy ball that takes the fewest epochs (Polyak 1964), or where those are more than so
-  // many, the one for the modes that can arrive in so many. Rates kept from an earlier run stay if
-  // they were chosen for the same largest eigenvalue.
+  // The heavy ball that takes the fewest epochs (Polyak 1964). If these are more than `epochs`, the
+  // one for the modes that can arrive within `epochs`. Rates kept from an earlier run stay if they
+  // were chosen for the same largest eigenvalue.
   struct Rates {
     double lr, momentum;  // NaN: none
   };

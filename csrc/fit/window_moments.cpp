@@ -69,8 +69,8 @@ void WindowMoments<T>::add(const Problem<T>& rows, double sign) {
   });
 }
 
-// Each product that enters or leaves is off by a rounding error of the sums so far, so the sums are
-// by so many of them times the squares touched. See docs/numerics.md.
+// Each product that enters or leaves adds a rounding error of the sums so far, so the error of the
+// sums grows with the squares touched. See docs/numerics.md.
 template <class T>
 bool WindowMoments<T>::drifted() const {
   return !each_square(moments_,

@@ -75,7 +75,7 @@ def fit_groups(
         In place of `groups`, for rows that are already grouped: group i has rows
         ``offsets[i]`` to ``offsets[i + 1] - 1``.
     target, features, by : str, list of str, str or list of str
-        Columns of the frame: the one to predict, those to predict it from, and those that tell the
+        Columns of the frame: the one to predict, the features, and the ones whose labels form the
         groups. A column whose name is a number is found by the number or by its text.
     offset, sample_weight : array_like, shape (n,), optional
         One for each row; see `fit`.

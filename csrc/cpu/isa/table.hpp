@@ -197,8 +197,8 @@ struct IsaTable {
   void (*moments_lanes)(const LaneMoments<T>& lanes);
 
   // The machine's limits. A round of probe_fma is fma_per_round products and sums, x * factor +
-  // term; the others, in the table of float alone, take n a multiple of 256, and memory aligned to
-  // 64 bytes.
+  // term. Only the table of float has the probes of memory; their n is a multiple of 256 and their
+  // memory aligned to 64 bytes.
   int fma_per_round;
   T (*probe_fma)(int64_t rounds, T factor, T term);
   float (*probe_read)(int64_t n, const float* in) = nullptr;

@@ -94,7 +94,7 @@ def _lost(statistics: Statistics, p: int) -> Bools:
         )
     dependent = max(min(noise_of_all, DEPENDENT), rounding)
     hidden = (values > dependent) & (most * values < noise_of_all)
-    # Errors as small as those that `fit_rolling` tolerates are no reason to refuse.
+    # Errors that `fit_rolling` tolerates are not a reason to refuse.
     if hidden.any() and (touched > 4 * squares).any():
         lost[np.argmax(share[:p])] = True
     return lost

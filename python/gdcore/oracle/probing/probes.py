@@ -466,7 +466,7 @@ class LinearMaker(Maker):
     def spoil(self, operands: Operands, value: float) -> Iterator[tuple[str, Operands]]:
         """Yield probes with NaN in one operand each, or infinity in y: in one target alone.
 
-        Infinity in the others meets infinity of the other sign: all that is right is NaN. Values
+        Infinity in another operand meets infinity of the other sign, so only NaN is right. Values
         of X and y that are not finite meet a 0 that must not hide them.
         """
         places = {"X": (-1, -1), "y": (-1, 0), "weights": (-1, 0), "intercept": (0,),
