@@ -64,27 +64,46 @@ bool step_all(const Device<T>& device, const FullStep<T>& step) {
   return !same_bits(step.size, step.params, step.previous);
 }
 
+// Copies rows, in their order, see Device::fetch.
+template <class T>
+void copy_rows(const ProblemRows<T>& rows, T* to) {
+  const LinearArgs<T>& args = rows.args;
+  const int64_t* const order = rows.order.rows;
+  const auto copy = [&](const Matrix<const T>& m, int64_t columns) {
+    for (int64_t i = 0; m.data && i < args.n; ++i) {
+      const T* const row = m.data + (order ? order[i] : i) * m.rs;
+      for (int64_t j = 0; j < columns; ++j) *to++ = row[j * m.cs];
+    }
+  };
+  copy(args.X, args.d);
+  copy(args.y, args.t);
+  copy(args.offset, args.t);
+  copy({args.sample_weight.data, args.sample_weight.stride, 0}, 1);
+}
+
+// The rows that fetch, a Device's, copies to `storage`.
+template <class T, class Fetch>
+LinearArgs<T> fetched_rows(const ProblemRows<T>& rows, std::vector<T>& storage, Fetch&& fetch) {
+  LinearArgs<T> args = rows.args;
+  storage.resize(static_cast<size_t>(args.n * (args.d + 2 * args.t + 1)));
+  fetch(rows, storage.data());
+  const T* at = storage.data();
+  const auto next = [&](Matrix<const T>& m, int64_t columns) {
+    if (!m.data) return;
+    m = {at, columns, 1};
+    at += args.n * columns;
+  };
+  next(args.X, args.d);
+  next(args.y, args.t);
+  next(args.offset, args.t);
+  if (args.sample_weight.data) args.sample_weight = {at, 1};
+  return args;
+}
+
 // Rows of a table in an order, copied to `storage`; or the rows as they are.
 template <class T>
 LinearArgs<T> rows_in_order(const ProblemRows<T>& rows, std::vector<T>& storage) {
-  LinearArgs<T> args = rows.args;
-  const int64_t* const order = rows.order.rows;
-  if (!order) return args;
-  storage.resize(static_cast<size_t>(args.n * (args.d + 2 * args.t + 1)));
-  T* to = storage.data();
-  const auto gather = [&](const Matrix<const T>& m, int64_t columns) -> Matrix<const T> {
-    if (!m.data) return m;
-    const T* const start = to;
-    for (int64_t i = 0; i < args.n; ++i)
-      for (int64_t j = 0; j < columns; ++j) *to++ = m.data[order[i] * m.rs + j * m.cs];
-    return {start, columns, 1};
-  };
-  args.X = gather(args.X, args.d);
-  args.y = gather(args.y, args.t);
-  args.offset = gather(args.offset, args.t);
-  const Vector<const T>& weight = args.sample_weight;
-  args.sample_weight = {gather({weight.data, weight.stride, 0}, 1).data, 1};
-  return args;
+  return rows.order.rows ? fetched_rows(rows, storage, copy_rows<T>) : rows.args;
 }
 
 // Runs descents one after the other; its memory serves them all.

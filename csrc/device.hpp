@@ -1,6 +1,8 @@
-// The operations that every device implements. All addresses are of the device's memory, but for
-// those of the args themselves, and for sums: LinearSums and Moments, which passes over parts of
-// the rows extend, are the host's. A device folds its own partials and copies some doubles back.
+// The operations that every device implements. Arrays of matmul, mse, linear_each and sgd, and the
+// rows of all others (X, y, offset, sample_weight), are in the device's memory. All else is the
+// host's: args, orders of rows, scalings, packed sums, and what passes and descents read and write
+// (parameters, LinearSums, Moments, states). A device folds its own partials and copies some
+// doubles back.
 #pragma once
 
 #include "contract.hpp"
@@ -77,7 +79,9 @@ struct LossArgs {
   LinearArgs<T> rows;
   Reduction reduction;
   T *loss, *weights, *intercept;  // (d,t), (t); intercept may be null
-  double* elements;               // the number of elements, or the sum of their weights
+  // The number of elements, or the sum of their weights; the host's. NaN where only a device that
+  // nobody waits for knows it.
+  double* elements;
 };
 
 // From the closed sums over all rows.
@@ -149,6 +153,8 @@ struct DescentArgs {
 
 template <class T>
 struct Device {
+  // Whether its memory is the host's.
+  bool of_host;
   // How many problems the operations on several are best given at a time.
   int64_t block;
 
@@ -170,6 +176,9 @@ struct Device {
               const SgdOptions&);
   // Ordinary epochs of one descent or of many. The bits of each are those of running it alone.
   void (*descend_each)(int64_t count, const DescentArgs<T>* descents);
+  // Copies the rows, in their order, to the host's memory: X (n,d), y (n,t), then offset (n,t) and
+  // sample_weight (n) if they are there.
+  void (*fetch)(const ProblemRows<T>& rows, T* to);
   // Returns once everything asked for is done and its results can be read.
   void (*wait)();
 };

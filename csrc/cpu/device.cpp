@@ -4,12 +4,14 @@
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/threads.hpp"
+#include "descend.hpp"
 #include "host.hpp"
 #include "reference/reference.hpp"
 
 namespace gdcore {
 namespace {
 
+constexpr bool of_host = true;
 constexpr int64_t block = 256;  // problems: lanes stay full but for the last few of a block
 
 void wait() {}  // every operation has returned when it is done
@@ -18,9 +20,18 @@ void wait() {}  // every operation has returned when it is done
 
 template <class T>
 const Device<T>& cpu_device() {
-  static constexpr Device<T> table{
-      block,           cpu::matmul<T>,       cpu::mse<T>, cpu::linear<T>,       cpu::linear_each<T>,
-      cpu::moments<T>, cpu::moments_each<T>, cpu::sgd<T>, cpu::descend_each<T>, wait};
+  static constexpr Device<T> table{of_host,
+                                   block,
+                                   cpu::matmul<T>,
+                                   cpu::mse<T>,
+                                   cpu::linear<T>,
+                                   cpu::linear_each<T>,
+                                   cpu::moments<T>,
+                                   cpu::moments_each<T>,
+                                   cpu::sgd<T>,
+                                   cpu::descend_each<T>,
+                                   copy_rows<T>,
+                                   wait};
   return table;
 }
 template const Device<float>& cpu_device<float>();

@@ -1,0 +1,30 @@
+// The GPU's row of the device table.
+#include "cuda/driver.hpp"
+#include "cuda/operations.hpp"
+
+namespace gdcore {
+
+void cuda::wait() { synchronize(); }
+
+template <class T>
+const Device<T>& cuda_device() {
+  constexpr bool of_host = false;
+  constexpr int64_t block = 1 << 20;  // problems: a launch costs as much as thousands of small ones
+  static constexpr Device<T> table{of_host,
+                                   block,
+                                   cuda::matmul<T>,
+                                   cuda::mse<T>,
+                                   cuda::linear<T>,
+                                   cuda::linear_each<T>,
+                                   cuda::moments<T>,
+                                   cuda::moments_each<T>,
+                                   cuda::sgd<T>,
+                                   cuda::descend_each<T>,
+                                   cuda::fetch<T>,
+                                   cuda::wait};
+  return table;
+}
+template const Device<float>& cuda_device<float>();
+template const Device<double>& cuda_device<double>();
+
+}  // namespace gdcore

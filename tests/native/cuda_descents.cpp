@@ -1,0 +1,7 @@
+#include "cuda_operations.hpp"
+
+namespace gdcore::check {
+
+void descents() {}
+
+}  // namespace gdcore::check
