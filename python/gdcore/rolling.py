@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Never, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import gdcore._core as _core
 from gdcore.advice import reject
 from gdcore.data import slices
+from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.memmap import guard
 from gdcore.data.problem import make_problem
 from gdcore.data.shape import Shape
@@ -75,6 +76,14 @@ class RollingFit:
     recomputed: int
     feature_names: Names | None = None
     target_name: str | None = None
+    home: Home | None = field(default=None, repr=False)  # of weights and intercept
+
+    def __post_init__(self) -> None:
+        if self.home is not None:
+            settle(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(on_host(self))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = dict(state)
@@ -83,13 +92,17 @@ class RollingFit:
         self.__dict__.update(known)
 
     def __repr__(self) -> str:
-        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
+        weights = on_host(self).weights
+        shape = f"weights of shape {weights.shape}, {weights.dtype}"
         return f"RollingFit({len(self.status)} windows, {shape}: {counts_in_words(self.status)})"
 
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
         return ends_in_words(self.status, self.r2_lost, "window", "window {}".format)
+
+
+bring_home(RollingFit)
 
 
 def fit_rolling(
@@ -282,6 +295,7 @@ def _result(shape: Shape, sgd: SGD, rolling: _core.Rolling, step: int, exact: bo
         recomputed=rolling.recomputed,
         feature_names=shape.feature_names,
         target_name=shape.target_name,
+        home=shape.home,
     )
 
 

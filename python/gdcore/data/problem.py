@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers, refuse_as_feature
+from gdcore.data.home import home_of
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
 from gdcore.typing import Floats, Names
@@ -162,7 +163,8 @@ def make_problem(
     rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept, part)
     how = bool(fit_intercept), reduction
     n, d = X.shape
-    shape = Shape(n, d, rows.y.shape[1], has_target_axis, X.dtype, *how, names, target)
+    sizes = n, d, rows.y.shape[1], has_target_axis
+    shape = Shape(*sizes, X.dtype, *how, names, target, home=home_of(X_given))
     return RowProblem(shape, _core.Problem(*rows, *how), rows)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
+from gdcore.data.home import home_of
 from gdcore.data.problem import RowProblem, lay_out
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
@@ -89,8 +90,9 @@ def make_problems(
         )
     rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept)
     count, n, d = X.shape
+    sizes = np.full(count, n), d, rows.y.shape[2], has_target_axis
     how = X.dtype, bool(fit_intercept), reduction
-    return Problems(Shape(np.full(count, n), d, rows.y.shape[2], has_target_axis, *how), rows)
+    return Problems(Shape(*sizes, *how, home=home_of(X_given)), rows)
 
 
 def make_groups(all_rows: RowProblem, starts: Ints, order: Ints | None, labels: Any) -> Problems:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers
+from gdcore.data.home import home_of, on_host
 from gdcore.data.labels import as_labels, keys_of, problem_name
 from gdcore.data.problem import broadcast_offset
 from gdcore.errors import FitWarning, stacklevel
@@ -73,10 +74,11 @@ class Fits(Fit):
     groups: Any = field(default=None, repr=False)
 
     def __len__(self) -> int:
-        return len(self.weights)
+        return len(self.status)
 
     def __repr__(self) -> str:
-        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
+        weights = on_host(self).weights
+        shape = f"weights of shape {weights.shape}, {weights.dtype}"
         return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
 
     def __getitem__(self, i: int) -> Fit:
@@ -84,13 +86,13 @@ class Fits(Fit):
             raise TypeError(f"fits[{i!r}]: the number of a problem is a whole number.")
         if not -len(self) <= i < len(self):
             raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
-        i = i % len(self)
+        i, model = i % len(self), on_host(self)
         losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
         short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         known = ~np.isnan(losses)
         return Fit(
-            weights=self.weights[i].copy(),
-            intercept=self.intercept[i],
+            weights=model.weights[i].copy(),
+            intercept=model.intercept[i],
             loss=self.loss[i],
             epochs=int(self.epochs[i]),
             status=Status(self.status[i]),
@@ -107,6 +109,7 @@ class Fits(Fit):
             feature_names=self.feature_names,
             target_name=self.target_name,
             rank=None if self.rank is None else int(self.rank[i]),
+            home=self.home,
         )
 
     def counts(self) -> dict[Status, int]:
@@ -145,9 +148,10 @@ class Fits(Fit):
         ValueError
             If shapes do not fit, or a label is not among `Fits.groups`.
         """
+        home, model = home_of(X), on_host(self)
         X, _ = as_numbers(X, "X", self.feature_names)
         rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
-        d, several = self.weights.shape[1], self.weights.ndim == 3
+        d, several = model.weights.shape[1], model.weights.ndim == 3
         leading = (len(self), 1) if groups is None else ()
         if (
             rows.ndim not in (2, 2 + len(leading) // 2)
@@ -158,8 +162,8 @@ class Fits(Fit):
             raise ValueError(
                 f"X has shape {rows.shape}; these fits predict from X of shape {wanted}."
             )
-        weights = self.weights if several else self.weights[..., None]
-        intercept = self.intercept if several else self.intercept[..., None]
+        weights = model.weights if several else model.weights[..., None]
+        intercept = model.intercept if several else model.intercept[..., None]
         with _core.FpEnv():
             prediction: Floats
             if groups is None:
@@ -171,7 +175,7 @@ class Fits(Fit):
                 prediction = prediction[..., 0]
             if fixed is not None:
                 prediction += broadcast_offset(fixed, prediction.shape)
-        return prediction
+        return prediction if home is None else home(prediction)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fits to an .npz file, whole or not at all; `gdcore.load` reads them back.
@@ -194,7 +198,10 @@ class Fits(Fit):
         as_text = self.groups is not None and needs_text(self.groups)
         version = archive.NEWEST[archive.FITS] if as_text else 1
         meta = {"format": archive.FITS, "version": version} | described(self)
-        arrays = {name: getattr(self, name) for name in ("weights", "intercept", "loss", *ONE_EACH)}
+        model = on_host(self)
+        arrays = {
+            name: getattr(model, name) for name in ("weights", "intercept", "loss", *ONE_EACH)
+        }
         arrays["status"] = np.array([status.code for status in self.status.tolist()], np.int8)
         labels = {"groups_text": to_text(self.groups)} if as_text else {"groups": self.groups}
         extra = {"rank": self.rank, "r2_lost": self.r2_lost, "momentum": self.momentum}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import gdcore._core as _core
+from gdcore.data.home import on_host
 from gdcore.data.problem import check_names
 from gdcore.data.problems import Problems
 from gdcore.data.shape import Shape
@@ -22,6 +23,7 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
         return FitState(params=np.zeros(shape.size, shape.dtype))
     epoch = 0
     if isinstance(init, Fit):
+        init = on_host(init)
         epoch = init.epochs
         check_names(init, shape)
         if init.weights.shape != shape.weights_shape:
@@ -29,7 +31,7 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
                 f"init is a fit with weights of shape {init.weights.shape}; this problem's have "
                 f"shape {shape.weights_shape}."
             )
-        state = init.state
+        state: FitState | None = init.state
         if state is not None and state.fits(shape.size, shape.dtype):
             fresh = state.for_new_run()
             if (state.rows, state.batch_size) == (shape.n, batch_size or 0):
@@ -63,6 +65,8 @@ def initial_states(init: Any, problems: Problems) -> ManyState:
     shape, count = problems.shape, problems.count
     weights: Any
     intercept: Any
+    if isinstance(init, Fit):
+        init = on_host(init)
     if isinstance(init, Fits):
         check_names(init, shape)
         state: ManyState | None = init.state
