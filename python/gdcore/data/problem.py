@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers, refuse_as_feature
-from gdcore.data.device import Place, broadcast, check_place, local
+from gdcore.data.device import Place, broadcast, check_place, is_local, local
 from gdcore.data.home import home_of
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
-from gdcore.typing import Floats, Names
+from gdcore.typing import Floats, Ints, Names
 
 BLOCK = 4096  # rows that are looked at together
 
@@ -87,6 +87,14 @@ class RowProblem(Problem):
     def largest_row(self) -> float:
         """Return the curvature of the steepest single row."""
         return self.core.largest_row()
+
+    def count_nonzero(self) -> Ints:
+        """Count, for each column of [X 1 y-offset], the rows of weight above 0 that are not 0."""
+        if is_local(self.rows.X):
+            return self.rows.count_nonzero()
+        weight, counts = self.rows.sample_weight, self.core.count_nonzero()
+        rows = self.shape.n if weight is None else np.count_nonzero(local(weight) > 0)
+        return np.insert(counts, self.shape.d, rows)
 
     def fingerprint(self) -> str:
         """Return a digest of the arrays and of what is fitted to them."""

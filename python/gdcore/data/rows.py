@@ -88,11 +88,10 @@ class Rows(NamedTuple):
     def count_nonzero(self) -> Ints:
         """Count, for each column of [X 1 y-offset], the rows of weight above 0 that are not 0."""
         n, d, t = len(self.X), self.X.shape[1], self.y.shape[1]
-        if is_local(self.X):
-            zeros = 0 if self.offset is None else self.offset
-            all_count = self.sample_weight is None or self.sample_weight.all()
-            if all_count and self.X.all() and (self.y != zeros).all():  # in a third of the time
-                return np.full(d + 1 + t, n, np.int64)
+        zeros = 0 if self.offset is None else self.offset
+        all_count = self.sample_weight is None or self.sample_weight.all()
+        if all_count and self.X.all() and (self.y != zeros).all():  # in a third of the time
+            return np.full(d + 1 + t, n, np.int64)
         counts = np.zeros(d + 1 + t)
         for X, y, offset, weight in self.local_blocks():
             zeros = 0 if offset is None else offset
