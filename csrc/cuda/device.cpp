@@ -9,7 +9,7 @@ void cuda::wait() { synchronize(); }
 template <class T>
 const Device<T>& cuda_device() {
   constexpr bool of_host = false;
-  constexpr int64_t block = 1 << 20;  // problems: a launch costs as much as thousands of small ones
+  constexpr int64_t block = 1 << 17;  // problems: as many as threads that run at once
   static constexpr Device<T> table{of_host,          block,
                                    cuda::matmul<T>,  cuda::mse<T>,
                                    cuda::linear<T>,  cuda::linear_each<T>,
