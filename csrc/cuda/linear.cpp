@@ -20,11 +20,6 @@ constexpr int64_t wave_bytes = int64_t{256} << 20;
 // How many problems or segments, of `bytes` of partials each, make a wave.
 int64_t wave_of(int64_t bytes) { return std::max<int64_t>(1, wave_bytes / bytes); }
 
-template <class T>
-size_t shared_bytes(int64_t d, int tile_rows) {
-  return rows_bytes<T>(static_cast<int>(d), tile_rows) + sizeof(T) * (static_cast<size_t>(d) + 1);
-}
-
 // How the kernels share out the work.
 struct LinearPlan {
   enum { few, rows, wide } kind;
@@ -33,16 +28,16 @@ struct LinearPlan {
 template <class T>
 LinearPlan linear_plan(int64_t n, int64_t d) {
   if (d <= 4) return {LinearPlan::few, threads_of_block, 0};
+  const auto columns = static_cast<int>(std::min<int64_t>(d, 1 << 20));
   const size_t most = properties(current().ordinal).shared_bytes;
-  if (shared_bytes<T>(std::min<int64_t>(d, 1 << 20), V) > most)
-    return {LinearPlan::wide, threads_of_block, 0};
+  if (linear_rows_bytes<T>(columns, V) > most) return {LinearPlan::wide, threads_of_block, 0};
   // Several blocks share a multiprocessor: one loads a tile while another adds.
   const size_t target = std::min(most, size_t{d <= V    ? 28u << 10
                                               : d <= 64 ? 36u << 10
                                                         : 72u << 10});
   const int64_t whole = std::min(L<T>, ceil_div(std::max<int64_t>(n, 1), V) * V);
   int tile = V;
-  while (tile + V <= whole && shared_bytes<T>(d, tile + V) <= target) tile += V;
+  while (tile + V <= whole && linear_rows_bytes<T>(columns, tile + V) <= target) tile += V;
   return {LinearPlan::rows, d <= V ? 128 : threads_of_block, tile};
 }
 
@@ -82,7 +77,7 @@ void launch_partials(LinearParams<T>& p) {
   if (plan.kind == LinearPlan::few) {
     run("linear_few", ceil_div(units, plan.threads / V), 0);
   } else if (plan.kind == LinearPlan::rows) {
-    run("linear_rows", units, shared_bytes<T>(d, plan.tile_rows));
+    run("linear_rows", units, linear_rows_bytes<T>(p.rows.d, plan.tile_rows));
   } else {
     const auto rows = static_cast<size_t>(units * L<T>);
     const Memory slopes(rows * sizeof(T)), row_numbers(rows * sizeof(int64_t));
