@@ -239,6 +239,24 @@ void single_target() {
   each<T>(2, 262144 + 600, 1, 1, with_weights | with_intercept, true, Reduction::mean);
 }
 
+template <class T>
+void several_targets() {
+  size_t mix = 0;
+  const auto next = [&] { return mixes[mix++ % std::size(mixes)]; };
+  for (int64_t t : {2, 3, 17})
+    for (int64_t d : {0, 1, 4, 9, 33})
+      for (int64_t n : {0, 1, 17, 512, 700}) one_pass<T>(n, d, t, next(), {}, n % 3);
+  for (unsigned options : mixes) one_pass<T>(1111, 3, 2, options, {1, 2});
+  one_pass<T>(140, 513, 3, with_weights | with_intercept);
+  one_pass<T>(262144 + 600, 1, 2, with_weights | with_intercept, {100, 511});
+  for (int64_t d : {0, 3, 20})
+    for (int64_t n : {0, 1, 40, 600})
+      for (bool even : {true, false})
+        each<T>(5, n, d, 2 + d % 2, next() & ~by_columns, even, static_cast<Reduction>(mix % 4));
+  each<T>(1, 262144 + 600, 1, 2, with_weights | with_intercept, true, Reduction::mean);
+  each<T>(2, 262144 + 600, 1, 2, with_offset, true, Reduction::half_mean);
+}
+
 bool same_moments(const Moments& a, const Moments& b) {
   return a.d == b.d && a.t == b.t && same(a.hi, b.hi) && same(a.lo, b.lo);
 }
@@ -366,6 +384,8 @@ void all_fetched() {
 void rows() {
   single_target<float>();
   single_target<double>();
+  several_targets<float>();
+  several_targets<double>();
   all_moments<float>();
   all_moments<double>();
   all_fetched<float>();
