@@ -13,6 +13,7 @@ import numpy.typing as npt
 import gdcore._core as _core
 from gdcore.advice import reject
 from gdcore.data import slices
+from gdcore.data.device import place_of
 from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.memmap import guard
 from gdcore.data.problem import make_problem
@@ -124,6 +125,7 @@ def fit_rolling(
     method: Literal["auto", "gram", "exact"] = "auto",
     rcond: float | None = None,
     n_threads: int | None = None,
+    device: Any = None,
     **unknown: Never,
 ) -> RollingFit:
     """Fit each window of rows by itself.
@@ -148,13 +150,14 @@ def fit_rolling(
     step : int
         Rows between the starts of two windows.
     epochs, fit_intercept, standardize, init, offset, sample_weight, reduction, tol, stop : optional
-    rcond, n_threads : optional
+    rcond, n_threads, device : optional
         As for `gdcore.fit`.
 
     Returns
     -------
     RollingFit
-        The fits of ``(n - window) // step + 1`` windows.
+        The fits of ``(n - window) // step + 1`` windows. `weights` and `intercept` are of X's
+        library, as those of `gdcore.fit`.
 
     Raises
     ------
@@ -163,6 +166,8 @@ def fit_rolling(
         squares of a window's rows leave the range of the dtype.
     TypeError
         If a dtype is not real, or lr is a schedule.
+    RuntimeError, MemoryError
+        As for `gdcore.fit`, of a CUDA device.
     RollingInterrupted
         On Ctrl-C, with the windows done.
 
@@ -188,9 +193,11 @@ def fit_rolling(
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
     sgd, exact = check_sgd(sgd, options.method), None
     sgd.check_for_one()
+    place = place_of(device)
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with guard(**given), _core.FpEnv():
-        problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
+        how = fit_intercept, reduction
+        problem = make_problem(X, y, offset, sample_weight, *how, place=place)
         shape = problem.shape
         options.check(shape.n)
         if options.method == "exact":

@@ -13,16 +13,28 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+import gdcore._core as _core
+from gdcore.data.device import is_local
+
 Home = Callable[[npt.NDArray[Any]], Any]  # an array of a library, on a device, from a NumPy array
 T = TypeVar("T")
+_HOST_TYPES = (1, 3)  # of DLPack: the host's memory, and what CUDA has pinned there
 _MADE = ("weights", "intercept")  # attributes that a home makes
 _HOSTED = "_hosted"  # where an instance with a home keeps the NumPy arrays of those
 
 
-def home_of(given: Any) -> Home | None:
-    """Return what makes arrays like this one; None for NumPy's, numbers, lists and data frames."""
+def home_of(given: Any, prepared: Any) -> Home | None:
+    """Return what makes arrays like this one; None for NumPy's, numbers, lists and data frames.
+
+    `prepared` is what the core reads of it.
+    """
     kind = type(given)
-    if kind is np.ndarray or isinstance(given, np.ndarray) or not hasattr(kind, "__dlpack__"):
+    if kind is np.ndarray or isinstance(given, np.ndarray):
+        return None
+    if not is_local(prepared):
+        ordinal, importer = prepared.ordinal, importer_of(given)
+        return lambda array: importer(_core.DeviceArray.from_host(array, ordinal))
+    if not hasattr(kind, "__dlpack__"):
         return None
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(given, torch.Tensor):
@@ -32,6 +44,16 @@ def home_of(given: Any) -> Home | None:
         return None
     library, device = given.__array_namespace__(), given.device
     return lambda array: library.asarray(array, device=device)
+
+
+def importer_of(given: Any) -> Callable[[Any], Any]:
+    """Return what makes an array of this one's library from one of the core's, without a copy."""
+    if hasattr(given, "__array_namespace__"):
+        library = given.__array_namespace__()
+    else:
+        library = sys.modules.get(type(given).__module__.partition(".")[0])
+    found: Callable[[Any], Any] = getattr(library, "from_dlpack", lambda array: array)
+    return found
 
 
 class AtHome:
@@ -75,10 +97,25 @@ def on_host(instance: T) -> T:
     return copy
 
 
+def from_device(given: Any) -> Any:
+    """Return an array on a CUDA device as NumPy's; anything else unchanged."""
+    kind = type(given)
+    if not (hasattr(kind, "__dlpack_device__") or hasattr(kind, "__cuda_array_interface__")):
+        return given
+    if hasattr(kind, "__dlpack_device__") and given.__dlpack_device__()[0] in _HOST_TYPES:
+        return given
+    return as_numpy(given)
+
+
 def as_numpy(given: Any) -> Any:
     """Return an array of any library, on any device, as NumPy's; a NumPy scalar unchanged."""
     if isinstance(given, np.ndarray | np.generic):
         return given
-    if hasattr(given, "__dlpack_device__") and not hasattr(given, "__array_namespace__"):
-        given = given.detach().cpu()  # a tensor of torch
+    if hasattr(given, "__dlpack_device__") or hasattr(given, "__cuda_array_interface__"):
+        if hasattr(given, "cpu"):  # a tensor of torch
+            given = given.detach().cpu()
+        elif hasattr(given, "get"):  # an array of CuPy
+            given = given.get()
+        elif hasattr(given, "copy_to_host"):  # an array of Numba
+            given = given.copy_to_host()
     return np.asarray(given)

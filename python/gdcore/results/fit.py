@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers
-from gdcore.data.home import Home, bring_home, home_of, on_host, settle
-from gdcore.data.problem import broadcast_offset
+from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
 from gdcore.errors import FitWarning, stacklevel
-from gdcore.kernels import matmul
+from gdcore.results.prediction import predicted, product
 from gdcore.results.state import FitState
 from gdcore.status import DESERVE_A_LOOK, Status, epochs_in_words, has_advice
 from gdcore.typing import Floats, Ints, Names
@@ -185,7 +184,8 @@ class Fit:
 
         Returns
         -------
-        ndarray, shape (m,) or (m, t)
+        array, shape (m,) or (m, t)
+            Of X's library, on X's device: NumPy's for lists and data frames.
 
         Raises
         ------
@@ -200,20 +200,17 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
-        home, model = home_of(X), on_host(self)
-        X, _ = as_numbers(X, "X", self.feature_names)
-        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
+        model = on_host(self)
+        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
+        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
         d = model.weights.shape[0]
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
                 f"X has shape {rows.shape}; this fit predicts from X of shape (m, {d})."
             )
         with _core.FpEnv():
-            prediction: Floats = matmul(rows, model.weights)
-            prediction += model.intercept
-            if fixed is not None:
-                prediction += broadcast_offset(fixed, prediction.shape)
-        return prediction if home is None else home(prediction)
+            products = product(rows, model.weights)
+            return predicted(X, rows, products, model.intercept, fixed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to an .npz file, whole or not at all; `gdcore.load` reads it back.

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers
-from gdcore.data.home import home_of, on_host
+from gdcore.data.device import local
+from gdcore.data.home import from_device, on_host
 from gdcore.data.labels import as_labels, keys_of, problem_name
-from gdcore.data.problem import broadcast_offset
 from gdcore.errors import FitWarning, stacklevel
-from gdcore.kernels import matmul
 from gdcore.results.fit import Fit, History, as_described, described, history_from
+from gdcore.results.prediction import predicted, product
 from gdcore.results.state import ManyState
 from gdcore.status import (
     STATUSES,
@@ -141,16 +141,17 @@ class Fits(Fit):
 
         Returns
         -------
-        ndarray, shape (count, m) or (count, m, t); with groups (m,) or (m, t)
+        array, shape (count, m) or (count, m, t); with groups (m,) or (m, t)
+            Of X's library, on X's device.
 
         Raises
         ------
         ValueError
             If shapes do not fit, or a label is not among `Fits.groups`.
         """
-        home, model = home_of(X), on_host(self)
-        X, _ = as_numbers(X, "X", self.feature_names)
-        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
+        model = on_host(self)
+        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
+        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
         d, several = model.weights.shape[1], model.weights.ndim == 3
         leading = (len(self), 1) if groups is None else ()
         if (
@@ -165,17 +166,15 @@ class Fits(Fit):
         weights = model.weights if several else model.weights[..., None]
         intercept = model.intercept if several else model.intercept[..., None]
         with _core.FpEnv():
-            prediction: Floats
             if groups is None:
-                prediction = matmul(rows, weights) + intercept[:, None, :]
+                products, intercept = product(rows, weights), intercept[:, None, :]
             else:
-                at = self._positions(groups, len(rows))
-                prediction = matmul(rows[:, None, :], weights[at])[:, 0] + intercept[at]
+                at = self._positions(from_device(groups), len(rows))
+                products = product(local(rows)[:, None, :], weights[at])[:, 0]
+                intercept = intercept[at]
             if not several:
-                prediction = prediction[..., 0]
-            if fixed is not None:
-                prediction += broadcast_offset(fixed, prediction.shape)
-        return prediction if home is None else home(prediction)
+                products, intercept = products[..., 0], intercept[..., 0]
+            return predicted(X, rows, products, intercept, fixed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fits to an .npz file, whole or not at all; `gdcore.load` reads them back.

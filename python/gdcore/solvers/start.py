@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import gdcore._core as _core
+from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.problem import check_names
 from gdcore.data.problems import Problems
@@ -15,6 +17,7 @@ from gdcore.data.shape import Shape
 from gdcore.results.fit import Fit
 from gdcore.results.fits import Fits
 from gdcore.results.state import FitState, ManyState
+from gdcore.typing import Floats
 
 
 def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
@@ -42,7 +45,7 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
         weights, intercept = init
     else:
         weights, intercept = init, 0.0
-    (weights, intercept) = _core.prepare(("init weights", weights), ("init intercept", intercept))
+    weights, intercept = _local_numbers(weights, intercept)
     if weights.shape != shape.weights_shape:
         raise ValueError(
             f"init has weights of shape {weights.shape}; they must have shape "
@@ -79,7 +82,7 @@ def initial_states(init: Any, problems: Problems) -> ManyState:
         weights, intercept = init
     else:
         weights, intercept = np.zeros(shape.weights_shape) if init is None else init, 0.0
-    weights, intercept = _core.prepare(("init weights", weights), ("init intercept", intercept))
+    weights, intercept = _local_numbers(weights, intercept)
     wanted = (count, *shape.weights_shape), (count, *shape.weights_shape[1:])
     try:
         weights = np.broadcast_to(weights, wanted[0])
@@ -97,6 +100,11 @@ def initial_states(init: Any, problems: Problems) -> ManyState:
     if isinstance(init, Fits):
         state.epoch[:] = init.epochs
     return state
+
+
+def _local_numbers(weights: Any, intercept: Any) -> Iterator[Floats]:
+    """Return weights and intercepts of any library, on any device, as NumPy's arrays."""
+    return map(local, _core.prepare(("init weights", weights), ("init intercept", intercept)))
 
 
 def _check_values(weights: Any, intercept: Any, shape: Shape) -> None:
