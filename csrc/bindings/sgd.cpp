@@ -33,9 +33,10 @@ void step_in_place(py::array param, const py::object& grad, const py::object& ve
       v_given = velocity.cast<py::array>();
       v = dense(v_given);
     }
-    if ((overlap(p, g) && p.data() != g.data()) || (v && overlap(v, g)))
+    if ((overlap(extent(p), extent(g)) && p.data() != g.data()) ||
+        (v && overlap(extent(v), extent(g))))
       g = Dense::ensure(g.attr("copy")());
-    if (v && overlap(p, v))
+    if (v && overlap(extent(p), extent(v)))
       throw py::value_error(
           "a velocity shares memory with its parameter; give each its own, from init(params).");
     T* const p_data = static_cast<T*>(const_cast<void*>(p.data()));

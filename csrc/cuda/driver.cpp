@@ -26,6 +26,10 @@ namespace {
   f(cuCtxPopCurrent_v2, (void** context))                                               \
   f(cuStreamCreate, (Stream* stream, unsigned flags))                                   \
   f(cuStreamSynchronize, (Stream stream))                                               \
+  f(cuStreamWaitEvent, (Stream stream, void* event, unsigned flags))                    \
+  f(cuEventCreate, (void** event, unsigned flags))                                      \
+  f(cuEventRecord, (void* event, Stream stream))                                        \
+  f(cuEventDestroy_v2, (void* event))                                                   \
   f(cuModuleLoadData, (void** module, const void* image))                               \
   f(cuModuleGetFunction, (void** function, void* module, const char* name))             \
   f(cuFuncSetAttribute, (void* function, int attribute, int value))                     \
@@ -239,6 +243,15 @@ void copy_on_device(void* to, const void* from, size_t bytes) {
   if (bytes > 0)
     check(driver().cuMemcpyDtoDAsync_v2(address(to), address(from), bytes, place.stream),
           "copying");
+}
+void wait_for(Stream other) {
+  constexpr unsigned no_timing = 2;
+  void* event = nullptr;
+  check(driver().cuEventCreate(&event, no_timing), "ordering streams");
+  int error = driver().cuEventRecord(event, other);
+  if (error == 0) error = driver().cuStreamWaitEvent(place.stream, event, 0);
+  driver().cuEventDestroy_v2(event);
+  check(error, "ordering streams");
 }
 void synchronize() { check(driver().cuStreamSynchronize(place.stream), "waiting"); }
 

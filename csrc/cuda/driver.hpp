@@ -84,6 +84,8 @@ void copy_to_device(void* to, const void* from, size_t bytes);
 void copy_to_host(void* to, const void* from, size_t bytes);
 void copy_on_device(void* to, const void* from, size_t bytes);
 void synchronize();
+// Orders what follows here behind all that another stream of this device has been asked for.
+void wait_for(Stream other);
 
 // Runs blocks of `threads` threads, with `shared_bytes` of dynamic shared memory each.
 void launch(const char* kernel, int64_t blocks, int threads, size_t shared_bytes,

@@ -55,6 +55,35 @@ def probe_bandwidth(
 def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]: ...
 def permutation(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]: ...
 
+class DeviceArray:
+    """An array on a CUDA device: float32 or float64, any strides."""
+
+    shape: tuple[int, ...]
+    ndim: int
+    dtype: np.dtype[Any]
+    size: int
+    nbytes: int
+    ordinal: int  # of the device
+    T: DeviceArray
+    __cuda_array_interface__: dict[str, Any]
+
+    @staticmethod
+    def from_host(values: Array, ordinal: int = 0) -> DeviceArray: ...
+    def numpy(self) -> Array: ...
+    def broadcast_to(self, shape: tuple[int, ...]) -> DeviceArray: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any) -> DeviceArray: ...
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
 class FpEnv:
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
@@ -62,10 +91,10 @@ class FpEnv:
 class Problem:
     def __init__(
         self,
-        X: Array,
-        y: Array,
-        offset: Array | None,
-        sample_weight: Array | None,
+        X: Array | DeviceArray,
+        y: Array | DeviceArray,
+        offset: Array | DeviceArray | None,
+        sample_weight: Array | DeviceArray | None,
         fit_intercept: bool,
         reduction: str,
     ) -> None: ...
@@ -75,10 +104,10 @@ class Problem:
 class Problems:
     def __init__(
         self,
-        X: Array,
-        y: Array,
-        offset: Array | None,
-        sample_weight: Array | None,
+        X: Array | DeviceArray,
+        y: Array | DeviceArray,
+        offset: Array | DeviceArray | None,
+        sample_weight: Array | DeviceArray | None,
         fit_intercept: bool,
         reduction: str,
         starts: Array | None,
