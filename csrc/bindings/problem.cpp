@@ -4,6 +4,7 @@
 
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
+#include "cuda/counts.hpp"
 
 namespace gdcore {
 namespace {
@@ -115,6 +116,21 @@ double PyProblem::largest_row() const {
       [&] { return std::visit([](const auto& p) { return gdcore::largest_row(p); }, problem_); });
 }
 
+py::array PyProblem::count_nonzero() const {
+  const std::vector<int64_t> counts = compute([&] {
+    return std::visit(
+        [](const auto& p) {
+          if (p.device->of_host) throw std::logic_error("NumPy counts what is on the host");
+          auto all = cuda::count_nonzero(p.n, p.d, p.X, {}, p.sample_weight);
+          const auto targets = cuda::count_nonzero(p.n, p.t, p.y, p.offset, p.sample_weight);
+          all.insert(all.end(), targets.begin(), targets.end());
+          return all;
+        },
+        problem_);
+  });
+  return py::array_t<int64_t>(static_cast<py::ssize_t>(counts.size()), counts.data());
+}
+
 PyProblems::PyProblems(const py::object& X, const py::object& y, const py::object& offset,
                        const py::object& sample_weight, bool fit_intercept,
                        const py::object& reduction,
@@ -151,7 +167,8 @@ void register_problem(py::module_& m) {
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
            py::arg("fit_intercept"), py::arg("reduction"))
       .def("scaled", &PyProblem::scaled, py::arg("scaling"))
-      .def("largest_row", &PyProblem::largest_row);
+      .def("largest_row", &PyProblem::largest_row)
+      .def("count_nonzero", &PyProblem::count_nonzero);
 
   py::class_<PyProblems>(m, "Problems")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,

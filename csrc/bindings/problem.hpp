@@ -25,6 +25,9 @@ class PyProblem {
   // The same rows, with columns standardised as they are read.
   PyProblem scaled(const py::handle& scaling) const;
   double largest_row() const;
+  // For each feature and target, the rows of weight above 0 that are not 0 there; on a device
+  // alone.
+  py::array count_nonzero() const;
 
  private:
   std::vector<py::object> owners_;  // keep the memory alive
