@@ -2,6 +2,7 @@
 // For tests: slow, exact, and stricter than a GPU (see Options).
 #pragma once
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -67,4 +68,22 @@ template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int with, int = 32) {
   return emulation::shuffle(mask, value, emulation::lane() ^ with);
 }
+namespace emulation {
+
+// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp. EMULATION_MMA=backward: a device that adds
+// the terms in another order.
+inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
+  static const char* const order = std::getenv("EMULATION_MMA");
+  const bool backward = order && std::string(order) == "backward";
+  const int column = lane() % 4 * 2, row = lane() / 4;
+  for (int i = 0; i < 4; ++i) {
+    const int k = backward ? 3 - i : i;
+    const double x = __shfl_sync(0xffffffffu, a, row * 4 + k);
+    c0 = __builtin_fma(x, __shfl_sync(0xffffffffu, b, column * 4 + k), c0);
+    c1 = __builtin_fma(x, __shfl_sync(0xffffffffu, b, (column + 1) * 4 + k), c1);
+  }
+}
+
+}  // namespace emulation
+
 // Atomics are not here: no kernel may use one.
