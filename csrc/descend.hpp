@@ -25,7 +25,8 @@ double norm_squares(int64_t size, int64_t decayed, const SgdOptions& sgd, const 
   return squares;
 }
 
-// A step of all parameters. `previous` and `previous_velocity` get what they were before.
+// A step of all parameters, which are the host's. `previous` and `previous_velocity` get what they
+// were before.
 template <class T>
 struct FullStep {
   int64_t size, decayed;
@@ -52,8 +53,8 @@ bool step_all(const Device<T>& device, const FullStep<T>& step) {
     step.previous_velocity[j] = step.velocity[j];
   const auto part = [&](int64_t begin, int64_t end, const SgdOptions& sgd) {
     if (begin == end) return;
-    device.sgd(end - begin, step.params + begin, step.gradient + begin,
-               step.velocity ? step.velocity + begin : nullptr, step.first, step.lr, sgd);
+    host_of(device).sgd(end - begin, step.params + begin, step.gradient + begin,
+                        step.velocity ? step.velocity + begin : nullptr, step.first, step.lr, sgd);
   };
   part(0, step.decayed, step.sgd);
   SgdOptions plain = step.sgd;
@@ -100,7 +101,7 @@ LinearArgs<T> fetched_rows(const ProblemRows<T>& rows, std::vector<T>& storage, 
   return args;
 }
 
-// Rows of a table in an order, copied to `storage`; or the rows as they are.
+// Rows of a table in an order, in the host's memory, copied to `storage`; or the rows as they are.
 template <class T>
 LinearArgs<T> rows_in_order(const ProblemRows<T>& rows, std::vector<T>& storage) {
   return rows.order.rows ? fetched_rows(rows, storage, copy_rows<T>) : rows.args;
@@ -122,7 +123,8 @@ class PlainDescents {
       packed_.unpack(q.size / q.rows.args.t, q.rows.args.t, q.quadratic);
       half_.resize(static_cast<size_t>(2 * packed_.parameters()));
     } else {
-      rows_ = rows_in_order(q.rows, gathered_);
+      rows_device_ = q.rows.order.rows ? &host_of(device_) : &device_;
+      rows_ = q.rows.order.rows ? fetched_rows(q.rows, gathered_, device_.fetch) : q.rows.args;
     }
     *q.may_end = 0;
     T *losses = q.losses, *recorded = q.recorded;
@@ -148,7 +150,7 @@ class PlainDescents {
     T* to = gradient_.data();
     if (!q.quadratic) {
       sums_.reset(rows_.d, t);
-      device_.linear(rows_, 0, ceil_div(rows_.n, L<T>), sums_);
+      rows_device_->linear(rows_, 0, ceil_div(rows_.n, L<T>), sums_);
       sums_.close();
       for (double sum : sums_.weights) *to++ = closed_gradient<T>(q.scale, sum);
       if (rows_.intercept.data)
@@ -182,6 +184,7 @@ class PlainDescents {
   }
 
   const Device<T>& device_;
+  const Device<T>* rows_device_ = nullptr;  // where rows_ are
   Quadratic quadratic_;
   PackedQuadratic<T> packed_;
   LinearArgs<T> rows_;

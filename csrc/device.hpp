@@ -2,7 +2,8 @@
 // rows of all others (X, y, offset, sample_weight), are in the device's memory. All else is the
 // host's: args, orders of rows, scalings, packed sums, and what passes and descents read and write
 // (parameters, LinearSums, Moments, states). A device folds its own partials and copies some
-// doubles back.
+// doubles back; linear, moments, moments_each, descend_each and fetch have written their results
+// when they return.
 #pragma once
 
 #include "contract.hpp"
@@ -192,5 +193,11 @@ const Device<T>& reference_device();
 // reference loops. Callers keep it with their arrays (Problem::device).
 template <class T>
 const Device<T>& host_device();
+
+// The device for what is in the host's memory beside the rows of `device`.
+template <class T>
+const Device<T>& host_of(const Device<T>& device) {
+  return device.of_host ? device : host_device<T>();
+}
 
 }  // namespace gdcore

@@ -98,6 +98,22 @@ struct LinearSums : LinearLevel {
     squares += partial;
   }
 
+  // For a device that adds the partials of many segments itself. How many of the next `count`
+  // segments, or partials of squares, belong to the piece under way; counts them. What the fields
+  // of the lowest level then hold is the sum that they are added to.
+  int64_t begin_segments(int64_t count) {
+    begin_segment();
+    const int64_t now = std::min(count, fan_in - (segments_ - 1) % fan_in);
+    segments_ += now - 1;
+    return now;
+  }
+  int64_t begin_squares(int64_t count) {
+    each_complete(partials_, [&](size_t level) { move_up_squares(level); });
+    const int64_t now = std::min(count, fan_in - partials_ % fan_in);
+    partials_ += now;
+    return now;
+  }
+
   // Adds up the levels. Call reset() before the next segment.
   void close() {
     for (size_t level = 0; level < upper_.size(); ++level) {

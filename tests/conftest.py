@@ -7,6 +7,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the CPUs; before NumPy
@@ -24,6 +25,23 @@ PAIRS = [(isa, 1) for isa in ISAS] + [
     (ISAS[i % len(ISAS)], SEVERAL[i % len(SEVERAL)]) for i in range(max(len(ISAS), len(SEVERAL)))
 ]
 collect_ignore = ["data", "mutants"]  # scripts: doctests would import them
+
+
+@cache
+def why_no_gpu() -> str:
+    """Return why tests of the GPU cannot run here, empty if they can.
+
+    A driver that the environment names must work, so its tests run and fail.
+    """
+    if os.environ.get("GDCORE_CUDA_DRIVER"):
+        return ""
+    cuda = gd.config()["cuda"]
+    return f"needs a GPU, or GDCORE_CUDA_DRIVER: {cuda}" if isinstance(cuda, str) else ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and why_no_gpu():
+        pytest.skip(why_no_gpu())
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
-SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".cpp", ".hpp", ".h"))
+SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".cpp", ".hpp", ".h", ".cu"))
+KERNELS = [p for p in SOURCES if p.parent == CSRC / "cuda/kernels"]
 
 
 def name_of(path: Path) -> str:
@@ -57,7 +58,8 @@ def test_flags_of_the_contract() -> None:
 def test_one_place_for_threads() -> None:
     theirs = {f"cpu/{name}.cpp" for name in ("parallel", "threads", "process_cpus")}
     elsewhere = [p for p in SOURCES if name_of(p) not in theirs]
-    assert breaking(r"\bomp\w*|std::(?:j?thread|async)\b|\bpthread\w*", elsewhere) == []
+    threads = r"\bomp\w*|std::(?:j?thread|async)\b|\bpthread_(?!atfork)\w*"
+    assert breaking(threads, elsewhere) == []
 
 
 def test_one_place_for_floating_point_modes() -> None:
@@ -78,13 +80,19 @@ def test_no_random_numbers_of_the_standard_library() -> None:
 # Layers: each may include those below it, never one above.
 
 ALLOWED: dict[str, set[str]] = {
-    "bindings": {"bindings", "fit", "device", "numerics", "threads", "dispatch", "probe", "groups"},
+    "bindings": {
+        *("bindings", "fit", "cuda", "device", "numerics"),
+        *("threads", "dispatch", "probe", "groups"),
+    },
     "fit": {"fit", "device", "numerics"},
     "device": {"device", "numerics"},
     "cpu": {
         *("cpu", "isa", "table", "lanes", "device", "numerics"),
         *("threads", "dispatch", "probe", "groups", "plain"),
     },
+    "cuda": {"cuda", "params", "device", "numerics"},
+    "cuda/kernels": {"cuda/kernels", "params", "numerics"},
+    "params": {"params", "numerics"},
     "threads": {"threads", "numerics"},
     "dispatch": {"dispatch", "table"},
     "probe": set(),
@@ -97,6 +105,7 @@ ALLOWED: dict[str, set[str]] = {
     "numerics": {"numerics"},
 }
 FREESTANDING = {"cstdint", "stdint.h", "cstddef", "stddef.h", "immintrin.h", "arm_neon.h"}
+EMULATION = "emulation.hpp"  # of the tests, where no compiler of CUDA's reads the kernels
 
 
 def layer_of(name: str) -> str:
@@ -128,6 +137,8 @@ def layer_of(name: str) -> str:
     }
     if name in single:
         return single[name]
+    if name.endswith("_params.hpp"):
+        return "params"
     folder = name.rpartition("/")[0]
     return "isa" if folder == "cpu/isa" else folder
 
@@ -140,6 +151,8 @@ def includes(path: Path) -> tuple[list[str], list[str]]:
         beside = path.parent / name
         if kind == "<":
             others.append(name)
+        elif name == EMULATION:
+            assert name_of(path) == "cuda/kernels/language.hpp", path
         elif (CSRC / name).exists():
             ours.append(name)
         else:
@@ -149,7 +162,7 @@ def includes(path: Path) -> tuple[list[str], list[str]]:
 
 
 def test_layers() -> None:
-    """Bindings, algorithms, device table, CPU, kernels: includes go down that list only."""
+    """Bindings, algorithms, device table, CPU or CUDA, kernels: includes go down only."""
     upwards = [
         f"{name_of(path)} includes {name}"
         for path in SOURCES
@@ -178,6 +191,33 @@ def test_kernels_include_no_library() -> None:
     for path in SOURCES:
         if layer_of(name_of(path)) in ("isa", "table"):
             assert set(includes(path)[1]) <= FREESTANDING, name_of(path)
+
+
+def test_cuda_kernels_include_what_a_gpu_compiles() -> None:
+    """Headers of both machines mark their functions; the host's code never sees the language."""
+    for path in KERNELS:
+        assert set(includes(path)[1]) <= FREESTANDING | {"type_traits", "limits"}, path
+        for name in includes(path)[0]:
+            ours = name.startswith("cuda/kernels/")
+            assert ours or "GDCORE_HD" in (CSRC / name).read_text(), (path, name)
+
+
+def test_cuda_kernels_share_nothing_between_blocks() -> None:
+    """Whatever blocks exchange while they run depends on their order."""
+    assert breaking(r"\batomic\w*|__threadfence\w*|cooperative_groups|\bvolatile\b", KERNELS) == []
+
+
+def test_cuda_kernels_round_to_nearest() -> None:
+    other_roundings = r"__[fd](?:add|sub|mul|div|sqrt|ma|maf)_r[udz]\b|__\w+2\w+_r[udz]\b"
+    assert breaking(other_roundings + r"|__fdividef|__(?:exp|log|pow)f|__frsqrt", KERNELS) == []
+
+
+def test_cuda_is_opened_by_its_driver_alone() -> None:
+    """No header or library of CUDA's: the driver is opened when it is first asked for."""
+    others = [path for path in SOURCES if path.parent != CSRC / "cuda"]
+    assert breaking(r"\bcu[A-Z]\w+\s*\(|\bcuda[A-Z]\w+\s*\(", others) == []
+    for path in SOURCES:
+        assert not [n for n in includes(path)[1] if n.startswith(("cuda", "nv"))], path
 
 
 def test_python_is_included_by_the_bindings_alone() -> None:

@@ -9,19 +9,13 @@ void cuda::wait() { synchronize(); }
 template <class T>
 const Device<T>& cuda_device() {
   constexpr bool of_host = false;
-  constexpr int64_t block = 1 << 20;  // problems: a launch costs as much as thousands of small ones
-  static constexpr Device<T> table{of_host,
-                                   block,
-                                   cuda::matmul<T>,
-                                   cuda::mse<T>,
-                                   cuda::linear<T>,
-                                   cuda::linear_each<T>,
-                                   cuda::moments<T>,
-                                   cuda::moments_each<T>,
-                                   cuda::sgd<T>,
-                                   cuda::descend_each<T>,
-                                   cuda::fetch<T>,
-                                   cuda::wait};
+  constexpr int64_t block = 1 << 17;  // problems: as many as threads that run at once
+  static constexpr Device<T> table{of_host,          block,
+                                   cuda::matmul<T>,  cuda::mse<T>,
+                                   cuda::linear<T>,  cuda::linear_each<T>,
+                                   cuda::moments<T>, cuda::moments_each<T>,
+                                   cuda::sgd<T>,     cuda::descend_each<T>,
+                                   cuda::fetch<T>,   cuda::wait};
   return table;
 }
 template const Device<float>& cuda_device<float>();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "fit/host_rows.hpp"
 #include "fp_env.hpp"
 
 namespace gdcore {
@@ -233,16 +234,21 @@ double largest_row(const Problem<T>& problem) {
   const bool sum = problem.reduction == Reduction::sum || problem.reduction == Reduction::half_sum;
   const LinearArgs<T> args = problem.args(nullptr);
   double largest = 0;
-  for (int64_t i = 0; i < problem.n; ++i) {
-    double squares = problem.fit_intercept ? 1 : 0;
-    for (int64_t j = 0; j < problem.d; ++j) {
-      const T given = problem.X.data[i * problem.X.rs + j * problem.X.cs];
-      const double x = problem.scaling ? args.scaled_x(given, j) : given;
-      squares += x * x;
+  HostRows<T> host_rows;
+  for (int64_t first = 0; first < problem.n;) {
+    const Problem<T> rows = host_rows.from(problem, first);
+    for (int64_t i = 0; i < rows.n; ++i) {
+      double squares = problem.fit_intercept ? 1 : 0;
+      for (int64_t j = 0; j < problem.d; ++j) {
+        const T given = rows.X.data[i * rows.X.rs + j * rows.X.cs];
+        const double x = problem.scaling ? args.scaled_x(given, j) : given;
+        squares += x * x;
+      }
+      if (sum && rows.sample_weight.data)
+        squares *= rows.sample_weight.data[i * rows.sample_weight.stride];
+      largest = std::max(largest, squares);
     }
-    if (sum && problem.sample_weight.data)
-      squares *= problem.sample_weight.data[i * problem.sample_weight.stride];
-    largest = std::max(largest, squares);
+    first += rows.n;
   }
   return scale_of(problem.reduction, static_cast<double>(problem.t)).gradient * largest;
 }

@@ -146,7 +146,8 @@ bool Descent<T>::epochs_are_short() const {
 template <class T>
 int64_t Descent<T>::epoch_work() const {
   if (on_quadratic_) return quadratic_.work() + 128;
-  return problem_.n * row_work(problem_.args(nullptr)) + 128;
+  const Device<T>& host = host_of(*problem_.device);
+  return problem_.n * row_work(host, problem_.args(nullptr)) + 128;
 }
 
 // Has the device run epochs at the constant rate, after an ordinary epoch, until one may end or the
@@ -183,7 +184,6 @@ void Descent<T>::run_on_device(Budget& budget) {
     const int64_t before = state_.epoch;
     args.epochs = reserve_history(std::min(end - before, most), args);
     problem_.device->descend_each(1, &args);
-    problem_.device->wait();
     keep_history(before);
     if (budget.spent((state_.epoch - before) * epoch_work() + 128)) break;
   }

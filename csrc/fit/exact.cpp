@@ -32,26 +32,9 @@ template <class T>
 bool Exact<T>::advance(Budget& budget) {
   std::vector<double> block(static_cast<size_t>(block_rows * width_));
   while (row_ < problem_.n) {
-    const int64_t rows = std::min(block_rows, problem_.n - row_);
-    for (int64_t i = 0; i < rows; ++i) {
-      double* out = block.data() + i * width_;
-      const int64_t row = row_ + i;
-      double root = 1;
-      if (problem_.sample_weight.data) {
-        const double weight = problem_.sample_weight.data[row * problem_.sample_weight.stride];
-        weight_sum_ += weight;
-        root = std::sqrt(weight);
-      }
-      for (int64_t j = 0; j < problem_.d; ++j)
-        *out++ = root * problem_.X.data[row * problem_.X.rs + j * problem_.X.cs];
-      if (problem_.fit_intercept) *out++ = root;
-      for (int64_t u = 0; u < problem_.t; ++u) {
-        double value = problem_.y.data[row * problem_.y.rs + u * problem_.y.cs];
-        if (problem_.offset.data)
-          value -= problem_.offset.data[row * problem_.offset.rs + u * problem_.offset.cs];
-        *out++ = root * value;
-      }
-    }
+    const Problem<T> at_hand = host_rows_.from(problem_, row_);
+    const int64_t rows = std::min(block_rows, at_hand.n);
+    read(at_hand, rows, block);
     absorb(block, rows);
     row_ += rows;
     rows_ += rows;
@@ -60,9 +43,31 @@ bool Exact<T>::advance(Budget& budget) {
   return true;
 }
 
+// The first `count` rows as a block of [X 1 y - offset], each times the root of its weight.
+template <class T>
+void Exact<T>::read(const Problem<T>& rows, int64_t count, std::vector<double>& block) {
+  for (int64_t i = 0; i < count; ++i) {
+    double* out = block.data() + i * width_;
+    double root = 1;
+    if (rows.sample_weight.data) {
+      const double weight = rows.sample_weight.data[i * rows.sample_weight.stride];
+      weight_sum_ += weight;
+      root = std::sqrt(weight);
+    }
+    for (int64_t j = 0; j < rows.d; ++j) *out++ = root * rows.X.data[i * rows.X.rs + j * rows.X.cs];
+    if (rows.fit_intercept) *out++ = root;
+    for (int64_t u = 0; u < rows.t; ++u) {
+      double value = rows.y.data[i * rows.y.rs + u * rows.y.cs];
+      if (rows.offset.data) value -= rows.offset.data[i * rows.offset.rs + u * rows.offset.cs];
+      *out++ = root * value;
+    }
+  }
+}
+
 template <class T>
 void Exact<T>::go_on(const Problem<T>& rows) {
   problem_ = rows;
+  host_rows_.restart();
   row_ = 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "fit/host_rows.hpp"
 #include "fit/passes.hpp"
 #include "fit/pivoted_qr.hpp"
 
@@ -36,7 +37,10 @@ class Exact {
   double total() const;
   double tolerance() const;
 
+  void read(const Problem<T>& rows, int64_t count, std::vector<double>& block);
+
   Problem<T> problem_;
+  HostRows<T> host_rows_;
   ExactOptions options_;
   int64_t p_, width_;           // columns, columns and targets
   std::vector<double> factor_;  // (p, width): R and Q^T y

@@ -12,7 +12,10 @@ namespace {
 
 constexpr int64_t min_work_per_problem = 1 << 10;  // fma
 // Work of one call of the device: some milliseconds of one thread.
-constexpr int64_t most_device_work = 32 * Budget::unit;
+template <class T>
+int64_t most_device_work(const Device<T>& device) {
+  return 32 * Budget::unit * speed_of(device);
+}
 
 }  // namespace
 
@@ -95,11 +98,13 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, b
 template <class T>
 Many<T>::~Many() = default;
 
-// Small problems in batches that keep the device busy; large ones one by one.
+// Small problems in batches that keep the device busy; large ones one by one, if threads share
+// them.
 template <class T>
 int64_t Many<T>::batch_size() const {
   constexpr int64_t large = 1 << 18, least = 16, batches = 64;
   const Problem<T>& p = rows_.all;
+  if (!p.device->of_host) return std::clamp<int64_t>(rows_.count, 1, p.device->block);
   if (most_rows_ * (p.d + 1) * p.t > large) return 1;
   const int64_t share = (rows_.count / batches + least - 1) / least * least;
   return std::clamp(share, least, std::max(least, p.device->block));
@@ -135,14 +140,15 @@ void Many<T>::push(std::unique_ptr<Batch> batch, bool finished) {
   (finished ? queue_.unused : queue_.paused).push_back(std::move(batch));
 }
 
-// work(batch, budget) on threads until each has returned true; false if that needs another call.
+// work(batch, budget) on threads until each has returned true; false if that needs another call. A
+// device with its own memory is asked by one thread.
 template <class T>
 template <class Work>
 bool Many<T>::in_batches(double seconds, Work&& work) {
   const Problem<T>& p = rows_.all;
   const int64_t rows = rows_.starts.empty() ? p.n * rows_.count : p.n;
   const int64_t batches = (rows_.count + batch_size() - 1) / batch_size();
-  host::on_threads(batches, rows * (p.d + 1) * p.t * 8, [&] {
+  auto run = [&] {
     const FpEnv env;
     Budget budget(seconds);
     while (auto batch = pop()) {
@@ -150,7 +156,11 @@ bool Many<T>::in_batches(double seconds, Work&& work) {
       push(std::move(batch), finished);
       if (!finished || budget.spent(min_work_per_problem)) return;
     }
-  });
+  };
+  if (p.device->of_host)
+    host::on_threads(batches, rows * (p.d + 1) * p.t * 8, run);
+  else
+    run();
   if (queue_.done < rows_.count) return false;
   queue_.next = queue_.done = 0;
   return true;
@@ -194,11 +204,13 @@ bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
                     [&](int64_t i) { return prepare_one(i, batch, wanted, budget); });
 }
 
-// The moments of all small problems of a batch, in parts that a first cache holds.
+// The moments of all small problems of a batch, in parts that a first cache holds, or that keep a
+// device with its own memory busy.
 template <class T>
 void Many<T>::sum_moments(Batch& batch, Budget& budget) {
-  constexpr int64_t most_bytes = 1 << 14, most_work = 1 << 18;
   const Problem<T>& all = rows_.all;
+  const int64_t speed = speed_of(*all.device);
+  const int64_t most_bytes = speed << 14, most_work = speed << 18;
   if (all.sample_weight.data) return;  // a problem may have no row of any weight
   const int64_t columns = all.d + 1 + all.t;
   const int64_t bytes = 16 * (all.d + 1) * columns;
@@ -206,14 +218,13 @@ void Many<T>::sum_moments(Batch& batch, Budget& budget) {
   while (2 * most * bytes <= most_bytes && most < batch.end - batch.begin) most *= 2;
   batch.moments.resize(static_cast<size_t>(most));
   int64_t count = 0;
-  const auto run = [&] {
+  auto run = [&] {
     all.device->moments_each(count, batch.rows.data(), batch.moments.data());
-    all.device->wait();
     for (int64_t k = 0; k < count; ++k) {
       const int64_t i = batch.who[k];
       keep_moments(i, batch.moments[k]);
       batch.summed[static_cast<size_t>(i - batch.begin)] = 1;
-      budget.spent(batch.rows[k].args.n * columns * columns);
+      budget.spent(host_work(*all.device, batch.rows[k].args.n * columns * columns));
     }
     count = 0;
   };
@@ -360,7 +371,8 @@ template <class T>
 bool Many<T>::suits_device(const Problem<T>& size, int64_t i) const {
   if (options_.skip[i] || size.size() == 0) return false;
   if (!from_rows[i]) return true;
-  return size.n > 0 && !size.sample_weight.data && work_of_rows(i) <= most_device_work / 64;
+  return size.n > 0 && !size.sample_weight.data &&
+         work_of_rows(i) <= most_device_work(*rows_.all.device) / 64;
 }
 
 template <class T>
@@ -413,13 +425,14 @@ void Many<T>::collect_descents(Batch& batch, Budget& budget) {
       args.losses = states_.losses.data() + i * options_.records;
     }
     batch.who.push_back(i);
-    if (packed == nullptr) budget.spent(work_of_rows(i));
+    if (packed == nullptr) budget.spent(host_work(*rows_.all.device, work_of_rows(i)));
   }
 }
 
 // Until no descent of the batch is left that may go on, or the time is over.
 template <class T>
 bool Many<T>::run_on_device(Batch& batch, Budget& budget) {
+  const Device<T>& device = *rows_.all.device;
   while (!batch.descents.empty()) {
     const auto count = static_cast<int64_t>(batch.descents.size());
     int64_t work = 0;  // of an epoch
@@ -427,12 +440,12 @@ bool Many<T>::run_on_device(Batch& batch, Budget& budget) {
       const DescentArgs<T>& q = batch.descents[k];
       work += q.quadratic ? q.size * q.size : 2 * q.rows.args.n * (q.size + 2);
     }
-    const int64_t most = std::max<int64_t>(1, most_device_work / std::max<int64_t>(1, work));
+    const int64_t most =
+        std::max<int64_t>(1, most_device_work(device) / std::max<int64_t>(1, work));
     for (int64_t k = 0; k < count; ++k)
       batch.descents[k].epochs =
           std::min(most, batch.at(batch.who[k]).last - states_.epoch[batch.who[k]]);
-    rows_.all.device->descend_each(count, batch.descents.data());
-    rows_.all.device->wait();
+    device.descend_each(count, batch.descents.data());
     int64_t kept = 0;
     for (int64_t k = 0; k < count; ++k) {
       const int64_t i = batch.who[k];
@@ -451,7 +464,7 @@ bool Many<T>::run_on_device(Batch& batch, Budget& budget) {
     }
     batch.descents.resize(static_cast<size_t>(kept));
     batch.who.resize(static_cast<size_t>(kept));
-    if (budget.spent(work * most / 4) && kept > 0) return false;
+    if (budget.spent(host_work(device, work * most / 4)) && kept > 0) return false;
   }
   return true;
 }

@@ -2,10 +2,14 @@
 
 #include <algorithm>
 
-#include "descend.hpp"
+#include "fit/host_rows.hpp"
 
 namespace gdcore {
 namespace {
+
+// Elements of X and y: a device with its own memory takes longer for a pass over so few rows than
+// for a copy.
+constexpr int64_t most_copied = 1 << 18;
 
 template <class View>
 void shift(View& view, const View& all, int64_t elements) {
@@ -17,6 +21,7 @@ void shift(View& view, const View& all, int64_t elements) {
 template <class T>
 Problem<T> ManyRows<T>::size_of(int64_t i) const {
   Problem<T> p = all;
+  p.device = &host_of(*all.device);
   if (!starts.empty()) p.n = starts[i + 1] - starts[i];
   return p;
 }
@@ -56,19 +61,24 @@ Problem<T> ManyRows<T>::gathered(int64_t i, std::vector<T>& storage) const {
   RowOrder named;
   Problem<T> p = all;
   locate(i, p, named);
-  const LinearArgs<T> rows = rows_in_order(ProblemRows<T>{p.args(nullptr), named}, storage);
-  p.X = rows.X;
-  p.y = rows.y;
-  p.offset = rows.offset;
-  p.sample_weight = rows.sample_weight;
-  return p;
+  const bool small = p.n * (p.d + 1) * p.t <= most_copied;
+  const bool copied = named.rows || (!p.device->of_host && small);
+  return copied ? on_host(p, named, storage) : p;
 }
 
 template <class T>
 bool has_weight(const Problem<T>& p) {
   if (!p.sample_weight.data) return p.n > 0;
-  for (int64_t i = 0; i < p.n; ++i)
-    if (p.sample_weight.data[i * p.sample_weight.stride] != 0) return true;
+  Problem<T> weights = p;  // and no columns
+  weights.d = weights.t = 0;
+  weights.offset.data = nullptr;
+  HostRows<T> host_rows;
+  for (int64_t first = 0; first < p.n;) {
+    const Problem<T> rows = host_rows.from(weights, first);
+    for (int64_t i = 0; i < rows.n; ++i)
+      if (rows.sample_weight.data[i * rows.sample_weight.stride] != 0) return true;
+    first += rows.n;
+  }
   return false;
 }
 

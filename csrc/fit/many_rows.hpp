@@ -17,14 +17,14 @@ struct ManyRows {
   std::vector<int64_t> starts;  // (count + 1), or none
   const int64_t* order;         // null: rows in their order
 
-  // A problem without its rows: their number, and all else.
+  // A problem without its rows: their number, and all else. Nothing of it is on a device.
   Problem<T> size_of(int64_t i) const;
   int64_t most_rows() const;  // of any problem
   // Writes where problem i has its rows to `rows`, a Problem or LinearArgs of these arrays, and
   // which of them are its own to `order`.
   template <class Rows>
   void locate(int64_t i, Rows& rows, RowOrder& order) const;
-  // Its rows are consecutive, copied to `storage` if they were not.
+  // Its rows are consecutive, copied to `storage` if they were not. Few rows are the host's.
   Problem<T> gathered(int64_t i, std::vector<T>& storage) const;
 };
 

@@ -96,10 +96,10 @@ bool Descent<T>::feed(const Problem<T>& piece, uint64_t seed, double seconds) {
     through = run_batches(piece, seed, piece_step_, budget);
   } else if (!through) {
     const LinearArgs<T> args = piece.args(state_.params.data());
-    through =
-        piece_.run(args.n, L<T>, row_work(args), budget, [&](int64_t segment0, int64_t segment1) {
-          piece.device->linear(args, segment0, segment1, pass_.sums);
-        });
+    through = piece_.run(*piece.device, args.n, row_work(*piece.device, args), budget,
+                         [&](int64_t segment0, int64_t segment1) {
+                           piece.device->linear(args, segment0, segment1, pass_.sums);
+                         });
   }
   if (!through) return false;
   piece_step_ = 0;

@@ -34,10 +34,29 @@ class Budget {
   bool spent_ = false;
 };
 
+// How many times as much as a thread of the host a device does in the same time.
+template <class T>
+int64_t speed_of(const Device<T>& device) {
+  constexpr int64_t problems = 256;  // that are as much work for the host as a block for the device
+  return device.of_host ? 1 : std::max<int64_t>(1, device.block / problems);
+}
+
+// Work of the device in that of a thread of the host.
+template <class T>
+int64_t host_work(const Device<T>& device, int64_t work) {
+  return device.of_host ? work : ceil_div(work, speed_of(device));
+}
+
 // The work of a row in a pass: reading it takes longer than its fma.
 template <class T>
-int64_t row_work(const LinearArgs<T>& args) {
-  return 8 * (args.d + 4) * args.t;
+int64_t row_work(const Device<T>& device, const LinearArgs<T>& args) {
+  return host_work(device, 8 * (args.d + 4) * args.t);
+}
+
+// The work of a call that sums rows, besides theirs.
+template <class T>
+int64_t call_work(const Device<T>& device) {
+  return device.of_host ? 128 : 1 << 14;
 }
 
 // Work over the row segments of a problem, in slices, so that it can stop and continue.
@@ -45,8 +64,9 @@ class Slices {
  public:
   // work(segment0, segment1) for all segments of n rows; true when done, and the next call starts
   // again.
-  template <class Work>
-  bool run(int64_t n, int64_t length, int64_t row_work, Budget& budget, Work&& work) {
+  template <class T, class Work>
+  bool run(const Device<T>& device, int64_t n, int64_t row_work, Budget& budget, Work&& work) {
+    constexpr int64_t length = L<T>;
     const int64_t segments = ceil_div(n, length);
     constexpr int64_t fewest = 16;  // slices are multiples: up to 16 threads share one evenly
     // Some milliseconds: where other processes hold a core, threads wait for each other after
@@ -59,7 +79,7 @@ class Slices {
       work(segment_, end);
       segment_ = end;
       const int64_t rows = std::min(n, slice * length);
-      if (budget.spent(rows * row_work + 128) && segment_ < segments) return false;
+      if (budget.spent(rows * row_work + call_work(device)) && segment_ < segments) return false;
     }
     segment_ = 0;
     return true;
@@ -84,7 +104,7 @@ class Pass {
     const auto add = [&](int64_t segment0, int64_t segment1) {
       device.linear(args, segment0, segment1, sums);
     };
-    if (!slices_.run(args.n, L<T>, row_work(args), budget, add)) return false;
+    if (!slices_.run(device, args.n, row_work(device, args), budget, add)) return false;
     sums.close();
     return true;
   }
@@ -112,10 +132,11 @@ class MomentsPass {
   }
   bool run(Budget& budget) {
     const int64_t p = problem_.d + 1;
-    return slices_.run(problem_.n, L<T>, p * (p + 2 * problem_.t) / 2 * (sizeof(T) == 4 ? 1 : 8),
-                       budget, [&](int64_t segment0, int64_t segment1) {
-                         problem_.device->moments(problem_.args(nullptr), segment0, segment1,
-                                                  moments);
+    const Device<T>& device = *problem_.device;
+    const int64_t row_work = p * (p + 2 * problem_.t) / 2 * (sizeof(T) == 4 ? 1 : 8);
+    return slices_.run(device, problem_.n, host_work(device, row_work), budget,
+                       [&](int64_t segment0, int64_t segment1) {
+                         device.moments(problem_.args(nullptr), segment0, segment1, moments);
                        });
   }
 

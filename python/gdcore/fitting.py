@@ -12,6 +12,7 @@ import gdcore._core as _core
 from gdcore.advice import reject
 from gdcore.chunks.fit import fit_chunks
 from gdcore.chunks.source import require_chunks
+from gdcore.data.device import place_of
 from gdcore.data.memmap import guard
 from gdcore.data.problem import make_problem
 from gdcore.data.problems import make_problems
@@ -51,6 +52,7 @@ def fit(
     progress: Show = False,
     checkpoint: str | os.PathLike[str] | None = None,
     n_threads: int | None = None,
+    device: Any = None,
     **unknown: Never,
 ) -> Fit:
     """Fit a linear model to the squared error: least squares, or by gradient descent.
@@ -120,10 +122,16 @@ def fit(
         first reading is repeated.
     n_threads : int, optional
         Threads to use; `get_num_threads()` by default.
+    device : {"cpu", "cuda", "cuda:1", ...}, optional
+        Where to compute; by default where the arrays are. "cuda" copies arrays that are in the
+        host's memory to the GPU, one chunk at a time if they come in chunks.
 
     Returns
     -------
     Fit
+        Its `weights`, `intercept` and predictions are of X's library and on X's device if X is of
+        a library with DLPack, such as torch, CuPy or JAX, whose arrays are read where they are,
+        without a copy. All else, also in `Fit.state`, pickles and files, is NumPy's and Python's.
         For many problems a `Fits`: the same attributes with the problems as first dimension. A bad
         problem has its own status, raises no error and changes no bit of another.
 
@@ -131,7 +139,11 @@ def fit(
     ------
     ValueError
         If shapes do not fit, the data holds NaN or infinity, an option is out of range, or the
-        checkpoint is another problem's.
+        checkpoint is another problem's. If arrays are in several places, or not on `device`.
+    RuntimeError
+        If there is no CUDA device to compute on; the error says why.
+    MemoryError
+        If the GPU has no room for the arrays, or for what the fit needs beside them.
     ChunkError
         If a chunk is at fault; the error names it and keeps what was fitted before.
     TypeError
@@ -171,6 +183,7 @@ def fit(
     )
     options = settled(sgd, options, init, checkpoint)
     sgd = check_sgd(sgd, method)
+    place = place_of(device)
     how = fit_intercept, reduction
     if y is None:
         sgd.check_for_one()
@@ -183,7 +196,7 @@ def fit(
                 )
         with reporting(progress, epochs, init):
             result = fit_chunks(
-                X, sgd, options, fit_intercept, init, reduction, progress, checkpoint
+                X, sgd, options, fit_intercept, init, reduction, progress, checkpoint, place
             )
     elif _axes(X) == 3:
         with (
@@ -191,7 +204,7 @@ def fit(
             reporting(progress, epochs, init),
             _core.FpEnv(),
         ):
-            many = make_problems(X, y, offset, sample_weight, *how)
+            many = make_problems(X, y, offset, sample_weight, *how, place)
             fits = fit_many(many, sgd, options, init, progress, checkpoint)
         warn_of_ignored(options)
         warn_of_ends(fits, options.expects_convergence)
@@ -203,7 +216,7 @@ def fit(
             reporting(progress, epochs, init),
             _core.FpEnv(),
         ):
-            problem = make_problem(X, y, offset, sample_weight, *how)
+            problem = make_problem(X, y, offset, sample_weight, *how, place=place)
             options.check(problem.shape.n)
             start = initial_state(init, problem.shape, options.batch_size)
             if problem.is_weightless:

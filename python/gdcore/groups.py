@@ -11,7 +11,9 @@ import numpy.typing as npt
 import gdcore._core as _core
 from gdcore.advice import reject
 from gdcore.data.columns import refuse_as_feature
+from gdcore.data.device import place_of
 from gdcore.data.frames import read_groups
+from gdcore.data.home import from_device
 from gdcore.data.labels import group_rows
 from gdcore.data.memmap import guard
 from gdcore.data.problem import make_problem
@@ -53,6 +55,7 @@ def fit_groups(
     history: int = 0,
     progress: Show = False,
     n_threads: int | None = None,
+    device: Any = None,
     **unknown: Never,
 ) -> Any:
     """Fit a linear model to each group of rows, all in one call.
@@ -86,12 +89,14 @@ def fit_groups(
         Record the losses every `history` epochs; 0 records nothing.
     progress : bool or callable
         A callable gets (groups done, groups, NaN).
-    n_threads : int, optional
+    n_threads, device : optional
+        See `fit`. Labels are sorted on the CPU, wherever they and the rows are.
 
     Returns
     -------
     Fits
-        With the labels in `groups`, sorted if they can be.
+        With the labels in `groups`, sorted if they can be; an array of NumPy. `weights`,
+        `intercept` and predictions are of X's library, as those of `fit`.
         For a frame, a frame of the same library with one row a group: the columns of `by`,
         ``weight_<feature>``, ``intercept``, ``loss``, ``n`` and ``status``.
 
@@ -102,6 +107,8 @@ def fit_groups(
         frame is not there, named twice, not numeric or has missing values.
     TypeError
         If a label cannot be hashed.
+    RuntimeError, MemoryError
+        As for `fit`, of a CUDA device.
     ImportError
         If a frame comes without the extra "frames" (narwhals) installed.
 
@@ -138,10 +145,11 @@ def fit_groups(
     )
     options = settled(sgd, options, init)
     sgd = check_sgd(sgd, method)
+    place = place_of(device)
     given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
     with guard(**given), reporting(progress, epochs), _core.FpEnv():
         assert y is not None
-        rows = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
+        rows = make_problem(X, y, offset, sample_weight, fit_intercept, reduction, place=place)
         shape, name = rows.shape, getattr(groups, "name", None)
         refuse_as_feature(rows.rows.X, shape.feature_names, name, groups, "groups")
         order = None
@@ -149,7 +157,7 @@ def fit_groups(
             starts = _checked_offsets(offsets, shape.n)
             labels: Any = np.arange(len(starts) - 1)
         else:
-            labels, starts, order = group_rows(groups, shape.n, options.threads)
+            labels, starts, order = group_rows(from_device(groups), shape.n, options.threads)
         _check_labels(init, labels)
         problems = make_groups(rows, starts, order, labels)
         fits = fit_many(problems, sgd, options, init, progress)
@@ -179,7 +187,7 @@ def _check_labels(init: Any, labels: Any) -> None:
 
 def _checked_offsets(given: npt.ArrayLike, n: int) -> Ints:
     """Return offsets as int64; ValueError unless they rise from 0 to n."""
-    offsets = np.asarray(given)
+    offsets = np.asarray(from_device(given))
     if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):
         raise ValueError(
             f"offsets has shape {offsets.shape} and dtype {offsets.dtype}; "

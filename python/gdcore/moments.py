@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.advice import reject
+from gdcore.data.device import is_local
 from gdcore.data.memmap import guard
 from gdcore.data.problem import RowProblem, make_problem
 from gdcore.data.rows import Rows
@@ -201,6 +202,8 @@ class Moments:
         sample_weight : array_like, shape (n,), optional
             Weight of each row's squared error, 0 or larger.
 
+        All may be arrays on a CUDA device, where the rows are summed. The moments are the host's.
+
         Returns
         -------
         Moments
@@ -336,6 +339,7 @@ class Moments:
         Returns
         -------
         Fit
+            Its arrays are NumPy's, whatever arrays the rows came in.
 
         Raises
         ------
@@ -390,6 +394,11 @@ class Moments:
             )
         if shape.dtype == self.dtype:
             return problem
+        if not is_local(problem.rows.X):
+            raise TypeError(
+                "the rows are float32 on a CUDA device and these moments float64; convert the rows "
+                "there, or make Moments(..., dtype=np.float32)."
+            )
         if self.dtype == np.float32:
             raise TypeError(
                 "the rows are float64 and these moments float32; convert the rows with "

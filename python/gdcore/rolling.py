@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Never, cast
 
 import numpy as np
@@ -13,6 +13,8 @@ import numpy.typing as npt
 import gdcore._core as _core
 from gdcore.advice import reject
 from gdcore.data import slices
+from gdcore.data.device import place_of
+from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.memmap import guard
 from gdcore.data.problem import make_problem
 from gdcore.data.shape import Shape
@@ -75,6 +77,14 @@ class RollingFit:
     recomputed: int
     feature_names: Names | None = None
     target_name: str | None = None
+    home: Home | None = field(default=None, repr=False)  # of weights and intercept
+
+    def __post_init__(self) -> None:
+        if self.home is not None:
+            settle(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(on_host(self))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = dict(state)
@@ -83,13 +93,17 @@ class RollingFit:
         self.__dict__.update(known)
 
     def __repr__(self) -> str:
-        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
+        weights = on_host(self).weights
+        shape = f"weights of shape {weights.shape}, {weights.dtype}"
         return f"RollingFit({len(self.status)} windows, {shape}: {counts_in_words(self.status)})"
 
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
         return ends_in_words(self.status, self.r2_lost, "window", "window {}".format)
+
+
+bring_home(RollingFit)
 
 
 def fit_rolling(
@@ -111,6 +125,7 @@ def fit_rolling(
     method: Literal["auto", "gram", "exact"] = "auto",
     rcond: float | None = None,
     n_threads: int | None = None,
+    device: Any = None,
     **unknown: Never,
 ) -> RollingFit:
     """Fit each window of rows by itself.
@@ -135,13 +150,14 @@ def fit_rolling(
     step : int
         Rows between the starts of two windows.
     epochs, fit_intercept, standardize, init, offset, sample_weight, reduction, tol, stop : optional
-    rcond, n_threads : optional
+    rcond, n_threads, device : optional
         As for `gdcore.fit`.
 
     Returns
     -------
     RollingFit
-        The fits of ``(n - window) // step + 1`` windows.
+        The fits of ``(n - window) // step + 1`` windows. `weights` and `intercept` are of X's
+        library, as those of `gdcore.fit`.
 
     Raises
     ------
@@ -150,6 +166,8 @@ def fit_rolling(
         squares of a window's rows leave the range of the dtype.
     TypeError
         If a dtype is not real, or lr is a schedule.
+    RuntimeError, MemoryError
+        As for `gdcore.fit`, of a CUDA device.
     RollingInterrupted
         On Ctrl-C, with the windows done.
 
@@ -175,9 +193,11 @@ def fit_rolling(
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
     sgd, exact = check_sgd(sgd, options.method), None
     sgd.check_for_one()
+    place = place_of(device)
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with guard(**given), _core.FpEnv():
-        problem = make_problem(X, y, offset, sample_weight, fit_intercept, reduction)
+        how = fit_intercept, reduction
+        problem = make_problem(X, y, offset, sample_weight, *how, place=place)
         shape = problem.shape
         options.check(shape.n)
         if options.method == "exact":
@@ -282,6 +302,7 @@ def _result(shape: Shape, sgd: SGD, rolling: _core.Rolling, step: int, exact: bo
         recomputed=rolling.recomputed,
         feature_names=shape.feature_names,
         target_name=shape.target_name,
+        home=shape.home,
     )
 
 

@@ -1,8 +1,8 @@
-"""Prove the contract on bits on this machine: every instruction set against frozen digests."""
+"""Prove the contract on bits on this machine: frozen digests of results, on CPU and GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import gdcore._core as _core
+from gdcore.data.device import CPU, device_name, place_of, upload
 from gdcore.data.problem import make_problem
 from gdcore.data.sums import moments_of
 from gdcore.fitting import fit
@@ -21,7 +22,7 @@ from gdcore.typing import Reduction
 THREADS = (1, 2, 3, 7)
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "half_mean", "half_sum")
 SPECIAL = (np.inf, -np.inf, np.nan, -0.0, 0.0, 5e-324, 1e-45, 1e38, -1e308)
-Case = tuple[str, Callable[[], Any]]
+Case = tuple[str, partial[Any]]
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,21 @@ class SelfTest:
     numerics : int
         Version of the contract on bits.
     isas : tuple of str
-        Instruction sets run.
+        Instruction sets run; none on a GPU.
     failures : tuple of str
         The results that differed; empty if the contract holds.
+    device : str
+        Where the results were computed: "cpu", "cuda:0", ...
+    device_name : str
+        The GPU's name; empty for the CPU.
     """
 
     cases: int
     isas: tuple[str, ...]
     failures: tuple[str, ...]
     numerics: int = _core.NUMERICS
+    device: str = "cpu"
+    device_name: str = ""
 
     @property
     def ok(self) -> bool:
@@ -55,23 +62,35 @@ class SelfTest:
 
     def __str__(self) -> str:
         verdict = "same bits everywhere" if self.ok else f"{len(self.failures)} differ"
-        isas = ", ".join(self.isas)
-        where = f"{isas}, threads {THREADS}"
+        if self.device == "cpu":
+            where = f"{', '.join(self.isas)}, threads {THREADS}"
+        else:
+            where = f"{self.device} ({self.device_name})"
         lines = [f"numerics v{self.numerics}: {self.cases} results on {where}: {verdict}"]
         return "\n".join(lines + [f"  {failure}" for failure in self.failures])
 
 
-def selftest() -> SelfTest:
+def selftest(device: Any = None) -> SelfTest:
     """Compare every kernel and some whole fits with frozen digests of their bits.
 
     Runs the reference loops, and every instruction set this machine has under several thread
     counts, in a second or two. The digests were made once, on another machine: the same result
     here means the same bits there. Add its output to any report about wrong numbers.
 
+    Parameters
+    ----------
+    device : {"cpu", "cuda", "cuda:1", ...}, optional
+        Where to compute. A GPU has the digests of the CPU.
+
     Returns
     -------
     SelfTest
         True if the contract holds.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no such GPU; the error says why.
 
     Examples
     --------
@@ -79,7 +98,14 @@ def selftest() -> SelfTest:
     >>> bool(gd.selftest())
     True
     """
-    frozen, cases = frozen_digests(), list(all_cases())
+    cases, place = list(all_cases()), place_of(device)
+    if place is None or place == CPU:
+        return _on_cpu(cases)
+    return _on_cuda(cases, place)
+
+
+def _on_cpu(cases: list[Case]) -> SelfTest:
+    frozen = frozen_digests()
     isa, threads = _core.get_isa(), _core.get_num_threads()
     if _core.threads_reason() != "set_num_threads":
         threads = 0  # as before any call of set_num_threads
@@ -90,15 +116,34 @@ def selftest() -> SelfTest:
         for name, count in runs:
             _core.set_isa(name)
             _core.set_num_threads(count)
-            failures += [
-                f"{what}, {name}, {count} threads"
-                for what, run in cases
-                if digest(run()) != frozen[what]
-            ]
+            failures += [f"{what}, {name}, {count} threads" for what in _differing(cases, frozen)]
     finally:
         _core.set_isa(isa)
         _core.set_num_threads(threads)
     return SelfTest(len(cases) * len(runs), tuple(isas), tuple(failures))
+
+
+def _on_cuda(cases: list[Case], ordinal: int) -> SelfTest:
+    name = device_name(ordinal)
+    there = ((what, _placed(run, ordinal)) for what, run in cases)
+    where, failures = f"cuda:{ordinal}", tuple(_differing(there, frozen_digests()))
+    return SelfTest(len(cases), (), failures, device=where, device_name=name)
+
+
+def _placed(run: partial[Any], ordinal: int) -> partial[Any]:
+    """Return a call with its arrays on a device; they are copied once it is due."""
+
+    def call() -> Any:
+        def there(value: Any) -> Any:
+            return upload(value, ordinal) if isinstance(value, np.ndarray) else value
+
+        return run.func(*map(there, run.args), **{k: there(v) for k, v in run.keywords.items()})
+
+    return partial(call)
+
+
+def _differing(cases: Iterable[Case], frozen: dict[str, str]) -> list[str]:
+    return [what for what, run in cases if digest(run()) != frozen[what]]
 
 
 def frozen_digests() -> dict[str, str]:

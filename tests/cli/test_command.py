@@ -87,7 +87,7 @@ class TestTop:
     def test_selftest(self, monkeypatch):
         for failures, code in ((), 0), (("float32 mse differs",), 1):
             report = SelfTest(7280, ("reference", "baseline"), failures)
-            monkeypatch.setattr(gd, "selftest", lambda report=report: report)
+            monkeypatch.setattr(gd, "selftest", lambda device, report=report: report)
             assert good("selftest", code=code).stdout == f"{report}\n"
 
     def test_module(self):

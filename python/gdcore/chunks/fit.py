@@ -11,6 +11,7 @@ from gdcore.chunks.exact import ExactSolver
 from gdcore.chunks.source import Chunk, Source
 from gdcore.chunks.stream import Stream
 from gdcore.chunks.survey import Survey
+from gdcore.data.device import Place
 from gdcore.data.sums import in_range, out_of_range
 from gdcore.results.fit import Fit, empty_fit
 from gdcore.sgd import SGD
@@ -30,9 +31,10 @@ def fit_chunks(
     reduction: str,
     progress: Show,
     checkpoint: Any,
+    place: Place,
 ) -> Fit:
     """Fit chunks of rows; see `gdcore.fit`."""
-    source = Source.of(given)
+    source = replace(Source.of(given), place=place)
     streams = options.method == "stream" or options.batch_size is not None
     if streams and not source.again:
         raise ValueError(

@@ -8,6 +8,7 @@ import numpy as np
 
 import gdcore._core as _core
 from gdcore.chunks.source import Chunk, Source
+from gdcore.data.device import is_local, local, upload
 from gdcore.data.shape import Shape
 from gdcore.solvers.options import Options
 from gdcore.typing import Floats
@@ -48,17 +49,25 @@ def pieces(
             yield piece()
             held, rows = [], 0
         if at < shape.n:
-            held.append([None if a is None else a[at:].copy() for a in chunk.rows])
+            held.append(list(chunk.rows.part(at, shape.n).copy()))
             rows += shape.n - at
     if rows:
         yield piece()
 
 
 def _joined(parts: Sequence[Floats | None]) -> Floats | None:
-    """Return rows that are contiguous in memory: those of Parquet come column by column."""
-    first = parts[0]
-    if first is None:
+    """Return rows that are contiguous in memory: those of Parquet come column by column.
+
+    Rows on a device stay there if they are one part. Others meet on the host, where what was left
+    of the chunk before is.
+    """
+    first, last = parts[0], parts[-1]
+    if first is None or last is None:
         return None
+    if not is_local(last):
+        if len(parts) == 1:
+            return last
+        return upload(np.concatenate([local(part) for part in parts]), last.ordinal)
     out = np.empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)  # type: ignore[arg-type]
     return np.concatenate(parts, out=out)  # type: ignore[arg-type]
 

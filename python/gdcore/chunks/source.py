@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.chunks.prefetch import ahead
+from gdcore.data.device import Place, where
 from gdcore.data.memmap import guard, maps_a_file
 from gdcore.data.problem import RowProblem, make_problem
 from gdcore.data.rows import Rows
@@ -41,12 +42,13 @@ class Source:
     """The parts that chunks come from, which can be read in any order.
 
     `again` says whether they can be read more than once, `decodes` whether reading them keeps
-    threads busy.
+    threads busy. The rows are copied to the `place`.
     """
 
     parts: Sequence[Callable[[], Iterable[Any]]]
     again: bool
     decodes: bool = False
+    place: Place = None
 
     @classmethod
     def of(cls, given: Any) -> Source:
@@ -72,7 +74,12 @@ class Chunk:
     """One chunk, checked."""
 
     def __init__(
-        self, given: Any, number: int, first_row: int, features: Names | None = None
+        self,
+        given: Any,
+        number: int,
+        first_row: int,
+        features: Names | None = None,
+        place: Place = None,
     ) -> None:
         self.number, self.first_row = number, first_row
         if not (isinstance(given, tuple) and len(given) in (2, 3, 4)):
@@ -84,7 +91,7 @@ class Chunk:
         X, y, sample_weight, offset = (*given, None, None)[:4]
         try:
             self.problem: RowProblem = make_problem(
-                X, y, offset, sample_weight, True, "mean", features, True
+                X, y, offset, sample_weight, True, "mean", features, True, place
             )
         except (TypeError, ValueError) as error:
             raise self.error(str(error)) from None
@@ -118,6 +125,12 @@ class Chunk:
             )
         if mine.dtype != its.dtype:
             raise self.error(f"it is {mine.dtype} and the chunks before it {its.dtype}; convert it")
+        places = where(self.rows.X), where(first.rows.X)
+        if places[0] != places[1]:
+            raise self.error(
+                f"it is {places[0]} and the chunks before it {places[1]}; copy it there, or pass "
+                "device='cuda'"
+            )
         for name in ("sample_weight", "offset"):
             if (getattr(self.rows, name) is None) != (getattr(first.rows, name) is None):
                 raise self.error(f"either all chunks have {name} or none")
@@ -137,7 +150,8 @@ def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]
                 raise ChunkError(message, number) from error
             if given is _END:
                 return
-            chunk = Chunk(given, number, rows, None if first is None else first.shape.feature_names)
+            names = None if first is None else first.shape.feature_names
+            chunk = Chunk(given, number, rows, names, source.place)
             first = chunk if first is None else first
             chunk.check_like(first)
             yield chunk

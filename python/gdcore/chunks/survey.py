@@ -13,6 +13,7 @@ import numpy as np
 import gdcore._core as _core
 from gdcore.chunks.pieces import threads_beside
 from gdcore.chunks.source import Chunk, Source, read
+from gdcore.data.home import Home
 from gdcore.data.moment_problem import MomentProblem, make_moment_problem
 from gdcore.data.statistics import Columns, Statistics
 from gdcore.errors import ChunkError, FitInterrupted
@@ -31,6 +32,7 @@ class Survey:
         self._how = bool(fit_intercept), reduction
         self.weighted, self._steepest, self._bytes = False, 0.0, 0
         self._statistics: Statistics | None = None
+        self._home: Home | None = None  # of the first chunk's X
         self._threads = 0
         # Refuse a wrong reduction or option before anything is read.
         make_moment_problem(Statistics.empty(Columns(1, None, np.dtype(float))), True, reduction)
@@ -57,7 +59,8 @@ class Survey:
     def problem(self) -> MomentProblem:
         """Return the problem of the rows read."""
         assert self._statistics is not None
-        return make_moment_problem(self._statistics, *self._how, self._steepest)
+        problem = make_moment_problem(self._statistics, *self._how, self._steepest)
+        return replace(problem, shape=replace(problem.shape, home=self._home))
 
     def _surveyed(self, source: Source, chunks: Iterable[Chunk], bar: Progress) -> Iterator[Chunk]:
         for chunk in chunks:
@@ -72,6 +75,7 @@ class Survey:
         if self._statistics is None:
             t = shape.t if shape.has_target_axis else None
             self._statistics = Statistics.empty(Columns(shape.d, t, shape.dtype))
+            self._home = shape.home
             self._threads = threads_beside(source, self._options, shape)
             self.weighted = rows.sample_weight is not None
         try:

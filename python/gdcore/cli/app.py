@@ -29,6 +29,7 @@ from gdcore.cli.training import choose_features, learn, model_columns, parse_rat
 from gdcore.cli.writing import check_outputs, print_csv, write_table
 
 _DATA = "A .csv, .tsv, .parquet, .feather, .npy or .npz file, or - for standard input."
+_DEVICE = "Where to compute: cuda is the first GPU."
 _DECIMAL = "Decimal point of a .csv or .tsv file."
 _RECORDS = 1_000_000  # epochs whose loss is kept, about, however many there are
 
@@ -145,6 +146,7 @@ def fit(
     weight_decay: Annotated[
         float, _option("Training", "L2 penalty on the weights, not on the intercept.")
     ] = 0.0,
+    device: Annotated[str, _option("Training", _DEVICE, metavar="cpu|cuda|cuda:1")] = "cpu",
     checkpoint: Annotated[
         Path | None, _file("Keep the state of training, and resume from it.")
     ] = None,
@@ -167,6 +169,7 @@ def fit(
         "seed": seed,
         "tol": tol or None,
         "method": method.value,
+        "device": device,
         "history": max(1, epochs // _RECORDS),
         "progress": sys.stderr.isatty() and not (as_json or no_progress),
     }
@@ -316,9 +319,12 @@ def config() -> None:
     gd.show_config()
 
 
-def selftest() -> None:
+@one_sentence()
+def selftest(
+    device: Annotated[str, typer.Option(help=_DEVICE, metavar="cpu|cuda|cuda:1")] = "cpu",
+) -> None:
     """Prove that on this machine every result has the bits it should have."""
-    report = gd.selftest()
+    report = gd.selftest(device)
     print(report)
     if not report:
         raise typer.Exit(1)

@@ -136,7 +136,9 @@ def one_sentence() -> Iterator[None]:
         raise  # whoever read our output has left: typer knows what to do
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except (ValueError, OSError, ImportError, MemoryError) as error:
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+            raise  # a mistake of this program; a GPU that is missing or fails is not
         _say("Error", "bold red", _sentence(error))
         raise typer.Exit(2) from None
 

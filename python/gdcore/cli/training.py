@@ -59,7 +59,9 @@ def learn(
     if save:
         model.save(save)
     warn_of_constants(model, standardize)
-    exact = gd.fit(X, y, sgd, method="exact", standardize=standardize)
+    exact = gd.fit(
+        X, y, sgd, method="exact", standardize=standardize, device=settings.get("device")
+    )
     return Learned(model, named(exact), interrupted)
 
 

@@ -11,9 +11,13 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers, refuse_as_feature
+from gdcore.data.device import Place, broadcast, check_place, is_local, local
+from gdcore.data.home import home_of
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
-from gdcore.typing import Floats, Names
+from gdcore.typing import Floats, Ints, Names
+
+BLOCK = 4096  # rows that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +74,27 @@ class RowProblem(Problem):
     def is_weightless(self) -> bool:
         """Whether no row counts: there are none, or every sample weight is 0."""
         weight = self.rows.sample_weight
-        return self.shape.n == 0 or (weight is not None and not weight.any())
+        return self.shape.n == 0 or (weight is not None and not local(weight).any())
 
     @property
     def is_featureless(self) -> bool:
         """Whether every feature is 0 in every row that counts."""
-        X, weight = self.rows.X, self.rows.sample_weight
-        return not (X if weight is None else X[weight > 0]).any()
+        for X, _, _, weight in self.rows.local_blocks():
+            if (X if weight is None else X[weight > 0]).any():
+                return False
+        return True
 
     def largest_row(self) -> float:
         """Return the curvature of the steepest single row."""
         return self.core.largest_row()
+
+    def count_nonzero(self) -> Ints:
+        """Count, for each column of [X 1 y-offset], the rows of weight above 0 that are not 0."""
+        if is_local(self.rows.X):
+            return self.rows.count_nonzero()
+        weight, counts = self.rows.sample_weight, self.core.count_nonzero()
+        rows = self.shape.n if weight is None else np.count_nonzero(local(weight) > 0)
+        return np.insert(counts, self.shape.d, rows)
 
     def fingerprint(self) -> str:
         """Return a digest of the arrays and of what is fitted to them."""
@@ -95,8 +109,9 @@ class RowProblem(Problem):
             if array is None:
                 digest.update(b"none")
                 continue
-            for begin in range(0, len(array), 4096):
-                digest.update(np.ascontiguousarray(array[begin : begin + 4096]).data)
+            for begin in range(0, len(array), BLOCK):
+                block = local(array[begin : begin + BLOCK])
+                digest.update(np.ascontiguousarray(block).data)
         return digest.hexdigest()
 
     def check_finite(self) -> None:
@@ -104,8 +119,9 @@ class RowProblem(Problem):
         for name, array in (("X", self.rows.X), ("y", self.rows.y), ("offset", self.rows.offset)):
             if array is None:
                 continue
-            for begin in range(0, len(array), 4096):
-                bad = np.argwhere(~np.isfinite(array[begin : begin + 4096]))
+            for begin in range(0, len(array), BLOCK):
+                block = local(array[begin : begin + BLOCK])
+                bad = np.argwhere(~np.isfinite(block))
                 if not len(bad):
                     continue
                 row, column = begin + int(bad[0][0]), int(bad[0][1])
@@ -115,7 +131,7 @@ class RowProblem(Problem):
                     f", column {which}" if array.shape[1] > 1 or name == "X" else ""
                 )
                 raise ValueError(
-                    f"{name} holds {array[row, column]} at {where} (counted from 0); "
+                    f"{name} holds {block[row - begin, column]} at {where} (counted from 0); "
                     "drop or fill such rows before fitting."
                 )
 
@@ -129,11 +145,13 @@ def make_problem(
     reduction: str,
     features: Names | None = None,
     part: bool = False,
+    place: Place = None,
 ) -> RowProblem:
     """Check shapes and dtypes; ValueError and TypeError say what to change.
 
     `features` are the columns to take of a data frame; all by default. `part` says that more rows
-    follow, so that weights may be small compared with theirs.
+    follow, so that weights may be small compared with theirs. Arrays of the host's memory are
+    copied to the `place`.
     """
     X_numbers, names = as_numbers(X_given, "X", features)
     y_numbers, targets = as_numbers(y_given, "y")
@@ -159,10 +177,11 @@ def make_problem(
         for name, column in zip(targets, np.atleast_2d(y.T), strict=False):
             refuse_as_feature(X, names, name, column, "the target y")
     target = targets[0] if targets and len(targets) == 1 else None
-    rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept, part)
+    rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept, part, place)
     how = bool(fit_intercept), reduction
     n, d = X.shape
-    shape = Shape(n, d, rows.y.shape[1], has_target_axis, X.dtype, *how, names, target)
+    sizes = n, d, rows.y.shape[1], has_target_axis
+    shape = Shape(*sizes, X.dtype, *how, names, target, home=home_of(X_given, X))
     return RowProblem(shape, _core.Problem(*rows, *how), rows)
 
 
@@ -173,11 +192,13 @@ def lay_out(
     weight: Floats | None,
     fit_intercept: bool,
     part: bool = False,
+    place: Place = None,
 ) -> tuple[Rows, bool]:
     """Return rows with y and offset (..., n, t), and whether y had an axis of targets.
 
     X is (..., n, d), sample_weight (..., n), and y has an entry for each row of X.
     """
+    check_place(X, place)
     has_target_axis = y.ndim == X.ndim
     if has_target_axis and y.shape[-1] == 0:
         raise ValueError(f"y has shape {y.shape}: there is no target to fit.")
@@ -192,13 +213,13 @@ def lay_out(
     if not has_target_axis:
         y = y[..., None]
         offset = None if offset is None else offset[..., None]
-    return Rows(X, y, offset, weight), has_target_axis
+    return Rows(X, y, offset, weight).placed(place), has_target_axis
 
 
 def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
     """Stretch an offset to the shape of the predictions; ValueError if it does not fit."""
     try:
-        return np.broadcast_to(offset, shape)
+        return broadcast(offset, shape)  # type: ignore[no-any-return]
     except ValueError:
         raise ValueError(
             f"offset has shape {offset.shape}, which does not broadcast to y's shape {shape}."
@@ -208,12 +229,13 @@ def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
 def checked_weights(sample_weight: Floats, shape: tuple[int, ...], part: bool = False) -> Floats:
     """Stretch weights to one a row; ValueError if they do not fit, or one is out of range."""
     try:
-        stretched = np.broadcast_to(sample_weight, shape)
+        stretched: Floats = broadcast(sample_weight, shape)
     except ValueError:
         raise ValueError(
             f"sample_weight has shape {sample_weight.shape}; "
             f"it must be {shape}, one for each row of X."
         ) from None
+    sample_weight = local(sample_weight)
     bad = ~((sample_weight >= 0) & np.isfinite(sample_weight))
     if bad.any():
         at = tuple(int(i) for i in np.argwhere(bad)[0])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
+from gdcore.data.device import Place
+from gdcore.data.home import home_of
 from gdcore.data.problem import RowProblem, lay_out
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
@@ -63,8 +66,13 @@ class Problems:
         if self.starts is not None:
             where = slice(self.starts[i], self.starts[i + 1])
             where = where if self.order is None else self.order[where]
-        y, offset = self.rows.y[where], self.rows.offset
-        return self.rows.X[where], y if offset is None else y - offset[where]
+        X, y, offset, _ = self._local_rows
+        return X[where], y[where] if offset is None else y[where] - offset[where]
+
+    @cached_property
+    def _local_rows(self) -> Rows:
+        """All rows where NumPy can read them, to find out what is wrong with some."""
+        return self.rows.local()
 
 
 def make_problems(
@@ -74,6 +82,7 @@ def make_problems(
     sample_weight: npt.ArrayLike | None,
     fit_intercept: bool,
     reduction: str,
+    place: Place = None,
 ) -> Problems:
     """Check X (count, n, d) and y (count, n) or (count, n, t); ValueError says what to change."""
     X, y, fixed, weight = _core.prepare(
@@ -87,10 +96,11 @@ def make_problems(
             f"y has shape {y.shape} and X {X.shape}; with X (count, n, d), y must be (count, n), "
             "or (count, n, t) for several targets."
         )
-    rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept)
+    rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept, place=place)
     count, n, d = X.shape
+    sizes = np.full(count, n), d, rows.y.shape[2], has_target_axis
     how = X.dtype, bool(fit_intercept), reduction
-    return Problems(Shape(np.full(count, n), d, rows.y.shape[2], has_target_axis, *how), rows)
+    return Problems(Shape(*sizes, *how, home=home_of(X_given, X)), rows)
 
 
 def make_groups(all_rows: RowProblem, starts: Ints, order: Ints | None, labels: Any) -> Problems:

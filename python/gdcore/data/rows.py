@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 import gdcore._core as _core
+from gdcore.data.device import Place, is_local, local, placed
 from gdcore.data.sums import moments_of
 from gdcore.typing import Floats, Ints
 
-COUNT_BLOCK = 1 << 15  # numbers looked at together, which stay in a cache
+# Numbers looked at together: those that stay in a cache, and those worth a copy from a device.
+LOCAL_BLOCK, DEVICE_BLOCK = 1 << 15, 1 << 21
 
 
 class Rows(NamedTuple):
@@ -26,20 +29,41 @@ class Rows(NamedTuple):
         """Bytes of X and y."""
         return self.X.nbytes + self.y.nbytes
 
+    def placed(self, place: Place) -> Rows:
+        """Return the rows where they are to be: on a CUDA device, or where they are."""
+        if place is None:
+            return self
+        return Rows(*(None if a is None else placed(a, place) for a in self))  # type: ignore[arg-type]
+
+    def local(self) -> Rows:
+        """Return the rows as NumPy's arrays: themselves, or copies of what is on a device."""
+        return Rows(*(None if a is None else local(a) for a in self))  # type: ignore[arg-type]
+
+    def local_blocks(self) -> Iterator[Rows]:
+        """Yield the rows as NumPy's arrays, a block of them after the other."""
+        rows = LOCAL_BLOCK if is_local(self.X) else DEVICE_BLOCK
+        step = max(1, rows // (self.X.shape[1] + self.y.shape[1]))
+        for begin in range(0, len(self.X), step):
+            yield self.part(begin, begin + step).local()
+
     def part(self, begin: int, end: int) -> Rows:
         """Return some of the rows."""
         return Rows(*(None if a is None else a[begin:end] for a in self))  # type: ignore[arg-type]
 
     def copy(self) -> Rows:
-        """Return the rows in arrays of their own."""
-        return Rows(*(None if a is None else a.copy() for a in self))  # type: ignore[arg-type]
+        """Return the rows in NumPy's arrays of their own."""
+        return Rows(*(None if a is None else np.array(a, order="C") for a in self))  # type: ignore[arg-type]
 
     def astype(self, dtype: type[np.floating]) -> Rows:
         """Return the rows in another dtype."""
         return Rows(*(None if a is None else a.astype(dtype) for a in self))  # type: ignore[arg-type]
 
     def followed_by(self, other: Rows) -> Rows:
-        """Return these rows, then others: a missing offset is 0, a missing weight 1."""
+        """Return these rows, then others, in NumPy's arrays.
+
+        A missing offset is 0, a missing weight 1.
+        """
+        other = other.local()
         offset = weight = None
         if self.offset is not None or other.offset is not None:
             offset = np.concatenate(
@@ -69,9 +93,7 @@ class Rows(NamedTuple):
         if all_count and self.X.all() and (self.y != zeros).all():  # in a third of the time
             return np.full(d + 1 + t, n, np.int64)
         counts = np.zeros(d + 1 + t)
-        step = max(1, COUNT_BLOCK // (d + t))
-        for begin in range(0, n, step):
-            X, y, offset, weight = self.part(begin, begin + step)
+        for X, y, offset, weight in self.local_blocks():
             zeros = 0 if offset is None else offset
             has_weight = np.ones(len(X)) if weight is None else weight > 0
             ones = has_weight.astype(np.float32)  # whose sums are exact

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import gdcore._core as _core
+from gdcore.data.home import Home
 from gdcore.typing import Floats, Names
 
 
@@ -33,6 +34,8 @@ class Shape:
     scaling : ndarray of float64, shape (2 d + t,), or None
         Means of the features, 1 / their deviations, means of y. With it, parameters are those of
         the standardised columns.
+    home : Home or None
+        What makes the parameters that the caller gets; None leaves them in NumPy's arrays.
     """
 
     n: Any
@@ -45,6 +48,7 @@ class Shape:
     feature_names: Names | None = None
     target_name: str | None = None
     scaling: Floats | None = None
+    home: Home | None = None
 
     @property
     def columns(self) -> int:

@@ -114,7 +114,7 @@ class Statistics(NamedTuple):
     def with_rows(self, problem: RowProblem, n_threads: int) -> Statistics:
         """Return the statistics with the rows of a checked problem."""
         rows, added = problem.rows, problem.shape.n
-        filled = self.filled + rows.count_nonzero()
+        filled = self.filled + problem.count_nonzero()
         first = 0 if self.open is None else SEGMENT - len(self.open.X)
         ready = rows.part(0, first)
         if self.open is not None:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import gdcore as gd
 from gdcore.data.columns import as_numbers
+from gdcore.data.home import as_numpy, on_host
 
 Array = NDArray[Any]
 
@@ -23,7 +24,7 @@ class Way(NamedTuple):
 
 def way_of(fit: gd.Fit, target: int | None) -> Way:
     """Return the way a fit took, for one target."""
-    start, history = start_of(fit), fit.history
+    start, history, fit = start_of(fit), fit.history, on_host(fit)
     if history.weights is None or history.intercept is None:
         raise ValueError("this fit's weights were too many to record: fit again with history=100")
     before = history.epoch < fit.epochs
@@ -51,25 +52,26 @@ def start_of(fit: gd.Fit) -> gd.Start:
 
 def matrix(fit: gd.Fit, X: ArrayLike) -> Array:
     """Return X as an array (n, d): a row at least, and a column for each weight."""
-    X, d = np.asarray(as_numbers(X, "X", fit.feature_names)[0]), len(fit.weights)
-    if X.ndim != 2 or X.size == 0 or X.shape[1] != d:
-        raise ValueError(f"X has shape {X.shape}; it must be (n, {d}), with a row at least")
-    return X
+    rows: Array = as_numpy(as_numbers(X, "X", fit.feature_names)[0])
+    d = len(on_host(fit).weights)
+    if rows.ndim != 2 or rows.size == 0 or rows.shape[1] != d:
+        raise ValueError(f"X has shape {rows.shape}; it must be (n, {d}), with a row at least")
+    return rows
 
 
 def one_target(values: ArrayLike, ndim: int, target: int | None) -> Array:
     """Return values of one target, of ndim axes; of several targets, the last axis counts them."""
-    values = np.asarray(values)
-    if values.ndim == ndim:
-        return values
-    if target is None and values.shape[-1] > 1:
-        raise ValueError(f"there are {values.shape[-1]} targets: choose one with target=")
-    return values[..., target or 0]
+    array: Array = as_numpy(values)
+    if array.ndim == ndim:
+        return array
+    if target is None and array.shape[-1] > 1:
+        raise ValueError(f"there are {array.shape[-1]} targets: choose one with target=")
+    return array[..., target or 0]
 
 
 def feature_names(fit: gd.Fit) -> tuple[str, ...]:
     """Return the names of the columns of X: x, or x0, x1, ... where a fit has none."""
-    d = len(fit.weights)
+    d = len(on_host(fit).weights)
     return fit.feature_names or (("x",) if d == 1 else tuple(f"x{i}" for i in range(d)))
 
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers
-from gdcore.data.problem import broadcast_offset
+from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
 from gdcore.errors import FitWarning, stacklevel
-from gdcore.kernels import matmul
+from gdcore.results.prediction import predicted, product
 from gdcore.results.state import FitState
 from gdcore.status import DESERVE_A_LOOK, Status, epochs_in_words, has_advice
 from gdcore.typing import Floats, Ints, Names
@@ -123,6 +123,14 @@ class Fit:
     momentum: Any = 0.0
     r2_lost: Any = math.nan
     detail: str = field(default="", repr=False)  # the distance from the best fit, for `message`
+    home: Home | None = field(default=None, repr=False)  # of weights and intercept
+
+    def __post_init__(self) -> None:
+        if self.home is not None:
+            settle(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(on_host(self))
 
     @property
     def message(self) -> str:
@@ -176,7 +184,8 @@ class Fit:
 
         Returns
         -------
-        ndarray, shape (m,) or (m, t)
+        array, shape (m,) or (m, t)
+            Of X's library, on X's device: NumPy's for lists and data frames.
 
         Raises
         ------
@@ -191,19 +200,17 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
-        X, _ = as_numbers(X, "X", self.feature_names)
-        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
-        d = self.weights.shape[0]
+        model = self if self.home is None else on_host(self)
+        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
+        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        d = model.weights.shape[0]
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
                 f"X has shape {rows.shape}; this fit predicts from X of shape (m, {d})."
             )
         with _core.FpEnv():
-            prediction: Floats = matmul(rows, self.weights)
-            prediction += self.intercept
-            if fixed is not None:
-                prediction += broadcast_offset(fixed, prediction.shape)
-        return prediction
+            products = product(rows, model.weights)
+            return predicted(X, rows, products, model.intercept, fixed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to an .npz file, whole or not at all; `gdcore.load` reads it back.
@@ -220,6 +227,7 @@ class Fit:
         """
         from gdcore.results import archive
 
+        model = on_host(self)
         meta = {
             "format": archive.FIT,
             "version": archive.NEWEST[archive.FIT],
@@ -232,7 +240,7 @@ class Fit:
             "stability_limit": self.stability_limit,
             "rank": self.rank,
         } | described(self)
-        arrays = {"weights": self.weights, "intercept": self.intercept, "loss": self.loss}
+        arrays = {"weights": model.weights, "intercept": model.intercept, "loss": self.loss}
         arrays |= archive.prefixed("history_", asdict(self.history))
         if self.start is not None:
             arrays |= archive.prefixed("start_", self.start._asdict())
@@ -263,6 +271,9 @@ class Fit:
             start=_start(start) if start else None,
             history=history_from(arrays),
         )
+
+
+bring_home(Fit)
 
 
 def _start(arrays: dict[str, Any]) -> Start:
@@ -310,6 +321,7 @@ def model_of(shape: Shape, params: Floats) -> dict[str, Any]:
         "fit_intercept": shape.fit_intercept,
         "feature_names": shape.feature_names,
         "target_name": shape.target_name,
+        "home": shape.home,
     }
 
 

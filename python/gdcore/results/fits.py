@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.columns import as_numbers
+from gdcore.data.device import local
+from gdcore.data.home import from_device, on_host
 from gdcore.data.labels import as_labels, keys_of, problem_name
-from gdcore.data.problem import broadcast_offset
 from gdcore.errors import FitWarning, stacklevel
-from gdcore.kernels import matmul
 from gdcore.results.fit import Fit, History, as_described, described, history_from
+from gdcore.results.prediction import predicted, product
 from gdcore.results.state import ManyState
 from gdcore.status import (
     STATUSES,
@@ -73,10 +74,11 @@ class Fits(Fit):
     groups: Any = field(default=None, repr=False)
 
     def __len__(self) -> int:
-        return len(self.weights)
+        return len(self.status)
 
     def __repr__(self) -> str:
-        shape = f"weights of shape {self.weights.shape}, {self.weights.dtype}"
+        weights = on_host(self).weights
+        shape = f"weights of shape {weights.shape}, {weights.dtype}"
         return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
 
     def __getitem__(self, i: int) -> Fit:
@@ -84,13 +86,13 @@ class Fits(Fit):
             raise TypeError(f"fits[{i!r}]: the number of a problem is a whole number.")
         if not -len(self) <= i < len(self):
             raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
-        i = i % len(self)
+        i, model = i % len(self), on_host(self)
         losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
         short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         known = ~np.isnan(losses)
         return Fit(
-            weights=self.weights[i].copy(),
-            intercept=self.intercept[i],
+            weights=model.weights[i].copy(),
+            intercept=model.intercept[i],
             loss=self.loss[i],
             epochs=int(self.epochs[i]),
             status=Status(self.status[i]),
@@ -107,6 +109,7 @@ class Fits(Fit):
             feature_names=self.feature_names,
             target_name=self.target_name,
             rank=None if self.rank is None else int(self.rank[i]),
+            home=self.home,
         )
 
     def counts(self) -> dict[Status, int]:
@@ -138,16 +141,18 @@ class Fits(Fit):
 
         Returns
         -------
-        ndarray, shape (count, m) or (count, m, t); with groups (m,) or (m, t)
+        array, shape (count, m) or (count, m, t); with groups (m,) or (m, t)
+            Of X's library, on X's device.
 
         Raises
         ------
         ValueError
             If shapes do not fit, or a label is not among `Fits.groups`.
         """
-        X, _ = as_numbers(X, "X", self.feature_names)
-        rows, fixed = _core.prepare(("X", X), ("offset", as_numbers(offset, "offset")[0], True))
-        d, several = self.weights.shape[1], self.weights.ndim == 3
+        model = on_host(self)
+        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
+        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        d, several = model.weights.shape[1], model.weights.ndim == 3
         leading = (len(self), 1) if groups is None else ()
         if (
             rows.ndim not in (2, 2 + len(leading) // 2)
@@ -158,20 +163,18 @@ class Fits(Fit):
             raise ValueError(
                 f"X has shape {rows.shape}; these fits predict from X of shape {wanted}."
             )
-        weights = self.weights if several else self.weights[..., None]
-        intercept = self.intercept if several else self.intercept[..., None]
+        weights = model.weights if several else model.weights[..., None]
+        intercept = model.intercept if several else model.intercept[..., None]
         with _core.FpEnv():
-            prediction: Floats
             if groups is None:
-                prediction = matmul(rows, weights) + intercept[:, None, :]
+                products, intercept = product(rows, weights), intercept[:, None, :]
             else:
-                at = self._positions(groups, len(rows))
-                prediction = matmul(rows[:, None, :], weights[at])[:, 0] + intercept[at]
+                at = self._positions(from_device(groups), len(rows))
+                products = product(local(rows)[:, None, :], weights[at])[:, 0]
+                intercept = intercept[at]
             if not several:
-                prediction = prediction[..., 0]
-            if fixed is not None:
-                prediction += broadcast_offset(fixed, prediction.shape)
-        return prediction
+                products, intercept = products[..., 0], intercept[..., 0]
+            return predicted(X, rows, products, intercept, fixed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fits to an .npz file, whole or not at all; `gdcore.load` reads them back.
@@ -194,7 +197,10 @@ class Fits(Fit):
         as_text = self.groups is not None and needs_text(self.groups)
         version = archive.NEWEST[archive.FITS] if as_text else 1
         meta = {"format": archive.FITS, "version": version} | described(self)
-        arrays = {name: getattr(self, name) for name in ("weights", "intercept", "loss", *ONE_EACH)}
+        model = on_host(self)
+        arrays = {
+            name: getattr(model, name) for name in ("weights", "intercept", "loss", *ONE_EACH)
+        }
         arrays["status"] = np.array([status.code for status in self.status.tolist()], np.int8)
         labels = {"groups_text": to_text(self.groups)} if as_text else {"groups": self.groups}
         extra = {"rank": self.rank, "r2_lost": self.r2_lost, "momentum": self.momentum}

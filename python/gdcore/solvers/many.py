@@ -378,6 +378,7 @@ class _Run:
             rank=self.rank,
             momentum=self.momentum,
             r2_lost=self.r2_lost,
+            home=shape.home,
         )
 
     def _method(self) -> str:

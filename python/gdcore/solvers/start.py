@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import gdcore._core as _core
+from gdcore.data.device import local
+from gdcore.data.home import on_host
 from gdcore.data.problem import check_names
 from gdcore.data.problems import Problems
 from gdcore.data.shape import Shape
 from gdcore.results.fit import Fit
 from gdcore.results.fits import Fits
 from gdcore.results.state import FitState, ManyState
+from gdcore.typing import Floats
 
 
 def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
@@ -22,6 +26,7 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
         return FitState(params=np.zeros(shape.size, shape.dtype))
     epoch = 0
     if isinstance(init, Fit):
+        init = on_host(init)
         epoch = init.epochs
         check_names(init, shape)
         if init.weights.shape != shape.weights_shape:
@@ -29,7 +34,7 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
                 f"init is a fit with weights of shape {init.weights.shape}; this problem's have "
                 f"shape {shape.weights_shape}."
             )
-        state = init.state
+        state: FitState | None = init.state
         if state is not None and state.fits(shape.size, shape.dtype):
             fresh = state.for_new_run()
             if (state.rows, state.batch_size) == (shape.n, batch_size or 0):
@@ -40,7 +45,7 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
         weights, intercept = init
     else:
         weights, intercept = init, 0.0
-    (weights, intercept) = _core.prepare(("init weights", weights), ("init intercept", intercept))
+    weights, intercept = _local_numbers(weights, intercept)
     if weights.shape != shape.weights_shape:
         raise ValueError(
             f"init has weights of shape {weights.shape}; they must have shape "
@@ -63,6 +68,8 @@ def initial_states(init: Any, problems: Problems) -> ManyState:
     shape, count = problems.shape, problems.count
     weights: Any
     intercept: Any
+    if isinstance(init, Fit):
+        init = on_host(init)
     if isinstance(init, Fits):
         check_names(init, shape)
         state: ManyState | None = init.state
@@ -75,7 +82,7 @@ def initial_states(init: Any, problems: Problems) -> ManyState:
         weights, intercept = init
     else:
         weights, intercept = np.zeros(shape.weights_shape) if init is None else init, 0.0
-    weights, intercept = _core.prepare(("init weights", weights), ("init intercept", intercept))
+    weights, intercept = _local_numbers(weights, intercept)
     wanted = (count, *shape.weights_shape), (count, *shape.weights_shape[1:])
     try:
         weights = np.broadcast_to(weights, wanted[0])
@@ -93,6 +100,11 @@ def initial_states(init: Any, problems: Problems) -> ManyState:
     if isinstance(init, Fits):
         state.epoch[:] = init.epochs
     return state
+
+
+def _local_numbers(weights: Any, intercept: Any) -> Iterator[Floats]:
+    """Return weights and intercepts of any library, on any device, as NumPy's arrays."""
+    return map(local, _core.prepare(("init weights", weights), ("init intercept", intercept)))
 
 
 def _check_values(weights: Any, intercept: Any, shape: Shape) -> None:
