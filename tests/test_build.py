@@ -194,12 +194,14 @@ def test_kernels_include_no_library() -> None:
 
 
 def test_cuda_kernels_include_what_a_gpu_compiles() -> None:
-    """Headers of both machines mark their functions; the host's code never sees the language."""
+    """Headers of both machines mark their functions, or hold plain structs only."""
+    structs = {"views.hpp"}
     for path in KERNELS:
         assert set(includes(path)[1]) <= FREESTANDING | {"type_traits", "limits"}, path
         for name in includes(path)[0]:
             ours = name.startswith("cuda/kernels/")
-            assert ours or "GDCORE_HD" in (CSRC / name).read_text(), (path, name)
+            marked = name in structs or "GDCORE_HD" in (CSRC / name).read_text()
+            assert ours or marked, (path, name)
 
 
 def test_cuda_kernels_share_nothing_between_blocks() -> None:

@@ -18,7 +18,7 @@
 
 #include "cuda/batch.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/long_sums.hpp"
+#include "cuda/partials.hpp"
 
 namespace gdcore::cuda {
 

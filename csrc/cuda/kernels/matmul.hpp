@@ -54,13 +54,12 @@ class Loader {
       if (in_tile_ && row + l * row_next < rows) exists_ |= 1u << l;
   }
 
-  // The next tile, of which `terms` exist.
-  template <bool whole>
+  // The next tile, of which `terms` exist; none where terms <= 0.
   GDCORE_DEVICE void load(int terms) {
     const T* at = from_;
     GDCORE_UNROLL
     for (int l = 0; l < each; ++l) {
-      if ((exists_ >> l & 1) && (whole || term_ + l * term_next_ < terms))
+      if ((exists_ >> l & 1) && term_ + l * term_next_ < terms)
         held_[l] = *reinterpret_cast<const Pack<T, P>*>(at);
       at += to_next_;
     }
@@ -72,8 +71,10 @@ class Loader {
     T* at = tile + at_;
     if (P > 1 && along_k_) {
       GDCORE_UNROLL
-      for (int l = 0; l < each; ++l, at += at_next_) GDCORE_UNROLL
-      for (int v = 0; v < P; ++v) at[v * pitch<Span>] = held_[l].v[v];
+      for (int l = 0; l < each; ++l, at += at_next_) {
+        GDCORE_UNROLL
+        for (int v = 0; v < P; ++v) at[v * pitch<Span>] = held_[l].v[v];
+      }
     } else {
       GDCORE_UNROLL
       for (int l = 0; l < each; ++l, at += at_next_) *reinterpret_cast<Pack<T, P>*>(at) = held_[l];
@@ -113,10 +114,12 @@ struct FmaTile {
     for (int q = 0; q < TN / column_pack; ++q)
       y[q] = *reinterpret_cast<const Pack<T, column_pack>*>(b + column0 + q * (X * column_pack));
     GDCORE_UNROLL
-    for (int i = 0; i < TM; ++i) GDCORE_UNROLL
-    for (int j = 0; j < TN; ++j)
-      sums[i][j] =
-          fma(x[i / row_pack].v[i % row_pack], y[j / column_pack].v[j % column_pack], sums[i][j]);
+    for (int i = 0; i < TM; ++i) {
+      GDCORE_UNROLL
+      for (int j = 0; j < TN; ++j)
+        sums[i][j] =
+            fma(x[i / row_pack].v[i % row_pack], y[j / column_pack].v[j % column_pack], sums[i][j]);
+    }
   }
   GDCORE_DEVICE void add_tile(T (&sums)[R][C], const T* a, const T* b) const {
     GDCORE_UNROLL
@@ -124,6 +127,7 @@ struct FmaTile {
       add_term(sums, a + term * pitch<BM>, b + term * pitch<BN>);
   }
   GDCORE_DEVICE void add_terms(T (&sums)[R][C], const T* a, const T* b, int terms) const {
+#pragma unroll 1
     for (int term = 0; term < terms; ++term)
       add_term(sums, a + term * pitch<BM>, b + term * pitch<BN>);
   }
@@ -146,44 +150,40 @@ GDCORE_DEVICE BlockTask block_task(const MatmulParams<T>& p, int BM, int BN) {
           within / height * BN};
 }
 
+// Where a block's first element goes, and how many rows and columns exist.
 template <class T>
 struct Output {
   T* data;
-  int64_t rs, cs, rows, columns;
-  bool in_packs;
+  int rows, columns;
 };
 template <class T>
-GDCORE_DEVICE Output<T> output_of(const MatmulParams<T>& p, const BlockTask& task,
-                                  int64_t c_offset) {
+GDCORE_DEVICE Output<T> output_of(const MatmulParams<T>& p, const BlockTask& task, int64_t c_offset,
+                                  int BM, int BN) {
   const int64_t rows = p.m - task.i0, columns = p.n - task.j0;
-  if (p.parts == 1)
-    return {p.c.data + c_offset + task.i0 * p.c.rs + task.j0 * p.c.cs,
-            p.c.rs,
-            p.c.cs,
-            rows,
-            columns,
-            p.c_in_packs};
-  return {
-      p.partials + ((task.part * p.batch.problems + task.problem) * p.m + task.i0) * p.n + task.j0,
-      p.n,
-      1,
-      rows,
-      columns,
-      false};
+  T* const data = p.parts == 1
+                      ? p.c.data + c_offset + task.i0 * p.c.rs + task.j0 * p.c.cs
+                      : p.partials +
+                            ((task.part * p.batch.problems + task.problem) * p.m + task.i0) * p.n +
+                            task.j0;
+  return {data, static_cast<int>(rows < BM ? rows : BM),
+          static_cast<int>(columns < BN ? columns : BN)};
 }
 
 template <class Tile>
-GDCORE_DEVICE void write(const Tile& tile, const typename Tile::T (&sums)[Tile::R][Tile::C],
+GDCORE_DEVICE void write(const MatmulParams<typename Tile::T>& p, const Tile& tile,
+                         const typename Tile::T (&sums)[Tile::R][Tile::C],
                          const Output<typename Tile::T>& to) {
   using T = typename Tile::T;
   constexpr int P = Tile::column_pack;
+  const int64_t rs = p.parts == 1 ? p.c.rs : p.n, cs = p.parts == 1 ? p.c.cs : 1;
+  const bool in_packs = p.parts == 1 && p.c_in_packs;
   GDCORE_UNROLL
   for (int i = 0; i < Tile::R; ++i) {
     if (tile.row(i) >= to.rows) continue;
-    T* const row = to.data + tile.row(i) * to.rs;
+    T* const row = to.data + tile.row(i) * rs;
     GDCORE_UNROLL
     for (int j = 0; j < Tile::C; j += P) {
-      if (to.in_packs && tile.column(j) + P <= to.columns) {
+      if (in_packs && tile.column(j) + P <= to.columns) {
         Pack<T, P> pack;
         GDCORE_UNROLL
         for (int v = 0; v < P; ++v) pack.v[v] = sums[i][j + v];
@@ -191,7 +191,7 @@ GDCORE_DEVICE void write(const Tile& tile, const typename Tile::T (&sums)[Tile::
       } else {
         GDCORE_UNROLL
         for (int v = 0; v < P; ++v)
-          if (tile.column(j + v) < to.columns) row[tile.column(j + v) * to.cs] = sums[i][j + v];
+          if (tile.column(j + v) < to.columns) row[tile.column(j + v) * cs] = sums[i][j + v];
       }
     }
   }
@@ -226,32 +226,32 @@ GDCORE_DEVICE void matmul(const MatmulParams<typename Tile::T>& p) {
       p.a, p.a.data + at.a + task.i0 * p.a.stride + first * p.a.k_stride, p.m - task.i0, thread);
   Loader<T, Tile::BN, BK, threads, P> b(
       p.b, p.b.data + at.b + task.j0 * p.b.stride + first * p.b.k_stride, p.n - task.j0, thread);
+  const Output<T> output = output_of(p, task, at.c, Tile::BM, Tile::BN);
   const Tile tile(thread);
 
   T sums[Tile::R][Tile::C];
   const auto clear = [&] {
     GDCORE_UNROLL
-    for (int i = 0; i < Tile::R; ++i) GDCORE_UNROLL
-    for (int j = 0; j < Tile::C; ++j) sums[i][j] = T(0);
+    for (int i = 0; i < Tile::R; ++i) {
+      GDCORE_UNROLL
+      for (int j = 0; j < Tile::C; ++j) sums[i][j] = T(0);
+    }
   };
   const auto end_segment = [&](bool is_first, bool is_last) {
     GDCORE_UNROLL
-    for (int i = 0; i < Tile::R; ++i) GDCORE_UNROLL
-    for (int j = 0; j < Tile::C; ++j) {
-      T& total = totals[(i * Tile::C + j) * threads + thread];
-      if (!is_first) sums[i][j] = total + sums[i][j];
-      if (!is_last) total = sums[i][j];
+    for (int i = 0; i < Tile::R; ++i) {
+      GDCORE_UNROLL
+      for (int j = 0; j < Tile::C; ++j) {
+        T& total = totals[(i * Tile::C + j) * threads + thread];
+        if (!is_first) sums[i][j] = total + sums[i][j];
+        if (!is_last) total = sums[i][j];
+      }
     }
     if (!is_last) clear();
   };
   const auto load = [&](int left) {
-    if (left >= BK) {
-      a.template load<true>(left);
-      b.template load<true>(left);
-    } else {
-      a.template load<false>(left);
-      b.template load<false>(left);
-    }
+    a.load(left);
+    b.load(left);
   };
   const auto store = [&](int buffer) {
     a.store(a_tiles + buffer * Shared::a_size);
@@ -260,24 +260,26 @@ GDCORE_DEVICE void matmul(const MatmulParams<typename Tile::T>& p) {
   };
 
   clear();
-  if (terms > 0) {
-    load(terms);
-    store(0);
+  int left = terms, now = 0;
+  load(left);
+  store(now);
+  for (bool is_first = true; true; is_first = false) {
+    const int segment = left < L<T> ? left : static_cast<int>(L<T>);
+    for (int tiles = segment / BK; tiles > 0; --tiles) {
+      left -= BK;
+      load(left);
+      tile.add_tile(sums, a_tiles + now * Shared::a_size, b_tiles + now * Shared::b_size);
+      now ^= 1;
+      store(now);
+    }
+    if (segment % BK > 0) {
+      tile.add_terms(sums, a_tiles + now * Shared::a_size, b_tiles + now * Shared::b_size, left);
+      left = 0;
+    }
+    if (segmented) end_segment(is_first, left == 0);
+    if (left == 0) break;
   }
-  for (int term = 0, now = 0; term < terms; term += BK, now ^= 1) {
-    const int left = terms - term;
-    const bool more = left > BK;
-    if (more) load(left - BK);
-    const T *const a_tile = a_tiles + now * Shared::a_size, *const b_tile =
-                                                                b_tiles + now * Shared::b_size;
-    if (left >= BK)
-      tile.add_tile(sums, a_tile, b_tile);
-    else
-      tile.add_terms(sums, a_tile, b_tile, left);
-    if (segmented && (!more || (term + BK) % L<T> == 0)) end_segment(term < L<T>, !more);
-    if (more) store(now ^ 1);
-  }
-  write(tile, sums, output_of(p, task, at.c));
+  write(p, tile, sums, output);
 }
 
 }  // namespace gdcore::cuda

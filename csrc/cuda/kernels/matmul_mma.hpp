@@ -45,8 +45,10 @@ struct MmaTile {
     GDCORE_UNROLL
     for (int j = 0; j < C / 2; ++j) y[j] = b[lane % 4 * pitch<BN> + column0 + j * 8 + lane / 4];
     GDCORE_UNROLL
-    for (int i = 0; i < R; ++i) GDCORE_UNROLL
-    for (int j = 0; j < C / 2; ++j) mma(sums[i][2 * j], sums[i][2 * j + 1], x[i], y[j]);
+    for (int i = 0; i < R; ++i) {
+      GDCORE_UNROLL
+      for (int j = 0; j < C / 2; ++j) mma(sums[i][2 * j], sums[i][2 * j + 1], x[i], y[j]);
+    }
   }
   GDCORE_DEVICE void add_tile(T (&sums)[R][C], const T* a, const T* b) const {
     GDCORE_UNROLL
@@ -55,11 +57,18 @@ struct MmaTile {
   }
   GDCORE_DEVICE void add_terms(T (&sums)[R][C], const T* a, const T* b, int terms) const {
     int term = 0;
+#pragma unroll 1
     for (; term + 4 <= terms; term += 4) add_four(sums, a + term * pitch<BM>, b + term * pitch<BN>);
-    for (; term < terms; ++term) GDCORE_UNROLL
-    for (int i = 0; i < R; ++i) GDCORE_UNROLL
-    for (int j = 0; j < C; ++j)
-      sums[i][j] = fma(a[term * pitch<BM> + row(i)], b[term * pitch<BN> + column(j)], sums[i][j]);
+#pragma unroll 1
+    for (; term < terms; ++term) {
+      GDCORE_UNROLL
+      for (int i = 0; i < R; ++i) {
+        GDCORE_UNROLL
+        for (int j = 0; j < C; ++j)
+          sums[i][j] =
+              fma(a[term * pitch<BM> + row(i)], b[term * pitch<BN> + column(j)], sums[i][j]);
+      }
+    }
   }
 };
 

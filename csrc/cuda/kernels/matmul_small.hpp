@@ -138,8 +138,10 @@ GDCORE_DEVICE void matmul_small(const SmallMatmulParams<T>& p) {
     }
     T sums[W][W];
     GDCORE_UNROLL
-    for (int i = 0; i < W; ++i) GDCORE_UNROLL
-    for (int j = 0; j < W; ++j) sums[i][j] = T(0);
+    for (int i = 0; i < W; ++i) {
+      GDCORE_UNROLL
+      for (int j = 0; j < W; ++j) sums[i][j] = T(0);
+    }
     for (int term = 0; term < p.k; ++term) {
       T x[W], y[W];
       GDCORE_UNROLL
@@ -148,14 +150,18 @@ GDCORE_DEVICE void matmul_small(const SmallMatmulParams<T>& p) {
         y[w] = columns[w][term * b.pitch];
       }
       GDCORE_UNROLL
-      for (int i = 0; i < W; ++i) GDCORE_UNROLL
-      for (int j = 0; j < W; ++j) sums[i][j] = fma(x[i], y[j], sums[i][j]);
+      for (int i = 0; i < W; ++i) {
+        GDCORE_UNROLL
+        for (int j = 0; j < W; ++j) sums[i][j] = fma(x[i], y[j], sums[i][j]);
+      }
     }
     T* const to = c_at + problem * c.problem_pitch;
     GDCORE_UNROLL
-    for (int i = 0; i < W; ++i) GDCORE_UNROLL
-    for (int j = 0; j < W; ++j)
-      if (i0 + i < p.m && j0 + j < p.n) to[(i0 + i) * c.pitch + j0 + j] = sums[i][j];
+    for (int i = 0; i < W; ++i) {
+      GDCORE_UNROLL
+      for (int j = 0; j < W; ++j)
+        if (i0 + i < p.m && j0 + j < p.n) to[(i0 + i) * c.pitch + j0 + j] = sums[i][j];
+    }
   }
   __syncthreads();
   move_stage(c, count, c_at, p.c.data, p.c.rs, p.c.cs, offsets + 2, p.c_dense, FromShared{});

@@ -46,10 +46,12 @@ GDCORE_DEVICE void matvec_by_quads(const MatvecParams<T>& p) {
     }
   }
 #pragma unroll 4
-  for (; i < task.terms; i += V) GDCORE_UNROLL
-  for (int v = 0; v < 4; ++v)
-    if (i + v < task.terms)
-      lanes[v] = fma(task.a[(i + v) * p.a_cs], task.x[(i + v) * p.x_stride], lanes[v]);
+  for (; i < task.terms; i += V) {
+    GDCORE_UNROLL
+    for (int v = 0; v < 4; ++v)
+      if (i + v < task.terms)
+        lanes[v] = fma(task.a[(i + v) * p.a_cs], task.x[(i + v) * p.x_stride], lanes[v]);
+  }
   const T sum = fold_quad(lanes);
   if (q == 0 && task.exists) *task.to = sum;
 }
@@ -64,8 +66,10 @@ GDCORE_DEVICE void matvec_by_rows(const MatvecParams<T>& p) {
   for (int v = 0; v < V; ++v) lanes[v] = T(0);
   const T *a = task.a, *x = task.x;
   int i = 0;
-  for (; i + V <= task.terms; i += V) GDCORE_UNROLL
-  for (int v = 0; v < V; ++v, a += p.a_cs, x += p.x_stride) lanes[v] = fma(*a, *x, lanes[v]);
+  for (; i + V <= task.terms; i += V) {
+    GDCORE_UNROLL
+    for (int v = 0; v < V; ++v, a += p.a_cs, x += p.x_stride) lanes[v] = fma(*a, *x, lanes[v]);
+  }
   GDCORE_UNROLL
   for (int v = 0; v < V; ++v, a += p.a_cs, x += p.x_stride)
     if (i + v < task.terms) lanes[v] = fma(*a, *x, lanes[v]);

@@ -40,7 +40,7 @@ GDCORE_DEVICE void mse(const MseParams<T>& p) {
   T* const out = p.out + first;
   T lanes[4] = {T(0), T(0), T(0), T(0)};
   int i = static_cast<int>(threadIdx.x) % quad * 4;
-#pragma unroll 8
+#pragma unroll 4
   for (; i + 4 <= terms; i += V) {
     const Four<T> x = Four<T>::load(pred + i), y = Four<T>::load(target + i);
     Four<T> written;

@@ -1,5 +1,4 @@
 // libcuda on this CPU: devices, contexts, modules, launches.
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -44,26 +43,6 @@ int finished(Outcome outcome) {
 
 bool stays(int error) { return error >= 700 && error < 720 && error != 701; }
 
-bool is_mapped(const void* at) {
-  constexpr uintptr_t page = 4096;
-  void* const first = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(at) & ~(page - 1));
-  return msync(first, page, MS_ASYNC) == 0;
-}
-
-// Whether a word of the parameters is the address of something that is not the device's: kernels
-// here could read the host's memory, which a GPU cannot.
-bool points_to_host(const Device& device, const std::vector<unsigned char>& params) {
-  constexpr uintptr_t least = uintptr_t{1} << 36, most = uintptr_t{1} << 47;  // not a size
-  for (size_t i = 0; i + sizeof(void*) <= params.size(); i += sizeof(void*)) {
-    void* word;
-    std::memcpy(&word, params.data() + i, sizeof word);
-    const auto number = reinterpret_cast<uintptr_t>(word);
-    if (number >= least && number < most && !device.memory.contains(word) && is_mapped(word))
-      return true;
-  }
-  return false;
-}
-
 int launch(const Function& function, const LaunchShape& shape, Stream& stream, const void* params) {
   const char* refused = refusal(function.name, shape);
   if (&function.device != &stream.device) refused = "the kernel was loaded for another device";
@@ -76,10 +55,6 @@ int launch(const Function& function, const LaunchShape& shape, Stream& stream, c
   if (failure && !stays(failure)) return failure;
   const auto* const first = static_cast<const unsigned char*>(params);
   std::vector<unsigned char> copied(first, first + params_bytes(function.name));
-  if (!failure && points_to_host(stream.device, copied)) {
-    std::fprintf(stderr, "emulation: %s is given an address that is not of its device\n", function.name.c_str());
-    return enqueue(stream, [] { return static_cast<int>(illegal_address); });
-  }
   return enqueue(stream, [name = function.name, shape, copied = std::move(copied), failure] {
     const int order = static_cast<int>(option("order"));
     return failure ? failure : finished(run(name, shape, copied.data(), order));

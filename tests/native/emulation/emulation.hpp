@@ -93,13 +93,21 @@ namespace emulation {
 inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
   static const char* const order = std::getenv("EMULATION_MMA");
   const bool backward = order && std::string(order) == "backward";
-  const int column = lane() % 4 * 2, row = lane() / 4;
+  struct Operands {
+    double a[8][4], b[4][8];
+  };
+  static Operands of_warps[32];
+  Operands& x = of_warps[thread_idx.x / 32];  // blocks have one dimension
+  const int row = lane() / 4, column = lane() % 4;
+  x.a[row][column] = a;
+  x.b[column][row] = b;
+  exchange(0xffffffffu, 0, lane());
   for (int i = 0; i < 4; ++i) {
     const int k = backward ? 3 - i : i;
-    const double x = __shfl_sync(0xffffffffu, a, row * 4 + k);
-    c0 = __builtin_fma(x, __shfl_sync(0xffffffffu, b, column * 4 + k), c0);
-    c1 = __builtin_fma(x, __shfl_sync(0xffffffffu, b, (column + 1) * 4 + k), c1);
+    c0 = __builtin_fma(x.a[row][k], x.b[k][column * 2], c0);
+    c1 = __builtin_fma(x.a[row][k], x.b[k][column * 2 + 1], c1);
   }
+  exchange(0xffffffffu, 0, lane());
 }
 
 }  // namespace emulation

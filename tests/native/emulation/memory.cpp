@@ -58,11 +58,6 @@ const Memory::Block* Memory::block_of(Address at, size_t bytes) const {
   return at + bytes <= found->first + found->second.bytes ? &found->second : nullptr;
 }
 
-bool Memory::contains(const void* at) const {
-  const auto address = reinterpret_cast<Address>(at);
-  return address >= begin_ && address < begin_ + range;
-}
-
 bool Memory::is_managed(Address at) const {
   const Block* const block = block_of(at, 1);
   return block && block->managed;

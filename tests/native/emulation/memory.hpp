@@ -17,7 +17,6 @@ class Memory {
   Address allocate(size_t bytes, bool managed);  // 0: the machine has no room
   bool free(Address at);                         // false if no block starts there
   bool holds(Address at, size_t bytes) const { return block_of(at, bytes) != nullptr; }
-  bool contains(const void* at) const;  // an address of this device, in a block or not
   bool is_managed(Address at) const;
   void poison(Address at);  // the block becomes NaNs again; must be open
   void open();

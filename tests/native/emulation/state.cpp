@@ -37,8 +37,6 @@ std::map<std::string, long long>& options() {
   return values;
 }
 
-int checked(Device& device) { return device.broken; }
-
 }  // namespace
 
 long long option(const std::string& name) { return options().at(name); }
@@ -149,7 +147,7 @@ int with_device(const std::function<int(Device&)>& f) {
   if (state().process != getpid()) return not_initialized;
   if (contexts().empty()) return invalid_context;
   Device& device = *contexts().back();
-  if (device.broken) return checked(device);
+  if (device.broken) return device.broken;
   return f(device);
 }
 
@@ -176,6 +174,10 @@ API int emulation_set(const char* name, long long value) {
   if (found == emulation::options().end()) return emulation::invalid_value;
   found->second = value;
   return emulation::success;
+}
+API long long emulation_get(const char* name) {
+  const std::lock_guard lock(emulation::state().mutex);
+  return emulation::option(name);
 }
 API size_t emulation_bytes_in_use() {
   const std::lock_guard lock(emulation::state().mutex);
