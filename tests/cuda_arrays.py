@@ -93,14 +93,14 @@ def driver() -> Any:
 
 @contextmanager
 def emulating(**options: int) -> Iterator[None]:
-    """Set options of the emulated driver, and set them back to 0."""
+    """Set options of the emulated driver, and set them back: to one device, and 0 of all else."""
     for name, value in options.items():
         assert driver().emulation_set(name.encode(), value) == 0
     try:
         yield
     finally:
         for name in options:
-            driver().emulation_set(name.encode(), 0)
+            driver().emulation_set(name.encode(), int(name == "devices"))
 
 
 def bytes_in_use() -> int:

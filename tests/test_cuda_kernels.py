@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -226,6 +227,25 @@ class TestNumbers:
             gd.linear_mse_value_and_grad(asarray(X[:0]), asarray(Y[:0]), asarray(W))
 
 
+@needs_emulation
+@pytest.mark.parametrize("name", CALLS)
+def test_every_allocation_may_fail(name: str) -> None:
+    """It is a MemoryError with the size, and the next call is right."""
+    cpus = CALLS[name](np.asarray)
+    sentences: list[str] = []
+    for k in count(1):
+        with cuda_arrays.emulating(fail_allocation=k):
+            try:
+                ours = CALLS[name](asarray)
+            except MemoryError as error:
+                sentences.append(str(error))
+            else:
+                break
+    assert len(sentences) > 1
+    assert all("bytes" in sentence for sentence in sentences)
+    same(ours, cpus)
+
+
 class Stream:
     """A stream of a library that keeps track of the current one."""
 
@@ -238,7 +258,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A library of this name, whose current stream a test sets."""
     module = ModuleType("cupy")
     module.cuda = SimpleNamespace(get_current_stream=lambda: module.current)  # type: ignore[attr-defined]
-    module.current = Stream(0)  # type: ignore[attr-defined]
+    module.current, module.kept = Stream(0), []  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cupy", module)
 
     class ndarray:
@@ -246,6 +266,14 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
         def __init__(self, inner: Any) -> None:
             self.inner = inner
+            module.kept.append(inner)  # a stream may still need it
+
+        def __getitem__(self, index: Any) -> Any:
+            return ndarray(self.inner[index])
+
+        @property
+        def T(self) -> Any:
+            return ndarray(self.inner.T)
 
         def __dlpack_device__(self) -> tuple[int, int]:
             return self.inner.__dlpack_device__()
@@ -288,9 +316,9 @@ class TestStreams:
         assert cupy.asked == {"stream": stream, "max_version": (1, 3)}
         assert all(isinstance(part, cupy.ndarray) for part in parts(given))
         for a, b in zip(parts(given), parts(CALLS[name](np.asarray)), strict=True):
-            interface = a.inner.__cuda_array_interface__
-            assert interface["stream"] == stream
+            assert a.inner.__cuda_array_interface__["stream"] == stream
             np.testing.assert_array_equal(a.inner.numpy(), np.asarray(b), strict=True)
+        cupy.kept.clear()
 
     def test_capture(self, cupy: Any, stream: int) -> None:
         """Calls do not wait and do not allocate but in the stream's order: a graph replays them."""
@@ -300,12 +328,14 @@ class TestStreams:
         weights = gd.matmul(eye, cupy.ndarray(DeviceArray.from_host(W)))  # ordered by the stream
         rows = gd.matmul(cupy.ndarray(DeviceArray.from_host(X)), eye)
         targets = gd.matmul(rows, weights)
+        param, sgd = gd.matmul(eye, weights), gd.SGD(lr=0.5)
         assert library.cuStreamBeginCapture_v2(handle, 0) == 0
         results = (
             gd.matmul(rows, weights),
             gd.mse_value_and_grad(rows, rows),
-            gd.linear_mse_value_and_grad(rows, targets, weights),
+            gd.linear_mse_value_and_grad(rows, targets, weights, 0.5),
         )
+        sgd.step(param, param, sgd.init(param))
         graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
         assert library.cuStreamEndCapture(handle, ctypes.byref(graph)) == 0
         assert library.cuGraphInstantiateWithFlags(ctypes.byref(ready), graph, 0) == 0
@@ -317,10 +347,12 @@ class TestStreams:
                     (
                         gd.matmul(X, W),
                         gd.mse_value_and_grad(X, X),
-                        gd.linear_mse_value_and_grad(X, gd.matmul(X, W), W),
+                        gd.linear_mse_value_and_grad(X, gd.matmul(X, W), W, 0.5),
                     )
                 ),
                 strict=True,
             ):
                 np.testing.assert_array_equal(a.inner.numpy(), np.asarray(b), strict=True)
-        assert library.cuGraphExecDestroy(ready) == 0
+        np.testing.assert_array_equal(param.inner.numpy(), W / 4)
+        assert library.cuGraphExecDestroy(ready) == library.cuGraphDestroy(graph) == 0
+        cupy.kept.clear()
