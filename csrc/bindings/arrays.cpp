@@ -78,10 +78,36 @@ bool is_plain(py::handle value) {
   return is_number(value) || PyList_CheckExact(value.ptr()) || PyTuple_CheckExact(value.ptr());
 }
 
+// Reads a NumPy array that needs no conversion, without making objects of its parts: most of a
+// small call's time would go there. False for all other arrays.
+bool read_as_it_is(py::handle value, Array& array) {
+  using Api = py::detail::npy_api;
+  const auto* const a = py::detail::array_proxy(value.ptr());
+  const auto* const dtype = py::detail::array_descriptor_proxy(a->descr);
+  const bool single = dtype->type_num == Api::NPY_FLOAT_;
+  if (!(single || dtype->type_num == Api::NPY_DOUBLE_) || dtype->byteorder == '>' ||
+      dtype->byteorder == '!' || !(a->flags & Api::NPY_ARRAY_ALIGNED_))
+    return false;
+  const int shift = single ? 2 : 3;  // log2 of the itemsize
+  for (int i = 0; i < a->nd; ++i) {
+    if ((a->strides[i] & ((1 << shift) - 1)) != 0) return false;
+    array.shape.push_back(a->dimensions[i]);
+    array.strides.push_back(a->strides[i] >> shift);
+  }
+  array.data = a->data;
+  array.single = single;
+  array.owner = py::reinterpret_borrow<py::object>(value);
+  return true;
+}
+
 // Reads an operand as far as it can be before the dtype of all is known: of NumPy arrays the owner
 // alone. Returns the size of its numbers, 4 or 8.
 int read(const Named& named, Array& array, Home& home) {
   const auto& [name, value, optional] = named;
+  if (Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_) {
+    if (read_as_it_is(value, array)) return array.single ? 4 : 8;
+    array = {};
+  }
   const bool is_numpy = py::isinstance<py::array>(value);
   if (!is_numpy && !is_plain(value)) {
     if (read_foreign(name, value, array, home)) return array.single ? 4 : 8;
@@ -117,6 +143,7 @@ void settle(const Named& named, Array& array, bool single, const Home& home) {
                          std::to_string(home.where.place.ordinal) + " and " + name +
                          " is in the host's memory; copy one of them so that both are in one "
                          "place.");
+  if (array.data && array.single == single && !home.on_device) return;  // read as it is
   if (!py::isinstance<py::array>(array.owner)) {
     if (array.single == single) return;
     array.owner = numpy_view(array);
