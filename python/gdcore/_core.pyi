@@ -46,8 +46,15 @@ def linear_value_and_grad(
 ) -> tuple[Any, Array, Any]: ...
 def prepare(*named: tuple[str, Any] | tuple[str, Any, bool]) -> list[Any]: ...
 def overlapping(arrays: list[Any]) -> list[tuple[int, int]]: ...
+def updatable(name: str, value: Any) -> Any: ...
+def empty_like(value: Any) -> Any: ...
 def sgd_step(
-    param: Array, grad: Any, velocity: Array | None, first: bool, lr: float, options: SgdOptions
+    param: Array | DeviceArray,
+    grad: Any,
+    velocity: Array | DeviceArray | None,
+    first: bool,
+    lr: float,
+    options: SgdOptions,
 ) -> None: ...
 def probe_fma(single: bool, threads: int, seconds: float) -> float: ...
 def probe_bandwidth(
@@ -56,6 +63,35 @@ def probe_bandwidth(
 def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]: ...
 def permutation(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]: ...
 
+class DeviceArray:
+    """An array on a CUDA device: float32 or float64, any strides."""
+
+    shape: tuple[int, ...]
+    ndim: int
+    dtype: np.dtype[Any]
+    size: int
+    nbytes: int
+    ordinal: int  # of the device
+    T: DeviceArray
+    __cuda_array_interface__: dict[str, Any]
+
+    @staticmethod
+    def from_host(values: Array, ordinal: int = 0) -> DeviceArray: ...
+    def numpy(self) -> Array: ...
+    def broadcast_to(self, shape: tuple[int, ...]) -> DeviceArray: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any) -> DeviceArray: ...
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
 class FpEnv:
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
@@ -63,23 +99,24 @@ class FpEnv:
 class Problem:
     def __init__(
         self,
-        X: Array,
-        y: Array,
-        offset: Array | None,
-        sample_weight: Array | None,
+        X: Array | DeviceArray,
+        y: Array | DeviceArray,
+        offset: Array | DeviceArray | None,
+        sample_weight: Array | DeviceArray | None,
         fit_intercept: bool,
         reduction: str,
     ) -> None: ...
     def scaled(self, scaling: Array) -> Problem: ...
     def largest_row(self) -> float: ...
+    def count_nonzero(self) -> Array: ...
 
 class Problems:
     def __init__(
         self,
-        X: Array,
-        y: Array,
-        offset: Array | None,
-        sample_weight: Array | None,
+        X: Array | DeviceArray,
+        y: Array | DeviceArray,
+        offset: Array | DeviceArray | None,
+        sample_weight: Array | DeviceArray | None,
         fit_intercept: bool,
         reduction: str,
         starts: Array | None,

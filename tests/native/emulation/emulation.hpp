@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 
 namespace emulation {
 
@@ -83,4 +85,31 @@ inline unsigned __ballot_sync(unsigned mask, bool yes) {
 }
 inline bool __any_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) != 0; }
 inline bool __all_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) == mask; }
+
+namespace emulation {
+
+// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp. EMULATION_MMA=backward: a device that adds
+// the terms in another order.
+inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
+  static const char* const order = std::getenv("EMULATION_MMA");
+  const bool backward = order && std::string(order) == "backward";
+  struct Operands {
+    double a[8][4], b[4][8];
+  };
+  static Operands of_warps[32];
+  Operands& x = of_warps[thread_idx.x / 32];  // blocks have one dimension
+  const int row = lane() / 4, column = lane() % 4;
+  x.a[row][column] = a;
+  x.b[column][row] = b;
+  exchange(0xffffffffu, 0, lane());
+  for (int i = 0; i < 4; ++i) {
+    const int k = backward ? 3 - i : i;
+    c0 = __builtin_fma(x.a[row][k], x.b[k][column * 2], c0);
+    c1 = __builtin_fma(x.a[row][k], x.b[k][column * 2 + 1], c1);
+  }
+  exchange(0xffffffffu, 0, lane());
+}
+
+}  // namespace emulation
+
 // Atomics are not here: no kernel may use one.
