@@ -71,18 +71,22 @@ bool usable(const py::array& a, bool single) {
       dtype.byteorder() == '!')
     return false;
   if (!(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) return false;
-  for (py::ssize_t i = 0; i < a.ndim(); ++i)
-    if (a.strides(i) % size != 0) return false;
+  const py::ssize_t* const strides = a.strides();
+  for (py::ssize_t i = 0, ndim = a.ndim(); i < ndim; ++i)
+    if ((strides[i] & (size - 1)) != 0) return false;
   return true;
 }
 
 void set_numpy(Array& array, py::array a, bool single) {
-  const py::ssize_t size = single ? sizeof(float) : sizeof(double);
-  const auto ndim = static_cast<size_t>(a.ndim());
+  const int shift = single ? 2 : 3;  // log2 of the itemsize: a division would take longer
+  const py::ssize_t *const shape = a.shape(), *const strides = a.strides();
+  array.shape.clear();
+  array.strides.clear();
+  for (py::ssize_t i = 0, ndim = a.ndim(); i < ndim; ++i) {
+    array.shape.push_back(shape[i]);
+    array.strides.push_back(strides[i] >> shift);
+  }
   array.data = const_cast<void*>(a.data());
-  array.shape = Dims(a.shape(), a.shape() + ndim);
-  array.strides = {};
-  for (size_t i = 0; i < ndim; ++i) array.strides.push_back(a.strides()[i] / size);
   array.single = single;
   array.where = {};
   array.owner = std::move(a);

@@ -8,6 +8,7 @@
 
 #include "bindings/device_array.hpp"
 #include "bindings/register.hpp"
+#include "bindings/results.hpp"
 
 namespace gdcore {
 namespace {
@@ -142,25 +143,36 @@ bool as_floats(const Named* named, size_t count, Array* arrays, Home& home) {
 
 namespace {
 
-// All pairs of arrays that may share memory, with the smaller index first.
-std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::array>& arrays) {
-  struct Extent {
+// A NumPy array of the same addresses, which nobody may read if they are a device's.
+py::array shadow(const py::object& array) {
+  if (py::isinstance<DeviceArray>(array)) return numpy_view(array.cast<const DeviceArray&>().array);
+  return array.cast<py::array>();
+}
+
+// All pairs of NumPy arrays or DeviceArrays that share memory, with the smaller index first.
+std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::object>& arrays) {
+  struct Span {
     const char *begin, *end;
     size_t index;
   };
-  std::vector<Extent> extents, open;
-  for (size_t i = 0; i < arrays.size(); ++i) {
-    const auto [begin, end] = extent(arrays[i]);
-    if (begin < end) extents.push_back({begin, end, i});
+  std::vector<py::array> shadows;
+  std::vector<Span> spans, open;
+  for (const py::object& array : arrays) {
+    shadows.push_back(shadow(array));
+    const auto [begin, end] = extent(shadows.back());
+    if (begin < end) spans.push_back({begin, end, shadows.size() - 1});
   }
-  std::sort(extents.begin(), extents.end(),
-            [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+  std::sort(spans.begin(), spans.end(),
+            [](const Span& a, const Span& b) { return a.begin < b.begin; });
+  const auto share = py::module_::import("numpy").attr("shares_memory");
   std::vector<std::pair<size_t, size_t>> pairs;
-  for (const Extent& next : extents) {
+  for (const Span& next : spans) {
     open.erase(std::remove_if(open.begin(), open.end(),
-                              [&](const Extent& e) { return e.end <= next.begin; }),
+                              [&](const Span& e) { return e.end <= next.begin; }),
                open.end());
-    for (const Extent& e : open) pairs.push_back(std::minmax(e.index, next.index));
+    for (const Span& e : open)
+      if (share(shadows[e.index], shadows[next.index]).cast<bool>())
+        pairs.push_back(std::minmax(e.index, next.index));
     open.push_back(next);
   }
   return pairs;
@@ -230,6 +242,29 @@ py::object as_prepared(const Array& a) {
   return py::isinstance<py::array>(a.owner) ? a.owner : numpy_view(a);
 }
 
+// An array that is updated in place, as prepare() gives arrays. Another library's is never
+// converted: TypeError or ValueError if it is not a float32 or float64 array that may be written.
+py::object updatable(const std::string& name, const py::object& value) {
+  if (py::isinstance<py::array>(value)) return value;
+  Array array;
+  Home home;
+  if (!read_foreign(name.c_str(), value, array, home))
+    throw py::type_error(name + " is " + Py_TYPE(value.ptr())->tp_name +
+                         " that is not a float32 or float64 array; only such arrays are updated in "
+                         "place.");
+  if (!array.is_writable) throw py::value_error(name + " is read-only; pass a writable array.");
+  return as_prepared(array);
+}
+
+// An array of the same shape, dtype, library and device, not filled.
+py::object empty_like(const py::object& value) {
+  Array array;
+  Home home;
+  if (py::isinstance<py::array>(value) || !read_foreign("like", value, array, home))
+    return py::module_::import("numpy").attr("empty_like")(value);
+  return as_result(empty(array.shape, array.single, home), home);
+}
+
 // Converts operands, each (name, value) or (name, value, optional), to arrays of one floating
 // dtype. None stays None.
 py::list prepare(const py::args& pairs) {
@@ -254,6 +289,8 @@ py::list prepare(const py::args& pairs) {
 
 void register_arrays(py::module_& m) {
   m.def("prepare", &prepare);
+  m.def("updatable", &updatable, py::arg("name"), py::arg("value"));
+  m.def("empty_like", &empty_like, py::arg("value"));
   m.def("overlapping", &overlapping, py::arg("arrays"));
 }
 

@@ -227,14 +227,24 @@ py::array download(const Array& a) {
 
 void copy_on_device(const Array& from, const Array& to) {
   const int64_t size = product(from.shape);
-  const bool has_rows = !to.shape.empty() && to.strides.back() == 1;
-  const int64_t row = is_contiguous(to) ? size : has_rows ? to.shape.back() : 1;
+  const bool has_rows =
+      !to.shape.empty() && to.strides.back() == 1 && from.strides.back() == 1 && size > 0;
+  int64_t run = has_rows ? to.shape.back() : 1;  // elements that follow each other in both
+  if (is_contiguous(to) && is_contiguous(from)) run = std::max<int64_t>(size, 1);
   const cuda::Scope scope(from.where.place);
   const auto bytes = static_cast<int64_t>(from.itemsize());
-  for (int64_t i = 0; i < size; i += row)
-    cuda::copy_on_device(static_cast<char*>(to.data) + bytes * offset_of(i, to.shape, to.strides),
-                         static_cast<const char*>(from.data) + bytes * i,
-                         static_cast<size_t>(bytes * row));
+  for (int64_t i = 0; i < size; i += run)
+    cuda::copy_on_device(
+        static_cast<char*>(to.data) + bytes * offset_of(i, to.shape, to.strides),
+        static_cast<const char*>(from.data) + bytes * offset_of(i, from.shape, from.strides),
+        static_cast<size_t>(bytes * run));
+}
+
+Array dense_on_device(const Array& a) {
+  if (is_contiguous(a)) return a;
+  const Array dense = empty_on_device(a.shape, a.single, a.where.place);
+  copy_on_device(a, dense);
+  return dense;
 }
 
 namespace {

@@ -19,8 +19,9 @@ Array empty_on_device(const Dims& shape, bool single, const cuda::Place& place,
 // NumPy array, once all earlier work on the array's stream is done.
 void upload(const py::array& from, const Array& to);
 py::array download(const Array& a);
-// Between arrays of one shape on one device, the first of them C-contiguous, in the order of its
-// stream.
+// Between arrays of one shape on one device, in the order of the stream of `from`.
 void copy_on_device(const Array& from, const Array& to);
+// The array itself if it is C-contiguous, else such a copy.
+Array dense_on_device(const Array& a);
 
 }  // namespace gdcore

@@ -189,8 +189,15 @@ py::object owner_of(Tensor* managed) {
   });
 }
 
+// Before DLPack 1.0 no capsule says so. JAX's arrays are the only ones that are.
+bool is_immutable(py::handle value) {
+  std::string name;
+  library_of(value, name);
+  return name == "jax" || name == "jaxlib";
+}
+
 // The tensor in a capsule, whose owner becomes the array's.
-const dlpack::Tensor& take(const py::object& capsule, Array& array) {
+const dlpack::Tensor& take(const py::object& capsule, Array& array, bool is_immutable) {
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
     auto* const managed =
         static_cast<dlpack::Versioned*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
@@ -205,7 +212,7 @@ const dlpack::Tensor& take(const py::object& capsule, Array& array) {
   if (!managed) throw py::error_already_set();
   PyCapsule_SetName(capsule.ptr(), "used_dltensor");
   array.owner = owner_of(managed);
-  array.is_writable = false;  // unknown
+  array.is_writable = !is_immutable;
   return managed->tensor;
 }
 
@@ -234,7 +241,8 @@ bool read_by_dlpack(const char* name, py::handle value, const py::object& where,
   check_device(name, type);
   if (is_on_host(type)) {
     try {
-      return read_tensor(name, take(exported(value, py::none()), array), array, home);
+      return read_tensor(name, take(exported(value, py::none()), array, is_immutable(value)), array,
+                         home);
     } catch (py::error_already_set& error) {
       error.restore();
       clear_error();
@@ -243,7 +251,7 @@ bool read_by_dlpack(const char* name, py::handle value, const py::object& where,
   }
   settle_device(name, ordinal, current_stream(value, nullptr, ordinal), home);
   const py::object capsule = exported(value, stream_number(home.where.place.stream));
-  return read_tensor(name, take(capsule, array), array, home);
+  return read_tensor(name, take(capsule, array, is_immutable(value)), array, home);
 }
 
 // ---- __cuda_array_interface__ ----
