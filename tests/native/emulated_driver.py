@@ -1,9 +1,11 @@
 """Build a CUDA driver whose GPU is this CPU, from the kernels' own source.
 
-usage: python tests/native/emulated_driver.py OUT_DIR [--thread-sanitizer]
+usage: python tests/native/emulated_driver.py OUT_DIR [--thread-sanitizer] [--test-kernels]
 
 GDCORE_CUDA_DRIVER=OUT_DIR/libcuda_emulated.so makes gdcore use it. With --thread-sanitizer kernels
-are compiled so that a missing barrier is reported as a data race.
+are compiled so that a missing barrier is reported as a data race; a program that uses the driver
+needs LD_PRELOAD="$(g++ -print-file-name=libtsan.so)" then. With --test-kernels the driver has the
+kernels of its own tests only.
 """
 
 from __future__ import annotations
@@ -29,19 +31,21 @@ def compiler() -> list[str]:
 
 
 def kernels(source: Path) -> list[Path]:
-    """Return the sources of kernels: the product's below `source`, and those of the tests."""
-    ours = sorted((source / "csrc/cuda/kernels").glob("*.cu"))
-    return [*ours, *sorted((HERE / "emulation").glob("*.cu"))]
+    """Return the sources of the product's kernels."""
+    return sorted((source / "csrc/cuda/kernels").glob("*.cu"))
 
 
-def commands(folder: Path, source: Path, sanitize: bool) -> list[list[str]]:
+def commands(
+    folder: Path, sources: list[Path], sanitize: bool, source: Path = ROOT
+) -> list[list[str]]:
     """Return the command that compiles each source into the folder; -o OBJECT comes last."""
     flags = [*FLAGS.split(), "-O1" if sanitize else "-O2"]
     flags += [f"-I{source / 'csrc'}", f"-I{HERE / 'emulation'}"]
     if os.uname().machine == "x86_64":
         flags += OF_X86.split()
     instrumented = [SANITIZE] if sanitize else []
-    jobs = [(path, [*instrumented, "-x", "c++"]) for path in kernels(source)]
+    sources = [*sources, *sorted((HERE / "emulation").glob("*.cu"))]
+    jobs = [(path, [*instrumented, "-x", "c++"]) for path in sources]
     # The emulation itself is not instrumented: its fibers share everything.
     plain = ["-DEMULATION_TSAN"] if sanitize else []
     jobs += [(path, plain) for path in sorted((HERE / "emulation").glob("*.cpp"))]
@@ -57,10 +61,12 @@ def fatbin(sm: int = 90) -> bytes:
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entry)) + entry
 
 
-def build(folder: Path, sanitize: bool = False, source: Path = ROOT) -> Path:
+def build(
+    folder: Path, sanitize: bool = False, source: Path = ROOT, test_kernels: bool = False
+) -> Path:
     """Compile the kernels below `source` and the emulation; return the driver's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = commands(folder, source, sanitize)
+    jobs = commands(folder, [] if test_kernels else kernels(source), sanitize, source)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(lambda job: subprocess.run(job, check=True), jobs))
     driver = folder / "libcuda_emulated.so"
@@ -74,5 +80,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--thread-sanitizer", action="store_true")
+    parser.add_argument("--test-kernels", action="store_true")
     given = parser.parse_args()
-    print(build(given.folder, given.thread_sanitizer))
+    print(build(given.folder, given.thread_sanitizer, test_kernels=given.test_kernels))
