@@ -4,25 +4,27 @@
 
 #include <cmath>
 
+#include "hd.hpp"
+
 namespace gdcore {
 
 struct Pair {
   double hi = 0.0, lo = 0.0;
 };
 
-inline Pair two_sum(double a, double b) {
+GDCORE_HD inline Pair two_sum(double a, double b) {
   const double sum = a + b, z = sum - a;
   return {sum, (a - (sum - z)) + (b - z)};
 }
 
 // x + a * b, the rounding error of each operation in lo: the step of Dot2.
-inline Pair add_product(Pair x, double a, double b) {
+GDCORE_HD inline Pair add_product(Pair x, double a, double b) {
   const double product = a * b;
   const Pair sum = two_sum(x.hi, product);
   return {sum.hi, x.lo + (sum.lo + std::fma(a, b, -product))};
 }
 
-inline Pair add(Pair x, Pair y) {
+GDCORE_HD inline Pair add(Pair x, Pair y) {
   const Pair sum = two_sum(x.hi, y.hi);
   return {sum.hi, sum.lo + (x.lo + y.lo)};
 }

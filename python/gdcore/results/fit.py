@@ -200,7 +200,7 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
-        model = on_host(self)
+        model = self if self.home is None else on_host(self)
         numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
         rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
         d = model.weights.shape[0]
