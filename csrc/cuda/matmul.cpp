@@ -18,7 +18,7 @@
 
 #include "cuda/batch.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/partials.hpp"
+#include "cuda/long_sums.hpp"
 
 namespace gdcore::cuda {
 

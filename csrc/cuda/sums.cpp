@@ -3,7 +3,7 @@
 #include "cuda/kernels/mse_params.hpp"
 #include "cuda/kernels/sgd_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/partials.hpp"
+#include "cuda/long_sums.hpp"
 
 namespace gdcore::cuda {
 namespace {
