@@ -7,7 +7,7 @@
 #include "cuda/driver.hpp"
 #include "cuda/kernels/moments_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/fold.hpp"
+#include "cuda/partials.hpp"
 
 namespace gdcore::cuda {
 namespace {
