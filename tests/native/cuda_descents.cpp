@@ -157,6 +157,7 @@ void on_quadratics() {
   const OnDevice<T> rows_there(draw<T>(64, 1));  // whose rows they are is all that is asked
   for (int64_t p = 1; p <= 9; ++p)
     for (size_t which = 0; which < all.size(); ++which) {
+      if (is_skipped()) continue;
       const auto count = static_cast<unsigned>(p % 2 ? 193 : 256);
       LinearArgs<T> rows{};
       rows.n = 24;
@@ -191,6 +192,7 @@ void on_rows() {
   const int64_t sizes[] = {1, 2, 15, 16, 17, 64, 511, 512, 513, 1100, 1600};
   for (const int64_t d : {0, 1, 2, 3, 4, 5, 8, 16, 17, 33})
     for (size_t which = 0; which < all.size(); ++which) {
+      if (is_skipped()) continue;
       const unsigned seed = static_cast<unsigned>(100 * d) + static_cast<unsigned>(which);
       const bool intercept = d == 0 || which % 2 == 0;
       std::vector<T> X = draw<T>(table * std::max<int64_t>(d, 1), seed, 3),

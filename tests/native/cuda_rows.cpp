@@ -136,6 +136,7 @@ bool same_sums(const LinearSums& a, const LinearSums& b) {
 template <class T>
 void one_pass(int64_t n, int64_t d, int64_t t, unsigned options, std::vector<int64_t> cuts = {},
               int64_t first = 0) {
+  if (is_skipped()) return;
   const Data<T> data(n, d, t, options, first);
   const int64_t segments = ceil_div(n, L<T>);
   LinearSums expected, got;
@@ -158,6 +159,7 @@ void one_pass(int64_t n, int64_t d, int64_t t, unsigned options, std::vector<int
 template <class T>
 void each(int64_t count, int64_t n, int64_t d, int64_t t, unsigned options, bool even,
           Reduction reduction) {
+  if (is_skipped()) return;
   const T unset = std::numeric_limits<T>::quiet_NaN();
   const int64_t rows = n + 1;
   const Data<T> data(count * rows, d, t, options & ~shuffled);
@@ -264,6 +266,7 @@ bool same_moments(const Moments& a, const Moments& b) {
 template <class T>
 void moments_pass(int64_t n, int64_t d, int64_t t, unsigned options, std::vector<int64_t> cuts = {},
                   int64_t first = 0) {
+  if (is_skipped()) return;
   const Data<T> data(n, d, t, options & ~(shuffled | without_y), first);
   const int64_t segments = ceil_div(n, L<T>);
   Moments expected, got;
@@ -297,6 +300,7 @@ std::vector<int64_t> list_of_rows(int64_t count, int64_t rows, uint64_t seed) {
 template <class T>
 void moments_of_each(std::vector<int64_t> sizes, int64_t d, int64_t t, unsigned options,
                      bool listed, bool together) {
+  if (is_skipped()) return;
   int64_t rows = 0;
   for (int64_t n : sizes) rows += n;
   const Data<T> data(rows, d, t, options & ~(shuffled | without_y));
@@ -359,6 +363,7 @@ void all_moments() {
 
 template <class T>
 void fetched(int64_t n, int64_t d, int64_t t, unsigned options, bool listed) {
+  if (is_skipped()) return;
   const Data<T> data(n, d, t, options);
   const std::vector<int64_t> list = list_of_rows(n, n, 9);
   ProblemRows<T> a{data.args(false, false), {}}, b{data.args(true, true), {}};
