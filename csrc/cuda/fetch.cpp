@@ -6,7 +6,7 @@
 #include "cuda/driver.hpp"
 #include "cuda/kernels/gather_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/partials.hpp"
+#include "cuda/fold.hpp"
 
 namespace gdcore::cuda {
 namespace {

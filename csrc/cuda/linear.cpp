@@ -7,7 +7,7 @@
 #include "cuda/driver.hpp"
 #include "cuda/kernels/linear_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/partials.hpp"
+#include "cuda/fold.hpp"
 #include "cuda/places.hpp"
 #include "cuda/targets.hpp"
 

@@ -6,7 +6,7 @@
 #include "cuda/kernels/gather_params.hpp"
 #include "cuda/kernels/targets_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/partials.hpp"
+#include "cuda/fold.hpp"
 #include "cuda/places.hpp"
 
 namespace gdcore::cuda {

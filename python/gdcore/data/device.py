@@ -35,8 +35,16 @@ def place_of(device: Any) -> Place:
 
 
 def device_name(ordinal: int) -> str:
-    """Return the name of a CUDA device; RuntimeError says why there is none."""
-    return str(_core.cuda_info(ordinal))
+    """Return the name of a CUDA device; RuntimeError says why it cannot be used."""
+    cuda = _core.cuda_info()
+    if isinstance(cuda, str):
+        raise RuntimeError(cuda)
+    devices = cuda["devices"]
+    if ordinal >= len(devices):
+        raise RuntimeError(
+            f"there is no device cuda:{ordinal}; this machine has {len(devices)} of them."
+        )
+    return str(devices[ordinal]["name"])
 
 
 def is_local(array: Any) -> bool:
