@@ -25,12 +25,14 @@ template <class... Arguments>
   throw py::type_error(advice(arguments...).template cast<std::string>());
 }
 
-py::array as_array(const char* name, py::handle value) {
-  if (py::isinstance<py::array>(value)) {
-    const bool plain = Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_;
-    if (!plain && py::hasattr(value, "mask")) refuse("no_array", name, value, "");
-    return py::reinterpret_borrow<py::array>(value);
-  }
+// Of a NumPy array, or an instance of a subclass.
+py::array checked_array(const char* name, py::handle value) {
+  const bool plain = Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+  if (!plain && py::hasattr(value, "mask")) refuse("no_array", name, value, "");
+  return py::reinterpret_borrow<py::array>(value);
+}
+
+py::array converted_to_array(const char* name, py::handle value) {
   const auto& api = py::detail::npy_api::get();
   PyObject* const a = api.PyArray_FromAny_(value.ptr(), nullptr, 0, 0,
                                            py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_, nullptr);
@@ -87,11 +89,12 @@ Array uploaded(const Array& number, const Home& home) {
 // alone. Returns the size of its numbers, 4 or 8.
 int read(const Named& named, Array& array, Home& home) {
   const auto& [name, value, optional] = named;
-  if (!py::isinstance<py::array>(value) && !is_plain(value)) {
+  const bool is_numpy = py::isinstance<py::array>(value);
+  if (!is_numpy && !is_plain(value)) {
     if (read_foreign(name, value, array, home)) return array.single ? 4 : 8;
     array = {};
   }
-  py::array a = as_array(name, value);
+  py::array a = is_numpy ? checked_array(name, value) : converted_to_array(name, value);
   const int size = float_size(name, value, a);
   array.owner = std::move(a);
   return size;

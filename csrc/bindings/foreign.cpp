@@ -201,7 +201,10 @@ const dlpack::Tensor& take(const py::object& capsule, Array& array, bool is_immu
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
     auto* const managed =
         static_cast<dlpack::Versioned*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
-    if (managed->version.major != 1) throw py::buffer_error("this version of DLPack is not known.");
+    if (managed->version.major != 1) {
+      PyErr_SetString(PyExc_BufferError, "this version of DLPack is not known");
+      throw py::error_already_set();
+    }
     PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
     array.owner = owner_of(managed);
     array.is_writable = !(managed->flags & dlpack::read_only);
@@ -267,6 +270,7 @@ bool read_by_interface(const char* name, py::handle value, const py::dict& inter
   array.data = reinterpret_cast<void*>(data[0].cast<uintptr_t>());
   array.is_writable = !data[1].cast<bool>();
   const int ordinal = array.data ? cuda::ordinal_of(array.data) : home.where.place.ordinal;
+  if (array.data) cuda::refuse_managed(array.data);
   if (type != "<f4" && type != "<f8") refuse_device_dtype(name, "'" + type + "'", ordinal);
   if (interface.contains("mask") && !interface["mask"].is_none())
     throw py::type_error(std::string(name) + " has a mask, which would be lost; fill it first.");

@@ -26,6 +26,14 @@ struct LinearShapes {
   int64_t n, d, t;
   bool several;  // y and weights carry a dimension of targets
   Dims batch;
+
+  // The shape of the weights, or of the intercepts.
+  Dims of_parameters(bool weights) const {
+    Dims shape = batch;
+    if (weights) shape.push_back(d);
+    if (several) shape.push_back(t);
+    return shape;
+  }
 };
 
 // ValueError unless the operand's last dimensions are `core`. With `stretch`, sizes of 1 and
@@ -153,13 +161,12 @@ struct LinearResult {
   Array loss, weights, intercept;
 
   LinearResult(const LinearOperands& in, const LinearShapes& shapes)
-      : s(shapes), home(in.home), loss(empty(s.batch, in.single, home)) {
-    Dims weights_shape = s.batch, intercept_shape = s.batch;
-    weights_shape.push_back(s.d);
-    if (s.several) weights_shape.push_back(s.t), intercept_shape.push_back(s.t);
-    weights = empty(weights_shape, in.single, home);
-    if (in.present(intercept_)) intercept = empty(intercept_shape, in.single, home);
-  }
+      : s(shapes),
+        home(in.home),
+        loss(empty(s.batch, in.single, home)),
+        weights(empty(s.of_parameters(true), in.single, home)),
+        intercept(in.present(intercept_) ? empty(s.of_parameters(false), in.single, home)
+                                         : Array()) {}
 
   // Sets where the device writes the results of problem p.
   void place(int64_t p, LossArgs<T>& args) const {

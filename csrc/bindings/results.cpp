@@ -51,14 +51,15 @@ Array allocated(const Dims& shape, bool single, const Home& home) {
 }  // namespace
 
 Array empty(const Dims& shape, bool single, const Home& home) {
+  Array a;  // returned from one place, and so never copied
   if (home.api) {
     product(shape);
-    return allocated(shape, single, home);
+    a = allocated(shape, single, home);
+  } else if (home.where.on_device) {
+    a = empty_on_device(shape, single, home.where.place, stream_owner(home.like));
+  } else {
+    set_numpy(a, empty_numpy(shape, single), single);
   }
-  if (home.where.on_device)
-    return empty_on_device(shape, single, home.where.place, stream_owner(home.like));
-  Array a;
-  set_numpy(a, empty_numpy(shape, single), single);
   return a;
 }
 
@@ -101,11 +102,8 @@ void check_out(const std::string& name, const py::dtype& have, bool is_right, bo
 
 Destination::Destination(const char* function, py::handle out, const Dims& shape, bool single,
                          const Home& home, const Array* inputs, size_t count, bool need_contiguous)
-    : home_(home), single_(single) {
-  if (out.is_none()) {
-    array_ = empty(shape, single, home);
-    return;
-  }
+    : home_(home), single_(single), array_(out.is_none() ? empty(shape, single, home) : Array()) {
+  if (out.is_none()) return;
   const std::string name = std::string(function) + ": out";
   given_ = py::reinterpret_borrow<py::object>(out);
   Extent span;

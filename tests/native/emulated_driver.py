@@ -36,7 +36,7 @@ def kernels(source: Path) -> list[Path]:
 
 
 def commands(
-    folder: Path, sources: list[Path], sanitize: bool, source: Path = ROOT
+    folder: Path, source: Path, sanitize: bool, test_kernels: bool = False
 ) -> list[list[str]]:
     """Return the command that compiles each source into the folder; -o OBJECT comes last."""
     flags = [*FLAGS.split(), "-O1" if sanitize else "-O2"]
@@ -44,7 +44,8 @@ def commands(
     if os.uname().machine == "x86_64":
         flags += OF_X86.split()
     instrumented = [SANITIZE] if sanitize else []
-    sources = [*sources, *sorted((HERE / "emulation").glob("*.cu"))]
+    sources = [] if test_kernels else kernels(source)
+    sources += sorted((HERE / "emulation").glob("*.cu"))
     jobs = [(path, [*instrumented, "-x", "c++"]) for path in sources]
     # The emulation itself is not instrumented: its fibers share everything.
     plain = ["-DEMULATION_TSAN"] if sanitize else []
@@ -66,7 +67,7 @@ def build(
 ) -> Path:
     """Compile the kernels below `source` and the emulation; return the driver's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = commands(folder, [] if test_kernels else kernels(source), sanitize, source)
+    jobs = commands(folder, source, sanitize, test_kernels)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(lambda job: subprocess.run(job, check=True), jobs))
     driver = folder / "libcuda_emulated.so"

@@ -101,13 +101,13 @@ inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
   const int row = lane() / 4, column = lane() % 4;
   x.a[row][column] = a;
   x.b[column][row] = b;
-  exchange(0xffffffffu, 0, lane());
+  gather(0xffffffffu, 0);
   for (int i = 0; i < 4; ++i) {
     const int k = backward ? 3 - i : i;
     c0 = __builtin_fma(x.a[row][k], x.b[k][column * 2], c0);
     c1 = __builtin_fma(x.a[row][k], x.b[k][column * 2 + 1], c1);
   }
-  exchange(0xffffffffu, 0, lane());
+  gather(0xffffffffu, 0);
 }
 
 }  // namespace emulation
