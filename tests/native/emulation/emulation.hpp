@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -15,6 +14,8 @@ struct Dim3 {
 
 // The block that runs, and its thread that runs.
 extern Dim3 grid_dim, block_dim, block_idx, thread_idx;
+
+extern bool backward_mma;  // tensor cores add their terms in the wrong order
 
 void barrier();  // of the block
 // Waits for all lanes of the mask; returns each lane's value, valid until the next call.
@@ -88,26 +89,20 @@ inline bool __all_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes
 
 namespace emulation {
 
-// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp. EMULATION_MMA=backward: a device that adds
-// the terms in another order.
+// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp.
 inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
-  static const char* const order = std::getenv("EMULATION_MMA");
-  const bool backward = order && std::string(order) == "backward";
-  struct Operands {
-    double a[8][4], b[4][8];
-  };
-  static Operands of_warps[32];
-  Operands& x = of_warps[thread_idx.x / 32];  // blocks have one dimension
-  const int row = lane() / 4, column = lane() % 4;
-  x.a[row][column] = a;
-  x.b[column][row] = b;
-  gather(0xffffffffu, 0);
+  uint64_t bits[2];
+  std::memcpy(bits, &a, sizeof a);
+  std::memcpy(bits + 1, &b, sizeof b);
+  const int row = lane() / 4 * 4, column = lane() % 4 * 8;
+  double x[4], y[8];
+  std::memcpy(x, gather(0xffffffffu, bits[0]) + row, sizeof x);
+  std::memcpy(y, gather(0xffffffffu, bits[1]) + column, sizeof y);
   for (int i = 0; i < 4; ++i) {
-    const int k = backward ? 3 - i : i;
-    c0 = __builtin_fma(x.a[row][k], x.b[k][column * 2], c0);
-    c1 = __builtin_fma(x.a[row][k], x.b[k][column * 2 + 1], c1);
+    const int k = backward_mma ? 3 - i : i;
+    c0 = __builtin_fma(x[k], y[k], c0);
+    c1 = __builtin_fma(x[k], y[k + 4], c1);
   }
-  gather(0xffffffffu, 0);
 }
 
 }  // namespace emulation
