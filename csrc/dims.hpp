@@ -25,6 +25,7 @@ class Dims {
     return *this;
   }
 
+  void clear() { size_ = 0; }
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   const int64_t* begin() const { return values_; }

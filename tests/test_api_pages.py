@@ -22,6 +22,7 @@ MODULES = {  # and what stands on another page, or is a value
     "gdcore.oracle.compat": set[str](),
     "gdcore.oracle.strategies": set[str](),
     "gdcore.plot": set[str](),
+    "gdcore.torch": set[str](),
 }
 OTHERS = ("gdcore.bench.bounds", "pytest_gdcore")  # modules without `__all__`
 

@@ -17,7 +17,7 @@ Edges = dict[str, set[str]]  # the modules that each module imports
 LAYERS = (
     ("gdcore._core", "gdcore.typing", "gdcore.errors"),
     ("gdcore.advice", "gdcore.scalars", "gdcore.status", "gdcore.kernels", "gdcore.sgd"),
-    ("gdcore.config",),
+    ("gdcore.config", "gdcore.torch"),
     ("gdcore.tables",),
     ("gdcore.data",),
     ("gdcore.results",),

@@ -6,7 +6,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "bindings/device_array.hpp"
 #include "bindings/register.hpp"
+#include "bindings/results.hpp"
 
 namespace gdcore {
 namespace {
@@ -23,12 +25,14 @@ template <class... Arguments>
   throw py::type_error(advice(arguments...).template cast<std::string>());
 }
 
-py::array as_array(const char* name, py::handle value) {
-  if (py::isinstance<py::array>(value)) {
-    const bool plain = Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_;
-    if (!plain && py::hasattr(value, "mask")) refuse("no_array", name, value, "");
-    return py::reinterpret_borrow<py::array>(value);
-  }
+// Of a NumPy array, or an instance of a subclass.
+py::array checked_array(const char* name, py::handle value) {
+  const bool plain = Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+  if (!plain && py::hasattr(value, "mask")) refuse("no_array", name, value, "");
+  return py::reinterpret_borrow<py::array>(value);
+}
+
+py::array converted_to_array(const char* name, py::handle value) {
   const auto& api = py::detail::npy_api::get();
   PyObject* const a = api.PyArray_FromAny_(value.ptr(), nullptr, 0, 0,
                                            py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_, nullptr);
@@ -55,22 +59,6 @@ int float_size(const char* name, py::handle value, const py::array& a) {
   refuse("no_floats", name, value, a);
 }
 
-// Smallest and one-past-largest byte address an array touches.
-std::pair<const char*, const char*> extent(const py::array& a) {
-  const char* low = static_cast<const char*>(a.data());
-  const char* high = low + a.itemsize();
-  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
-    if (a.shape(i) == 0) return {low, low};
-    const py::ssize_t reach = (a.shape(i) - 1) * a.strides(i);
-    (reach < 0 ? low : high) += reach;
-  }
-  return {low, high};
-}
-
-py::dtype float_dtype(bool single) {
-  return single ? py::dtype::of<float>() : py::dtype::of<double>();
-}
-
 // A copy of that dtype. Repeated elements of a broadcast array are copied once.
 py::array converted(const py::array& a, const py::dtype& dtype) {
   bool repeats = false;
@@ -85,83 +73,115 @@ py::array converted(const py::array& a, const py::dtype& dtype) {
   return broadcast_to(a[once].attr("astype")(dtype), a.attr("shape"));
 }
 
-template <class T>
-py::object scalar_of(T value) {
-  const py::dtype dtype = py::dtype::of<T>();
-  PyObject* const x = py::detail::npy_api::get().PyArray_Scalar_(&value, dtype.ptr(), nullptr);
-  if (!x) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(x);
+// Python's numbers, and lists of them: NumPy's to convert.
+bool is_plain(py::handle value) {
+  return is_number(value) || PyList_CheckExact(value.ptr()) || PyTuple_CheckExact(value.ptr());
+}
+
+// A number on the device, for operands that are there.
+Array uploaded(const Array& number, const Home& home) {
+  Array out = empty_on_device(number.shape, number.single, home.where.place);
+  upload(number.owner.cast<py::array>(), out);
+  return out;
+}
+
+// Reads an operand as far as it can be before the dtype of all is known: of NumPy arrays the owner
+// alone. Returns the size of its numbers, 4 or 8.
+int read(const Named& named, Array& array, Home& home) {
+  const auto& [name, value, optional] = named;
+  const bool is_numpy = py::isinstance<py::array>(value);
+  if (!is_numpy && !is_plain(value)) {
+    if (read_foreign(name, value, array, home)) return array.single ? 4 : 8;
+    array = {};
+  }
+  py::array a = is_numpy ? checked_array(name, value) : converted_to_array(name, value);
+  const int size = float_size(name, value, a);
+  array.owner = std::move(a);
+  return size;
+}
+
+// Makes the operand one of the common dtype and place.
+void settle(const Named& named, Array& array, bool single, const Home& home) {
+  const auto& [name, value, optional] = named;
+  if (array.where.on_device) {
+    if (array.single != single)
+      throw py::type_error(
+          std::string(name) + " is float32 and " +
+          "another operand float64, on a CUDA device; convert one of them with its "
+          "own library.");
+    return;
+  }
+  if (home.on_device && !is_number(value))
+    throw py::type_error(std::string(home.on_device) + " is on CUDA device " +
+                         std::to_string(home.where.place.ordinal) + " and " + name +
+                         " is in the host's memory; copy one of them so that both are in one "
+                         "place.");
+  if (!py::isinstance<py::array>(array.owner)) {
+    if (array.single == single) return;
+    array.owner = numpy_view(array);
+  }
+  auto a = py::reinterpret_borrow<py::array>(array.owner);
+  set_numpy(array, usable(a, single) ? std::move(a) : converted(a, float_dtype(single)), single);
+  if (home.on_device) array = uploaded(array, home);
 }
 
 }  // namespace
 
-bool usable(const py::array& a, bool single) {
-  const py::dtype dtype = a.dtype();
-  const py::ssize_t size = single ? 4 : 8;
-  if (dtype.kind() != 'f' || dtype.itemsize() != size || dtype.byteorder() == '>' ||
-      dtype.byteorder() == '!')
-    return false;
-  if (!(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) return false;
-  for (py::ssize_t i = 0; i < a.ndim(); ++i)
-    if (a.strides(i) % size != 0) return false;
-  return true;
-}
-
-bool overlap(const py::array& a, const py::array& b) {
-  const auto x = extent(a), y = extent(b);
-  return x.first < y.second && y.first < x.second;
-}
-
-bool as_floats(const Named* named, size_t count, py::array* arrays) {
+bool as_floats(const Named* named, size_t count, Array* arrays, Home& home) {
   int size = 0;
   for (size_t i = 0; i < count; ++i) {
-    const auto& [name, value, optional] = named[i];
-    if (value.is_none()) {
-      if (!optional)
-        throw py::type_error(std::string(name) + " is None; pass an array of numbers.");
+    if (named[i].value.is_none()) {
+      if (!named[i].optional)
+        throw py::type_error(std::string(named[i].name) + " is None; pass an array of numbers.");
       continue;
     }
-    arrays[i] = as_array(name, value);
-    const int own = float_size(name, value, arrays[i]);
-    if (!is_number(value)) size = std::max(size, own);
+    const int own = read(named[i], arrays[i], home);
+    if (!is_number(named[i].value)) size = std::max(size, own);
   }
   const bool single = size == 4;
   for (size_t i = 0; i < count; ++i)
-    if (arrays[i] && !usable(arrays[i], single))
-      arrays[i] = converted(arrays[i], float_dtype(single));
+    if (arrays[i]) settle(named[i], arrays[i], single, home);
   return single;
 }
 
-std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::array>& arrays) {
-  struct Extent {
+namespace {
+
+// A NumPy array of the same addresses, which nobody may read if they are a device's.
+py::array shadow(const py::object& array) {
+  if (py::isinstance<DeviceArray>(array)) return numpy_view(array.cast<const DeviceArray&>().array);
+  return array.cast<py::array>();
+}
+
+// All pairs of NumPy arrays or DeviceArrays that share memory, with the smaller index first.
+std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::object>& arrays) {
+  struct Span {
     const char *begin, *end;
     size_t index;
   };
-  std::vector<Extent> extents, open;
-  for (size_t i = 0; i < arrays.size(); ++i) {
-    const auto [begin, end] = extent(arrays[i]);
-    if (begin < end) extents.push_back({begin, end, i});
+  std::vector<py::array> shadows;
+  std::vector<Span> spans, open;
+  for (const py::object& array : arrays) {
+    shadows.push_back(shadow(array));
+    const auto [begin, end] = extent(shadows.back());
+    if (begin < end) spans.push_back({begin, end, shadows.size() - 1});
   }
-  std::sort(extents.begin(), extents.end(),
-            [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
+  std::sort(spans.begin(), spans.end(),
+            [](const Span& a, const Span& b) { return a.begin < b.begin; });
+  const auto share = py::module_::import("numpy").attr("shares_memory");
   std::vector<std::pair<size_t, size_t>> pairs;
-  for (const Extent& next : extents) {
+  for (const Span& next : spans) {
     open.erase(std::remove_if(open.begin(), open.end(),
-                              [&](const Extent& e) { return e.end <= next.begin; }),
+                              [&](const Span& e) { return e.end <= next.begin; }),
                open.end());
-    for (const Extent& e : open) pairs.push_back(std::minmax(e.index, next.index));
+    for (const Span& e : open)
+      if (share(shadows[e.index], shadows[next.index]).cast<bool>())
+        pairs.push_back(std::minmax(e.index, next.index));
     open.push_back(next);
   }
   return pairs;
 }
 
-Dims shape_of(const py::array& a) { return Dims(a.shape(), a.shape() + a.ndim()); }
-
-std::string text(const Dims& shape) {
-  std::string out = "(";
-  for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
-  return out + (shape.size() == 1 ? ",)" : ")");
-}
+}  // namespace
 
 bool broadcast(Dims& batch, const Dims& shape) {
   const size_t missing = shape.size() - std::min(shape.size(), batch.size());
@@ -184,63 +204,6 @@ Dims batch_strides(const Dims& shape, const Dims& strides, size_t core, const Di
   return out;
 }
 
-int64_t product(const Dims& shape) {
-  int64_t size = 1;
-  for (int64_t n : shape)
-    if (__builtin_mul_overflow(size, n, &size))
-      throw py::value_error("the result of shape " + text(shape) + " is too large.");
-  return size;
-}
-
-py::array empty(const Dims& shape, bool single) {
-  product(shape);
-  const auto& api = py::detail::npy_api::get();
-  PyObject* const a = api.PyArray_NewFromDescr_(
-      api.PyArray_Type_, float_dtype(single).release().ptr(), static_cast<int>(shape.size()),
-      shape.begin(), nullptr, nullptr, 0, nullptr);
-  if (!a) throw py::error_already_set();
-  return py::reinterpret_steal<py::array>(a);
-}
-
-py::object as_result(const py::array& a) {
-  if (a.ndim() > 0) return a;
-  return a.itemsize() == 4 ? scalar_of(*data_of<float>(a)) : scalar_of(*data_of<double>(a));
-}
-
-py::object scalar(double value, bool single) {
-  return single ? scalar_of(static_cast<float>(value)) : scalar_of(value);
-}
-
-Destination::Destination(const char* function, py::handle out, const Dims& shape, bool single,
-                         const py::array* inputs, size_t count, bool need_contiguous) {
-  if (out.is_none()) {
-    array_ = empty(shape, single);
-    return;
-  }
-  const py::dtype dtype = float_dtype(single);
-  const std::string name = std::string(function) + ": out";
-  if (!py::isinstance<py::array>(out))
-    throw py::type_error(name + " must be a NumPy array, or None.");
-  out_ = py::reinterpret_borrow<py::array>(out);
-  if (!out_.dtype().equal(dtype))
-    throw py::type_error(name + " has dtype " + py::str(out_.dtype()).cast<std::string>() +
-                         ", but the result is " + py::str(dtype).cast<std::string>() +
-                         "; give an array of that dtype.");
-  if (shape_of(out_) != shape)
-    throw py::value_error(name + " has shape " + text(shape_of(out_)) +
-                          ", but the result has shape " + text(shape) + ".");
-  if (!out_.writeable()) throw py::value_error(name + " is read-only; give a writable array.");
-  copy_back_ = !usable(out_, single) || (need_contiguous && !(out_.flags() & py::array::c_style));
-  for (size_t i = 0; i < count; ++i)
-    copy_back_ = copy_back_ || (inputs[i] && overlap(out_, inputs[i]));
-  array_ = copy_back_ ? empty(shape, single) : out_;
-}
-
-py::object Destination::finish() {
-  if (copy_back_) out_[py::ellipsis()] = array_;
-  return out_ ? py::object(out_) : as_result(array_);
-}
-
 Reduction reduction_of(py::handle name, bool none_allowed) {
   const auto is = [&](const char* choice) {
     return PyUnicode_Check(name.ptr()) && PyUnicode_CompareWithASCIIString(name.ptr(), choice) == 0;
@@ -254,11 +217,56 @@ Reduction reduction_of(py::handle name, bool none_allowed) {
                         (none_allowed ? ", 'half_sum' or 'none'." : " or 'half_sum'."));
 }
 
+Array prepared(py::handle value) {
+  Array out;
+  if (value.is_none()) return out;
+  if (py::isinstance<DeviceArray>(value)) return value.cast<const DeviceArray&>().array;
+  if (py::isinstance<py::array>(value)) {
+    auto a = py::reinterpret_borrow<py::array>(value);
+    const bool single = usable(a, true);
+    if (single || usable(a, false)) {
+      set_numpy(out, std::move(a), single);
+      return out;
+    }
+  }
+  throw py::value_error("an array is not one that prepare() made: float32 or float64, aligned.");
+}
+
 bool is_mean(Reduction reduction) {
   return reduction == Reduction::mean || reduction == Reduction::half_mean;
 }
 
 namespace {
+
+// What Python's code sees of an operand: a NumPy array or a DeviceArray, or None.
+py::object as_prepared(const Array& a) {
+  if (!a) return py::none();
+  if (a.where.on_device) return py::cast(DeviceArray{a});
+  return py::isinstance<py::array>(a.owner) ? a.owner : numpy_view(a);
+}
+
+// An array that is updated in place, as prepare() gives arrays. Another library's is never
+// converted: TypeError or ValueError if it is not a float32 or float64 array that may be written.
+py::object updatable(const std::string& name, const py::object& value) {
+  if (py::isinstance<py::array>(value)) return value;
+  Array array;
+  Home home;
+  if (!read_foreign(name.c_str(), value, array, home))
+    throw py::type_error(name + " is " + Py_TYPE(value.ptr())->tp_name +
+                         " that is not a float32 or float64 array; only such arrays are updated in "
+                         "place.");
+  if (!array.is_writable) throw py::value_error(name + " is read-only; pass a writable array.");
+  return as_prepared(array);
+}
+
+// An array of the same shape, dtype, library and device, not filled.
+py::object empty_like(const py::object& value) {
+  Array array;
+  Home home;
+  if (py::isinstance<py::array>(value) || !read_foreign("like", value, array, home))
+    return py::module_::import("numpy").attr("empty_like")(value);
+  return as_result(empty(array.shape, array.single, home), home);
+}
 
 // Converts operands, each (name, value) or (name, value, optional), to arrays of one floating
 // dtype. None stays None.
@@ -272,10 +280,11 @@ py::list prepare(const py::args& pairs) {
     const auto pair = pairs[i].cast<py::tuple>();
     named.push_back({names[i].c_str(), pair[1], pair.size() > 2 && pair[2].cast<bool>()});
   }
-  std::vector<py::array> arrays(named.size(), no_array());
-  as_floats(named.data(), named.size(), arrays.data());
+  std::vector<Array> arrays(named.size());
+  Home home;
+  as_floats(named.data(), named.size(), arrays.data(), home);
   py::list out;
-  for (const py::array& a : arrays) out.append(a ? py::object(a) : py::none());
+  for (const Array& a : arrays) out.append(as_prepared(a));
   return out;
 }
 
@@ -283,6 +292,8 @@ py::list prepare(const py::args& pairs) {
 
 void register_arrays(py::module_& m) {
   m.def("prepare", &prepare);
+  m.def("updatable", &updatable, py::arg("name"), py::arg("value"));
+  m.def("empty_like", &empty_like, py::arg("value"));
   m.def("overlapping", &overlapping, py::arg("arrays"));
 }
 

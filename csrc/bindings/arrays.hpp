@@ -1,26 +1,19 @@
-// NumPy arrays in and out. Dtypes, shapes and strides are checked here and nowhere below.
+// Operands in. Dtypes, shapes and strides are checked here and nowhere below.
 // A valid call allocates only its result, and error messages are formed where they are thrown:
 // on small arrays such overhead is most of a call's time.
 #pragma once
-
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 
 #include <array>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "bindings/array.hpp"
+#include "bindings/foreign.hpp"
 #include "contract.hpp"
-#include "dims.hpp"
 #include "fp_env.hpp"
 
-namespace py = pybind11;
-
 namespace gdcore {
-
-// An absent array: false as a condition. py::array() makes an array of no elements.
-inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
 
 struct Named {
   const char* name;
@@ -28,45 +21,25 @@ struct Named {
   bool optional = false;  // may be None: an absent array
 };
 
-// Converts `count` operands to arrays of one dtype, float32 (returns true) or float64, that are
-// `usable`. Usable operands are not copied. Python numbers take the dtype of the other operands.
-// TypeError for an operand without a floating value.
-bool as_floats(const Named* named, size_t count, py::array* arrays);
+// Reads `count` operands as arrays of one dtype, float32 (returns true) or float64, that kernels
+// can read. Those are not copied. Python numbers take the dtype and the place of the other
+// operands. TypeError for an operand without a floating value; ValueError for two devices.
+bool as_floats(const Named* named, size_t count, Array* arrays, Home& home);
 
 template <size_t N>
 struct Operands {
-  std::array<py::array, N> arrays;
+  std::array<Array, N> arrays;
+  Home home;
   bool single;  // float32
 
   bool present(size_t i) const { return static_cast<bool>(arrays[i]); }
 };
 
-template <size_t N, size_t... I>
-std::array<py::array, N> no_arrays(std::index_sequence<I...>) {
-  return {((void)I, no_array())...};
-}
 template <size_t N>
 Operands<N> as_floats(const Named (&named)[N]) {
-  Operands<N> in{no_arrays<N>(std::make_index_sequence<N>()), false};
-  in.single = as_floats(named, N, in.arrays.data());
+  Operands<N> in;
+  in.single = as_floats(named, N, in.arrays.data(), in.home);
   return in;
-}
-
-Dims shape_of(const py::array& a);
-std::string text(const Dims& shape);  // "(2, 3)"
-
-// Strides in elements.
-template <class T>
-Dims strides_of(const py::array& a) {
-  Dims strides;
-  for (py::ssize_t i = 0; i < a.ndim(); ++i)
-    strides.push_back(a.strides()[i] / static_cast<py::ssize_t>(sizeof(T)));
-  return strides;
-}
-
-template <class T>
-T* data_of(const py::array& a) {
-  return static_cast<T*>(const_cast<void*>(a.data()));
 }
 
 // Makes `batch` the shape that both broadcast to, by NumPy's rule; false if they do not.
@@ -78,44 +51,11 @@ constexpr const char* broadcast_rule =
 // Strides of an operand's leading dimensions (all but the last `core`) in the broadcast batch.
 Dims batch_strides(const Dims& shape, const Dims& strides, size_t core, const Dims& batch);
 
-int64_t product(const Dims& shape);
-
-py::array empty(const Dims& shape, bool single);  // C-contiguous, not filled
-py::object as_result(const py::array& a);         // 0-d arrays become NumPy scalars
-py::object scalar(double value, bool single);
-
-// Where a result is written: `out` itself, or an array that is copied into it after all inputs have
-// been read.
-class Destination {
- public:
-  // ValueError or TypeError unless `out` is None or a writable array of this shape and dtype.
-  template <size_t N>
-  Destination(const char* function, py::handle out, const Dims& shape, const Operands<N>& inputs,
-              bool need_contiguous)
-      : Destination(function, out, shape, inputs.single, inputs.arrays.data(), N, need_contiguous) {
-  }
-  py::array& array() { return array_; }
-  py::object finish();  // after the computation; 0-d results become NumPy scalars
-
- private:
-  Destination(const char* function, py::handle out, const Dims& shape, bool single,
-              const py::array* inputs, size_t count, bool need_contiguous);
-  py::array array_ = no_array(), out_ = no_array();
-  bool copy_back_ = false;
-};
-
 Reduction reduction_of(py::handle name, bool none_allowed = false);
 bool is_mean(Reduction reduction);
 
-// Whether the kernels can read the array: float32 or float64, native byte order, aligned, strides
-// of whole elements.
-bool usable(const py::array& a, bool single);
-
-// Whether the arrays may share memory.
-bool overlap(const py::array& a, const py::array& b);
-
-// All pairs of arrays that may share memory, with the smaller index first.
-std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::array>& arrays);
+// An array that `prepare` made: NumPy's or a DeviceArray. Absent for None; ValueError for others.
+Array prepared(py::handle value);
 
 // Runs f without the GIL. The caller holds an FpEnv, which also covers conversions.
 template <class F>
@@ -129,6 +69,19 @@ template <class F>
 auto compute(double work, F&& f) {
   constexpr double worth_release = 1 << 13;
   return work < worth_release ? f() : compute(f);
+}
+
+// Calls f with the device for arrays of this place; on a GPU, where nobody waits for it.
+template <class T, class F>
+void compute_on(const Where& where, double work, F&& f) {
+  if (!where.on_device) {
+    compute(work, [&] { f(host_device<T>()); });
+    return;
+  }
+  compute([&] {
+    const cuda::Scope scope(where.place);
+    f(cuda_device<T>());
+  });
 }
 
 // Calls f(float{}) if single, else f(double{}).

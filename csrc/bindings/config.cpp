@@ -7,9 +7,11 @@
 #include "contract.hpp"
 #include "cpu/dispatch.hpp"
 #include "cpu/threads.hpp"
+#include "cuda/info.hpp"
 #include "fp_env.hpp"
 
 namespace py = pybind11;
+using namespace py::literals;
 
 namespace gdcore {
 namespace {
@@ -23,6 +25,24 @@ class PyFpEnv {
  private:
   std::unique_ptr<FpEnv> env_;
 };
+
+// The GPUs, the driver and the kernels; or the sentence that says why there are none.
+py::object cuda_info() {
+  cuda::Info info;
+  {
+    const py::gil_scoped_release release;
+    info = cuda::info();
+  }
+  if (!info.reason.empty()) return py::str(info.reason);
+  py::list devices;
+  for (const auto& [properties, architecture] : info.devices) {
+    devices.append(py::dict("name"_a = properties.name, "sm"_a = properties.sm,
+                            "memory"_a = properties.memory, "kernels"_a = architecture));
+  }
+  const py::dict fatbin("path"_a = info.fatbin, "bytes"_a = info.fatbin_bytes,
+                        "architectures"_a = info.architectures);
+  return py::dict("driver"_a = info.driver, "devices"_a = devices, "fatbin"_a = fatbin);
+}
 
 }  // namespace
 
@@ -51,6 +71,7 @@ void register_config(py::module_& m) {
   m.def("get_num_threads", &num_threads);
   m.def("threads_reason", [] { return thread_limit().reason; });
   m.def("set_num_threads", &set_num_threads);
+  m.def("cuda_info", &cuda_info);
 }
 
 }  // namespace gdcore

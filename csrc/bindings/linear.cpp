@@ -1,9 +1,9 @@
 // The loss of a linear model, and its gradient.
 #include <cmath>
 
-#include "bindings/arrays.hpp"
 #include "bindings/fastcall.hpp"
 #include "bindings/register.hpp"
+#include "bindings/results.hpp"
 #include "device.hpp"
 
 namespace gdcore {
@@ -26,12 +26,20 @@ struct LinearShapes {
   int64_t n, d, t;
   bool several;  // y and weights carry a dimension of targets
   Dims batch;
+
+  // The shape of the weights, or of the intercepts.
+  Dims of_parameters(bool weights) const {
+    Dims shape = batch;
+    if (weights) shape.push_back(d);
+    if (several) shape.push_back(t);
+    return shape;
+  }
 };
 
 // ValueError unless the operand's last dimensions are `core`. With `stretch`, sizes of 1 and
 // missing dimensions broadcast.
 void check_core(int which, const LinearOperands& in, const Dims& core, bool stretch) {
-  const Dims shape = shape_of(in.arrays[which]);
+  const Dims& shape = in.arrays[which].shape;
   bool fits = stretch || shape.size() >= core.size();
   for (size_t i = 1; i <= std::min(core.size(), shape.size()); ++i) {
     const int64_t have = shape[shape.size() - i], want = core[core.size() - i];
@@ -40,8 +48,8 @@ void check_core(int which, const LinearOperands& in, const Dims& core, bool stre
   if (fits) return;
   throw py::value_error(std::string(in.function) + ": " + linear_names[which] + " has shape " +
                         text(shape) + ", which must end in " + text(core) + " given X " +
-                        text(shape_of(in.arrays[X_])) + " and y " + text(shape_of(in.arrays[y_])) +
-                        "." + linear_signature);
+                        text(in.arrays[X_].shape) + " and y " + text(in.arrays[y_].shape) + "." +
+                        linear_signature);
 }
 
 // The batch that all operands broadcast to.
@@ -51,19 +59,18 @@ Dims linear_batch(const LinearOperands& in, bool several) {
   Dims batch;
   bool fits = true;
   for (size_t i = 0; i < in.arrays.size(); ++i)
-    if (in.present(i))
-      fits = fits && broadcast(batch, shape_of(in.arrays[i]).without_last(core[i]));
+    if (in.present(i)) fits = fits && broadcast(batch, in.arrays[i].shape.without_last(core[i]));
   if (fits) return batch;
   std::string call = std::string(in.function) + ":";
   for (size_t i = 0; i < in.arrays.size(); ++i)
     if (in.present(i))
-      call += std::string(" ") + linear_names[i] + " " + text(shape_of(in.arrays[i])) + ",";
+      call += std::string(" ") + linear_names[i] + " " + text(in.arrays[i].shape) + ",";
   call.back() = ';';
   throw py::value_error(call + broadcast_rule);
 }
 
 LinearShapes linear_shapes(const LinearOperands& in) {
-  const Dims X = shape_of(in.arrays[X_]), y = shape_of(in.arrays[y_]);
+  const Dims &X = in.arrays[X_].shape, &y = in.arrays[y_].shape;
   if (X.size() < 2 || y.empty())
     throw py::value_error(
         std::string(in.function) + ": X has shape " + text(X) + " and y has shape " + text(y) +
@@ -87,9 +94,9 @@ struct Operand {
   int64_t rs = 0, cs = 0;
 
   // `rows`, `columns`: whether the operand's last dimensions hold rows, columns.
-  Operand(const py::array& a, const LinearShapes& s, bool rows, bool columns) {
+  Operand(const Array& a, const LinearShapes& s, bool rows, bool columns) {
     if (!a) return;
-    const Dims shape = shape_of(a), strides = strides_of<T>(a);
+    const Dims &shape = a.shape, &strides = a.strides;
     const auto stride = [&](size_t from_end) -> int64_t {
       if (from_end > shape.size() || shape[shape.size() - from_end] == 1) return 0;
       return strides[shape.size() - from_end];
@@ -150,16 +157,16 @@ struct LinearViews {
 template <class T>
 struct LinearResult {
   const LinearShapes& s;
-  py::array loss, weights, intercept = no_array();
+  const Home& home;
+  Array loss, weights, intercept;
 
   LinearResult(const LinearOperands& in, const LinearShapes& shapes)
-      : s(shapes), loss(empty(s.batch, in.single)), weights(no_array()) {
-    Dims weights_shape = s.batch, intercept_shape = s.batch;
-    weights_shape.push_back(s.d);
-    if (s.several) weights_shape.push_back(s.t), intercept_shape.push_back(s.t);
-    weights = empty(weights_shape, in.single);
-    if (in.present(intercept_)) intercept = empty(intercept_shape, in.single);
-  }
+      : s(shapes),
+        home(in.home),
+        loss(empty(s.batch, in.single, home)),
+        weights(empty(s.of_parameters(true), in.single, home)),
+        intercept(in.present(intercept_) ? empty(s.of_parameters(false), in.single, home)
+                                         : Array()) {}
 
   // Sets where the device writes the results of problem p.
   void place(int64_t p, LossArgs<T>& args) const {
@@ -169,18 +176,19 @@ struct LinearResult {
   }
 
   py::tuple finish() const {
-    return py::make_tuple(as_result(loss), as_result(weights),
-                          intercept ? as_result(intercept) : py::object(py::none()));
+    return py::make_tuple(as_result(loss, home), as_result(weights, home),
+                          intercept ? as_result(intercept, home) : py::object(py::none()));
   }
 };
 
 // All problems of the batch, a block at a time. False if the mean of one of them is over nothing.
 template <class T>
-bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearResult<T>& result) {
-  constexpr int64_t block = 256;
+bool linear_problems(const Device<T>& device, const LinearViews<T>& views, Reduction reduction,
+                     LinearResult<T>& result) {
+  constexpr int64_t most = 4096;  // whose args are some megabytes
+  const int64_t block = std::min(device.block, most);
   const LinearShapes& s = views.s;
   const int64_t problems = product(s.batch);
-  const Device<T>& device = host_device<T>();
   if (problems == 0) return true;
   const LossArgs<T> first{views.problem(0), reduction, nullptr, nullptr, nullptr, nullptr};
   std::vector<LossArgs<T>> args(static_cast<size_t>(std::min(problems, block)), first);
@@ -193,7 +201,6 @@ bool linear_problems(const LinearViews<T>& views, Reduction reduction, LinearRes
       result.place(begin + i, args[i]);
     }
     device.linear_each(count, args.data());
-    device.wait();
     for (int64_t i = 0; i < count; ++i)
       if (is_mean(reduction) && elements[i] == 0) return false;
   }
@@ -208,7 +215,11 @@ py::tuple linear_as(const LinearOperands& in, py::handle reduction_name, const L
   LinearResult<T> result(in, s);
   const double work = static_cast<double>(product(s.batch)) * static_cast<double>(s.n) *
                       static_cast<double>(s.t) * static_cast<double>(2 * s.d + 8);
-  if (!compute(work, [&] { return linear_problems(views, reduction, result); }))
+  bool is_defined = true;
+  compute_on<T>(in.home.where, work, [&](const Device<T>& device) {
+    is_defined = linear_problems(device, views, reduction, result);
+  });
+  if (!is_defined)
     throw py::value_error(
         std::string(in.function) +
         ": the mean over 0 samples, or samples of no weight, is not defined; pass data, or "

@@ -1,7 +1,7 @@
 // Matrix products.
-#include "bindings/arrays.hpp"
 #include "bindings/fastcall.hpp"
 #include "bindings/register.hpp"
+#include "bindings/results.hpp"
 #include "device.hpp"
 #include "host.hpp"
 
@@ -28,8 +28,7 @@ struct MatmulShapes {
   }
 };
 
-MatmulShapes matmul_shapes(const py::array& a_array, const py::array& b_array) {
-  const Dims a = shape_of(a_array), b = shape_of(b_array);
+MatmulShapes matmul_shapes(const Dims& a, const Dims& b) {
   const auto call = [&] {
     return "matmul (m,k),(k,n)->(m,n): a has shape " + text(a) + " and b has shape " + text(b) +
            ";";
@@ -53,11 +52,11 @@ struct Stack {
   Matrix<T> first;
   Dims batch;
 
-  Stack(const py::array& a, const Dims& batch_shape, bool row, bool column) {
-    const Dims strides = strides_of<T>(a);
+  Stack(const Array& a, const Dims& batch_shape, bool row, bool column) {
+    const Dims& strides = a.strides;
     const size_t core = 2 - static_cast<size_t>(row) - static_cast<size_t>(column);
     first = {data_of<T>(a), row ? 0 : strides[strides.size() - core], column ? 0 : strides.back()};
-    batch = batch_strides(shape_of(a), strides, core, batch_shape);
+    batch = batch_strides(a.shape, strides, core, batch_shape);
   }
 };
 
@@ -67,12 +66,12 @@ void multiply(const MatmulShapes& s, const Operands<2>& in, const Stack<T>& c) {
   const Stack<const T> b(in.arrays[1], s.batch, false, s.column);
   const MatmulArgs<T> args{s.m,     s.n,     s.k,     a.first, b.first,
                            c.first, s.batch, a.batch, b.batch, c.batch};
-  compute(s.work(), [&] { host_device<T>().matmul(args); });
+  compute_on<T>(in.home.where, s.work(), [&](const Device<T>& device) { device.matmul(args); });
 }
 
 // The stride of a dimension of one element is arbitrary; 1 lets the kernels write in place.
 template <class T>
-Stack<T> result_stack(const py::array& array, const MatmulShapes& s) {
+Stack<T> result_stack(const Array& array, const MatmulShapes& s) {
   Stack<T> c(array, s.batch, s.row, s.column);
   if (s.m == 1) c.first.rs = 1;
   if (s.n == 1) c.first.cs = 1;
@@ -81,15 +80,13 @@ Stack<T> result_stack(const py::array& array, const MatmulShapes& s) {
 
 template <class T>
 py::object matmul_as(const Operands<2>& in, py::handle out) {
-  const MatmulShapes s = matmul_shapes(in.arrays[0], in.arrays[1]);
+  const MatmulShapes s = matmul_shapes(in.arrays[0].shape, in.arrays[1].shape);
   Destination destination("matmul", out, s.result(), in, false);
   const auto c = result_stack<T>(destination.array(), s);
   if (c.first.rs == 1 || c.first.cs == 1) {
     multiply(s, in, c);
   } else {  // the kernels write along one unit stride
-    const py::array dense = empty(s.result(), in.single);
-    multiply(s, in, result_stack<T>(dense, s));
-    destination.array()[py::ellipsis()] = dense;
+    multiply(s, in, result_stack<T>(destination.detour(), s));
   }
   return destination.finish();
 }
@@ -105,17 +102,18 @@ py::object matmul(py::handle a, py::handle b, py::handle out) {
 // (parts, …, m, n): hi and size, and for float64 lo.
 template <class T>
 py::array accurate_matmul_as(const Operands<2>& in) {
-  const MatmulShapes s = matmul_shapes(in.arrays[0], in.arrays[1]);
+  const MatmulShapes s = matmul_shapes(in.arrays[0].shape, in.arrays[1].shape);
   const Stack<const T> a(in.arrays[0], s.batch, s.row, false);
   const Stack<const T> b(in.arrays[1], s.batch, false, s.column);
   const Dims result = s.result();
   Dims shape{in.single ? 2 : 3};
   for (int64_t size : result) shape.push_back(size);
-  const py::array out = empty(shape, false);
+  py::array out = empty_numpy(shape, false);
   const int64_t size = product(result);
-  const AccurateArgs<T> args{
-      s.m,      s.n, s.k, a.first, b.first, s.batch, a.batch, b.batch, data_of<double>(out),
-      2 * size, size};
+  const AccurateArgs<T> args{s.m,      s.n,     s.k,
+                             a.first,  b.first, s.batch,
+                             a.batch,  b.batch, static_cast<double*>(out.mutable_data()),
+                             2 * size, size};
   compute(s.work(), [&] { host::accurate(args); });
   return out;
 }

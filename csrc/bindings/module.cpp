@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.doc() = "Kernels and fitting loops of gdcore; the public API is the package gdcore.";
   gdcore::register_config(m);
   gdcore::register_arrays(m);
+  gdcore::register_device_array(m);
   gdcore::register_matmul(m);
   gdcore::register_mse(m);
   gdcore::register_linear(m);

@@ -1,7 +1,7 @@
 // The squared error of two arrays, and its gradient.
-#include "bindings/arrays.hpp"
 #include "bindings/fastcall.hpp"
 #include "bindings/register.hpp"
+#include "bindings/results.hpp"
 #include "device.hpp"
 
 namespace gdcore {
@@ -9,7 +9,7 @@ namespace {
 
 template <class T>
 MseArgs<T> mse_args(const char* function, const Operands<2>& in) {
-  const Dims shape = shape_of(in.arrays[0]), target = shape_of(in.arrays[1]);
+  const Dims &shape = in.arrays[0].shape, &target = in.arrays[1].shape;
   if (shape != target)
     throw py::value_error(
         std::string(function) + ": pred has shape " + text(shape) + " and target has shape " +
@@ -17,8 +17,8 @@ MseArgs<T> mse_args(const char* function, const Operands<2>& in) {
         "; they must be equal. Reshape one: broadcasting here would average over pairs that do not "
         "belong together.");
   return {product(shape),
-          {data_of<T>(in.arrays[0]), shape, strides_of<T>(in.arrays[0])},
-          {data_of<T>(in.arrays[1]), shape, strides_of<T>(in.arrays[1])},
+          {data_of<T>(in.arrays[0]), shape, in.arrays[0].strides},
+          {data_of<T>(in.arrays[1]), shape, in.arrays[1].strides},
           MseOutput::none,
           nullptr};
 }
@@ -37,31 +37,38 @@ bool wants_squares(py::handle reduction) {
          PyUnicode_CompareWithASCIIString(reduction.ptr(), "none") == 0;
 }
 
+// The loss, and what else args ask for.
 template <class T>
-T loss_of(MseArgs<T>& args, double work) {
-  T loss;
-  args.loss = &loss;
-  const Device<T>& device = host_device<T>();
-  compute(work, [&] {
-    device.mse(args);
-    device.wait();
-  });
-  return loss;
+py::object loss_of(MseArgs<T>& args, const Operands<2>& in) {
+  const auto run = [&] {
+    compute_on<T>(in.home.where, static_cast<double>(args.size),
+                  [&](const Device<T>& device) { device.mse(args); });
+  };
+  if (!in.home.like) {
+    T loss;
+    args.loss = &loss;
+    run();
+    return scalar(loss, in.single);
+  }
+  const Array loss = empty({}, in.single, in.home);
+  args.loss = data_of<T>(loss);
+  run();
+  return as_result(loss, in.home);
 }
 
 template <class T>
 py::object mse_as(const Operands<2>& in, py::handle reduction) {
   MseArgs<T> args = mse_args<T>("mse", in);
-  const auto work = static_cast<double>(args.size);
   if (wants_squares(reduction)) {
-    const py::array squares = empty(args.pred.shape, in.single);
+    const Array squares = empty(args.pred.shape, in.single, in.home);
     args.output = MseOutput::squares;
     args.out = data_of<T>(squares);
-    compute(work, [&] { host_device<T>().mse(args); });
-    return as_result(squares);
+    compute_on<T>(in.home.where, static_cast<double>(args.size),
+                  [&](const Device<T>& device) { device.mse(args); });
+    return as_result(squares, in.home);
   }
   args.scale = mse_scale("mse", args.size, reduction_of(reduction, true));
-  return scalar(loss_of(args, work), in.single);
+  return loss_of(args, in);
 }
 
 py::object mse(py::handle pred, py::handle target, py::handle reduction) {
@@ -77,8 +84,8 @@ py::tuple mse_value_and_grad_as(const Operands<2>& in, py::handle reduction, py:
   Destination gradient("mse_value_and_grad", out, args.pred.shape, in, true);
   args.output = MseOutput::gradient;
   args.out = data_of<T>(gradient.array());
-  const T loss = loss_of(args, static_cast<double>(args.size));
-  return py::make_tuple(scalar(loss, in.single), gradient.finish());
+  const py::object loss = loss_of(args, in);
+  return py::make_tuple(loss, gradient.finish());
 }
 
 py::tuple mse_value_and_grad(py::handle pred, py::handle target, py::handle reduction,

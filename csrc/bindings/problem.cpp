@@ -4,69 +4,94 @@
 
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
+#include "cuda/counts.hpp"
 
 namespace gdcore {
 namespace {
 
+// The arrays of rows, of one dtype and in one place. offset and sample_weight may be absent.
+struct RowArrays {
+  Array X, y, offset, sample_weight;
+
+  RowArrays(const py::object& X_, const py::object& y_, const py::object& offset_,
+            const py::object& sample_weight_)
+      : X(prepared(X_)),
+        y(prepared(y_)),
+        offset(prepared(offset_)),
+        sample_weight(prepared(sample_weight_)) {
+    if (!X || !y || !fits(y) || !fits(offset) || !fits(sample_weight))
+      throw py::value_error("the arrays of a problem must be of one dtype and in one place.");
+    wait_for_caller();
+  }
+  std::vector<py::object> owners() const {
+    return {X.owner, y.owner, offset.owner, sample_weight.owner};
+  }
+
+ private:
+  bool fits(const Array& a) const {
+    return !a || (a.single == X.single && a.where.on_device == X.where.on_device &&
+                  a.where.place.ordinal == X.where.place.ordinal);
+  }
+  // Fits work on gdcore's own stream, which does not wait for the caller's.
+  void wait_for_caller() const {
+    if (!X.where.on_device) return;
+    for (const Array* a : {&X, &y, &offset, &sample_weight}) {
+      if (!*a) continue;
+      const cuda::Scope scope(a->where.place);
+      cuda::synchronize();
+    }
+  }
+};
+
 // The last two dimensions of an array.
 template <class T>
-Matrix<const T> matrix_of(const py::array& a) {
-  const Dims strides = strides_of<T>(a);
-  return {static_cast<const T*>(a.data()), strides[strides.size() - 2], strides.back()};
+Matrix<const T> matrix_of(const Array& a) {
+  if (!a) return {};
+  return {data_of<const T>(a), a.strides[a.strides.size() - 2], a.strides.back()};
 }
 
 // The last dimension of an array.
 template <class T>
-Vector<const T> vector_at(const py::array& a) {
-  return {static_cast<const T*>(a.data()), strides_of<T>(a).back()};
+Vector<const T> vector_at(const Array& a) {
+  if (!a) return {};
+  return {data_of<const T>(a), a.strides.back()};
 }
 
 template <class T>
-Problem<T> problem_of(const py::array& X, const py::array& y,
-                      const std::optional<py::array>& offset,
-                      const std::optional<py::array>& sample_weight, bool fit_intercept,
-                      Reduction reduction) {
+Problem<T> problem_of(const RowArrays& a, bool fit_intercept, Reduction reduction) {
   Problem<T> p{};
-  p.n = X.shape(X.ndim() - 2);
-  p.d = X.shape(X.ndim() - 1);
-  p.t = y.shape(y.ndim() - 1);
-  p.X = matrix_of<T>(X);
-  p.y = matrix_of<T>(y);
-  if (offset) p.offset = matrix_of<T>(*offset);
-  if (sample_weight) p.sample_weight = vector_at<T>(*sample_weight);
+  p.n = a.X.shape[a.X.shape.size() - 2];
+  p.d = a.X.shape.back();
+  p.t = a.y.shape.back();
+  p.X = matrix_of<T>(a.X);
+  p.y = matrix_of<T>(a.y);
+  p.offset = matrix_of<T>(a.offset);
+  p.sample_weight = vector_at<T>(a.sample_weight);
   p.fit_intercept = fit_intercept;
   p.reduction = reduction;
-  p.device = &host_device<T>();
+  p.device = &device_of<T>(a.X.where);
   return p;
-}
-
-std::vector<py::array> present(const std::optional<py::array>& offset,
-                               const std::optional<py::array>& sample_weight) {
-  std::vector<py::array> arrays;
-  if (offset) arrays.push_back(*offset);
-  if (sample_weight) arrays.push_back(*sample_weight);
-  return arrays;
 }
 
 }  // namespace
 
-PyProblem::PyProblem(const py::array& X, const py::array& y, const std::optional<py::array>& offset,
-                     const std::optional<py::array>& sample_weight, bool fit_intercept,
-                     const py::object& reduction)
-    : arrays_(present(offset, sample_weight)) {
-  arrays_.insert(arrays_.end(), {X, y});
-  const int64_t n = X.ndim() == 2 ? X.shape(0) : -1, t = y.ndim() == 2 ? y.shape(1) : -1;
-  const auto fits = [&](const py::array& a, const Dims& shape) {
-    return a.dtype().equal(X.dtype()) && shape_of(a) == shape;
+PyProblem::PyProblem(const py::object& X, const py::object& y, const py::object& offset,
+                     const py::object& sample_weight, bool fit_intercept,
+                     const py::object& reduction) {
+  const RowArrays a(X, y, offset, sample_weight);
+  const int64_t n = a.X.shape.size() == 2 ? a.X.shape[0] : -1;
+  const int64_t t = a.y.shape.size() == 2 ? a.y.shape[1] : -1;
+  const auto fits = [](const Array& array, const Dims& shape) {
+    return !array || array.shape == shape;
   };
-  if (n < 0 || t < 0 || !(usable(X, true) || usable(X, false)) || !fits(y, {n, t}) ||
-      (offset && !fits(*offset, {n, t})) || (sample_weight && !fits(*sample_weight, {n})))
+  if (n < 0 || t < 0 || !fits(a.y, {n, t}) || !fits(a.offset, {n, t}) ||
+      !fits(a.sample_weight, {n}))
     throw py::value_error(
         "Problem needs X (n,d), y (n,t), offset (n,t) and sample_weight (n) of one floating "
         "dtype.");
-  dispatch(X.itemsize() == 4, [&](auto zero) {
-    problem_ = problem_of<decltype(zero)>(X, y, offset, sample_weight, fit_intercept,
-                                          reduction_of(reduction));
+  owners_ = a.owners();
+  dispatch(a.X.single, [&](auto zero) {
+    problem_ = problem_of<decltype(zero)>(a, fit_intercept, reduction_of(reduction));
   });
 }
 
@@ -91,30 +116,44 @@ double PyProblem::largest_row() const {
       [&] { return std::visit([](const auto& p) { return gdcore::largest_row(p); }, problem_); });
 }
 
-PyProblems::PyProblems(const py::array& X, const py::array& y,
-                       const std::optional<py::array>& offset,
-                       const std::optional<py::array>& sample_weight, bool fit_intercept,
+py::array PyProblem::count_nonzero() const {
+  const std::vector<int64_t> counts = compute([&] {
+    return std::visit(
+        [](const auto& p) {
+          if (p.device->of_host) throw std::logic_error("NumPy counts what is on the host");
+          auto all = cuda::count_nonzero(p.n, p.d, p.X, {}, p.sample_weight);
+          const auto targets = cuda::count_nonzero(p.n, p.t, p.y, p.offset, p.sample_weight);
+          all.insert(all.end(), targets.begin(), targets.end());
+          return all;
+        },
+        problem_);
+  });
+  return py::array_t<int64_t>(static_cast<py::ssize_t>(counts.size()), counts.data());
+}
+
+PyProblems::PyProblems(const py::object& X, const py::object& y, const py::object& offset,
+                       const py::object& sample_weight, bool fit_intercept,
                        const py::object& reduction,
                        const std::optional<py::array_t<int64_t>>& starts,
-                       const std::optional<py::array_t<int64_t>>& order)
-    : arrays_(present(offset, sample_weight)) {
-  arrays_.insert(arrays_.end(), {X, y});
-  if (order) arrays_.push_back(*order);
+                       const std::optional<py::array_t<int64_t>>& order) {
+  const RowArrays a(X, y, offset, sample_weight);
+  owners_ = a.owners();
+  if (order) owners_.push_back(*order);
   const bool stacked = !starts;
-  const int dims = stacked ? 3 : 2;
-  if (X.ndim() != dims || y.ndim() != dims)
+  const size_t dims = stacked ? 3 : 2;
+  if (a.X.shape.size() != dims || a.y.shape.size() != dims)
     throw py::value_error(
         "Problems needs X (count,n,d) or, with starts, X (rows,d); y with as many dimensions.");
-  dispatch(X.itemsize() == 4, [&](auto zero) {
+  dispatch(a.X.single, [&](auto zero) {
     using T = decltype(zero);
-    const auto step = [&](const py::array& a) { return stacked ? strides_of<T>(a)[0] : 0; };
+    const auto step = [&](const Array& array) { return stacked && array ? array.strides[0] : 0; };
     ManyRows<T> rows{};
-    rows.all = problem_of<T>(X, y, offset, sample_weight, fit_intercept, reduction_of(reduction));
-    rows.X_step = step(X);
-    rows.y_step = step(y);
-    if (offset) rows.offset_step = step(*offset);
-    if (sample_weight) rows.weight_step = step(*sample_weight);
-    rows.count = stacked ? X.shape(0) : starts->size() - 1;
+    rows.all = problem_of<T>(a, fit_intercept, reduction_of(reduction));
+    rows.X_step = step(a.X);
+    rows.y_step = step(a.y);
+    rows.offset_step = step(a.offset);
+    rows.weight_step = step(a.sample_weight);
+    rows.count = stacked ? a.X.shape[0] : starts->size() - 1;
     if (starts) rows.starts.assign(starts->data(), starts->data() + starts->size());
     if (order) rows.order = order->data();
     rows_ = std::move(rows);
@@ -123,17 +162,17 @@ PyProblems::PyProblems(const py::array& X, const py::array& y,
 
 void register_problem(py::module_& m) {
   py::class_<PyProblem>(m, "Problem")
-      .def(py::init<const py::array&, const py::array&, const std::optional<py::array>&,
-                    const std::optional<py::array>&, bool, const py::object&>(),
+      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
+                    bool, const py::object&>(),
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
            py::arg("fit_intercept"), py::arg("reduction"))
       .def("scaled", &PyProblem::scaled, py::arg("scaling"))
-      .def("largest_row", &PyProblem::largest_row);
+      .def("largest_row", &PyProblem::largest_row)
+      .def("count_nonzero", &PyProblem::count_nonzero);
 
   py::class_<PyProblems>(m, "Problems")
-      .def(py::init<const py::array&, const py::array&, const std::optional<py::array>&,
-                    const std::optional<py::array>&, bool, const py::object&,
-                    const std::optional<py::array_t<int64_t>>&,
+      .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
+                    bool, const py::object&, const std::optional<py::array_t<int64_t>>&,
                     const std::optional<py::array_t<int64_t>>&>(),
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
            py::arg("fit_intercept"), py::arg("reduction"), py::arg("starts"), py::arg("order"));

@@ -13,9 +13,9 @@ namespace gdcore {
 class PyProblem {
  public:
   // X (n,d), y (n,t), offset (n,t), sample_weight (n): one dtype, see `prepare`.
-  PyProblem(const py::array& X, const py::array& y, const std::optional<py::array>& offset,
-            const std::optional<py::array>& sample_weight, bool fit_intercept,
-            const py::object& reduction);
+  // None stands for no offset, no sample_weight.
+  PyProblem(const py::object& X, const py::object& y, const py::object& offset,
+            const py::object& sample_weight, bool fit_intercept, const py::object& reduction);
 
   bool single() const { return std::holds_alternative<Problem<float>>(problem_); }
   template <class T>
@@ -25,9 +25,12 @@ class PyProblem {
   // The same rows, with columns standardised as they are read.
   PyProblem scaled(const py::handle& scaling) const;
   double largest_row() const;
+  // For each feature and target, the rows of weight above 0 that are not 0 there; on a device
+  // alone.
+  py::array count_nonzero() const;
 
  private:
-  std::vector<py::array> arrays_;  // keeps the memory alive
+  std::vector<py::object> owners_;  // keep the memory alive
   std::shared_ptr<std::vector<double>> scaling_;
   std::variant<Problem<float>, Problem<double>> problem_;
 };
@@ -37,9 +40,9 @@ class PyProblems {
   // Either X (count,n,d), y (count,n,t), offset (count,n,t), sample_weight (count,n); or X
   // (rows,d), y (rows,t), offset (rows,t), sample_weight (rows) with starts (count+1) and perhaps
   // order (rows).
-  PyProblems(const py::array& X, const py::array& y, const std::optional<py::array>& offset,
-             const std::optional<py::array>& sample_weight, bool fit_intercept,
-             const py::object& reduction, const std::optional<py::array_t<int64_t>>& starts,
+  PyProblems(const py::object& X, const py::object& y, const py::object& offset,
+             const py::object& sample_weight, bool fit_intercept, const py::object& reduction,
+             const std::optional<py::array_t<int64_t>>& starts,
              const std::optional<py::array_t<int64_t>>& order);
 
   bool single() const { return std::holds_alternative<ManyRows<float>>(rows_); }
@@ -49,7 +52,7 @@ class PyProblems {
   }
 
  private:
-  std::vector<py::array> arrays_;  // keeps the memory alive
+  std::vector<py::object> owners_;  // keep the memory alive
   std::variant<ManyRows<float>, ManyRows<double>> rows_;
 };
 

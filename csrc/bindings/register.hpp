@@ -9,6 +9,7 @@ void register_arrays(pybind11::module_& m);
 void register_config(pybind11::module_& m);
 void register_curvature(pybind11::module_& m);
 void register_descent(pybind11::module_& m);
+void register_device_array(pybind11::module_& m);
 void register_exact(pybind11::module_& m);
 void register_groups(pybind11::module_& m);
 void register_linear(pybind11::module_& m);

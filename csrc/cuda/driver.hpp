@@ -1,37 +1,25 @@
-// The CUDA driver, opened on first use: building this takes no header, library or compiler of
-// CUDA's, and importing gdcore touches nothing.
+// What gdcore does with a GPU: places, memory, copies, launches.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <new>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
-#include <vector>
+
+#include "cuda/errors.hpp"
 
 namespace gdcore::cuda {
 
 using Address = unsigned long long;
 using Stream = void*;  // CUstream; null: the legacy default stream
 
-// No driver, too old a driver, no GPU, no kernels: why, as a sentence.
-struct Unavailable : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-struct OutOfMemory : std::bad_alloc {
-  explicit OutOfMemory(size_t bytes);
-  const char* what() const noexcept override { return text_.c_str(); }
-
- private:
-  std::string text_;
-};
-
 // A device's number and a stream of it.
 struct Place {
   int ordinal = 0;
   Stream stream = nullptr;
 };
+
+struct DeviceState;
 
 // While it lives, this thread's kernels, copies and temporary memory are of this place.
 class Scope {
@@ -43,13 +31,18 @@ class Scope {
 
  private:
   Place before_;
-  bool nested_;
+  DeviceState* device_before_;
 };
 Place current();  // the innermost Scope's; there must be one
 
-// Where memory of a device lies, with gdcore's own stream of that device.
+// Where memory of a device lies, with a stream of gdcore's own that no other thread uses. It is not
+// ordered with the default stream.
 Place home_of(const void* device_address);
+Place home_of(int ordinal);
 int ordinal_of(const void* device_address);
+// Throws std::invalid_argument for memory that the host and the device both own: the host must not
+// touch it while a kernel runs, and gdcore does not wait for its kernels.
+void refuse_managed(const void* device_address);
 
 // What a device can do, asked once.
 struct Properties {
@@ -61,7 +54,8 @@ struct Properties {
 const Properties& properties(int ordinal);
 int device_count();
 
-// Temporary memory, given back in the order of the stream.
+// Temporary memory, allocated and given back in the order of the innermost Scope's stream. Calls of
+// it can be captured in a graph.
 class Memory {
  public:
   explicit Memory(size_t bytes);
@@ -75,15 +69,18 @@ class Memory {
 
  private:
   Address at_ = 0;
-  Stream stream_;
+  Place place_;
 };
 
 // In the order of the stream. A copy to the host has arrived after synchronize(), a copy to the
-// device has read its source on return.
+// device has read its source on return. For large arrays see staging.hpp.
 void copy_to_device(void* to, const void* from, size_t bytes);
 void copy_to_host(void* to, const void* from, size_t bytes);
 void copy_on_device(void* to, const void* from, size_t bytes);
 void synchronize();
+void synchronize(Place place);
+// Orders what follows here behind all that another stream of this device has been asked for.
+void wait_for(Stream other);
 
 // Runs blocks of `threads` threads, with `shared_bytes` of dynamic shared memory each.
 void launch(const char* kernel, int64_t blocks, int threads, size_t shared_bytes,

@@ -1,14 +1,14 @@
 // Sums over the rows of linear models with one target. Those with several are in targets.cpp.
 #include <algorithm>
 #include <limits>
-#include <tuple>
 #include <vector>
 
 #include "cuda/device_rows.hpp"
 #include "cuda/driver.hpp"
 #include "cuda/kernels/linear_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/partials.hpp"
+#include "cuda/fold.hpp"
+#include "cuda/places.hpp"
 #include "cuda/targets.hpp"
 
 namespace gdcore::cuda {
@@ -20,11 +20,6 @@ constexpr int64_t wave_bytes = int64_t{256} << 20;
 // How many problems or segments, of `bytes` of partials each, make a wave.
 int64_t wave_of(int64_t bytes) { return std::max<int64_t>(1, wave_bytes / bytes); }
 
-template <class T>
-size_t shared_bytes(int64_t d, int tile_rows) {
-  return rows_bytes<T>(static_cast<int>(d), tile_rows) + sizeof(T) * (static_cast<size_t>(d) + 1);
-}
-
 // How the kernels share out the work.
 struct LinearPlan {
   enum { few, rows, wide } kind;
@@ -33,16 +28,16 @@ struct LinearPlan {
 template <class T>
 LinearPlan linear_plan(int64_t n, int64_t d) {
   if (d <= 4) return {LinearPlan::few, threads_of_block, 0};
+  const auto columns = static_cast<int>(std::min<int64_t>(d, 1 << 20));
   const size_t most = properties(current().ordinal).shared_bytes;
-  if (shared_bytes<T>(std::min<int64_t>(d, 1 << 20), V) > most)
-    return {LinearPlan::wide, threads_of_block, 0};
+  if (linear_rows_bytes<T>(columns, V) > most) return {LinearPlan::wide, threads_of_block, 0};
   // Several blocks share a multiprocessor: one loads a tile while another adds.
   const size_t target = std::min(most, size_t{d <= V    ? 28u << 10
                                               : d <= 64 ? 36u << 10
                                                         : 72u << 10});
   const int64_t whole = std::min(L<T>, ceil_div(std::max<int64_t>(n, 1), V) * V);
   int tile = V;
-  while (tile + V <= whole && shared_bytes<T>(d, tile + V) <= target) tile += V;
+  while (tile + V <= whole && linear_rows_bytes<T>(columns, tile + V) <= target) tile += V;
   return {LinearPlan::rows, d <= V ? 128 : threads_of_block, tile};
 }
 
@@ -82,7 +77,7 @@ void launch_partials(LinearParams<T>& p) {
   if (plan.kind == LinearPlan::few) {
     run("linear_few", ceil_div(units, plan.threads / V), 0);
   } else if (plan.kind == LinearPlan::rows) {
-    run("linear_rows", units, shared_bytes<T>(d, plan.tile_rows));
+    run("linear_rows", units, linear_rows_bytes<T>(p.rows.d, plan.tile_rows));
   } else {
     const auto rows = static_cast<size_t>(units * L<T>);
     const Memory slopes(rows * sizeof(T)), row_numbers(rows * sizeof(int64_t));
@@ -200,71 +195,6 @@ bool alike(const LossArgs<T>& a, const LossArgs<T>& b) {
          loads_rows_packed(x) == loads_rows_packed(y);
 }
 
-template <class T>
-LinearArrays<T> arrays_of(const LossArgs<T>& args) {
-  const LinearArgs<T>& rows = args.rows;
-  return {rows.X.data,       rows.y.data,        rows.offset.data, rows.sample_weight.data,
-          rows.weights.data, rows.intercept.data};
-}
-template <class T>
-CloseArrays<T> results_of(const LossArgs<T>& args) {
-  return {args.loss, args.weights, args.intercept};
-}
-
-// Elements from `a` to `b`.
-template <class T>
-int64_t distance(const T* a, const T* b) {
-  return static_cast<int64_t>(reinterpret_cast<intptr_t>(b) - reinterpret_cast<intptr_t>(a)) /
-         static_cast<int64_t>(sizeof(T));
-}
-template <class T>
-LinearSteps steps_between(const LinearArrays<T>& a, const LinearArrays<T>& b) {
-  return {distance(a.X, b.X),
-          distance(a.y, b.y),
-          distance(a.offset, b.offset),
-          distance(a.weight, b.weight),
-          distance(a.parameters, b.parameters),
-          distance(a.intercept, b.intercept)};
-}
-template <class T>
-CloseSteps steps_between(const CloseArrays<T>& a, const CloseArrays<T>& b) {
-  return {distance(a.loss, b.loss), distance(a.weights, b.weights),
-          distance(a.intercept, b.intercept)};
-}
-bool operator==(const LinearSteps& a, const LinearSteps& b) {
-  return std::tie(a.X, a.y, a.offset, a.weight, a.parameters, a.intercept) ==
-         std::tie(b.X, b.y, b.offset, b.weight, b.parameters, b.intercept);
-}
-bool operator==(const CloseSteps& a, const CloseSteps& b) {
-  return std::tie(a.loss, a.weights, a.intercept) == std::tie(b.loss, b.weights, b.intercept);
-}
-
-// Where the arrays of several problems lie: one step apart, or in a table on the device.
-template <class Arrays, class Steps>
-class Places {
- public:
-  template <class T, class ArraysOf>
-  Places(int64_t count, const LossArgs<T>* args, ArraysOf&& arrays) {
-    if (count == 1) return;
-    steps_ = steps_between(arrays(args[0]), arrays(args[1]));
-    bool even = true;
-    for (int64_t i = 2; even && i < count; ++i)
-      even = steps_between(arrays(args[i - 1]), arrays(args[i])) == steps_;
-    if (even) return;
-    std::vector<Arrays> all;
-    all.reserve(static_cast<size_t>(count));
-    for (int64_t i = 0; i < count; ++i) all.push_back(arrays(args[i]));
-    table_.emplace(all.size() * sizeof(Arrays));
-    copy_to_device(table_->as<void>(), all.data(), all.size() * sizeof(Arrays));
-  }
-  const Steps& steps() const { return steps_; }
-  const Arrays* table() const { return table_ ? table_->as<Arrays>() : nullptr; }
-
- private:
-  Steps steps_ = {};
-  std::optional<Memory> table_;
-};
-
 template <class T, class In>
 void launch_close(const char* kernel, const CloseOf<T>& closing, const In* in, int64_t count,
                   const double* weight_sums) {
@@ -328,7 +258,8 @@ void linear_each(int64_t count, const LossArgs<T>* args) {
   }
   while (count > 0) {
     const LinearArgs<T>& rows = args->rows;
-    const int64_t bytes = std::max<int64_t>(1, ceil_div(rows.n, L<T>)) * (rows.d + 3) *
+    const int64_t products = rows.t == 1 ? 0 : rows.n * rows.t;
+    const int64_t bytes = (ceil_div(rows.n + 1, L<T>) * ((rows.d + 1) * rows.t + 2) + products) *
                           static_cast<int64_t>(sizeof(double));
     int64_t now = 1;
     const int64_t most = std::min(count, wave_of(bytes));

@@ -82,7 +82,7 @@ def no_array(name: str, value: Any, error: str) -> str:
     if type(value).__module__.partition(".")[0] == "torch":
         return _tensor_advice(name, value, error)
     if hasattr(value, "__cuda_array_interface__"):
-        return f"{name} is on a GPU ({kind}) and gdcore computes on the CPU; pass {name}.get()."
+        return f"{name} is on a GPU ({kind}) and does not say where there; pass {name}.get()."
     what = f"{name} is not an array of numbers ({kind})"
     if isinstance(value, Iterator):
         chunks = ", or chunks (X, y) in place of X and y" if name == "X" else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import gdcore._core as _core
@@ -67,6 +69,17 @@ def config() -> dict[str, Any]:
         the contract on bits; ``segment``, the terms of a segment of a long sum in each dtype
         (gdcore 0.1 called it ``chunk``).
 
+        ``cuda`` is a sentence that says why no GPU can be used, or a dict: ``driver``, the version
+        of CUDA that the driver supports; ``devices``, each with its ``name``, ``sm`` (90 for
+        compute capability 9.0), ``memory`` in bytes and ``kernels``, the architecture it runs
+        (empty: none in this build); ``fatbin``, the file of kernels with its ``path``, ``bytes``
+        and ``architectures``.
+
+    Notes
+    -----
+    A process that has used CUDA cannot fork workers that use it. So where CUDA is not in use yet,
+    the devices are read in a child process, and the answer is kept.
+
     Examples
     --------
     >>> import gdcore as gd
@@ -82,7 +95,7 @@ def config() -> dict[str, Any]:
         "threads_reason": _core.threads_reason(),
         "openmp": _openmp_runtimes(),
         "compiler": _core.COMPILER,
-        "cuda": "not built",
+        "cuda": _cuda(),
         "numerics": _core.NUMERICS,
         "segment": dict(_core.SEGMENT),
         "chunk": dict(_core.SEGMENT),
@@ -92,11 +105,39 @@ def config() -> dict[str, Any]:
 def show_config() -> None:
     """Print `config()`, one line an entry."""
     for name, value in config().items():
-        if isinstance(value, dict):
+        if name == "cuda" and isinstance(value, dict):
+            value = _cuda_line(value)
+        elif isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         elif isinstance(value, list):
             value = ", ".join(value) or "none"
         print(f"{name:15} {value}")
+
+
+@cache
+def _known_cuda() -> Any:
+    return _core.cuda_info()
+
+
+def _cuda() -> Any:
+    """Return what there is of CUDA, a copy; ask again as long as there is nothing."""
+    found = _known_cuda()
+    if isinstance(found, str):
+        _known_cuda.cache_clear()
+    return deepcopy(found)
+
+
+def _cuda_line(cuda: dict[str, Any]) -> str:
+    """Return one line on the GPUs, the driver and the kernels."""
+    devices = [
+        f"{d['name']} (sm_{d['sm']}, {d['memory'] / 2**30:.1f} GiB, "
+        f"{d['kernels'] or 'no kernels for it'})"
+        for d in cuda["devices"]
+    ]
+    fatbin = cuda["fatbin"]
+    architectures = " ".join(fatbin["architectures"])
+    kernels = f"{fatbin['bytes'] / 1e6:.2f} MB of kernels for {architectures}, {fatbin['path']}"
+    return "; ".join([*devices, f"driver for CUDA {cuda['driver']}", kernels])
 
 
 def _openmp_runtimes() -> list[str]:

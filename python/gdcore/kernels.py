@@ -3,6 +3,15 @@
 Every output bit is the same for any thread count, batch, stride and instruction set
 (docs/numerics.md). float32 in gives float32 out and float64 likewise; integers and bools become
 float64, float16 becomes float32, mixed floats become the wider; Python numbers follow the arrays.
+
+Arrays of torch, JAX, CuPy and of anything with DLPack or `__cuda_array_interface__` are read where
+they are, without a copy, and results are arrays of that library on that device: of the first such
+operand's, where NumPy arrays are among the others. `out` is an array of that library too. torch
+parameters that need gradients are read, but results carry no graph: see `gdcore.torch`.
+
+On a CUDA device all operands but Python numbers are there, of one dtype, float32 or float64. The
+work is queued on the library's current stream and nothing waits for it, so that losses are 0-d
+arrays there, and calls can be captured in a graph.
 """
 
 from __future__ import annotations
@@ -12,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.typing import Floats, Reduction
+from gdcore.typing import Reduction
 
 Loss = Literal["squared", "huber"]
 
@@ -28,11 +37,11 @@ class LinearGrad(NamedTuple):
         Derivative with respect to the intercept; None if there was none.
     """
 
-    weights: Floats
+    weights: Any
     intercept: Any
 
 
-def matmul(a: npt.ArrayLike, b: npt.ArrayLike, out: Floats | None = None) -> Any:
+def matmul(a: npt.ArrayLike, b: npt.ArrayLike, out: Any = None) -> Any:
     """Matrix product, with the shapes of `numpy.matmul`.
 
     Row i of ``a @ b`` has the same bits whatever other rows and batches are there.
@@ -42,12 +51,12 @@ def matmul(a: npt.ArrayLike, b: npt.ArrayLike, out: Floats | None = None) -> Any
     a : array_like, shape (..., m, k) or (k,)
     b : array_like, shape (..., k, n) or (k,)
         Batch dimensions broadcast; a broadcast operand is never copied.
-    out : ndarray, optional
+    out : array, optional
         Where to write: exactly the result's shape and dtype, any strides. It may overlap a or b.
 
     Returns
     -------
-    ndarray, shape (..., m, n)
+    array, shape (..., m, n)
         Without the dimension of a one-dimensional operand; a scalar if both are.
 
     Raises
@@ -105,15 +114,15 @@ def mse_value_and_grad(
     target: npt.ArrayLike,
     *,
     reduction: Reduction = "mean",
-    out: Floats | None = None,
-) -> tuple[Any, Floats]:
+    out: Any = None,
+) -> tuple[Any, Any]:
     """Squared error and its derivative with respect to `pred`, in one pass.
 
     Parameters
     ----------
     pred, target : array_like, any shape, the same for both
     reduction : {"mean", "sum", "half_mean", "half_sum"}
-    out : ndarray, optional
+    out : array, optional
         Where to write the gradient: the inputs' shape and dtype, any strides; may overlap them.
 
     Returns
@@ -169,7 +178,7 @@ def linear_mse_value_and_grad(
 
     Returns
     -------
-    loss : scalar or ndarray, shape (...)
+    loss : scalar or array, shape (...)
         One for each problem of the batch.
     grad : LinearGrad
         For "mean" the gradient is ``2 / (n t) * X.T @ (prediction - y)``.
@@ -177,7 +186,8 @@ def linear_mse_value_and_grad(
     Raises
     ------
     ValueError
-        If shapes do not fit, or for a mean over no samples.
+        If shapes do not fit, or for a mean over no samples. On a CUDA device weights that sum to 0
+        are not known without waiting: the mean is NaN there.
     TypeError
         If a dtype is not real.
 

@@ -20,13 +20,14 @@ class SGDState:
 
     Attributes
     ----------
-    velocity : list of ndarray or None
-        One buffer for each parameter; None before the first step and without momentum.
+    velocity : list of array or None
+        One buffer for each parameter, of its library and on its device; None before the first
+        step and without momentum.
     step : int
         Steps done.
     """
 
-    velocity: list[Floats | None] = field(default_factory=list)
+    velocity: list[Any] = field(default_factory=list)
     step: int = 0
 
 
@@ -161,12 +162,12 @@ class SGD:
                     "but this is one problem: pass a number."
                 )
 
-    def init(self, params: Floats | Sequence[Floats]) -> SGDState:
+    def init(self, params: Any | Sequence[Any]) -> SGDState:
         """Return the state before the first step.
 
         Parameters
         ----------
-        params : ndarray or sequence of ndarray
+        params : array or sequence of arrays
             The parameters that `step` will update.
 
         Returns
@@ -176,16 +177,17 @@ class SGD:
         return SGDState([None] * len(_as_params(params)))
 
     def step(
-        self, params: Floats | Sequence[Floats], grads: Any | Sequence[Any], state: SGDState
+        self, params: Any | Sequence[Any], grads: Any | Sequence[Any], state: SGDState
     ) -> None:
         """Update `params` and `state` in place by one step.
 
         Parameters
         ----------
-        params : ndarray or sequence of ndarray
-            float32 or float64, writable, any shape and strides.
+        params : array or sequence of arrays
+            float32 or float64, writable, any shape and strides: NumPy arrays, or those of a library
+            with DLPack, on the CPU or a CUDA device.
         grads : array_like or sequence of array_like
-            One gradient of the parameter's shape for each.
+            One gradient of the parameter's shape for each; on a device, of its dtype and there.
         state : SGDState
             From `init`. A schedule's epoch is ``state.step``.
 
@@ -206,7 +208,7 @@ class SGD:
                 "intercept by itself with weight_decay=0."
             )
         arrays = _as_params(params)
-        gradients = [grads] if isinstance(params, np.ndarray) else list(grads)
+        gradients = [grads] if _is_array(params) else list(grads)
         if len(gradients) != len(arrays) or len(state.velocity) != len(arrays):
             raise ValueError(
                 f"{len(arrays)} parameters came with {len(gradients)} gradients and a state for "
@@ -216,13 +218,14 @@ class SGD:
             _check(i, p, g, v)
             for i, (p, g, v) in enumerate(zip(arrays, gradients, state.velocity, strict=True))
         ]
-        _check_apart(arrays)
+        _check_apart([param for param, _, _ in checked])
         lr = rate_at(self.lr, state.step)
         options = _core.SgdOptions(**self.options)
-        for i, (param, grad) in enumerate(zip(arrays, checked, strict=True)):
-            velocity, first = state.velocity[i], state.velocity[i] is None
+        for i, (param, grad, velocity) in enumerate(checked):
+            first = velocity is None
             if self.momentum != 0 and first:
-                velocity = state.velocity[i] = np.zeros_like(param)
+                state.velocity[i] = _core.empty_like(arrays[i])
+                velocity = _core.updatable("velocity", state.velocity[i])
             _core.sgd_step(param, grad, velocity, first, lr, options)
         state.step += 1
 
@@ -303,37 +306,83 @@ def rate_at(lr: LearningRate, epoch: int) -> float:
     return value
 
 
-def _as_params(params: Floats | Sequence[Floats]) -> list[Floats]:
-    return [params] if isinstance(params, np.ndarray) else list(params)
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or _is_foreign(value)
 
 
-def _check(index: int, param: Any, grad: Any, velocity: Floats | None) -> Floats:
-    """Return the gradient as an array; ValueError or TypeError if it does not fit the parameter."""
+def _is_foreign(value: Any) -> bool:
+    """Whether a value is an array of another library."""
+    return not isinstance(value, np.ndarray) and (
+        hasattr(value, "__dlpack__") or hasattr(value, "__cuda_array_interface__")
+    )
+
+
+def _as_params(params: Any | Sequence[Any]) -> list[Any]:
+    return [params] if _is_array(params) else list(params)
+
+
+def _check(index: int, param: Any, grad: Any, velocity: Any) -> tuple[Any, Any, Any]:
+    """Return the three as the core takes them; ValueError or TypeError if they do not fit."""
+    if not _is_foreign(param):
+        _check_numpy(index, param)
+    target = _core.updatable(f"parameter {index}", param)
+    if _is_foreign(grad):
+        (gradient,) = _core.prepare((f"gradient {index}", grad))
+    else:
+        gradient = np.asarray(grad)
+    if gradient.dtype.kind not in "fiub":
+        raise TypeError(f"gradient {index} has dtype {gradient.dtype}; pass real numbers.")
+    if gradient.shape != target.shape:
+        raise ValueError(
+            f"gradient {index} has shape {gradient.shape}, its parameter {target.shape}; "
+            "they must be equal."
+        )
+    _check_place(f"gradient {index}", gradient, target)
+    if velocity is None:
+        return target, gradient, None
+    buffer = _core.updatable("velocity", velocity)
+    if _kind(buffer) != _kind(target):
+        raise ValueError(f"the state of parameter {index} is another's; call init(params) again.")
+    return target, gradient, buffer
+
+
+def _check_numpy(index: int, param: Any) -> None:
+    """Raise TypeError or ValueError unless a parameter is a NumPy array of floats, writable."""
     if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
         kind = param.dtype if isinstance(param, np.ndarray) else type(param).__name__
         raise TypeError(
-            f"parameter {index} is {kind}; step updates float32 and float64 NumPy arrays in place."
+            f"parameter {index} is {kind}; step updates float32 and float64 arrays in place."
         )
     if not param.flags.writeable:
         raise ValueError(f"parameter {index} is read-only; pass a writable array.")
-    gradient = np.asarray(grad)
-    if gradient.dtype.kind not in "fiub":
-        raise TypeError(f"gradient {index} has dtype {gradient.dtype}; pass real numbers.")
-    if gradient.shape != param.shape:
-        raise ValueError(
-            f"gradient {index} has shape {gradient.shape}, its parameter {param.shape}; "
-            "they must be equal."
+
+
+def _ordinal(array: Any) -> int | None:
+    """Return the CUDA device of what the core takes, or None for the host."""
+    return array.ordinal if isinstance(array, _core.DeviceArray) else None
+
+
+def _kind(array: Any) -> tuple[Any, ...]:
+    return array.shape, array.dtype, _ordinal(array)
+
+
+def _check_place(name: str, gradient: Any, param: Any) -> None:
+    """Raise TypeError unless a gradient is where its parameter is, and on a device of its dtype."""
+    here, there = _ordinal(gradient), _ordinal(param)
+    if here != there:
+        places = ("in the host's memory" if i is None else f"on device {i}" for i in (here, there))
+        raise TypeError("{} is {} and its parameter {}; copy one of them.".format(name, *places))
+    if here is not None and gradient.dtype != param.dtype:
+        raise TypeError(
+            f"{name} is {gradient.dtype} and its parameter {param.dtype}, on a device; "
+            "convert it with its own library."
         )
-    if velocity is not None and (velocity.shape != param.shape or velocity.dtype != param.dtype):
-        raise ValueError(f"the state of parameter {index} is another's; call init(params) again.")
-    return gradient
 
 
-def _check_apart(params: list[Floats]) -> None:
+def _check_apart(params: list[Any]) -> None:
     """Raise ValueError if two parameters share memory: one step would change it twice."""
     for i, j in _core.overlapping(params):
-        if np.shares_memory(params[i], params[j]):
-            raise ValueError(
-                f"parameters {i} and {j} share memory, so that one step would change it twice; "
-                "pass it once, with the sum of its gradients."
-            )
+        raise ValueError(
+            f"parameters {i} and {j} share memory, so that one step would change it twice; "
+            "pass it once, with the sum of its gradients."
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SOURCES = ("csrc", "python")
-SUFFIXES = (".cpp", ".hpp", ".py")
+SUFFIXES = (".cpp", ".hpp", ".cu", ".py")
 
 
 @dataclass(frozen=True)

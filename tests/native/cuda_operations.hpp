@@ -62,6 +62,7 @@ struct OnDevice {
   explicit OnDevice(const std::vector<T>& from)
       : memory(from.size() * sizeof(T)), size(static_cast<int64_t>(from.size())) {
     cuda::copy_to_device(memory.as<void>(), from.data(), from.size() * sizeof(T));
+    cuda::synchronize();  // operations for fits read it on a stream of their own
   }
   T* data() const { return memory.as<T>(); }
   std::vector<T> host() const {

@@ -239,11 +239,157 @@ void single_target() {
   each<T>(2, 262144 + 600, 1, 1, with_weights | with_intercept, true, Reduction::mean);
 }
 
+template <class T>
+void several_targets() {
+  size_t mix = 0;
+  const auto next = [&] { return mixes[mix++ % std::size(mixes)]; };
+  for (int64_t t : {2, 3, 17})
+    for (int64_t d : {0, 1, 4, 9, 33})
+      for (int64_t n : {0, 1, 17, 512, 700}) one_pass<T>(n, d, t, next(), {}, n % 3);
+  for (unsigned options : mixes) one_pass<T>(1111, 3, 2, options, {1, 2});
+  one_pass<T>(140, 513, 3, with_weights | with_intercept);
+  one_pass<T>(262144 + 600, 1, 2, with_weights | with_intercept, {100, 511});
+  for (int64_t d : {0, 3, 20})
+    for (int64_t n : {0, 1, 40, 600})
+      for (bool even : {true, false})
+        each<T>(5, n, d, 2 + d % 2, next() & ~by_columns, even, static_cast<Reduction>(mix % 4));
+  each<T>(1, 262144 + 600, 1, 2, with_weights | with_intercept, true, Reduction::mean);
+  each<T>(2, 262144 + 600, 1, 2, with_offset, true, Reduction::half_mean);
+}
+
+bool same_moments(const Moments& a, const Moments& b) {
+  return a.d == b.d && a.t == b.t && same(a.hi, b.hi) && same(a.lo, b.lo);
+}
+
+template <class T>
+void moments_pass(int64_t n, int64_t d, int64_t t, unsigned options, std::vector<int64_t> cuts = {},
+                  int64_t first = 0) {
+  const Data<T> data(n, d, t, options & ~(shuffled | without_y), first);
+  const int64_t segments = ceil_div(n, L<T>);
+  Moments expected, got;
+  expected.reset(d, t);
+  got.reset(d, t);
+  cuts.push_back(segments);
+  int64_t from = 0;
+  for (int64_t to : cuts) {  // closed in between: passes continue from any state
+    reference_device<T>().moments(data.args(false, false), from, to, expected);
+    cuda_device<T>().moments(data.args(true, false), from, to, got);
+    if (from % 2 == 1) {
+      expected.close();
+      got.close();
+    }
+    from = to;
+  }
+  expected.close();
+  got.close();
+  expect(same_moments(expected, got), "moments %s: n %ld, d %ld, t %ld, options %u, %zu calls",
+         name<T>(), long(n), long(d), long(t), options, cuts.size());
+}
+
+// Rows of a table in lists: the problem's own, or one after the other.
+std::vector<int64_t> list_of_rows(int64_t count, int64_t rows, uint64_t seed) {
+  std::vector<int64_t> list;
+  const Permutation order(rows, seed, 0);
+  for (int64_t i = 0; i < count; ++i) list.push_back(order(i % rows));
+  return list;
+}
+
+template <class T>
+void moments_of_each(std::vector<int64_t> sizes, int64_t d, int64_t t, unsigned options,
+                     bool listed, bool together) {
+  int64_t rows = 0;
+  for (int64_t n : sizes) rows += n;
+  const Data<T> data(rows, d, t, options & ~(shuffled | without_y));
+  const std::vector<int64_t> list = list_of_rows(rows + 100, rows, 3);
+  std::vector<ProblemRows<T>> a, b;
+  int64_t begin = 0;
+  for (int64_t n : sizes) {
+    const auto problem = [&](bool device) {
+      ProblemRows<T> p{data.args(device, device), {}};
+      p.args.n = n;
+      if (listed) {
+        p.order = {list.data() + (together ? begin : 100 - begin % 100), list.data() + rows + 100};
+        return p;
+      }
+      p.args.X.data += begin * p.args.X.rs;
+      p.args.y.data += begin * p.args.y.rs;
+      if (p.args.offset.data) p.args.offset.data += begin * p.args.offset.rs;
+      if (p.args.sample_weight.data)
+        p.args.sample_weight.data += begin * p.args.sample_weight.stride;
+      return p;
+    };
+    a.push_back(problem(false));
+    b.push_back(problem(true));
+    if (together)
+      begin += n;
+    else
+      begin += n % 7;
+  }
+  const auto count = static_cast<int64_t>(sizes.size());
+  std::vector<Moments> expected(sizes.size()), got(sizes.size());
+  reference_device<T>().moments_each(count, a.data(), expected.data());
+  cuda_device<T>().moments_each(count, b.data(), got.data());
+  bool ok = true;
+  for (size_t i = 0; i < sizes.size(); ++i) ok = ok && same_moments(expected[i], got[i]);
+  expect(ok, "moments_each %s: %ld problems, d %ld, t %ld, options %u, listed %d, together %d",
+         name<T>(), long(count), long(d), long(t), options, listed, together);
+}
+
+template <class T>
+void all_moments() {
+  size_t mix = 0;
+  const auto next = [&] { return mixes[mix++ % std::size(mixes)]; };
+  for (int64_t d : {0, 1, 2, 3, 4, 5, 8, 15, 16, 17, 40})
+    for (int64_t n : {0, 1, 7, 8, 9, 511, 512, 513, 1100})
+      for (int64_t t : {1, 3}) moments_pass<T>(n, d, t, next(), {}, n % 3);
+  for (int64_t d : {87, 125, 126, 127, 128, 129, 200})
+    for (int64_t n : {3, 530}) moments_pass<T>(n, d, 1 + n % 2, next(), {}, n % 3);
+  moments_pass<T>(20, 513, 1, with_weights);
+  moments_pass<T>(2222, 5, 2, with_weights | with_offset, {1, 2, 4});
+  moments_pass<T>(262144 + 600, 1, 1, with_weights, {511, 513});
+  moments_pass<T>(262144 + 600, 1, 1, with_offset);
+  for (int64_t d : {1, 4, 9})
+    for (int t : {1, 2})
+      for (bool listed : {false, true})
+        for (bool together : {false, true})
+          moments_of_each<T>({5, 64, 0, 513, 1, 64, 64, 1030, 8}, d, t, next(), listed, together);
+  moments_of_each<T>({3, 262144 + 600, 70}, 1, 1, with_weights, true, true);
+  moments_of_each<T>(std::vector<int64_t>(300, 13), 2, 1, with_offset, false, true);
+}
+
+template <class T>
+void fetched(int64_t n, int64_t d, int64_t t, unsigned options, bool listed) {
+  const Data<T> data(n, d, t, options);
+  const std::vector<int64_t> list = list_of_rows(n, n, 9);
+  ProblemRows<T> a{data.args(false, false), {}}, b{data.args(true, true), {}};
+  if (listed) a.order = b.order = {list.data(), list.data() + n};
+  std::vector<T> expected(static_cast<size_t>(n * (d + 2 * t + 1) + 1), T(7)), got(expected);
+  reference_device<T>().fetch(a, expected.data());
+  cuda_device<T>().fetch(b, got.data());
+  expect(same(expected, got), "fetch %s: n %ld, d %ld, t %ld, options %u, listed %d", name<T>(),
+         long(n), long(d), long(t), options, listed);
+}
+
+template <class T>
+void all_fetched() {
+  for (int64_t n : {0, 1, 300})
+    for (int64_t d : {0, 1, 5})
+      for (unsigned options : mixes)
+        for (bool listed : {false, true}) fetched<T>(n, d, 1 + d % 3, options, listed);
+  fetched<T>(3, 5000000, 1, strided, true);
+}
+
 }  // namespace
 
 void rows() {
   single_target<float>();
   single_target<double>();
+  several_targets<float>();
+  several_targets<double>();
+  all_moments<float>();
+  all_moments<double>();
+  all_fetched<float>();
+  all_fetched<double>();
 }
 
 }  // namespace gdcore::check

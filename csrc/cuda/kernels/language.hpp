@@ -68,11 +68,10 @@ GDCORE_DEVICE unsigned char* shared_memory([[maybe_unused]] size_t bytes) {
     call;                                                                          \
   }
 #else
-#define GDCORE_KERNEL(name, threads, blocks_per_multiprocessor, Params, call)       \
-  static const emulation::Kernel name##_kernel{#name, threads, sizeof(Params),      \
-                                               +[](const void* params) {            \
-                                                 const Params& p =                  \
-                                                     *static_cast<const Params*>(params); \
-                                                 call;                              \
-                                               }};
+#define GDCORE_KERNEL(name, threads, blocks_per_multiprocessor, Params, call) \
+  static const emulation::Kernel name##_kernel{                               \
+      #name, threads, sizeof(Params), +[](const void* params) {               \
+        const Params& p = *static_cast<const Params*>(params);                \
+        call;                                                                 \
+      }};
 #endif

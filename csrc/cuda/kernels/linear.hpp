@@ -48,11 +48,6 @@ GDCORE_DEVICE LinearUnit<T> unit_of(const LinearParams<T>& p, int64_t index) {
 // ---- A block a segment ----
 
 template <class T>
-GDCORE_HD constexpr size_t linear_rows_bytes(int d, int tile_rows) {
-  return rows_bytes<T>(d, tile_rows) + sizeof(T) * (static_cast<size_t>(d) + 1);
-}
-
-template <class T>
 GDCORE_DEVICE void linear_rows(const LinearParams<T>& p) {
   const int t = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x), d = p.rows.d;
   unsigned char* const at = shared_memory(linear_rows_bytes<T>(d, p.tile_rows));

@@ -42,4 +42,10 @@ struct LinearParams {
   int64_t* row_numbers;  // linear_columns, with the rows that they are of
 };
 
+// Shared memory of a block of linear_rows.
+template <class T>
+GDCORE_HD constexpr size_t linear_rows_bytes(int d, int tile_rows) {
+  return rows_bytes<T>(d, tile_rows) + sizeof(T) * (static_cast<size_t>(d) + 1);
+}
+
 }  // namespace gdcore::cuda

@@ -46,7 +46,7 @@ def is_local(array: Any) -> bool:
 
 def local(array: Any) -> npt.NDArray[Any]:
     """Return an array that `prepare` made as NumPy's: itself, or a copy of what is on a device."""
-    return array if is_local(array) else array.numpy()
+    return array if isinstance(array, np.ndarray) else array.numpy()
 
 
 def broadcast(array: Any, shape: tuple[int, ...]) -> Any:

@@ -171,7 +171,7 @@ class Fit:
             f"Diverged {rates}: after {epochs_in_words(self.epochs)} the loss is above the start's."
         )
 
-    def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Floats:
+    def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Any:
         """Return predictions for new rows.
 
         Parameters
@@ -200,7 +200,7 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
-        model = on_host(self)
+        model = self if self.home is None else on_host(self)
         numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
         rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
         d = model.weights.shape[0]

@@ -20,14 +20,15 @@ def product(rows: Any, weights: Floats) -> Any:
 
 def predicted(X: Any, rows: Any, products: Any, intercept: Any, offset: Any) -> Any:
     """Return products plus intercept and offset, in the library of X, whose numbers rows are."""
-    if not is_local(products) and hasattr(X, "__add__"):
-        return _added(importer_of(X), products, intercept, offset)
-    prediction: Floats = local(products)
-    prediction += intercept
+    if not is_local(products):
+        if hasattr(X, "__add__"):
+            return _added(importer_of(X), products, intercept, offset)
+        products = local(products)
+    products += intercept
     if offset is not None:
-        prediction += broadcast_offset(local(offset), prediction.shape)
+        products += broadcast_offset(local(offset), products.shape)
     home = home_of(X, rows)
-    return prediction if home is None else home(prediction)
+    return products if home is None else home(products)
 
 
 def _added(importer: Any, products: Any, intercept: Any, offset: Any) -> Any:

@@ -1,7 +1,9 @@
-// CUDA's threads on one CPU thread: each is a fiber that runs until a barrier or shuffle.
-// For tests: slow, exact, and stricter than a GPU (see Options).
+// CUDA's threads on one CPU thread, as kernels/language.hpp sees them: each is a fiber that runs
+// until a barrier or a shuffle. For tests: slow, exact, and stricter than a GPU.
 #pragma once
+
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -11,37 +13,35 @@ struct Dim3 {
   unsigned x = 1, y = 1, z = 1;
 };
 
-struct Options {
-  int order = 0;        // in which threads run between barriers: 0 forward, 1 backward, else shuffled by this seed
-  bool poison = true;   // shared memory starts as NaNs
-};
-extern Options options;
+// The block that runs, and its thread that runs.
+extern Dim3 grid_dim, block_dim, block_idx, thread_idx;
 
-// What is the same for all threads of the block that runs, and the thread that runs.
-extern Dim3 grid_dim, block_dim, block_idx;
-extern Dim3 thread_idx;
-
-void barrier();                                             // of the block
-uint64_t exchange(unsigned mask, uint64_t value, int from);  // a shuffle: value of lane `from`
+void barrier();  // of the block
+// Waits for all lanes of the mask; returns each lane's value, valid until the next call.
+const uint64_t* gather(unsigned mask, uint64_t value);
+// The block's dynamic shared memory, of which the kernel uses `bytes`.
 void* shared_memory(size_t bytes);
+// A rule was broken: prints it with block and thread, and the launch fails.
+[[noreturn]] void fail(const char* what);
 
-struct Kernel {  // threads: the most of a block
+// A kernel registers itself: its name, the most threads of a block, the size of its parameters.
+struct Kernel {
   Kernel(const char* name, int threads, size_t params_bytes, void (*run)(const void*));
 };
-// 0, or an error as a sentence.
-const char* launch(const std::string& name, Dim3 grid, Dim3 block, size_t shared_bytes,
-                   const void* params);
+
+inline int lane() {
+  const Dim3 at = thread_idx;
+  return static_cast<int>((at.x + block_dim.x * (at.y + block_dim.y * at.z)) % 32);
+}
 
 template <class T>
 T shuffle(unsigned mask, T value, int from) {
+  if (!(mask >> from & 1)) fail("a shuffle reads a lane that is not in its mask");
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
-  bits = exchange(mask, bits, from);
+  bits = gather(mask, bits)[from];
   std::memcpy(&value, &bits, sizeof(T));
   return value;
-}
-inline int lane() {
-  return static_cast<int>((thread_idx.x + block_dim.x * (thread_idx.y + block_dim.y * thread_idx.z)) % 32);
 }
 
 }  // namespace emulation
@@ -52,19 +52,64 @@ inline int lane() {
 #define gridDim emulation::grid_dim
 
 inline void __syncthreads() { emulation::barrier(); }
-inline void __syncwarp(unsigned mask = 0xffffffffu) { emulation::exchange(mask, 0, emulation::lane()); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) { emulation::gather(mask, 0); }
+
 template <class T>
 T __shfl_sync(unsigned mask, T value, int from, int width = 32) {
-  const int lane = emulation::lane();
-  return emulation::shuffle(mask, value, (lane & ~(width - 1)) + (from & (width - 1)));
+  const int first = emulation::lane() & ~(width - 1);
+  return emulation::shuffle(mask, value, first + (from & (width - 1)));
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, int by, int width = 32) {
-  const int lane = emulation::lane(), to = (lane & (width - 1)) + by;
-  return emulation::shuffle(mask, value, to < width ? lane + by : lane);
+T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32) {
+  const int lane = emulation::lane(), to = (lane & (width - 1)) - static_cast<int>(by);
+  return emulation::shuffle(mask, value, to >= 0 ? lane - static_cast<int>(by) : lane);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int with, int = 32) {
-  return emulation::shuffle(mask, value, emulation::lane() ^ with);
+T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32) {
+  const int lane = emulation::lane(), to = (lane & (width - 1)) + static_cast<int>(by);
+  return emulation::shuffle(mask, value, to < width ? lane + static_cast<int>(by) : lane);
 }
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32) {
+  const int lane = emulation::lane(), to = lane ^ with;
+  // Lanes of later groups of `width` cannot be read: CUDA returns the lane's own value.
+  return emulation::shuffle(mask, value, to < (lane & ~(width - 1)) + width ? to : lane);
+}
+
+inline unsigned __ballot_sync(unsigned mask, bool yes) {
+  const uint64_t* const answers = emulation::gather(mask, yes);
+  unsigned all = 0;
+  for (int lane = 0; lane < 32; ++lane)
+    if (mask >> lane & 1 && answers[lane]) all |= 1u << lane;
+  return all;
+}
+inline bool __any_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) != 0; }
+inline bool __all_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) == mask; }
+
+namespace emulation {
+
+// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp. EMULATION_MMA=backward: a device that adds
+// the terms in another order.
+inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
+  static const char* const order = std::getenv("EMULATION_MMA");
+  const bool backward = order && std::string(order) == "backward";
+  struct Operands {
+    double a[8][4], b[4][8];
+  };
+  static Operands of_warps[32];
+  Operands& x = of_warps[thread_idx.x / 32];  // blocks have one dimension
+  const int row = lane() / 4, column = lane() % 4;
+  x.a[row][column] = a;
+  x.b[column][row] = b;
+  gather(0xffffffffu, 0);
+  for (int i = 0; i < 4; ++i) {
+    const int k = backward ? 3 - i : i;
+    c0 = __builtin_fma(x.a[row][k], x.b[k][column * 2], c0);
+    c1 = __builtin_fma(x.a[row][k], x.b[k][column * 2 + 1], c1);
+  }
+  gather(0xffffffffu, 0);
+}
+
+}  // namespace emulation
+
 // Atomics are not here: no kernel may use one.

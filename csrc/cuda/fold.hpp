@@ -73,12 +73,12 @@ class DeviceLevels {
  public:
   DeviceLevels(int64_t groups, int64_t entries) : groups_(groups), entries_(entries) {}
 
-  // Returns the sums (groups, count(), entries).
+  // Returns the sums (groups, count(), entries). The partials are of the level `at`, which is not
+  // the highest.
   template <class In>
-  const double* fold(const In* in, int64_t count) {
-    const double* sums = level(in, count, 0);
-    for (size_t at = 1; count_ > fan_in && at + 1 < sum_levels; ++at)
-      sums = level(sums, count_, at);
+  const double* fold(const In* in, int64_t count, size_t at = 0) {
+    const double* sums = level(in, count, at);
+    while (count_ > fan_in && ++at + 1 < sum_levels) sums = level(sums, count_, at);
     return sums;
   }
   int64_t count() const { return count_; }

@@ -1,0 +1,313 @@
+#include "bindings/device_array.hpp"
+
+#include <pybind11/stl.h>
+
+#include <memory>
+
+#include "bindings/dlpack.hpp"
+#include "bindings/register.hpp"
+
+namespace gdcore {
+namespace {
+
+class Allocation {
+ public:
+  Allocation(const cuda::Place& place, size_t bytes, py::object stream_owner)
+      : place_(place), stream_owner_(std::move(stream_owner)) {
+    const cuda::Scope scope(place_);
+    memory_ = std::make_unique<cuda::Memory>(bytes);
+  }
+  ~Allocation() {
+    try {
+      const cuda::Scope scope(place_);
+      memory_.reset();
+    } catch (const std::exception&) {
+      (void)memory_.release();  // in a forked child, whose parent owns the device's memory
+    }
+  }
+  void* at() const { return memory_->as<void>(); }
+
+ private:
+  cuda::Place place_;
+  py::object stream_owner_;
+  std::unique_ptr<cuda::Memory> memory_;
+};
+
+py::tuple tuple_of(const Dims& values, int64_t unit = 1) {
+  py::tuple out(values.size());
+  for (size_t i = 0; i < values.size(); ++i) out[i] = values[i] * unit;
+  return out;
+}
+
+// ---- views ----
+// NumPy computes their shapes and strides on an array of the device's addresses, which it never
+// reads: only integers, slices, None and ... are allowed as indices.
+
+bool is_basic(py::handle index) {
+  return py::isinstance<py::slice>(index) || index.is_none() ||
+         py::isinstance<py::ellipsis>(index) ||
+         (PyIndex_Check(index.ptr()) && !PyBool_Check(index.ptr()) &&
+          !py::hasattr(index, "__array_interface__"));
+}
+
+DeviceArray view_of(const DeviceArray& whole, const py::array& view) {
+  DeviceArray out{whole.array};
+  set_numpy(out.array, view, whole.array.single);
+  out.array.where = whole.array.where;
+  out.array.owner = whole.array.owner;
+  return out;
+}
+
+DeviceArray item(const DeviceArray& a, const py::object& index) {
+  py::list parts;
+  bool has_ellipsis = false;
+  const py::tuple given =
+      py::isinstance<py::tuple>(index) ? index.cast<py::tuple>() : py::make_tuple(index);
+  for (const py::handle part : given) {
+    if (!is_basic(part))
+      throw py::index_error(
+          "an array on a CUDA device takes integers, slices, None and ... as indices.");
+    has_ellipsis = has_ellipsis || py::isinstance<py::ellipsis>(part);
+    parts.append(part);
+  }
+  if (!has_ellipsis) parts.append(py::ellipsis());  // else a single number would be read
+  return view_of(a, numpy_view(a.array)[py::tuple(parts)].cast<py::array>());
+}
+
+DeviceArray broadcast_to(const DeviceArray& a, const py::object& shape) {
+  const auto broadcast = py::module_::import("numpy").attr("broadcast_to");
+  return view_of(a, broadcast(numpy_view(a.array), shape).cast<py::array>());
+}
+
+DeviceArray transposed(const DeviceArray& a) {
+  return view_of(a, numpy_view(a.array).attr("T").cast<py::array>());
+}
+
+// ---- exports ----
+
+struct Export {
+  dlpack::Versioned versioned;
+  dlpack::Managed managed;
+  Array array;
+};
+
+void release(Export* given) {
+  const py::gil_scoped_acquire gil;
+  delete given;
+}
+
+void fill(dlpack::Tensor& tensor, Array& a) {
+  tensor = {a.data,
+            {dlpack::cuda, a.where.place.ordinal},
+            static_cast<int32_t>(a.shape.size()),
+            {dlpack::floating, static_cast<uint8_t>(a.single ? 32 : 64), 1},
+            const_cast<int64_t*>(a.shape.begin()),
+            const_cast<int64_t*>(a.strides.begin()),
+            0};
+}
+
+// A capsule that deletes what nobody took over.
+template <class Tensor>
+py::object capsule_of(Tensor* tensor, const char* name) {
+  PyObject* const capsule = PyCapsule_New(tensor, name, [](PyObject* self) {
+    const char* const kind = PyCapsule_GetName(self);
+    if (kind && kind[0] == 'u') return;  // used_dltensor...: taken over
+    auto* const left = static_cast<Tensor*>(PyCapsule_GetPointer(self, kind));
+    if (left) left->deleter(left);
+  });
+  if (!capsule) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(capsule);
+}
+
+// Lets a consumer's stream wait for the array. None: the legacy default stream; -1: none at all.
+void order_before(const Array& a, const py::object& consumer) {
+  const auto number = consumer.is_none() ? intptr_t{1} : consumer.cast<intptr_t>();
+  if (number == -1) return;
+  const cuda::Stream stream = number == 1 ? nullptr : reinterpret_cast<cuda::Stream>(number);
+  if (stream == a.where.place.stream) return;
+  const cuda::Scope scope({a.where.place.ordinal, stream});
+  cuda::wait_for(a.where.place.stream);
+}
+
+py::object dlpack_of(const DeviceArray& a, const py::object& stream, const py::object& max_version,
+                     const py::object& dl_device, const py::object& copy) {
+  const auto where = py::make_tuple(static_cast<int>(dlpack::cuda), a.array.where.place.ordinal);
+  if ((!dl_device.is_none() && !where.equal(dl_device)) || (!copy.is_none() && copy.cast<bool>()))
+    throw py::buffer_error("an array on a CUDA device is exported where it is, without a copy.");
+  order_before(a.array, stream);
+  auto* const given = new Export{};
+  given->array = a.array;
+  const bool versioned =
+      !max_version.is_none() && max_version.cast<py::tuple>()[0].cast<int>() >= 1;
+  if (versioned) {
+    given->versioned = {{1, 3},
+                        given,
+                        [](dlpack::Versioned* t) { release(static_cast<Export*>(t->context)); },
+                        a.array.is_writable ? 0 : dlpack::read_only,
+                        {}};
+    fill(given->versioned.tensor, given->array);
+    return capsule_of(&given->versioned, "dltensor_versioned");
+  }
+  given->managed = {
+      {}, given, [](dlpack::Managed* t) { release(static_cast<Export*>(t->context)); }};
+  fill(given->managed.tensor, given->array);
+  return capsule_of(&given->managed, "dltensor");
+}
+
+py::dict interface_of(const DeviceArray& a) {
+  const Array& array = a.array;
+  py::dict interface;
+  interface["shape"] = tuple_of(array.shape);
+  interface["strides"] = tuple_of(array.strides, static_cast<int64_t>(array.itemsize()));
+  interface["typestr"] = array.single ? "<f4" : "<f8";
+  interface["data"] = py::make_tuple(reinterpret_cast<uintptr_t>(array.data), !array.is_writable);
+  interface["version"] = 3;
+  const auto stream = reinterpret_cast<uintptr_t>(array.where.place.stream);
+  interface["stream"] = stream ? stream : 1;
+  return interface;
+}
+
+py::object as_numpy(const DeviceArray& a, const py::object& dtype, const py::object& copy) {
+  if (!copy.is_none() && !copy.cast<bool>())
+    throw py::value_error("an array on a CUDA device cannot be a NumPy array without a copy.");
+  const py::array out = download(a.array);
+  return dtype.is_none() ? py::object(out) : out.attr("astype")(dtype, py::arg("copy") = false);
+}
+
+DeviceArray from_host(const py::array& values, int ordinal) {
+  const bool single = usable(values, true);
+  if (!single && !usable(values, false))
+    throw py::type_error("only float32 and float64 arrays are uploaded; convert the array first.");
+  const Dims shape(values.shape(), values.shape() + values.ndim());
+  DeviceArray out{empty_on_device(shape, single, {ordinal, nullptr})};
+  upload(values, out.array);
+  return out;
+}
+
+}  // namespace
+
+Array empty_on_device(const Dims& shape, bool single, const cuda::Place& place,
+                      py::object stream_owner) {
+  Array a;
+  a.single = single;
+  a.shape = shape;
+  a.strides = contiguous_strides(shape);
+  a.where = {true, place};
+  const size_t bytes = static_cast<size_t>(product(shape)) * a.itemsize();
+  auto allocation = std::make_unique<Allocation>(place, bytes, std::move(stream_owner));
+  a.data = allocation->at();
+  a.owner = py::capsule(allocation.get(), [](void* p) { delete static_cast<Allocation*>(p); });
+  (void)allocation.release();
+  return a;
+}
+
+void upload(const py::array& from, const Array& to) {
+  const auto dense = py::array::ensure(from, py::array::c_style);
+  if (!dense) throw py::error_already_set();
+  const cuda::Scope scope(to.where.place);
+  cuda::copy_to_device(to.data, dense.data(), static_cast<size_t>(dense.nbytes()));
+}
+
+// The bytes that the array spans are copied as they are, then its elements are picked on the host.
+py::array download(const Array& a) {
+  const auto [begin, end] = extent(a);
+  const auto bytes = static_cast<size_t>(end - begin);
+  const py::array_t<char> span(static_cast<py::ssize_t>(bytes));
+  {
+    const cuda::Scope scope(a.where.place);
+    cuda::copy_to_host(const_cast<char*>(span.data()), begin, bytes);
+    cuda::synchronize();
+  }
+  Array local = a;
+  local.where = {};
+  local.data = const_cast<char*>(span.data()) + (static_cast<const char*>(a.data) - begin);
+  local.owner = span;
+  return numpy_view(local).attr("copy")();
+}
+
+void copy_on_device(const Array& from, const Array& to) {
+  const int64_t size = product(from.shape);
+  const bool has_rows =
+      !to.shape.empty() && to.strides.back() == 1 && from.strides.back() == 1 && size > 0;
+  int64_t run = has_rows ? to.shape.back() : 1;  // elements that follow each other in both
+  if (is_contiguous(to) && is_contiguous(from)) run = std::max<int64_t>(size, 1);
+  const cuda::Scope scope(from.where.place);
+  const auto bytes = static_cast<int64_t>(from.itemsize());
+  for (int64_t i = 0; i < size; i += run)
+    cuda::copy_on_device(
+        static_cast<char*>(to.data) + bytes * offset_of(i, to.shape, to.strides),
+        static_cast<const char*>(from.data) + bytes * offset_of(i, from.shape, from.strides),
+        static_cast<size_t>(bytes * run));
+}
+
+Array dense_on_device(const Array& a) {
+  if (is_contiguous(a)) return a;
+  const Array dense = empty_on_device(a.shape, a.single, a.where.place);
+  copy_on_device(a, dense);
+  return dense;
+}
+
+namespace {
+
+// A contiguous array of the rows of several arrays of one device and dtype, copied there.
+DeviceArray joined(const std::vector<DeviceArray>& parts) {
+  const Array& first = parts.at(0).array;
+  Dims shape = first.shape;
+  shape[0] = 0;
+  for (const auto& [part] : parts) shape[0] += part.shape[0];
+  DeviceArray out{empty_on_device(shape, first.single, first.where.place)};
+  const cuda::Scope scope(first.where.place);
+  Array rest = out.array;
+  for (const auto& [part] : parts) {
+    const auto bytes = static_cast<size_t>(product(part.shape)) * part.itemsize();
+    if (!is_contiguous(part)) {
+      upload(download(part), rest);
+    } else {
+      if (part.where.place.stream != first.where.place.stream)
+        cuda::wait_for(part.where.place.stream);
+      cuda::copy_on_device(rest.data, part.data, bytes);
+    }
+    rest.data = static_cast<char*>(rest.data) + bytes;
+  }
+  return out;
+}
+
+}  // namespace
+
+void register_device_array(py::module_& m) {
+  py::class_<DeviceArray>(m, "DeviceArray")
+      .def_static("from_host", &from_host, py::arg("values"), py::arg("ordinal") = 0)
+      .def_static("joined", &joined, py::arg("parts"))
+      .def_property_readonly("shape", [](const DeviceArray& a) { return tuple_of(a.array.shape); })
+      .def_property_readonly("ndim", [](const DeviceArray& a) { return a.array.shape.size(); })
+      .def_property_readonly("dtype",
+                             [](const DeviceArray& a) { return float_dtype(a.array.single); })
+      .def_property_readonly("size", [](const DeviceArray& a) { return product(a.array.shape); })
+      .def_property_readonly("nbytes",
+                             [](const DeviceArray& a) {
+                               return product(a.array.shape) *
+                                      static_cast<int64_t>(a.array.itemsize());
+                             })
+      .def_property_readonly("ordinal",
+                             [](const DeviceArray& a) { return a.array.where.place.ordinal; })
+      .def_property_readonly("T", &transposed)
+      .def("__len__",
+           [](const DeviceArray& a) {
+             if (a.array.shape.empty()) throw py::type_error("a 0-d array has no length.");
+             return a.array.shape[0];
+           })
+      .def("__getitem__", &item, py::arg("index"))
+      .def("broadcast_to", &broadcast_to, py::arg("shape"))
+      .def("numpy", [](const DeviceArray& a) { return download(a.array); })
+      .def("__array__", &as_numpy, py::arg("dtype") = py::none(), py::arg("copy") = py::none())
+      .def("__dlpack__", &dlpack_of, py::kw_only(), py::arg("stream") = py::none(),
+           py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(),
+           py::arg("copy") = py::none())
+      .def("__dlpack_device__",
+           [](const DeviceArray& a) {
+             return py::make_tuple(static_cast<int>(dlpack::cuda), a.array.where.place.ordinal);
+           })
+      .def_property_readonly("__cuda_array_interface__", &interface_of);
+}
+
+}  // namespace gdcore

@@ -1,0 +1,21 @@
+// What the kernel of a copy takes.
+#pragma once
+
+#include <cstdint>
+
+namespace gdcore::cuda {
+
+// Arrays of any strides, their dimensions merged.
+template <class T>
+struct CopyParams {
+  static constexpr int most = 64;
+
+  int64_t size;
+  T* to;
+  const T* from;  // null: `value` everywhere
+  T value;
+  int dims;
+  int64_t shape[most], to_strides[most], from_strides[most];
+};
+
+}  // namespace gdcore::cuda
