@@ -9,9 +9,9 @@
 
 #include "cuda/device_rows.hpp"
 #include "cuda/driver.hpp"
+#include "cuda/fold.hpp"
 #include "cuda/kernels/descents_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/partials.hpp"
 #include "descend.hpp"
 #include "host.hpp"
 
