@@ -15,6 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the CPUs; be
 import numpy as np
 import pytest
 
+import emulated
 import gdcore as gd
 from loops import settings_restored
 
@@ -111,3 +112,9 @@ def torch() -> Any:
     module.set_num_threads(1)
     module.set_float32_matmul_precision("highest")
     return module
+
+
+@pytest.fixture(scope="session")
+def emulated_driver(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the path of the emulated CUDA driver with gdcore's kernels, built once a session."""
+    return str(emulated.driver(tmp_path_factory))

@@ -253,9 +253,37 @@ Array dense_on_device(const Array& a) {
   return dense;
 }
 
+namespace {
+
+// A contiguous array of the rows of several arrays of one device and dtype, copied there.
+DeviceArray joined(const std::vector<DeviceArray>& parts) {
+  const Array& first = parts.at(0).array;
+  Dims shape = first.shape;
+  shape[0] = 0;
+  for (const auto& [part] : parts) shape[0] += part.shape[0];
+  DeviceArray out{empty_on_device(shape, first.single, first.where.place)};
+  const cuda::Scope scope(first.where.place);
+  Array rest = out.array;
+  for (const auto& [part] : parts) {
+    const auto bytes = static_cast<size_t>(product(part.shape)) * part.itemsize();
+    if (!is_contiguous(part)) {
+      upload(download(part), rest);
+    } else {
+      if (part.where.place.stream != first.where.place.stream)
+        cuda::wait_for(part.where.place.stream);
+      cuda::copy_on_device(rest.data, part.data, bytes);
+    }
+    rest.data = static_cast<char*>(rest.data) + bytes;
+  }
+  return out;
+}
+
+}  // namespace
+
 void register_device_array(py::module_& m) {
   py::class_<DeviceArray>(m, "DeviceArray")
       .def_static("from_host", &from_host, py::arg("values"), py::arg("ordinal") = 0)
+      .def_static("joined", &joined, py::arg("parts"))
       .def_property_readonly("shape", [](const DeviceArray& a) { return tuple_of(a.array.shape); })
       .def_property_readonly("ndim", [](const DeviceArray& a) { return a.array.shape.size(); })
       .def_property_readonly("dtype",

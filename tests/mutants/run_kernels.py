@@ -35,6 +35,7 @@ import emulated_driver
 ORDERS = (0, 7, 1)  # of threads between barriers: forward, shuffled, backward
 COPIED = ("CMakeLists.txt", "csrc", "tests/native")
 PROGRAM = "gdcore_cuda_operations"
+GROUPS = ("products", "rows", "descents")  # of its comparisons
 BARRIER = re.compile(r"__sync(?:threads|warp)\([^;]*?\);")
 
 
@@ -209,6 +210,7 @@ class Tree:
                 shutil.copytree(ROOT / name, to)
             else:
                 shutil.copy2(ROOT / name, to)
+        emulated_driver.HERE = self.root / "tests" / "native"  # the copy's emulation is compiled
         self.program = Program(self.root, folder / "program")
         self.driver = Driver(self.root, folder / "driver", False)
         self.sanitized = Driver(self.root, folder / "sanitized", True) if sanitize else None
@@ -312,7 +314,7 @@ def _work(given: argparse.Namespace) -> list[tuple[str, str, Path, str, list[str
     texts = device_sources()
     if given.barriers is not None:
         return [
-            (one.name, "has no barrier there", one.path, one.text, [], one.comment)
+            (one.name, "has no barrier there", one.path, one.text, [*GROUPS], one.comment)
             for one in barriers(texts)
             if not given.barriers or any(part in one.name for part in given.barriers)
         ]

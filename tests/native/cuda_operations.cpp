@@ -1,7 +1,8 @@
 // Compares the CUDA device with the reference loops, bit for bit, on the driver that
-// GDCORE_CUDA_DRIVER names. usage: gdcore_cuda_operations [products] [rows] [descents]
+// GDCORE_CUDA_DRIVER names. usage: gdcore_cuda_operations [--few] [products] [rows] [descents]
 #include "cuda_operations.hpp"
 
+#include <set>
 #include <string>
 
 #include "fp_env.hpp"
@@ -10,11 +11,9 @@ int main(int count, char** given) {
   using namespace gdcore;
   const FpEnv env;
   const cuda::Scope scope({0, nullptr});
-  const auto wanted = [&](const char* name) {
-    bool named = count == 1;
-    for (int i = 1; i < count; ++i) named = named || std::string(given[i]) == name;
-    return named;
-  };
+  std::set<std::string> named(given + 1, given + count);
+  check::few = named.erase("--few") > 0;
+  const auto wanted = [&](const char* name) { return named.empty() || named.count(name) > 0; };
   if (wanted("products")) check::products();
   if (wanted("rows")) check::rows();
   if (wanted("descents")) check::descents();

@@ -1,8 +1,10 @@
 #include "cuda_operations.hpp"
 
 #include <limits>
-#include <memory>
 #include <optional>
+#include <utility>
+
+#include "cuda/partials.hpp"
 
 namespace gdcore::check {
 namespace {
@@ -92,6 +94,7 @@ struct Data {
       for (double x : draw<double>(d, 11, 4)) scaling.push_back(x);
       for (double x : draw<double>(d + t, 12, 4)) scaling.push_back(x);
     }
+    cuda::synchronize();  // fits have a stream of their own, which does not wait for this one
   }
   std::vector<T> values(int64_t count, unsigned seed) const {
     std::vector<T> v = draw<T>(count, seed + static_cast<unsigned>(d), options & special ? 24 : 12);
@@ -136,6 +139,7 @@ bool same_sums(const LinearSums& a, const LinearSums& b) {
 template <class T>
 void one_pass(int64_t n, int64_t d, int64_t t, unsigned options, std::vector<int64_t> cuts = {},
               int64_t first = 0) {
+  if (is_skipped()) return;
   const Data<T> data(n, d, t, options, first);
   const int64_t segments = ceil_div(n, L<T>);
   LinearSums expected, got;
@@ -158,6 +162,7 @@ void one_pass(int64_t n, int64_t d, int64_t t, unsigned options, std::vector<int
 template <class T>
 void each(int64_t count, int64_t n, int64_t d, int64_t t, unsigned options, bool even,
           Reduction reduction) {
+  if (is_skipped()) return;
   const T unset = std::numeric_limits<T>::quiet_NaN();
   const int64_t rows = n + 1;
   const Data<T> data(count * rows, d, t, options & ~shuffled);
@@ -229,6 +234,8 @@ void single_target() {
   one_pass<T>(262144 + 600, 1, 1, with_weights | with_intercept);
   one_pass<T>(262144 + 600, 1, 1, with_weights | with_intercept, {1, 100, 511, 512});
   one_pass<T>(262144 + 600, 2, 1, with_offset, {511, 513});
+  one_pass<T>(2, 262144 + 600, 1, with_intercept);
+  each<T>(3, 5, 3400, 1, with_intercept | with_weights, false, Reduction::mean);
   for (int64_t d : {0, 1, 3, 6, 20})
     for (int64_t n : {0, 1, 40, 600})
       for (bool even : {true, false}) {
@@ -264,6 +271,7 @@ bool same_moments(const Moments& a, const Moments& b) {
 template <class T>
 void moments_pass(int64_t n, int64_t d, int64_t t, unsigned options, std::vector<int64_t> cuts = {},
                   int64_t first = 0) {
+  if (is_skipped()) return;
   const Data<T> data(n, d, t, options & ~(shuffled | without_y), first);
   const int64_t segments = ceil_div(n, L<T>);
   Moments expected, got;
@@ -297,6 +305,7 @@ std::vector<int64_t> list_of_rows(int64_t count, int64_t rows, uint64_t seed) {
 template <class T>
 void moments_of_each(std::vector<int64_t> sizes, int64_t d, int64_t t, unsigned options,
                      bool listed, bool together) {
+  if (is_skipped()) return;
   int64_t rows = 0;
   for (int64_t n : sizes) rows += n;
   const Data<T> data(rows, d, t, options & ~(shuffled | without_y));
@@ -359,6 +368,7 @@ void all_moments() {
 
 template <class T>
 void fetched(int64_t n, int64_t d, int64_t t, unsigned options, bool listed) {
+  if (is_skipped()) return;
   const Data<T> data(n, d, t, options);
   const std::vector<int64_t> list = list_of_rows(n, n, 9);
   ProblemRows<T> a{data.args(false, false), {}}, b{data.args(true, true), {}};
@@ -376,7 +386,27 @@ void all_fetched() {
     for (int64_t d : {0, 1, 5})
       for (unsigned options : mixes)
         for (bool listed : {false, true}) fetched<T>(n, d, 1 + d % 3, options, listed);
-  fetched<T>(3, 5000000, 1, strided, true);
+}
+
+// The same in many waves of few segments.
+template <class T>
+void in_small_waves() {
+  const int64_t before = std::exchange(cuda::wave_bytes, 1 << 13);
+  for (unsigned options : mixes) {
+    one_pass<T>(20000, 3, 1, options, {7});
+    one_pass<T>(7000, 2, 3, options, {3});
+    moments_pass<T>(20000, 3, 1, options, {7});
+    each<T>(20, 40, 3, 1, options & ~by_columns, true, Reduction::sum);
+    each<T>(3, 3000, 2, 2, options & ~by_columns, false, Reduction::half_sum);
+    fetched<T>(1000, 5, 1, options, true);
+  }
+  cuda::wave_bytes = 1 << 17;
+  one_pass<T>(262144 + 9000, 1, 2, with_weights, {100});
+  each<T>(1, 262144 + 9000, 1, 2, with_weights | with_intercept, true, Reduction::mean);
+  moments_pass<T>(262144 + 9000, 1, 1, with_offset, {100});
+  for (bool listed : {false, true})
+    moments_of_each<T>({5, 3000, 64, 0, 64, 513}, 3, 1, with_weights, listed, true);
+  cuda::wave_bytes = before;
 }
 
 }  // namespace
@@ -390,6 +420,8 @@ void rows() {
   all_moments<double>();
   all_fetched<float>();
   all_fetched<double>();
+  in_small_waves<float>();
+  in_small_waves<double>();
 }
 
 }  // namespace gdcore::check

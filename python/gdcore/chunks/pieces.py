@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 import gdcore._core as _core
 from gdcore.chunks.source import Chunk, Source
-from gdcore.data.device import is_local, local, upload
+from gdcore.data.device import is_local
 from gdcore.data.shape import Shape
 from gdcore.solvers.options import Options
 from gdcore.typing import Floats
@@ -49,27 +50,31 @@ def pieces(
             yield piece()
             held, rows = [], 0
         if at < shape.n:
-            held.append(list(chunk.rows.part(at, shape.n).copy()))
+            held.append([_copied(a) for a in chunk.rows.part(at, shape.n)])
             rows += shape.n - at
     if rows:
         yield piece()
 
 
-def _joined(parts: Sequence[Floats | None]) -> Floats | None:
+def _copied(rows: Any) -> Any:
+    """Return rows that stay as they are when the source uses its memory again."""
+    if rows is None:
+        return None
+    return rows.copy() if is_local(rows) else _core.DeviceArray.joined([rows])
+
+
+def _joined(parts: Sequence[Any]) -> Any:
     """Return rows that are contiguous in memory: those of Parquet come column by column.
 
-    Rows on a device stay there if they are one part. Others meet on the host, where what was left
-    of the chunk before is.
+    Rows on a device are copied if they are not in one part already.
     """
-    first, last = parts[0], parts[-1]
-    if first is None or last is None:
+    first = parts[0]
+    if first is None:
         return None
-    if not is_local(last):
-        if len(parts) == 1:
-            return last
-        return upload(np.concatenate([local(part) for part in parts]), last.ordinal)
-    out = np.empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)  # type: ignore[arg-type]
-    return np.concatenate(parts, out=out)  # type: ignore[arg-type]
+    if not is_local(first):
+        return first if len(parts) == 1 else _core.DeviceArray.joined(parts)
+    out = np.empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)
+    return np.concatenate(parts, out=out)
 
 
 def threads_beside(source: Source, options: Options, shape: Shape) -> int:

@@ -171,7 +171,7 @@ class Fit:
             f"Diverged {rates}: after {epochs_in_words(self.epochs)} the loss is above the start's."
         )
 
-    def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Floats:
+    def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Any:
         """Return predictions for new rows.
 
         Parameters

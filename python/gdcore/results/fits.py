@@ -126,7 +126,7 @@ class Fits(Fit):
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
-    ) -> Floats:
+    ) -> Any:
         """Return predictions for new rows.
 
         Parameters

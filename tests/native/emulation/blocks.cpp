@@ -1,5 +1,6 @@
 #include "blocks.hpp"
 
+#include <link.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -25,6 +26,7 @@
 namespace emulation {
 
 Dim3 grid_dim, block_dim, block_idx, thread_idx;
+bool backward_mma = false;
 
 namespace {
 
@@ -89,6 +91,8 @@ ucontext_t scheduler;
 int living = 0;
 void (*body)(const void*);
 const void* arguments;
+size_t arguments_size = 0;
+const Memory* device_memory = nullptr;
 unsigned char* shared_at = nullptr;
 size_t shared_size = 0;
 sigjmp_buf failed_at;  // where a launch that breaks off goes on
@@ -174,6 +178,18 @@ void wait(Barrier& barrier, int count) {
 #endif
 }
 
+// The values of the mask's lanes once all of them have come; valid until the next call.
+const uint64_t* gather(unsigned mask, uint64_t value) {
+  const int here = lane();
+  if (!(mask >> here & 1)) fail("a lane calls a warp function whose mask leaves it out");
+  const Dim3 me = thread_idx;
+  Group& group = warps[(me.x + block_dim.x * (me.y + block_dim.y * me.z)) / 32].of(mask);
+  uint64_t* const values = group.value[group.barrier.generation & 1];
+  values[here] = value;
+  wait(group.barrier, __builtin_popcount(mask));
+  return values;
+}
+
 bool waits(const Fiber& fiber) {
   return fiber.waits && fiber.waits->generation == fiber.generation;
 }
@@ -238,6 +254,51 @@ void tell(const char* what) {
                block_idx.y, block_idx.z, thread_idx.x, thread_idx.y, thread_idx.z);
 }
 
+bool within(uintptr_t at, size_t bytes, const void* first, size_t size) {
+  const auto from = reinterpret_cast<uintptr_t>(first);
+  return at >= from && at + bytes <= from + size;
+}
+
+// The addresses that this library is mapped to: constants, and what the language itself keeps.
+bool is_of_library(uintptr_t at) {
+  struct Range {
+    uintptr_t first = 0, end = 0;
+  };
+  static const Range range = [] {
+    Range found;
+    dl_iterate_phdr(
+        [](dl_phdr_info* info, size_t, void* to) {
+          Range own;
+          for (int i = 0; i < info->dlpi_phnum; ++i)
+            if (info->dlpi_phdr[i].p_type == PT_LOAD) {
+              const uintptr_t first = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+              if (own.first == 0) own.first = first;
+              own.end = first + info->dlpi_phdr[i].p_memsz;
+            }
+          const auto here = reinterpret_cast<uintptr_t>(&is_of_library);
+          if (own.first <= here && here < own.end) *static_cast<Range*>(to) = own;
+          return 0;
+        },
+        &found);
+    return found;
+  }();
+  return at >= range.first && at < range.end;
+}
+
+bool may_touch(uintptr_t at, size_t bytes, bool writes) {
+  return within(at, bytes, running->stack, stack_bytes) ||
+         within(at, bytes, shared_at, shared_size) || device_memory->holds(at, bytes) ||
+         (!writes && within(at, bytes, arguments, arguments_size)) || is_of_library(at);
+}
+
+[[noreturn]] void break_off(Outcome outcome) {
+#if SLOW_SWITCH
+  std::abort();
+#else
+  siglongjmp(failed_at, static_cast<int>(outcome));
+#endif
+}
+
 // While it lives, touching memory that is not the device's ends the launch.
 class Faults {
  public:
@@ -255,7 +316,7 @@ class Faults {
       char text[80];
       std::snprintf(text, sizeof text, "illegal access to %p", info->si_addr);
       tell(text);
-      siglongjmp(failed_at, static_cast<int>(Outcome::illegal_address));
+      break_off(Outcome::illegal_address);
     };
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigaction(SIGSEGV, &action, &before_[0]);
@@ -282,11 +343,17 @@ Kernel::Kernel(const char* name, int threads, size_t params_bytes, void (*run)(c
 
 void fail(const char* what) {
   tell(what);
-#if SLOW_SWITCH
-  std::abort();
-#else
-  siglongjmp(failed_at, static_cast<int>(Outcome::failed));
-#endif
+  break_off(Outcome::failed);
+}
+
+void check_access(uintptr_t at, size_t bytes, bool writes) {
+  if (!device_memory) return;  // kernels register themselves
+  if (at % bytes == 0 && may_touch(at, bytes, writes)) return;
+  char text[80];
+  std::snprintf(text, sizeof text, "%s of %zu bytes at %p",
+                writes ? "illegal write" : "illegal read", bytes, reinterpret_cast<void*>(at));
+  tell(text);
+  break_off(Outcome::illegal_address);
 }
 
 void barrier() {
@@ -295,15 +362,17 @@ void barrier() {
   wait(block_barrier, living);
 }
 
-const uint64_t* gather(unsigned mask, uint64_t value) {
-  const int here = lane();
-  if (!(mask >> here & 1)) fail("a lane calls a warp function whose mask leaves it out");
-  const Dim3 me = thread_idx;
-  Group& group = warps[(me.x + block_dim.x * (me.y + block_dim.y * me.z)) / 32].of(mask);
-  uint64_t* const values = group.value[group.barrier.generation & 1];
-  values[here] = value;
-  wait(group.barrier, __builtin_popcount(mask));
-  return values;
+uint64_t exchange(unsigned mask, uint64_t value, int from) {
+  if (!(mask >> from & 1)) fail("a shuffle reads a lane that is not in its mask");
+  return gather(mask, value)[from];
+}
+
+unsigned ballot(unsigned mask, bool yes) {
+  const uint64_t* const answers = gather(mask, yes);
+  unsigned all = 0;
+  for (int lane = 0; lane < 32; ++lane)
+    if (mask >> lane & 1 && answers[lane]) all |= 1u << lane;
+  return all;
 }
 
 void* shared_memory(size_t bytes) {
@@ -326,9 +395,12 @@ const char* refusal(const std::string& kernel, const LaunchShape& shape) {
   return nullptr;
 }
 
-Outcome run(const std::string& kernel, const LaunchShape& shape, const void* params, int order) {
+Outcome run(const std::string& kernel, const LaunchShape& shape, const void* params,
+            const Memory& memory_of_device, int order) {
   body = table().at(kernel).run;
   arguments = params;
+  arguments_size = table().at(kernel).params_bytes;
+  device_memory = &memory_of_device;
   grid_dim = shape.grid;
   block_dim = shape.block;
   void* exact = nullptr;  // so that AddressSanitizer sees one byte too far

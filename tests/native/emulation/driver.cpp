@@ -55,10 +55,13 @@ int launch(const Function& function, const LaunchShape& shape, Stream& stream, c
   if (failure && !stays(failure)) return failure;
   const auto* const first = static_cast<const unsigned char*>(params);
   std::vector<unsigned char> copied(first, first + params_bytes(function.name));
-  return enqueue(stream, [name = function.name, shape, copied = std::move(copied), failure] {
-    const int order = static_cast<int>(option("order"));
-    return failure ? failure : finished(run(name, shape, copied.data(), order));
-  });
+  Device& device = stream.device;
+  return enqueue(
+      stream, [&device, name = function.name, shape, copied = std::move(copied), failure] {
+        const int order = static_cast<int>(option("order"));
+        backward_mma = option("backward_mma") != 0;
+        return failure ? failure : finished(run(name, shape, copied.data(), device.memory, order));
+      });
 }
 
 }  // namespace

@@ -3,9 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <string>
 
 namespace emulation {
 
@@ -16,9 +14,12 @@ struct Dim3 {
 // The block that runs, and its thread that runs.
 extern Dim3 grid_dim, block_dim, block_idx, thread_idx;
 
+extern bool backward_mma;  // tensor cores add their terms in the wrong order
+
 void barrier();  // of the block
-// Waits for all lanes of the mask; returns each lane's value, valid until the next call.
-const uint64_t* gather(unsigned mask, uint64_t value);
+// These wait for all lanes of the mask.
+uint64_t exchange(unsigned mask, uint64_t value, int from);  // the value of lane `from`
+unsigned ballot(unsigned mask, bool yes);                    // the lanes that say yes
 // The block's dynamic shared memory, of which the kernel uses `bytes`.
 void* shared_memory(size_t bytes);
 // A rule was broken: prints it with block and thread, and the launch fails.
@@ -36,10 +37,9 @@ inline int lane() {
 
 template <class T>
 T shuffle(unsigned mask, T value, int from) {
-  if (!(mask >> from & 1)) fail("a shuffle reads a lane that is not in its mask");
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
-  bits = gather(mask, bits)[from];
+  bits = exchange(mask, bits, from);
   std::memcpy(&value, &bits, sizeof(T));
   return value;
 }
@@ -52,7 +52,7 @@ T shuffle(unsigned mask, T value, int from) {
 #define gridDim emulation::grid_dim
 
 inline void __syncthreads() { emulation::barrier(); }
-inline void __syncwarp(unsigned mask = 0xffffffffu) { emulation::gather(mask, 0); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) { emulation::ballot(mask, true); }
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int from, int width = 32) {
@@ -76,23 +76,14 @@ T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32) {
   return emulation::shuffle(mask, value, to < (lane & ~(width - 1)) + width ? to : lane);
 }
 
-inline unsigned __ballot_sync(unsigned mask, bool yes) {
-  const uint64_t* const answers = emulation::gather(mask, yes);
-  unsigned all = 0;
-  for (int lane = 0; lane < 32; ++lane)
-    if (mask >> lane & 1 && answers[lane]) all |= 1u << lane;
-  return all;
-}
+inline unsigned __ballot_sync(unsigned mask, bool yes) { return emulation::ballot(mask, yes); }
 inline bool __any_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) != 0; }
 inline bool __all_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes) == mask; }
 
 namespace emulation {
 
-// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp. EMULATION_MMA=backward: a device that adds
-// the terms in another order.
+// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp.
 inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
-  static const char* const order = std::getenv("EMULATION_MMA");
-  const bool backward = order && std::string(order) == "backward";
   struct Operands {
     double a[8][4], b[4][8];
   };
@@ -101,13 +92,13 @@ inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
   const int row = lane() / 4, column = lane() % 4;
   x.a[row][column] = a;
   x.b[column][row] = b;
-  gather(0xffffffffu, 0);
+  ballot(0xffffffffu, true);
   for (int i = 0; i < 4; ++i) {
-    const int k = backward ? 3 - i : i;
+    const int k = backward_mma ? 3 - i : i;
     c0 = __builtin_fma(x.a[row][k], x.b[k][column * 2], c0);
     c1 = __builtin_fma(x.a[row][k], x.b[k][column * 2 + 1], c1);
   }
-  gather(0xffffffffu, 0);
+  ballot(0xffffffffu, true);
 }
 
 }  // namespace emulation
