@@ -4,9 +4,10 @@
 
 #include "cuda/device_rows.hpp"
 #include "cuda/driver.hpp"
+#include "cuda/fold.hpp"
 #include "cuda/kernels/gather_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/fold.hpp"
+#include "cuda/staging.hpp"
 
 namespace gdcore::cuda {
 namespace {
@@ -18,7 +19,7 @@ T* fetch_matrix(const Matrix<const T>& m, int64_t columns, int64_t n, const int6
   const bool contiguous = (m.cs == 1 || columns == 1) && (m.rs == columns || n == 1);
   if (n * columns == 0) return to;
   if (contiguous && !row_numbers) {
-    copy_to_host(to, m.data, static_cast<size_t>(n * columns) * sizeof(T));
+    download(to, m.data, static_cast<size_t>(n * columns) * sizeof(T));
     return to + n * columns;
   }
   const int64_t row_bytes = columns * static_cast<int64_t>(sizeof(T));
@@ -34,7 +35,7 @@ T* fetch_matrix(const Matrix<const T>& m, int64_t columns, int64_t n, const int6
     p.rows = std::min(piece, n - p.first);
     p.row_numbers = row_numbers ? row_numbers + p.first : nullptr;
     launch_each<T>("gather", p.rows * columns, p);
-    copy_to_host(to, p.out, static_cast<size_t>(p.rows * row_bytes));
+    download(to, p.out, static_cast<size_t>(p.rows * row_bytes));
     to += p.rows * columns;
   }
   return to;
@@ -62,7 +63,6 @@ void fetch(const ProblemRows<T>& rows, T* to) {
   next(args.y, args.t);
   next(args.offset, args.t);
   next({args.sample_weight.data, args.sample_weight.stride, 0}, 1);
-  synchronize();
 }
 template void fetch(const ProblemRows<float>&, float*);
 template void fetch(const ProblemRows<double>&, double*);
