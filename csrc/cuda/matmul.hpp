@@ -15,7 +15,7 @@ struct MatmulChoice {
   MatmulRoute route = MatmulRoute::any;
   int tile = -1;                     // of matmul_tiles
   bool strided = false;              // the loader for any strides
-  int64_t part = 0;                  // terms of a part of k: 512, or a multiple of 262144
+  int64_t part = 0;                  // terms of a part of k: 512 or 262144
   int64_t most_blocks = 0x7fffffff;  // of a launch
 };
 

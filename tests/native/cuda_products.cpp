@@ -57,7 +57,8 @@ struct Shape {
   Order a = Order::rows, b = Order::rows, c = Order::rows;
   int64_t pad = 0;
   bool special = false;
-  int64_t shift = 0;  // of all arrays: numbers before the first
+  int64_t shift = 0;      // of all arrays: numbers before the first
+  bool vanishes = false;  // every product is rounded to -0
 };
 
 // One product under every choice that is asked for.
@@ -85,6 +86,10 @@ class Product {
     }
     a_ = draw<T>(a_size + s.shift, 1);
     b_ = draw<T>(b_size + s.shift, 2);
+    if (s.vanishes) {
+      a_.assign(a_.size(), std::numeric_limits<T>::denorm_min());
+      b_.assign(b_.size(), -std::numeric_limits<T>::denorm_min());
+    }
     if (s.special) {
       put_specials(a_);
       put_specials(b_);
@@ -206,6 +211,9 @@ void any_shape() {
           Product<T>({m, 1, k, a, Order::rows, Order::rows, m == 5, special}).check();
           if (m < 33) Product<T>({m, 3, k, a, Order::rows, Order::rows, m == 5, special}).check();
         }
+  for (const int64_t k : {1, 2, 3, 4, 5, 8, 9, 16, 33})
+    for (const int64_t n : {1, 2, 33})
+      Product<T>({3, n, k, Order::rows, Order::rows, Order::rows, 0, false, 0, true}).check();
   Product<T>({0, 3, 4}).check();
   Product<T>({3, 0, 4}).check();
   Product<T>({0, 1, 600}).check();
@@ -345,26 +353,32 @@ void far_strides() {
   expect(same(on_loss.host(), expected), "mse with far strides");
 }
 
-// The highest level has no end, which no product that fits a test reaches.
+// Pieces of partials, also of the highest level, which has no end and which no product that fits a
+// test reaches.
 template <class T>
-void highest_level() {
+void pieces_of(size_t level) {
   constexpr int64_t count = 1300;
+  const int64_t piece = level + 1 < sum_levels ? fan_in : count, pieces = ceil_div(count, piece);
   for (const int64_t width : {1, 3, 4100}) {
     const auto partials = draw<T>(count * width, 10);
-    std::vector<T> expected(static_cast<size_t>(width));
-    for (int64_t e = 0; e < width; ++e) {
-      T sum = partials[static_cast<size_t>(e)];
-      for (int64_t i = 1; i < count; ++i) sum += partials[static_cast<size_t>(i * width + e)];
-      expected[static_cast<size_t>(e)] = sum;
-    }
-    const OnDevice<T> from(partials), to(std::vector<T>(static_cast<size_t>(width)));
+    const auto at = [&](int64_t i, int64_t e) {
+      return partials[static_cast<size_t>(i * width + e)];
+    };
+    std::vector<T> expected;
+    for (int64_t first = 0; first < count; first += piece)
+      for (int64_t e = 0; e < width; ++e) {
+        T sum = at(first, e);
+        for (int64_t i = first + 1; i < std::min(count, first + piece); ++i) sum += at(i, e);
+        expected.push_back(sum);
+      }
+    const OnDevice<T> from(partials), to(std::vector<T>(static_cast<size_t>(pieces * width)));
     cuda::PartialsParams<T> p{};
     p.partials = from.data();
     p.count = count;
     p.width = width;
     p.sums = to.data();
-    cuda::add_pieces(p, sum_levels - 1);
-    expect(same(to.host(), expected), "the highest level of %lld sums",
+    cuda::add_pieces(p, level);
+    expect(same(to.host(), expected), "level %zu of %lld sums", level,
            static_cast<long long>(width));
   }
 }
@@ -453,7 +467,8 @@ void all() {
   every_tile<T>();
   long_chains<T>();
   batches<T>();
-  highest_level<T>();
+  pieces_of<T>(0);
+  pieces_of<T>(sum_levels - 1);
   mse<T>();
   sgd<T>();
 }
