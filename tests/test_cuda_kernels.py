@@ -265,12 +265,16 @@ class TestStreams:
 
     @pytest.fixture
     def stream(self) -> Iterator[int]:
-        library = cuda_arrays.driver()
-        DeviceArray.from_host(W)  # opens the device
-        made = ctypes.c_void_p()
+        """A stream of the first device, while that device is current."""
+        library, context, made = cuda_arrays.driver(), ctypes.c_void_p(), ctypes.c_void_p()
+        DeviceArray.from_host(W)  # opens the driver
+        assert library.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+        assert library.cuCtxPushCurrent_v2(context) == 0
         assert library.cuStreamCreate(ctypes.byref(made), 1) == 0
         yield made.value or 0
+        gc.collect()  # arrays are freed on their stream
         assert library.cuStreamDestroy_v2(made) == 0
+        assert library.cuCtxPopCurrent_v2(ctypes.byref(context)) == 0
 
     @pytest.mark.parametrize("name", CALLS)
     def test_the_callers_current_stream(

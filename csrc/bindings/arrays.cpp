@@ -78,13 +78,6 @@ bool is_plain(py::handle value) {
   return is_number(value) || PyList_CheckExact(value.ptr()) || PyTuple_CheckExact(value.ptr());
 }
 
-// A number on the device, for operands that are there.
-Array uploaded(const Array& number, const Home& home) {
-  Array out = empty_on_device(number.shape, number.single, home.where.place);
-  upload(number.owner.cast<py::array>(), out);
-  return out;
-}
-
 // Reads an operand as far as it can be before the dtype of all is known: of NumPy arrays the owner
 // alone. Returns the size of its numbers, 4 or 8.
 int read(const Named& named, Array& array, Home& home) {
@@ -100,17 +93,25 @@ int read(const Named& named, Array& array, Home& home) {
   return size;
 }
 
+// TypeError for operands of two dtypes on a device, where none is converted.
+void check_device_dtypes(const Named* named, size_t count, const Array* arrays) {
+  const char* name = nullptr;
+  bool single = false;
+  for (size_t i = 0; i < count; ++i) {
+    if (!arrays[i].where.on_device) continue;
+    if (name && arrays[i].single != single)
+      throw py::type_error(std::string(name) + " is " + (single ? "float32" : "float64") + " and " +
+                           named[i].name + " " + (single ? "float64" : "float32") +
+                           ", on a CUDA device; convert one of them with its own library.");
+    name = named[i].name;
+    single = arrays[i].single;
+  }
+}
+
 // Makes the operand one of the common dtype and place.
 void settle(const Named& named, Array& array, bool single, const Home& home) {
   const auto& [name, value, optional] = named;
-  if (array.where.on_device) {
-    if (array.single != single)
-      throw py::type_error(
-          std::string(name) + " is float32 and " +
-          "another operand float64, on a CUDA device; convert one of them with its "
-          "own library.");
-    return;
-  }
+  if (array.where.on_device) return;
   if (home.on_device && !is_number(value))
     throw py::type_error(std::string(home.on_device) + " is on CUDA device " +
                          std::to_string(home.where.place.ordinal) + " and " + name +
@@ -122,7 +123,9 @@ void settle(const Named& named, Array& array, bool single, const Home& home) {
   }
   auto a = py::reinterpret_borrow<py::array>(array.owner);
   set_numpy(array, usable(a, single) ? std::move(a) : converted(a, float_dtype(single)), single);
-  if (home.on_device) array = uploaded(array, home);
+  if (!home.on_device) return;
+  const double number = single ? *data_of<float>(array) : *data_of<double>(array);
+  array = number_on_device(number, single, home.where.place);
 }
 
 }  // namespace
@@ -139,6 +142,7 @@ bool as_floats(const Named* named, size_t count, Array* arrays, Home& home) {
     if (!is_number(named[i].value)) size = std::max(size, own);
   }
   const bool single = size == 4;
+  if (home.on_device) check_device_dtypes(named, count, arrays);
   for (size_t i = 0; i < count; ++i)
     if (arrays[i]) settle(named[i], arrays[i], single, home);
   return single;

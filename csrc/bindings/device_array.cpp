@@ -4,8 +4,11 @@
 
 #include <memory>
 
+#include "bindings/arrays.hpp"
 #include "bindings/dlpack.hpp"
 #include "bindings/register.hpp"
+#include "cuda/copy.hpp"
+#include "cuda/staging.hpp"
 
 namespace gdcore {
 namespace {
@@ -205,7 +208,7 @@ void upload(const py::array& from, const Array& to) {
   const auto dense = py::array::ensure(from, py::array::c_style);
   if (!dense) throw py::error_already_set();
   const cuda::Scope scope(to.where.place);
-  cuda::copy_to_device(to.data, dense.data(), static_cast<size_t>(dense.nbytes()));
+  cuda::upload(to.data, dense.data(), static_cast<size_t>(dense.nbytes()));
 }
 
 // The bytes that the array spans are copied as they are, then its elements are picked on the host.
@@ -215,8 +218,7 @@ py::array download(const Array& a) {
   const py::array_t<char> span(static_cast<py::ssize_t>(bytes));
   {
     const cuda::Scope scope(a.where.place);
-    cuda::copy_to_host(const_cast<char*>(span.data()), begin, bytes);
-    cuda::synchronize();
+    cuda::download(const_cast<char*>(span.data()), begin, bytes);
   }
   Array local = a;
   local.where = {};
@@ -226,18 +228,22 @@ py::array download(const Array& a) {
 }
 
 void copy_on_device(const Array& from, const Array& to) {
-  const int64_t size = product(from.shape);
-  const bool has_rows =
-      !to.shape.empty() && to.strides.back() == 1 && from.strides.back() == 1 && size > 0;
-  int64_t run = has_rows ? to.shape.back() : 1;  // elements that follow each other in both
-  if (is_contiguous(to) && is_contiguous(from)) run = std::max<int64_t>(size, 1);
   const cuda::Scope scope(from.where.place);
-  const auto bytes = static_cast<int64_t>(from.itemsize());
-  for (int64_t i = 0; i < size; i += run)
-    cuda::copy_on_device(
-        static_cast<char*>(to.data) + bytes * offset_of(i, to.shape, to.strides),
-        static_cast<const char*>(from.data) + bytes * offset_of(i, from.shape, from.strides),
-        static_cast<size_t>(bytes * run));
+  dispatch(from.single, [&](auto zero) {
+    using T = decltype(zero);
+    cuda::copy<T>({data_of<const T>(from), from.shape, from.strides},
+                  {data_of<T>(to), to.shape, to.strides});
+  });
+}
+
+Array number_on_device(double value, bool single, const cuda::Place& place) {
+  const Array number = empty_on_device({}, single, place);
+  const cuda::Scope scope(place);
+  dispatch(single, [&](auto zero) {
+    using T = decltype(zero);
+    cuda::set<T>(data_of<T>(number), static_cast<T>(value));
+  });
+  return number;
 }
 
 Array dense_on_device(const Array& a) {

@@ -21,6 +21,8 @@ void upload(const py::array& from, const Array& to);
 py::array download(const Array& a);
 // Between arrays of one shape on one device, in the order of the stream of `from`.
 void copy_on_device(const Array& from, const Array& to);
+// A 0-d array, without a read of the host's memory: a graph can replay it.
+Array number_on_device(double value, bool single, const cuda::Place& place);
 // The array itself if it is C-contiguous, else such a copy.
 Array dense_on_device(const Array& a);
 

@@ -3,8 +3,7 @@
 #include "cuda/batch.hpp"
 #include "cuda/driver.hpp"
 #include "cuda/kernels/copy_params.hpp"
-#include "cuda/operations.hpp"
-#include "cuda/fold.hpp"
+#include "cuda/long_sums.hpp"
 
 namespace gdcore::cuda {
 namespace {

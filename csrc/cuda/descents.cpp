@@ -1,12 +1,15 @@
 // Descents of many problems at a time, all epochs in one launch: those on quadratics of few
-// parameters a thread each, those on rows a block each. Whatever else there is, is the host's, or
-// loops over this device's passes.
+// parameters a thread each, those on larger ones and on rows a block each. Whatever else there is,
+// is the host's, or loops over this device's passes.
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "cuda/device_rows.hpp"
 #include "cuda/driver.hpp"
+#include "cuda/fold.hpp"
 #include "cuda/kernels/descents_params.hpp"
 #include "cuda/operations.hpp"
 #include "descend.hpp"
@@ -19,13 +22,6 @@ template <class T>
 using Descents = std::vector<const DescentArgs<T>*>;
 
 constexpr int64_t most_bytes = int64_t{1} << 28;  // of one launch's columns
-
-// An array of the device; null if there is none.
-template <class T>
-const T* array_of(const DescentArgs<T>& q) {
-  const LinearArgs<T>& rows = q.rows.args;
-  return rows.d > 0 ? rows.X.data : rows.y.data;
-}
 
 int64_t records_of(int64_t every, int64_t epoch, int64_t epochs) {
   return every == 0 ? 0 : (epoch + epochs) / every - epoch / every;
@@ -47,7 +43,7 @@ class Columns {
     bytes_ = new unsigned char[written_];
     owner_.reset(bytes_);
     lay_out(bytes_, host_);
-    fill();
+    on_threads([&](int64_t i) { put(i, *descents_[i]); });
   }
 
   // The bytes that a problem takes, records included.
@@ -71,7 +67,7 @@ class Columns {
     auto* const at = memory_->template as<unsigned char>();
     copy_to_host(bytes_ + changed_, at + changed_, written_ - changed_);
     synchronize();
-    for (int64_t i = 0; i < count(); ++i) keep(i, *descents_[i]);
+    on_threads([&](int64_t i) { keep(i, *descents_[i]); });
   }
 
  private:
@@ -114,34 +110,42 @@ class Columns {
     if (recorded_ == 0) c.recorded = nullptr;
   }
 
-  void fill() {
+  // each(i) for all descents.
+  template <class Each>
+  void on_threads(Each&& each) const {
+    constexpr int64_t part = 512, work_of_number = 8;
+    const int64_t work = count() * (sums_ + 4 * size_ + 32) * work_of_number;
+    std::atomic<int64_t> next{0};
+    host::on_threads(ceil_div(count(), part), work, [&] {
+      for (int64_t first; (first = next.fetch_add(part)) < count();)
+        for (int64_t i = first; i < std::min(count(), first + part); ++i) each(i);
+    });
+  }
+
+  void put(int64_t i, const DescentArgs<T>& q) const {
     const int64_t n = count();
-    DescentColumns<T>& c = host_.columns;
-    for (int64_t i = 0; i < n; ++i) {
-      const DescentArgs<T>& q = *descents_[i];
-      for (int64_t e = 0; e < sums_; ++e) host_.sums[e * n + i] = q.quadratic[e];
-      c.divisor[i] = q.scale.divisor;
-      c.gradient[i] = q.scale.gradient;
-      c.lr[i] = q.lr;
-      c.weight_decay[i] = q.sgd.weight_decay;
-      c.norm_bound[i] = q.norm_bound;
-      c.momentum[i] = q.sgd.momentum;
-      c.damped[i] = 1.0 - q.sgd.dampening;
-      c.epochs[i] = q.epochs;
-      c.every[i] = q.every;
-      c.decayed[i] = static_cast<int32_t>(q.decayed);
-      c.choices[i] = (q.sgd.nesterov ? nesterov : 0u) | (q.sgd.maximize ? maximize : 0u) |
-                     (q.stop_on_equal_loss ? stop_on_equal_loss : 0u) |
-                     (q.loss ? measures_end : 0u);
-      c.epoch[i] = *q.epoch;
-      c.first_loss[i] = *q.first_loss;
-      c.last_loss[i] = *q.last_loss;
-      c.state[i] = (*q.moving ? moving : 0u) | (*q.moved ? moved : 0u);
-      const bool has_velocity = q.sgd.momentum != 0 && *q.moving;
-      for (int64_t j = 0; j < size_; ++j) {
-        c.params[j * n + i] = q.params[j];
-        c.velocity[j * n + i] = has_velocity ? q.velocity[j] : T(0);
-      }
+    const DescentColumns<T>& c = host_.columns;
+    for (int64_t e = 0; e < sums_; ++e) host_.sums[e * n + i] = q.quadratic[e];
+    c.divisor[i] = q.scale.divisor;
+    c.gradient[i] = q.scale.gradient;
+    c.lr[i] = q.lr;
+    c.weight_decay[i] = q.sgd.weight_decay;
+    c.norm_bound[i] = q.norm_bound;
+    c.momentum[i] = q.sgd.momentum;
+    c.damped[i] = 1.0 - q.sgd.dampening;
+    c.epochs[i] = q.epochs;
+    c.every[i] = q.every;
+    c.decayed[i] = static_cast<int32_t>(q.decayed);
+    c.choices[i] = (q.sgd.nesterov ? nesterov : 0u) | (q.sgd.maximize ? maximize : 0u) |
+                   (q.stop_on_equal_loss ? stop_on_equal_loss : 0u) | (q.loss ? measures_end : 0u);
+    c.epoch[i] = *q.epoch;
+    c.first_loss[i] = *q.first_loss;
+    c.last_loss[i] = *q.last_loss;
+    c.state[i] = (*q.moving ? moving : 0u) | (*q.moved ? moved : 0u);
+    const bool has_velocity = q.sgd.momentum != 0 && *q.moving;
+    for (int64_t j = 0; j < size_; ++j) {
+      c.params[j * n + i] = q.params[j];
+      c.velocity[j * n + i] = has_velocity ? q.velocity[j] : T(0);
     }
   }
 
@@ -197,13 +201,14 @@ void in_parts(const Descents<T>& descents, int64_t sums, Work&& work) {
 
 // ---- Quadratics ----
 
-// What fits the registers of a thread.
+// What fits the registers of a thread; and the shared memory of some blocks, a thread a parameter.
 template <class T>
-constexpr int64_t most_parameters = sizeof(T) == 4 ? 8 : 6;
+constexpr int64_t most_of_thread = sizeof(T) == 4 ? 8 : 6;
+constexpr int64_t most_of_block = 64;
 
 template <class T>
-bool suits_a_thread(const DescentArgs<T>& q) {
-  return array_of(q) && q.rows.args.t == 1 && q.size >= 1 && q.size <= most_parameters<T>;
+bool suits_device(const DescentArgs<T>& q) {
+  return any_element(q.rows.args) && q.rows.args.t == 1 && q.size >= 1 && q.size <= most_of_block;
 }
 
 // The host has done them before a launch and its copies are.
@@ -217,15 +222,21 @@ bool are_few(const Descents<T>& descents) {
 
 template <class T>
 void descend_on_quadratics(const Descents<T>& descents, int64_t size) {
-  constexpr int threads = 128;
-  const Scope scope(home_of(array_of(*descents[0])));
+  const Scope scope(home_of(any_element(descents[0]->rows.args)));
   const int64_t sums = PackedQuadratic<T>::packed_size(size, 1);
-  const std::string kernel =
-      "descend_quadratics_" + std::to_string(size) + (sizeof(T) == 4 ? "_f32" : "_f64");
   in_parts(descents, sums, [&](const Descents<T>& part) {
     Columns<T> columns(part, size, sums);
-    const QuadraticDescents<T> params = columns.to_device();
-    launch(kernel.c_str(), ceil_div(params.columns.count, threads), threads, 0, params);
+    auto params = columns.to_device();
+    const int64_t count = params.columns.count;
+    params.parameters = static_cast<int>(size);
+    if (size <= most_of_thread<T>) {
+      constexpr int threads = 128;
+      const std::string kernel = "descend_quadratics_" + std::to_string(size);
+      launch(kernel_of<T>(kernel.c_str()).c_str(), ceil_div(count, threads), threads, 0, params);
+    } else {
+      launch(kernel_of<T>("descend_wide_quadratics").c_str(), count, most_of_block,
+             quadratic_descent_bytes<T>(params.parameters), params);
+    }
     columns.from_device();
   });
 }
@@ -246,16 +257,16 @@ template <class T>
 bool suits_a_block(const DescentArgs<T>& q) {
   constexpr size_t most_shared = 64 << 10;
   const LinearArgs<T>& rows = q.rows.args;
-  return array_of(q) && rows.t == 1 && rows.n > 0 && rows.n <= chain_terms<T> && rows.d <= 4096 &&
+  return any_element(rows) && rows.t == 1 && rows.n <= chain_terms<T> && rows.d <= 4096 &&
          !rows.order && rows.first == 0 &&
-         descent_bytes<T>(static_cast<int>(rows.d), V) <= most_shared;
+         row_descent_bytes<T>(static_cast<int>(rows.d), V) <= most_shared;
 }
 
 // Descents on rows of d features, with or without an intercept.
 template <class T>
 void descend_on_rows(const Descents<T>& descents) {
   const LinearArgs<T>& first = descents[0]->rows.args;
-  const Scope scope(home_of(array_of(*descents[0])));
+  const Scope scope(home_of(any_element(descents[0]->rows.args)));
   const auto d = static_cast<int>(first.d);
   const int64_t size = descents[0]->size, scales = 2 * d + 1;
   in_parts(descents, 0, [&](const Descents<T>& part) {
@@ -295,8 +306,8 @@ void descend_on_rows(const Descents<T>& descents) {
     params.rows = tables.as<DescentRows<T>>();
     params.tile_rows = tile_rows_of<T>(d, most_rows);
     const int threads = most_rows > L<T> || d > 32 ? 256 : 128;
-    launch(sizeof(T) == 4 ? "descend_rows_f32" : "descend_rows_f64", count, threads,
-           descent_bytes<T>(d, params.tile_rows), params);
+    launch(kernel_of<T>("descend_rows").c_str(), count, threads,
+           row_descent_bytes<T>(d, params.tile_rows), params);
     columns.from_device();
   });
 }
@@ -339,7 +350,7 @@ void descend_each(int64_t count, const DescentArgs<T>* descents) {
   for (int64_t i = 0; i < count; ++i) {
     const DescentArgs<T>& q = descents[i];
     if (q.quadratic)
-      (suits_a_thread(q) ? quadratics : host).push_back(&q);
+      (suits_device(q) ? quadratics : host).push_back(&q);
     else
       (suits_a_block(q) && !faster_by_passes(q, count) ? rows : by_passes).push_back(&q);
   }

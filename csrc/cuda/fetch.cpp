@@ -11,8 +11,6 @@
 namespace gdcore::cuda {
 namespace {
 
-constexpr int64_t piece_bytes = int64_t{32} << 20;  // gathered on the device at a time
-
 // All rows of a matrix, one array of the problem's. Returns the end of what was written.
 template <class T>
 T* fetch_matrix(const Matrix<const T>& m, int64_t columns, int64_t n, const int64_t* row_numbers,
@@ -24,7 +22,7 @@ T* fetch_matrix(const Matrix<const T>& m, int64_t columns, int64_t n, const int6
     return to + n * columns;
   }
   const int64_t row_bytes = columns * static_cast<int64_t>(sizeof(T));
-  const int64_t piece = std::clamp<int64_t>(piece_bytes / row_bytes, 1, n);
+  const int64_t piece = std::clamp<int64_t>(wave_bytes / row_bytes, 1, n);
   const Memory gathered(static_cast<size_t>(piece * row_bytes));
   GatherParams<T> p{};
   p.columns = columns;

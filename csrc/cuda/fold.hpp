@@ -14,6 +14,9 @@ namespace gdcore::cuda {
 
 constexpr int threads_of_block = 256;
 
+// What partials and copies of rows take at a time. A variable, so that checks need few rows.
+inline int64_t wave_bytes = int64_t{128} << 20;
+
 // `kernel` with the suffix of T's kernels.
 template <class T>
 std::string kernel_of(const char* kernel) {

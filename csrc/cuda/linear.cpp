@@ -14,9 +14,6 @@
 namespace gdcore::cuda {
 namespace {
 
-// Partials of this many bytes are made before they are added.
-constexpr int64_t wave_bytes = int64_t{256} << 20;
-
 // How many problems or segments, of `bytes` of partials each, make a wave.
 int64_t wave_of(int64_t bytes) { return std::max<int64_t>(1, wave_bytes / bytes); }
 
@@ -32,9 +29,7 @@ LinearPlan linear_plan(int64_t n, int64_t d) {
   const size_t most = properties(current().ordinal).shared_bytes;
   if (linear_rows_bytes<T>(columns, V) > most) return {LinearPlan::wide, threads_of_block, 0};
   // Several blocks share a multiprocessor: one loads a tile while another adds.
-  const size_t target = std::min(most, size_t{d <= V    ? 28u << 10
-                                              : d <= 64 ? 36u << 10
-                                                        : 72u << 10});
+  const size_t target = std::min(most, size_t{d <= V ? 26u << 10 : 52u << 10});
   const int64_t whole = std::min(L<T>, ceil_div(std::max<int64_t>(n, 1), V) * V);
   int tile = V;
   while (tile + V <= whole && linear_rows_bytes<T>(columns, tile + V) <= target) tile += V;
@@ -147,6 +142,7 @@ void send_parameters(const LinearArgs<T>& args, LinearParams<T>& p, const Memory
   p.parameters_inside = values.size() <= LinearParams<T>::most_inside;
   if (p.parameters_inside) {
     std::copy(values.begin(), values.end(), p.inside);
+    p.parameters = p.intercept = nullptr;  // the host's addresses do not travel
     return;
   }
   copy_to_device(memory.as<void>(), values.data(), values.size() * sizeof(T));

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "cuda/batch.hpp"
-#include "cuda/operations.hpp"
 #include "cuda/long_sums.hpp"
+#include "cuda/operations.hpp"
 
 namespace gdcore::cuda {
 
@@ -26,24 +26,23 @@ namespace gdcore::cuda {
 template <>
 const std::initializer_list<MatmulTile>& matmul_tiles<float>() {
   static const std::initializer_list<MatmulTile> tiles = {
-      {"matmul_packed_128x256_f32", "matmul_strided_128x256_f32", 128, 256, 8, 256, 1, 2.0, false},
-      {"matmul_packed_128x128_f32", "matmul_strided_128x128_f32", 128, 128, 8, 256, 2, 1.9, false},
+      {"matmul_packed_128x128_f32", "matmul_strided_128x128_f32", 128, 128, 16, 256, 1, 1.9, false},
       {"matmul_packed_64x64_f32", "matmul_strided_64x64_f32", 64, 64, 16, 128, 4, 1.5, false},
       {"matmul_packed_32x32_f32", "matmul_strided_32x32_f32", 32, 32, 16, 64, 8, 1.0, false},
-      {"matmul_packed_128x8_f32", "matmul_strided_128x8_f32", 128, 8, 16, 128, 6, 0.8, false},
+      {"matmul_packed_128x8_f32", "matmul_strided_128x8_f32", 128, 8, 16, 128, 5, 0.8, false},
   };
   return tiles;
 }
 template <>
 const std::initializer_list<MatmulTile>& matmul_tiles<double>() {
   static const std::initializer_list<MatmulTile> tiles = {
-      {"matmul_mma_packed_128x128_f64", "matmul_mma_strided_128x128_f64", 128, 128, 16, 256, 1, 1.9,
+      {"matmul_mma_packed_128x128_f64", "matmul_mma_strided_128x128_f64", 128, 128, 8, 256, 1, 1.9,
        true},
       {"matmul_mma_packed_64x64_f64", "matmul_mma_strided_64x64_f64", 64, 64, 16, 128, 2, 1.5,
        true},
-      {"matmul_packed_64x128_f64", "matmul_strided_64x128_f64", 64, 128, 8, 256, 2, 0.95, false},
-      {"matmul_packed_32x32_f64", "matmul_strided_32x32_f64", 32, 32, 8, 64, 8, 0.7, false},
-      {"matmul_packed_128x8_f64", "matmul_strided_128x8_f64", 128, 8, 8, 128, 6, 0.5, false},
+      {"matmul_packed_64x128_f64", "matmul_strided_64x128_f64", 64, 128, 8, 256, 1, 0.95, false},
+      {"matmul_packed_32x32_f64", "matmul_strided_32x32_f64", 32, 32, 8, 64, 6, 0.7, false},
+      {"matmul_packed_128x8_f64", "matmul_strided_128x8_f64", 128, 8, 8, 128, 4, 0.5, false},
   };
   return tiles;
 }
@@ -227,87 +226,114 @@ bool in_packs(const Operand<T>& x, int64_t span, int64_t k, const BatchDims& dim
   return all;
 }
 
-// The time of a product, up to a factor.
-double cost(const MatmulTile& tile, double problems, double m, double n, double terms, double parts,
-            int multiprocessors) {
-  const double blocks = std::ceil(m / tile.bm) * std::ceil(n / tile.bn) * problems * parts;
-  const double each = std::ceil(blocks / multiprocessors);
-  constexpr double busy_warps = 8;  // that hide the latency of fma
-  const double warps = std::min(each, static_cast<double>(tile.resident)) * tile.threads / 32;
+// Which tile computes a product, and the terms of a part of its k.
+struct Plan {
+  const MatmulTile* tile;
+  int64_t part, parts;
+};
+
+// Two tiles of each operand, and the sums of earlier segments where there are some.
+template <class T>
+size_t shared_bytes(const MatmulTile& tile, int64_t k, int64_t part) {
+  const int buffers = 2 * tile.bk * (tile.bm + 4 + tile.bn + 4);
+  const int totals = k > L<T> && part > L<T> ? tile.bm * tile.bn : 0;
+  return static_cast<size_t>(buffers + totals) * sizeof(T);
+}
+
+// The time of a product, up to a factor: multiprocessors take their share of the blocks, at full
+// speed if they hold enough warps.
+template <class T>
+double cost(const Batched<T>& x, const Plan& plan, const Properties& device) {
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  const MatmulTile& tile = *plan.tile;
+  const double blocks = number(ceil_div(x.problem.m, tile.bm)) *
+                        number(ceil_div(x.problem.n, tile.bn)) * number(x.dims.problems) *
+                        number(plan.parts);
+  const double each = std::ceil(blocks / device.multiprocessors);
+  constexpr double busy_warps = 8, overhead_terms = 32;
+  const double warps = std::min(each, number(tile.resident)) * tile.threads / 32;
   const double speed = tile.speed * std::min(1.0, warps / busy_warps);
-  return each * tile.bm * tile.bn * (terms + 32) / speed;
+  const double terms = number(std::min(plan.part, x.problem.k)) + overhead_terms;
+  return each * tile.bm * tile.bn * terms / speed;
+}
+
+template <class T>
+Plan best_plan(const Batched<T>& x, int64_t part, int forced_tile, const Properties& device) {
+  const int64_t k = x.problem.k, parts = std::max<int64_t>(ceil_div(k, part), 1);
+  if (forced_tile >= 0) return {matmul_tiles<T>().begin() + forced_tile, part, parts};
+  Plan best{nullptr, part, parts};
+  double least = 0;
+  for (const MatmulTile& tile : matmul_tiles<T>()) {
+    if (shared_bytes<T>(tile, k, part) > device.shared_bytes ||
+        (tile.tensor_cores && !tensor_cores_follow_chain(x.problem.c.data)))
+      continue;
+    const double time = cost(x, {&tile, part, parts}, device);
+    if (!best.tile || time < least) best.tile = &tile, least = time;
+  }
+  return best;
+}
+
+// Parts of one segment where that is much faster and their sums take little memory.
+template <class T>
+Plan plan_of(const Batched<T>& x, const MatmulChoice& choice) {
+  const Properties& device = properties(current().ordinal);
+  const auto best = [&](int64_t part) { return best_plan(x, part, choice.tile, device); };
+  if (choice.part > 0) return best(choice.part);
+  const Plan whole = best(chain_terms<T>), cut = best(L<T>);
+  constexpr double most_bytes = 64 << 20;
+  const double bytes = static_cast<double>(x.problem.m) * static_cast<double>(x.problem.n) *
+                       static_cast<double>(x.dims.problems) * static_cast<double>(cut.parts) *
+                       sizeof(T);
+  const bool cuts =
+      cut.parts > 2 && bytes <= most_bytes && 2 * cost(x, cut, device) < cost(x, whole, device);
+  return cuts ? cut : whole;
+}
+
+template <class T>
+MatmulParams<T> tile_params(const Batched<T>& x, const Plan& plan, T* partials) {
+  const MatmulArgs<T>& args = x.problem;
+  const BatchDims& dims = x.dims;
+  const bool c_in_packs =
+      args.c.cs == 1 && args.c.rs % pack<T> == 0 &&
+      reinterpret_cast<uintptr_t>(args.c.data) % 16 == 0 &&
+      std::all_of(dims.c, dims.c + dims.count, [](int64_t step) { return step % pack<T> == 0; });
+  return {args.m,
+          args.n,
+          args.k,
+          operand(args.a.data, args.a.rs, args.a.cs),
+          operand(args.b.data, args.b.cs, args.b.rs),
+          result_of(args),
+          c_in_packs,
+          dims,
+          plan.part,
+          plan.parts,
+          partials,
+          ceil_div(args.m, plan.tile->bm),
+          ceil_div(args.n, plan.tile->bn),
+          0};
 }
 
 template <class T>
 void multiply_tiles(Batched<T> x, const MatmulChoice& choice) {
   constexpr int64_t narrow = 8;
-  if (x.problem.m <= narrow ? x.problem.n > x.problem.m
-                            : x.problem.n > narrow && x.problem.c.cs != 1 && x.problem.c.rs == 1)
+  const bool by_columns = x.problem.c.cs != 1 && x.problem.c.rs == 1;
+  if (x.problem.m <= narrow ? x.problem.n > x.problem.m : x.problem.n > narrow && by_columns)
     swap_operands(x);
   const MatmulArgs<T>& args = x.problem;
   const BatchDims& dims = x.dims;
-
-  const int multiprocessors = properties(current().ordinal).multiprocessors;
-  const auto cost_of = [&](const MatmulTile& tile, int64_t part) {
-    const int64_t terms = std::min(part, args.k),
-                  parts = std::max<int64_t>(ceil_div(args.k, part), 1);
-    return cost(tile, static_cast<double>(dims.problems), static_cast<double>(args.m),
-                static_cast<double>(args.n), static_cast<double>(terms), static_cast<double>(parts),
-                multiprocessors);
-  };
-  const auto& tiles = matmul_tiles<T>();
-  const auto best = [&](int64_t part) {
-    if (choice.tile >= 0) return tiles.begin() + choice.tile;
-    const MatmulTile* found = nullptr;
-    for (const MatmulTile& tile : tiles)
-      if (!(tile.tensor_cores && !tensor_cores_follow_chain(args.c.data)) &&
-          (!found || cost_of(tile, part) < cost_of(*found, part)))
-        found = &tile;
-    return found;
-  };
-
-  // Parts of one segment, where their sums take little memory and fill the multiprocessors.
-  constexpr int64_t most_partials = 64 << 20;  // bytes
-  int64_t part = chain_terms<T>;
-  const double sums = static_cast<double>(args.m) * static_cast<double>(args.n) *
-                      static_cast<double>(dims.problems);
-  const double segments = static_cast<double>(ceil_div(args.k, L<T>));
-  if (choice.part > 0)
-    part = choice.part;
-  else if (segments > 2 && sums * segments * sizeof(T) <= most_partials &&
-           2 * cost_of(*best(L<T>), L<T>) < cost_of(*best(part), part))
-    part = L<T>;
-  const MatmulTile& tile = *best(part);
-  const int64_t parts = std::max<int64_t>(ceil_div(args.k, part), 1);
+  const Plan plan = plan_of(x, choice);
+  const MatmulTile& tile = *plan.tile;
   const int64_t elements = dims.problems * args.m * args.n;
-  const Memory partials(parts == 1 ? 0 : static_cast<size_t>(parts * elements) * sizeof(T));
-
-  MatmulParams<T> p{};
-  p.m = args.m;
-  p.n = args.n;
-  p.k = args.k;
-  p.a = operand(args.a.data, args.a.rs, args.a.cs);
-  p.b = operand(args.b.data, args.b.cs, args.b.rs);
-  p.c = result_of(args);
-  p.c_in_packs =
-      args.c.cs == 1 && args.c.rs % pack<T> == 0 &&
-      reinterpret_cast<uintptr_t>(args.c.data) % 16 == 0 &&
-      std::all_of(dims.c, dims.c + dims.count, [](int64_t step) { return step % pack<T> == 0; });
-  p.batch = dims;
-  p.part = part;
-  p.parts = parts;
-  p.partials = partials.as<T>();
-  p.tiles_m = ceil_div(args.m, tile.bm);
-  p.tiles_n = ceil_div(args.n, tile.bn);
+  const Memory partials(plan.parts == 1 ? 0
+                                        : static_cast<size_t>(plan.parts * elements) * sizeof(T));
+  const MatmulParams<T> p = tile_params(x, plan, partials.as<T>());
   const bool packed = !choice.strided && in_packs(p.a, args.m, args.k, dims, dims.a) &&
                       in_packs(p.b, args.n, args.k, dims, dims.b);
-  const int buffers = 2 * tile.bk * (tile.bm + tile.bn + 8);
-  const int totals = args.k > L<T> && part > L<T> ? tile.bm * tile.bn : 0;
-  launch_all(packed ? tile.packed : tile.strided, p.tiles_m * p.tiles_n * dims.problems * parts,
-             tile.threads, static_cast<size_t>(buffers + totals) * sizeof(T), p,
-             choice.most_blocks);
-  if (parts == 1) return;
-  add_levels(static_cast<const T*>(p.partials), parts, elements, part == L<T> ? 0 : 1,
+  launch_all(packed ? tile.packed : tile.strided,
+             p.tiles_m * p.tiles_n * dims.problems * plan.parts, tile.threads,
+             shared_bytes<T>(tile, args.k, plan.part), p, choice.most_blocks);
+  if (plan.parts == 1) return;
+  add_levels(static_cast<const T*>(p.partials), plan.parts, elements, plan.part == L<T> ? 0 : 1,
              [&](const T* last, int64_t count, size_t level) {
                add_pieces<T>({last, count, elements, 0, nullptr, args.m, args.n, p.c, dims, 0},
                              level);
@@ -330,9 +356,11 @@ void loop_over_first(MatmulArgs<T> args, const Merged<3>& batch, const MatmulCho
   }
 }
 
-bool test_tensor_cores(int ordinal) {
+}  // namespace
+
+bool test_tensor_cores() {
   constexpr int blocks = 256, warps = 4;
-  if (properties(ordinal).sm < 80) return false;
+  if (properties(current().ordinal).sm < 80) return false;
   const Memory differs(blocks * warps * sizeof(uint32_t));
   struct {
     uint32_t* differs;
@@ -344,8 +372,6 @@ bool test_tensor_cores(int ordinal) {
   return std::all_of(found.begin(), found.end(), [](uint32_t x) { return x == 0; });
 }
 
-}  // namespace
-
 bool tensor_cores_follow_chain(const void* device_address) {
   static std::mutex mutex;
   static std::map<int, bool> tested;
@@ -354,7 +380,7 @@ bool tensor_cores_follow_chain(const void* device_address) {
   const auto found = tested.find(ordinal);
   if (found != tested.end()) return found->second;
   const Scope own_stream(home_of(device_address));  // the caller's is not waited for
-  return tested[ordinal] = test_tensor_cores(ordinal);
+  return tested[ordinal] = test_tensor_cores();
 }
 
 template <class T>

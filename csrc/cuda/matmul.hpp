@@ -33,8 +33,10 @@ const std::initializer_list<MatmulTile>& matmul_tiles();
 template <class T>
 void matmul(const MatmulArgs<T>& args, const MatmulChoice& choice);
 
-// Whether the tensor cores of the current device, where this address is, add float64 products in
-// the contract's order: tested at first use.
+// Whether the tensor cores of the current device add float64 products in the contract's order.
+// Waits for the device.
+bool test_tensor_cores();
+// The same, tested at first use on a stream of gdcore's own. The address is on that device.
 bool tensor_cores_follow_chain(const void* device_address);
 
 }  // namespace gdcore::cuda

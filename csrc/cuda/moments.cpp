@@ -12,8 +12,6 @@
 namespace gdcore::cuda {
 namespace {
 
-constexpr int64_t wave_bytes = int64_t{128} << 20;  // partials that are not added yet
-
 template <class T>
 constexpr bool in_pairs = sizeof(T) == 8;
 template <class T>
@@ -163,6 +161,12 @@ void add_pieces(MomentsParams<T>& p, int64_t segment, int64_t count, int64_t fir
   }
 }
 
+// Of one segment.
+template <class T>
+int64_t partials_bytes(const LinearArgs<T>& args) {
+  return moments_entries(args.d, args.t) * (in_pairs<T> ? 16 : 8);
+}
+
 // In the innermost Scope; row_numbers: the device's, may be null.
 template <class T>
 void add_moments(const LinearArgs<T>& args, const int64_t* row_numbers, int64_t segment0,
@@ -170,8 +174,7 @@ void add_moments(const LinearArgs<T>& args, const int64_t* row_numbers, int64_t 
   MomentsParams<T> p = moments_params(args);
   p.all = rows_of_problem(args, row_numbers);
   p.longest = static_cast<int>(std::min(args.n, L<T>));
-  const int64_t bytes = moments_entries(args.d, args.t) * (in_pairs<T> ? 16 : 8);
-  const int64_t wave = std::max<int64_t>(1, wave_bytes / bytes);
+  const int64_t wave = std::max<int64_t>(1, wave_bytes / partials_bytes(args));
   for (int64_t segment = segment0; segment < segment1;) {
     const int64_t left = segment1 - segment, first = moments.begin_segments(left);
     const int64_t count = wave >= fan_in ? std::min(left, wave) : first;
@@ -323,7 +326,7 @@ void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* moment
     const LinearArgs<T>& args = problems[i].args;
     const int64_t* const numbers = row_numbers.next(problems[i]);
     const int64_t segments = ceil_div(args.n, L<T>);
-    if (segments > fan_in) {
+    if (segments > fan_in || segments * partials_bytes(args) > wave_bytes) {
       add_moments(args, numbers, 0, segments, moments[i]);
       moments[i].close();
       continue;

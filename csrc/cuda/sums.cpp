@@ -35,7 +35,7 @@ void mse_segments(const MseArgs<T>& args, double* partials) {
   if (is_contiguous && is_aligned(args.pred.data) && is_aligned(args.target.data) &&
       is_aligned(args.out))
     return launch(by_type<T>("mse_f32", "mse_f64"), blocks, threads, 0, sums);
-  StridedMseParams<T> p;
+  StridedMseParams<T> p{};
   p.sums = sums;
   p.dims = static_cast<int>(shape.size());
   for (size_t dim = 0; dim < shape.size(); ++dim) {

@@ -12,8 +12,6 @@
 namespace gdcore::cuda {
 namespace {
 
-constexpr int64_t wave_bytes = int64_t{128} << 20;  // what a wave of segments takes
-
 // Sums over the rows of problems whose arrays lie one step apart; weights and intercept are on the
 // device. A row of partials: X^T residual (d,t), 1^T residual (t).
 template <class T>

@@ -1,6 +1,7 @@
 #include "fit/many.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 
 #include "fit/scaling.hpp"
@@ -11,6 +12,7 @@ namespace gdcore {
 namespace {
 
 constexpr int64_t min_work_per_problem = 1 << 10;  // fma
+constexpr double endless_seconds = 1e6;
 // Work of one call of the device: some milliseconds of one thread.
 template <class T>
 int64_t most_device_work(const Device<T>& device) {
@@ -42,9 +44,12 @@ struct Many<T>::Batch {
   int64_t next = 0;            // those before it are done
   int64_t counted = 0;         // those before it are counted as done
   bool collected = false;      // for the device
+  int64_t asked = 0;           // those before it have been asked for what the host can do beside it
   InProgress one;
 
-  std::vector<uint8_t> summed;  // a batch made its moments
+  std::vector<uint8_t> summed;    // a batch made its moments
+  std::vector<uint8_t> ended;     // beside the device
+  std::vector<uint8_t> loss_due;  // the rows tell the loss at the end
   std::vector<ProblemRows<T>> rows;
   std::vector<Moments> moments;
   std::vector<int64_t> who;  // problems of `rows`, or of `descents`
@@ -61,15 +66,16 @@ struct Many<T>::Batch {
   std::vector<T> previous, started;      // (problems, p): before the last step, and at the start
   std::vector<DescentArgs<T>> descents;  // not ended yet
 
-  Progress& at(int64_t i) { return progress[static_cast<size_t>(i - begin)]; }
-  const Progress& at(int64_t i) const { return progress[static_cast<size_t>(i - begin)]; }
+  size_t place(int64_t i) const { return static_cast<size_t>(i - begin); }
+  Progress& at(int64_t i) { return progress[place(i)]; }
+  const Progress& at(int64_t i) const { return progress[place(i)]; }
 
   void restart(int64_t first, int64_t last) {
-    begin = next = counted = first;
+    begin = next = counted = asked = first;
     end = last;
     collected = false;
     one.stage = InProgress::Stage::none;
-    summed.assign(static_cast<size_t>(end - begin), 0);
+    for (auto* flags : {&summed, &ended, &loss_due}) flags->assign(place(end), 0);
     progress.clear();
   }
 };
@@ -179,6 +185,31 @@ bool Many<T>::one_by_one(Batch& batch, Budget& budget, Work&& work) {
   return true;
 }
 
+// Threads do what needs no device with its own memory: work(i, in progress) returns whether problem
+// i has ended. False if that needs another call.
+template <class T>
+template <class Work>
+bool Many<T>::beside_device(Batch& batch, Budget& budget, Work&& work) {
+  if (rows_.all.device->of_host) return true;
+  constexpr int64_t part = 64;
+  std::atomic<int64_t> next{batch.asked};
+  const int64_t left = batch.end - batch.asked;
+  host::on_threads(ceil_div(left, part), left * Budget::unit / part, [&] {
+    const FpEnv env;
+    InProgress one;
+    Budget mine = budget;
+    do {
+      const int64_t first = next.fetch_add(part), last = std::min(first + part, batch.end);
+      for (int64_t i = first; i < last; ++i) {
+        batch.ended[batch.place(i)] = work(i, one);
+        one.stage = InProgress::Stage::none;
+      }
+    } while (next < batch.end && !mine.spent(Budget::unit));
+  });
+  batch.asked = std::min<int64_t>(next, batch.end);
+  return batch.asked == batch.end;
+}
+
 template <class T>
 Problem<T> Many<T>::open_rows(int64_t i, InProgress& one, Budget& budget) const {
   Problem<T> problem = rows_.gathered(i, one.gathered);
@@ -200,8 +231,17 @@ template <class T>
 bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
   if (!batch.collected && !packed_.empty()) sum_moments(batch, budget);
   batch.collected = true;
-  return one_by_one(batch, budget,
-                    [&](int64_t i) { return prepare_one(i, batch, wanted, budget); });
+  const bool through = beside_device(batch, budget, [&](int64_t i, InProgress& one) {
+    const bool summed = batch.summed[batch.place(i)];
+    if (!summed || wanted.steepest || (wanted.curvature && from_rows[i])) return false;
+    Budget endless(endless_seconds);
+    return prepare_one(i, one, summed, wanted, endless);
+  });
+  return through && one_by_one(batch, budget, [&](int64_t i) {
+           const size_t place = batch.place(i);
+           return batch.ended[place] ||
+                  prepare_one(i, batch.one, batch.summed[place], wanted, budget);
+         });
 }
 
 // The moments of all small problems of a batch, in parts that a first cache holds, or that keep a
@@ -223,7 +263,7 @@ void Many<T>::sum_moments(Batch& batch, Budget& budget) {
     for (int64_t k = 0; k < count; ++k) {
       const int64_t i = batch.who[k];
       keep_moments(i, batch.moments[k]);
-      batch.summed[static_cast<size_t>(i - batch.begin)] = 1;
+      batch.summed[batch.place(i)] = 1;
       budget.spent(host_work(*all.device, batch.rows[k].args.n * columns * columns));
     }
     count = 0;
@@ -243,11 +283,9 @@ void Many<T>::sum_moments(Batch& batch, Budget& budget) {
 
 // True when done; otherwise it continues where it was.
 template <class T>
-bool Many<T>::prepare_one(int64_t i, Batch& batch, Wanted wanted, Budget& budget) {
+bool Many<T>::prepare_one(int64_t i, InProgress& one, bool summed, Wanted wanted, Budget& budget) {
   using Stage = typename InProgress::Stage;
-  InProgress& one = batch.one;
   if (one.stage == Stage::none) {
-    const bool summed = batch.summed[static_cast<size_t>(i - batch.begin)];
     if (summed && !wanted.curvature && !wanted.steepest) return true;
     const bool due = needs_moments(i) && !summed;
     const bool rows = due || wanted.steepest || (wanted.curvature && from_rows[i]) ||
@@ -334,7 +372,16 @@ bool Many<T>::descend_batch(Batch& batch, Budget& budget) {
   if (!batch.collected) collect_descents(batch, budget);
   batch.collected = true;
   if (!run_on_device(batch, budget)) return false;
-  return one_by_one(batch, budget, [&](int64_t i) { return finish(i, batch, budget); });
+  const bool through = beside_device(batch, budget, [&](int64_t i, InProgress& one) {
+    Budget endless(endless_seconds);
+    return !from_rows[i] && finish(i, batch, one, endless);
+  });
+  return through && one_by_one(batch, budget, [&](int64_t i) {
+           const size_t place = batch.place(i);
+           if (!batch.ended[place] && !finish(i, batch, batch.one, budget)) return false;
+           if (batch.loss_due[place]) states_.loss[i] = loss_of_rows(i, budget);
+           return true;
+         });
 }
 
 template <class T>
@@ -487,11 +534,11 @@ void Many<T>::extend(int64_t i, Batch& batch) {
   if (progress.impatient) progress.last = begun + most;
 }
 
-// From where the device has left a problem to its end; true once it is there.
+// From where the device has left a problem to its end, but for a loss that is due; true once it is
+// there.
 template <class T>
-bool Many<T>::finish(int64_t i, Batch& batch, Budget& budget) {
+bool Many<T>::finish(int64_t i, Batch& batch, InProgress& one, Budget& budget) {
   if (options_.skip[i]) return true;
-  InProgress& one = batch.one;
   const auto& progress = batch.at(i);
   if (one.stage == InProgress::Stage::none) {
     if (progress.on_device && !progress.may_end && loss_is_known(i, batch)) {
@@ -501,13 +548,13 @@ bool Many<T>::finish(int64_t i, Batch& batch, Budget& budget) {
       states_.r2_lost[i] = r2_lost(i, one);
       return true;
     }
-    begin_descent(i, batch);
+    begin_descent(i, batch, one);
   }
   const Outcome outcome = one.descent.advance(budget);
   if (outcome == Outcome::running) return false;
   states_.outcome[i] = outcome;
   keep_descent(i, one);
-  if (one.descent.loss_below_noise()) states_.loss[i] = loss_of_rows(i, budget);
+  batch.loss_due[batch.place(i)] = one.descent.loss_below_noise();
   return true;
 }
 
@@ -530,8 +577,7 @@ bool Many<T>::loss_is_known(int64_t i, const Batch& batch) const {
 
 // Descent takes over at the state the problem has.
 template <class T>
-void Many<T>::begin_descent(int64_t i, Batch& batch) {
-  InProgress& one = batch.one;
+void Many<T>::begin_descent(int64_t i, const Batch& batch, InProgress& one) {
   const auto& progress = batch.at(i);
   const int64_t p = rows_.all.size();
   state_of(i, one.state);

@@ -63,6 +63,8 @@ class Many {
   void push(std::unique_ptr<Batch> batch, bool finished);
   template <class Work>
   bool one_by_one(Batch& batch, Budget& budget, Work&& work);
+  template <class Work>
+  bool beside_device(Batch& batch, Budget& budget, Work&& work);
   int64_t batch_size() const;
 
   struct Wanted {
@@ -70,7 +72,7 @@ class Many {
   };
   bool prepare_batch(Batch& batch, Wanted wanted, Budget& budget);
   void sum_moments(Batch& batch, Budget& budget);
-  bool prepare_one(int64_t i, Batch& batch, Wanted wanted, Budget& budget);
+  bool prepare_one(int64_t i, InProgress& one, bool summed, Wanted wanted, Budget& budget);
   bool needs_moments(int64_t i) const { return !from_rows[i] || judged_ || scaled_; }
   void keep_moments(int64_t i, const Moments& moments);
   void find_quadratic(int64_t i, Quadratic<T>& quadratic) const;
@@ -80,9 +82,9 @@ class Many {
   void collect_descents(Batch& batch, Budget& budget);
   bool run_on_device(Batch& batch, Budget& budget);
   void extend(int64_t i, Batch& batch);
-  bool finish(int64_t i, Batch& batch, Budget& budget);
+  bool finish(int64_t i, Batch& batch, InProgress& one, Budget& budget);
   bool loss_is_known(int64_t i, const Batch& batch) const;
-  void begin_descent(int64_t i, Batch& batch);
+  void begin_descent(int64_t i, const Batch& batch, InProgress& one);
   DescentOptions options_of(int64_t i) const;
   void choose_rates(int64_t i, Quadratic<T>& quadratic);
   double norm_bound(int64_t i, const Objective& objective) const;

@@ -141,7 +141,7 @@ def fit(
         If shapes do not fit, the data holds NaN or infinity, an option is out of range, or the
         checkpoint is another problem's. If arrays are in several places, or not on `device`.
     RuntimeError
-        If there is no CUDA device to compute on; the error says why.
+        If there is no GPU to compute on; the error says why.
     MemoryError
         If the GPU has no room for the arrays, or for what the fit needs beside them.
     ChunkError

@@ -210,6 +210,7 @@ class Tree:
                 shutil.copytree(ROOT / name, to)
             else:
                 shutil.copy2(ROOT / name, to)
+        emulated_driver.HERE = self.root / "tests" / "native"  # the copy's emulation is compiled
         self.program = Program(self.root, folder / "program")
         self.driver = Driver(self.root, folder / "driver", False)
         self.sanitized = Driver(self.root, folder / "sanitized", True) if sanitize else None

@@ -112,26 +112,35 @@ std::vector<Options> all_options() {
   return all;
 }
 
-// The sums of some rows as pairs, packed; now and then with something out of the ordinary.
+// Sums as pairs, packed; now and then with something out of the ordinary, and often with all of y
+// explained at `solution`: what is left there are the roundings, in their order.
 template <class T>
-std::vector<double> packed_sums(int64_t p, unsigned seed) {
+std::vector<double> packed_sums(const std::vector<T>& solution, unsigned seed) {
   constexpr int64_t n = 24;
-  const std::vector<double> x = draw<double>(n * (p + 1), seed, 3);
-  std::vector<double> high, low;
-  const auto put = [&](int64_t a, int64_t b) {
-    long double sum = 0;
-    for (int64_t i = 0; i < n; ++i)
-      sum += static_cast<long double>(x[i * (p + 1) + a]) * x[i * (p + 1) + b];
+  const auto p = static_cast<int64_t>(solution.size()), columns = p + 1;
+  std::vector<double> x = draw<double>(n * columns, seed, 3), high, low;
+  const auto put = [&](long double sum) {
     high.push_back(static_cast<double>(sum));
     low.push_back(static_cast<double>(sum - static_cast<long double>(high.back())));
   };
+  const auto product = [&](int64_t a, int64_t b) {
+    long double sum = 0;
+    for (int64_t i = 0; i < n; ++i)
+      sum += static_cast<long double>(x[i * columns + a]) * x[i * columns + b];
+    return sum;
+  };
+  for (int64_t i = 0; i < n && seed % 3 > 0; ++i) {
+    x[i * columns + p] = 0;
+    for (int64_t a = 0; a < p; ++a) x[i * columns + p] += x[i * columns + a] * solution[a];
+  }
   for (int64_t a = 0; a < p; ++a)
-    for (int64_t b = a; b < p; ++b) put(a, b);
-  for (int64_t a = 0; a <= p; ++a) put(std::min(a, p), p);
-  if (seed % 17 == 1) high[seed % high.size()] = std::numeric_limits<double>::infinity();
-  if (seed % 17 == 2) high[seed % high.size()] = std::numeric_limits<double>::quiet_NaN();
-  if (seed % 17 == 3)
-    std::fill(high.begin(), high.end(), 0.0), std::fill(low.begin(), low.end(), 0.0);
+    for (int64_t b = a; b < p; ++b) put(product(a, b));
+  for (int64_t a = 0; a <= p; ++a) put(product(a, p));
+  const size_t some = seed % high.size();
+  if (seed % 17 == 1) high[some] = std::numeric_limits<double>::infinity();
+  if (seed % 17 == 2) high[some] = std::numeric_limits<double>::quiet_NaN();
+  if (seed % 17 == 3) high.assign(high.size(), 0.0);
+  if (seed % 17 == 3) low.assign(high.size(), 0.0);
   if (seed % 17 == 4) high.back() = -1;  // a sum of squares below 0
   if (sizeof(T) == 8) high.insert(high.end(), low.begin(), low.end());
   return high;
@@ -155,22 +164,24 @@ template <class T>
 void on_quadratics() {
   const std::vector<Options> all = all_options();
   const OnDevice<T> rows_there(draw<T>(64, 1));  // whose rows they are is all that is asked
-  for (int64_t p = 1; p <= 9; ++p)
+  for (const int64_t p : {1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 64, 65})
     for (size_t which = 0; which < all.size(); ++which) {
       if (is_skipped()) continue;
-      const auto count = static_cast<unsigned>(p % 2 ? 193 : 256);
+      const auto count = static_cast<unsigned>(p > 9 ? 65 : p % 2 ? 193 : 256);
       LinearArgs<T> rows{};
       rows.n = 24;
       rows.d = p == 1 ? 1 : p - p % 2;
       rows.t = 1;
       rows.X = rows.y = {rows_there.data(), 1, 1};
-      const auto epochs_of = [](unsigned i) { return int64_t{i % 13 == 5 ? 0 : 30 + i % 41}; };
+      const auto epochs_of = [p](unsigned i) {
+        return int64_t{i % 13 == 5 ? 0 : p > 9 ? 3 + i % 7 : 30 + i % 41};
+      };
       std::vector<State<T>> got, expected;
       std::vector<std::vector<double>> sums;
       std::vector<DescentArgs<T>> theirs, ours;
       for (unsigned i = 0; i < count; ++i) {
         got.push_back(start<T>(p, 31 * i + static_cast<unsigned>(p), all[which], epochs_of(i)));
-        sums.push_back(packed_sums<T>(p, i + 7));
+        sums.push_back(packed_sums(got.back().params, i + 7));
       }
       expected = got;
       for (unsigned i = 0; i < count; ++i) {

@@ -1,10 +1,12 @@
-#include <algorithm>
-#include <limits>
-#include <string>
+#include <dlfcn.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+
+#include "cuda/long_sums.hpp"
 #include "cuda/matmul.hpp"
 #include "cuda_operations.hpp"
-#include "ordinary_epoch.hpp"
 
 namespace gdcore::check {
 namespace {
@@ -65,7 +67,6 @@ class Product {
   MatmulArgs<T> args_;
   std::vector<T> a_, b_, c_, expected_;
   int64_t a_first_, b_first_, c_first_;
-  cuda::Memory* unused_ = nullptr;
 
  public:
   explicit Product(const Shape& s, const Batch& batch = {}) : shape_(s) {
@@ -153,6 +154,7 @@ void every_tile() {
           each(Product<T>({bm, bn + 8, 2 * bk + 4, a, b, c, 4, true}), i);
           each(Product<T>({bm + 3, bn - 1, bk + 3, a, b, c, 0, false}), i);
         }
+    each(Product<T>({8, 12, 16, Order::rows, Order::rows, Order::rows, 0, false, 1}), i);
     for (const int64_t k : {511, 512, 513, 1024, 1036}) {
       const Product<T> product(
           {9, 12, k, Order::rows, Order::rows, Order::rows, 0, k == 1036, k == 513});
@@ -164,20 +166,19 @@ void every_tile() {
 
 template <class T>
 void long_chains() {
+  const int last = static_cast<int>(cuda::matmul_tiles<T>().size()) - 1;
   // Partials have a level above, in parts of whole pieces and of segments.
-  for (const int64_t k : {chain_terms<T> + 511, 2 * chain_terms<T> + 1}) {
-    const Product<T> product({2, 3, k, Order::rows, Order::columns, Order::rows, 0, false});
-    product.check();
-    product.check(with_tile(3, true, chain_terms<T>));
-    product.check(with_tile(3, true, L<T>));
-    product.check(with_tile(4, false, L<T>));
-  }
+  const Product<T> pieces({2, 3, chain_terms<T> + 511, Order::rows, Order::columns});
+  pieces.check();
+  pieces.check(with_tile(last - 1, true, chain_terms<T>));
+  const Product<T> segments({2, 3, 2 * chain_terms<T> + 1});
+  segments.check(with_tile(last, false, L<T>));
   for (const int64_t k : {chain_terms<T> - 1, chain_terms<T>, chain_terms<T> + 511}) {
     Product<T>({2, 1, k}).check();
     Product<T>({3, 1, k, Order::columns}).check();
   }
   // So many elements that a thread adds each one's partials.
-  Product<T>({70, 66, 1100}).check(with_tile(3, true, L<T>));
+  Product<T>({70, 66, 1100}).check(with_tile(last - 1, true, L<T>));
   Product<T>({5000, 1, 1100, Order::same_row}).check();
 }
 
@@ -212,10 +213,6 @@ void any_shape() {
 
 template <class T>
 void batches() {
-  struct Each {
-    Dims shape;
-    std::vector<bool> a, b;
-  };
   const std::vector<Batch> all = {
       {{5}, {true}, {true}},
       {{1}, {true}, {true}},
@@ -238,6 +235,7 @@ void batches() {
       {8, 8, 8, Order::columns, Order::columns},
       {3, 5, 2, Order::reversed, Order::rows, Order::columns, 1},
       {1, 6, 0},
+      {3, 5, 2, Order::rows, Order::rows, Order::columns},
       {31, 32, 17},
       {36, 36, 12, Order::rows, Order::columns},
   };
@@ -250,6 +248,7 @@ void batches() {
       choice.most_blocks = 2;
       product.check(choice);
       choice.route = cuda::MatmulRoute::tiles;
+      choice.tile = static_cast<int>(cuda::matmul_tiles<T>().size()) - 2;
       choice.part = L<T>;
       product.check(choice);
     }
@@ -266,26 +265,107 @@ void batches() {
       }
 }
 
-// Strides of more than 2^31 numbers, where what lies between is never there.
-template <class T>
+// Calls a function of the emulated driver.
+void set_emulation(const char* name, long long value) {
+  void* const library = dlopen(std::getenv("GDCORE_CUDA_DRIVER"), RTLD_NOW);
+  reinterpret_cast<int (*)(const char*, long long)>(dlsym(library, "emulation_set"))(name, value);
+}
+
+// Two runs of numbers that are more than 2^31 numbers apart. What lies between is never touched.
+constexpr int64_t far = (int64_t{1} << 31) + 24;
+struct FarApart {
+  int64_t each;
+  cuda::Memory memory;
+
+  explicit FarApart(const std::vector<float>& from)
+      : each(static_cast<int64_t>(from.size()) / 2),
+        memory(static_cast<size_t>(far + each) * sizeof(float)) {
+    for (const int64_t half : {0, 1})
+      cuda::copy_to_device(data() + half * far, from.data() + half * each,
+                           static_cast<size_t>(each) * sizeof(float));
+    cuda::synchronize();
+  }
+  float* data() const { return memory.as<float>(); }
+  std::vector<float> host() const {
+    std::vector<float> to(static_cast<size_t>(2 * each));
+    for (const int64_t half : {0, 1})
+      cuda::copy_to_host(to.data() + half * each, data() + half * far,
+                         static_cast<size_t>(each) * sizeof(float));
+    cuda::synchronize();
+    return to;
+  }
+};
+
+// Row 1 of every matrix, or problem 1 of every batch, is far from the first.
 void far_strides() {
-  const auto a = draw<T>(64, 3), b = draw<T>(64, 4);
-  constexpr int64_t far = int64_t{3} << 31;
-  // The batch index times one stride and that of the other dimension cancel.
-  for (const int64_t n : {1, 5}) {
-    std::vector<T> expected(static_cast<size_t>(9 * n)), c(expected.size(), T(7));
-    MatmulArgs<T> args{
-        1,   n,   3,  {a.data(), far, 1}, {b.data(), n, 1}, {expected.data(), far, 1}, {9},
-        {3}, {0}, {n}};
-    reference_device<T>().matmul(args);
-    const OnDevice<T> on_a(a), on_b(b), on_c(c);
-    args.a.data = on_a.data();
-    args.b.data = on_b.data();
-    args.c.data = on_c.data();
-    cuda::matmul(args, {cuda::MatmulRoute::small});
-    expect(same(on_c.host(), expected), "far strides, %lld columns", static_cast<long long>(n));
-    cuda::matmul(args, {cuda::MatmulRoute::tiles});
-    expect(same(on_c.host(), expected), "far strides, tiles");
+  set_emulation("memory", int64_t{1} << 40);
+  for (const int64_t n : {1, 2, 40})
+    for (const bool batched : {false, true}) {
+      const int64_t m = 2, k = batched ? 40 : 2, problems = batched ? 2 : 1;
+      const auto a = draw<float>(problems * m * k, 3), b = draw<float>(problems * k * n, 4);
+      std::vector<float> expected(static_cast<size_t>(problems * m * n)), c(expected.size());
+      const auto args = [&](const float* x, const float* y, float* z, bool apart) {
+        const auto step = [&](int64_t dense) { return apart ? far : dense; };
+        if (batched)
+          return MatmulArgs<float>{m,
+                                   n,
+                                   k,
+                                   {x, k, 1},
+                                   {y, n, 1},
+                                   {z, n, 1},
+                                   {2},
+                                   {step(m * k)},
+                                   {step(k * n)},
+                                   {step(m * n)}};
+        return MatmulArgs<float>{m,  n,  k, {x, step(k), 1}, {y, step(n), 1}, {z, step(n), 1}, {},
+                                 {}, {}, {}};
+      };
+      reference_device<float>().matmul(args(a.data(), b.data(), expected.data(), false));
+      const FarApart far_a(a), far_b(b);
+      for (const auto route : {cuda::MatmulRoute::any, cuda::MatmulRoute::tiles}) {
+        const FarApart far_c(c);
+        cuda::MatmulChoice choice;
+        choice.route = route;
+        cuda::matmul(args(far_a.data(), far_b.data(), far_c.data(), true), choice);
+        expect(same(far_c.host(), expected), "far strides: %lld columns, batched %d, route %d",
+               static_cast<long long>(n), batched, static_cast<int>(route));
+      }
+    }
+  const auto pred = draw<float>(40, 5), target = draw<float>(40, 6);
+  const FarApart far_pred(pred), far_target(target);
+  std::vector<float> loss(1), expected(1);
+  const auto args = [&](const float* x, const float* y, float* to, int64_t step) {
+    return MseArgs<float>{
+        40, {x, {2, 20}, {step, 1}}, {y, {2, 20}, {step, 1}}, MseOutput::none, nullptr, {40, 0},
+        to};
+  };
+  reference_device<float>().mse(args(pred.data(), target.data(), expected.data(), 20));
+  const OnDevice<float> on_loss(loss);
+  cuda::mse(args(far_pred.data(), far_target.data(), on_loss.data(), far));
+  expect(same(on_loss.host(), expected), "mse with far strides");
+}
+
+// The highest level has no end, which no product that fits a test reaches.
+template <class T>
+void highest_level() {
+  constexpr int64_t count = 1300;
+  for (const int64_t width : {1, 3, 4100}) {
+    const auto partials = draw<T>(count * width, 10);
+    std::vector<T> expected(static_cast<size_t>(width));
+    for (int64_t e = 0; e < width; ++e) {
+      T sum = partials[static_cast<size_t>(e)];
+      for (int64_t i = 1; i < count; ++i) sum += partials[static_cast<size_t>(i * width + e)];
+      expected[static_cast<size_t>(e)] = sum;
+    }
+    const OnDevice<T> from(partials), to(std::vector<T>(static_cast<size_t>(width)));
+    cuda::PartialsParams<T> p{};
+    p.partials = from.data();
+    p.count = count;
+    p.width = width;
+    p.sums = to.data();
+    cuda::add_pieces(p, sum_levels - 1);
+    expect(same(to.host(), expected), "the highest level of %lld sums",
+           static_cast<long long>(width));
   }
 }
 
@@ -355,7 +435,7 @@ void sgd() {
       sgd.nesterov = options & 8;
       sgd.dampening = options & 16 ? 0.3 : 0.0;
       sgd.weight_decay = options & 32 ? 0.01 : 0.0;
-      auto param = draw<T>(n, 7), grad = draw<T>(n, 8), velocity = draw<T>(n, 9);
+      auto param = draw<T>(n + 1, 7), grad = draw<T>(n + 1, 8), velocity = draw<T>(n + 1, 9);
       if (options % 3 == 0) put_specials(grad);
       const OnDevice<T> on_param(param), on_grad(grad), on_velocity(velocity);
       reference_device<T>().sgd(n, param.data(), grad.data(),
@@ -373,23 +453,29 @@ void all() {
   every_tile<T>();
   long_chains<T>();
   batches<T>();
-  far_strides<T>();
+  highest_level<T>();
   mse<T>();
   sgd<T>();
 }
 
-// The emulated tensor cores break the order on demand: the fallback takes over then.
+// Tensor cores that add in another order are found out. EMULATION_BACKWARD_MMA=1 makes all of this
+// program run on such ones.
 void tensor_cores() {
-  const char* const order = std::getenv("EMULATION_MMA");
-  const bool broken = order && std::string(order) == "backward";
   const OnDevice<double> here({0.0});
-  expect(cuda::tensor_cores_follow_chain(here.data()) == !broken, "the test of tensor cores");
+  const bool backward = std::getenv("EMULATION_BACKWARD_MMA") != nullptr;
+  expect(cuda::tensor_cores_follow_chain(here.data()) == !backward, "the test of tensor cores");
+  for (const bool wrong : {true, false}) {
+    set_emulation("backward_mma", wrong);
+    expect(cuda::test_tensor_cores() == !wrong, "the test of tensor cores, wrong: %d", wrong);
+  }
+  set_emulation("backward_mma", backward);
 }
 
 }  // namespace
 
 void products() {
   tensor_cores();
+  far_strides();
   all<float>();
   all<double>();
 }

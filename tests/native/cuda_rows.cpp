@@ -1,8 +1,10 @@
 #include "cuda_operations.hpp"
 
 #include <limits>
-#include <memory>
 #include <optional>
+#include <utility>
+
+#include "cuda/partials.hpp"
 
 namespace gdcore::check {
 namespace {
@@ -92,6 +94,7 @@ struct Data {
       for (double x : draw<double>(d, 11, 4)) scaling.push_back(x);
       for (double x : draw<double>(d + t, 12, 4)) scaling.push_back(x);
     }
+    cuda::synchronize();  // fits have a stream of their own, which does not wait for this one
   }
   std::vector<T> values(int64_t count, unsigned seed) const {
     std::vector<T> v = draw<T>(count, seed + static_cast<unsigned>(d), options & special ? 24 : 12);
@@ -231,6 +234,8 @@ void single_target() {
   one_pass<T>(262144 + 600, 1, 1, with_weights | with_intercept);
   one_pass<T>(262144 + 600, 1, 1, with_weights | with_intercept, {1, 100, 511, 512});
   one_pass<T>(262144 + 600, 2, 1, with_offset, {511, 513});
+  one_pass<T>(2, 262144 + 600, 1, with_intercept);
+  each<T>(3, 5, 3400, 1, with_intercept | with_weights, false, Reduction::mean);
   for (int64_t d : {0, 1, 3, 6, 20})
     for (int64_t n : {0, 1, 40, 600})
       for (bool even : {true, false}) {
@@ -381,7 +386,27 @@ void all_fetched() {
     for (int64_t d : {0, 1, 5})
       for (unsigned options : mixes)
         for (bool listed : {false, true}) fetched<T>(n, d, 1 + d % 3, options, listed);
-  fetched<T>(3, 5000000, 1, strided, true);
+}
+
+// The same in many waves of few segments.
+template <class T>
+void in_small_waves() {
+  const int64_t before = std::exchange(cuda::wave_bytes, 1 << 13);
+  for (unsigned options : mixes) {
+    one_pass<T>(20000, 3, 1, options, {7});
+    one_pass<T>(7000, 2, 3, options, {3});
+    moments_pass<T>(20000, 3, 1, options, {7});
+    each<T>(20, 40, 3, 1, options & ~by_columns, true, Reduction::sum);
+    each<T>(3, 3000, 2, 2, options & ~by_columns, false, Reduction::half_sum);
+    fetched<T>(1000, 5, 1, options, true);
+  }
+  cuda::wave_bytes = 1 << 17;
+  one_pass<T>(262144 + 9000, 1, 2, with_weights, {100});
+  each<T>(1, 262144 + 9000, 1, 2, with_weights | with_intercept, true, Reduction::mean);
+  moments_pass<T>(262144 + 9000, 1, 1, with_offset, {100});
+  for (bool listed : {false, true})
+    moments_of_each<T>({5, 3000, 64, 0, 64, 513}, 3, 1, with_weights, listed, true);
+  cuda::wave_bytes = before;
 }
 
 }  // namespace
@@ -395,6 +420,8 @@ void rows() {
   all_moments<double>();
   all_fetched<float>();
   all_fetched<double>();
+  in_small_waves<float>();
+  in_small_waves<double>();
 }
 
 }  // namespace gdcore::check

@@ -2,5 +2,5 @@
 
 using namespace gdcore::cuda;
 
-GDCORE_KERNEL(copy_f32, 256, 8, CopyParams<float>, copy(p))
-GDCORE_KERNEL(copy_f64, 256, 8, CopyParams<double>, copy(p))
+GDCORE_KERNEL(copy_f32, 256, 4, CopyParams<float>, copy(p))
+GDCORE_KERNEL(copy_f64, 256, 4, CopyParams<double>, copy(p))

@@ -34,7 +34,8 @@ struct DescentColumns {
 template <class T>
 struct QuadraticDescents {
   DescentColumns<T> columns;
-  double* sums;  // as PackedQuadratic packs them
+  double* sums;    // as PackedQuadratic packs them
+  int parameters;  // of each
 };
 
 // The rows of one problem.
@@ -53,13 +54,23 @@ struct RowDescents {
   int tile_rows;
 };
 
-// Shared memory of a block that descends on rows of d features: that of add_segment, and, with the
-// sums and entries of the gradient in front, the parameters.
-GDCORE_HD constexpr int descent_doubles(int d) { return 2 * (d + 3); }
+// Shared memory of a block that descends: see DescentVectors.
 template <class T>
-GDCORE_HD constexpr size_t descent_bytes(int d, int tile_rows) {
-  return sizeof(double) * static_cast<size_t>(descent_doubles(d)) + rows_bytes<T>(d, tile_rows) +
-         sizeof(T) * 4 * static_cast<size_t>(d + 1);
+GDCORE_HD constexpr size_t vectors_bytes(int size) {
+  const size_t bytes = (2 * sizeof(double) + 4 * sizeof(T)) * static_cast<size_t>(size);
+  return (bytes + 7) / 8 * 8;
+}
+// On rows of d features, behind that: see add_segment.
+template <class T>
+GDCORE_HD constexpr size_t row_descent_bytes(int d, int tile_rows) {
+  return vectors_bytes<T>(d + 3) + rows_bytes<T>(d, tile_rows);
+}
+// On a quadratic of p parameters, behind that: G, c and what of the squares each parameter has, all
+// with their low parts.
+template <class T>
+GDCORE_HD constexpr size_t quadratic_descent_bytes(int p) {
+  const size_t numbers = static_cast<size_t>(p) * static_cast<size_t>(p + 2);
+  return vectors_bytes<T>(p) + (sizeof(T) == 4 ? 1 : 2) * sizeof(double) * numbers;
 }
 
 }  // namespace gdcore::cuda

@@ -2,25 +2,9 @@
 #pragma once
 
 #include "cuda/kernels/fold_params.hpp"
-#include "cuda/kernels/language.hpp"
+#include "cuda/kernels/in_order.hpp"
 
 namespace gdcore::cuda {
-
-// sum + in[0] + in[stride] + ... in order. Loads come in batches, as the adds wait for each other.
-template <class In>
-GDCORE_DEVICE double add_in_order(double sum, const In* in, int64_t stride, int64_t count) {
-  constexpr int batch = 8;
-  int64_t c = 0;
-  for (; c + batch <= count; c += batch) {
-    In value[batch];
-    GDCORE_UNROLL
-    for (int k = 0; k < batch; ++k) value[k] = in[(c + k) * stride];
-    GDCORE_UNROLL
-    for (int k = 0; k < batch; ++k) sum += static_cast<double>(value[k]);
-  }
-  for (; c < count; ++c) sum += static_cast<double>(in[c * stride]);
-  return sum;
-}
 
 // A thread an entry of a piece.
 template <class In>

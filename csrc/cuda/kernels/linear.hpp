@@ -1,6 +1,7 @@
 // Partials of segments of rows: the loss and the gradient of linear models with one target.
 #pragma once
 
+#include "cuda/kernels/in_order.hpp"
 #include "cuda/kernels/linear_params.hpp"
 #include "cuda/kernels/rows.hpp"
 
@@ -166,9 +167,13 @@ GDCORE_DEVICE void linear_few_of(const LinearParams<T>& p) {
   if (!p.weight_sums || t >= units_of_block || mine >= units) return;
   const LinearUnit<T> whole = unit_of(p, mine);
   double weights = 0;
-  for (int k = 0; k < whole.count; ++k)
-    weights +=
-        static_cast<double>(whole.rows.weight[p.order(whole.begin + k) * whole.rows.weight_rs]);
+  if (p.ordered)
+    for (int k = 0; k < whole.count; ++k)
+      weights +=
+          static_cast<double>(whole.rows.weight[p.order(whole.begin + k) * whole.rows.weight_rs]);
+  else
+    weights = add_in_order(0.0, whole.rows.weight + whole.begin * whole.rows.weight_rs,
+                           whole.rows.weight_rs, whole.count);
   p.weight_sums[mine] = weights;
 }
 

@@ -13,8 +13,7 @@ using Tile = FmaTile<T, sizes...>;
   GDCORE_KERNEL(matmul_strided_##name##_##suffix, (Tile<T, __VA_ARGS__>::threads), strided_blocks, \
                 MatmulParams<T>, (matmul<Tile<T, __VA_ARGS__>, 1>(p)))
 
-GDCORE_TILE(128x256, f32, float, 1, 1, 128, 256, 8, 8, 16, 8)
-GDCORE_TILE(128x128, f32, float, 2, 1, 128, 128, 8, 8, 8, 8)
+GDCORE_TILE(128x128, f32, float, 1, 1, 128, 128, 16, 8, 8, 8)
 GDCORE_TILE(64x64, f32, float, 4, 3, 64, 64, 16, 8, 4, 8)
 GDCORE_TILE(32x32, f32, float, 8, 6, 32, 32, 16, 4, 4, 8)
 GDCORE_TILE(128x8, f32, float, 5, 4, 128, 8, 16, 4, 2, 4)

@@ -2,7 +2,7 @@
 
 using namespace gdcore::cuda;
 
-using Large = MmaTile<128, 128, 16, 64, 32>;
+using Large = MmaTile<128, 128, 8, 64, 32>;
 using Small = MmaTile<64, 64, 16, 32, 32>;
 
 GDCORE_KERNEL(matmul_mma_packed_128x128_f64, Large::threads, 1, MatmulParams<double>,

@@ -9,15 +9,15 @@ namespace gdcore::cuda {
 // The segment of a row.
 template <class T>
 struct MatvecTask {
+  bool exists = false;
   const T *a, *x;
   T* to;
-  int terms;
+  int terms = 0;
 
   // task: rows of all problems, for each segment.
   GDCORE_DEVICE MatvecTask(const MatvecParams<T>& p, int64_t task) {
     const int64_t rows = p.batch.problems * p.m;
     const int64_t segment = task / rows, row = task - segment * rows;
-    terms = 0;
     if (segment >= p.segments) return;
     const int64_t problem = row / p.m, i = row - problem * p.m, first = segment * L<T>;
     const ProblemAt at = problem_at(p.batch, problem);
@@ -27,7 +27,6 @@ struct MatvecTask {
     terms = static_cast<int>(p.k - first < L<T> ? p.k - first : L<T>);
     exists = true;
   }
-  bool exists = false;
 };
 
 // Four threads take a segment of more than 8 terms.

@@ -19,3 +19,8 @@ GDCORE_DESCEND(descend_quadratics_3_f64, double, 3)
 GDCORE_DESCEND(descend_quadratics_4_f64, double, 4)
 GDCORE_DESCEND(descend_quadratics_5_f64, double, 5)
 GDCORE_DESCEND(descend_quadratics_6_f64, double, 6)
+
+GDCORE_KERNEL(descend_wide_quadratics_f32, 64, 8, QuadraticDescents<float>,
+              (descend_wide_quadratics<float>(p)))
+GDCORE_KERNEL(descend_wide_quadratics_f64, 64, 8, QuadraticDescents<double>,
+              (descend_wide_quadratics<double>(p)))

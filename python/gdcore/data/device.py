@@ -35,8 +35,16 @@ def place_of(device: Any) -> Place:
 
 
 def device_name(ordinal: int) -> str:
-    """Return the name of a CUDA device; RuntimeError says why there is none."""
-    return str(_core.cuda_info(ordinal))
+    """Return the name of a CUDA device; RuntimeError or ValueError says why it is not there."""
+    cuda = _core.cuda_info()
+    if isinstance(cuda, str):
+        raise RuntimeError(cuda)
+    devices = cuda["devices"]
+    if ordinal >= len(devices):
+        raise ValueError(
+            f"there is no GPU {ordinal}; this process sees {len(devices)}, numbered from 0."
+        )
+    return str(devices[ordinal]["name"])
 
 
 def is_local(array: Any) -> bool:
@@ -65,12 +73,12 @@ def upload(array: npt.NDArray[Any], ordinal: int) -> Any:
     """Copy an array to a CUDA device: repeated elements once, each axis in its direction."""
     once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)
     ahead = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
-    dense = array[once][ahead]
+    dense = array[(*once, ...)][(*ahead, ...)]  # an array also without dimensions
     if array.ndim == 2 and dense.flags.f_contiguous:
         there = _core.DeviceArray.from_host(dense.T, ordinal).T
     else:
         there = _core.DeviceArray.from_host(dense, ordinal)
-    return there[ahead].broadcast_to(array.shape)
+    return there[(*ahead, ...)].broadcast_to(array.shape)
 
 
 def check_place(array: Any, place: Place) -> None:

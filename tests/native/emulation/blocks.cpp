@@ -26,6 +26,7 @@
 namespace emulation {
 
 Dim3 grid_dim, block_dim, block_idx, thread_idx;
+bool backward_mma = false;
 
 namespace {
 

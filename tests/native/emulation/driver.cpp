@@ -59,6 +59,7 @@ int launch(const Function& function, const LaunchShape& shape, Stream& stream, c
   return enqueue(
       stream, [&device, name = function.name, shape, copied = std::move(copied), failure] {
         const int order = static_cast<int>(option("order"));
+        backward_mma = option("backward_mma") != 0;
         return failure ? failure : finished(run(name, shape, copied.data(), device.memory, order));
       });
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 
 namespace emulation {
@@ -14,6 +13,8 @@ struct Dim3 {
 
 // The block that runs, and its thread that runs.
 extern Dim3 grid_dim, block_dim, block_idx, thread_idx;
+
+extern bool backward_mma;  // tensor cores add their terms in the wrong order
 
 void barrier();  // of the block
 // These wait for all lanes of the mask.
@@ -81,11 +82,8 @@ inline bool __all_sync(unsigned mask, bool yes) { return __ballot_sync(mask, yes
 
 namespace emulation {
 
-// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp. EMULATION_MMA=backward: a device that adds
-// the terms in another order.
+// mma.m8n8k4.f64, see csrc/cuda/kernels/matmul_mma.hpp.
 inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
-  static const char* const order = std::getenv("EMULATION_MMA");
-  static const bool backward = order && std::strcmp(order, "backward") == 0;
   struct Operands {
     double a[8][4], b[4][8];
   };
@@ -96,7 +94,7 @@ inline void mma_m8n8k4(double& c0, double& c1, double a, double b) {
   x.b[column][row] = b;
   ballot(0xffffffffu, true);
   for (int i = 0; i < 4; ++i) {
-    const int k = backward ? 3 - i : i;
+    const int k = backward_mma ? 3 - i : i;
     c0 = __builtin_fma(x.a[row][k], x.b[k][column * 2], c0);
     c1 = __builtin_fma(x.a[row][k], x.b[k][column * 2 + 1], c1);
   }

@@ -20,6 +20,7 @@ std::map<std::string, long long> options_of_environment() {
       {"memory", 4LL << 30},  // of each device
       {"shared", 227 << 10},  // shared memory of a block at most
       {"pools", 1},           // whether memory pools are supported
+      {"backward_mma", 0},    // see emulation.hpp
       {"fail_allocation", 0},
       {"fail_launch", 0},
       {"fail_push", 0},  // the k-th from now fails
