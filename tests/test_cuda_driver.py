@@ -328,6 +328,22 @@ def test_thread_sanitizer_sees_a_missing_barrier(
     assert re.search(r"data race.*reverse<false>.*test_kernels\.cu", racing.stderr, re.S)
 
 
+def test_each_access_is_checked(program: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of the host's memory, of a byte beside a block, of memory that was freed."""
+    checking = emulated.driver(tmp_path_factory, "--check-addresses", "--test-kernels")
+    environment = os.environ | {"GDCORE_CUDA_DRIVER": str(checking)}
+
+    def ran(scenario: str) -> subprocess.CompletedProcess[str]:
+        command = [program, scenario]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    assert ran("reverse").stdout == RIGHT
+    for scenario, what in [("illegal_access", "read"), ("beside", "write"), ("stale", "read")]:
+        done = ran(scenario)
+        assert re.match(rf"emulation: illegal {what} of 4 bytes at 0x", done.stderr)
+        assert "error 700" in done.stdout
+
+
 def test_the_command_of_the_docs(driver: str) -> None:
     script = str(emulated.NATIVE / "emulated_driver.py")
     usage = subprocess.check_output([sys.executable, script, "--help"], text=True)

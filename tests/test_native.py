@@ -7,6 +7,7 @@ would be inlined, and so disappear, is a symbol that can be seen.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shlex
@@ -73,6 +74,19 @@ def test_neon_has_the_digest_of_this_machine(here: dict[str, str], tmp_path: Pat
     there = digests("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", str(program / "gdcore_digest"))
     assert "neon" in there
     assert set(there.values()) == {here["reference"]}
+
+
+def test_the_cuda_device_has_the_bits_of_the_reference(built: Path, emulated_driver: str) -> None:
+    """On the emulated driver, threads in three orders; .ci/run's stage cuda runs every case."""
+    for order in "0", "1", "7":
+        done = subprocess.run(
+            [built / "gdcore_cuda_operations", "--few"],
+            env=os.environ | {"GDCORE_CUDA_DRIVER": emulated_driver, "EMULATION_ORDER": order},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-1000:]
+        assert re.fullmatch(r"\d{3,} cases, 0 failures", done.stdout.splitlines()[-1])
 
 
 # What the object of each instruction set holds, read with nm.
