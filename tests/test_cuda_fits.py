@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -461,6 +462,46 @@ def test_weightless_and_featureless(data: Any) -> None:
     compare(*both(gd.fit, X[:0], y[:0]))
 
 
+TWO_DEVICES = """
+import numpy as np, gdcore as gd
+from cuda_arrays import asarray
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(600, 3)), rng.normal(size=600)
+first, second = ((asarray(X, device=i), asarray(y, device=i)) for i in (0, 1))
+cpus, sgd = gd.fit(X, y), gd.SGD(momentum=0.5)
+for i, rows in enumerate((first, second)):
+    fit = gd.fit(*rows)
+    assert fit.weights.device == fit.predict(rows[0]).device == i
+    np.testing.assert_array_equal(fit.weights.get(), cpus.weights)
+    for how in ({"sgd": sgd, "method": "stream"}, {"sgd": sgd, "batch_size": 50, "epochs": 2}):
+        ours = gd.fit(*rows, **how).weights.get()
+        np.testing.assert_array_equal(ours, gd.fit(X, y, **how).weights)
+        np.testing.assert_array_equal(ours, gd.fit(X, y, device=f"cuda:{i}", **how).weights)
+assert fit.predict(first[0]).device == 0
+for call in (
+    lambda: gd.fit(first[0], second[1]),
+    lambda: gd.fit(*second, sample_weight=first[1]),
+    lambda: gd.fit(*second, device="cuda:0"),
+    lambda: gd.fit([first, second]),
+):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+"""
+
+
+@needs_emulation
+def test_two_devices() -> None:
+    """Rows are fitted on their own device, and what comes from another is named."""
+    errors = printed(TWO_DEVICES, EMULATION_DEVICES="2")
+    assert len(errors) == 4
+    assert re.search("X is .*device 0 and y .*device 1", errors[0])
+    assert re.search("device 1 and sample_weight .*device 0", errors[1])
+    assert "X is on CUDA device 1 and device is 'cuda:0'" in errors[2]
+    assert "it is on CUDA device 1 and the chunks before it on CUDA device 0" in errors[3]
+
+
 CALLS: dict[str, Callable[[Array, Array], Any]] = {
     "exact": lambda X, y: gd.fit(X, y),
     "gram": lambda X, y: gd.fit(X, y, SGD),
@@ -539,17 +580,22 @@ for name, call in calls.items():
 """
 
 
+def printed(script: str, **variables: str) -> list[str]:
+    """Run a script in a process with a driver of its own; return the lines that it prints."""
+    variables["PYTHONPATH"] = str(Path(__file__).parent)
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    env = os.environ | variables
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 @needs_emulation
 def test_rows_stay_where_they_are(tmp_path: Path) -> None:
     """What comes back to the host is a small part of the rows: sums, and the last open segment."""
     (tmp_path / "log").touch()
-    log = {"EMULATION_LOG": str(tmp_path / "log"), "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-W", "ignore", "-c", COPIES]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | log
-    )
-    assert done.returncode == 0, done.stderr
-    parts = {name: float(part) for name, part in map(str.split, done.stdout.splitlines())}
+    lines = printed(COPIES, EMULATION_LOG=str(tmp_path / "log"))
+    parts = {name: float(part) for name, part in map(str.split, lines)}
     assert len(parts) == 8
     assert all(0 < part < 0.25 for part in parts.values()), parts
 
