@@ -1,5 +1,7 @@
 #include "cuda/driver.hpp"
 
+#include <exception>
+
 #include "cuda/api.hpp"
 #include "cuda/device_state.hpp"
 
@@ -41,6 +43,11 @@ class OwnStreams {
     streams_.reserve(streams_.size() + 1);
     return streams_.emplace_back(&device, taken(device)).second;
   }
+  bool has(Stream wanted) const {
+    for (const auto& [device, stream] : streams_)
+      if (stream == wanted) return true;
+    return false;
+  }
 
  private:
   static Stream taken(DeviceState& device) {
@@ -60,17 +67,25 @@ class OwnStreams {
 
   std::vector<std::pair<DeviceState*, Stream>> streams_;
 };
+thread_local OwnStreams own_streams;
 
 }  // namespace
 
-Scope::Scope(Place wanted) : before_(here.place), device_before_(here.device) {
+Scope::Scope(Place wanted)
+    : before_(here.place), device_before_(here.device), exceptions_(std::uncaught_exceptions()) {
   DeviceState& device = device_state(wanted.ordinal);
   check(api().cuCtxPushCurrent_v2(device.context), "using the device");
   here = {wanted, &device};
 }
 Scope::~Scope() {
   void* context;
-  if (const Api* const driver = api_if_open()) driver->cuCtxPopCurrent_v2(&context);
+  if (const Api* const driver = api_if_open()) {
+    // An operation broke off. Kernels that are under way on gdcore's own stream still read arrays,
+    // whose owners do not know of it and may give the memory back at once.
+    if (std::uncaught_exceptions() > exceptions_ && own_streams.has(here.place.stream))
+      driver->cuStreamSynchronize(here.place.stream);
+    driver->cuCtxPopCurrent_v2(&context);
+  }
   here = {before_, device_before_};
 }
 
@@ -105,10 +120,7 @@ void refuse_managed(const void* at) {
         "own memory first.");
 }
 
-Place home_of(int ordinal) {
-  thread_local OwnStreams streams;
-  return {ordinal, streams.of(device_state(ordinal))};
-}
+Place home_of(int ordinal) { return {ordinal, own_streams.of(device_state(ordinal))}; }
 Place home_of(const void* at) { return home_of(ordinal_of(at)); }
 
 Memory::Memory(size_t bytes) : place_(here.place) {

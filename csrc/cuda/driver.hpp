@@ -32,6 +32,7 @@ class Scope {
  private:
   Place before_;
   DeviceState* device_before_;
+  int exceptions_;  // under way when it began
 };
 Place current();  // the innermost Scope's; there must be one
 

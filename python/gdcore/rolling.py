@@ -47,8 +47,9 @@ class RollingFit:
     ----------
     first_row : ndarray of int64, shape (k,)
         The window's first row; its last is ``first_row + window - 1``.
-    weights : ndarray, shape (k, d) or (k, d, t)
-    intercept : ndarray, shape (k,) or (k, t)
+    weights : array, shape (k, d) or (k, d, t)
+        Of the library of X, on the device of X, as `intercept` is.
+    intercept : array, shape (k,) or (k, t)
     loss : ndarray, shape (k,)
         The loss at the weights, over the window's rows.
     status : ndarray of Status, shape (k,)

@@ -90,6 +90,16 @@ class TestTop:
             monkeypatch.setattr(gd, "selftest", lambda device, report=report: report)
             assert good("selftest", code=code).stdout == f"{report}\n"
 
+    @pytest.mark.parametrize("command", [["selftest"], ["fit", DIABETES, "--target", "bmi"]])
+    def test_a_gpu_that_is_not_there(self, command, tmp_path):
+        command = [sys.executable, "-m", "gdcore", *command, "--device", "cuda"]
+        nowhere = os.environ | {"GDCORE_CUDA_DRIVER": str(tmp_path / "libcuda.so.1")}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=nowhere)
+        assert done.returncode == 2, done.stderr
+        assert done.stdout == ""
+        assert done.stderr.startswith("Error: no CUDA driver")
+        assert done.stderr.count("\n") == 1
+
     def test_module(self):
         command = [sys.executable, "-m", "gdcore", "fit", DIABETES, "--target", "nothing"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

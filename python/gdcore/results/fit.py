@@ -68,9 +68,11 @@ class Fit:
 
     Attributes
     ----------
-    weights : ndarray, shape (d,) or (d, t)
-    intercept : scalar or ndarray, shape (t,)
-        0 if none was fitted.
+    weights : array, shape (d,) or (d, t)
+        Of the library of X, on the device of X: see `fit`. The array is made when it is first read.
+        Copies and pickles of the fit, and files, hold NumPy's.
+    intercept : scalar or array, shape (t,)
+        0 if none was fitted. As `weights`; without dimensions where NumPy has a scalar.
     loss : scalar
         The loss at the weights, over all the data.
     epochs : int

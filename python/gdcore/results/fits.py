@@ -41,8 +41,8 @@ class Fits(Fit):
 
     Attributes
     ----------
-    weights : ndarray, shape (count, d) or (count, d, t)
-    intercept : ndarray, shape (count,) or (count, t)
+    weights : array, shape (count, d) or (count, d, t)
+    intercept : array, shape (count,) or (count, t)
     loss : ndarray, shape (count,)
     epochs : ndarray of int64, shape (count,)
     status : ndarray of Status, shape (count,)
