@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-#include "cuda/partials.hpp"
+#include "cuda/fold.hpp"
 
 namespace gdcore::check {
 namespace {
