@@ -158,7 +158,7 @@ def first_complaint(
         environment["LD_PRELOAD"] = runtime.strip()
         environment["TSAN_OPTIONS"] = "halt_on_error=1 exitcode=66"
     done = subprocess.Popen(
-        ["stdbuf", "-oL", str(program), *arguments],
+        [*([] if sanitize else ["stdbuf", "-oL"]), str(program), *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
