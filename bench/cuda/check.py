@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,11 @@ class Check:
 
     def step_tests(self, deadline: float) -> dict[str, Any]:
         """Run the tests that are marked cuda."""
-        options = ["-m", "cuda", "--maxfail=5", "-p", "no:cacheprovider", "-q"]
+        # Not pyproject's options: not every machine has the plugins they ask for.
+        options = ["-o", "addopts=--import-mode=importlib", "-m", "cuda", "--maxfail=5"]
+        options += ["-p", "no:cacheprovider", "-q"]
+        if find_spec("xdist"):
+            options += ["-n", "4"]
         if self.emulated:
             options += ["-k", "same_bits or moments"]
         text = self.python("tests", ["-m", "pytest", "tests", *options], deadline)

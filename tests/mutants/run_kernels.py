@@ -158,7 +158,7 @@ def first_complaint(
         environment["LD_PRELOAD"] = runtime.strip()
         environment["TSAN_OPTIONS"] = "halt_on_error=1 exitcode=66"
     done = subprocess.Popen(
-        ["stdbuf", "-oL", str(program), *arguments],
+        [*([] if sanitize else ["stdbuf", "-oL"]), str(program), *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -219,13 +219,14 @@ class Tree:
     def check(self, groups: list[str], program: Path, source: Path | None) -> str | None:
         """Return what shows a bug in a source, or None."""
         driver = self.driver.with_bug(source, self.mutant) if source else self.driver.path
-        for order in ORDERS:
-            seen = first_complaint(program, driver, groups, order, self.seconds, False)
-            if seen:
-                return f"order {order}: {seen}"
+        few = ["--few", *groups]
+        for arguments in [few] if self.sanitized else [few, groups]:
+            for order in ORDERS:
+                seen = first_complaint(program, driver, arguments, order, self.seconds, False)
+                if seen:
+                    return f"order {order}: {seen}"
         if self.sanitized:
             driver = self.sanitized.with_bug(source, self.mutant) if source else self.sanitized.path
-            few = ["--few", *groups]
             return first_complaint(program, driver, few, 0, self.seconds, True)
         return None
 
