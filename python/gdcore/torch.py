@@ -13,6 +13,7 @@ Examples
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import gdcore.kernels as kernels
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from gdcore.typing import Reduction
 
 __all__ = ["linear_mse_loss", "matmul", "mse_loss"]
+
+_registering = Lock()
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -188,10 +191,11 @@ def _operators() -> Any:
 def _register() -> bool:
     """Register the operators with torch, once."""
     torch = _torch()
-    if not hasattr(torch.ops.gdcore, "matmul"):
-        _register_linear(torch)
-        _register_mse(torch)
-        _register_matmul(torch)
+    with _registering:
+        if not hasattr(torch.ops.gdcore, "matmul"):
+            _register_linear(torch)
+            _register_mse(torch)
+            _register_matmul(torch)
     return True
 
 
