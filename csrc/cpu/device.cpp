@@ -20,18 +20,12 @@ void wait() {}  // every operation has returned when it is done
 
 template <class T>
 const Device<T>& cpu_device() {
-  static constexpr Device<T> table{of_host,
-                                   block,
-                                   cpu::matmul<T>,
-                                   cpu::mse<T>,
-                                   cpu::linear<T>,
-                                   cpu::linear_each<T>,
-                                   cpu::moments<T>,
-                                   cpu::moments_each<T>,
-                                   cpu::sgd<T>,
-                                   cpu::descend_each<T>,
-                                   copy_rows<T>,
-                                   wait};
+  static constexpr Device<T> table{of_host,         block,
+                                   cpu::matmul<T>,  cpu::mse<T>,
+                                   cpu::linear<T>,  cpu::linear_each<T>,
+                                   cpu::moments<T>, cpu::moments_each<T>,
+                                   cpu::sgd<T>,     cpu::descend_each<T>,
+                                   copy_rows<T>,    wait};
   return table;
 }
 template const Device<float>& cpu_device<float>();

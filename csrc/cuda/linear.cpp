@@ -5,9 +5,9 @@
 
 #include "cuda/device_rows.hpp"
 #include "cuda/driver.hpp"
+#include "cuda/fold.hpp"
 #include "cuda/kernels/linear_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/fold.hpp"
 #include "cuda/places.hpp"
 #include "cuda/targets.hpp"
 

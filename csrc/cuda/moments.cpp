@@ -5,9 +5,9 @@
 
 #include "cuda/device_rows.hpp"
 #include "cuda/driver.hpp"
+#include "cuda/fold.hpp"
 #include "cuda/kernels/moments_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/fold.hpp"
 
 namespace gdcore::cuda {
 namespace {

@@ -2,8 +2,8 @@
 #include "cuda/batch.hpp"
 #include "cuda/kernels/mse_params.hpp"
 #include "cuda/kernels/sgd_params.hpp"
-#include "cuda/operations.hpp"
 #include "cuda/long_sums.hpp"
+#include "cuda/operations.hpp"
 
 namespace gdcore::cuda {
 namespace {

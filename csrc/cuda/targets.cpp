@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <vector>
 
+#include "cuda/fold.hpp"
 #include "cuda/kernels/gather_params.hpp"
 #include "cuda/kernels/targets_params.hpp"
 #include "cuda/operations.hpp"
-#include "cuda/fold.hpp"
 #include "cuda/places.hpp"
 
 namespace gdcore::cuda {

@@ -71,8 +71,8 @@ def placed(array: Any, place: Place) -> Any:
 
 def upload(array: npt.NDArray[Any], ordinal: int) -> Any:
     """Copy an array to a CUDA device: repeated elements once, each axis in its direction."""
-    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)
-    ahead = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
+    once: Any = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)
+    ahead: Any = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
     dense = array[(*once, ...)][(*ahead, ...)]  # an array also without dimensions
     if array.ndim == 2 and dense.flags.f_contiguous:
         there = _core.DeviceArray.from_host(dense.T, ordinal).T
