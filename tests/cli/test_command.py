@@ -97,7 +97,7 @@ class TestTop:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=nowhere)
         assert done.returncode == 2, done.stderr
         assert done.stdout == ""
-        assert done.stderr.startswith("Error: no CUDA driver")
+        assert done.stderr.startswith("Error: GDCORE_CUDA_DRIVER names no driver")
         assert done.stderr.count("\n") == 1
 
     def test_module(self):

@@ -71,14 +71,15 @@ def placed(array: Any, place: Place) -> Any:
 
 def upload(array: npt.NDArray[Any], ordinal: int) -> Any:
     """Copy an array to a CUDA device: repeated elements once, each axis in its direction."""
-    once: Any = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)
-    ahead: Any = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
-    dense = array[(*once, ...)][(*ahead, ...)]  # an array also without dimensions
+    strides = array.strides  # the ... makes an array also of one without dimensions
+    once: Any = *(slice(0, 1) if s == 0 else slice(None) for s in strides), ...
+    ahead: Any = *(slice(None, None, -1 if s < 0 else 1) for s in strides), ...
+    dense = array[once][ahead]
     if array.ndim == 2 and dense.flags.f_contiguous:
         there = _core.DeviceArray.from_host(dense.T, ordinal).T
     else:
         there = _core.DeviceArray.from_host(dense, ordinal)
-    return there[(*ahead, ...)].broadcast_to(array.shape)
+    return there[ahead].broadcast_to(array.shape)
 
 
 def check_place(array: Any, place: Place) -> None:
