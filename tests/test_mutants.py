@@ -25,6 +25,7 @@ def test_every_bug_of_a_kernel_applies() -> None:
     """Running them is another matter: python tests/mutants/run_kernels.py."""
     listed = mutants(HERE / "kernels")
     device = {path: text for path, text in sources().items() if path.is_relative_to("csrc/cuda")}
+    assert len(listed) >= 60
     assert len({mutant.name for mutant in listed}) == len(listed)
     program = (ROOT / "tests/native/cuda_operations.cpp").read_text()
     for mutant in listed:

@@ -63,6 +63,7 @@ GDCORE_DEVICE void descend_by_block(const DescentColumns<T>& columns, int size,
     descent.end_record();
   }
   for (int j = t; j < size; j += threads) descent.keep_param(j, v.w[j], v.velocity[j], v.before[j]);
+  __syncthreads();  // all threads have read the state, also where there was no epoch to do
   if (t == 0) descent.keep();
 }
 
