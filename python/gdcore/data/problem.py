@@ -198,7 +198,6 @@ def lay_out(
 
     X is (..., n, d), sample_weight (..., n), and y has an entry for each row of X.
     """
-    check_place(X, place)
     has_target_axis = y.ndim == X.ndim
     if has_target_axis and y.shape[-1] == 0:
         raise ValueError(f"y has shape {y.shape}: there is no target to fit.")
@@ -213,7 +212,11 @@ def lay_out(
     if not has_target_axis:
         y = y[..., None]
         offset = None if offset is None else offset[..., None]
-    return Rows(X, y, offset, weight).placed(place), has_target_axis
+    rows = Rows(X, y, offset, weight)
+    if place is None:
+        return rows, has_target_axis
+    check_place(X, place)
+    return rows.placed(place), has_target_axis
 
 
 def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:

@@ -31,8 +31,6 @@ class Rows(NamedTuple):
 
     def placed(self, place: Place) -> Rows:
         """Return the rows where they are to be: on a CUDA device, or where they are."""
-        if place is None:
-            return self
         return Rows(*(None if a is None else placed(a, place) for a in self))  # type: ignore[arg-type]
 
     def local(self) -> Rows:
