@@ -100,7 +100,8 @@ std::vector<Options> all_options() {
   all[4].stop_on_equal_loss = true;
   all[4].norm_bound = 1e-3;
   all[5].sgd.maximize = true;
-  all[5].sgd.weight_decay = 0.02;
+  all[5].sgd.weight_decay = 0.5;
+  all[5].norm_bound = 1;
   all[5].every = 2;
   all[6].sgd = {0.9, 0.0, 0.05, true, true, true};
   all[6].measures_end = false;

@@ -2,7 +2,7 @@
 
 using namespace gdcore::cuda;
 
-GDCORE_KERNEL(linear_rows_f32, 256, 4, LinearParams<float>, (linear_rows<float>(p)))
+GDCORE_KERNEL(linear_rows_f32, 256, 2, LinearParams<float>, (linear_rows<float>(p)))
 GDCORE_KERNEL(linear_rows_f64, 256, 4, LinearParams<double>, (linear_rows<double>(p)))
 GDCORE_KERNEL(linear_few_f32, 256, 2, LinearParams<float>, (linear_few<float>(p)))
 GDCORE_KERNEL(linear_few_f64, 256, 2, LinearParams<double>, (linear_few<double>(p)))

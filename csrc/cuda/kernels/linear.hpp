@@ -77,8 +77,9 @@ struct FewFeatures {
   T chain[D > 0 ? D : 1], intercept, squares;
   T w[D > 0 ? D : 1];
 
-  // Rows of `Rows` rounds, all there, so that their loads are in flight together.
-  template <int Rounds, class RowAt>
+  // Rows of `Rounds` rounds, all there, so that their loads are in flight together. Plain: squared
+  // errors of rows as they are. All else takes a round at a time, or its code would be unrolled.
+  template <bool Plain, int Rounds, class RowAt>
   GDCORE_DEVICE void add(const LinearParams<T>& p, const LinearUnit<T>& u, T b, int i,
                          const RowAt& row_at) {
     int64_t row[Rounds];
@@ -107,7 +108,7 @@ struct FewFeatures {
     for (int k = 0; k < Rounds; ++k) weight[k] = u.rows.weight[row[k] * u.rows.weight_rs];
     GDCORE_UNROLL
     for (int k = 0; k < Rounds; ++k) {
-      if (u.rows.scaling) {
+      if (!Plain && u.rows.scaling) {
         GDCORE_UNROLL
         for (int j = 0; j < D; ++j) x[k][j] = scaled_x(u.rows, x[k][j], j);
         if (u.rows.y) y[k] = scaled_y(u.rows, y[k]);
@@ -116,7 +117,8 @@ struct FewFeatures {
       if (u.intercept) r += b;
       if (u.rows.offset) r += offset[k];
       if (u.rows.y) r -= y[k];
-      const Slope<T> slope = slope_of(u.rows.loss, r, u.rows.weight != nullptr, weight[k]);
+      const LossChoice loss = Plain ? LossChoice{} : u.rows.loss;
+      const Slope<T> slope = slope_of(loss, r, u.rows.weight != nullptr, weight[k]);
       GDCORE_UNROLL
       for (int j = 0; j < D; ++j) chain[j] = fma(slope.weighted, x[k][j], chain[j]);
       intercept += slope.weighted;
@@ -132,13 +134,11 @@ struct FewFeatures {
   }
 };
 
+// `u` is unit `index`, or if that is not `active` another, so that all threads of a warp take part.
 template <class T, int D>
-GDCORE_DEVICE void linear_few_of(const LinearParams<T>& p) {
-  const int t = static_cast<int>(threadIdx.x), lane = t % V;
-  const int64_t units_of_block = blockDim.x / V, units = p.problems * p.segments;
-  const int64_t index = blockIdx.x * units_of_block + t / V;
-  const bool active = index < units;
-  const LinearUnit<T> u = unit_of(p, active ? index : units - 1);
+GDCORE_DEVICE void few_features(const LinearParams<T>& p, const LinearUnit<T>& u, int64_t index,
+                                bool active) {
+  const int lane = static_cast<int>(threadIdx.x) % V;
   FewFeatures<T, D> sums{};
   GDCORE_UNROLL
   for (int j = 0; j < D; ++j) sums.w[j] = u.parameters[j * u.parameters_rs];
@@ -146,9 +146,10 @@ GDCORE_DEVICE void linear_few_of(const LinearParams<T>& p) {
   constexpr int rounds = (D <= 2 ? 32 : 16) / static_cast<int>(sizeof(T));
   int i = lane;
   const auto in_place = [](int64_t position) { return position; };
-  for (; !p.ordered && i + (rounds - 1) * V < u.count; i += rounds * V)
-    sums.template add<rounds>(p, u, b, i, in_place);
-  for (; i < u.count; i += V) sums.template add<1>(p, u, b, i, p.order);
+  const bool plain = !u.rows.scaling && u.rows.loss.place == LossChoice{}.place;
+  for (; plain && !p.ordered && i + (rounds - 1) * V < u.count; i += rounds * V)
+    sums.template add<true, rounds>(p, u, b, i, in_place);
+  for (; i < u.count; i += V) sums.template add<false, 1>(p, u, b, i, p.order);
 
   T* const partials = p.partials + index * (D + 2);
   GDCORE_UNROLL
@@ -161,31 +162,37 @@ GDCORE_DEVICE void linear_few_of(const LinearParams<T>& p) {
     partials[D] = intercept;
     partials[D + 1] = squares;
   }
-  // The sums of weights are chains over all rows: a thread a segment, so that one warp has all of
-  // the block's. The weights come from the cache.
-  const int64_t mine = blockIdx.x * units_of_block + t;
-  if (!p.weight_sums || t >= units_of_block || mine >= units) return;
-  const LinearUnit<T> whole = unit_of(p, mine);
-  double weights = 0;
-  if (p.ordered)
-    for (int k = 0; k < whole.count; ++k)
-      weights +=
-          static_cast<double>(whole.rows.weight[p.order(whole.begin + k) * whole.rows.weight_rs]);
-  else
-    weights = add_in_order(0.0, whole.rows.weight + whole.begin * whole.rows.weight_rs,
-                           whole.rows.weight_rs, whole.count);
-  p.weight_sums[mine] = weights;
+}
+
+// The sum of a segment's weights, a chain over all its rows. They come from the cache.
+template <class T>
+GDCORE_DEVICE double weights_of(const LinearParams<T>& p, const LinearUnit<T>& u) {
+  const T* const weight = u.rows.weight;
+  const int64_t stride = u.rows.weight_rs;
+  if (!p.ordered) return add_in_order(0.0, weight + u.begin * stride, stride, u.count);
+  double sum = 0;
+  for (int k = 0; k < u.count; ++k)
+    sum += static_cast<double>(weight[p.order(u.begin + k) * stride]);
+  return sum;
 }
 
 template <class T>
 GDCORE_DEVICE void linear_few(const LinearParams<T>& p) {
+  const int t = static_cast<int>(threadIdx.x);
+  const int64_t units_of_block = blockDim.x / V, units = p.problems * p.segments;
+  const int64_t first = blockIdx.x * units_of_block, index = first + t / V;
+  const bool active = index < units;
+  const LinearUnit<T> u = unit_of(p, active ? index : units - 1);
   switch (p.rows.d) {
-    case 0: return linear_few_of<T, 0>(p);
-    case 1: return linear_few_of<T, 1>(p);
-    case 2: return linear_few_of<T, 2>(p);
-    case 3: return linear_few_of<T, 3>(p);
-    default: return linear_few_of<T, 4>(p);
+    case 0: few_features<T, 0>(p, u, index, active); break;
+    case 1: few_features<T, 1>(p, u, index, active); break;
+    case 2: few_features<T, 2>(p, u, index, active); break;
+    case 3: few_features<T, 3>(p, u, index, active); break;
+    default: few_features<T, 4>(p, u, index, active);
   }
+  // A thread a segment, so that one warp has all of the block's.
+  if (p.weight_sums && t < units_of_block && first + t < units)
+    p.weight_sums[first + t] = weights_of(p, unit_of(p, first + t));
 }
 
 // ---- Rows too long for shared memory: X is read twice ----
