@@ -107,9 +107,9 @@ void upload(void* to, const void* from, size_t bytes) {
 }
 
 void upload_rows(void* to, const void* from, int64_t rows, size_t row_bytes, int64_t stride_bytes) {
-  if (stride_bytes == static_cast<int64_t>(row_bytes) || rows <= 1)
-    return upload(to, from, static_cast<size_t>(rows) * row_bytes);
-  upload(to, static_cast<size_t>(rows) * row_bytes, [=](void* buffer, size_t first, size_t count) {
+  const size_t bytes = static_cast<size_t>(rows) * row_bytes;
+  if (stride_bytes == static_cast<int64_t>(row_bytes) || rows <= 1) return upload(to, from, bytes);
+  const Fill fill = [=](void* buffer, size_t first, size_t count) {
     for (size_t done = 0; done < count;) {
       const size_t row = (first + done) / row_bytes, within = (first + done) % row_bytes;
       const size_t now = std::min(row_bytes - within, count - done);
@@ -119,7 +119,11 @@ void upload_rows(void* to, const void* from, int64_t rows, size_t row_bytes, int
       std::memcpy(at(buffer, done), source, now);
       done += now;
     }
-  });
+  };
+  if (bytes >= least_staged) return upload(to, bytes, fill);
+  std::vector<char> dense(bytes);
+  fill(dense.data(), 0, bytes);
+  copy_to_device(to, dense.data(), bytes);
 }
 
 void download(void* to, const void* from, size_t bytes) {
