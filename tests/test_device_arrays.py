@@ -16,7 +16,8 @@ CUBE = np.arange(60.0).reshape(3, 4, 5)
 INDICES: list[Any] = [
     0, -1, np.int64(2), slice(None), slice(None, None, -1), slice(5, 1), slice(-1, None, -2), None,
     ..., (), (..., 1), (1, ...), (None, 1, ..., None, slice(1, 4, 2)), (2, -3, 2), (0, ..., 1, 2),
-    np.array(1), (slice(3, 3), 0), (slice(1, 2), ..., slice(None, None, 4)), (..., None), (0, 1, 2, ...),
+    np.array(1), (slice(3, 3), 0), (slice(1, 2), ..., slice(None, None, 4)), (..., None),
+    (0, 1, 2, ...),
 ]  # fmt: skip
 
 
