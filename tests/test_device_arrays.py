@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
 import pytest
 
+import cuda_arrays
 import gdcore as gd
 
 pytestmark = pytest.mark.cuda
@@ -63,3 +65,21 @@ def test_copies_of_strided_arrays(shape: tuple[int, int]) -> None:
         same(DeviceArray.from_host(whole[view]), whole[view])
         same(there[view], whole[view])
         same(DeviceArray.joined([there[view], there[view]]), np.concatenate([whole[view]] * 2))
+
+
+@pytest.mark.skipif(cuda_arrays.driver() is None, reason="only the emulated driver copies late")
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_sources_in_pinned_memory_may_change(size: int) -> None:
+    """The driver reads pinned memory when the stream comes to it, and not before."""
+    library, at, context = cuda_arrays.driver(), ctypes.c_void_p(), ctypes.c_void_p()
+    DeviceArray.from_host(CUBE)  # opens the driver
+    assert library.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+    assert library.cuCtxPushCurrent_v2(context) == 0
+    assert library.cuMemHostAlloc(ctypes.byref(at), ctypes.c_size_t(8 * size), 0) == 0
+    source = np.frombuffer((ctypes.c_double * size).from_address(at.value or 0))
+    source[:] = 1
+    there = DeviceArray.from_host(source)
+    source[:] = 2
+    same(there, np.ones(size))
+    assert library.cuMemFreeHost(at) == 0
+    assert library.cuCtxPopCurrent_v2(ctypes.byref(context)) == 0
