@@ -226,6 +226,24 @@ class TestNumbers:
         with pytest.raises(ValueError, match="the mean over 0"):
             gd.linear_mse_value_and_grad(asarray(X[:0]), asarray(Y[:0]), asarray(W))
 
+    @pytest.mark.parametrize("shape", [(2, 5, 0), (0, 5, 2), (2, 0, 0)], ids=str)
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_nothing_to_sum(self, shape: tuple[int, int, int], weighted: bool) -> None:
+        """Without rows or targets the sum is 0 and the mean an error, as on the CPU."""
+        n, d, t = shape
+
+        def call(m: Callable[[Any], Any], stack: tuple[int, ...], reduction: Any) -> Any:
+            given = np.ones((*stack, n, d)), np.ones((*stack, n, t)), np.ones((d, t)), np.ones(t)
+            weight = m(np.ones(n)) if weighted else None
+            return gd.linear_mse_value_and_grad(
+                *map(m, given), sample_weight=weight, reduction=reduction
+            )
+
+        for stack in (), (3, 1):
+            same(call(asarray, stack, "sum"), call(np.asarray, stack, "sum"))
+            with pytest.raises(ValueError, match="the mean over 0"):
+                call(asarray, stack, "mean")
+
 
 @needs_emulation
 @pytest.mark.parametrize("name", CALLS)
@@ -318,6 +336,47 @@ class TestStreams:
         for a, b in zip(parts(given), parts(CALLS[name](np.asarray)), strict=True):
             assert a.inner.__cuda_array_interface__["stream"] == stream
             np.testing.assert_array_equal(a.inner.numpy(), np.asarray(b), strict=True)
+        cupy.kept.clear()
+
+    @staticmethod
+    def replayed(stream: int, call: Callable[[], Any]) -> Any:
+        """Capture a call and launch its graph twice; return the call's results."""
+        library, handle = cuda_arrays.driver(), ctypes.c_void_p(stream)
+        graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
+        assert library.cuStreamBeginCapture_v2(handle, 0) == 0
+        try:
+            results = call()
+        finally:
+            error = library.cuStreamEndCapture(handle, ctypes.byref(graph))
+        assert error == 0
+        assert library.cuGraphInstantiateWithFlags(ctypes.byref(ready), graph, 0) == 0
+        for _ in range(2):
+            assert library.cuGraphLaunch(ready, handle) == 0
+        numpys = [part.inner.numpy() for part in parts(results)]
+        assert library.cuGraphExecDestroy(ready) == library.cuGraphDestroy(graph) == 0
+        return numpys
+
+    @pytest.mark.parametrize("name", ["problems that lie unevenly", "a first product"])
+    def test_captures_need_no_copy(self, cupy: Any, stream: int, name: str) -> None:
+        """Tables of addresses travel with launches, and the test of tensor cores apart."""
+        stacks = np.stack([STACK, 2 * STACK])[:, :, None]
+        targets, weights = stacks[..., 0], np.stack([W] * 5)[::2]
+        wide = RNG.standard_normal((64, 64))
+        calls: dict[str, Callable[..., Any]] = {
+            "problems that lie unevenly": lambda m: gd.linear_mse_value_and_grad(
+                m(stacks), m(targets), m(weights)
+            ),
+            "a first product": lambda m: gd.matmul(*[m(wide)] * 2),
+        }
+        cupy.current = Stream(stream)
+        one = cupy.ndarray(DeviceArray.from_host(np.ones((1, 1))))
+        there = {  # ordered by the stream
+            id(a): gd.matmul(cupy.ndarray(DeviceArray.from_host(a))[..., None], one)[..., 0]
+            for a in (stacks, targets, weights, wide)
+        }
+        results = self.replayed(stream, lambda: calls[name](lambda a: there[id(a)]))
+        for a, b in zip(results, parts(calls[name](np.asarray)), strict=True):
+            np.testing.assert_array_equal(a, np.asarray(b), strict=True)
         cupy.kept.clear()
 
     def test_capture(self, cupy: Any, stream: int) -> None:

@@ -3,8 +3,10 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/device_views.hpp"
 #include "bindings/dlpack.hpp"
 #include "bindings/register.hpp"
 #include "cuda/copy.hpp"
@@ -40,50 +42,6 @@ py::tuple tuple_of(const Dims& values, int64_t unit = 1) {
   py::tuple out(values.size());
   for (size_t i = 0; i < values.size(); ++i) out[i] = values[i] * unit;
   return out;
-}
-
-// ---- views ----
-// NumPy computes their shapes and strides on an array of the device's addresses, which it never
-// reads: only integers, slices, None and ... are allowed as indices.
-
-bool is_basic(py::handle index) {
-  return py::isinstance<py::slice>(index) || index.is_none() ||
-         py::isinstance<py::ellipsis>(index) ||
-         (PyIndex_Check(index.ptr()) && !PyBool_Check(index.ptr()) &&
-          !py::hasattr(index, "__array_interface__"));
-}
-
-DeviceArray view_of(const DeviceArray& whole, const py::array& view) {
-  DeviceArray out{whole.array};
-  set_numpy(out.array, view, whole.array.single);
-  out.array.where = whole.array.where;
-  out.array.owner = whole.array.owner;
-  return out;
-}
-
-DeviceArray item(const DeviceArray& a, const py::object& index) {
-  py::list parts;
-  bool has_ellipsis = false;
-  const py::tuple given =
-      py::isinstance<py::tuple>(index) ? index.cast<py::tuple>() : py::make_tuple(index);
-  for (const py::handle part : given) {
-    if (!is_basic(part))
-      throw py::index_error(
-          "an array on a CUDA device takes integers, slices, None and ... as indices.");
-    has_ellipsis = has_ellipsis || py::isinstance<py::ellipsis>(part);
-    parts.append(part);
-  }
-  if (!has_ellipsis) parts.append(py::ellipsis());  // else a single number would be read
-  return view_of(a, numpy_view(a.array)[py::tuple(parts)].cast<py::array>());
-}
-
-DeviceArray broadcast_to(const DeviceArray& a, const py::object& shape) {
-  const auto broadcast = py::module_::import("numpy").attr("broadcast_to");
-  return view_of(a, broadcast(numpy_view(a.array), shape).cast<py::array>());
-}
-
-DeviceArray transposed(const DeviceArray& a) {
-  return view_of(a, numpy_view(a.array).attr("T").cast<py::array>());
 }
 
 // ---- exports ----
@@ -205,24 +163,41 @@ Array empty_on_device(const Dims& shape, bool single, const cuda::Place& place,
 }
 
 void upload(const py::array& from, const Array& to) {
+  const auto run = [&](auto&& copy) {
+    compute([&] {
+      const cuda::Scope scope(to.where.place);
+      copy();
+    });
+  };
+  if (from.ndim() == 2 && from.strides(1) == from.itemsize()) {
+    const auto row_bytes = static_cast<size_t>(from.shape(1) * from.itemsize());
+    return run([&, rows = from.shape(0), stride = from.strides(0), data = from.data()] {
+      cuda::upload_rows(to.data, data, rows, row_bytes, stride);
+    });
+  }
   const auto dense = py::array::ensure(from, py::array::c_style);
   if (!dense) throw py::error_already_set();
-  const cuda::Scope scope(to.where.place);
-  cuda::upload(to.data, dense.data(), static_cast<size_t>(dense.nbytes()));
+  run([&, bytes = static_cast<size_t>(dense.nbytes()), data = dense.data()] {
+    cuda::upload(to.data, data, bytes);
+  });
 }
 
 // The bytes that the array spans are copied as they are, then its elements are picked on the host.
+// Where most of those bytes belong to others, the elements are picked on the device.
 py::array download(const Array& a) {
   const auto [begin, end] = extent(a);
   const auto bytes = static_cast<size_t>(end - begin);
+  if (bytes / 2 > static_cast<size_t>(product(a.shape)) * a.itemsize())
+    return download(dense_on_device(a));
   const py::array_t<char> span(static_cast<py::ssize_t>(bytes));
-  {
+  char* const to = const_cast<char*>(span.data());
+  compute([&, from = begin] {
     const cuda::Scope scope(a.where.place);
-    cuda::download(const_cast<char*>(span.data()), begin, bytes);
-  }
+    cuda::download(to, from, bytes);
+  });
   Array local = a;
   local.where = {};
-  local.data = const_cast<char*>(span.data()) + (static_cast<const char*>(a.data) - begin);
+  local.data = to + (static_cast<const char*>(a.data) - begin);
   local.owner = span;
   return numpy_view(local).attr("copy")();
 }
@@ -265,15 +240,18 @@ DeviceArray joined(const std::vector<DeviceArray>& parts) {
   const cuda::Scope scope(first.where.place);
   Array rest = out.array;
   for (const auto& [part] : parts) {
-    const auto bytes = static_cast<size_t>(product(part.shape)) * part.itemsize();
-    if (!is_contiguous(part)) {
-      upload(download(part), rest);
+    cuda::wait_for(part.where.place.stream);
+    rest.shape = part.shape;
+    if (is_contiguous(part)) {
+      cuda::copy_on_device(rest.data, part.data,
+                           static_cast<size_t>(product(part.shape)) * part.itemsize());
     } else {
-      if (part.where.place.stream != first.where.place.stream)
-        cuda::wait_for(part.where.place.stream);
-      cuda::copy_on_device(rest.data, part.data, bytes);
+      Array from = part;
+      from.where = rest.where;
+      copy_on_device(from, rest);
     }
-    rest.data = static_cast<char*>(rest.data) + bytes;
+    rest.data =
+        static_cast<char*>(rest.data) + product(part.shape) * static_cast<int64_t>(part.itemsize());
   }
   return out;
 }
@@ -296,14 +274,26 @@ void register_device_array(py::module_& m) {
                              })
       .def_property_readonly("ordinal",
                              [](const DeviceArray& a) { return a.array.where.place.ordinal; })
-      .def_property_readonly("T", &transposed)
+      .def_property_readonly("T",
+                             [](const DeviceArray& a) { return DeviceArray{transposed(a.array)}; })
       .def("__len__",
            [](const DeviceArray& a) {
              if (a.array.shape.empty()) throw py::type_error("a 0-d array has no length.");
              return a.array.shape[0];
            })
-      .def("__getitem__", &item, py::arg("index"))
-      .def("broadcast_to", &broadcast_to, py::arg("shape"))
+      .def(
+          "__getitem__",
+          [](const DeviceArray& a, const py::object& index) {
+            return DeviceArray{view_at(a.array, index)};
+          },
+          py::arg("index"))
+      .def(
+          "broadcast_to",
+          [](const DeviceArray& a, const std::vector<int64_t>& shape) {
+            return DeviceArray{
+                view_of_shape(a.array, Dims(shape.data(), shape.data() + shape.size()))};
+          },
+          py::arg("shape"))
       .def("numpy", [](const DeviceArray& a) { return download(a.array); })
       .def("__array__", &as_numpy, py::arg("dtype") = py::none(), py::arg("copy") = py::none())
       .def("__dlpack__", &dlpack_of, py::kw_only(), py::arg("stream") = py::none(),

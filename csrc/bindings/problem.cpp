@@ -37,8 +37,7 @@ struct RowArrays {
     if (!X.where.on_device) return;
     for (const Array* a : {&X, &y, &offset, &sample_weight}) {
       if (!*a) continue;
-      const cuda::Scope scope(a->where.place);
-      cuda::synchronize();
+      compute([&] { cuda::synchronize(a->where.place); });
     }
   }
 };

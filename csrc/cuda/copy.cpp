@@ -1,5 +1,7 @@
 #include "cuda/copy.hpp"
 
+#include <algorithm>
+
 #include "cuda/batch.hpp"
 #include "cuda/driver.hpp"
 #include "cuda/kernels/copy_params.hpp"
@@ -41,6 +43,17 @@ void set(T* to, T value) {
   p.to = to;
   p.value = value;
   launch_copy(p);
+}
+
+void write(uint64_t* to, const uint64_t* values, int64_t size) {
+  constexpr int threads = 256;
+  for (int64_t first = 0; first < size; first += WriteParams::most) {
+    WriteParams p{};
+    p.size = std::min<int64_t>(size - first, WriteParams::most);
+    p.to = to + first;
+    std::copy_n(values + first, p.size, p.values);
+    launch("write_words", ceil_div(p.size, int64_t{threads}), threads, 0, p);
+  }
 }
 
 template void copy(const Elements<const float>&, const Elements<float>&);

@@ -1,5 +1,7 @@
-// Copies of arrays within a device, by a kernel in the order of the innermost Scope's stream.
+// Copies by kernels, in the order of the innermost Scope's stream: a graph can replay them.
 #pragma once
+
+#include <cstdint>
 
 #include "views.hpp"
 
@@ -8,8 +10,11 @@ namespace gdcore::cuda {
 // Between arrays of one shape and any strides.
 template <class T>
 void copy(const Elements<const T>& from, const Elements<T>& to);
-// Writes one number. The host's memory is not read, so that a graph can replay it.
+// Writes one number.
 template <class T>
 void set(T* to, T value);
+// Writes so many words of the host's memory, which has been read on return. A graph keeps them,
+// while it would read the source of copy_to_device at each launch.
+void write(uint64_t* to, const uint64_t* values, int64_t size);
 
 }  // namespace gdcore::cuda

@@ -74,7 +74,7 @@ class Memory {
 };
 
 // In the order of the stream. A copy to the host has arrived after synchronize(), a copy to the
-// device has read its source on return. For large arrays see staging.hpp.
+// device has read its source, which is not pinned, on return. For arrays see staging.hpp.
 void copy_to_device(void* to, const void* from, size_t bytes);
 void copy_to_host(void* to, const void* from, size_t bytes);
 void copy_on_device(void* to, const void* from, size_t bytes);

@@ -248,9 +248,9 @@ template <class T>
 void linear_each(int64_t count, const LossArgs<T>* args) {
   for (int64_t i = 0; i < count; ++i) {
     const LinearArgs<T>& rows = args[i].rows;
-    *args[i].elements = rows.sample_weight.data
-                            ? std::numeric_limits<double>::quiet_NaN()
-                            : static_cast<double>(rows.n) * static_cast<double>(rows.t);
+    const double size = static_cast<double>(rows.n) * static_cast<double>(rows.t);
+    *args[i].elements =
+        rows.sample_weight.data && size > 0 ? std::numeric_limits<double>::quiet_NaN() : size;
   }
   while (count > 0) {
     const LinearArgs<T>& rows = args->rows;

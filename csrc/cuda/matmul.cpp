@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "cuda/batch.hpp"
+#include "cuda/device_state.hpp"
 #include "cuda/long_sums.hpp"
 #include "cuda/operations.hpp"
 
@@ -265,7 +266,7 @@ Plan best_plan(const Batched<T>& x, int64_t part, int forced_tile, const Propert
   double least = 0;
   for (const MatmulTile& tile : matmul_tiles<T>()) {
     if (shared_bytes<T>(tile, k, part) > device.shared_bytes ||
-        (tile.tensor_cores && !tensor_cores_follow_chain(x.problem.c.data)))
+        (tile.tensor_cores && !tensor_cores_follow_chain()))
       continue;
     const double time = cost(x, {&tile, part, parts}, device);
     if (!best.tile || time < least) best.tile = &tile, least = time;
@@ -372,14 +373,15 @@ bool test_tensor_cores() {
   return std::all_of(found.begin(), found.end(), [](uint32_t x) { return x == 0; });
 }
 
-bool tensor_cores_follow_chain(const void* device_address) {
+bool tensor_cores_follow_chain() {
   static std::mutex mutex;
   static std::map<int, bool> tested;
   const int ordinal = current().ordinal;
   const std::lock_guard lock(mutex);
   const auto found = tested.find(ordinal);
   if (found != tested.end()) return found->second;
-  const Scope own_stream(home_of(device_address));  // the caller's is not waited for
+  const Uncaptured uncaptured;
+  const Scope own_stream(home_of(ordinal));  // the caller's is not waited for, nor captured
   return tested[ordinal] = test_tensor_cores();
 }
 

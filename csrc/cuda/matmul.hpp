@@ -36,7 +36,7 @@ void matmul(const MatmulArgs<T>& args, const MatmulChoice& choice);
 // Whether the tensor cores of the current device add float64 products in the contract's order.
 // Waits for the device.
 bool test_tensor_cores();
-// The same, tested at first use on a stream of gdcore's own. The address is on that device.
-bool tensor_cores_follow_chain(const void* device_address);
+// The same, tested at first use on a stream of gdcore's own, also while another is captured.
+bool tensor_cores_follow_chain();
 
 }  // namespace gdcore::cuda

@@ -1,10 +1,13 @@
 // Where the arrays of several problems lie, for kernels that serve them all.
 #pragma once
 
+#include <cstdint>
+#include <cstring>
 #include <optional>
 #include <tuple>
 #include <vector>
 
+#include "cuda/copy.hpp"
 #include "cuda/driver.hpp"
 #include "cuda/kernels/fold_params.hpp"
 #include "cuda/kernels/linear_params.hpp"
@@ -71,11 +74,15 @@ class Places {
       steps_ = *even;
       return;
     }
-    std::vector<Arrays> all;
-    all.reserve(static_cast<size_t>(count));
-    for (int64_t i = 0; i < count; ++i) all.push_back(arrays(args[i]));
-    table_.emplace(all.size() * sizeof(Arrays));
-    copy_to_device(table_->as<void>(), all.data(), all.size() * sizeof(Arrays));
+    constexpr size_t words = sizeof(Arrays) / sizeof(uint64_t);
+    static_assert(sizeof(Arrays) == words * sizeof(uint64_t), "a table is written by words");
+    std::vector<uint64_t> all(static_cast<size_t>(count) * words);
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      const Arrays each = arrays(args[i]);
+      std::memcpy(&all[i * words], &each, sizeof each);
+    }
+    table_.emplace(all.size() * sizeof(uint64_t));
+    write(table_->as<uint64_t>(), all.data(), static_cast<int64_t>(all.size()));
   }
   const Steps& steps() const { return steps_; }
   const Arrays* table() const { return table_ ? table_->template as<Arrays>() : nullptr; }

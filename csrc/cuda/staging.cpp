@@ -14,7 +14,7 @@ namespace gdcore::cuda {
 namespace {
 
 constexpr size_t buffer_bytes = size_t{4} << 20;
-// Less is left to the driver, which has a pinned buffer of its own.
+// Fewer are left to the driver, which has a pinned buffer of its own.
 constexpr size_t least_staged = size_t{256} << 10;
 
 struct Buffer {
@@ -88,6 +88,11 @@ char* at(void* to, size_t bytes) { return static_cast<char*>(to) + bytes; }
 }  // namespace
 
 void upload(void* to, size_t bytes, const Fill& fill) {
+  if (bytes < least_staged) {
+    std::vector<char> pageable(bytes);
+    fill(pageable.data(), 0, bytes);
+    return copy_to_device(to, pageable.data(), bytes);
+  }
   Staging staging;
   for (size_t first = 0, turn = 0; first < bytes; first += buffer_bytes, ++turn) {
     const size_t now = std::min(buffer_bytes, bytes - first);
@@ -99,17 +104,17 @@ void upload(void* to, size_t bytes, const Fill& fill) {
   }
 }
 
+// Few bytes are copied first too: the source may be pinned, and the driver would read it later.
 void upload(void* to, const void* from, size_t bytes) {
-  if (bytes < least_staged) return copy_to_device(to, from, bytes);
   upload(to, bytes, [from](void* buffer, size_t first, size_t count) {
     std::memcpy(buffer, at(from, first), count);
   });
 }
 
 void upload_rows(void* to, const void* from, int64_t rows, size_t row_bytes, int64_t stride_bytes) {
-  if (stride_bytes == static_cast<int64_t>(row_bytes) || rows <= 1)
-    return upload(to, from, static_cast<size_t>(rows) * row_bytes);
-  upload(to, static_cast<size_t>(rows) * row_bytes, [=](void* buffer, size_t first, size_t count) {
+  const size_t bytes = static_cast<size_t>(rows) * row_bytes;
+  if (stride_bytes == static_cast<int64_t>(row_bytes) || rows <= 1) return upload(to, from, bytes);
+  upload(to, bytes, [=](void* buffer, size_t first, size_t count) {
     for (size_t done = 0; done < count;) {
       const size_t row = (first + done) / row_bytes, within = (first + done) % row_bytes;
       const size_t now = std::min(row_bytes - within, count - done);

@@ -32,7 +32,7 @@ class Targets {
   // Segments of a wave.
   int64_t wave() const {
     const int64_t copied = copies_X() ? args_.d : 0;
-    const int64_t values = entries() + L<T> * (args_.t + copied);
+    const int64_t values = std::max<int64_t>(entries() + L<T> * (args_.t + copied), 1);
     return std::max<int64_t>(1, wave_bytes / static_cast<int64_t>(sizeof(T)) / values);
   }
 

@@ -146,7 +146,7 @@ void every_tile() {
   };
   for (int i = 0; i < static_cast<int>(tiles.size()); ++i) {
     const cuda::MatmulTile& tile = tiles.begin()[i];
-    if (tile.tensor_cores && !cuda::tensor_cores_follow_chain(here.data())) continue;
+    if (tile.tensor_cores && !cuda::tensor_cores_follow_chain()) continue;
     const int64_t bm = tile.bm, bn = tile.bn, bk = tile.bk;
     for (const int64_t k : {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{4}, bk - 1, bk, bk + 4})
       for (const bool special : {false, true}) {
@@ -478,7 +478,7 @@ void all() {
 void tensor_cores() {
   const OnDevice<double> here({0.0});
   const bool backward = std::getenv("EMULATION_BACKWARD_MMA") != nullptr;
-  expect(cuda::tensor_cores_follow_chain(here.data()) == !backward, "the test of tensor cores");
+  expect(cuda::tensor_cores_follow_chain() == !backward, "the test of tensor cores");
   for (const bool wrong : {true, false}) {
     set_emulation("backward_mma", wrong);
     expect(cuda::test_tensor_cores() == !wrong, "the test of tensor cores, wrong: %d", wrong);

@@ -20,4 +20,9 @@ GDCORE_DEVICE void copy(const CopyParams<T>& p) {
   p.to[to] = p.from ? p.from[from] : p.value;
 }
 
+GDCORE_DEVICE void write(const WriteParams& p) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < p.size) p.to[i] = p.values[i];
+}
+
 }  // namespace gdcore::cuda

@@ -1,4 +1,4 @@
-// What the kernel of a copy takes.
+// What the kernels of copies take.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,15 @@ struct CopyParams {
   T value;
   int dims;
   int64_t shape[most], to_strides[most], from_strides[most];
+};
+
+// Values of the host, which travel with the launch.
+struct WriteParams {
+  static constexpr int most = 480;
+
+  int64_t size;
+  uint64_t* to;
+  uint64_t values[most];
 };
 
 }  // namespace gdcore::cuda
