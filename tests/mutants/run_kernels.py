@@ -57,9 +57,10 @@ def _call(command: list[str], folder: Path) -> None:
         raise RunError(done.stdout[-2000:] + done.stderr[-4000:])
 
 
-def _included(depfile: Path) -> frozenset[Path]:
+def _included(depfile: Path, folder: Path) -> frozenset[Path]:
+    """Read what a compiler that ran in a folder says it included."""
     words = depfile.read_text(encoding="utf-8").partition(":")[2].split()
-    return frozenset(Path(os.path.realpath(word)) for word in words if word != "\\")
+    return frozenset(Path(os.path.realpath(folder / word)) for word in words if word != "\\")
 
 
 class Driver:
@@ -73,7 +74,7 @@ class Driver:
         def compiled(command: list[str]) -> Object:
             depfile = Path(f"{command[-1]}.d")
             _call([*command[:-2], "-MD", "-MF", str(depfile), *command[-2:]], tree)
-            return Object(command, _included(depfile))
+            return Object(command, _included(depfile, tree))
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             self.objects = list(pool.map(compiled, commands))
@@ -121,7 +122,7 @@ class Program:
             name = words[words.index("-o") + 1]
             depfile = folder / f"{name}.d"
             if depfile.exists():  # of this program
-                self.objects[name] = Object(words, _included(depfile))
+                self.objects[name] = Object(words, _included(depfile, folder))
 
     def with_bug(self, source: Path, folder: Path) -> Path:
         """Compile what includes a source that was changed, and link it with the rest."""
@@ -238,6 +239,9 @@ class Tree:
         file.write_text(text, encoding="utf-8")
         try:
             source = Path(os.path.realpath(file))
+            objects = [*self.driver.objects, *self.program.objects.values()]
+            if not any(source in one.includes for one in objects):
+                raise RunError(f"nothing includes {path}")
             program = self.program.with_bug(source, self.mutant)
             seen = self.check(groups, program, source)
             return (True, seen) if seen else (False, "survived")
