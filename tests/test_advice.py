@@ -75,10 +75,14 @@ def test_tensors() -> None:
     check(X.bfloat16().requires_grad_(), "X.detach().float()")
     check(X.to_sparse(), "X.to_dense()")
     away = torch.empty((6, 2), device="meta", requires_grad=True)
-    message = refused(gd.fit, away, Y)
-    assert "requires grad and is on meta; pass X.detach().cpu()" in message
+    assert "X is a tensor on meta, which has no numbers" in refused(gd.fit, away, Y)
     gd.fit(X.half(), Y, SGD, epochs=3)
-    assert "pass y.cpu()" in refused(gd.fit, X, torch.empty(6, device="meta"))
+    assert "y is a tensor on meta" in refused(gd.fit, X, torch.empty(6, device="meta"))
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    with pytest.raises(TypeError, match=r"groups is a tensor that is bfloat16; pass groups.float"):
+        gd.fit_groups(X, Y, labels.bfloat16())
+    with pytest.raises(TypeError, match="groups is a tensor on meta, which has no numbers"):
+        gd.fit_groups(X, Y, labels.to("meta"))
 
 
 def test_numbers_of_other_kinds() -> None:

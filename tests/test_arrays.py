@@ -105,7 +105,7 @@ class TestTorch:
         for bad, advice in (
             (small.bfloat16(), "b.float()"),
             (small.to_sparse(), "b.to_dense()"),
-            (torch.ones(3, device="meta"), "b.cpu()"),
+            (torch.ones(3, device="meta"), "b is a tensor on meta, which has no numbers"),
             (small + 1j, "b.real"),
         ):
             with pytest.raises(TypeError, match=advice.replace("(", r"\(").replace(")", r"\)")):
@@ -317,3 +317,54 @@ class TestSteps:
         sgd, p = gd.SGD(lr=0.5), jnp.ones(3)
         with pytest.raises(ValueError, match="parameter 0 is read-only"):
             sgd.step(p, p, sgd.init(p))
+
+
+class TestWrites:
+    """What is written: `out` and parameters of steps."""
+
+    def test_broadcast_views_are_refused(self, torch: Any) -> None:
+        sgd, a = gd.SGD(lr=0.5), np.ones((3, 3))
+        repeated = np.lib.stride_tricks.as_strided(np.zeros(3), (3, 3), (0, 8))
+        for out in (torch.zeros(3).double().expand(3, 3), repeated):
+            inputs = a if isinstance(out, np.ndarray) else torch.from_numpy(a)
+            with pytest.raises(
+                ValueError, match=r"matmul: out of shape \(3, 3\) is a broadcast vi"
+            ):
+                gd.matmul(inputs, inputs, out=out)
+            with pytest.raises(ValueError, match=r"parameter 0 of shape .* is a broadcast view"):
+                sgd.step(out, inputs, sgd.init(out))
+            assert not np.asarray(out).any()
+        single = torch.zeros(1, 3).double().expand(1, 3)
+        assert gd.matmul(torch.from_numpy(a)[:1], torch.from_numpy(a), out=single).tolist() == [
+            [3] * 3
+        ]
+
+    def test_lazy_views_are_refused(self, torch: Any) -> None:
+        sgd, a = gd.SGD(lr=0.5), torch.ones(2, 2)
+        lazy = torch.zeros(2, 2, dtype=torch.complex64).conj().imag
+        assert lazy.is_neg()
+        with pytest.raises(ValueError, match="out is read-only"):
+            gd.matmul(a, a, out=lazy)
+        with pytest.raises(ValueError, match="parameter 0 is read-only"):
+            sgd.step(lazy, a, sgd.init(lazy))
+
+    def test_autograd_knows_of_them(self, torch: Any) -> None:
+        sgd = gd.SGD(lr=0.5)
+        for write in (
+            lambda w: sgd.step(w, torch.ones(3), sgd.init(w)),
+            lambda w: gd.matmul(torch.eye(3), torch.ones(3), out=w),
+        ):
+            w = torch.ones(3, requires_grad=True)
+            loss = (w * w).sum()
+            write(w)
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                loss.backward()
+        with torch.inference_mode():
+            w = torch.ones(3)
+        sgd.step(w, w, sgd.init(w))
+        assert w.tolist() == [0.5] * 3
+
+    def test_a_gradient_that_is_missing(self, torch: Any) -> None:
+        sgd, w = gd.SGD(lr=0.5), torch.ones(3, requires_grad=True)
+        with pytest.raises(TypeError, match="gradient 0 is None: its parameter took no part"):
+            sgd.step([w], [w.grad], sgd.init([w]))

@@ -186,6 +186,14 @@ def test_chunks(library: Library, data: Any, how: dict[str, Any]) -> None:
     compare(library, gd.fit(theirs, epochs=5, **how), gd.fit(cuts, epochs=5, **how))
 
 
+def test_chunks_of_a_data_loader(torch: Any, data: Any) -> None:
+    X, y = data
+    rows = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    fit = gd.fit(torch.utils.data.DataLoader(rows, batch_size=16))
+    assert isinstance(fit.weights, torch.Tensor)
+    assert fit.weights.tolist() == gd.fit([(X[:16], y[:16]), (X[16:], y[16:])]).weights.tolist()
+
+
 def test_moments_give_numpy_arrays(library: Library, data: Any) -> None:
     X, y = data
     moments = gd.Moments(3, dtype=X.dtype).update(library.make(X), library.make(y))
@@ -279,3 +287,31 @@ def test_numpy_arrays_stay_as_they_are(data: Any) -> None:
         gd.Fit.weights  # noqa: B018
     with pytest.raises(AttributeError):
         object.__new__(gd.Fit).weights  # noqa: B018
+
+
+def test_numpy_views_of_tensors(torch: Any, data: Any) -> None:
+    X, y = data[0], data[1]
+    views = (
+        torch.from_numpy(np.array(X)).clone().numpy(),
+        torch.from_numpy(np.array(y)).clone().numpy(),
+    )
+    assert not isinstance(views[0].base, np.ndarray)
+    assert gd.fit(*views).weights.tolist() == gd.fit(X, y).weights.tolist()
+
+
+def test_options_of_many_problems_are_tensors(torch: Any) -> None:
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((2, 9, 2)), rng.standard_normal((2, 9))
+    lr, tol = np.array([0.1, 0.2]), np.array([1e-3, 1e-9])
+    numpys = gd.fit(X, y, gd.SGD(lr=lr), tol=tol)
+    tensors = torch.from_numpy(lr).requires_grad_(), torch.from_numpy(tol)
+    ours = gd.fit(X, y, gd.SGD(lr=tensors[0]), tol=tensors[1])
+    assert ours.weights.tolist() == numpys.weights.tolist()
+    assert ours.epochs.tolist() == numpys.epochs.tolist()
+
+
+def test_labels_that_need_gradients(torch: Any) -> None:
+    rng = np.random.default_rng(3)
+    X, y, labels = rng.standard_normal((8, 1)), rng.standard_normal(8), np.repeat([0.5, 1.5], 4)
+    fits = gd.fit_groups(X, y, torch.from_numpy(labels).requires_grad_())
+    assert fits.groups.tolist() == [0.5, 1.5]

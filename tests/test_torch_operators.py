@@ -268,6 +268,31 @@ def test_refusals(torch: Any) -> None:
             call()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # which torch.func uses itself
+def test_forward_mode_is_refused(torch: Any) -> None:
+    """torch would give derivatives of 0 without a word, and an error of its own in torch.func."""
+    w, ad, func = torch.ones(2), torch.autograd.forward_ad, torch.func
+    X, y = torch.eye(2), torch.zeros(2)
+
+    def dual(loss: Any) -> None:
+        with ad.dual_level():
+            loss(ad.make_dual(w, w))
+
+    for loss in (
+        lambda w: gt.linear_mse_loss(X, y, w),
+        lambda w: gt.mse_loss(y, w),
+        lambda w: gt.matmul(w, y),
+    ):
+        for call in (
+            dual,
+            lambda loss: func.jvp(loss, (w,), (w,)),
+            lambda loss: func.grad(loss)(w),
+            lambda loss: func.hessian(loss)(w),
+        ):
+            with pytest.raises(NotImplementedError, match="not in forward mode, and not in torch"):
+                call(loss)
+
+
 def test_torch_is_imported_on_first_use() -> None:
     script = (
         "import sys, gdcore, gdcore.torch\n"

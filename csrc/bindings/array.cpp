@@ -33,6 +33,14 @@ int64_t product(const Dims& shape) {
   return size;
 }
 
+void refuse_repeats(const std::string& name, const Dims& shape, const Dims& strides) {
+  for (size_t i = 0; i < shape.size(); ++i) {
+    if (shape[i] > 1 && strides[i] == 0)
+      throw py::value_error(name + " of shape " + text(shape) +
+                            " is a broadcast view, whose elements share memory; copy it first.");
+  }
+}
+
 Dims contiguous_strides(const Dims& shape) {
   Dims strides = shape;
   int64_t step = 1;

@@ -48,6 +48,9 @@ const Device<T>& device_of(const Where& where) {
 std::string text(const Dims& shape);  // "(2, 3)"
 int64_t product(const Dims& shape);   // ValueError if it is too large
 
+// ValueError for an array to be written in which several elements are one number.
+void refuse_repeats(const std::string& name, const Dims& shape, const Dims& strides);
+
 Dims contiguous_strides(const Dims& shape);
 bool is_contiguous(const Array& a);
 

@@ -279,7 +279,12 @@ py::object as_prepared(const Array& a) {
 // An array that is updated in place, as prepare() gives arrays. Another library's is never
 // converted: TypeError or ValueError if it is not a float32 or float64 array that may be written.
 py::object updatable(const std::string& name, const py::object& value) {
-  if (py::isinstance<py::array>(value)) return value;
+  if (py::isinstance<py::array>(value)) {
+    const auto a = py::reinterpret_borrow<py::array>(value);
+    refuse_repeats(name, Dims(a.shape(), a.shape() + a.ndim()),
+                   Dims(a.strides(), a.strides() + a.ndim()));
+    return value;
+  }
   Array array;
   Home home;
   if (!read_foreign(name.c_str(), value, array, home))
@@ -287,6 +292,7 @@ py::object updatable(const std::string& name, const py::object& value) {
                          " that is not a float32 or float64 array; only such arrays are updated in "
                          "place.");
   if (!array.is_writable) throw py::value_error(name + " is read-only; pass a writable array.");
+  refuse_repeats(name, array.shape, array.strides);
   return as_prepared(array);
 }
 
@@ -324,6 +330,7 @@ py::list prepare(const py::args& pairs) {
 void register_arrays(py::module_& m) {
   m.def("prepare", &prepare);
   m.def("updatable", &updatable, py::arg("name"), py::arg("value"));
+  m.def("tell_of_write", &tell_of_write, py::arg("value"));
   m.def("empty_like", &empty_like, py::arg("value"));
   m.def("overlapping", &overlapping, py::arg("arrays"));
 }

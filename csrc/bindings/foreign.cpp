@@ -175,6 +175,7 @@ bool read_by_table(const char* name, py::handle value, const dlpack::Api* api, A
   }
   if (!read_tensor(name, tensor, array, home)) return false;
   array.owner = whole;
+  array.is_writable = whole.is(value);  // what was resolved is a copy
   return true;
 }
 
@@ -305,6 +306,15 @@ bool read_own(const char* name, py::handle value, Array& array, Home& home) {
 }
 
 }  // namespace
+
+void tell_of_write(py::handle value) {
+  static PyObject* const tensor_name = interned("Tensor");
+  PyObject* const torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+  const py::object tensor = torch ? attribute(torch, tensor_name) : py::object();
+  if (!tensor || !py::isinstance(value, tensor)) return;
+  if (value.attr("is_inference")().cast<bool>()) return;  // which has no versions
+  py::handle(torch).attr("autograd").attr("graph").attr("increment_version")(value);
+}
 
 py::object importer_of(py::handle value) {
   static PyObject* const namespace_name = interned("__array_namespace__");

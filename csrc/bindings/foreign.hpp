@@ -21,6 +21,10 @@ struct Home {
 // that cannot be used, or of a dtype that would have to be converted there.
 bool read_foreign(const char* name, py::handle value, Array& array, Home& home);
 
+// Tells torch's autograd that a tensor was written, as torch's own operations in place do: a graph
+// that needs the old numbers is an error then. Other arrays are left alone.
+void tell_of_write(py::handle value);
+
 // The from_dlpack of the value's library, or null if it has none.
 py::object importer_of(py::handle value);
 // The object that keeps the current stream of the value's library alive, or null.

@@ -113,6 +113,7 @@ Destination::Destination(const char* function, py::handle out, const Dims& shape
     check_out(name, a.dtype(), a.dtype().equal(float_dtype(single)), single,
               Dims(a.shape(), a.shape() + a.ndim()), shape);
     array_.is_writable = a.writeable();
+    refuse_repeats(name, shape, Dims(a.strides(), a.strides() + a.ndim()));
     copy_back_ = !usable(a, single);
     span = extent(a);
     into_ = a;
@@ -124,6 +125,7 @@ Destination::Destination(const char* function, py::handle out, const Dims& shape
       refuse_out(name, home);
     check_out(name, float_dtype(array_.single), array_.single == single, single, array_.shape,
               shape);
+    refuse_repeats(name, shape, array_.strides);
     span = extent(array_);
     if (home.where.on_device) {
       into_on_device_ = array_;
@@ -159,6 +161,7 @@ py::object Destination::finish() {
   } else if (copy_back_) {
     into_[py::ellipsis()] = array_.owner;
   }
+  if (given_ && home_.like) tell_of_write(given_);
   return given_ ? given_ : as_result(array_, home_);
 }
 

@@ -154,7 +154,9 @@ def _tensor_advice(name: str, value: Any, error: str) -> str:
     steps: list[tuple[str, str]] = []
     if getattr(value, "requires_grad", False):
         steps.append(("requires grad", ".detach()"))
-    if (device := str(getattr(value, "device", "cpu"))) != "cpu":
+    if (device := str(getattr(value, "device", "cpu"))) == "meta":
+        return f"{name} is a tensor on meta, which has no numbers; pass one that has."
+    if device != "cpu":
         steps.append((f"is on {device}", ".cpu()"))
     if str(getattr(value, "layout", "torch.strided")) != "torch.strided":
         steps.append(("is sparse", ".to_dense()"))

@@ -157,7 +157,9 @@ def fit_groups(
             starts = _checked_offsets(offsets, shape.n)
             labels: Any = np.arange(len(starts) - 1)
         else:
-            labels, starts, order = group_rows(from_device(groups), shape.n, options.threads)
+            labels, starts, order = group_rows(
+                from_device(groups, "groups"), shape.n, options.threads
+            )
         _check_labels(init, labels)
         problems = make_groups(rows, starts, order, labels)
         fits = fit_many(problems, sgd, options, init, progress)
@@ -187,7 +189,7 @@ def _check_labels(init: Any, labels: Any) -> None:
 
 def _checked_offsets(given: npt.ArrayLike, n: int) -> Ints:
     """Return offsets as int64; ValueError unless they rise from 0 to n."""
-    offsets = np.asarray(from_device(given))
+    offsets = np.asarray(from_device(given, "offsets"))
     if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):
         raise ValueError(
             f"offsets has shape {offsets.shape} and dtype {offsets.dtype}; "

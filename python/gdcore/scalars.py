@@ -1,4 +1,4 @@
-"""Single numbers as users pass them: of Python, of NumPy, or in arrays without dimensions."""
+"""Numbers as users pass them: of Python, of NumPy, or in arrays of any library, on any device."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def is_finite(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether this is an integer; True and False are not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def as_numpy(given: Any) -> Any:
+    """Return an array of any library, on any device, as NumPy's; a NumPy scalar unchanged."""
+    if isinstance(given, np.ndarray | np.generic):
+        return given
+    if hasattr(given, "__dlpack_device__") or hasattr(given, "__cuda_array_interface__"):
+        if hasattr(given, "detach"):  # a tensor of torch
+            given = given.detach().resolve_neg().cpu().numpy()
+        elif hasattr(given, "get"):  # an array of CuPy
+            given = given.get()
+        elif hasattr(given, "copy_to_host"):  # an array of Numba
+            given = given.copy_to_host()
+    return np.asarray(given)

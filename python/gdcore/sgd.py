@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 import gdcore._core as _core
-from gdcore.scalars import as_scalar, is_finite
+from gdcore.scalars import as_numpy, as_scalar, is_finite
 from gdcore.typing import Floats, LearningRate
 
 
@@ -121,8 +121,9 @@ class SGD:
         given = getattr(self, name)
         if isinstance(given, bool) or not isinstance(given, int | float | np.number):
             try:
-                given = np.array(given, np.float64)
-            except (TypeError, ValueError):
+                numbers = as_numpy(given)
+                given = np.empty(0) if numbers.dtype.kind == "c" else np.array(numbers, np.float64)
+            except (TypeError, ValueError, RuntimeError):  # also a tensor without data
                 given = np.empty(0)
             if given.ndim == 0 or given.size == 0:
                 raise TypeError(f"{name} is {getattr(self, name)!r}; pass {wanted}.")
@@ -227,6 +228,8 @@ class SGD:
                 state.velocity[i] = _core.empty_like(arrays[i])
                 velocity = _core.updatable("velocity", state.velocity[i])
             _core.sgd_step(param, grad, velocity, first, lr, options)
+            if param is not arrays[i]:
+                _core.tell_of_write(arrays[i])
         state.step += 1
 
     @property
@@ -323,6 +326,10 @@ def _as_params(params: Any | Sequence[Any]) -> list[Any]:
 
 def _check(index: int, param: Any, grad: Any, velocity: Any) -> tuple[Any, Any, Any]:
     """Return the three as the core takes them; ValueError or TypeError if they do not fit."""
+    if grad is None:
+        raise TypeError(
+            f"gradient {index} is None: its parameter took no part in the loss; leave both out."
+        )
     if not _is_foreign(param):
         _check_numpy(index, param)
     target = _core.updatable(f"parameter {index}", param)

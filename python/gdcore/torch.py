@@ -2,7 +2,8 @@
 
 Forward computes the loss and its gradient in one pass over the data, backward scales the gradient.
 They run on the tensors' device, on torch's current stream, and in `torch.compile` and graphs. Needs
-torch 2.4 or newer, which is imported on first use.
+torch 2.4 or newer, which is imported on first use. Derivatives are those of `backward` and
+`torch.autograd`, of any order: there are none in forward mode and in `torch.func`.
 
 Examples
 --------
@@ -156,7 +157,7 @@ def _torch() -> Any:
 
 
 def _check(function: str, given: dict[str, Any]) -> None:
-    """Raise TypeError unless all are tensors of one floating dtype."""
+    """Raise TypeError unless all are tensors of one floating dtype, to be derived backwards."""
     torch = _torch()
     dtypes = {}
     for name, value in given.items():
@@ -174,11 +175,26 @@ def _check(function: str, given: dict[str, Any]) -> None:
             f"{function}: {first} is {dtype}; gdcore computes in float32 and float64: convert it "
             f"with {first}.float() or {first}.double()."
         )
+    if not torch.compiler.is_compiling() and any(_is_dual(torch, a) for a in given.values()):
+        raise NotImplementedError(
+            f"{function} has derivatives for backward() and torch.autograd alone: not in forward "
+            "mode, and not in torch.func."
+        )
     for name, other in others:
         if other != dtype:
             raise TypeError(
                 f"{function}: {first} is {dtype} and {name} {other}; convert one with .to()."
             )
+
+
+def _is_dual(torch: Any, value: Any) -> bool:
+    """Whether a tensor carries derivatives that its operators would drop without a word."""
+    if value is None:
+        return False
+    wrapped = getattr(torch._C._functorch, "is_gradtrackingtensor", None)
+    if wrapped is not None and wrapped(value):
+        return True
+    return torch.autograd.forward_ad.unpack_dual(value).tangent is not None
 
 
 def _operators() -> Any:

@@ -67,7 +67,7 @@ class Source:
         """Yield the chunks of the parts, in this order of them."""
         for i in range(len(self.parts)) if order is None else order:
             for given in self.parts[i]():
-                yield _in_memory(given)
+                yield _in_memory(_as_tuple(given))
 
 
 class Chunk:
@@ -156,6 +156,12 @@ def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]
             chunk.check_like(first)
             yield chunk
             number, rows = number + 1, rows + chunk.shape.n
+
+
+def _as_tuple(given: Any) -> Any:
+    """Return a list of arrays, as torch's DataLoader makes them, as a tuple."""
+    is_chunk = isinstance(given, list) and all(hasattr(a, "__array__") for a in given[:2])
+    return tuple(given) if is_chunk else given
 
 
 def _in_memory(given: Any) -> Any:

@@ -59,7 +59,12 @@ def local(array: Any) -> npt.NDArray[Any]:
 
 def broadcast(array: Any, shape: tuple[int, ...]) -> Any:
     """Return a view of this shape; ValueError if the array does not broadcast to it."""
-    return np.broadcast_to(array, shape) if is_local(array) else array.broadcast_to(shape)
+    if is_local(array):
+        return np.broadcast_to(array, shape)
+    # Tools that print a traceback's variables must not see NumPy fail on addresses of a device.
+    if np.broadcast_shapes(array.shape, shape) != shape:
+        raise ValueError(f"an array of shape {array.shape} does not broadcast to {shape}.")
+    return array.broadcast_to(shape)
 
 
 def placed(array: Any, place: Place) -> Any:

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
+from gdcore.advice import no_array
 from gdcore.data.device import is_local
+from gdcore.scalars import as_numpy
 
 Home = Callable[[npt.NDArray[Any]], Any]  # an array of a library, on a device, from a NumPy array
 T = TypeVar("T")
@@ -97,25 +99,18 @@ def on_host(instance: T) -> T:
     return copy
 
 
-def from_device(given: Any) -> Any:
-    """Return an array on a CUDA device as NumPy's; anything else unchanged."""
+def from_device(given: Any, name: str) -> Any:
+    """Return a tensor, or an array on a CUDA device, as NumPy's; anything else unchanged."""
     kind = type(given)
+    if hasattr(
+        kind, "detach"
+    ):  # a tensor of torch, which NumPy does not read if it needs gradients
+        try:
+            return as_numpy(given)
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(no_array(name, given, str(error))) from None
     if not (hasattr(kind, "__dlpack_device__") or hasattr(kind, "__cuda_array_interface__")):
         return given
     if hasattr(kind, "__dlpack_device__") and given.__dlpack_device__()[0] in _HOST_TYPES:
         return given
     return as_numpy(given)
-
-
-def as_numpy(given: Any) -> Any:
-    """Return an array of any library, on any device, as NumPy's; a NumPy scalar unchanged."""
-    if isinstance(given, np.ndarray | np.generic):
-        return given
-    if hasattr(given, "__dlpack_device__") or hasattr(given, "__cuda_array_interface__"):
-        if hasattr(given, "cpu"):  # a tensor of torch
-            given = given.detach().cpu()
-        elif hasattr(given, "get"):  # an array of CuPy
-            given = given.get()
-        elif hasattr(given, "copy_to_host"):  # an array of Numba
-            given = given.copy_to_host()
-    return np.asarray(given)

@@ -25,7 +25,7 @@ class _Mapped:
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.pages = _core.LostPages(array)
-        self._file, self._end = _owner(array), 0
+        self._file, self._end = _owner(array), 0  # a tensor, for example, or a mapped file
         root = array
         while isinstance(root.base, np.ndarray):
             root = root.base
@@ -41,9 +41,13 @@ class _Mapped:
         The rest of a file's last page reads as zeros. A file of length 0 is a device, or has no
         page at all.
         """
+        if self.pages.count:
+            return True
+        if not isinstance(self._file, mmap):
+            return False
         try:
-            return bool(self.pages.count) or 0 < self._file.size() < self._end
-        except (AttributeError, OSError, ValueError):  # no file, or closed meanwhile
+            return 0 < self._file.size() < self._end
+        except (OSError, ValueError):  # closed meanwhile
             return False
 
 

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 import gdcore as gd
 from gdcore.data.columns import as_numbers
-from gdcore.data.home import as_numpy, on_host
+from gdcore.data.home import on_host
+from gdcore.scalars import as_numpy
 
 Array = NDArray[Any]
 

@@ -169,7 +169,7 @@ class Fits(Fit):
             if groups is None:
                 products, intercept = product(rows, weights), intercept[:, None, :]
             else:
-                at = self._positions(from_device(groups), len(rows))
+                at = self._positions(from_device(groups, "groups"), len(rows))
                 products = product(local(rows)[:, None, :], weights[at])[:, 0]
                 intercept = intercept[at]
             if not several:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.scalars import as_scalar, is_finite, is_whole
+from gdcore.scalars import as_numpy, as_scalar, is_finite, is_whole
 from gdcore.sgd import SGD
 
 DEFAULT = SGD()
@@ -36,6 +36,8 @@ class Options:
         for name, given in vars(self).items():
             if type(given) not in _PLAIN and (value := as_scalar(given)) is not given:
                 object.__setattr__(self, name, value)
+        if hasattr(self.tol, "__dlpack__"):
+            object.__setattr__(self, "tol", as_numpy(self.tol))
 
     def solved_exactly(self, ignored: tuple[str, ...]) -> Options:
         """Return the options with the closed form as the default method."""
