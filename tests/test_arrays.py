@@ -319,6 +319,33 @@ class TestSteps:
             sgd.step(p, p, sgd.init(p))
 
 
+class TestTraced:
+    """Arrays in name only, while a library traces what is done with them."""
+
+    def test_torch(self, torch: Any) -> None:
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        with FakeTensorMode():
+            fakes = torch.ones(3, 3), torch.ones(3, 3, dtype=torch.int64)
+        gone = torch.ones(3, 3)
+        gone.untyped_storage().resize_(0)
+        for array in (*fakes, gone):
+            with pytest.raises(TypeError, match="a has a shape and no numbers, as while torch tra"):
+                gd.matmul(array, array)
+            with pytest.raises(TypeError, match="X has a shape and no numbers, as while torch tra"):
+                gd.fit(array, np.zeros(3))
+        with pytest.raises(TypeError, match=r"a is a tensor without numbers of its own, as inside"):
+            torch.vmap(gd.matmul)(torch.ones(2, 3, 3), torch.ones(2, 3, 3))
+
+    def test_jax(self) -> None:
+        jax = pytest.importorskip("jax")
+        for call in (jax.jit(gd.mse), jax.grad(gd.mse)):
+            with pytest.raises(
+                TypeError, match=r"pred is traced by JAX \(.*Tracer\), and gdcore r"
+            ):
+                call(jax.numpy.ones(3), jax.numpy.ones(3))
+
+
 class TestWrites:
     """What is written: `out` and parameters of steps."""
 

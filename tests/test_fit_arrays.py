@@ -306,6 +306,9 @@ def test_options_of_many_problems_are_tensors(torch: Any) -> None:
     numpys = gd.fit(X, y, gd.SGD(lr=lr), tol=tol)
     tensors = torch.from_numpy(lr).requires_grad_(), torch.from_numpy(tol)
     ours = gd.fit(X, y, gd.SGD(lr=tensors[0]), tol=tensors[1])
+    assert ours[torch.tensor(1)].lr == 0.2
+    with pytest.raises(ValueError, match="tol is tensor"):
+        gd.fit(X, y, gd.SGD(), tol=torch.ones(2, device="meta"))
     assert ours.weights.tolist() == numpys.weights.tolist()
     assert ours.epochs.tolist() == numpys.epochs.tolist()
 

@@ -2,6 +2,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "bindings/device_array.hpp"
 
 namespace gdcore {
@@ -120,6 +122,11 @@ void check_device(const char* name, int type) {
 // False for what only NumPy can convert.
 bool read_tensor(const char* name, const dlpack::Tensor& tensor, Array& array, const Home& home) {
   const auto& [code, bits, lanes] = tensor.dtype;
+  const int64_t *const begin = tensor.shape, *const end = begin + tensor.ndim;
+  if (!tensor.data && std::find(begin, end, 0) == end)
+    throw py::type_error(std::string(name) +
+                         " has a shape and no numbers, as while torch traces; pass an array that "
+                         "has some.");
   const bool on_device = tensor.device.type == dlpack::cuda;
   if (code != dlpack::floating || (bits != 32 && bits != 64) || lanes != 1) {
     if (on_device) refuse_device_dtype(name, text(tensor.dtype), tensor.device.id);

@@ -81,6 +81,11 @@ def no_array(name: str, value: Any, error: str) -> str:
         )
     if type(value).__module__.partition(".")[0] == "torch":
         return _tensor_advice(name, value, error)
+    if kind.endswith("Tracer"):
+        return (
+            f"{name} is traced by JAX ({kind}), and gdcore reads numbers; call gdcore outside of "
+            "jax.jit, jax.grad and jax.vmap, or by jax.pure_callback."
+        )
     if hasattr(value, "__cuda_array_interface__"):
         return f"{name} is on a GPU ({kind}) and does not say where there; pass {name}.get()."
     what = f"{name} is not an array of numbers ({kind})"
@@ -166,10 +171,17 @@ def _tensor_advice(name: str, value: Any, error: str) -> str:
         "torch.float16", "torch.float32", "torch.float64",
     ):  # fmt: skip
         steps.append((f"is {dtype.removeprefix('torch.')}", ".float()"))
+    if not steps and "storage" in error:
+        return (
+            f"{name} is a tensor without numbers of its own, as inside of torch.vmap and "
+            "torch.func; call gdcore outside of them, or pass all problems at once."
+        )
     if not steps:
         return f"{name} is a tensor that NumPy cannot read: {error.splitlines()[0]}"
     whats, calls = zip(*steps, strict=True)
-    return f"{name} is a tensor that {' and '.join(whats)}; pass {name}{''.join(calls)}."
+    call = "".join(calls)
+    how = f"pass {name}{call}" if name.isidentifier() else f"call {call} on it"
+    return f"{name} is a tensor that {' and '.join(whats)}; {how}."
 
 
 def _ragged(rows: Any) -> str:

@@ -20,6 +20,7 @@ from gdcore.errors import FitWarning, stacklevel
 from gdcore.results.fit import Fit, History, as_described, described, history_from
 from gdcore.results.prediction import predicted, product
 from gdcore.results.state import ManyState
+from gdcore.scalars import as_scalar
 from gdcore.status import (
     STATUSES,
     Status,
@@ -82,6 +83,7 @@ class Fits(Fit):
         return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
 
     def __getitem__(self, i: int) -> Fit:
+        i = as_scalar(i)
         if not isinstance(i, int | np.integer):
             raise TypeError(f"fits[{i!r}]: the number of a problem is a whole number.")
         if not -len(self) <= i < len(self):

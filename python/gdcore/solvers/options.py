@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,8 @@ class Options:
             if type(given) not in _PLAIN and (value := as_scalar(given)) is not given:
                 object.__setattr__(self, name, value)
         if hasattr(self.tol, "__dlpack__"):
-            object.__setattr__(self, "tol", as_numpy(self.tol))
+            with suppress(TypeError, RuntimeError):  # a tensor without data
+                object.__setattr__(self, "tol", as_numpy(self.tol))
 
     def solved_exactly(self, ignored: tuple[str, ...]) -> Options:
         """Return the options with the closed form as the default method."""
