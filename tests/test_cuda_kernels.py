@@ -203,6 +203,13 @@ class TestRefusals:
         with pytest.raises(TypeError, match="a has a mask"):
             gd.matmul(masked, masked)
 
+    def test_addresses_in_the_middle_of_numbers(self) -> None:
+        there = DeviceArray.from_host(X)
+        at = there.__cuda_array_interface__["data"][0] + 4
+        other = Interface(there, data=(at, False), shape=(3, 3), strides=None)
+        with pytest.raises(ValueError, match="a begins in the middle of a number"):
+            gd.matmul(other, other)
+
     @needs_emulation
     def test_two_devices(self) -> None:
         with cuda_arrays.emulating(devices=2):

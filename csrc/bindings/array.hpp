@@ -30,6 +30,7 @@ struct Array {
   Where where;
   py::object owner;  // keeps the memory alive; of a NumPy operand, the NumPy array itself
 
+  Array() {}  // = default would fill the sizes and strides with zeros wherever it is written ()
   // False for an operand that is not there.
   explicit operator bool() const { return static_cast<bool>(owner); }
   size_t itemsize() const { return single ? sizeof(float) : sizeof(double); }

@@ -177,10 +177,13 @@ bool as_floats(const Named* named, size_t count, Array* arrays, Home& home) {
 
 namespace {
 
-// A NumPy array of the same addresses, which nobody may read if they are a device's.
-py::array shadow(const py::object& array) {
-  if (py::isinstance<DeviceArray>(array)) return numpy_view(array.cast<const DeviceArray&>().array);
-  return array.cast<py::array>();
+bool share_memory(const py::object& a, const py::object& b) {
+  // Of a DeviceArray a NumPy array of the same addresses, which NumPy compares and nobody reads.
+  const auto shadow = [](const py::object& array) -> py::object {
+    if (py::isinstance<py::array>(array)) return array;
+    return numpy_view(array.cast<const DeviceArray&>().array);
+  };
+  return py::module_::import("numpy").attr("shares_memory")(shadow(a), shadow(b)).cast<bool>();
 }
 
 // All pairs of NumPy arrays or DeviceArrays that share memory, with the smaller index first.
@@ -189,23 +192,22 @@ std::vector<std::pair<size_t, size_t>> overlapping(const std::vector<py::object>
     const char *begin, *end;
     size_t index;
   };
-  std::vector<py::array> shadows;
   std::vector<Span> spans, open;
-  for (const py::object& array : arrays) {
-    shadows.push_back(shadow(array));
-    const auto [begin, end] = extent(shadows.back());
-    if (begin < end) spans.push_back({begin, end, shadows.size() - 1});
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    const bool is_numpy = py::isinstance<py::array>(arrays[i]);
+    const auto [begin, end] = is_numpy ? extent(py::reinterpret_borrow<py::array>(arrays[i]))
+                                       : extent(arrays[i].cast<const DeviceArray&>().array);
+    if (begin < end) spans.push_back({begin, end, i});
   }
   std::sort(spans.begin(), spans.end(),
             [](const Span& a, const Span& b) { return a.begin < b.begin; });
-  const auto share = py::module_::import("numpy").attr("shares_memory");
   std::vector<std::pair<size_t, size_t>> pairs;
   for (const Span& next : spans) {
     open.erase(std::remove_if(open.begin(), open.end(),
                               [&](const Span& e) { return e.end <= next.begin; }),
                open.end());
     for (const Span& e : open)
-      if (share(shadows[e.index], shadows[next.index]).cast<bool>())
+      if (share_memory(arrays[e.index], arrays[next.index]))
         pairs.push_back(std::minmax(e.index, next.index));
     open.push_back(next);
   }
@@ -251,14 +253,10 @@ Reduction reduction_of(py::handle name, bool none_allowed) {
 Array prepared(py::handle value) {
   Array out;
   if (value.is_none()) return out;
-  if (py::isinstance<DeviceArray>(value)) return value.cast<const DeviceArray&>().array;
   if (py::isinstance<py::array>(value)) {
-    auto a = py::reinterpret_borrow<py::array>(value);
-    const bool single = usable(a, true);
-    if (single || usable(a, false)) {
-      set_numpy(out, std::move(a), single);
-      return out;
-    }
+    if (read_as_it_is(value, out)) return out;
+  } else if (py::isinstance<DeviceArray>(value)) {
+    return value.cast<const DeviceArray&>().array;
   }
   throw py::value_error("an array is not one that prepare() made: float32 or float64, aligned.");
 }

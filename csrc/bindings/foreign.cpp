@@ -288,6 +288,8 @@ bool read_by_interface(const char* name, py::handle value, const py::dict& inter
     follow(number == 1 ? nullptr : reinterpret_cast<cuda::Stream>(number), home);
   }
   array.single = type == "<f4";
+  if (reinterpret_cast<uintptr_t>(array.data) % array.itemsize() != 0)
+    throw py::value_error(std::string(name) + " begins in the middle of a number; copy it.");
   array.shape = Dims(shape.data(), shape.data() + shape.size());
   array.strides = contiguous_strides(array.shape);
   if (interface.contains("strides") && !interface["strides"].is_none()) {
