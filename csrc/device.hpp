@@ -180,8 +180,6 @@ struct Device {
   // Copies the rows, in their order, to the host's memory: X (n,d), y (n,t), then offset (n,t) and
   // sample_weight (n) if they are there.
   void (*fetch)(const ProblemRows<T>& rows, T* to);
-  // Returns once everything asked for is done and its results can be read.
-  void (*wait)();
 };
 
 template <class T>

@@ -5,7 +5,7 @@
 #include "cuda/batch.hpp"
 #include "cuda/driver.hpp"
 #include "cuda/kernels/copy_params.hpp"
-#include "cuda/long_sums.hpp"
+#include "cuda/launch.hpp"
 
 namespace gdcore::cuda {
 namespace {
@@ -13,7 +13,7 @@ namespace {
 template <class T>
 void launch_copy(const CopyParams<T>& p) {
   constexpr int threads = 256;
-  launch(by_type<T>("copy_f32", "copy_f64"), ceil_div(p.size, int64_t{threads}), threads, 0, p);
+  launch(kernel_of<T>("copy").c_str(), ceil_div(p.size, int64_t{threads}), threads, 0, p);
 }
 
 }  // namespace

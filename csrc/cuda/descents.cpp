@@ -1,6 +1,6 @@
-// Descents of many problems at a time, all epochs in one launch: those on quadratics of few
-// parameters a thread each, those on larger ones and on rows a block each. Whatever else there is,
-// is the host's, or loops over this device's passes.
+// Descents of many problems at a time, the epochs asked for in one launch: those on quadratics of
+// few parameters a thread each, those on larger ones and on rows a block each. Whatever else there
+// is, is the host's, or loops over this device's passes.
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -11,8 +11,8 @@
 
 #include "cuda/device_rows.hpp"
 #include "cuda/driver.hpp"
-#include "cuda/fold.hpp"
 #include "cuda/kernels/descents_params.hpp"
+#include "cuda/launch.hpp"
 #include "cuda/operations.hpp"
 #include "descend.hpp"
 #include "host.hpp"

@@ -1,10 +1,7 @@
 // The GPU's row of the device table.
-#include "cuda/driver.hpp"
 #include "cuda/operations.hpp"
 
 namespace gdcore {
-
-void cuda::wait() { synchronize(); }
 
 template <class T>
 const Device<T>& cuda_device() {
@@ -15,7 +12,7 @@ const Device<T>& cuda_device() {
                                    cuda::linear<T>,  cuda::linear_each<T>,
                                    cuda::moments<T>, cuda::moments_each<T>,
                                    cuda::sgd<T>,     cuda::descend_each<T>,
-                                   cuda::fetch<T>,   cuda::wait};
+                                   cuda::fetch<T>};
   return table;
 }
 template const Device<float>& cuda_device<float>();

@@ -4,8 +4,8 @@
 
 #include "cuda/device_rows.hpp"
 #include "cuda/driver.hpp"
-#include "cuda/fold.hpp"
 #include "cuda/kernels/gather_params.hpp"
+#include "cuda/launch.hpp"
 #include "cuda/operations.hpp"
 #include "cuda/staging.hpp"
 

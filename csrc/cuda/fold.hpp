@@ -3,31 +3,13 @@
 
 #include <algorithm>
 #include <optional>
-#include <string>
 #include <vector>
 
-#include "cuda/driver.hpp"
 #include "cuda/kernels/fold_params.hpp"
+#include "cuda/launch.hpp"
 #include "device.hpp"
 
 namespace gdcore::cuda {
-
-constexpr int threads_of_block = 256;
-
-// What partials and copies of rows take at a time. A variable, so that checks need few rows.
-inline int64_t wave_bytes = int64_t{128} << 20;
-
-// `kernel` with the suffix of T's kernels.
-template <class T>
-std::string kernel_of(const char* kernel) {
-  return std::string(kernel) + (sizeof(T) == 4 ? "_f32" : "_f64");
-}
-// One thread for each of `items`.
-template <class T, class Params>
-void launch_each(const char* kernel, int64_t items, const Params& params) {
-  launch(kernel_of<T>(kernel).c_str(), ceil_div(items, threads_of_block), threads_of_block, 0,
-         params);
-}
 
 template <class In>
 void launch_fold(const FoldParams<In>& params) {

@@ -1,29 +1,13 @@
 // Long sums on the device: partials are added in pieces, the pieces' sums in pieces again.
 #pragma once
 
-#include <type_traits>
 #include <utility>
 
 #include "contract.hpp"
-#include "cuda/driver.hpp"
 #include "cuda/kernels/partials_params.hpp"
+#include "cuda/launch.hpp"
 
 namespace gdcore::cuda {
-
-template <class T>
-constexpr const char* by_type(const char* f32, const char* f64) {
-  return std::is_same_v<T, float> ? f32 : f64;
-}
-
-// Launches any number of blocks, at most `most` at a time.
-template <class Params>
-void launch_all(const char* kernel, int64_t blocks, int threads, size_t shared_bytes, Params params,
-                int64_t most = 0x7fffffff) {
-  for (int64_t first = 0; first < blocks; first += most) {
-    params.first_block = first;
-    launch(kernel, blocks - first < most ? blocks - first : most, threads, shared_bytes, params);
-  }
-}
 
 // Partials of a level may be added in one chain: the highest level has no end.
 constexpr bool is_one_piece(int64_t count, size_t level) {
@@ -38,11 +22,9 @@ void add_pieces(PartialsParams<T> p, size_t level) {
   constexpr int64_t many = 4096;  // tasks: enough for a thread each
   constexpr int threads = 128;
   if (tasks >= many)
-    launch_all(by_type<T>("add_partials_f32", "add_partials_f64"), ceil_div(tasks, threads),
-               threads, 0, p);
+    launch_all(kernel_of<T>("add_partials").c_str(), ceil_div(tasks, threads), threads, 0, p);
   else
-    launch_all(by_type<T>("add_few_partials_f32", "add_few_partials_f64"), tasks, 32,
-               fan_in * sizeof(T), p);
+    launch_all(kernel_of<T>("add_few_partials").c_str(), tasks, 32, fan_in * sizeof(T), p);
 }
 
 // Adds levels until the partials are one piece, and calls end(partials, count, level) on those.

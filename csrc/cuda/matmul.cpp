@@ -132,11 +132,11 @@ void matvec(const Batched<T>& x, const MatmulChoice& choice) {
   constexpr int threads = 128, quad = 4;
   constexpr int64_t short_row = 32;  // terms
   if (args.k <= short_row || distance(args.a.rs) < distance(args.a.cs))
-    launch_all(by_type<T>("matvec_by_rows_f32", "matvec_by_rows_f64"),
-               ceil_div(segments * rows, threads), threads, 0, p, choice.most_blocks);
+    launch_all(kernel_of<T>("matvec_by_rows").c_str(), ceil_div(segments * rows, threads), threads,
+               0, p, choice.most_blocks);
   else
-    launch_all(by_type<T>("matvec_by_quads_f32", "matvec_by_quads_f64"),
-               ceil_div(segments * rows * quad, threads), threads, 0, p, choice.most_blocks);
+    launch_all(kernel_of<T>("matvec_by_quads").c_str(), ceil_div(segments * rows * quad, threads),
+               threads, 0, p, choice.most_blocks);
   if (segments == 1) return;
   add_levels(static_cast<const T*>(p.partials), segments, rows, 0,
              [&](const T* last, int64_t count, size_t level) {
@@ -203,9 +203,8 @@ void multiply_small(const Batched<T>& x, const MatmulChoice& choice) {
   p.by_c_row = reciprocal(args.n);
   p.by_tiles = reciprocal(tiles);
   p.by_tiles_n = reciprocal(tiles_n);
-  launch_all(by_type<T>("matmul_small_f32", "matmul_small_f64"), ceil_div(dims.problems, group),
-             threads, static_cast<size_t>(group * bytes + (p.one_b ? b_bytes : 0)), p,
-             choice.most_blocks);
+  launch_all(kernel_of<T>("matmul_small").c_str(), ceil_div(dims.problems, group), threads,
+             static_cast<size_t>(group * bytes + (p.one_b ? b_bytes : 0)), p, choice.most_blocks);
 }
 
 // --- tiles

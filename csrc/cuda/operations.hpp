@@ -28,7 +28,6 @@ template <class T>
 void descend_each(int64_t count, const DescentArgs<T>* descents);
 template <class T>
 void fetch(const ProblemRows<T>& rows, T* to);
-void wait();
 
 }  // namespace gdcore::cuda
 

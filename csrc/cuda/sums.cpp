@@ -34,7 +34,7 @@ void mse_segments(const MseArgs<T>& args, double* partials) {
       ceil_div(std::max<int64_t>(ceil_div(args.size, L<T>), 1) * threads_each, threads);
   if (is_contiguous && is_aligned(args.pred.data) && is_aligned(args.target.data) &&
       is_aligned(args.out))
-    return launch(by_type<T>("mse_f32", "mse_f64"), blocks, threads, 0, sums);
+    return launch(kernel_of<T>("mse").c_str(), blocks, threads, 0, sums);
   StridedMseParams<T> p{};
   p.sums = sums;
   p.dims = static_cast<int>(shape.size());
@@ -43,7 +43,7 @@ void mse_segments(const MseArgs<T>& args, double* partials) {
     p.pred_strides[dim] = merged.strides[0][dim];
     p.target_strides[dim] = merged.strides[1][dim];
   }
-  launch(by_type<T>("strided_mse_f32", "strided_mse_f64"), blocks, threads, 0, p);
+  launch(kernel_of<T>("strided_mse").c_str(), blocks, threads, 0, p);
 }
 
 }  // namespace
@@ -57,8 +57,7 @@ void mse(const MseArgs<T>& args) {
   add_levels(static_cast<const double*>(partials.as<double>()), segments, 1, 0,
              [&](const double* last, int64_t count, size_t) {
                const MseCloseParams<T> p{last, count, args.scale, args.loss};
-               launch(by_type<T>("mse_close_f32", "mse_close_f64"), 1, 32, fan_in * sizeof(double),
-                      p);
+               launch(kernel_of<T>("mse_close").c_str(), 1, 32, fan_in * sizeof(double), p);
              });
 }
 
@@ -73,7 +72,7 @@ void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,
                                  first,
                                  options.nesterov};
   constexpr int threads = 256, each = 4;
-  launch(by_type<T>("sgd_f32", "sgd_f64"), ceil_div(n, threads * each), threads, 0,
+  launch(kernel_of<T>("sgd").c_str(), ceil_div(n, threads * each), threads, 0,
          SgdParams<T>{n, param, grad, velocity, rates, options.maximize});
 }
 

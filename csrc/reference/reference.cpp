@@ -318,8 +318,6 @@ void descend_each(int64_t count, const DescentArgs<T>* descents) {
   for (int64_t i = 0; i < count; ++i) plain.run(descents[i]);
 }
 
-void wait() {}
-
 }  // namespace
 
 namespace reference {
@@ -388,9 +386,9 @@ template <class T>
 const Device<T>& reference_device() {
   constexpr bool of_host = true;
   constexpr int64_t block = 16;
-  static constexpr Device<T> table{of_host,   block,           matmul<T>,    mse<T>,
-                                   linear<T>, linear_each<T>,  moments<T>,   moments_each<T>,
-                                   sgd<T>,    descend_each<T>, copy_rows<T>, wait};
+  static constexpr Device<T> table{of_host,   block,           matmul<T>,   mse<T>,
+                                   linear<T>, linear_each<T>,  moments<T>,  moments_each<T>,
+                                   sgd<T>,    descend_each<T>, copy_rows<T>};
   return table;
 }
 template const Device<float>& reference_device<float>();

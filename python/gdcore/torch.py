@@ -57,7 +57,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     tensor([1., 1.])
     """
     _check("matmul", {"a": a, "b": b})
-    return _operators().matmul(a, b)  # type: ignore[no-any-return]
+    return _operators().matmul(a, b)
 
 
 def mse_loss(pred: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -90,7 +90,7 @@ def mse_loss(pred: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> 
     tensor([1., 2.])
     """
     _check("mse_loss", {"pred": pred, "target": target})
-    return _operators().mse_value_and_grad(pred, target, reduction)[0]  # type: ignore[no-any-return]
+    return _operators().mse_value_and_grad(pred, target, reduction)[0]
 
 
 def linear_mse_loss(
@@ -145,7 +145,7 @@ def linear_mse_loss(
     given = {"X": X, "y": y, "weights": weights, "intercept": intercept}
     _check("linear_mse_loss", given | {"offset": offset, "sample_weight": sample_weight})
     operands = X, y, weights, intercept, offset, sample_weight
-    return _operators().linear_mse_value_and_grad(*operands, reduction)[0]  # type: ignore[no-any-return]
+    return _operators().linear_mse_value_and_grad(*operands, reduction)[0]
 
 
 def _torch() -> Any:

@@ -195,7 +195,7 @@ void each(int64_t count, int64_t n, int64_t d, int64_t t, unsigned options, bool
   }
   reference_device<T>().linear_each(count, a.data());
   cuda_device<T>().linear_each(count, b.data());
-  cuda_device<T>().wait();
+  cuda::synchronize();
   const bool known = options & with_weights || same(elements, got_elements);
   expect(known && same(loss, got_loss.host()) && same(weights, got_weights.host()) &&
              same(intercept, got_intercept.host()),
