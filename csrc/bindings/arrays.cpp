@@ -25,7 +25,7 @@ template <class... Arguments>
   throw py::type_error(advice(arguments...).template cast<std::string>());
 }
 
-// Of a NumPy array, or an instance of a subclass.
+// Returns the NumPy array; TypeError for a masked one. Instances of subclasses come here too.
 py::array checked_array(const char* name, py::handle value) {
   const bool plain = Py_TYPE(value.ptr()) == py::detail::npy_api::get().PyArray_Type_;
   if (!plain && py::hasattr(value, "mask")) refuse("no_array", name, value, "");
@@ -178,7 +178,7 @@ bool as_floats(const Named* named, size_t count, Array* arrays, Home& home) {
 namespace {
 
 bool share_memory(const py::object& a, const py::object& b) {
-  // Of a DeviceArray a NumPy array of the same addresses, which NumPy compares and nobody reads.
+  // NumPy compares addresses alone, so a view of a device's addresses serves; nobody reads it.
   const auto shadow = [](const py::object& array) -> py::object {
     if (py::isinstance<py::array>(array)) return array;
     return numpy_view(array.cast<const DeviceArray&>().array);

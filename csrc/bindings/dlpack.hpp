@@ -53,7 +53,7 @@ struct Versioned {
   Tensor tensor;
 };
 
-// Of a library: type(x).__dlpack_c_exchange_api__ is a capsule "dlpack_exchange_api" of it.
+// A library's functions: the capsule "dlpack_exchange_api" in type(x).__dlpack_c_exchange_api__.
 // Functions return 0, or another number with a Python error set.
 struct Api {
   Version version;

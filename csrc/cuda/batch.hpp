@@ -39,7 +39,7 @@ Merged<3> merged_batch(const MatmulArgs<T>& args) {
   return batch;
 }
 
-// Of at most BatchDims::most dimensions.
+// The batch has at most BatchDims::most dimensions.
 inline BatchDims batch_dims(const Merged<3>& batch) {
   BatchDims dims{batch.elements, static_cast<int>(batch.shape.size()), {}, {}, {}, {}};
   for (size_t i = 0; i < batch.shape.size(); ++i) {

@@ -13,8 +13,8 @@ void copy(const Elements<const T>& from, const Elements<T>& to);
 // Writes one number.
 template <class T>
 void set(T* to, T value);
-// Writes so many words of the host's memory, which has been read on return. A graph keeps them,
-// while it would read the source of copy_to_device at each launch.
+// Writes `size` words from the host's memory, which may change on return. A captured graph keeps
+// the words; after copy_to_device it would read the source again at each launch.
 void write(uint64_t* to, const uint64_t* values, int64_t size);
 
 }  // namespace gdcore::cuda

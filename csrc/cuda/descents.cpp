@@ -75,8 +75,8 @@ class Columns {
  private:
   int64_t count() const { return static_cast<int64_t>(descents_.size()); }
 
-  // Columns that are read alone, then those that are written too, then those that are written
-  // alone: each half is one copy.
+  // First the columns that the kernel only reads, then those that it reads and writes, then those
+  // that it only writes. One copy takes the first two to the device, another the last two back.
   void lay_out(unsigned char* base, QuadraticDescents<T>& to) {
     constexpr size_t alignment = 16;
     size_t at = 0;

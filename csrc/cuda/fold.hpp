@@ -17,7 +17,7 @@ void launch_fold(const FoldParams<In>& params) {
 }
 
 // The sums of the pieces that the next partials of an open long sum make, in rows of `width`
-// doubles. The first piece has `first` partials and goes on from `start`.
+// doubles. The first piece takes `first` partials and begins with `start`.
 class HostPieces {
  public:
   HostPieces(int64_t first, int64_t count, std::vector<double> start)

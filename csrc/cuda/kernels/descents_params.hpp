@@ -26,9 +26,9 @@ struct DescentColumns {
   T *params, *velocity, *first_loss, *last_loss;
   uint32_t* state;
 
-  // Written. previous: only if a step was made. loss: only by those that measure the end.
+  // Outputs. previous is written if a step was made, loss if the descent measures the end.
   T *previous, *loss;
-  T *losses, *recorded;  // a record after the other, of so many parameters; may be null
+  T *losses, *recorded;  // one record after the other; may be null
 };
 
 template <class T>

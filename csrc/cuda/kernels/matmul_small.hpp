@@ -129,7 +129,7 @@ GDCORE_DEVICE void matmul_small(const SmallMatmulParams<T>& p) {
               tile = task - problem * tiles_m * tiles_n;
     const int tile_i = times_reciprocal(tile, p.by_tiles_n);
     const int i0 = tile_i * W, j0 = (tile - tile_i * tiles_n) * W;
-    const T *rows[W], *columns[W];  // those that do not exist are the last, and are not stored
+    const T *rows[W], *columns[W];  // past the end: the last one, not stored
     GDCORE_UNROLL
     for (int w = 0; w < W; ++w) {
       const int i = i0 + w < p.m ? i0 + w : p.m - 1, j = j0 + w < p.n ? j0 + w : p.n - 1;

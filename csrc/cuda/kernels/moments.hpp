@@ -95,7 +95,7 @@ GDCORE_DEVICE MomentsTile moments_tile(const MomentsParams<T>& p) {
   return tile;
 }
 
-// Of the rows that a block has in shared memory at a time.
+// The rows that a block holds in shared memory at a time.
 struct MomentsShared {
   double *z, *root;  // (units, staged_rows, width), (units, staged_rows)
   int64_t* row;      // (units, staged_rows): -1 past the end

@@ -6,7 +6,7 @@
 namespace gdcore::cuda {
 
 constexpr int staged_rows = 8;      // of each segment in shared memory at a time
-constexpr int square_threads = 16;  // a block of wide moments is so many threads squared
+constexpr int square_threads = 16;  // a block of wide moments has their square
 
 // Entries of the moments of d features and t targets that are kept: the upper triangle of
 // [X 1]^T [X 1 y] by rows, then the squares of y.
