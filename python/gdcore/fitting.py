@@ -26,7 +26,7 @@ from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
 from gdcore.solvers.start import initial_state
-from gdcore.typing import Floats, Method, Reduction, Show, Stop
+from gdcore.typing import Covariance, Floats, Method, Missing, Reduction, Show, Stop
 
 
 def fit(
@@ -43,11 +43,13 @@ def fit(
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
+    missing: Missing = "error",
     reduction: Reduction = "mean",
     tol: float | Floats | None = 1e-6,
     stop: Stop = "gradient",
     method: Method = "auto",
     rcond: float | None = None,
+    covariance: Covariance | None = None,
     history: int = 1,
     progress: Show = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -94,6 +96,10 @@ def fit(
         Fixed term of the prediction, broadcast to y's shape.
     sample_weight : array_like, shape (n,) or (count, n), optional
         Weight of each row's squared error, 0 or larger.
+    missing : {"error", "drop"}
+        With "drop", a row that holds NaN or a null in X, y, sample_weight or offset does not count:
+        the bits are those of the rows that are kept. Several targets are dropped one by one.
+        Infinity is always an error.
     reduction : {"mean", "sum", "half_mean", "half_sum"}
     tol : float, ndarray of one for each of many problems, or None
         Stop once the predictions are within `tol` standard deviations of y, root mean square, of
@@ -111,6 +117,10 @@ def fit(
         In closed form, a column counts as dependent if its remainder, after the other columns are
         projected out, is at most this part of its length. The default (docs/numerics.md) is about
         1e-13 for float64 and 3e-7 for float32.
+    covariance : {"ols", "hc0", "hc1", "hc2", "hc3"}, optional
+        Estimate the covariance of the weights: "ols" if all rows have errors of one variance, the
+        others (White's, and MacKinnon and White's) if not. `Fit.summary` and its attributes
+        `stderr`, `tvalues`, `pvalues` read it.
     history : int
         Record every `history` epochs; 0 records nothing.
     progress : bool or callable
@@ -179,7 +189,19 @@ def fit(
     if checkpoint is not None and method == "exact":
         raise ValueError("method='exact' takes no steps that a checkpoint keeps; leave it out.")
     options = Options(
-        epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize, rcond
+        epochs,
+        batch_size,
+        shuffle,
+        seed,
+        tol,
+        stop,
+        method,
+        history,
+        n_threads,
+        standardize=standardize,
+        rcond=rcond,
+        missing=missing,
+        covariance=covariance,
     )
     options = settled(sgd, options, init, checkpoint)
     sgd = check_sgd(sgd, method)

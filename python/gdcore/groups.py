@@ -25,7 +25,7 @@ from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
 from gdcore.status import Status
-from gdcore.typing import Floats, Ints, Method, Names, Reduction, Show, Stop
+from gdcore.typing import Covariance, Floats, Ints, Method, Missing, Names, Reduction, Show, Stop
 
 
 def fit_groups(
@@ -47,11 +47,13 @@ def fit_groups(
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
+    missing: Missing = "error",
     reduction: Reduction = "mean",
     tol: float | Floats | None = 1e-6,
     stop: Stop = "gradient",
     method: Method = "auto",
     rcond: float | None = None,
+    covariance: Covariance | None = None,
     history: int = 0,
     progress: Show = False,
     n_threads: int | None = None,
@@ -83,7 +85,7 @@ def fit_groups(
     offset, sample_weight : array_like, shape (n,), optional
         One for each row; see `fit`.
     epochs, batch_size, shuffle, seed, fit_intercept, standardize, init : optional
-    reduction, tol, stop, method, rcond : optional
+    missing, reduction, tol, stop, method, rcond, covariance : optional
         See `fit`. A group with fewer rows than `batch_size` takes all of them at once.
     history : int
         Record the losses every `history` epochs; 0 records nothing.
@@ -141,7 +143,19 @@ def fit_groups(
     if (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
     options = Options(
-        epochs, batch_size, shuffle, seed, tol, stop, method, history, n_threads, standardize, rcond
+        epochs,
+        batch_size,
+        shuffle,
+        seed,
+        tol,
+        stop,
+        method,
+        history,
+        n_threads,
+        standardize=standardize,
+        rcond=rcond,
+        missing=missing,
+        covariance=covariance,
     )
     options = settled(sgd, options, init)
     sgd = check_sgd(sgd, method)

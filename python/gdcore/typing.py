@@ -18,4 +18,6 @@ Method = Literal["auto", "stream", "gram", "exact"]
 Stop = Literal["gradient", "loss_equal"]
 Schedule = Callable[[int], float]
 LearningRate = float | Floats | Literal["auto"] | Schedule
+Missing = Literal["error", "drop"]
+Covariance = Literal["ols", "hc0", "hc1", "hc2", "hc3"]
 Show = bool | Callable[[int, int, float], None]  # what progress= takes

@@ -16,6 +16,7 @@ from gdcore.data.columns import as_numbers
 from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
 from gdcore.errors import FitWarning, stacklevel
+from gdcore.results.inference import Inference
 from gdcore.results.prediction import predicted, product
 from gdcore.results.state import FitState
 from gdcore.status import DESERVE_A_LOOK, Status, epochs_in_words, has_advice
@@ -124,6 +125,7 @@ class Fit:
     rank: Any = None
     momentum: Any = 0.0
     r2_lost: Any = math.nan
+    inference: Inference | None = field(default=None, repr=False)
     detail: str = field(default="", repr=False)  # the distance from the best fit, for `message`
     home: Home | None = field(default=None, repr=False)  # of weights and intercept
 

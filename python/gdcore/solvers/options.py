@@ -30,6 +30,8 @@ class Options:
     n_threads: int | None
     standardize: bool = False
     rcond: Any = None
+    missing: str = "error"
+    covariance: str | None = None
     exact_by_default: bool = False  # method "exact" was not asked for by name
     ignored: tuple[str, ...] = ()  # options given that the method does not read
 
@@ -80,6 +82,8 @@ class Options:
         for name, choices in (
             ("stop", ("gradient", "loss_equal")),
             ("method", ("auto", "stream", "gram", "exact")),
+            ("missing", ("error", "drop")),
+            ("covariance", (None, "ols", "hc0", "hc1", "hc2", "hc3")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -93,6 +97,12 @@ class Options:
         if self.method in ("gram", "exact") and self.batch_size is not None:
             raise ValueError(
                 f"method={self.method!r} takes no batch_size; drop it, or use method='stream'."
+            )
+
+        if self.covariance is not None and self.batch_size is not None:
+            raise ValueError(
+                "covariance is for fits at the minimum, where mini-batches do not end; leave out "
+                "batch_size, or leave out covariance."
             )
 
     def _check_tol(self, count: int | None) -> None:
