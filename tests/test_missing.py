@@ -418,3 +418,163 @@ def test_words_are_not_missing_values() -> None:
             gd.fit(X, np.ones(3), missing=missing)
     with pytest.raises(TypeError, match="X has dtype object"):
         gd.fit(np.array([[1.0], ["nan"]], object), np.ones(2), missing="drop")
+
+
+NAMES = "X", "y", "sample_weight", "offset"
+
+
+def cut(rows: dict[str, Array], size: int = 70) -> list[tuple[Array, ...]]:
+    """Return rows as chunks."""
+    return [tuple(rows[name][i : i + size] for name in NAMES) for i in range(0, N, size)]
+
+
+def cut_and_kept(
+    rows: dict[str, Array], size: int = 70, j: int | None = None
+) -> list[tuple[Array, ...]]:
+    """Return what is left of chunks of rows."""
+    parts = (kept(rows, slice(i, i + size)) for i in range(0, N, size))
+    left = [kept(part, known(part, j), j) for part in parts]
+    return [tuple(part[name] for name in NAMES) for part in left]
+
+
+@every_way
+def test_chunks(dtype: np.dtype[Any], way: dict[str, Any]) -> None:
+    """Also if all rows of a chunk have gaps; but for shuffled chunks, however rows are cut."""
+    rows = draw(dtype)
+    rows["y"][210:280] = np.nan
+    left = known(rows).sum()
+    for _ in settings():
+        for size in (70, N):
+            found = gd.fit(cut(rows, size), **way, missing="drop")
+            same(found, gd.fit(cut_and_kept(rows, size if "batch_size" in way else 90), **way))
+            assert (found.rows, found.dropped) == (left, N - left)
+    if "sgd" not in way:
+        same(gd.fit(iter(cut(rows)), **way, missing="drop"), found)
+
+
+@every_way
+def test_chunks_of_targets_with_gaps_of_their_own(way: dict[str, Any]) -> None:
+    rows = draw(float, 3)
+    rows["y"][300:390, 1] = np.nan
+    found = gd.fit(cut(rows), **way, missing="drop")
+    for j in range(3):
+        one = gd.fit(cut_and_kept(rows, j=j), **way)
+        assert found.weights[:, j].tolist() == one.weights.tolist()
+        assert found.intercept[j] == one.intercept
+        assert found.rows[j] == one.rows
+    if "batch_size" not in way:
+        alone = gd.fit(**rows, missing="drop")
+        assert abs(found.loss - alone.loss) <= 1e-6 * alone.loss
+    if "sgd" not in way:
+        with pytest.raises(ValueError, match=r"can be read once only: pass a list .* one target"):
+            gd.fit(iter(cut(rows)), missing="drop")
+
+
+def test_chunks_that_fail() -> None:
+    """The error names the row of the chunk as it was given."""
+    rows = draw(float)
+    rows["X"][130, 2] = np.inf
+    assert not np.isnan(rows["X"][130]).any()
+    with pytest.raises(gd.ChunkError, match=r"^chunk 1 \(from row 70\): X holds inf at row 60,"):
+        gd.fit(cut(rows), missing="drop")
+    with pytest.raises(gd.ChunkError, match=r"chunk 0 .* or pass missing='drop'"):
+        gd.fit(cut(rows))
+    with pytest.raises(ValueError, match="missing is 'skip'"):
+        gd.fit(cut(rows), missing="skip")
+    empty = [(np.full((5, 2), np.nan), np.ones(5))] * 2
+    with pytest.warns(gd.FitWarning, match="10 of 10 rows have missing values"):
+        assert gd.fit(empty, missing="drop").status is Status.EMPTY
+
+
+def test_moments(dtype: np.dtype[Any]) -> None:
+    rows = draw(dtype)
+    at = known(rows)
+    want = gd.Moments(D, dtype=dtype).update(**kept(rows, at))
+    found = gd.Moments(D, dtype=dtype)
+    for i in range(0, N, 70):
+        assert found.update(**kept(rows, slice(i, i + 70)), missing="drop") is found
+    assert found == want
+    assert found.n == at.sum()
+    same(found.fit(), want.fit())
+    part = kept(rows, slice(0, 70))
+    assert found.downdate(**part, missing="drop") == want.downdate(**kept(part, known(part)))
+    with pytest.raises(ValueError, match="or pass missing='drop'"):
+        found.update(rows["X"], np.zeros(N, dtype))
+    with pytest.raises(ValueError, match="missing is 'skip'; choose"):
+        found.update(rows["X"], np.zeros(N, dtype), missing="skip")
+
+
+def test_moments_of_several_targets() -> None:
+    X, y = np.arange(6.0)[:, None], np.ones((6, 2))
+    y[3] = np.nan
+    assert gd.Moments(1, 2).update(X, y, missing="drop").n == 5
+    y[4, 1] = np.nan
+    with pytest.raises(ValueError, match=r"share the sums of X.* make Moments for each target"):
+        gd.Moments(1, 2).update(X, y, missing="drop")
+
+
+def test_files(tmp_path: Any) -> None:
+    """Nulls and NaN of a file do not count, whoever is asked to leave them out."""
+    lines = [
+        "x,y,w,o",
+        "1,3,1,0",
+        ",5,1,0",
+        "3,NA,1,0",
+        "4,9,,0",
+        "5,10,2,nan",
+        "6,13,1,1",
+        "7,15,2,0",
+    ]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines) + "\n")
+    kept_rows = [[[1.0], [6.0], [7.0]], [3.0, 13.0, 15.0]]
+    weight, offset = [1.0, 1.0, 2.0], [0.0, 1.0, 0.0]
+    want = gd.fit([tuple(map(np.array, (*kept_rows, weight, offset)))])
+    columns: dict[str, Any] = {"features": ["x"], "sample_weight": "w", "offset": "o"}
+    plain = gd.read_chunks(path, "y", **columns)
+    for dropping in ({"missing": "drop"}, {"nulls": "drop"}):
+        chunks = gd.read_chunks(path, "y", **columns, **dropping)
+        assert [a.tolist() for a in next(iter(chunks))] == [*kept_rows, weight, offset]
+        for missing in ("error", "drop"):
+            same(gd.fit(chunks, missing=missing), want)
+    found = gd.fit(plain, missing="drop")
+    same(found, want)
+    assert (found.rows, found.dropped, found.feature_names) == (3, 4, ("x",))
+    with pytest.raises(gd.ChunkError, match=r"no number in .*line 3.* or pass missing='drop'"):
+        gd.fit(plain)
+    with pytest.raises(ValueError, match=r"nulls and missing are two names of one option"):
+        gd.read_chunks(path, "y", nulls="drop", missing="error")
+    with pytest.raises(ValueError, match="missing is 'skip'; choose"):
+        gd.read_chunks(path, "y", missing="skip")
+
+
+def test_files_of_several_kinds(tmp_path: Any) -> None:
+    pa, feather = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.feather")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    x = [1, None, 3, 4, 2**53 + 1]
+    y = [1.0, 2.0, float("nan"), None, 3.0]
+    table = pa.table({"x": pa.array(x, pa.int64()), "y": pa.array(y)})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    feather.write_feather(table, tmp_path / "t.feather")
+    np.savez(tmp_path / "t.npz", x=np.array([1, np.nan, 3, 4, 2**53]), y=np.array(y, float))
+    for name in ("t.parquet", "t.feather", "t.npz"):
+        X, target = next(iter(gd.read_chunks(tmp_path / name, "y", missing="drop")))
+        assert (X[:, 0].tolist(), target.tolist()) == ([1.0, float(2**53)], [1.0, 3.0]), name
+        fit = gd.fit(gd.read_chunks(tmp_path / name, "y"), missing="drop")
+        assert (fit.rows, fit.dropped) == (2, 3), name
+    infinite = table.set_column(0, "x", pa.array([1.0, None, 3, 4, float("inf")]))
+    parquet.write_table(infinite, tmp_path / "i.parquet")
+    for chunks, missing in (
+        (gd.read_chunks(tmp_path / "i.parquet", "y", missing="drop"), "error"),
+        (gd.read_chunks(tmp_path / "i.parquet", "y"), "drop"),
+    ):
+        with pytest.raises(gd.ChunkError, match="an infinite number in row 5"):
+            gd.fit(chunks, missing=missing)
+    with pytest.raises(gd.ChunkError, match=r"no number in row 3 .*nan; .*or pass missing='drop'"):
+        gd.fit(lambda: (part for part in [read_one(tmp_path / "n.parquet", parquet, pa)]))
+
+
+def read_one(path: Any, parquet: Any, pa: Any) -> Any:
+    """Return the chunk of a file whose third value is NaN, or the error of reading it."""
+    parquet.write_table(pa.table({"x": [1.0, 2.0, float("nan")], "y": [1.0, 2.0, 3.0]}), path)
+    return next(iter(gd.read_chunks(path, "y")))

@@ -49,7 +49,7 @@ class TestFit:
             *("status", "message", "r2_lost", "weights", "intercept", "train", "test"),
         )
         assert tuple(report) == (
-            *("gdcore", "data", *model, "normal_equation", "interrupted", "notes"),
+            *("gdcore", "data", *model, "dropped", "normal_equation", "interrupted", "notes"),
         )
         assert tuple(report["normal_equation"]) == model
         assert tuple(report["train"]) == ("rows", "mse", "r2")

@@ -18,10 +18,10 @@ WAY_OUT = "pass missing='drop'"
 BLOCK = 1 << 18  # numbers looked at together; a block is in a cache when it is read again
 
 
-def check_missing(missing: Any) -> None:
-    """Raise ValueError if `missing` is not one of the words for it."""
-    if missing not in ("error", "drop"):
-        raise ValueError(f"missing is {missing!r}; choose one of 'error', 'drop'.")
+def check_missing(missing: Any, name: str = "missing") -> None:
+    """Raise ValueError if the option is not one of the words for it."""
+    if not isinstance(missing, str) or missing not in ("error", "drop"):
+        raise ValueError(f"{name} is {missing!r}; choose one of 'error', 'drop'.")
 
 
 def known_entries(

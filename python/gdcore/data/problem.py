@@ -98,8 +98,7 @@ class RowProblem(Problem):
 
     def of_target(self, j: int) -> RowProblem:
         """Return the problem of one target, whose y has one dimension, in the rows that count."""
-        assert self.known is not None
-        at = np.flatnonzero(self.known[:, j])
+        at = np.arange(self.shape.n) if self.known is None else np.flatnonzero(self.known[:, j])
         rows = self.rows.of_target(j)
         rows = rows if len(at) == self.shape.n else rows.taken(at)
         all_rows = self.shape.n + self.shape.dropped

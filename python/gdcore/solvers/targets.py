@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from gdcore.data.device import local
 from gdcore.data.problem import RowProblem
 from gdcore.data.problems import Problems
 from gdcore.data.shape import Shape
-from gdcore.errors import DataLostError, FitInterrupted
+from gdcore.errors import ChunkError, DataLostError, FitInterrupted
 from gdcore.results.fit import Fit, History, Start, fit_at, history_of
 from gdcore.results.fits import Fits
 from gdcore.results.state import FitState, ManyState
@@ -41,21 +42,43 @@ def fit_targets(
     fit_one: Callable[[RowProblem, FitState], Fit],
 ) -> Fit:
     """Fit each target of a ragged problem as if it were alone."""
+    shape, weight, known = problem.shape, problem.rows.sample_weight, problem.known
+    assert known is not None
+    for rows in known.sum(axis=0).tolist():
+        options.check_batch(rows)
+    weight_sums = (np.ones(shape.n) if weight is None else local(weight).astype(float)) @ known
+
+    def fit_target(j: int, state: FitState) -> Fit:
+        return fit_one(problem.of_target(j), state)
+
+    return fit_one_by_one(shape, options, start, checkpoint, fit_target, weight_sums)
+
+
+def fit_one_by_one(
+    shape: Shape,
+    options: Options,
+    start: FitState,
+    checkpoint: Any,
+    fit_target: Callable[[int, FitState], Fit],
+    weight_sums: Floats,
+) -> Fit:
+    """Fit each target from its part of the start, and put the fits together.
+
+    `weight_sums` are those of the rows that count for each target; they are read last.
+    """
     _check(options, checkpoint)
-    shape, params = problem.shape, _as_given(problem.shape, start.params, start.scaling)
-    ones = [problem.of_target(j) for j in range(shape.t)]
+    params = _as_given(shape, start.params, start.scaling)
     states = [FitState(_of_target(shape, params, j), epoch=start.epoch) for j in range(shape.t)]
-    for one in ones:
-        options.check_batch(one.shape.n)
-    fits = [fit_at(one.shape, state, state) for one, state in zip(ones, states, strict=True)]
+    one = replace(shape, t=1, has_target_axis=False, home=None)
+    fits = [fit_at(one, state, state) for state in states]
     try:
-        for j, (one, state) in enumerate(zip(ones, states, strict=True)):
-            fits[j] = fit_one(one, state)
-    except (FitInterrupted, DataLostError) as error:
+        for j, state in enumerate(states):
+            fits[j] = fit_target(j, state)
+    except (FitInterrupted, DataLostError, ChunkError) as error:
         fits[j] = fits[j] if error.fit is None else error.fit
-        error.fit = _joined(problem, fits, params, start.epoch)
+        error.fit = _joined(shape, fits, weight_sums, params, start.epoch)
         raise
-    return _joined(problem, fits, params, start.epoch)
+    return _joined(shape, fits, weight_sums, params, start.epoch)
 
 
 def fit_targets_of_many(
@@ -112,14 +135,11 @@ def _of_target(shape: Shape, params: Floats, j: int) -> Floats:
     return np.concatenate(parts, axis=-1)
 
 
-def _joined(problem: RowProblem, fits: list[Fit], params: Floats, epoch: int) -> Fit:
+def _joined(shape: Shape, fits: list[Fit], weight_sums: Floats, params: Floats, epoch: int) -> Fit:
     """Return one fit of all targets."""
-    shape, weight, known = problem.shape, problem.rows.sample_weight, problem.known
-    assert known is not None
-    sums = (np.ones(shape.n) if weight is None else local(weight).astype(float)) @ known
     statuses = np.array([fit.status for fit in fits], object)
     lost = np.array([fit.r2_lost for fit in fits])
-    fields = _summary(shape, fits, sums)
+    fields = _summary(shape, fits, weight_sums)
     for name in ("epochs", "lr", "momentum", "stability_limit", "r2_lost", "rank"):
         fields[name] = None if fields[name] is None else fields[name].item()
     return Fit(
