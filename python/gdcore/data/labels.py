@@ -51,7 +51,7 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
 def as_labels(given: Any) -> npt.NDArray[Any]:
     """Return labels as an array; of Python objects where NumPy would change a label."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
-        return np.asarray(_as_objects(given) if _changes_in_numpy(given) else given)
+        return np.asarray(as_objects(values_of(given)) if _changes_in_numpy(given) else given)
     types = set(map(type, given))
     if len(types) <= 1:
         (one,) = types or {float}
@@ -60,12 +60,13 @@ def as_labels(given: Any) -> npt.NDArray[Any]:
             array = np.asarray(given)
             if array.dtype.kind in kinds:
                 return array
-    return _objects(given)
+    return as_objects(given)
 
 
-def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+def as_objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+    """Return an array of Python objects; tuples are not spread over dimensions."""
     array = np.empty(len(values), object)
-    array[:] = list(values)
+    array[:] = values if isinstance(values, list) else list(values)
     return array
 
 
@@ -76,11 +77,12 @@ def _changes_in_numpy(given: Any) -> bool:
     return isinstance(zone, str) or str(dtype) in ("String", "Int128", "UInt128")
 
 
-def _as_objects(given: Any) -> npt.NDArray[Any]:
-    """Return the values of a column of Arrow or polars as Python objects."""
-    if "ns" in str(getattr(given, "dtype", "")):  # polars would cut nanoseconds off, Arrow does not
-        given = given.to_arrow()
-    return _objects(given.to_pylist() if hasattr(given, "to_pylist") else given.to_list())
+def values_of(given: Any) -> list[Any]:
+    """Return the values of a column of Arrow, polars or pandas as Python objects."""
+    if "ns" in str(getattr(given, "dtype", "")) and hasattr(given, "to_arrow"):
+        given = given.to_arrow()  # polars would cut nanoseconds off, Arrow does not
+    values: list[Any] = given.to_pylist() if hasattr(given, "to_pylist") else given.to_list()
+    return values
 
 
 def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -149,7 +151,7 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
     if keys is not given:  # return labels, the first one of each key
         found.update(zip(reversed(keys), reversed(given), strict=True))
         ordered = list(map(found.__getitem__, ordered))
-    return _objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+    return as_objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
 
 
 def keys_of(labels: list[Any]) -> list[Any]:
