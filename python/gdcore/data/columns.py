@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore.advice import listed
-from gdcore.data.unread import Unread, unread
+from gdcore.data.unread import Unread, unread, without_views
 from gdcore.typing import Names
 
 BLOCK = 1 << 15  # numbers of a block of rows
@@ -110,11 +110,13 @@ def in_memory(table: Any, names: Names, wanted: Names) -> tuple[Any, Names]:
 
 
 def _chunked(given: Any) -> Any:
-    """Wrap a single batch or array of pyarrow: narwhals knows only tables and chunked arrays."""
+    """Return a table or chunked array of pyarrow, which are all that narwhals knows."""
     import pyarrow
 
     if isinstance(given, pyarrow.RecordBatch):
-        return pyarrow.Table.from_batches([given])
+        given = pyarrow.Table.from_batches([given])
+    if isinstance(given, pyarrow.Table):
+        return without_views(given)
     return pyarrow.chunked_array([given]) if isinstance(given, pyarrow.Array) else given
 
 

@@ -58,8 +58,13 @@ def _of_texts(objects: npt.NDArray[Any]) -> RowIds | None:
 
 
 def taken(given: Any, rows: Ints) -> Any:
-    """Return some rows of a column or array, in its library."""
-    return given.take(rows) if hasattr(given, "take") else given[rows]
+    """Return some rows of a column or array, in its library if that can."""
+    if not hasattr(given, "take"):
+        return given[rows]
+    try:
+        return given.take(rows)
+    except NotImplementedError:  # Arrow's views of text
+        return np.asarray(given)[rows]
 
 
 def representatives(ids: RowIds) -> tuple[Ints, RowIds]:

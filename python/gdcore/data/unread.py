@@ -47,8 +47,9 @@ def _attempt(read: Callable[[], Any], given: Any, what: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise RuntimeError(
-            f"{what} is {type(given).__name__}, and reading its rows failed: {error}"
+            f"{what} is {type(given).__name__}, and reading its rows failed: {said}"
         ) from error
 
 
@@ -63,9 +64,21 @@ def _stream(given: Any, what: str) -> Unread:
     def read(wanted: Names) -> Any:
         schema = pyarrow.schema([reader.schema.field(name) for name in wanted])
         batches = (batch.select(list(wanted)) for batch in reader)
-        return _attempt(lambda: pyarrow.Table.from_batches(batches, schema), given, what)
+        table = _attempt(lambda: pyarrow.Table.from_batches(batches, schema), given, what)
+        return without_views(table)
 
     return Unread(tuple(reader.schema.names), read)
+
+
+def without_views(table: Any) -> Any:
+    """Return a table of pyarrow without views of text or bytes, of which Arrow takes no rows."""
+    import pyarrow
+
+    for j, kind in enumerate(table.schema.types):
+        if str(kind) in ("string_view", "binary_view"):
+            plain = pyarrow.large_string() if str(kind) == "string_view" else pyarrow.large_binary()
+            table = table.set_column(j, table.schema.names[j], table.column(j).cast(plain))
+    return table
 
 
 def _stream_of_polars(given: Any, what: str) -> Unread:
