@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Never
 
 import numpy as np
@@ -16,6 +17,7 @@ from gdcore.data.frames import read_groups
 from gdcore.data.home import from_device
 from gdcore.data.labels import group_rows
 from gdcore.data.memmap import guard
+from gdcore.data.missing_labels import group_labelled_rows
 from gdcore.data.problem import make_problem
 from gdcore.data.problems import make_groups
 from gdcore.results.fits import Fits, warn_of_ends
@@ -24,8 +26,7 @@ from gdcore.solvers.many import fit_many
 from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
-from gdcore.status import Status
-from gdcore.typing import Covariance, Floats, Ints, Method, Missing, Names, Reduction, Show, Stop
+from gdcore.typing import Covariance, Floats, Ints, Method, Missing, Reduction, Show, Stop
 
 
 def fit_groups(
@@ -59,7 +60,7 @@ def fit_groups(
     n_threads: int | None = None,
     device: Any = None,
     **unknown: Never,
-) -> Any:
+) -> Fits:
     """Fit a linear model to each group of rows, all in one call.
 
     Every group has the bits of fitting its rows with `fit`.
@@ -72,7 +73,7 @@ def fit_groups(
     y : array_like, shape (n,) or (n, t)
     groups : array_like, shape (n,)
         Label of each row: numbers, strings, dates or any hashable objects, in any order. Missing
-        labels (NaN, NaT, NA, None, also in a tuple) are refused.
+        labels are NaN, NaT, NA or None, also in a tuple.
     sgd : SGD, optional
         Its lr and weight_decay may be arrays with one entry a group, in the order of
         ``Fits.groups``.
@@ -86,7 +87,9 @@ def fit_groups(
         One for each row; see `fit`.
     epochs, batch_size, shuffle, seed, fit_intercept, standardize, init : optional
     missing, reduction, tol, stop, method, rcond, covariance : optional
-        See `fit`. A group with fewer rows than `batch_size` takes all of them at once.
+        See `fit`. A group with fewer rows than `batch_size` takes all of them at once. With
+        ``missing="drop"``, rows without a label are in no group; a group whose rows all have
+        other gaps stays, EMPTY.
     history : int
         Record the losses every `history` epochs; 0 records nothing.
     progress : bool or callable
@@ -99,14 +102,14 @@ def fit_groups(
     Fits
         With the labels in `groups`, sorted if they can be; an array of NumPy. `weights`,
         `intercept` and predictions are of X's library, as those of `fit`.
-        For a frame, a frame of the same library with one row a group: the columns of `by`,
-        ``weight_<feature>``, ``intercept``, ``loss``, ``n`` and ``status``.
+        For a frame, `groups` is what the column `by` gives as an array, and `group_names` keeps
+        its name; several columns `by` make tuples. `Fits.to_frame` gives a data frame.
 
     Raises
     ------
     ValueError
-        If lengths differ, a label is missing, offsets do not rise from 0 to n, or a column of the
-        frame is not there, named twice, not numeric or has missing values.
+        If lengths differ, offsets do not rise from 0 to n, a column of the frame is not there,
+        named twice or not numeric, or a label or value is missing.
     TypeError
         If a label cannot be hashed.
     RuntimeError, MemoryError
@@ -136,11 +139,11 @@ def fit_groups(
             raise ValueError(
                 "a data frame takes target=, features= and by=; leave out y, groups and offsets."
             )
-        table = read_groups(X, target, features, by)
-        X, y, groups = table.X, table.y, table.codes
+        table = read_groups(X, target, features, by, offset, sample_weight, missing)
+        X, y, offset, sample_weight = table.X, table.y, table.offset, table.sample_weight
     elif y is None:
         raise ValueError("y is missing; a data frame needs target=, features= and by= instead.")
-    if (groups is None) == (offsets is None):
+    if table is None and (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
     options = Options(
         epochs,
@@ -167,33 +170,27 @@ def fit_groups(
         rows = make_problem(
             X, y, offset, sample_weight, *how, place=place, missing=missing, keep_gaps=True
         )
+        if table is not None:
+            rows = rows.named(table.features, table.target)
         shape, name = rows.shape, getattr(groups, "name", None)
         refuse_as_feature(rows.rows.X, shape.feature_names, name, groups, "groups")
         order = None
-        if offsets is not None:
+        if table is not None:
+            labels, keys, starts, order = table.groups(options.threads, missing)
+        elif offsets is not None:
             starts = _checked_offsets(offsets, shape.n)
-            labels: Any = np.arange(len(starts) - 1)
+            labels = np.arange(len(starts) - 1)
         else:
-            labels, starts, order = group_rows(
-                from_device(groups, "groups"), shape.n, options.threads
-            )
+            group = group_labelled_rows if missing == "drop" else group_rows
+            labels, starts, order = group(from_device(groups, "groups"), shape.n, options.threads)
         _check_labels(init, labels)
         problems = make_groups(rows, starts, order, labels)
+        if table is not None:
+            problems = replace(problems, group_names=table.by, group_keys=keys)
         fits = fit_many(problems, sgd, options, init, progress)
     warn_of_ignored(options)
     warn_of_ends(fits, options.expects_convergence)
-    return fits if table is None else table.answer(_columns(fits, table.features))
-
-
-def _columns(fits: Fits, features: Names) -> dict[str, Any]:
-    """Return the columns of the answer to a frame."""
-    weights = {f"weight_{name}": fits.weights[:, j] for j, name in enumerate(features)}
-    return weights | {
-        "intercept": fits.intercept,
-        "loss": fits.loss,
-        "n": fits.rows,
-        "status": [Status(value).name for value in fits.status.tolist()],
-    }
+    return fits
 
 
 def _check_labels(init: Any, labels: Any) -> None:

@@ -17,7 +17,7 @@ from gdcore.data.missing import check_missing, nan_for_nulls, prepare
 from gdcore.data.problem import RowProblem, lay_out, put
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
-from gdcore.typing import Bools, Floats, Ints
+from gdcore.typing import Bools, Floats, Ints, Names
 
 BLOCK_BYTES = 16 << 20  # of second moments, summed together
 
@@ -40,6 +40,8 @@ class Problems:
     order: Ints | None = None
     labels: Any = None  # of groups
     known: Bools | None = None
+    group_names: Names | None = None  # columns of a frame that the labels come from
+    group_keys: Any = None  # those columns, one row a group
 
     @property
     def count(self) -> int:

@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from gdcore.status import (
     dropped_in_words,
     ends_in_words,
 )
-from gdcore.typing import Floats, Ints
+from gdcore.typing import Floats, Ints, Names
 
 ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of a file
 
@@ -60,7 +60,12 @@ class Fits(Fit):
         Rows of each problem that were fitted, and those that ``missing="drop"`` left out. See `Fit`
         for targets that were fitted in different rows.
     groups : ndarray or None
-        Label of each problem, from `fit_groups`.
+        Label of each problem, from `fit_groups`. Several columns `by` of a frame make tuples, in an
+        array of objects, with one value of each column.
+    group_names : tuple of str, or None
+        The columns `by` of the frame that was fitted.
+    group_keys : data frame or None
+        Those columns, one row a problem, with their dtypes, in the library of that frame.
     rank : ndarray of int64, shape (count,), or None
     """
 
@@ -75,6 +80,16 @@ class Fits(Fit):
     state: Any = field(default=None, repr=False)
     rows: Any = field(default=None, repr=False)
     groups: Any = field(default=None, repr=False)
+    group_names: Names | None = field(default=None, repr=False)
+    group_keys: Any = field(default=None, repr=False)
+
+    if not TYPE_CHECKING:  # which is to report attributes that do not exist
+
+        def __getattr__(self, name: str) -> Never:
+            said = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if vars(self).get("group_names") is not None and not name.startswith("_"):
+                said += ": fit_groups returns Fits; call fits.to_frame() for a data frame"
+            raise AttributeError(said, name=name, obj=self)
 
     def __len__(self) -> int:
         return len(self.status)

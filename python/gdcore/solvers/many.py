@@ -390,6 +390,8 @@ class _Run:
             rows=shape.n,
             dropped=shape.dropped + np.zeros_like(shape.n),
             groups=self.problems.labels,
+            group_names=self.problems.group_names,
+            group_keys=self.problems.group_keys,
             feature_names=shape.feature_names,
             target_name=shape.target_name,
             rank=self.rank,
