@@ -17,7 +17,16 @@ from gdcore.data.device import local
 from gdcore.data.home import from_device, on_host
 from gdcore.data.labels import as_labels, keys_of, problem_name
 from gdcore.errors import FitWarning, stacklevel
-from gdcore.results.fit import Fit, History, as_described, described, history_from
+from gdcore.results.fit import (
+    Fit,
+    History,
+    as_described,
+    described,
+    history_from,
+    inference_from,
+    inferred,
+)
+from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.prediction import predicted, product
 from gdcore.results.state import ManyState
 from gdcore.scalars import as_scalar
@@ -29,7 +38,7 @@ from gdcore.status import (
     deserve_a_look,
     ends_in_words,
 )
-from gdcore.typing import Floats, Ints
+from gdcore.typing import Floats, Interval, Ints
 
 ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of a file
 
@@ -111,6 +120,7 @@ class Fits(Fit):
             feature_names=self.feature_names,
             target_name=self.target_name,
             rank=None if self.rank is None else int(self.rank[i]),
+            inference=None if self.inference is None else self.inference.at(i),
             home=self.home,
         )
 
@@ -127,7 +137,13 @@ class Fits(Fit):
         return ends_in_words(self.status, self.r2_lost, "problem", self._named)
 
     def predict(
-        self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
+        self,
+        X: npt.ArrayLike,
+        *,
+        groups: Any = None,
+        offset: npt.ArrayLike | None = None,
+        interval: Interval | None = None,
+        level: float = DEFAULT_LEVEL,
     ) -> Any:
         """Return predictions for new rows.
 
@@ -140,18 +156,26 @@ class Fits(Fit):
             For each row, the label of the group whose model predicts it.
         offset : array_like, optional
             Fixed term, broadcast to the result.
+        interval : {"confidence", "prediction"}, optional
+        level : float
+            As in `Fit.predict`.
 
         Returns
         -------
         array, shape (count, m) or (count, m, t); with groups (m,) or (m, t)
-            Of X's library, on X's device.
+            Of X's library, on X's device. With `interval` a `Prediction` of three such arrays.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, or a label is not among `Fits.groups`.
+            If shapes do not fit, or a label is not among `Fits.groups`. If interval or level is
+            wrong; `NoCovarianceError` if the fits have no covariance.
+        ImportError
+            If scipy is not installed, with `interval`.
         """
-        model = on_host(self)
+        if interval is not None or level != DEFAULT_LEVEL:
+            check_interval(self.inference, interval, level)
+        model, at = on_host(self), None
         numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
         rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
         d, several = model.weights.shape[1], model.weights.ndim == 3
@@ -176,7 +200,10 @@ class Fits(Fit):
                 intercept = intercept[at]
             if not several:
                 products, intercept = products[..., 0], intercept[..., 0]
-            return predicted(X, rows, products, intercept, fixed)
+            mean = predicted(X, rows, products, intercept, fixed)
+            if interval is None or self.inference is None:
+                return mean
+            return with_interval(self.inference, mean, X, rows, interval, level, many=True, at=at)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fits to an .npz file, whole or not at all; `gdcore.load` reads them back.
@@ -210,6 +237,7 @@ class Fits(Fit):
         arrays |= archive.prefixed("history_", asdict(self.history))
         if self.state is not None:
             arrays |= archive.prefixed("state_", self.state.as_dict())
+        arrays |= inferred(self)
         archive.write(path, meta, arrays)
 
     @classmethod
@@ -231,6 +259,7 @@ class Fits(Fit):
             momentum=arrays.get("momentum", np.zeros(count)),
             state=ManyState.from_file(state) if state else None,
             history=history_from(arrays),
+            inference=inference_from(arrays),
         )
 
     def _positions(self, groups: Any, n: int) -> Ints:
