@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 import sys
 from dataclasses import replace
@@ -314,7 +313,7 @@ def test_without_covariance(tmp_path: Path) -> None:
             fit.conf_int()
         with pytest.raises(gd.NoCovarianceError, match=r"^interval='confidence' needs"):
             fit.predict([[1.0]], interval="confidence")
-        assert fit.parameters.shape == np.shape(fit.weights)[:-1] + (2,)
+        assert fit.parameters.shape == (*np.shape(fit.weights)[:-1], 2)
         text = str(fit.summary())
         assert "coef" in text
         assert "std err" not in text
@@ -337,14 +336,14 @@ def test_wrong_values() -> None:
             fit.predict(X, level=0.9)
         for level in (0, 1, 95, -0.5, np.nan, True, "0.9", None, [0.9]):
             wrong: Any = level
-            asked = (
-                fit.conf_int,
-                lambda level: fit.summary(level=level),
-                lambda level: fit.predict(X, interval="confidence", level=level),
-            )
-            for ask in asked:
+            asked = [
+                (fit.conf_int, {}),
+                (fit.summary, {}),
+                (fit.predict, {"X": X, "interval": "confidence"}),
+            ]
+            for ask, how in asked:
                 with pytest.raises(ValueError, match=r"it must be between 0 and 1, such as 0\.95"):
-                    ask(wrong)
+                    ask(level=wrong, **how)
 
 
 # ---------------------------------------------------------------- files and copies
