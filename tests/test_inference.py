@@ -446,6 +446,37 @@ def test_a_block_for_each_target(rng: Any, special: Any) -> None:
     assert text.endswith("(covariance='hc2').")
 
 
+def test_a_summary_says_why_numbers_are_missing() -> None:
+    """For each reason of many, how many problems it holds for, and the first of them."""
+    nan, reasons = (
+        np.nan,
+        np.array(["", "too few rows.", "", "dependent.", "too few rows."], object),
+    )
+    V, s = np.full((5, 2, 2), nan), np.full(5, nan)
+    V[::2], s[::2] = np.eye(2), 1.0
+    X, y = np.arange(20.0).reshape(5, 4, 1), np.arange(20.0).reshape(5, 4) ** 2
+    fits = gd.fit(X, y)
+    many = replace(fits, inference=gd.Inference("ols", V, s, s, np.full(5, 2), reasons))
+    text = str(many.summary())
+    assert (
+        "2 of 5 problems have no standard errors (the first is problem 1): too few rows.\n"
+        "1 of 5 problems have no standard errors (the first is problem 3): dependent.\n"
+    ) in text
+    assert "problem 1  x1" in text
+    lines = str(many[3].summary()).splitlines()
+    assert "No standard errors: dependent." in lines
+    assert any(
+        text.split()[2:] == ["nan"] * len(text.split()[2:]) for text in lines if "x1 " in text
+    )
+    assert "No standard errors" not in str(many[0].summary())
+    pytest.importorskip("scipy.special")
+    assert np.isnan(many.pvalues[1]).all()
+    assert np.isfinite(many.pvalues[0]).all()
+    found = many.predict(X, interval="confidence")
+    assert np.isnan(found.lower[[1, 3]]).all()
+    assert np.isfinite(found.mean).all()
+
+
 def test_a_summary_of_many_is_short(rng: Any, special: Any) -> None:
     X, y = draw(rng, 3000, 2)
     labels = [f"s{k:04d}" for k in range(1000) for _ in range(3)]
