@@ -189,5 +189,10 @@ def problem_name(labels: Any, i: int) -> str:
     """Return a problem's name in messages: its label, or else its number."""
     if labels is None:
         return f"problem {i}"
+    return f"group {label_name(labels, i)}"
+
+
+def label_name(labels: npt.NDArray[Any], i: int) -> str:
+    """Return a label as messages show it."""
     label = labels[i : i + 1]
-    return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+    return str(label[0]) if label.dtype.kind in "mM" else repr(label.tolist()[0])

@@ -46,6 +46,10 @@ class History:
     weights: Floats | None = None
     intercept: Floats | None = None
 
+    def emptied(self) -> History:
+        """Return a record of no epochs, of as many problems."""
+        return History(self.epoch[:0], self.loss[..., :0])
+
 
 class Start(NamedTuple):
     """The point at which a descent began.

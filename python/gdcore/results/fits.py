@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Never
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Never, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +18,21 @@ import gdcore._core as _core
 from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import from_device, on_host
-from gdcore.data.labels import as_labels, keys_of, problem_name
+from gdcore.data.labels import as_labels, label_name, problem_name
 from gdcore.errors import FitWarning, stacklevel
 from gdcore.results.fit import Fit, History, as_described, described, history_from
+from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of, positions
 from gdcore.results.prediction import predicted, product
+from gdcore.results.selection import one_label, selected
 from gdcore.results.state import ManyState
-from gdcore.scalars import as_scalar
+from gdcore.results.table import (
+    Columns,
+    Library,
+    columns_of_labels,
+    parameter_columns,
+    rows_of,
+    table_of,
+)
 from gdcore.status import (
     STATUSES,
     Status,
@@ -32,13 +44,17 @@ from gdcore.status import (
 from gdcore.typing import Floats, Ints, Names
 
 ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of a file
+PER_PROBLEM = ("weights", "intercept", "loss", *ONE_EACH, "momentum", "r2_lost", "groups", "rank")
 
 
 @dataclass(frozen=True, eq=False)
 class Fits(Fit):
     """Many linear models of one call: the attributes of `Fit`, one entry or row a problem.
 
-    ``len(fits)`` is their number, ``fits[i]`` one of them as a `Fit`.
+    ``len(fits)`` is their number. A position or a label gives one of them as a `Fit`: ``fits[3]``,
+    ``fits["s1"]``, ``fits["s1", 2024]``. A slice, a mask or a list of positions or labels gives
+    `Fits`: ``fits[:5]``, ``fits[fits.rows > 9]``, ``fits[["a", "b"]]``. A whole number is always a
+    position; `get_group` finds labels that are numbers. ``label in fits`` is whether it was fitted.
 
     Attributes
     ----------
@@ -65,6 +81,8 @@ class Fits(Fit):
     group_keys : data frame or None
         Those columns, one row a problem, with their dtypes, in the library of that frame.
     rank : ndarray of int64, shape (count,), or None
+    pickles_history : bool
+        Whether pickles hold the history, as those of `with_history` do.
     """
 
     weights: Floats
@@ -80,6 +98,7 @@ class Fits(Fit):
     groups: Any = field(default=None, repr=False)
     group_names: Names | None = field(default=None, repr=False)
     group_keys: Any = field(default=None, repr=False)
+    pickles_history: bool = field(default=False, repr=False)
 
     if not TYPE_CHECKING:  # which is to report attributes that do not exist
 
@@ -97,13 +116,55 @@ class Fits(Fit):
         shape = f"weights of shape {weights.shape}, {weights.dtype}"
         return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
 
-    def __getitem__(self, i: int) -> Fit:
-        i = as_scalar(i)
-        if not isinstance(i, int | np.integer):
-            raise TypeError(f"fits[{i!r}]: the number of a problem is a whole number.")
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"problem {i} is not among the {len(self)} of these fits.")
-        i, model = i % len(self), on_host(self)
+    def __iter__(self) -> Iterator[Fit]:
+        return map(self._one, range(len(self)))
+
+    def __contains__(self, label: object) -> bool:
+        return self.groups is not None and bool(self._found(one_label(label))[0] != UNKNOWN)
+
+    @overload
+    def __getitem__(self, key: int | str | bytes | tuple[Any, ...]) -> Fit: ...
+    @overload
+    def __getitem__(self, key: slice | list[Any] | npt.NDArray[Any]) -> Fits: ...
+    @overload
+    def __getitem__(self, key: Any) -> Any: ...
+    def __getitem__(self, key: Any) -> Any:
+        find = None if self.groups is None else self._found_all
+        at = selected(key, len(self), find)
+        return self._one(at) if isinstance(at, int) else self._some(at)
+
+    def get_group(self, label: Any) -> Fit:
+        """Return the fit of a group.
+
+        Parameters
+        ----------
+        label : hashable
+            One of `groups`, of any type; ``fits[3]`` is the fourth problem, whatever its label.
+
+        Returns
+        -------
+        Fit
+
+        Raises
+        ------
+        KeyError
+            If there is no such group. The message names close labels.
+
+        Examples
+        --------
+        >>> import gdcore as gd
+        >>> X, y = [[0.0], [0.0], [1.0], [1.0]], [1.0, 5.0, 3.0, 5.0]
+        >>> fits = gd.fit_groups(X, y, [2023, 2024, 2023, 2024])
+        >>> fits.get_group(2023).predict([[10.0]]).round(3)
+        array([21.])
+        """
+        if self.groups is None:
+            raise ValueError("these fits have no groups; fits[i] is the fit of problem i.")
+        return self._one(int(self._found_all(one_label(label))[0]))
+
+    def _one(self, i: int) -> Fit:
+        """Return the fit of one problem."""
+        model = on_host(self)
         losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
         short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         known = ~np.isnan(losses)
@@ -128,6 +189,81 @@ class Fits(Fit):
             rank=None if self.rank is None else int(self.rank[i]),
             home=self.home,
         )
+
+    def _some(self, at: Ints) -> Fits:
+        """Return the fits of some problems, with arrays of their own."""
+        model = on_host(self)
+        parts = {name: _part(getattr(model, name), at) for name in PER_PROBLEM}
+        keys = self.group_keys
+        return replace(
+            model,
+            **parts,
+            history=replace(self.history, loss=self.history.loss[at]),
+            state=None if self.state is None else self.state.part(at),
+            group_keys=None if keys is None else rows_of(keys, at),
+            home=self.home,
+        )
+
+    @cached_property
+    def _place(self) -> Place:
+        return place_of(self.groups)
+
+    def _found(self, labels: Labels) -> Ints:
+        """Return the problem of each label, `UNKNOWN` if there is none."""
+        return find(self.groups, self._place, labels)
+
+    def _found_all(self, labels: Labels) -> Ints:
+        """Return the problem of each label; KeyError if there is none."""
+        found = self._found(labels)
+        if (found == UNKNOWN).any():
+            raise self._no_group(labels, int(np.argmax(found == UNKNOWN)))
+        return found
+
+    def _no_group(self, labels: Labels, i: int) -> KeyError:
+        """Return the error for the label `i` of some, which was not fitted."""
+        label = labels[i] if labels.dtype.kind in "mM" else labels[i : i + 1].tolist()[0]
+        if self.group_names and isinstance(label, str):
+            columns = (*self.group_names, *self._columns())
+            column = "rows" if label == "n" else label  # its name while a frame was returned
+            if column in columns:
+                return KeyError(
+                    f"no group {label!r}; fit_groups returns Fits: for a data frame, call "
+                    f"fits.to_frame()[{column!r}]"
+                )
+        return KeyError(f"no group {label_name(labels, i)}; {close_to(self.groups, label)}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self._copied()
+        if not self.pickles_history:
+            state["history"] = self.history.emptied()
+        return state
+
+    def __copy__(self) -> Fits:
+        return self._with(self._copied())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fits:
+        return self._with(deepcopy(self._copied(), memo))
+
+    def with_history(self) -> Fits:
+        """Return these fits, whose pickles keep the history.
+
+        Other pickles leave it out, since it may be many times larger than the models. Files of
+        `save` and copies always hold it.
+
+        Returns
+        -------
+        Fits
+        """
+        return replace(self, pickles_history=True)
+
+    def _copied(self) -> dict[str, Any]:
+        """Return the fields of a copy, with NumPy's arrays."""
+        return {name: value for name, value in vars(on_host(self)).items() if name != "_place"}
+
+    def _with(self, fields: dict[str, Any]) -> Fits:
+        copied = object.__new__(type(self))
+        vars(copied).update(fields)
+        return copied
 
     def counts(self) -> dict[Status, int]:
         """Return how many problems ended in each way, the most frequent first."""
@@ -193,6 +329,56 @@ class Fits(Fit):
                 products, intercept = products[..., 0], intercept[..., 0]
             return predicted(X, rows, products, intercept, fixed)
 
+    def to_frame(self, library: Library | None = None) -> Any:
+        """Return the fits as a data frame, one row a problem (extra "frames").
+
+        The columns are those of `by`, with their names and dtypes; ``weight_<feature>`` for each
+        feature, ``intercept``, ``loss``, ``rows`` and ``status``; and, if the fit was asked for a
+        `covariance`, ``stderr_<feature>`` and ``stderr_intercept``. Several targets have their
+        numbers at the end: ``weight_<feature>_0``. Fits of arrays have the label in ``group``, a
+        stack the number in ``problem``.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars", "pyarrow"}, optional
+            By default the library of the frame that was fitted; pandas for fits of arrays, and for
+            those that `load` read, whose labels have the dtypes of `groups`.
+
+        Returns
+        -------
+        data frame
+
+        Raises
+        ------
+        ValueError
+            If a column of `by` has the name of another one.
+        ImportError
+            If the library or narwhals is not installed.
+
+        Examples
+        --------
+        >>> import gdcore as gd
+        >>> X, y = [[0.0], [0.0], [1.0], [1.0]], [1.0, 5.0, 3.0, 5.0]
+        >>> fits = gd.fit_groups(X, y, ["a", "b", "a", "b"])
+        >>> fits.to_frame()[["group", "rows", "status"]]
+          group  rows     status
+        0     a     2  CONVERGED
+        1     b     2  CONVERGED
+        """
+        keys = self.group_keys
+        if keys is None:
+            keys = columns_of_labels(self.groups, self.group_names, len(self))
+        return table_of(keys, self._columns(), library)
+
+    def _columns(self) -> Columns:
+        """Return the columns of `to_frame` after those that tell the problems."""
+        model = on_host(self)
+        features = self.feature_names or tuple(map(str, range(model.weights.shape[1])))
+        columns = parameter_columns("weight", features, model.weights)
+        columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
+        columns |= {"loss": self.loss, "rows": self.rows}
+        return columns | {"status": [status.name for status in self.status.tolist()]}
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fits to an .npz file, whole or not at all; `gdcore.load` reads them back.
 
@@ -213,7 +399,8 @@ class Fits(Fit):
 
         as_text = self.groups is not None and needs_text(self.groups)
         version = archive.NEWEST[archive.FITS] if as_text else 1
-        meta = {"format": archive.FITS, "version": version} | described(self)
+        meta = {"format": archive.FITS, "version": version, "group_names": self.group_names}
+        meta |= described(self)
         model = on_host(self)
         arrays = {
             name: getattr(model, name) for name in ("weights", "intercept", "loss", *ONE_EACH)
@@ -234,6 +421,7 @@ class Fits(Fit):
         from gdcore.results.saved_labels import from_text
 
         state, text = group("state_", arrays), arrays.get("groups_text")
+        names = meta.get("group_names")  # files of gdcore 0.1 have none
         fields = {name: arrays[name] for name in ("weights", "intercept", "loss", *ONE_EACH)}
         fields["status"] = STATUSES[fields["status"]]
         count = len(fields["lr"])
@@ -241,6 +429,7 @@ class Fits(Fit):
             **as_described(meta),
             **fields,
             groups=arrays.get("groups") if text is None else from_text(text),
+            group_names=None if names is None else tuple(names),
             rank=arrays.get("rank"),
             r2_lost=arrays.get("r2_lost", np.full(count, np.nan)),
             momentum=arrays.get("momentum", np.zeros(count)),
@@ -253,21 +442,18 @@ class Fits(Fit):
         if self.groups is None:
             raise ValueError("these fits have no groups; leave out groups=.")
         labels = groups if isinstance(groups, np.ndarray) else as_labels(groups)
-        if labels.dtype.kind == self.groups.dtype.kind == "M":
-            labels = labels.astype(self.groups.dtype)
-        if labels.shape != (n,):
-            raise ValueError(f"groups has shape {labels.shape}; X has {n} rows.")
-        place = {label: i for i, label in enumerate(keys_of(self.groups.tolist()))}
-        try:
-            return np.array([place[label] for label in keys_of(labels.tolist())], np.int64)
-        except KeyError as error:
+        found = positions(self.groups, self._place, labels, n)
+        if (found == UNKNOWN).any():
+            i = int(np.argmax(found == UNKNOWN))
             raise ValueError(
-                f"group {error.args[0]!r} was not fitted; it is not among fits.groups."
-            ) from None
-        except TypeError as error:
-            raise TypeError(
-                f"a group label cannot be hashed ({error}); pass labels as in fits.groups."
-            ) from None
+                f"group {label_name(labels, i)} was not fitted; it is not among fits.groups."
+            )
+        return found
+
+
+def _part(array: Any, at: Ints) -> Any:
+    """Return some entries of an array; None or one value for all of them stay."""
+    return array if np.ndim(array) == 0 else array[at]
 
 
 def warn_of_ends(fits: Fits, expects_convergence: bool) -> None:
