@@ -318,4 +318,179 @@ class TestToFrame:
             refused(
                 lambda name=name: fits[name], rf"call fits.to_frame\(\)\['{column}'\]", KeyError
             )
-        refused(lambda: fits.merge, "call fits.to_frame", AttributeError)
+        refused(lambda: fits.merge, "call fits.to_frame", AttributeError)  # type: ignore[attr-defined]
+
+
+class TestPredictionsByLabel:
+    @each("library", LIBRARIES)
+    @each("by", ["store", "year", ["store", "year"], ["year", "store"]])
+    @each("width", [np.float64, np.float32])
+    def test_of_a_frame(self, rng: Any, tmp_path: Path, library: str, by: Any, width: Any) -> None:
+        """Each row has the bits of its own fit, beside the rows of the frame."""
+        columns = store_columns(rng)
+        columns |= {name: columns[name].astype(width) for name in ("x", "z", "y")}
+        fits = fit_frame(frame_of(library, columns), by)
+        fits.save(tmp_path / "fits")
+        order = rng.permutation(30)  # other rows, and the columns in another order
+        new = {name: columns[name][order] for name in ("z", "year", "y", "store", "x")}
+        frame = frame_of(library, new)
+        names = [by] if isinstance(by, str) else by
+        for some in (fits, gd.load(tmp_path / "fits"), pickle.loads(pickle.dumps(fits))):
+            assert isinstance(some, gd.Fits)
+            found, left = some.predict(frame), some.residuals(frame)
+            if library == "pandas":
+                assert found.index.equals(frame.index)
+                assert left.index.equals(frame.index)
+            module = {
+                "pandas": "pandas",
+                "polars": "polars.series.series",
+                "pyarrow": "pyarrow.lib",
+            }
+            assert type(found).__module__ == type(left).__module__ == module[library]
+            found, left = np.asarray(found), np.asarray(left)
+            assert found.dtype == left.dtype == width
+            for i in range(30):
+                label = tuple(new[name][i].item() for name in names)
+                one = some[label] if len(names) > 1 else some.get_group(label[0])
+                x = np.stack([new["x"][i : i + 1], new["z"][i : i + 1]], 1)
+                want = one.predict(x)
+                assert found[i : i + 1].tobytes() == want.tobytes()
+                assert left[i : i + 1].tobytes() == (new["y"][i : i + 1] - want).tobytes()
+                assert one.residuals(x, new["y"][i : i + 1]).tobytes() == left[i : i + 1].tobytes()
+
+    def test_equals_a_loop_over_groups_of_pandas(self, rng: Any) -> None:
+        frame = frame_of("pandas", store_columns(rng))
+        fits = fit_frame(frame, ["store", "year"])
+        want = frame["y"] * np.nan
+        for label, rows in frame.groupby(["store", "year"]):
+            one = gd.fit(rows[["x", "z"]], rows["y"])
+            want.loc[rows.index] = one.predict(rows)
+            assert bits(fits[label]) == bits(one)
+            assert (
+                one.residuals(rows).tobytes()
+                == (rows["y"] - one.predict(rows)).to_numpy().tobytes()
+            )
+        assert fits.predict(frame).equals(want.rename("prediction"))
+        frame["predicted"] = fits.predict(frame)
+        assert (frame["y"] - frame["predicted"]).equals(fits.residuals(frame).rename(None))
+
+    @any_labels
+    def test_of_arrays(self, rng: Any, labels: Any) -> None:
+        fits = fit(rng, labels)
+        codes = rng.integers(0, COUNT, 50)
+        X, y = rng.normal(size=(50, D)), rng.normal(size=50)
+        given = labels[codes] if isinstance(labels, np.ndarray) else [labels[i] for i in codes]
+        found, left = fits.predict(X, groups=given), fits.residuals(X, y, groups=given)
+        for i, code in enumerate(codes):
+            assert found[i] == fits[code].predict(X[i : i + 1])[0]
+        assert left.tobytes() == (y - found).tobytes()
+
+    @each("t", [None, 3])
+    @each("n", [0, 1, 8191, 8192, 20_000])
+    def test_of_many_rows(self, rng: Any, n: int, t: int | None) -> None:
+        """Rows are predicted in blocks."""
+        fits = gd.fit_groups(
+            rng.normal(size=(40, 3)), rng.normal(size=(40, t) if t else 40), np.arange(40) % 4
+        )
+        X, at = rng.normal(size=(n, 3)), rng.integers(0, 4, n)
+        offset = rng.normal(size=n)
+        found = fits.predict(X, groups=at, offset=offset[:, None] if t else offset)
+        assert found.shape == ((n, t) if t else (n,))
+        for i in range(4):
+            own = offset[at == i]
+            want = fits[i].predict(X[at == i], offset=own[:, None] if t else own)
+            assert found[at == i].tobytes() == want.tobytes()
+
+    @each("library", LIBRARIES)
+    @each("by", ["store", ["store", "year"]])
+    def test_unknown_and_missing_labels_in_a_frame(self, rng: Any, library: str, by: Any) -> None:
+        columns = store_columns(rng)
+        fits = fit_frame(frame_of(library, columns), by)
+        stores = columns["store"].astype(object)
+        stores[4], stores[7] = "new", "b2"
+        frame = frame_of(library, columns | {"store": stores.tolist()})
+        refused(lambda: fits.predict(frame), r"'new'.* was not fitted \(row 4, counted from 0\); .*"
+                "unknown='nan'")  # fmt: skip
+        whole = np.asarray(fits.predict(frame_of(library, columns)))
+        stores[9] = None
+        gaps = frame_of(library, columns | {"store": stores.tolist()})
+        refused(lambda: fits.predict(gaps), "the column 'store' has 1 missing value.* in row 9.*"
+                "pass unknown='nan'")  # fmt: skip
+        for given, lost in ((frame, [4, 7]), (gaps, [4, 7, 9])):
+            found = np.asarray(fits.predict(given, unknown="nan"))
+            assert np.flatnonzero(np.isnan(found)).tolist() == lost
+            assert np.delete(found, lost).tobytes() == np.delete(whole, lost).tobytes()
+            left = np.asarray(fits.residuals(given, unknown="nan"))
+            assert np.flatnonzero(np.isnan(left)).tolist() == lost
+            assert np.isnan(np.asarray(fits[:0].predict(given, unknown="nan"))).all()
+
+    def test_unknown_and_missing_labels_in_arrays(self, rng: Any) -> None:
+        pl = pytest.importorskip("polars")
+        X = np.ones((4, D))
+        for labels, given, gaps in (
+            ("text", ["s1", "t", "s2", "s3"], ["s1", None, "s2", "s3"]),
+            ("floats", [0.5, -1.0, 1.0, 2.0], [0.5, np.nan, 1.0, 2.0]),
+            ("whole numbers", pl.Series([10, 11, 20, 30]), pl.Series([10, None, 20, 30])),
+            ("tuples", [("s1", 2020), ("s1", 1), ("s1", 2021), ("s1", 2022)],
+             [("s1", 2020), ("s1", None), ("s1", 2021), ("s1", 2022)]),
+            ("nanoseconds", np.array(["2020", "2021", "2020", "2020"], "M8[s]"),
+             np.array(["2020", "NaT", "2020", "2020"], "M8[s]")),
+        ):  # fmt: skip
+            fits = fit(rng, LABELS[labels])
+            refused(lambda fits=fits, given=given: fits.predict(X, groups=given), "was not fitted")
+            refused(lambda fits=fits, gaps=gaps: fits.predict(X, groups=gaps), "1 missing label")
+            for some in (given, gaps):
+                found = fits.predict(X, groups=some, unknown="nan")
+                assert np.isnan(found).tolist() == [False, True, False, False]
+
+    @each("interval", ["confidence", "prediction"])
+    def test_intervals(self, rng: Any, interval: Any) -> None:
+        pytest.importorskip("scipy")
+        frame = frame_of("pandas", store_columns(rng))
+        fits = fit_frame(frame, covariance="ols")
+        if fits.inference is None:
+            pytest.skip("fits of groups have no covariance yet")
+        frame.loc[frame.index[3], "store"] = "new"
+        found = fits.predict(frame, interval=interval, unknown="nan")
+        assert [part.name for part in found] == ["mean", "lower", "upper"]
+        assert found.mean.equals(fits.predict(frame, unknown="nan").rename("mean"))
+        for part in found:
+            assert part.index.equals(frame.index)
+            assert np.flatnonzero(np.isnan(part)).tolist() == [3]
+        assert (found.lower <= found.upper).drop(frame.index[3]).all()
+
+    def test_refusals(self, rng: Any) -> None:
+        columns = store_columns(rng)
+        frame = frame_of("pandas", columns)
+        fits, stack = fit_frame(frame), gd.fit(rng.normal(size=(2, 9, 2)), rng.normal(size=(2, 9)))
+        X, y, stores = frame[["x", "z"]], columns["y"], columns["store"]
+        assert isinstance(stack, gd.Fits)
+        for call, match in (
+            (lambda: fits.predict(X), "X has no column 'store', whose labels .* pass groups="),
+            (lambda: fits.predict(frame[["store", "x"]]), "no column 'z'"),
+            (lambda: fits.predict(frame, unknown="none"), "'none'; it must be 'raise' or 'nan'"),  # type: ignore[arg-type]
+            (lambda: stack.predict(X, unknown="nan"), "is for rows with labels"),
+            (lambda: stack.predict(X, groups=stores), "no groups; leave out groups="),
+            (lambda: fits.predict(X, groups=stores[1:]), "groups has shape .29,.; it must"),
+            (lambda: fits.predict(X, groups=stores[1:], unknown="nan"), "groups has shape .29,."),
+            (lambda: fits.residuals(X, groups=stores), "has no column 'y'"),
+            (lambda: fits.residuals(X.to_numpy(), groups=stores),
+             "y is missing; pass y, or a data frame with the column 'y' for X"),
+            (lambda: stack.residuals(np.ones((2, 9, 2))), "y is missing; pass y.$"),
+            (lambda: fits.residuals(frame, y[1:]), "y has shape .29,.; the predictions .* .30,."),
+            (lambda: fits.residuals(X, y[:, None], groups=stores), "y has shape .30, 1."),
+            (lambda: fits[0].residuals(X.to_numpy()), "y is missing"),
+        ):  # fmt: skip
+            refused(call, match)
+
+    def test_residuals_of_stacks_targets_and_tensors(self, rng: Any) -> None:
+        X, y = rng.normal(size=(9, 2)), rng.normal(size=(9, 3))
+        several = gd.fit(X, y)
+        assert several.residuals(X, y).tobytes() == (y - several.predict(X)).tobytes()
+        stack = gd.fit(X.reshape(3, 3, 2), y.T[:, :3], fit_intercept=False)
+        want = y.T[:, :3] - stack.predict(X.reshape(3, 3, 2))
+        assert stack.residuals(X.reshape(3, 3, 2), y.T[:, :3]).tobytes() == want.tobytes()
+        torch = pytest.importorskip("torch")
+        left = several.residuals(torch.from_numpy(X), torch.from_numpy(y))
+        assert isinstance(left, torch.Tensor)
+        assert left.numpy().tobytes() == several.residuals(X, y).tobytes()

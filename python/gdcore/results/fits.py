@@ -15,14 +15,33 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_numbers
+from gdcore.data.columns import as_narwhals, as_numbers
 from gdcore.data.device import local
-from gdcore.data.home import from_device, on_host
-from gdcore.data.labels import as_labels, label_name, problem_name
+from gdcore.data.home import on_host
+from gdcore.data.labels import label_name, problem_name
 from gdcore.errors import FitWarning, stacklevel
-from gdcore.results.fit import Fit, History, as_described, described, history_from
-from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of, positions
+from gdcore.results.fit import (
+    Fit,
+    History,
+    as_described,
+    described,
+    history_from,
+    inference_from,
+    inferred,
+)
+from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
+from gdcore.results.joining import (
+    Unknown,
+    beside_rows,
+    by_position,
+    check_unknown,
+    given_labels,
+    labels_in,
+    taken,
+)
+from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
 from gdcore.results.prediction import predicted, product
+from gdcore.results.residuals import residuals_of
 from gdcore.results.selection import one_label, selected
 from gdcore.results.state import ManyState
 from gdcore.results.table import (
@@ -41,7 +60,7 @@ from gdcore.status import (
     deserve_a_look,
     ends_in_words,
 )
-from gdcore.typing import Floats, Ints, Names
+from gdcore.typing import Floats, Interval, Ints, Names
 
 ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of a file
 PER_PROBLEM = ("weights", "intercept", "loss", *ONE_EACH, "momentum", "r2_lost", "groups", "rank")
@@ -187,6 +206,7 @@ class Fits(Fit):
             feature_names=self.feature_names,
             target_name=self.target_name,
             rank=None if self.rank is None else int(self.rank[i]),
+            inference=None if self.inference is None else self.inference.at(i),
             home=self.home,
         )
 
@@ -201,6 +221,7 @@ class Fits(Fit):
             history=replace(self.history, loss=self.history.loss[at]),
             state=None if self.state is None else self.state.part(at),
             group_keys=None if keys is None else rows_of(keys, at),
+            inference=None if self.inference is None else self.inference.at(at),
             home=self.home,
         )
 
@@ -278,56 +299,164 @@ class Fits(Fit):
         return ends_in_words(self.status, self.r2_lost, "problem", self._named)
 
     def predict(
-        self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
+        self,
+        X: Any,
+        *,
+        groups: Any = None,
+        offset: npt.ArrayLike | None = None,
+        unknown: Unknown = "raise",
+        interval: Interval | None = None,
+        level: float = DEFAULT_LEVEL,
     ) -> Any:
         """Return predictions for new rows.
 
         Parameters
         ----------
-        X : array_like, shape (count, m, d) or (m, d)
-            Rows of each problem, or the same rows for all of them. With `groups`, (m, d). A data
-            frame goes by name, as in `Fit.predict`.
+        X : array_like, shape (count, m, d) or (m, d), or data frame
+            Rows of each problem, or the same rows for all of them. With `groups`, (m, d). The
+            features in a frame go by name, as in `Fit.predict`; if a frame was fitted, the columns
+            of `by` say which model predicts a row.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
         offset : array_like, optional
             Fixed term, broadcast to the result.
+        unknown : {"raise", "nan"}
+            What a row gets whose label was not fitted, or is missing: an error, or NaN.
+        interval : {"confidence", "prediction"}, optional
+        level : float
+            As in `Fit.predict`.
 
         Returns
         -------
-        array, shape (count, m) or (count, m, t); with groups (m,) or (m, t)
-            Of X's library, on X's device.
+        array, shape (count, m) or (count, m, t); with labels (m,) or (m, t)
+            Of X's library, on X's device. By the labels in a frame, a column of its library, such
+            as a Series with the index of the frame, in the order of its rows. With `interval` a
+            `Prediction` of three such arrays.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, or a label is not among `Fits.groups`.
+            If shapes do not fit, a frame has no such column, or a label is not among `Fits.groups`.
+            If interval or level is wrong; `NoCovarianceError` if the fits have no covariance.
+        ImportError
+            If scipy is not installed, with `interval`.
+
+        Examples
+        --------
+        >>> import gdcore as gd, pandas as pd
+        >>> frame = pd.DataFrame({"shop": list("abab"), "x": [0, 0, 1, 1], "y": [1, 5, 3, 5]})
+        >>> fits = gd.fit_groups(frame, target="y", features="x", by="shop")
+        >>> frame["predicted"] = fits.predict(frame)
+        >>> new = pd.DataFrame({"shop": ["b", "c"], "x": [2, 2]})
+        >>> fits.predict(new, unknown="nan").round(3).tolist()
+        [5.0, nan]
         """
-        model = on_host(self)
+        if interval is not None or level != DEFAULT_LEVEL:
+            check_interval(self.inference, interval, level)
+        frame = self._labelled(X, groups)
+        found = self._predicted(X, frame, groups, offset, unknown, interval, level)
+        return found if frame is None else beside_rows(found, "prediction", frame)
+
+    def residuals(
+        self,
+        X: Any,
+        y: npt.ArrayLike | None = None,
+        *,
+        groups: Any = None,
+        offset: npt.ArrayLike | None = None,
+        unknown: Unknown = "raise",
+    ) -> Any:
+        """Return what y is above the predictions.
+
+        Parameters
+        ----------
+        X, groups, offset, unknown
+            As in `predict`.
+        y : array_like, of the shape of the predictions, optional
+            By default the column `target_name` of a data frame.
+
+        Returns
+        -------
+        array, of the shape of y
+            What `predict` returns: an array, or a column of a frame's library.
+
+        Raises
+        ------
+        ValueError
+            As `predict`; or if y is missing or has another shape than the predictions.
+        """
+        frame = self._labelled(X, groups)
+        found = self._predicted(X, frame, groups, offset, unknown)
+        left = residuals_of(X, y, found, self.target_name)
+        return left if frame is None else beside_rows(left, "residual", frame)
+
+    def _predicted(
+        self,
+        X: Any,
+        frame: Any,
+        groups: Any,
+        offset: Any,
+        unknown: Unknown,
+        interval: Interval | None = None,
+        level: float = DEFAULT_LEVEL,
+    ) -> Any:
+        """Return what `predict` does, by the labels in a frame as NumPy's arrays."""
+        has_labels = groups is not None or frame is not None
+        check_unknown(unknown, has_labels)
         numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
         rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
-        d, several = model.weights.shape[1], model.weights.ndim == 3
-        leading = (len(self), 1) if groups is None else ()
-        if (
-            rows.ndim not in (2, 2 + len(leading) // 2)
-            or rows.shape[-1] != d
-            or (rows.ndim == 3 and rows.shape[0] not in leading)
-        ):
-            wanted = f"(m, {d})" if groups is not None else f"({len(self)}, m, {d}) or (m, {d})"
-            raise ValueError(
-                f"X has shape {rows.shape}; these fits predict from X of shape {wanted}."
-            )
+        self._check_rows(rows.shape, has_labels)
+        model, at = on_host(self), None
+        several = model.weights.ndim == 3
         weights = model.weights if several else model.weights[..., None]
         intercept = model.intercept if several else model.intercept[..., None]
         with _core.FpEnv():
-            if groups is None:
-                products, intercept = product(rows, weights), intercept[:, None, :]
+            if has_labels:
+                at = self._positions(frame, groups, len(rows), unknown)
+                products, intercept = by_position(local(rows), weights, at), taken(intercept, at)
             else:
-                at = self._positions(from_device(groups, "groups"), len(rows))
-                products = product(local(rows)[:, None, :], weights[at])[:, 0]
-                intercept = intercept[at]
+                products, intercept = product(rows, weights), intercept[:, None, :]
             if not several:
                 products, intercept = products[..., 0], intercept[..., 0]
-            return predicted(X, rows, products, intercept, fixed)
+            mean = predicted(X, rows, products, intercept, fixed)
+            if interval is None or self.inference is None:
+                return mean
+            return with_interval(self.inference, mean, X, rows, interval, level, many=True, at=at)
+
+    def _labelled(self, X: Any, groups: Any) -> Any:
+        """Return the frame that holds labels, as narwhals wraps it; None if there is none."""
+        if groups is not None or self.group_names is None or isinstance(X, np.ndarray | list):
+            return None
+        table = as_narwhals(X, "X")
+        return table if hasattr(table, "columns") else None
+
+    def _check_rows(self, shape: tuple[int, ...], by_label: bool) -> None:
+        """Raise ValueError unless the fits predict from rows of this shape."""
+        d = on_host(self).weights.shape[1]
+        is_stack = not by_label and len(shape) == 3 and shape[0] in (1, len(self))
+        if not (is_stack or len(shape) == 2) or shape[-1] != d:
+            wanted = f"(m, {d})" if by_label else f"({len(self)}, m, {d}) or (m, {d})"
+            raise ValueError(f"X has shape {shape}; these fits predict from X of shape {wanted}.")
+
+    def _positions(self, frame: Any, groups: Any, n: int, unknown: Unknown) -> Ints:
+        """Return the problem that the label of each row names; `UNKNOWN` becomes NaN later."""
+        if self.groups is None:
+            raise ValueError("these fits have no groups; leave out groups=.")
+        skip = unknown == "nan"
+        if frame is None:
+            labels = given_labels(groups, n, skip)
+        else:
+            labels = labels_in(frame, self.group_names or (), skip)
+        found = np.append(self._found(labels.different), UNKNOWN)[labels.codes]
+        if not skip and (found == UNKNOWN).any():
+            row = int(np.argmax(found == UNKNOWN))
+            label, code = labels.different, int(labels.codes[row])
+            raise ValueError(
+                f"group {label_name(label, code)} was not fitted (row {row}, counted from 0); "
+                f"{close_to(self.groups, label[code : code + 1].tolist()[0])}. Drop such rows, or "
+                "pass unknown='nan'."
+            )
+        return found
 
     def to_frame(self, library: Library | None = None) -> Any:
         """Return the fits as a data frame, one row a problem (extra "frames").
@@ -377,7 +506,11 @@ class Fits(Fit):
         columns = parameter_columns("weight", features, model.weights)
         columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
         columns |= {"loss": self.loss, "rows": self.rows}
-        return columns | {"status": [status.name for status in self.status.tolist()]}
+        columns["status"] = [status.name for status in self.status.tolist()]
+        if self.inference is not None:
+            names = [*features, *(["intercept"] if self.fit_intercept else [])]
+            columns |= parameter_columns("stderr", names, self.stderr)
+        return columns
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fits to an .npz file, whole or not at all; `gdcore.load` reads them back.
@@ -412,6 +545,7 @@ class Fits(Fit):
         arrays |= archive.prefixed("history_", asdict(self.history))
         if self.state is not None:
             arrays |= archive.prefixed("state_", self.state.as_dict())
+        arrays |= inferred(self)
         archive.write(path, meta, arrays)
 
     @classmethod
@@ -435,20 +569,8 @@ class Fits(Fit):
             momentum=arrays.get("momentum", np.zeros(count)),
             state=ManyState.from_file(state) if state else None,
             history=history_from(arrays),
+            inference=inference_from(arrays),
         )
-
-    def _positions(self, groups: Any, n: int) -> Ints:
-        """Return the problem that each label names."""
-        if self.groups is None:
-            raise ValueError("these fits have no groups; leave out groups=.")
-        labels = groups if isinstance(groups, np.ndarray) else as_labels(groups)
-        found = positions(self.groups, self._place, labels, n)
-        if (found == UNKNOWN).any():
-            i = int(np.argmax(found == UNKNOWN))
-            raise ValueError(
-                f"group {label_name(labels, i)} was not fitted; it is not among fits.groups."
-            )
-        return found
 
 
 def _part(array: Any, at: Ints) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gdcore.data.labels import factorize, keys_of, label_name
+from gdcore.data.labels import keys_of, label_name
 from gdcore.typing import Bools, Ints
 
 UNKNOWN = -1  # the position of a label that was not fitted
@@ -22,16 +22,6 @@ def place_of(groups: Labels) -> Place:
     """Return the position of each label, the first one of equal labels."""
     keys = _own_keys(groups)
     return dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
-
-
-def positions(groups: Labels, place: Place, labels: Any, n: int) -> Ints:
-    """Return the position of each row's label, `UNKNOWN` where it was not fitted.
-
-    Only different labels are looked up, however many rows there are.
-    """
-    different, codes = factorize(labels, n)
-    found: Ints = find(groups, place, different)[codes]
-    return found
 
 
 def find(groups: Labels, place: Place, labels: Labels) -> Ints:
