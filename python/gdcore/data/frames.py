@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+import gdcore._core as _core
 from gdcore.advice import listed
 from gdcore.data.columns import as_narwhals, column_names, floats_of, narwhals, refuse_nulls
-from gdcore.data.labels import factorize
+from gdcore.data.labels import as_objects, factorize, values_of
 from gdcore.typing import Floats, Ints, Names
 
 
 @dataclass(frozen=True)
 class GroupedFrame:
-    """The numbers that a fit of groups reads from a frame, and the columns that tell the groups."""
+    """The numbers that a fit of groups reads from a frame, and the groups of its rows."""
 
-    by: Any  # columns of the frame
     features: Names
+    target: str
     X: Floats
     y: Floats
-    codes: Ints  # group of each row, from 0 on
+    by: Names
+    keys: Any  # the columns of `by`, one row a group, in the frame's library
+    labels: Any  # of the groups, sorted; tuples if `by` names several columns
+    codes: Ints  # number of each row's group
 
-    def answer(self, columns: Mapping[str, Any]) -> Any:
-        """Return a frame of the same library, one row a group: the columns of `by`, then others."""
-        nw = narwhals()
-        clash = [name for name in self.by.columns if name in columns]
-        if clash:
-            raise ValueError(
-                f"the column {clash[0]!r} of by has the name of a result; rename it first."
-            )
-        backend = nw.get_native_namespace(self.by)
-        made = [nw.new_series(name, values, backend=backend) for name, values in columns.items()]
-        _, first_rows = np.unique(self.codes, return_index=True)
-        keys = self.by[first_rows.tolist()]
-        return nw.to_native(nw.maybe_reset_index(keys).with_columns(*made))
+    def rows_by_group(self, n_threads: int) -> tuple[Ints, Ints | None]:
+        """Return group starts, and the row order (None if rows are already grouped)."""
+        if not len(self.codes):
+            return np.zeros(1, np.int64), None
+        return _core.rows_by_group(self.codes, 0, len(self.labels), n_threads)
 
 
 def read_groups(frame: Any, target: Any, features: Any, by: Any) -> GroupedFrame:
@@ -62,7 +58,8 @@ def read_groups(frame: Any, target: Any, features: Any, by: Any) -> GroupedFrame
     X, y = (floats_of(table, names, wanted[argument]) for argument in ("features", "target"))
     _refuse_twice(wanted)
     keys = table[:, [names.index(name) for name in wanted["by"]]]
-    return GroupedFrame(keys, wanted["features"], X, y[:, 0], _codes(keys))
+    (target,) = wanted["target"]
+    return GroupedFrame(wanted["features"], target, X, y[:, 0], wanted["by"], *_grouped(keys))
 
 
 def _refuse_twice(wanted: dict[str, Names]) -> None:
@@ -82,13 +79,18 @@ def _names(given: Any) -> Names:
     return (str(given),) if one else tuple(map(str, given))
 
 
-def _codes(keys: Any) -> Ints:
-    """Return for each row the number of its group, in the order of the keys."""
-    rows = len(keys)
-    codes = np.zeros(rows, np.int64)
+def _grouped(keys: Any) -> tuple[Any, Any, Ints]:
+    """Return a row of the keys for each group, the groups' labels, and the group of each row."""
+    nw, rows, width = narwhals(), len(keys), len(keys.columns)
+    codes, labels = np.zeros(rows, np.int64), None
     for j, name in enumerate(keys.columns):
         series, what = keys[:, j], f"the column {name!r} of by"
         refuse_nulls(series, what, "give them a label of their own")
         labels, of_key = factorize(series.to_native(), rows, what)
-        codes = factorize(codes * max(len(labels), 1) + of_key, rows)[1]
-    return codes
+        codes = factorize(codes * max(len(labels), 1) + of_key, rows)[1] if j else of_key
+    _, first_rows = np.unique(codes, return_index=True)
+    one_each = nw.maybe_reset_index(keys[first_rows.tolist()])
+    if width > 1:
+        parts = [values_of(one_each[:, j].to_native()) for j in range(width)]
+        labels = as_objects(list(zip(*parts, strict=True)))
+    return nw.to_native(one_each), labels, codes

@@ -51,7 +51,7 @@ def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
 def as_labels(given: Any) -> npt.NDArray[Any]:
     """Return labels as an array; of Python objects where NumPy would change a label."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
-        return np.asarray(_as_objects(given) if _changes_in_numpy(given) else given)
+        return np.asarray(as_objects(values_of(given)) if _changes_in_numpy(given) else given)
     types = set(map(type, given))
     if len(types) <= 1:
         (one,) = types or {float}
@@ -60,12 +60,13 @@ def as_labels(given: Any) -> npt.NDArray[Any]:
             array = np.asarray(given)
             if array.dtype.kind in kinds:
                 return array
-    return _objects(given)
+    return as_objects(given)
 
 
-def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+def as_objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+    """Return an array of Python objects; tuples are not spread over dimensions."""
     array = np.empty(len(values), object)
-    array[:] = list(values)
+    array[:] = values if isinstance(values, list) else list(values)
     return array
 
 
@@ -76,11 +77,12 @@ def _changes_in_numpy(given: Any) -> bool:
     return isinstance(zone, str) or str(dtype) in ("String", "Int128", "UInt128")
 
 
-def _as_objects(given: Any) -> npt.NDArray[Any]:
-    """Return the values of a column of Arrow or polars as Python objects."""
-    if "ns" in str(getattr(given, "dtype", "")):  # polars would cut nanoseconds off, Arrow does not
-        given = given.to_arrow()
-    return _objects(given.to_pylist() if hasattr(given, "to_pylist") else given.to_list())
+def values_of(given: Any) -> list[Any]:
+    """Return the values of a column of Arrow, polars or pandas as Python objects."""
+    if "ns" in str(getattr(given, "dtype", "")) and hasattr(given, "to_arrow"):
+        given = given.to_arrow()  # polars would cut nanoseconds off, Arrow does not
+    values: list[Any] = given.to_pylist() if hasattr(given, "to_pylist") else given.to_list()
+    return values
 
 
 def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -149,7 +151,7 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
     if keys is not given:  # return labels, the first one of each key
         found.update(zip(reversed(keys), reversed(given), strict=True))
         ordered = list(map(found.__getitem__, ordered))
-    return _objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+    return as_objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
 
 
 def keys_of(labels: list[Any]) -> list[Any]:
@@ -175,6 +177,16 @@ def _is_missing(label: Any) -> bool:
         return True
 
 
+def missing_labels(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which labels are missing: None, or unequal to themselves."""
+    if labels.dtype.kind in "fcmM":
+        missing: npt.NDArray[np.bool_] = np.isnan(labels)
+        return missing
+    if labels.dtype.kind != "O":
+        return np.zeros(len(labels), bool)
+    return np.fromiter(map(_is_missing, labels.tolist()), bool, len(labels))
+
+
 def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
     rows = np.flatnonzero(missing)
     return ValueError(
@@ -187,5 +199,10 @@ def problem_name(labels: Any, i: int) -> str:
     """Return a problem's name in messages: its label, or else its number."""
     if labels is None:
         return f"problem {i}"
+    return f"group {label_name(labels, i)}"
+
+
+def label_name(labels: npt.NDArray[Any], i: int) -> str:
+    """Return a label as messages show it."""
     label = labels[i : i + 1]
-    return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+    return str(label[0]) if label.dtype.kind in "mM" else repr(label.tolist()[0])

@@ -19,6 +19,7 @@ from gdcore.errors import FitWarning, stacklevel
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.prediction import predicted, product
+from gdcore.results.residuals import residuals_of
 from gdcore.results.state import FitState
 from gdcore.status import DESERVE_A_LOOK, Status, epochs_in_words, has_advice
 from gdcore.typing import Floats, Interval, Ints, Names
@@ -46,6 +47,10 @@ class History:
     loss: Floats
     weights: Floats | None = None
     intercept: Floats | None = None
+
+    def emptied(self) -> History:
+        """Return a record of no epochs, of as many problems."""
+        return History(self.epoch[:0], self.loss[..., :0])
 
 
 class Start(NamedTuple):
@@ -242,6 +247,37 @@ class Fit(Inferring):
             if interval is None or self.inference is None:
                 return mean
             return with_interval(self.inference, mean, X, rows, interval, level)
+
+    def residuals(
+        self, X: Any, y: npt.ArrayLike | None = None, *, offset: npt.ArrayLike | None = None
+    ) -> Any:
+        """Return what y is above the predictions: ``y - fit.predict(X, offset=offset)``.
+
+        Parameters
+        ----------
+        X, offset
+            As in `predict`.
+        y : array_like, shape (m,) or (m, t), optional
+            By default the column `target_name` of a data frame.
+
+        Returns
+        -------
+        array, shape (m,) or (m, t)
+            Of X's library, on X's device: NumPy's for lists and data frames.
+
+        Raises
+        ------
+        ValueError
+            As `predict`; or if y is missing or has another shape than the predictions.
+
+        Examples
+        --------
+        >>> import gdcore as gd
+        >>> fit = gd.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0])
+        >>> fit.residuals([[10.0]], [22.0]).round(3)
+        array([1.])
+        """
+        return residuals_of(X, y, self.predict(X, offset=offset), self.target_name)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to an .npz file, whole or not at all; `gdcore.load` reads it back.

@@ -162,9 +162,10 @@ class ManyState:
         """Return a state with arrays of its own."""
         return ManyState(*(array.copy() for array in self.as_dict().values()))
 
-    def part(self, part: slice) -> ManyState:
+    def part(self, part: Any) -> ManyState:
         """Return the state of some of the problems."""
-        return ManyState(*(array[part] for array in self.as_dict().values()))
+        one_each = (a if len(a) != len(self.moving) else a[part] for a in self.as_dict().values())
+        return ManyState(*one_each)
 
     def put(self, part: slice, states: dict[str, Any]) -> None:
         """Copy the states that some of the problems have now."""

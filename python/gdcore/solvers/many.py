@@ -373,6 +373,8 @@ class _Run:
             state=self.state,
             rows=shape.n,
             groups=self.problems.labels,
+            group_names=self.problems.group_names,
+            group_keys=self.problems.group_keys,
             feature_names=shape.feature_names,
             target_name=shape.target_name,
             rank=self.rank,
