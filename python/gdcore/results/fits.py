@@ -123,10 +123,8 @@ class Fits(Fit):
 
         def __getattr__(self, name: str) -> Never:
             found = getattr(type(self), name, None)
-            if isinstance(
-                found, property
-            ):  # raised AttributeError; it does so again, with a reason
-                return found.__get__(self)
+            if isinstance(found, property):
+                found.__get__(self)  # raises its own AttributeError again
             said = f"{type(self).__name__!r} object has no attribute {name!r}"
             if vars(self).get("group_names") is not None and not name.startswith("_"):
                 said += ": fit_groups returns Fits; call fits.to_frame() for a data frame"
