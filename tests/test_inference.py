@@ -297,6 +297,74 @@ def test_empty_inputs(special: Any) -> None:
     assert "Problems:" in str(none.summary())
 
 
+# ---------------------------------------------------------------- where they mean nothing
+
+
+@each("kind", ["ols", "hc3"])
+@pytest.mark.filterwarnings("ignore::gdcore.FitWarning", "ignore::gdcore.LearningRateWarning")
+def test_nan_with_its_reason(rng: Any, kind: Any) -> None:
+    """Alone, in a stack and in the summary; the degrees of freedom are known all the same."""
+    X, y = draw(rng, 30, 2)
+    dependent = np.column_stack([X[:, 0], 2 * X[:, 0]])
+    cases: list[tuple[str, Array, Array, Any, dict[str, Any], str]] = [
+        ("SINGULAR", dependent, y, None, {}, "the columns of X are dependent"),
+        ("CONVERGED", X, y, gd.SGD(weight_decay=0.1), {"method": "exact"}, "weight decay"),
+        ("CONVERGED", X[:3], y[:3], None, {}, "no degrees of freedom"),
+        ("MAX_EPOCHS", X, y, gd.SGD(lr=1e-4), {"epochs": 2}, "not at the minimum"),
+        ("DIVERGED", X, y, gd.SGD(lr=1e4), {"epochs": 500}, "not at the minimum"),
+        ("EMPTY", X[:0], y[:0], None, {}, "no row counts"),
+        ("EMPTY", X, y, None, {"sample_weight": np.zeros(30)}, "no row counts"),
+    ]
+    for status, rows, target, sgd, how, reason in cases:
+        weights = how.get("sample_weight")
+        stacked = {**how, "sample_weight": weights[None]} if weights is not None else how
+        one = gd.fit(rows, target, sgd, covariance=kind, **how)
+        many = gd.fit(rows[None], target[None], sgd, covariance=kind, **stacked)
+        counted = 0 if weights is not None else len(target)
+        for fit in (one, many[0]):
+            assert fit.status == status
+            assert reason in fit.inference.reason
+            assert np.isnan([*fit.stderr, *fit.tvalues, fit.sigma2, fit.r2, fit.adj_r2]).all()
+            assert fit.df_resid == counted - 3
+            assert f"No standard errors: {fit.inference.reason}" in str(fit.summary())
+        if not len(target):
+            continue
+        pytest.importorskip("scipy.special")
+        assert np.isnan(one.pvalues).all()
+        assert np.isnan(one.conf_int()).all()
+        found = one.predict(X, interval="prediction")
+        assert np.isnan([found.lower, found.upper]).all()
+        assert found.mean.tobytes() == one.predict(X).tobytes()
+
+
+@pytest.mark.filterwarnings("ignore::gdcore.FitWarning")
+def test_one_bad_group_spoils_no_other(rng: Any) -> None:
+    X, y = draw(rng, 30, 2)
+    X[10:20, 1] = X[10:20, 0]
+    labels = np.repeat(["a", "b", "c", "d"], [10, 10, 8, 2])
+    fits = gd.fit_groups(X, y, labels, covariance="hc1")
+    same(fits[0], gd.fit(X[:10], y[:10], covariance="hc1"))
+    same(fits[2], gd.fit(X[20:28], y[20:28], covariance="hc1"))
+    assert np.isnan(fits.stderr[[1, 3]]).all()
+    text = str(fits.summary())
+    assert "2 of 4 problems have no standard errors (the first is group 'b'): the columns" in text
+
+
+def test_rows_that_do_not_count(rng: Any) -> None:
+    """Weights of 0 count in nothing; a weight of 2 is no second row."""
+    X, y = draw(rng, 40, 2)
+    weight = np.repeat([1.0, 0.0], 20)
+    for kind in KINDS:
+        part = gd.fit(X[:20], y[:20], covariance=kind)
+        fit = gd.fit(X, y, sample_weight=weight, covariance=kind)
+        assert fit.df_resid == part.df_resid == 17
+        close(fit.stderr, part.stderr)
+        close([fit.sigma2, fit.r2, fit.adj_r2], [part.sigma2, part.r2, part.adj_r2])
+        double = gd.fit(X[:20], y[:20], sample_weight=np.full(20, 2.0), covariance=kind)
+        close(double.stderr, part.stderr)
+        close(double.sigma2, 2 * part.sigma2)
+
+
 # ---------------------------------------------------------------- without a covariance
 
 
@@ -325,6 +393,25 @@ def test_without_covariance(tmp_path: Path) -> None:
         repr(fit)
     assert issubclass(gd.NoCovarianceError, ValueError)
     assert issubclass(gd.NoCovarianceError, AttributeError)
+
+
+def test_wrong_kinds() -> None:
+    """In every way in; None is what leaving it out means."""
+    X, y = np.arange(8.0).reshape(4, 2) ** 2, np.arange(4.0)
+    ways: list[Any] = [
+        lambda **how: gd.fit(X, y, **how),
+        lambda **how: gd.fit(X[None], y[None], **how),
+        lambda **how: gd.fit_groups(X, y, [1, 1, 1, 1], **how),
+    ]
+    for way in ways:
+        for wrong in ("hc4", "OLS", "", True, 3, ["ols"]):
+            with pytest.raises(ValueError, match=r"choose one of None, 'ols', 'hc0', 'hc1', 'hc2'"):
+                way(covariance=wrong)
+        with pytest.raises(
+            ValueError, match=r"covariance is for fits at the minimum, .* leave out"
+        ):
+            way(covariance="ols", sgd=gd.SGD(), batch_size=2)
+        assert way(covariance=None).inference is None
 
 
 def test_wrong_values() -> None:
