@@ -122,6 +122,9 @@ class Fit(Inferring):
     rank : int or None
         Columns that count, the intercept's included, if the closed form found it: see
         docs/numerics.md.
+    inference : Inference or None
+        What ``covariance=`` estimated, with the reason where it is NaN; `stderr`, `pvalues`,
+        `summary` and their like read it.
     """
 
     weights: Floats

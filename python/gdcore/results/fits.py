@@ -122,6 +122,9 @@ class Fits(Fit):
     if not TYPE_CHECKING:  # which is to report attributes that do not exist
 
         def __getattr__(self, name: str) -> Never:
+            found = getattr(type(self), name, None)
+            if isinstance(found, property):
+                found.__get__(self)  # raises its own AttributeError again
             said = f"{type(self).__name__!r} object has no attribute {name!r}"
             if vars(self).get("group_names") is not None and not name.startswith("_"):
                 said += ": fit_groups returns Fits; call fits.to_frame() for a data frame"

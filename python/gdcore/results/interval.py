@@ -17,7 +17,8 @@ from gdcore.typing import Floats, Ints
 
 DEFAULT_LEVEL = 0.95
 _CHOICES = ("confidence", "prediction")
-_BLOCK = 1 << 18  # numbers in memory at a time, about
+_BLOCK = 1 << 19  # numbers in memory at a time, about
+_FEWEST_ROWS = 1 << 13  # in a block, so that products of many columns are worth a call
 
 
 class Prediction(NamedTuple):
@@ -81,7 +82,9 @@ def with_interval(
     covariance = covariance if many else covariance[None]
     count, t = covariance.shape[:2]
     sigma2 = np.asarray(inference.sigma2).reshape(count, t)
-    reach = np.asarray(half_width(level, inference.df_resid)).reshape(count, -1)
+    df = np.asarray(inference.df_resid)
+    df = df if df.ndim == 1 + many else df[..., None]
+    reach = half_width(level, df if many else df[None])
     numbers = local(rows)
     if at is None:
         numbers = numbers if numbers.ndim == 3 else numbers[None]
@@ -110,8 +113,8 @@ def _variances(rows: Floats, covariance: Floats, at: Ints | None) -> Floats:
     count = len(covariance) if at is None else len(at)
     m, d = rows.shape[1:]
     rows = np.broadcast_to(rows, (count, m, d))
-    variance = np.empty((count, m, t))
-    high = max(1, min(m, _BLOCK // max(p, 1)))
+    variance = np.zeros((count, m, t))
+    high = max(1, min(m, max(_FEWEST_ROWS, _BLOCK // max(p, 1))))
     deep = max(1, _BLOCK // max(p * (high + p), 1))
     for i in range(0, count, deep):
         some = slice(i, i + deep)
@@ -122,8 +125,7 @@ def _variances(rows: Floats, covariance: Floats, at: Ints | None) -> Floats:
             for j in range(t):
                 products = matmul(x, chosen[:, j])
                 products *= x
-                total = np.zeros(x.shape[:2])
+                total = variance[some, k : k + high, j]
                 for column in range(p):
                     total += products[..., column]
-                variance[some, k : k + high, j] = total
     return np.maximum(variance, 0.0, out=variance)

@@ -106,7 +106,9 @@ def _of_one(fit: Any, level: float) -> Summary:
         else:
             facts += quality
         blocks.append(Block(title, ("", *columns), tuple(rows)))
-    reasons = [fit.inference.reason] if fit.inference and fit.inference.reason else []
+    reasons = []
+    if fit.inference is not None and fit.inference.reason:
+        reasons.append(f"No standard errors: {fit.inference.reason}")
     return Summary(_TITLE, tuple(facts), tuple(blocks), tuple(_notes(fit, reasons)))
 
 
@@ -155,13 +157,13 @@ def _reasons(fits: Any) -> list[str]:
     reasons = np.asarray(fits.inference.reason, object).tolist()
     counts = Counter(filter(None, reasons))
     said = [
-        f"{count} of {len(reasons)} without standard errors (the first is "
+        f"{count} of {len(reasons)} problems have no standard errors (the first is "
         f"{problem_name(fits.groups, reasons.index(reason))}): {reason}"
         for reason, count in counts.most_common(_REASONS)
     ]
     if len(counts) > _REASONS:
         rest = counts.total() - sum(count for _, count in counts.most_common(_REASONS))
-        said.append(f"{rest} more without standard errors; see fits.inference.reason.")
+        said.append(f"{rest} more have none for other reasons: see fits.inference.reason.")
     return said
 
 
