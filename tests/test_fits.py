@@ -6,6 +6,7 @@ import copy
 import pickle
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import gdcore as gd
+import gdcore.oracle
 from fits import bits, refused
 from loops import each
 
@@ -494,3 +496,105 @@ class TestPredictionsByLabel:
         left = several.residuals(torch.from_numpy(X), torch.from_numpy(y))
         assert isinstance(left, torch.Tensor)
         assert left.numpy().tobytes() == several.residuals(X, y).tobytes()
+
+
+class Page(HTMLParser):
+    """Read the cells of a table, and see that every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.notes = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        assert tag in ("div", "table", "caption", "tr", "th", "td", "p"), tag
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1] in ("th", "td"):
+            self.rows[-1][-1] += data
+        else:
+            self.notes += data
+
+
+class TestDisplay:
+    def test_one_fit(self, rng: Any) -> None:
+        pd = pytest.importorskip("pandas")
+        frame = pd.DataFrame({"a<b>": [0.0, 1.0, 2.0], "y&": [1.0, 3.0, 5.0]})
+        one = gd.fit(frame[["a<b>"]], frame["y&"])
+        assert repr(one) == (
+            f"Fit(status=CONVERGED, method='exact', epochs=0, loss={one.loss:.4g}, weights=[2], "
+            "intercept=1)"
+        )
+        page = Page(one._repr_html_())
+        assert page.rows == [["", "weight"], ["a<b>", "2"], ["intercept", "1"]]
+        assert "y&" in page.notes
+        assert one.message in page.notes
+        wide = gd.fit(rng.normal(size=(1100, 1000)), rng.normal(size=1100))
+        assert len(repr(wide)) <= 200
+        assert "\n" not in repr(wide)
+        assert len(Page(wide._repr_html_()).rows) == 12
+        several = gd.fit(rng.normal(size=(9, 2)), rng.normal(size=(9, 30)), fit_intercept=False)
+        assert "weights=array of shape (2, 30)" in repr(several)
+        rows = Page(several._repr_html_()).rows
+        assert rows[0][:3] == ["", "weight 0", "weight 1"]
+        assert rows[0][-1] == "weight 29"
+        assert {len(row) for row in rows} == {14}
+        with_errors = gd.fit(rng.normal(size=(9, 2)), rng.normal(size=9), covariance="ols")
+        if with_errors.inference is not None:
+            assert Page(with_errors._repr_html_()).rows[0] == ["", "weight", "stderr"]
+
+    @each("count", [1, 10, 11, 50])
+    def test_many_fits(self, rng: Any, count: int) -> None:
+        labels = [f"<{i:02}>" for i in range(count)] * 4
+        fits = gd.fit_groups(rng.normal(size=(4 * count, 1)), rng.normal(size=4 * count), labels)
+        assert len(repr(fits)) <= 100
+        page = Page(fits._repr_html_())
+        assert page.rows[0] == ["group", "weight_0", "intercept", "loss", "rows", "status"]
+        shown = [row[0] for row in page.rows[1:]]
+        want = fits.groups.tolist()
+        assert shown == (want if count <= 10 else [*want[:5], "...", *want[-5:]])
+        assert page.rows[-1][1] == f"{fits.weights[-1, 0]:.4g}"
+        assert fits.message in page.notes
+        stack: Any = gd.fit(rng.normal(size=(count, 30, 20)), rng.normal(size=(count, 30)))
+        rows = Page(stack._repr_html_()).rows
+        assert len(rows[0]) == 14
+        assert rows[-1][0] == str(count - 1)
+        assert len(Page(fits[:0]._repr_html_()).rows) == 1
+
+    def test_labels_of_several_columns_and_times(self, rng: Any) -> None:
+        fits = fit_frame(frame_of("pandas", store_columns(rng)), ["store", "year"])
+        assert Page(fits._repr_html_()).rows[1][:2] == ["a", "1"]
+        assert Page(fit(rng, LABELS["nanoseconds"])._repr_html_()).rows[2][0].endswith("000001")
+
+    def test_short_lines(self, rng: Any) -> None:
+        X, y = rng.normal(size=(300, 200)), rng.normal(size=300)
+        one = gd.fit(X, y, gd.SGD(), epochs=50, tol=None)
+        many = gd.fit_groups(X[:, :2], y, np.arange(300) % 9, gd.SGD(), history=1)
+        state = gd.SGD().init(X)
+        shown = [
+            one, many, one.history, many.history, one.start, one.state, many.state, state,
+            gd.SGD(lr=np.ones(50)), gd.fit_rolling(X[:, :2], y, 9), gd.Moments(3),
+            gd.SelfTest(3, ("avx2",), ("a",) * 50), gd.oracle.matmul(X.T, X),
+            gd.oracle.trajectory(X, y, gd.SGD(lr=1e-3), 3),
+        ]  # fmt: skip
+        for thing in shown:
+            assert len(repr(thing)) <= 200
+            assert "\n" not in repr(thing)
+        assert repr(gd.SGD(momentum=0.9, lr=[1.0, 2.0])) == "SGD(lr=<array of 2>, momentum=0.9)"  # type: ignore[arg-type]
+        assert repr(gd.SGD(lr=lambda epoch: 1.0)) == "SGD(lr=<schedule>)"
+        assert repr(gd.SGD()) == "SGD()"
+        rows = Page(gd.SGD(lr=0.5)._repr_html_()).rows
+        assert rows[0] == ["lr", "0.5"]
+        assert len(rows) == 7

@@ -77,6 +77,18 @@ def test_rows_of_no_group(label: int) -> None:
         gd._core.rows_by_group(np.array([2, label, 0]), 0, 3, 1)
 
 
+@each("width", [1, 3, 4, 8, 9, 16, 52])
+@each("count", [1, 2, 600, 40_000])
+@each("n", [0, 1, 64, 65, 90_000])
+def test_ids_of_rows(rng: Any, n: int, count: int, width: int) -> None:
+    """They count up in the order in which the rows of bytes first come."""
+    kinds = rng.integers(0, 2, (count, width), np.uint8)  # few bits, so that hashes have to work
+    codes = rng.integers(0, count, n)
+    ids = gd._core.row_ids(kinds[codes])
+    known: dict[bytes, int] = {}
+    assert ids.tolist() == [known.setdefault(kinds[code].tobytes(), len(known)) for code in codes]
+
+
 LABELS: dict[str, Any] = {
     "int": lambda c: c,
     "far apart": lambda c: c * 10**12 - 5,
@@ -239,12 +251,15 @@ def test_who_expects_a_frame_hears_of_to_frame() -> None:
 
 def bad_frames() -> dict[str, tuple[dict[str, Any], str]]:
     return {
-        "no column": ({"features": ["q"]}, "no column 'q'; it has 'y', 'a', 's'"),
-        "text": ({"features": ["s"]}, "'s' holds"),
+        "no column": (
+            {"features": ["q"]},
+            "the frame has no column 'q'; it needs .* and has 'y', 'a', 's'",
+        ),
+        "text": ({"features": ["s"], "by": "a"}, "'s' holds"),
         "gaps": ({"target": "gap"}, "'gap' has 1 missing"),
         "gaps in by": ({"by": "hole"}, "'hole' of by has 1 missing"),
-        "not all": ({"by": None}, "needs all of"),
-        "none": ({"features": []}, "at least one column"),
+        "not all": ({"by": None}, "by names no column; .* this one has 'y', 'a', 's', 'gap'"),
+        "none": ({"features": []}, "features names no column"),
         "arrays too": ({"y": [1.0]}, "leave out y, groups and offsets"),
     }
 

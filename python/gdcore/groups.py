@@ -136,11 +136,11 @@ def fit_groups(
             raise ValueError(
                 "a data frame takes target=, features= and by=; leave out y, groups and offsets."
             )
-        table = read_groups(X, target, features, by)
-        X, y, groups = table.X, table.y, table.codes
+        table = read_groups(X, target, features, by, offset, sample_weight)
+        X, y, offset, sample_weight = table.X, table.y, table.offset, table.sample_weight
     elif y is None:
         raise ValueError("y is missing; a data frame needs target=, features= and by= instead.")
-    if (groups is None) == (offsets is None):
+    if table is None and (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
     options = Options(
         epochs,
@@ -170,8 +170,7 @@ def fit_groups(
         refuse_as_feature(rows.rows.X, shape.feature_names, name, groups, "groups")
         order = None
         if table is not None:
-            labels: Any = table.labels
-            starts, order = table.rows_by_group(options.threads)
+            labels, keys, starts, order = table.groups(options.threads)
         elif offsets is not None:
             starts = _checked_offsets(offsets, shape.n)
             labels = np.arange(len(starts) - 1)
@@ -182,7 +181,7 @@ def fit_groups(
         _check_labels(init, labels)
         problems = make_groups(rows, starts, order, labels)
         if table is not None:
-            problems = replace(problems, group_names=table.by, group_keys=table.keys)
+            problems = replace(problems, group_names=table.by, group_keys=keys)
         fits = fit_many(problems, sgd, options, init, progress)
     warn_of_ignored(options)
     warn_of_ends(fits, options.expects_convergence)

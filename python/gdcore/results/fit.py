@@ -16,6 +16,7 @@ from gdcore.data.columns import as_numbers
 from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
 from gdcore.errors import FitWarning, stacklevel
+from gdcore.results.display import html_of_fit, line_of_fit, numbers_in_words
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.prediction import predicted, product
@@ -48,6 +49,10 @@ class History:
     weights: Floats | None = None
     intercept: Floats | None = None
 
+    def __repr__(self) -> str:
+        problems = f" of {len(self.loss)} problems" if self.loss.ndim == 2 else ""
+        return f"History({len(self.epoch)} epochs{problems})"
+
     def emptied(self) -> History:
         """Return a record of no epochs, of as many problems."""
         return History(self.epoch[:0], self.loss[..., :0])
@@ -67,6 +72,12 @@ class Start(NamedTuple):
     weights: Floats
     intercept: Any
     epoch: int
+
+    def __repr__(self) -> str:
+        return (
+            f"Start(weights={numbers_in_words(self.weights)}, "
+            f"intercept={numbers_in_words(self.intercept)}, epoch={self.epoch})"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +152,12 @@ class Fit(Inferring):
     def __post_init__(self) -> None:
         if self.home is not None:
             settle(self)
+
+    def __repr__(self) -> str:
+        return line_of_fit(self)
+
+    def _repr_html_(self) -> str:
+        return html_of_fit(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(on_host(self))

@@ -20,6 +20,7 @@ from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.labels import label_name, problem_name
 from gdcore.errors import FitWarning, stacklevel
+from gdcore.results.display import ends_of, html_of_many, line_of_many
 from gdcore.results.fit import (
     Fit,
     History,
@@ -56,7 +57,6 @@ from gdcore.status import (
     STATUSES,
     Status,
     count_by_status,
-    counts_in_words,
     deserve_a_look,
     ends_in_words,
 )
@@ -134,9 +134,14 @@ class Fits(Fit):
         return len(self.status)
 
     def __repr__(self) -> str:
-        weights = on_host(self).weights
-        shape = f"weights of shape {weights.shape}, {weights.dtype}"
-        return f"Fits({len(self)} problems, {shape}: {counts_in_words(self.status)})"
+        return line_of_many("Fits", "problems", self)
+
+    def _repr_html_(self) -> str:
+        ends = ends_of(len(self))
+        some = self._some(ends)
+        keys = columns_of_labels(some.groups, self.group_names, ends)
+        title = f"Linear models of {len(self)} {'problems' if self.groups is None else 'groups'}"
+        return html_of_many(title, keys, some._columns(), len(self), self.message)
 
     def __iter__(self) -> Iterator[Fit]:
         return map(self._one, range(len(self)))
@@ -499,7 +504,7 @@ class Fits(Fit):
         """
         keys = self.group_keys
         if keys is None:
-            keys = columns_of_labels(self.groups, self.group_names, len(self))
+            keys = columns_of_labels(self.groups, self.group_names, np.arange(len(self)))
         return table_of(keys, self._columns(), library)
 
     def _columns(self) -> Columns:

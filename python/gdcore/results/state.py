@@ -56,6 +56,9 @@ class FitState:
     batch_size: int = 0
     scaling: Floats = field(default_factory=lambda: np.empty(0))
 
+    def __repr__(self) -> str:
+        return f"FitState({self.params.size} parameters, epoch={self.epoch}, step={self.step})"
+
     def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
         """Whether this is a state of a problem with that many parameters of that dtype."""
         return self.params.shape == (size,) and self.params.dtype == dtype
@@ -121,6 +124,10 @@ class ManyState:
     lr: Floats
     momentum: Floats
     scaling: Floats
+
+    def __repr__(self) -> str:
+        count, size = self.params.shape
+        return f"ManyState({count} problems of {size} parameters)"
 
     @classmethod
     def before_steps(cls, params: Floats) -> ManyState:

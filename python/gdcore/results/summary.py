@@ -12,6 +12,7 @@ import numpy as np
 
 from gdcore.data.home import on_host
 from gdcore.data.labels import problem_name
+from gdcore.notebook import html_row, html_table
 from gdcore.results.student import checked_level, has_scipy
 from gdcore.status import counts_in_words
 
@@ -74,12 +75,12 @@ class Summary:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        facts = [_html_row([name], [value]) for name, value in self.facts]
-        parts = [_html_table(self.title, facts)]
+        facts = [html_row([name], [value]) for name, value in self.facts]
+        parts = [html_table(self.title, facts)]
         for block in self.blocks:
-            rows = [_html_row(block.columns, [])]
-            rows += [_html_row(row[: block.names], row[block.names :]) for row in block.rows]
-            parts.append(_html_table(block.title, rows))
+            rows = [html_row(block.columns, [])]
+            rows += [html_row(row[: block.names], row[block.names :]) for row in block.rows]
+            parts.append(html_table(block.title, rows))
         parts += [f"<p>{escape(note)}</p>" for note in self.notes]
         return f"<div>{''.join(parts)}</div>"
 
@@ -269,16 +270,3 @@ def _in_two_columns(facts: Sequence[tuple[str, str]], width: int) -> list[str]:
     right += [""] * (half - len(right))
     start = max([width // 2, *(len(text) + 2 for text in left)])
     return [f"{a:<{start}}{b}".rstrip() for a, b in zip(left, right, strict=True)]
-
-
-def _html_row(heads: Sequence[str], cells: Sequence[str]) -> str:
-    return "".join(
-        ["<tr>", *(f"<th>{escape(text)}</th>" for text in heads)]
-        + [f'<td style="text-align: right">{escape(text)}</td>' for text in cells]
-        + ["</tr>"]
-    )
-
-
-def _html_table(title: str, rows: Sequence[str]) -> str:
-    caption = f"<caption>{escape(title)}</caption>" if title else ""
-    return f"<table>{caption}{''.join(rows)}</table>"

@@ -37,13 +37,15 @@ def parameter_columns(kind: str, names: Iterable[Any], values: npt.NDArray[Any])
     return dict(zip(named, values.T, strict=True))
 
 
-def columns_of_labels(labels: npt.NDArray[Any] | None, names: Names | None, count: int) -> Columns:
-    """Return the columns that tell the problems, in place of those of a frame."""
+def columns_of_labels(
+    labels: npt.NDArray[Any] | None, names: Names | None, numbers: Ints
+) -> Columns:
+    """Return the columns that tell the problems: their labels, or else their numbers."""
     if labels is None:
-        return {"problem": np.arange(count)}
+        return {"problem": numbers}
     if names is None or len(names) == 1:
         return {"group" if names is None else names[0]: labels}
-    parts = zip(*labels.tolist(), strict=True) if count else ([],) * len(names)
+    parts = zip(*labels.tolist(), strict=True) if len(numbers) else ([],) * len(names)
     return {name: list(part) for name, part in zip(names, parts, strict=True)}
 
 
