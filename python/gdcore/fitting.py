@@ -20,7 +20,8 @@ from gdcore.results.fit import Fit, empty_fit, warn_of_end
 from gdcore.results.fits import Fits, warn_of_ends
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import descend
-from gdcore.solvers.exact import solve_exact
+from gdcore.solvers.exact import inference_of_rows, solve_exact
+from gdcore.solvers.inference import with_inference
 from gdcore.solvers.many import fit_many
 from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
@@ -267,6 +268,10 @@ def fit(
                 result = solve_exact(problem, sgd, options)
             else:
                 result = descend(problem, sgd, options, start, progress, checkpoint)
+            if result.inference is None:
+                result = with_inference(
+                    result, problem, sgd, options, lambda: inference_of_rows(problem, options)
+                )
     warn_of_ignored(options)
     warn_of_end(result, options.expects_convergence)
     return result

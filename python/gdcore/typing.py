@@ -21,6 +21,7 @@ Schedule = Callable[[int], float]
 LearningRate = float | Floats | Literal["auto"] | Schedule
 Missing = Literal["error", "drop"]
 Covariance = Literal["ols", "hc0", "hc1", "hc2", "hc3"]
+Interval = Literal["confidence", "prediction"]
 Show = bool | Callable[[int, int, float], None]  # what progress= takes
 Stack = np.ndarray[tuple[int, int, int], np.dtype[Any]]  # X of many problems
 

@@ -22,6 +22,7 @@ from gdcore.cli.report import (
     one_sentence,
     print_json,
     print_report,
+    print_summary,
     say_note,
     summary,
 )
@@ -47,6 +48,16 @@ class Dtype(StrEnum):
 
     FLOAT64 = "float64"
     FLOAT32 = "float32"
+
+
+class Covariance(StrEnum):
+    """How to estimate standard errors; see `gdcore.fit`."""
+
+    OLS = "ols"
+    HC0 = "hc0"
+    HC1 = "hc1"
+    HC2 = "hc2"
+    HC3 = "hc3"
 
 
 def build_app() -> typer.Typer:
@@ -146,6 +157,14 @@ def fit(
     weight_decay: Annotated[
         float, _option("Training", "L2 penalty on the weights, not on the intercept.")
     ] = 0.0,
+    covariance: Annotated[
+        Covariance | None,
+        _option(
+            "Training",
+            "Print standard errors too; hc0 to hc3 if the variance of the errors differs.",
+            show_default="none",
+        ),
+    ] = None,
     device: Annotated[str, _option("Training", _DEVICE, metavar="cpu|cuda|cuda:1")] = "cpu",
     checkpoint: Annotated[
         Path | None, _file("Keep the state of training, and resume from it.")
@@ -169,6 +188,7 @@ def fit(
         "seed": seed,
         "tol": tol or None,
         "method": method.value,
+        "covariance": covariance and covariance.value,
         "device": device,
         "history": max(1, epochs // _RECORDS),
         "progress": sys.stderr.isatty() and not (as_json or no_progress),
@@ -204,6 +224,7 @@ def fit(
             )
         result = described(model, *scores)
         _finish(data, result, None, interrupted, notes, as_json)
+        print_summary(model, as_json)
         if save and not as_json:
             print(f"Wrote {save}.")
         _exit_if_diverged(model)
@@ -229,6 +250,7 @@ def fit(
         )
     result, beside = summary(model, train, test), summary(exact, train, test)
     _finish(data, result, beside, interrupted, notes, as_json)
+    print_summary(exact, as_json)
     tested = test if len(test[1]) else None
     if plot:
         draw(model, train, tested, plot)

@@ -88,6 +88,10 @@ class RowProblem(Problem):
         """Return the curvature of the steepest single row."""
         return self.core.largest_row()
 
+    def named(self, features: Names, target: str) -> Self:
+        """Return the problem with the names of its columns."""
+        return replace(self, shape=replace(self.shape, feature_names=features, target_name=target))
+
     def count_nonzero(self) -> Ints:
         """Count, for each column of [X 1 y-offset], the rows of weight above 0 that are not 0."""
         if is_local(self.rows.X):

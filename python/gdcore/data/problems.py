@@ -16,7 +16,7 @@ from gdcore.data.home import home_of
 from gdcore.data.problem import RowProblem, lay_out
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
-from gdcore.typing import Bools, Floats, Ints
+from gdcore.typing import Bools, Floats, Ints, Names
 
 BLOCK_BYTES = 16 << 20  # of second moments, summed together
 
@@ -35,6 +35,8 @@ class Problems:
     starts: Ints | None = None
     order: Ints | None = None
     labels: Any = None  # of groups
+    group_names: Names | None = None  # columns of a frame that the labels come from
+    group_keys: Any = None  # those columns, one row a group
 
     @property
     def count(self) -> int:
