@@ -38,7 +38,8 @@ from gdcore.moments import Moments
 from gdcore.results.fit import Fit, History, Start
 from gdcore.results.fits import Fits
 from gdcore.results.load import load
-from gdcore.rolling import RollingFit, fit_rolling
+from gdcore.results.rolling import RollingFit
+from gdcore.rolling import fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
 from gdcore.status import Status
