@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal, Never
 
+import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
@@ -163,6 +164,8 @@ def fit_rolling(
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
     sgd = check_sgd(sgd, options.method)
     sgd.check_for_one()
+    if not isinstance(align, bool | np.bool_):
+        raise ValueError(f"align is {align!r}; it must be True or False.")
     place = place_of(device)
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with guard(**given), _core.FpEnv():

@@ -32,6 +32,11 @@ def is_span(value: Any) -> bool:
     return isinstance(value, timedelta | np.timedelta64)
 
 
+def as_length(value: Any) -> Any:
+    """Return a length of time unchanged, and the number in an array without dimensions."""
+    return value if is_span(value) else as_scalar(value)
+
+
 def read_times(given: Any, n: int, window: Any, half_life: Any) -> Times:
     """Return the times of n rows and these lengths of time; a length may be None.
 
@@ -39,7 +44,7 @@ def read_times(given: Any, n: int, window: Any, half_life: Any) -> Times:
     TypeError or ValueError names the argument that does not fit.
     """
     values = _checked(given, n)
-    window, half_life = as_scalar(window), as_scalar(half_life)
+    window, half_life = as_length(window), as_length(half_life)
     if values.dtype.kind != "M":
         for name, span in (("window", window), ("half_life", half_life)):
             if not (span is None or (is_finite(span) and span > 0)):
@@ -51,7 +56,7 @@ def read_times(given: Any, n: int, window: Any, half_life: Any) -> Times:
     spans = {
         name: _as_timedelta(name, span)
         for name, span in (("window", window), ("half_life", half_life))
-        if not (span is None or (name == "window" and is_whole(span)))
+        if not (span is None or (name == "window" and _is_count(span)))
     }
     exact, unit = _to_common_unit(values, spans.get("window"))
     half = spans.get("half_life")
@@ -61,6 +66,10 @@ def read_times(given: Any, n: int, window: Any, half_life: Any) -> Times:
         int(spans["window"].astype(f"m8[{unit}]").view(np.int64)) if "window" in spans else None,
         None if half is None else float(half / np.array(1, f"m8[{unit}]")),
     )
+
+
+def _is_count(value: Any) -> bool:
+    return is_whole(value) and not is_span(value)  # NumPy's lengths of time are its integers too
 
 
 def _from_first(ticks: Ints) -> Ints:

@@ -12,7 +12,7 @@ from gdcore.data.device import local
 from gdcore.data.home import from_device
 from gdcore.data.labels import group_rows
 from gdcore.data.rows import Rows
-from gdcore.data.times import Times, check_sorted, is_span
+from gdcore.data.times import Times, as_length, check_sorted, is_span
 from gdcore.scalars import as_scalar, is_finite, is_whole
 from gdcore.typing import Bools, Floats, Ints
 
@@ -134,7 +134,7 @@ def check_extent(
     n: int, window: Any, step: Any, min_rows: Any, half_life: Any, times: Times | None
 ) -> Extent:
     """Check how far windows reach; `n` is the most rows that a window may ask for."""
-    window, step, min_rows = as_scalar(window), as_scalar(step), as_scalar(min_rows)
+    window, step, min_rows = as_length(window), as_scalar(step), as_scalar(min_rows)
     span = None if times is None else times.window
     rows = None if window is None or span is not None else window
     if isinstance(window, str):
@@ -143,7 +143,9 @@ def check_extent(
             "datetime.timedelta(days=30) or pandas.Timedelta('30D'), with times=."
         )
     if rows is not None and is_span(rows):
-        raise ValueError(f"window is {rows!r}; pass times=, a time for each row, or whole rows.")
+        raise ValueError(
+            f"window is {rows!r}; pass times=, a time for each row, or a number of rows."
+        )
     if rows is not None:
         _check_whole("window", rows, n, f"the {n} rows of X" if n < MOST else "2**62")
     _check_whole("step", step, MOST, "2**62")
@@ -162,9 +164,11 @@ def _check_whole(name: str, value: Any, most: int, what: str) -> None:
 def _half_life(given: Any, times: Times | None) -> float | None:
     if given is None or times is not None:
         return None if times is None else times.half_life
-    given = as_scalar(given)
+    given = as_length(given)
     if is_span(given):
-        raise ValueError(f"half_life is {given!r}; pass times=, a time for each row, or rows.")
+        raise ValueError(
+            f"half_life is {given!r}; pass times=, a time for each row, or a number of rows."
+        )
     if not (is_finite(given) and given > 0):
         raise ValueError(
             f"half_life is {given!r}; it must be a number of rows above 0, or None for equal "

@@ -135,9 +135,9 @@ class RollingFit:
     @property
     def has_fit(self) -> Bools:
         """Whether each entry is the fit of a window, not of too few rows or of none."""
-        first = on_host(self).intercept.reshape(len(self), -1)[:, 0]
-        if not self.fit_intercept:
-            first = on_host(self).weights.reshape(len(self), -1)[:, 0]
+        model = on_host(self)
+        first = model.intercept if self.fit_intercept else model.weights[:, 0]
+        first = first if first.ndim == 1 else first[:, 0]
         return np.asarray(~((self.status == Status.EMPTY) & np.isnan(first)), np.bool_)
 
     @property

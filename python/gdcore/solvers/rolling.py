@@ -140,7 +140,7 @@ class RollingTask:
         elif len(entries) > done:
             spread = _Spread(done, len(entries), fitted)
         weights, intercept = shape.split(
-            spread(found["params"].reshape(done, shape.size), math.nan)
+            spread(found["params"].reshape(done, max(shape.size, 1)), math.nan)
         )
         status, limit = self._ends(found)
         return RollingFit(
