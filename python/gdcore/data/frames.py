@@ -59,7 +59,9 @@ def read_groups(frame: Any, target: Any, features: Any, by: Any) -> GroupedFrame
     for name in (*wanted["target"], *wanted["features"], *wanted["by"]):
         if name not in names:
             raise ValueError(f"the frame has no column {name!r}; it has {listed(names)}.")
-    X, y = (floats_of(table, names, wanted[argument]) for argument in ("features", "target"))
+    X, y = (
+        floats_of(table, names, wanted[argument], "error") for argument in ("features", "target")
+    )
     _refuse_twice(wanted)
     keys = table[:, [names.index(name) for name in wanted["by"]]]
     return GroupedFrame(keys, wanted["features"], X, y[:, 0], _codes(keys))
@@ -88,7 +90,7 @@ def _codes(keys: Any) -> Ints:
     codes = np.zeros(rows, np.int64)
     for j, name in enumerate(keys.columns):
         series, what = keys[:, j], f"the column {name!r} of by"
-        refuse_nulls(series, what, "give them a label of their own")
+        refuse_nulls(series, what, "give them a label of their own", way_out=True)
         labels, of_key = factorize(series.to_native(), rows, what)
         codes = factorize(codes * max(len(labels), 1) + of_key, rows)[1]
     return codes

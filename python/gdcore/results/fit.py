@@ -19,7 +19,13 @@ from gdcore.errors import FitWarning, stacklevel
 from gdcore.results.inference import Inference
 from gdcore.results.prediction import predicted, product
 from gdcore.results.state import FitState
-from gdcore.status import DESERVE_A_LOOK, Status, epochs_in_words, has_advice
+from gdcore.status import (
+    DESERVE_A_LOOK,
+    Status,
+    dropped_in_words,
+    epochs_in_words,
+    has_advice,
+)
 from gdcore.typing import Floats, Ints, Names
 
 Record = tuple[Ints, Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
@@ -105,6 +111,12 @@ class Fit:
     rank : int or None
         Columns that count, the intercept's included, if the closed form found it: see
         docs/numerics.md.
+    rows, dropped : int or ndarray of int64, shape (t,)
+        Rows that were fitted, those of weight 0 included, and rows that ``missing="drop"`` left
+        out. One each for targets that were fitted in different rows: then `status` is the worst of
+        any target, `epochs` the most, `rank` the least, `loss` is over all entries of y that
+        count, `lr` is NaN if it differs, and there is no history and no state. `message` says how
+        the targets ended.
     """
 
     weights: Floats
@@ -126,6 +138,8 @@ class Fit:
     momentum: Any = 0.0
     r2_lost: Any = math.nan
     inference: Inference | None = field(default=None, repr=False)
+    rows: Any = field(default=None, repr=False)
+    dropped: Any = field(default=0, repr=False)
     detail: str = field(default="", repr=False)  # the distance from the best fit, for `message`
     home: Home | None = field(default=None, repr=False)  # of weights and intercept
 
@@ -139,6 +153,10 @@ class Fit:
     @property
     def message(self) -> str:
         """How the fit ended and what to do about it, in words."""
+        by_target = isinstance(self.rows, np.ndarray)
+        left_out = dropped_in_words(self.rows, self.dropped, by_target=by_target)
+        if by_target and self.detail:
+            return f"{self.detail} {left_out}"
         epochs = epochs_in_words(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
@@ -151,6 +169,8 @@ class Fit:
         }[self.status]
         if self.method == "exact" and self.status is Status.CONVERGED:
             what = "Solved in closed form."
+        if left_out:
+            what += " " + left_out
         if self.detail:
             what += " " + self.detail
         as_asked = self.status is Status.MAX_EPOCHS and not self.detail  # without a tol
@@ -245,6 +265,7 @@ class Fit:
             "rank": self.rank,
         } | described(self)
         arrays = {"weights": model.weights, "intercept": model.intercept, "loss": self.loss}
+        arrays |= archive.prefixed("", {"rows": self.rows, "dropped": self.dropped})
         arrays |= archive.prefixed("history_", asdict(self.history))
         if self.start is not None:
             arrays |= archive.prefixed("start_", self.start._asdict())
@@ -271,6 +292,8 @@ class Fit:
             detail=str(meta.get("detail", "")),
             stability_limit=float(meta["stability_limit"]),
             rank=meta.get("rank"),
+            rows=_number(arrays.get("rows")),
+            dropped=_number(arrays.get("dropped", 0)),
             state=FitState.from_file(state) if state else None,
             start=_start(start) if start else None,
             history=history_from(arrays),
@@ -278,6 +301,11 @@ class Fit:
 
 
 bring_home(Fit)
+
+
+def _number(array: Any) -> Any:
+    """Return an array without dimensions as a Python number."""
+    return array.item() if isinstance(array, np.ndarray) and not array.ndim else array
 
 
 def _start(arrays: dict[str, Any]) -> Start:
@@ -326,6 +354,8 @@ def model_of(shape: Shape, params: Floats) -> dict[str, Any]:
         "feature_names": shape.feature_names,
         "target_name": shape.target_name,
         "home": shape.home,
+        "rows": shape.n,
+        "dropped": shape.dropped,
     }
 
 

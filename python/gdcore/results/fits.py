@@ -27,6 +27,7 @@ from gdcore.status import (
     count_by_status,
     counts_in_words,
     deserve_a_look,
+    dropped_in_words,
     ends_in_words,
 )
 from gdcore.typing import Floats, Ints
@@ -55,8 +56,9 @@ class Fits(Fit):
     stability_limit : ndarray, shape (count,)
         NaN where it was not needed: with an lr that was given.
     state : ManyState or None
-    rows : ndarray of int64, shape (count,)
-        Rows of each problem.
+    rows, dropped : ndarray of int64, shape (count,) or (count, t)
+        Rows of each problem that were fitted, and those that ``missing="drop"`` left out. See `Fit`
+        for targets that were fitted in different rows.
     groups : ndarray or None
         Label of each problem, from `fit_groups`.
     rank : ndarray of int64, shape (count,), or None
@@ -91,6 +93,10 @@ class Fits(Fit):
         i, model = i % len(self), on_host(self)
         losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
         short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
+        detail = f"R^2 is {lost:.2g} below that of the best fit." if short else ""
+        if np.ndim(self.rows) == 2:
+            ended = Status(self.status[i])
+            detail = f"The worst of the targets ended as {ended}: {ended.advice}"
         known = ~np.isnan(losses)
         return Fit(
             weights=model.weights[i].copy(),
@@ -101,7 +107,7 @@ class Fits(Fit):
             lr=float(self.lr[i]),
             momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
             r2_lost=lost,
-            detail=f"R^2 is {lost:.2g} below that of the best fit." if short else "",
+            detail=detail,
             history=History(self.history.epoch[known], losses[known]),
             method=self.method,
             method_reason=self.method_reason,
@@ -111,6 +117,8 @@ class Fits(Fit):
             feature_names=self.feature_names,
             target_name=self.target_name,
             rank=None if self.rank is None else int(self.rank[i]),
+            rows=_entry(self.rows, i),
+            dropped=_entry(self.dropped, i),
             home=self.home,
         )
 
@@ -124,7 +132,12 @@ class Fits(Fit):
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        return ends_in_words(self.status, self.r2_lost, "problem", self._named)
+        words = ends_in_words(self.status, self.r2_lost, "problem", self._named)
+        return f"{words} {self._left_out}".rstrip()
+
+    @property
+    def _left_out(self) -> str:
+        return dropped_in_words(self.rows, self.dropped, by_target=np.ndim(self.rows) == 2)
 
     def predict(
         self, X: npt.ArrayLike, *, groups: Any = None, offset: npt.ArrayLike | None = None
@@ -206,6 +219,7 @@ class Fits(Fit):
         arrays["status"] = np.array([status.code for status in self.status.tolist()], np.int8)
         labels = {"groups_text": to_text(self.groups)} if as_text else {"groups": self.groups}
         extra = {"rank": self.rank, "r2_lost": self.r2_lost, "momentum": self.momentum}
+        extra["dropped"] = self.dropped
         arrays |= archive.prefixed("", labels | extra)
         arrays |= archive.prefixed("history_", asdict(self.history))
         if self.state is not None:
@@ -229,6 +243,7 @@ class Fits(Fit):
             rank=arrays.get("rank"),
             r2_lost=arrays.get("r2_lost", np.full(count, np.nan)),
             momentum=arrays.get("momentum", np.zeros(count)),
+            dropped=arrays.get("dropped", np.zeros(count, np.int64)),
             state=ManyState.from_file(state) if state else None,
             history=history_from(arrays),
         )
@@ -253,6 +268,14 @@ class Fits(Fit):
             raise TypeError(
                 f"a group label cannot be hashed ({error}); pass labels as in fits.groups."
             ) from None
+
+
+def _entry(values: Any, i: int) -> Any:
+    """Return what is known of one problem: a number, one for each target, or nothing."""
+    if values is None or np.ndim(values) == 0:  # of files and pickles from before
+        return values
+    one = values[i]
+    return one.copy() if one.ndim else int(one)
 
 
 def warn_of_ends(fits: Fits, expects_convergence: bool) -> None:
