@@ -24,7 +24,7 @@ from gdcore.sgd import SGD
 from gdcore.solvers.learning_rate import warn_of_divergence
 from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
-from gdcore.solvers.rolling import RollingTask, check_method, kept_rows
+from gdcore.solvers.rolling import RollingTask, check_known, check_method
 from gdcore.solvers.start import initial_state
 from gdcore.status import deserve_a_look
 from gdcore.typing import Missing, Reduction, Stop
@@ -170,25 +170,25 @@ def fit_rolling(
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with guard(**given), _core.FpEnv():
         how = fit_intercept, reduction
-        problem = make_problem(X, y, offset, sample_weight, *how, place=place)
+        problem = make_problem(
+            X, y, offset, sample_weight, *how, place=place, missing=missing, keep_gaps=True
+        )
         shape = problem.shape
         options.check(shape.n)
-        check_method(sgd, options, shape)
+        check_method(sgd, options, shape, half_life)
         clock = None
         if times is not None:
             clock = read_times(from_device(times, "times"), shape.n, window, half_life)
         most = shape.n if groups is None and min_rows is None and not align else MOST
         extent = check_extent(most, window, step, min_rows, half_life, clock)
-        kept = kept_rows(problem) if options.missing == "drop" else None
-        if kept is None:
-            problem.check_finite()
+        check_known(problem)
         named = getattr(groups, "name", None)
         refuse_as_feature(problem.rows.X, shape.feature_names, named, groups, "groups")
         series = make_series(shape.n, groups, options.threads)
-        plan = make_windows(series, extent, clock, kept)
+        plan = make_windows(series, extent, clock, problem.known)
         start = initial_state(init, shape, None)
         task = RollingTask(shape, sgd, options, plan, clock, align)
-        rolling = task.begin(problem, kept, start.params)
+        rolling = task.begin(problem, start.params)
         try:
             slices.run(lambda seconds: rolling.advance(seconds, options.threads))
         except KeyboardInterrupt:

@@ -11,6 +11,7 @@ import numpy as np
 import gdcore._core as _core
 from gdcore.data.labels import problem_name
 from gdcore.data.problem import RowProblem
+from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
 from gdcore.data.times import Times
 from gdcore.data.windows import Windows
@@ -20,7 +21,7 @@ from gdcore.solvers.exact import exact_options
 from gdcore.solvers.options import Options
 from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM
 from gdcore.status import Status
-from gdcore.typing import Bools, Floats, Ints, Statuses
+from gdcore.typing import Floats, Ints, Statuses
 
 _STATUS = {
     None: Status.EMPTY,
@@ -31,7 +32,7 @@ _STATUS = {
 }
 
 
-def check_method(sgd: SGD, options: Options, shape: Shape) -> None:
+def check_method(sgd: SGD, options: Options, shape: Shape, half_life: Any) -> None:
     """Raise TypeError or ValueError for options that windows do not have."""
     if options.method != "exact":
         if options.covariance is not None:
@@ -40,6 +41,11 @@ def check_method(sgd: SGD, options: Options, shape: Shape) -> None:
             raise ValueError(NO_SPECTRUM)
         if callable(sgd.lr):
             raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
+    if half_life is not None and shape.is_sum:
+        raise ValueError(
+            f"reduction is {shape.reduction!r}; with half_life the loss is a weighted mean: use "
+            "'mean' or 'half_mean'."
+        )
     if options.covariance not in (None, "ols"):
         raise ValueError(
             f"covariance is {options.covariance!r}; fit_rolling has 'ols' alone, as the others "
@@ -47,22 +53,22 @@ def check_method(sgd: SGD, options: Options, shape: Shape) -> None:
         )
 
 
-def kept_rows(problem: RowProblem) -> Bools | None:
-    """Return which rows have no NaN, None if all; ValueError if such a row holds infinity."""
-    rows = problem.rows.local()
-    missing = np.zeros(problem.shape.n, np.bool_)
-    for array in rows:
-        if array is not None:
-            missing |= np.isnan(array).reshape(len(array), -1).any(axis=1)
-    if not missing.any():
-        return None
-    filled = (None if a is None else np.where(_beside(missing, a), 0, a) for a in rows)
-    replace(problem, rows=type(rows)(*filled)).check_finite()  # type: ignore[arg-type]
-    return ~missing
-
-
-def _beside(rows: Bools, array: Floats) -> Bools:
-    return rows.reshape(-1, *(1,) * (array.ndim - 1))
+def check_known(problem: RowProblem) -> None:
+    """Raise ValueError if a row that counts holds infinity, or targets have gaps of their own."""
+    known = problem.known
+    if known is None:
+        problem.check_finite()
+        return
+    if problem.is_ragged:
+        raise ValueError(
+            "the targets in y have missing values in different rows; fit each by itself: "
+            "gdcore.fit_rolling(X, y[:, j], ...)."
+        )
+    filled = (
+        None if a is None else np.where(known.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)
+        for a in problem.rows.local()
+    )
+    replace(problem, rows=Rows(*filled)).check_finite()  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +91,10 @@ class RollingTask:
         """The descent; that of the closed form, which has none, by default."""
         return SGD() if self._is_exact else self.sgd
 
-    def begin(self, problem: RowProblem, kept: Bools | None, start: Floats) -> _core.Rolling:
+    def begin(self, problem: RowProblem, start: Floats) -> _core.Rolling:
         """Return the fits, for the core to advance."""
         windows, core = self.windows, problem.core
-        rows = windows.gather(problem.rows, kept)
+        rows = windows.gather(problem.rows, problem.known)
         if rows is not problem.rows:
             core = _core.Problem(*rows, self.shape.fit_intercept, self.shape.reduction)
         ranges = windows.begins, windows.ends
