@@ -22,7 +22,8 @@ from gdcore.results.fits import warn_of_ends
 from gdcore.results.state import FitState
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import descend
-from gdcore.solvers.exact import solve_exact
+from gdcore.solvers.exact import inference_of_rows, solve_exact
+from gdcore.solvers.inference import with_inference
 from gdcore.solvers.many import fit_many
 from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
@@ -259,10 +260,16 @@ def fit(
 def _fit_rows(problem: RowProblem, start: FitState, how: tuple[SGD, Options, Show, Any]) -> Fit:
     sgd, options, progress, checkpoint = how
     if problem.is_weightless:
-        return empty_fit(problem.shape, start)
-    if options.method == "exact":
-        return solve_exact(problem, sgd, options)
-    return descend(problem, sgd, options, start, progress, checkpoint)
+        result = empty_fit(problem.shape, start)
+    elif options.method == "exact":
+        result = solve_exact(problem, sgd, options)
+    else:
+        result = descend(problem, sgd, options, start, progress, checkpoint)
+    if result.inference is not None:
+        return result
+    return with_inference(
+        result, problem, sgd, options, lambda: inference_of_rows(problem, options)
+    )
 
 
 def _axes(X: Any) -> int:
