@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import from_device, on_host
 from gdcore.data.labels import as_labels, keys_of, problem_name
-from gdcore.errors import FitWarning, stacklevel
+from gdcore.errors import warn_of_fit
 from gdcore.results.fit import Fit, History, as_described, described, history_from
 from gdcore.results.prediction import predicted, product
 from gdcore.results.state import ManyState
@@ -258,4 +257,4 @@ class Fits(Fit):
 def warn_of_ends(fits: Fits, expects_convergence: bool) -> None:
     """Warn the user, once, of all fits that deserve a look."""
     if deserve_a_look(fits.status, expects_convergence):
-        warnings.warn(fits.message, FitWarning, stacklevel=stacklevel())
+        warn_of_fit(fits.message)
