@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore as gd
-from gdcore.errors import fit_warnings, warn_of_fit
+from gdcore.errors import warn_of_fit
 from gdcore.results.fit import History
 from gdcore.status import Status
 
@@ -37,19 +37,16 @@ def run_epochs(
         done = 0 if fit is None else fit.epochs
         block = min(block, most, first + given["epochs"] - done)
         began = time.perf_counter()
-        with fit_warnings(None):
-            fit = gd.fit(*rows, init=fit, **(given | {"epochs": block}))
+        fit = gd.fit(*rows, init=fit, **(given | {"epochs": block}))
         block = block * 2 if time.perf_counter() - began < BLOCK_SECONDS else max(1, block // 2)
         losses.append(fit.history.loss)
         for epoch in range(done + 1, fit.epochs + 1):
             now = _at_epoch(fit, epoch, done)
             if _ends(root, data, now):
-                fit, stopped = now, True
+                fit, stopped = replace(now, detail=""), True  # nothing is wrong with this end
                 break
         stopped |= fit.status is not Status.MAX_EPOCHS or fit.epochs >= first + given["epochs"]
     assert fit is not None
-    if given["tol"] is not None and fit.status is not Status.CONVERGED:
-        warn_of_fit(fit.message)
     epochs = np.arange(first + 1, fit.epochs + 1)
     return replace(fit, history=History(epochs, np.concatenate(losses)[: len(epochs)]))
 
@@ -75,5 +72,11 @@ def _at_epoch(fit: gd.Fit, epoch: int, done: int) -> gd.Fit:
         epochs=epoch,
         status=Status.MAX_EPOCHS,
         state=None,
-        detail="",
     )
+
+
+def warn_unless_arrived(fit: gd.Fit) -> None:
+    """Warn the user of a fit that ended short of the best one, unless that was asked for."""
+    as_asked = fit.status is Status.MAX_EPOCHS and not fit.detail
+    if fit.status is not Status.CONVERGED and not as_asked:
+        warn_of_fit(fit.message)

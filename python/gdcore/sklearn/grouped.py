@@ -13,6 +13,7 @@ from sklearn.utils import check_array, check_X_y
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import gdcore as gd
+from gdcore.advice import listed
 from gdcore.errors import fit_warnings
 from gdcore.sklearn import groups as labels
 from gdcore.sklearn.parameters import FLOATS, FitConvergenceWarning, GradientDescent, weights_of
@@ -305,12 +306,9 @@ class GroupedGDRegressor(GradientDescent):
         """Raise ValueError if rows of unknown groups cannot be predicted."""
         if self.unknown == "raise":
             rows = "1 row belongs" if count == 1 else f"{count} rows belong"
-            some = ", ".join(map(repr, unknown[:3].tolist())) + (
-                ", ..." if len(unknown) > 3 else ""
-            )
             raise ValueError(
-                f"{rows} to groups that were not fitted: {some}. Drop such rows, or choose "
-                "unknown='nan', or fit with unknown='global'."
+                f"{rows} to groups that were not fitted: {listed(unknown.tolist())}. Drop such "
+                "rows, or choose unknown='nan', or fit with unknown='global'."
             )
         if self.unknown == "global" and not hasattr(self, "global_"):
             raise ValueError(

@@ -62,8 +62,11 @@ def split(X: Any, columns: list[int]) -> tuple[Any, list[Any]]:
     import narwhals as nw
 
     table = nw.from_native(X, eager_only=True)
+    found = [table[:, j].to_native() for j in columns]
     keep = [j for j in range(X.shape[1]) if j not in columns]
-    return table[:, keep].to_native(), [table[:, j].to_native() for j in columns]
+    if not keep:  # a frame without columns forgets its rows
+        return np.empty((len(X), 0)), found
+    return table[:, keep].to_native(), found
 
 
 def checked(given: Any, n: int) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from numbers import Real
 from typing import Any
@@ -27,8 +28,11 @@ class FitConvergenceWarning(gd.FitWarning, ConvergenceWarning):
     """A fit ended, or will end, anywhere but at the best fit.
 
     The estimators' `FitWarning`, and a ``sklearn.exceptions.ConvergenceWarning`` as well: filters
-    for either of the two apply.
+    for either of the two apply. Its advice names parameters of the estimators.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(re.sub(r"SGD\((.*?)\)", r"\1", message))
 
 
 class GradientDescent(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):

@@ -17,7 +17,7 @@ import gdcore as gd
 from gdcore.data.home import on_host
 from gdcore.errors import fit_warnings, stacklevel
 from gdcore.results.fit import History
-from gdcore.sklearn.epochs import run_epochs
+from gdcore.sklearn.epochs import run_epochs, warn_unless_arrived
 from gdcore.sklearn.parameters import FLOATS, FitConvergenceWarning, GradientDescent, weights_of
 from gdcore.typing import Floats, LearningRate
 
@@ -188,6 +188,8 @@ class GDRegressor(GradientDescent):
         self.__dict__.pop("moments_", None)
         if getattr(self, "_skl_callbacks", None):
             self._fit_in_tasks(X, y, rows, start)
+            with fit_warnings(FitConvergenceWarning):
+                warn_unless_arrived(self.fit_)
             return self
         with fit_warnings(FitConvergenceWarning):
             fit = gd.fit(*rows[:2], sample_weight=rows[2], init=start, **self._arguments())
@@ -201,7 +203,7 @@ class GDRegressor(GradientDescent):
         data = {"estimator": self, "X": X, "y": y}
         data["metadata"] = None if rows[2] is None else {"sample_weight": rows[2]}
         root.call_on_fit_task_begin(**data)
-        with fit_warnings(FitConvergenceWarning):
+        with fit_warnings(None):  # `fit` warns, so that the warning names the caller's line
             given = {"sample_weight": rows[2]} | self._arguments()
             if by_epoch:
                 fit = run_epochs(root, data, rows[:2], given, start)
