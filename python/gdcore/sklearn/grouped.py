@@ -64,7 +64,7 @@ class GroupedGDRegressor(GradientDescent):
         The columns of labels are not among the features.
     intercept_ : ndarray, shape (n_groups,) or (n_groups, n_targets)
     n_iter_ : ndarray of int, shape (n_groups,)
-        Epochs of each group; 1 for the closed form.
+        Epochs of each group, at least 1.
     fits_ : Fits
         The result of `gdcore.fit_groups`, with the status of each group.
     global_ : Fit
@@ -173,22 +173,20 @@ class GroupedGDRegressor(GradientDescent):
             )
         rows = self._rows(X, y, sample_weight, groups)
         if getattr(self, "_skl_callbacks", None):
-            self._fit_in_a_task(X, y, rows)
+            metadata = {"sample_weight": sample_weight, "groups": groups}
+            given = {name: value for name, value in metadata.items() if value is not None}
+            self._fit_in_a_task(rows, X=X, y=y, metadata=given or None)
         else:
             self._fit_groups(rows)
         return self
 
     @with_callbacks
-    def _fit_in_a_task(self, X: Any, y: Any, rows: _Rows) -> None:
-        """Fit as `fit` does, and call the callbacks of scikit-learn."""
+    def _fit_in_a_task(self, rows: _Rows, **data: Any) -> None:
+        """Fit as `fit` does, and call the callbacks of scikit-learn with the data as given."""
         root = self._init_callback_context(max_subtasks=0)
-        metadata = {} if self.groups is not None else {"groups": rows.labels[0]}
-        if rows.sample_weight is not None:
-            metadata["sample_weight"] = rows.sample_weight
-        data = {"estimator": self, "X": X, "y": y, "metadata": metadata or None}
-        root.call_on_fit_task_begin(**data)
+        root.call_on_fit_task_begin(estimator=self, **data)
         self._fit_groups(rows)
-        root.call_on_fit_task_end(**data, reconstruction_attributes={})
+        root.call_on_fit_task_end(estimator=self, **data, reconstruction_attributes={})
 
     def predict(self, X: Any, groups: Any = None) -> Floats:
         """Return predictions for new rows, each by the model of its group.
@@ -300,7 +298,7 @@ class GroupedGDRegressor(GradientDescent):
             np.swapaxes(fits.weights, 1, 2) if fits.weights.ndim == 3 else fits.weights
         )
         self.intercept_ = fits.intercept
-        self.n_iter_ = np.ones(len(fits), np.int64) if fits.method == "exact" else fits.epochs
+        self.n_iter_ = np.maximum(fits.epochs, 1)
 
     def _check_unknown(self, count: int, unknown: npt.NDArray[Any]) -> None:
         """Raise ValueError if rows of unknown groups cannot be predicted."""

@@ -35,10 +35,11 @@ def _keeps_no_rows(model: GradientDescent) -> bool:
 class GDRegressor(GradientDescent):
     """Linear regression by least squares or gradient descent, through `gdcore.fit`.
 
-    Minimises ``sum(s * (y - X @ coef_ - intercept_)**2) / sum(s) + weight_decay / 2 * |coef_|^2``,
-    s being the sample weights: with S their sum (the number of rows without weights),
-    ``Ridge(alpha)`` has ``weight_decay = 2 * alpha / S``, and ``SGDRegressor(alpha)`` has
-    ``weight_decay = 2 * alpha``, with half its learning rate.
+    Minimises ``mean((y - X @ coef_.T - intercept_)**2) + weight_decay / 2 * |coef_|^2``, the mean
+    over rows, weighted by `sample_weight`, and over targets. With S the sum of the weights (without
+    weights the number of rows) times the number of targets, ``Ridge(alpha)`` is
+    ``GDRegressor(weight_decay=2 * alpha / S)``. ``SGDRegressor(alpha, eta0)`` halves the square: it
+    is ``GDRegressor(weight_decay=2 * alpha, lr=eta0 / 2, batch_size=1)``.
 
     Parameters
     ----------
@@ -80,12 +81,13 @@ class GDRegressor(GradientDescent):
     coef_ : ndarray, shape (n_features,) or (n_targets, n_features)
         float32 if X is, else float64.
     intercept_ : scalar or ndarray, shape (n_targets,)
-        0 if none was fitted.
+        A scalar 0 if none was fitted.
     n_iter_ : int
-        Epochs of the last `fit`; 1 for the closed form, which reads the rows once.
+        Epochs of the last `fit`, at least 1: the closed form reads the rows once, and so does a
+        descent that starts at its end.
     loss_curve_ : ndarray, shape (n_iter_,)
-        Mean squared error during each epoch, before its step, with the penalty left out; for the
-        closed form that of the answer.
+        Mean squared error during each epoch, before its step, without the penalty; if no step was
+        taken, that of the answer.
     fit_ : Fit
         The result of `gdcore.fit`: status, message, rank and more. Its history holds the losses.
     moments_ : Moments
@@ -187,7 +189,8 @@ class GDRegressor(GradientDescent):
         start = self._start(rows) if self.warm_start and self._descends() else None
         self.__dict__.pop("moments_", None)
         if getattr(self, "_skl_callbacks", None):
-            self._fit_in_tasks(X, y, rows, start)
+            metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+            self._fit_in_tasks(rows, start, X=X, y=y, metadata=metadata)
             with fit_warnings(FitConvergenceWarning):
                 warn_unless_arrived(self.fit_)
             return self
@@ -196,12 +199,11 @@ class GDRegressor(GradientDescent):
         return self._keep(fit, start)
 
     @with_callbacks
-    def _fit_in_tasks(self, X: Any, y: Any, rows: Any, start: gd.Fit | None) -> None:
-        """Fit as `fit` does, and call the callbacks of scikit-learn."""
+    def _fit_in_tasks(self, rows: Any, start: gd.Fit | None, **data: Any) -> None:
+        """Fit as `fit` does, and call the callbacks of scikit-learn with the data as given."""
         by_epoch = self._descends() and self.momentum != "auto"
         root = self._init_callback_context(max_subtasks=int(self.max_iter) if by_epoch else 0)
-        data = {"estimator": self, "X": X, "y": y}
-        data["metadata"] = None if rows[2] is None else {"sample_weight": rows[2]}
+        data["estimator"] = self
         root.call_on_fit_task_begin(**data)
         with fit_warnings(None):  # `fit` warns, so that the warning names the caller's line
             given = {"sample_weight": rows[2]} | self._arguments()
@@ -306,7 +308,7 @@ class GDRegressor(GradientDescent):
         -------
         GDRegressor
             Its parameters are the defaults, but for `fit_intercept`, `momentum` and `method`: a
-            clone of it does not repeat the fit.
+            clone of it does not repeat the fit. `loss_curve_` has the losses that were recorded.
 
         Raises
         ------
@@ -368,12 +370,13 @@ class GDRegressor(GradientDescent):
         if start is None:
             return None
         wanted = (rows[0].shape[1], *rows[1].shape[1:])
-        if start.weights.shape != wanted:
-            raise ValueError(
-                f"warm_start continues from weights of shape {start.weights.shape}; these rows "
-                f"need {wanted}: clone the estimator, or set warm_start=False."
-            )
-        return start
+        if (*start.weights.shape, 1)[:2] == (*wanted, 1)[:2]:  # y of shape (n,) may become (n, 1)
+            intercept = np.reshape(start.intercept, wanted[1:])[()]
+            return replace(start, weights=start.weights.reshape(wanted), intercept=intercept)
+        raise ValueError(
+            f"warm_start continues from weights of shape {start.weights.shape}; these rows need "
+            f"{wanted}: clone the estimator, or set warm_start=False."
+        )
 
     def _keep(self, fit: gd.Fit, start: gd.Fit | None) -> Self:
         """Set the attributes of a fitted estimator."""
@@ -384,10 +387,8 @@ class GDRegressor(GradientDescent):
             feature_names=fit.feature_names if names is None else tuple(names.tolist()),
         )
         self.coef_ = np.ascontiguousarray(fit.weights.T)
-        self.intercept_ = fit.intercept
-        if fit.method == "exact":
-            self.n_iter_, self.loss_curve_ = 1, np.array([fit.loss])
-        else:
-            self.n_iter_ = fit.epochs - (0 if start is None else start.epochs)
-            self.loss_curve_ = fit.history.loss
+        self.intercept_ = fit.intercept if fit.fit_intercept else fit.weights.dtype.type(0)
+        epochs = 0 if fit.method == "exact" else fit.epochs - (0 if start is None else start.epochs)
+        self.n_iter_ = max(epochs, 1)
+        self.loss_curve_ = fit.history.loss if len(fit.history.loss) else np.array([fit.loss])
         return self
