@@ -68,11 +68,11 @@ Array = npt.NDArray[Any]
 
 def frame(library: str) -> Any:
     module = pytest.importorskip(library)
-    columns = {"price": X[:, 0], "store": STORES, "size": X[:, 1], "age": X[:, 2]}
-    return module.DataFrame(columns)
+    make = module.table if library == "pyarrow" else module.DataFrame
+    return make({"price": X[:, 0], "store": STORES, "size": X[:, 1], "age": X[:, 2]})
 
 
-@pytest.fixture(params=["pandas", "polars"])
+@pytest.fixture(params=["pandas", "polars", "pyarrow"])
 def table(request: Any) -> Any:
     return frame(request.param)
 
@@ -320,6 +320,9 @@ def test_warm_starts_continue(settings: dict[str, Any]) -> None:
         model.fit(X[:, :2], Y)
     assert model.fit(X, Y[:, None]).coef_.shape == (1, D)
     assert model.n_iter_ == 7
+    if model.fit_intercept:
+        with pytest.raises(ValueError, match="a fit with an intercept; set fit_intercept=True"):
+            pickle.loads(pickle.dumps(model)).set_params(fit_intercept=False).fit(X, Y)
     cold = clone(model).set_params(warm_start=False, max_iter=7)
     SAME(cold.fit(X, Y).coef_, cold.fit(X, Y).coef_)
 
@@ -632,7 +635,7 @@ def test_labels_by_position_and_of_several_columns(table: Any) -> None:
     SAME(GroupedGDRegressor(0).fit(numbers, Y).coef_, gd.fit_groups(X, Y, years).weights)
     means = GroupedGDRegressor(0).fit(years[:, None], Y)  # no features are left
     np.testing.assert_allclose(means.intercept_[0], Y[years == 2020].mean(), **NEAR)
-    names_alone = table[["store"]]
+    names_alone = table.select(["store"]) if hasattr(table, "select") else table[["store"]]
     assert GroupedGDRegressor("store").fit(names_alone, Y).coef_.shape == (4, 0)
 
 
@@ -658,8 +661,14 @@ def test_labels_of_many_kinds(kind: str) -> None:
     place = [list(map(str, model.groups_)).index(str(model.groups_[0]))]
     assert place == [0]
     SAME(model.predict(X, groups=labels), fits.predict(X, groups=number))
-    if kind == "day":  # another unit of the same days
+    if kind == "day":  # another unit of the same days, and another time of day
         SAME(model.predict(X, groups=days.astype("datetime64[ns]")), model.predict(X, groups=days))
+        with pytest.raises(ValueError, match="120 rows belong to groups that were not fitted"):
+            model.predict(X, groups=days + np.timedelta64(5, "h"))
+    if kind == "mixed":
+        for missing in (None, np.nan):
+            with pytest.raises(ValueError, match="1 missing label, the first in row 7"):
+                model.predict(X, groups=[*labels[:7], missing, *labels[8:]])
 
 
 def test_unknown_groups(table: Any) -> None:
@@ -791,8 +800,9 @@ def test_parallel_jobs_have_the_same_bits(backend: str) -> None:
         SAME(cross_val_predict(model, rows, Y, cv=3), alone)
 
 
-def test_columns_of_neighbours(table: Any) -> None:
-    library = type(table).__module__.partition(".")[0]
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_of_neighbours(library: str) -> None:
+    table = frame(library)
     scale = ColumnTransformer(
         [("scale", StandardScaler(), ["price", "size", "age"])],
         remainder="passthrough",

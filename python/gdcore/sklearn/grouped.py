@@ -304,9 +304,10 @@ class GroupedGDRegressor(GradientDescent):
         """Raise ValueError if rows of unknown groups cannot be predicted."""
         if self.unknown == "raise":
             rows = "1 row belongs" if count == 1 else f"{count} rows belong"
+            some = listed(dict.fromkeys(unknown.tolist()))
             raise ValueError(
-                f"{rows} to groups that were not fitted: {listed(unknown.tolist())}. Drop such "
-                "rows, or choose unknown='nan', or fit with unknown='global'."
+                f"{rows} to groups that were not fitted: {some}. Drop such rows, or choose "
+                "unknown='nan', or fit with unknown='global'."
             )
         if self.unknown == "global" and not hasattr(self, "global_"):
             raise ValueError(

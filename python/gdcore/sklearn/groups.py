@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import narwhals.stable.v1 as nw  # scikit-learn needs it, too
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils import assert_all_finite
@@ -15,8 +16,12 @@ from gdcore.typing import Ints
 
 
 def is_frame(X: Any) -> bool:
-    """Whether X has named columns of several types."""
-    return hasattr(X, "columns") and hasattr(X, "shape")
+    """Whether X is a data frame of a library that narwhals knows."""
+    return bool(nw.dependencies.is_into_dataframe(X)) and not isinstance(X, np.ndarray)
+
+
+def _table(X: Any) -> Any:
+    return nw.from_native(X, eager_only=True)
 
 
 def as_list(groups: Any) -> list[Any]:
@@ -30,7 +35,7 @@ def positions_of(groups: Any, X: Any) -> list[int]:
 
     Text is a name and a whole number a position, as in ``sklearn.compose.ColumnTransformer``.
     """
-    names = [str(name) for name in X.columns] if is_frame(X) else None
+    names = list(map(str, _table(X).columns)) if is_frame(X) else None
     count, found = X.shape[1], []
     for column in as_list(groups):
         if isinstance(column, str):
@@ -59,9 +64,7 @@ def split(X: Any, columns: list[int]) -> tuple[Any, list[Any]]:
     """Return the columns of X that are features, and those that hold the labels."""
     if not is_frame(X):
         return np.delete(X, columns, axis=1), [X[:, j] for j in columns]
-    import narwhals as nw
-
-    table = nw.from_native(X, eager_only=True)
+    table = _table(X)
     found = [table[:, j].to_native() for j in columns]
     keep = [j for j in range(X.shape[1]) if j not in columns]
     if not keep:  # a frame without columns forgets its rows
@@ -124,9 +127,20 @@ def find(
     places: dict[Any, int], like: npt.NDArray[Any], columns: list[Any], n: int
 ) -> tuple[Ints, npt.NDArray[Any]]:
     """Return the number of each row's group, -1 if it is unknown, and the unknown labels."""
-    if len(columns) == 1 and columns[0].dtype.kind == like.dtype.kind == "M":
-        columns = [columns[0].astype(like.dtype)]  # Python's dates differ by unit
+    column = columns[0]
+    if len(columns) == 1 and column.dtype.kind not in "iub":  # a look-up costs less than a sort
+        same = column.astype(like.dtype) if column.dtype.kind == like.dtype.kind == "M" else column
+        at = _look_up(places, same)  # Python's dates differ by unit
+        if same is not column:
+            at[same != column] = -1
+        if (at < 0).any():
+            factorize(column, n)  # refuses missing labels
+        return at, column[at < 0]
     labels, codes = distinct(columns, n)
-    keys = keys_of(labels.tolist())
-    at = np.fromiter((places.get(key, -1) for key in keys), np.int64, len(keys))
+    at = _look_up(places, labels)
     return at[codes], labels[at < 0]
+
+
+def _look_up(places: dict[Any, int], labels: npt.NDArray[Any]) -> Ints:
+    keys = keys_of(labels.tolist())
+    return np.fromiter((places.get(key, -1) for key in keys), np.int64, len(keys))

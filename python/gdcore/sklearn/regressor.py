@@ -114,7 +114,8 @@ class GDRegressor(GradientDescent):
     -----
     Callbacks of scikit-learn see one task for each epoch, with an estimator that predicts as of
     then, and may end the descent; with ``momentum="auto"`` and in closed form there is one task in
-    all. The bits do not depend on callbacks, threads or the instruction set.
+    all. `partial_fit` calls none. The bits do not depend on callbacks, threads or the instruction
+    set.
 
     Examples
     --------
@@ -369,6 +370,11 @@ class GDRegressor(GradientDescent):
         start: gd.Fit | None = getattr(self, "fit_", None)
         if start is None:
             return None
+        if start.fit_intercept and not self.fit_intercept:
+            raise ValueError(
+                "warm_start continues from a fit with an intercept; set fit_intercept=True, or "
+                "clone the estimator."
+            )
         wanted = (rows[0].shape[1], *rows[1].shape[1:])
         if (*start.weights.shape, 1)[:2] == (*wanted, 1)[:2]:  # y of shape (n,) may become (n, 1)
             intercept = np.reshape(start.intercept, wanted[1:])[()]
