@@ -41,6 +41,7 @@ LAYERS = (
     ("gdcore.oracle",),
     ("gdcore",),  # the public names
     # Users of the public names, who may write `import gdcore as gd`.
+    ("gdcore.sklearn",),
     ("gdcore.plot",),
     ("gdcore.bench",),
     ("gdcore.cli",),

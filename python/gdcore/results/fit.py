@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import gdcore._core as _core
 from gdcore.data.columns import as_numbers
 from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
-from gdcore.errors import FitWarning, stacklevel
+from gdcore.errors import warn_of_fit
 from gdcore.results.display import html_of_fit, line_of_fit, numbers_in_words
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
@@ -499,4 +498,4 @@ def warn_of_end(fit: Fit, expects_convergence: bool) -> None:
     """
     short = fit.status is Status.MAX_EPOCHS and expects_convergence
     if fit.status in DESERVE_A_LOOK or (short and not has_advice(fit.detail)):
-        warnings.warn(fit.message, FitWarning, stacklevel=stacklevel())
+        warn_of_fit(fit.message)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,7 @@ from gdcore.data.columns import as_narwhals, as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.labels import label_name, problem_name
-from gdcore.errors import FitWarning, stacklevel
+from gdcore.errors import warn_of_fit
 from gdcore.results.display import ends_of, html_of_many, line_of_many
 from gdcore.results.fit import (
     Fit,
@@ -612,4 +611,4 @@ def _entry(values: Any, i: int) -> Any:
 def warn_of_ends(fits: Fits, expects_convergence: bool) -> None:
     """Warn the user, once, of all fits that deserve a look."""
     if deserve_a_look(fits.status, expects_convergence):
-        warnings.warn(fits.message, FitWarning, stacklevel=stacklevel())
+        warn_of_fit(fits.message)
