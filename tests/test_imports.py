@@ -34,7 +34,7 @@ LAYERS = (
     ("gdcore.oracle",),
     ("gdcore",),  # the public names
     # Users of the public names, who may write `import gdcore as gd`.
-    ("gdcore.plot",),
+    ("gdcore.plot", "gdcore.dask"),
     ("gdcore.bench",),
     ("gdcore.cli",),
     ("gdcore.__main__",),
