@@ -168,9 +168,9 @@ def fit_groups(
             "for rows in memory."
         )
     columns = _Columns(target, _names(features), _names(by), offset, sample_weight)
-    wanted = list(dict.fromkeys(columns.all()))
-    _check_columns(frame, wanted)
-    frame, how = frame[wanted], {"sgd": sgd, "n_threads": 1} | options
+    columns.check("by")
+    _check_columns(frame, columns.all())
+    frame, how = frame[columns.all()], {"sgd": sgd, "n_threads": 1} | options
     meta = _fit_rows(_with_place(frame._meta), columns, how)  # which also checks the options
     rows = frame.map_partitions(_with_place, meta=_with_place(frame._meta))
     rows = rows.shuffle(on=list(columns.by))
@@ -246,7 +246,9 @@ def fit_map(
     if not isinstance(dataset, xr.Dataset):
         raise TypeError(f"dataset is {type(dataset).__name__}; pass an xarray.Dataset.")
     columns = _Columns(target, _names(features), (), offset, sample_weight)
-    for name in columns.all():
+    columns.check()
+    names = [target, *columns.features, *columns.extra().values()]
+    for name in names:
         if name not in dataset.variables:
             raise ValueError(f"dataset has no variable {name!r}; it has {listed(dataset)}.")
         if dim not in dataset[name].dims:
@@ -254,23 +256,26 @@ def fit_map(
                 f"{name!r} has the dimensions {listed(dataset[name].dims)}; it needs {dim!r}: pass "
                 "dim=, or a variable with it."
             )
-    arrays = [dataset[name].reset_coords(drop=True) for name in columns.all()]
+    arrays = [dataset[name].reset_coords(drop=True) for name in names]
     is_lazy = any(array.chunks for array in arrays)
+    how, d = {"sgd": sgd} | options, len(columns.features)
     if is_lazy:
         arrays = [array.chunk({dim: -1}) if array.chunks else array for array in arrays]
-        options = {"n_threads": 1} | options
+        how = {"n_threads": 1} | how
+        # wrong options are refused now
+        _fit_points(*[np.empty((0, 1))] * len(names), columns=columns, how=how, is_quiet=True)
     dtype = _float_type(*(array.dtype for array in arrays))
     weights, *others = xr.apply_ufunc(
-        partial(_fit_points, columns=columns, how={"sgd": sgd} | options, is_quiet=is_lazy),
+        partial(_fit_points, columns=columns, how=how, is_quiet=is_lazy),
         *arrays,
         input_core_dims=[[dim]] * len(arrays),
         output_core_dims=[["feature"], [], [], [], []],
         output_dtypes=[dtype, dtype, dtype, np.int8, np.int64],
         dask="parallelized",
-        dask_gufunc_kwargs={"output_sizes": {"feature": len(columns.features)}},
+        dask_gufunc_kwargs={"output_sizes": {"feature": d}},
     )
-    names = dict(zip(("intercept", "loss", "status", "rank"), others, strict=True))
-    answer = xr.Dataset({"weights": weights} | names, {"feature": list(columns.features)})
+    named = dict(zip(("intercept", "loss", "status", "rank"), others, strict=True))
+    answer = xr.Dataset({"weights": weights} | named, {"feature": list(columns.features)})
     answer.status.attrs["flag_values"] = [status.code for status in gd.Status]
     answer.status.attrs["flag_meanings"] = " ".join(gd.Status)
     return answer
@@ -286,11 +291,26 @@ class _Columns(NamedTuple):
     sample_weight: str | None
 
     def all(self) -> list[str]:
-        """Return the names in this order."""
-        return [
-            *(self.target, *self.features, *self.by),
-            *(name for name in (self.offset, self.sample_weight) if name is not None),
-        ]
+        """Return the names in this order, each once."""
+        names = (self.target, *self.features, *self.by, self.offset, self.sample_weight)
+        return [name for name in dict.fromkeys(names) if name is not None]
+
+    def extra(self) -> dict[str, str]:
+        """Return the names of the offset and the sample weight, as far as there are any."""
+        both = {"offset": self.offset, "sample_weight": self.sample_weight}
+        return {argument: name for argument, name in both.items() if name is not None}
+
+    def check(self, *needed: str) -> None:
+        """Raise ValueError if names are needed, or one is there twice."""
+        for argument in ("features", *needed):
+            if not getattr(self, argument):
+                raise ValueError(f"{argument} is empty; name at least one column.")
+        names = [self.target, *self.features, *self.by]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"{name!r} is there twice among target, features and by; name it once."
+                )
 
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:
@@ -386,14 +406,13 @@ def _with_place(rows: Any, partition_info: Any = None) -> Any:
 def _fit_rows(rows: Any, columns: _Columns, how: dict[str, Any]) -> Any:
     """Fit the groups of one shuffled partition, in memory; return one row a group."""
     rows, by = rows.sort_values(PLACE), list(columns.by)
-    codes = rows.groupby(by, sort=True, observed=True).ngroup().to_numpy()
-    if (codes < 0).any():
+    if rows[by].isna().any(axis=None):
         raise ValueError(f"a label is missing in {listed(by)}; drop or fill such rows.")
-    extra = {
-        name: rows[column]
-        for name in ("offset", "sample_weight")
-        if (column := getattr(columns, name)) is not None
-    }
+    codes = rows.groupby(by, sort=True, observed=True).ngroup().to_numpy()
+    extra = {argument: rows[name] for argument, name in columns.extra().items()}
+    most = int(np.bincount(codes).max(initial=0))
+    if isinstance(how.get("batch_size"), int) and how["batch_size"] > most:
+        how = how | {"batch_size": most or None}  # other partitions may have larger groups
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gd.FitWarning)
         X, y = rows[list(columns.features)], rows[columns.target]
@@ -414,8 +433,7 @@ def _fit_points(*arrays: Any, columns: _Columns, how: dict[str, Any], is_quiet: 
     shared = all(array.ndim == 1 for array in arrays[1 : d + 1])  # one X, which is not copied
     features = np.stack([a if shared else np.broadcast_to(a, shape) for a in arrays[1 : d + 1]], -1)
     X = np.broadcast_to(features, (count, n, d)) if shared else features.reshape(count, n, d)
-    names = [name for name in ("offset", "sample_weight") if getattr(columns, name) is not None]
-    how = dict(zip(names, more, strict=True)) | how
+    how = dict(zip(columns.extra(), more, strict=True)) | how
     with warnings.catch_warnings():
         if is_quiet:
             warnings.simplefilter("ignore", gd.FitWarning)
