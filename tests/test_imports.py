@@ -42,7 +42,7 @@ LAYERS = (
     ("gdcore",),  # the public names
     # Users of the public names, who may write `import gdcore as gd`.
     ("gdcore.sklearn",),
-    ("gdcore.plot",),
+    ("gdcore.plot", "gdcore.dask"),
     ("gdcore.bench",),
     ("gdcore.cli",),
     ("gdcore.__main__",),
