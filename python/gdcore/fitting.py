@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any, Never
+from typing import Any, Never, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +18,41 @@ from gdcore.data.memmap import guard
 from gdcore.data.problem import RowProblem, make_problem
 from gdcore.data.problems import make_problems
 from gdcore.results.fit import Fit, empty_fit, warn_of_end
-from gdcore.results.fits import warn_of_ends
+from gdcore.results.fits import Fits, warn_of_ends
 from gdcore.results.state import FitState
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import descend
-from gdcore.solvers.exact import solve_exact
+from gdcore.solvers.exact import inference_of_rows, solve_exact
+from gdcore.solvers.inference import with_inference
 from gdcore.solvers.many import fit_many
 from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
 from gdcore.solvers.start import initial_state
 from gdcore.solvers.targets import fit_targets
-from gdcore.typing import Covariance, Floats, Method, Missing, Reduction, Show, Stop
+from gdcore.typing import (
+    Covariance,
+    FitOptions,
+    Floats,
+    Method,
+    Missing,
+    Reduction,
+    Show,
+    Stack,
+    Stop,
+)
 
 
+# Type checkers read the dimensions of X. Where they are not known it may be a stack, and a `Fits`
+# is a `Fit`.
+@overload
+def fit(
+    X: Stack, y: npt.ArrayLike, sgd: SGD | None = None, **options: Unpack[FitOptions]
+) -> Fits: ...
+@overload
+def fit(
+    X: Any, y: npt.ArrayLike | None = None, sgd: SGD | None = None, **options: Unpack[FitOptions]
+) -> Fit: ...
 def fit(
     X: Any,
     y: npt.ArrayLike | None = None,
@@ -259,10 +280,16 @@ def fit(
 def _fit_rows(problem: RowProblem, start: FitState, how: tuple[SGD, Options, Show, Any]) -> Fit:
     sgd, options, progress, checkpoint = how
     if problem.is_weightless:
-        return empty_fit(problem.shape, start)
-    if options.method == "exact":
-        return solve_exact(problem, sgd, options)
-    return descend(problem, sgd, options, start, progress, checkpoint)
+        result = empty_fit(problem.shape, start)
+    elif options.method == "exact":
+        result = solve_exact(problem, sgd, options)
+    else:
+        result = descend(problem, sgd, options, start, progress, checkpoint)
+    if result.inference is not None:
+        return result
+    return with_inference(
+        result, problem, sgd, options, lambda: inference_of_rows(problem, options)
+    )
 
 
 def _axes(X: Any) -> int:

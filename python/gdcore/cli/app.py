@@ -22,6 +22,7 @@ from gdcore.cli.report import (
     one_sentence,
     print_json,
     print_report,
+    print_summary,
     say_note,
     summary,
 )
@@ -69,6 +70,16 @@ class Dtype(StrEnum):
 
     FLOAT64 = "float64"
     FLOAT32 = "float32"
+
+
+class Covariance(StrEnum):
+    """How to estimate standard errors; see `gdcore.fit`."""
+
+    OLS = "ols"
+    HC0 = "hc0"
+    HC1 = "hc1"
+    HC2 = "hc2"
+    HC3 = "hc3"
 
 
 def build_app() -> typer.Typer:
@@ -172,6 +183,14 @@ def fit(
     weight_decay: Annotated[
         float, _option("Training", "L2 penalty on the weights, not on the intercept.")
     ] = 0.0,
+    covariance: Annotated[
+        Covariance | None,
+        _option(
+            "Training",
+            "Print standard errors too; hc0 to hc3 if the variance of the errors differs.",
+            show_default="none",
+        ),
+    ] = None,
     device: Annotated[str, _option("Training", _DEVICE, metavar="cpu|cuda|cuda:1")] = "cpu",
     checkpoint: Annotated[
         Path | None, _file("Keep the state of training, and resume from it.")
@@ -195,6 +214,7 @@ def fit(
         "seed": seed,
         "tol": tol or None,
         "method": method.value,
+        "covariance": covariance and covariance.value,
         "device": device,
         "history": max(1, epochs // _RECORDS),
         "progress": sys.stderr.isatty() and not (as_json or no_progress),
@@ -233,6 +253,7 @@ def fit(
             note_of_dropped(dropped, dropped + sum(int(score["rows"]) for score in scores))
         result = described(model, *scores) | {"dropped": dropped}
         _finish(data, result, None, interrupted, notes, as_json)
+        print_summary(model, as_json)
         if save and not as_json:
             print(f"Wrote {save}.")
         _exit_if_diverged(model)
@@ -260,6 +281,7 @@ def fit(
     result, beside = summary(model, train, test), summary(exact, train, test)
     result |= {"dropped": dropped}
     _finish(data, result, beside, interrupted, notes, as_json)
+    print_summary(exact, as_json)
     tested = test if len(test[1]) else None
     if plot:
         draw(model, train, tested, plot)

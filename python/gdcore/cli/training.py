@@ -59,9 +59,8 @@ def learn(
     if save:
         model.save(save)
     warn_of_constants(model, standardize)
-    exact = gd.fit(
-        X, y, sgd, method="exact", standardize=standardize, device=settings.get("device")
-    )
+    same = {name: settings[name] for name in ("device", "covariance") if name in settings}
+    exact = gd.fit(X, y, sgd, method="exact", standardize=standardize, **same)
     return Learned(model, named(exact), interrupted)
 
 

@@ -216,6 +216,16 @@ def is_missing_label(label: Any) -> bool:
         return True
 
 
+def missing_labels(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which labels are missing: None, or unequal to themselves."""
+    if labels.dtype.kind in "fcmM":
+        missing: npt.NDArray[np.bool_] = np.isnan(labels)
+        return missing
+    if labels.dtype.kind != "O":
+        return np.zeros(len(labels), bool)
+    return np.fromiter(map(is_missing_label, labels.tolist()), bool, len(labels))
+
+
 def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
     rows = np.flatnonzero(missing)
     return ValueError(
@@ -228,5 +238,10 @@ def problem_name(labels: Any, i: int) -> str:
     """Return a problem's name in messages: its label, or else its number."""
     if labels is None:
         return f"problem {i}"
+    return f"group {label_name(labels, i)}"
+
+
+def label_name(labels: npt.NDArray[Any], i: int) -> str:
+    """Return a label as messages show it."""
     label = labels[i : i + 1]
-    return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+    return str(label[0]) if label.dtype.kind in "mM" else repr(label.tolist()[0])

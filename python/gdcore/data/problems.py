@@ -39,9 +39,9 @@ class Problems:
     starts: Ints | None = None
     order: Ints | None = None
     labels: Any = None  # of groups
-    known: Bools | None = None
     group_names: Names | None = None  # columns of a frame that the labels come from
     group_keys: Any = None  # those columns, one row a group
+    known: Bools | None = None
 
     @property
     def count(self) -> int:
