@@ -175,13 +175,13 @@ def test_float32(rng: Any, special: Any, kind: Any) -> None:
         assert (np.abs(ours - theirs) <= 6 * unit * size).all()  # 3 products, 3 sums, the end
 
 
-@each("name", nist.NAMES)
+@each("name", [*nist.NAMES, *nist.WITHOUT_INTERCEPT])
 def test_nist(name: str) -> None:
     """As many digits of the certified standard deviations as the condition leaves."""
     known = nist.read(name)
-    fit = gd.fit(known.X, known.y, covariance="ols")
+    fit = gd.fit(known.X, known.y, covariance="ols", fit_intercept=known.has_intercept)
     certified = np.array(known.standard_deviations, float)
-    ours = np.roll(fit.stderr, 1)
+    ours = np.roll(fit.stderr, known.has_intercept)
     wanted = {"lower": 12, "average": 11, "higher": 6}[known.difficulty]
     if not known.residual_standard_deviation:  # Wampler1 and Wampler2: y is a polynomial
         assert (fit.stderr <= 1e-6 * np.abs(fit.parameters)).all()
@@ -189,6 +189,25 @@ def test_nist(name: str) -> None:
     assert nist.digits(ours, certified) >= wanted
     deviation = np.array([known.residual_standard_deviation], float)
     assert nist.digits([np.sqrt(fit.sigma2)], deviation) >= wanted
+
+
+@each("name", [name for name in nist.NAMES if name not in ("Wampler1", "Wampler2")])
+def test_intervals_on_hard_rows(special: Any, name: str) -> None:
+    """Against fractions, within the rounding of the covariance; NaN where that is all there is."""
+    given = nist.read(name)
+    X, known = given.X, nist.rounded(given)
+    fit = gd.fit(X, given.y, covariance="ols")
+    found = fit.predict(X, interval="confidence")
+    half = (found.upper - found.lower) / 2 / special.stdtrit(fit.df_resid, 0.975)
+    if name == "Filip":  # a condition of 1e10, whose square float64 cannot hold
+        assert np.isnan(half).mean() > 0.9
+        return
+    true = []
+    for row in np.column_stack([np.ones(len(X)), X]).tolist():
+        x = [Fraction(value) for value in row]
+        image = [sum(a * b for a, b in zip(part, x, strict=True)) for part in known.inverse]
+        true.append(float(known.variance * sum(a * b for a, b in zip(image, x, strict=True))))
+    close(half, np.sqrt(true), 1e-7 if name == "Longley" else 1e-9)
 
 
 def test_an_exact_line() -> None:
@@ -284,6 +303,13 @@ def test_blocks_change_no_bit(rng: Any, special: Any, monkeypatch: pytest.Monkey
         monkeypatch.setattr(intervals, "_FEWEST_ROWS", 1)
         for ours, theirs in zip(all_of_them(), whole, strict=True):
             equal_bits(ours, theirs)
+
+
+def test_an_interval_without_width(special: Any) -> None:
+    """Weights without an error leave none to predictions: 0, not NaN."""
+    fit = gd.fit([[1.0], [2.0], [3.0]], [2.0, 4.0, 6.0], covariance="hc0", fit_intercept=False)
+    assert fit.stderr.tolist() == [0.0]
+    equal_bits(fit.predict([[5.0]], interval="confidence"), [np.array([10.0])] * 3)
 
 
 def test_empty_inputs(special: Any) -> None:

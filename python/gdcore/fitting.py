@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Never
+from typing import Any, Never, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from gdcore.data.memmap import guard
 from gdcore.data.problem import make_problem
 from gdcore.data.problems import make_problems
 from gdcore.results.fit import Fit, empty_fit, warn_of_end
-from gdcore.results.fits import warn_of_ends
+from gdcore.results.fits import Fits, warn_of_ends
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import descend
 from gdcore.solvers.exact import inference_of_rows, solve_exact
@@ -27,9 +27,29 @@ from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
 from gdcore.solvers.start import initial_state
-from gdcore.typing import Covariance, Floats, Method, Missing, Reduction, Show, Stop
+from gdcore.typing import (
+    Covariance,
+    FitOptions,
+    Floats,
+    Method,
+    Missing,
+    Reduction,
+    Show,
+    Stack,
+    Stop,
+)
 
 
+# Type checkers read the dimensions of X. Where they are not known it may be a stack, and a `Fits`
+# is a `Fit`.
+@overload
+def fit(
+    X: Stack, y: npt.ArrayLike, sgd: SGD | None = None, **options: Unpack[FitOptions]
+) -> Fits: ...
+@overload
+def fit(
+    X: Any, y: npt.ArrayLike | None = None, sgd: SGD | None = None, **options: Unpack[FitOptions]
+) -> Fit: ...
 def fit(
     X: Any,
     y: npt.ArrayLike | None = None,

@@ -230,7 +230,8 @@ class Fit(Inferring):
             Of X's library, on X's device: NumPy's for lists and data frames. With `interval` a
             `Prediction`, which holds three such arrays: mean, lower, upper. Their ends are computed
             in float64 in the host's memory: ``x' V x`` of the covariance V, plus `sigma2` for
-            "prediction", and Student's t.
+            "prediction", and Student's t. They are NaN where rounding errors of the covariance may
+            exceed that: fit columns that are less nearly dependent, such as centred ones.
 
         Raises
         ------

@@ -74,6 +74,12 @@ class Inference:
         return cls(kind, arrays["covariance"], sigma2, r2, df, reason)
 
 
+def standard_errors(covariance: Floats) -> Floats:
+    """Return the roots of the diagonals, (..., p); NaN where rounding made a variance negative."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1)), np.float64)
+
+
 class Inferring:
     """What `Fit` and its kin say of the uncertainty of their weights, computed when it is read.
 
@@ -116,9 +122,7 @@ class Inferring:
 
         For many problems, (count, p) or (count, p, t).
         """
-        covariance = self._inference("stderr").covariance
-        with np.errstate(invalid="ignore"):  # NaN stays NaN without a warning
-            errors = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+        errors = standard_errors(self._inference("stderr").covariance)
         return np.swapaxes(errors, -1, -2) if self._has_several_targets else errors
 
     @property

@@ -10,13 +10,14 @@ from gdcore.data.device import local
 from gdcore.data.home import home_of
 from gdcore.errors import NoCovarianceError
 from gdcore.kernels import matmul
-from gdcore.results.inference import Inference
+from gdcore.results.inference import Inference, standard_errors
 from gdcore.results.student import checked_level, half_width
 from gdcore.scalars import as_numpy
 from gdcore.typing import Floats, Ints
 
 DEFAULT_LEVEL = 0.95
 _CHOICES = ("confidence", "prediction")
+_UNIT = 2.0**-53
 _BLOCK = 1 << 19  # numbers in memory at a time, about
 _FEWEST_ROWS = 1 << 13  # in a block, so that products of many columns are worth a call
 
@@ -90,9 +91,10 @@ def with_interval(
         numbers = numbers if numbers.ndim == 3 else numbers[None]
     else:
         numbers, sigma2, reach = numbers[:, None, :], sigma2[at], reach[at]
-    variance = _variances(numbers, covariance, at)
+    variance, rounding = _variances(numbers, covariance, at)
     if interval == "prediction":
         variance += sigma2[:, None, :]
+    variance[variance < rounding] = np.nan
     half = reach[:, None, :] * np.sqrt(variance)
     half = half[:, 0] if at is not None else half if many else half[0]
     half = half if several else half[..., 0]
@@ -102,23 +104,27 @@ def with_interval(
     return Prediction(mean, *(ends if home is None else map(home, ends)))
 
 
-def _variances(rows: Floats, covariance: Floats, at: Ints | None) -> Floats:
-    """Return the variance of each prediction: x^T V x of each row x, the intercept's 1 added.
+def _variances(rows: Floats, covariance: Floats, at: Ints | None) -> tuple[Floats, Floats]:
+    """Return the variance of each prediction, x^T V x, and a bound of its rounding errors.
 
-    Rows (count, m, d) or (1, m, d) and covariances (count, t, p, p), or those that `at` chooses,
-    give (count, m, t). Rounding errors may make a variance of 0 negative: it is 0 then. The sums
-    have an order of their own, so that the bits do not depend on blocks or on the machine.
+    The 1 of the intercept is added to each row x. Rows (count, m, d) or (1, m, d) and covariances
+    (count, t, p, p), or those that `at` chooses, give (count, m, t). The sums have an order of
+    their own, so that the bits do not depend on blocks or on the machine.
+
+    Entries of V are rounded, and at most the product of two standard errors: the sum is off by at
+    most (2 p + 1) 2^-53 (|x|^T s)^2, s the standard errors.
     """
     t, p = covariance.shape[1:3]
     count = len(covariance) if at is None else len(at)
     m, d = rows.shape[1:]
     rows = np.broadcast_to(rows, (count, m, d))
-    variance = np.zeros((count, m, t))
+    variance, rounding = np.zeros((2, count, m, t))
     high = max(1, min(m, max(_FEWEST_ROWS, _BLOCK // max(p, 1))))
     deep = max(1, _BLOCK // max(p * (high + p), 1))
     for i in range(0, count, deep):
         some = slice(i, i + deep)
         chosen = covariance[some if at is None else at[some]]
+        errors = standard_errors(chosen)
         for k in range(0, m, high):
             x = np.ones((len(chosen), min(high, m - k), p))
             x[..., :d] = rows[some, k : k + high]
@@ -128,4 +134,6 @@ def _variances(rows: Floats, covariance: Floats, at: Ints | None) -> Floats:
                 total = variance[some, k : k + high, j]
                 for column in range(p):
                     total += products[..., column]
-    return np.maximum(variance, 0.0, out=variance)
+                largest = matmul(np.abs(x), errors[:, j, :, None])[..., 0]
+                rounding[some, k : k + high, j] = (2 * p + 1) * _UNIT * largest**2
+    return variance, rounding
