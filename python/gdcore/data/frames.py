@@ -53,7 +53,7 @@ class GroupedFrame:
         if width == 1:
             labels, starts, order = group_rows(native[0], rows, n_threads, whats[0])
         else:
-            _, starts, order = group_rows(_codes(native, whats, rows), rows, n_threads)
+            _, starts, order = group_rows(combined_codes(native, whats, rows), rows, n_threads)
         first_rows = starts[:-1] if order is None else order[starts[:-1]]
         nw = narwhals()
         keys = nw.maybe_reset_index(self.columns[first_rows.tolist()])
@@ -128,7 +128,7 @@ def _names(given: Any) -> Names:
     return (str(given),) if one else tuple(map(str, given))
 
 
-def _codes(columns: list[Any], whats: list[str], rows: int) -> Ints:
+def combined_codes(columns: list[Any], whats: list[str], rows: int) -> Ints:
     """Return for each row the number of its combination of labels, in the order of the labels."""
     codes, count = np.zeros(rows, np.int64), 1
     for column, what in zip(columns, whats, strict=True):
