@@ -48,7 +48,7 @@ class GroupedFrame:
         series = [self.columns[:, j] for j in range(width)]
         whats = [f"the column {name!r} of by" for name in self.by]
         for one, what in zip(series, whats, strict=True):
-            refuse_nulls(one, what, "give them a label of their own")
+            refuse_nulls(one, what, "give them a label of their own", way_out=True)
         native = [one.to_native() for one in series]
         if width == 1:
             labels, starts, order = group_rows(native[0], rows, n_threads, whats[0])

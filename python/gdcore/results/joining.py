@@ -64,7 +64,7 @@ def labels_in(frame: Any, names: Names, skip_missing: bool) -> RowLabels:
     keys = [frame[:, places.index(name)] for name in names]
     if not skip_missing:
         for key, name in zip(keys, names, strict=True):
-            refuse_nulls(key, f"the column {name!r}", "pass unknown='nan'")
+            refuse_nulls(key, f"the column {name!r}", "pass unknown='nan'", way_out=False)
         return RowLabels(*_factorized(keys))
     known = ~np.logical_or.reduce([_missing_in(key) for key in keys])
     return _spread(*_factorized([key[np.flatnonzero(known)] for key in keys]), known)
