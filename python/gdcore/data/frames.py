@@ -12,6 +12,7 @@ import numpy as np
 from gdcore.advice import listed
 from gdcore.data.columns import (
     as_narwhals,
+    column_as_floats,
     floats_of,
     in_memory,
     is_frame,
@@ -60,10 +61,10 @@ class GroupedFrame:
         if width == 1:
             labels, starts, order = group_rows(native[0], rows, n_threads, whats[0])
         else:
-            _, starts, order = group_rows(_codes(native, whats, rows), rows, n_threads)
+            _, starts, order = group_rows(combined_codes(native, whats, rows), rows, n_threads)
         first_rows = starts[:-1] if order is None else order[starts[:-1]]
         nw = narwhals()
-        keys = nw.maybe_reset_index(columns[first_rows.tolist()])
+        keys = nw.maybe_reset_index(columns[first_rows])
         if width > 1:
             parts = [values_of(keys[:, j].to_native()) for j in range(width)]
             labels = as_objects(list(zip(*parts, strict=True)))
@@ -113,13 +114,13 @@ def read_groups(
     refuse_absent(columns, names, "the frame")
     table, names = in_memory(table, names, columns)
     for argument, name in named.items():
-        fixed[argument] = floats_of(table, names, (name,), missing)[:, 0]
+        fixed[argument] = _floats(table, names, name, missing)
     return GroupedFrame(
         features=wanted["features"],
         target=wanted["target"][0],
         by=wanted["by"],
-        X=floats_of(table, names, wanted["features"], missing),
-        y=floats_of(table, names, wanted["target"], missing)[:, 0],
+        X=floats_of(table, names, wanted["features"], missing, by_row=True),
+        y=_floats(table, names, wanted["target"][0], missing),
         columns=table[:, [names.index(name) for name in wanted["by"]]],
         **fixed,
     )
@@ -129,6 +130,11 @@ def _labelled_rows(columns: list[Any]) -> Ints | None:
     """Return the numbers of the rows that have all labels; None if all rows do."""
     missing = [gaps for gaps in map(missing_in_series, columns) if gaps is not None]
     return np.flatnonzero(~np.logical_or.reduce(missing)) if missing else None
+
+
+def _floats(table: Any, names: Names, name: str, missing: str) -> Floats:
+    """Return one column as floats, without a copy if it holds them."""
+    return column_as_floats(table[:, names.index(name)], f"the column {name!r}", missing)
 
 
 def _refuse_twice(wanted: dict[str, Names]) -> None:
@@ -150,7 +156,7 @@ def _names(given: Any) -> Names:
     return (str(given),) if one else tuple(map(str, given))
 
 
-def _codes(columns: list[Any], whats: list[str], rows: int) -> Ints:
+def combined_codes(columns: list[Any], whats: list[str], rows: int) -> Ints:
     """Return for each row the number of its combination of labels, in the order of the labels."""
     codes, count = np.zeros(rows, np.int64), 1
     for column, what in zip(columns, whats, strict=True):
