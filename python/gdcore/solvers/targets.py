@@ -94,21 +94,26 @@ def fit_targets_of_many(
     """
     _check(options, None)
     shape, params = problems.shape, _as_given(problems.shape, start.params, start.scaling)
-    ones = [problems.of_target(j) for j in range(shape.t)]
-    states = [ManyState.before_steps(_of_target(shape, params, j)) for j in range(shape.t)]
-    for one, state in zip(ones, states, strict=True):
+    fits: list[Fits] = []
+    weight_sums: list[Floats] = []
+
+    def begun(j: int) -> tuple[Problems, ManyState]:
+        """Return the problems of a target and their start: those of all would be many numbers."""
+        one, state = problems.of_target(j), ManyState.before_steps(_of_target(shape, params, j))
         options.check_batch(int(one.shape.n.max(initial=0)))
         state.epoch[:] = start.epoch
-    fits: list[Fits] = []
+        weight_sums.append(one.weight_sums())
+        return one, state
+
     try:
-        for one, state in zip(ones, states, strict=True):
-            fits.append(fit_one(one, state))
+        for j in range(shape.t):
+            fits.append(fit_one(*begun(j)))
     except (FitInterrupted, DataLostError) as error:
-        fits += [] if error.fit is None else [error.fit]
-        rest = zip(ones[len(fits) :], states[len(fits) :], strict=True)
-        error.fit = _joined_fits(problems, ones, [*fits, *(unfitted(*pair) for pair in rest)])
+        fits.append(error.fit)
+        fits += [unfitted(*begun(j)) for j in range(len(fits), shape.t)]
+        error.fit = _joined_fits(problems, fits, np.stack(weight_sums, axis=-1))
         raise
-    return _joined_fits(problems, ones, fits)
+    return _joined_fits(problems, fits, np.stack(weight_sums, axis=-1))
 
 
 def _check(options: Options, checkpoint: Any) -> None:
@@ -151,13 +156,12 @@ def _joined(shape: Shape, fits: list[Fit], weight_sums: Floats, params: Floats, 
     )
 
 
-def _joined_fits(problems: Problems, ones: list[Problems], fits: list[Fits]) -> Fits:
+def _joined_fits(problems: Problems, fits: list[Fits], weight_sums: Floats) -> Fits:
     """Return the fits of all targets of each problem."""
     shape = problems.shape
-    sums = np.stack([one.weight_sums() for one in ones], axis=-1)
     nothing = np.empty(0, np.int64), np.empty((problems.count, 0), shape.dtype)
     return Fits(
-        **_summary(shape, fits, sums),
+        **_summary(shape, fits, weight_sums),
         weights=np.stack([fit.weights for fit in fits], axis=-1),
         history=History(*nothing),
         groups=problems.labels,
