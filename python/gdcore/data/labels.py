@@ -16,7 +16,7 @@ from gdcore.data.row_ids import RowIds, array_ids, column_ids, representatives, 
 from gdcore.typing import Ints
 
 MOST_BYTES = 1 << 26  # of text in fixed width, which is sorted sooner than Python's
-_NEVER_MISSING = frozenset((str, bytes, int, bool))
+NEVER_MISSING = frozenset((str, bytes, int, bool))
 
 
 def group_rows(
@@ -194,7 +194,7 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
         raise TypeError(
             f"a group label cannot be hashed ({error}); use tuples or strings."
         ) from None
-    if not _NEVER_MISSING.issuperset(map(type, found)) and any(map(is_missing_label, found)):
+    if not NEVER_MISSING.issuperset(map(type, found)) and any(map(is_missing_label, found)):
         raise _missing(np.array([is_missing_label(label) for label in given], bool), name)
     try:
         ordered = sorted(found)

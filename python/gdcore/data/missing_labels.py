@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore.data.columns import as_narwhals, is_frame
-from gdcore.data.labels import group_rows, is_missing_label
+from gdcore.data.labels import NEVER_MISSING, group_rows, is_missing_label
 from gdcore.typing import Bools, Ints
 
 
@@ -72,6 +72,8 @@ def _missing_in_array(array: npt.NDArray[Any]) -> Bools | None:
 
 
 def _missing_in_objects(labels: list[Any]) -> Bools | None:
+    if NEVER_MISSING.issuperset(map(type, labels)):
+        return None
     try:
         if not any(map(is_missing_label, dict.fromkeys(labels))):
             return None
