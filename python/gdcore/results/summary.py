@@ -168,12 +168,16 @@ def _reasons(fits: Any) -> list[str]:
 
 
 def _sizes(fit: Any) -> list[tuple[str, str]]:
-    """Return the facts about rows, if the fit has their number."""
-    inference = fit.inference
-    if inference is None or np.ndim(inference.df_resid) or np.isnan(inference.df_resid):
+    """Return the facts about rows; of targets fitted in different rows there are none."""
+    if np.ndim(fit.rows):
         return []
-    df, p = int(inference.df_resid), inference.covariance.shape[-1]
-    return [("Rows", str(df + p)), ("Df residuals", str(df)), ("Covariance", inference.kind)]
+    facts = [] if fit.rows is None else [("Rows", str(fit.rows))]
+    if np.any(fit.dropped):
+        facts.append(("Rows left out", str(fit.dropped)))
+    if fit.inference is None:
+        return facts
+    df = str(fit.inference.df_resid)
+    return [*facts, ("Df residuals", df), ("Covariance", fit.inference.kind)]
 
 
 def _quality(fit: Any, target: int) -> list[tuple[str, str]]:
