@@ -360,6 +360,36 @@ class TestPredictionsByLabel:
                 assert left[i : i + 1].tobytes() == (new["y"][i : i + 1] - want).tobytes()
                 assert one.residuals(x, new["y"][i : i + 1]).tobytes() == left[i : i + 1].tobytes()
 
+    def test_of_frames_that_are_not_in_memory(self, rng: Any) -> None:
+        pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+        columns = store_columns(rng)
+        frame = frame_of("polars", columns | {"more": [None] * 30})
+        fits = fit_frame(frame)
+        want, left = fits.predict(frame), fits.residuals(frame)
+        lazy = frame.lazy()
+        assert fits.predict(lazy).equals(want)
+        assert fits.residuals(lazy).equals(left)
+        table = frame_of("pyarrow", columns)
+
+        def stream() -> Any:
+            return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(7))
+
+        assert fits.predict(stream()).equals(pa.array(want.to_numpy()))
+        assert fits.residuals(stream()).equals(pa.array(left.to_numpy()))
+        assert isinstance(want, pl.Series)
+        assert (want.name, left.name) == ("prediction", "residual")
+
+    @each("library", LIBRARIES)
+    def test_an_offset_is_a_column_too(self, rng: Any, library: str) -> None:
+        columns = store_columns(rng) | {"base": rng.normal(size=30)}
+        frame = frame_of(library, columns)
+        fits = fit_frame(frame, offset="base")
+        found = np.asarray(fits.predict(frame, offset="base"))
+        assert found.tobytes() == np.asarray(fits.predict(frame, offset=columns["base"])).tobytes()
+        left = np.asarray(fits.residuals(frame, offset="base"))
+        assert left.tobytes() == (columns["y"] - found).tobytes()
+        refused(lambda: fits.predict(frame, offset="bases"), "X has no column 'bases'")
+
     def test_equals_a_loop_over_groups_of_pandas(self, rng: Any) -> None:
         frame = frame_of("pandas", store_columns(rng))
         fits = fit_frame(frame, ["store", "year"])

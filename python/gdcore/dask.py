@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,13 +23,9 @@ try:
     import dask.array as da
     import dask.dataframe as dd
     import pandas as pd
+    import xarray as xr
 except ImportError as error:
-    raise ImportError(
-        "gdcore.dask needs Dask with arrays and data frames: pip install 'gdcore[dask]'."
-    ) from error
-
-if TYPE_CHECKING:
-    from gdcore.sgd import SGD
+    raise ImportError("gdcore.dask needs Dask and xarray: pip install 'gdcore[dask]'.") from error
 
 __all__ = ["fit", "fit_groups", "fit_map"]
 
@@ -40,7 +36,7 @@ PLACE = "_gdcore_place"  # the column of the rows' order
 def fit(
     X: Any,
     y: Any = None,
-    sgd: SGD | None = None,
+    sgd: gd.SGD | None = None,
     *,
     target: str | None = None,
     features: Sequence[str] | None = None,
@@ -90,16 +86,15 @@ def fit(
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
     CONVERGED [2.] 1.0
     """
-    if isinstance(X, dd.DataFrame):
-        parts, d, t = _sums_of_frame(X, y, target, features, offset, sample_weight)
-    elif isinstance(X, da.Array):
-        if y is None or target is not None or features is not None:
-            raise ValueError("X is a Dask array; pass y, and neither target= nor features=.")
-        parts, d, t = _sums_of_array(X, y, offset, sample_weight)
+    arrays = offset, sample_weight
+    if isinstance(X, dd.DataFrame) and (y is None) != (target is None):
+        parts, d, t = _sums_of_frame(X, target if y is None else y, *arrays, features)
+    elif isinstance(X, da.Array) and y is not None and target is None and features is None:
+        parts, d, t = _sums_of_array(X, y, *arrays)
     else:
         raise TypeError(
-            f"X is {type(X).__name__}; pass a Dask array or data frame, or use gdcore.fit for rows "
-            "in memory."
+            f"X is {type(X).__name__} and y {type(y).__name__}; pass Dask arrays X and y, or a "
+            "Dask data frame X with either target= or a Series y. gdcore.fit takes rows in memory."
         )
     with warnings.catch_warnings():  # wrong options are refused before the rows are read
         warnings.simplefilter("ignore")
@@ -110,7 +105,7 @@ def fit(
 
 def fit_groups(
     frame: Any,
-    sgd: SGD | None = None,
+    sgd: gd.SGD | None = None,
     *,
     target: str,
     features: str | Sequence[str],
@@ -167,19 +162,19 @@ def fit_groups(
             f"frame is {type(frame).__name__}; pass a Dask data frame, or use gdcore.fit_groups "
             "for rows in memory."
         )
-    columns = _Columns(target, _names(features), _names(by), offset, sample_weight)
-    columns.check("by")
-    _check_columns(frame, columns.all())
+    columns = _columns(
+        frame.columns, target, features, by, offset=offset, sample_weight=sample_weight
+    )
     frame, how = frame[columns.all()], {"sgd": sgd, "n_threads": 1} | options
     meta = _fit_rows(_with_place(frame._meta), columns, how)  # which also checks the options
     rows = frame.map_partitions(_with_place, meta=_with_place(frame._meta))
-    rows = rows.shuffle(on=list(columns.by))
+    rows = rows.shuffle(on=columns.by)
     return rows.map_partitions(_fit_rows, columns, how, meta=meta)
 
 
 def fit_map(
     dataset: Any,
-    sgd: SGD | None = None,
+    sgd: gd.SGD | None = None,
     *,
     target: str,
     features: str | Sequence[str],
@@ -220,8 +215,6 @@ def fit_map(
 
     Raises
     ------
-    ImportError
-        If xarray is not installed.
     TypeError
         If the dataset is not one of xarray.
     ValueError
@@ -239,32 +232,27 @@ def fit_map(
     >>> answer.weights.values.round(3).tolist(), answer.status.values.tolist()
     ([[1.0], [-2.0]], [0, 0])
     """
-    try:
-        import xarray as xr
-    except ImportError:
-        raise ImportError("fit_map needs xarray: pip install 'gdcore[dask]'.") from None
     if not isinstance(dataset, xr.Dataset):
         raise TypeError(f"dataset is {type(dataset).__name__}; pass an xarray.Dataset.")
-    columns = _Columns(target, _names(features), (), offset, sample_weight)
-    columns.check()
-    names = [target, *columns.features, *columns.extra().values()]
-    for name in names:
-        if name not in dataset.variables:
-            raise ValueError(f"dataset has no variable {name!r}; it has {listed(dataset)}.")
-        if dim not in dataset[name].dims:
-            raise ValueError(
-                f"{name!r} has the dimensions {listed(dataset[name].dims)}; it needs {dim!r}: pass "
-                "dim=, or a variable with it."
-            )
+    columns = _columns(
+        dataset.variables, target, features, None, offset=offset, sample_weight=sample_weight
+    )
+    names = [target, *columns.features, *columns.extra.values()]
     arrays = [dataset[name].reset_coords(drop=True) for name in names]
+    for array in arrays:
+        if dim not in array.dims:
+            raise ValueError(
+                f"{array.name!r} has dimensions {listed(array.dims)} and not {dim!r}; pass dim=."
+            )
     is_lazy = any(array.chunks for array in arrays)
-    how, d = {"sgd": sgd} | options, len(columns.features)
+    how = {"sgd": sgd} | options
     if is_lazy:
         arrays = [array.chunk({dim: -1}) if array.chunks else array for array in arrays]
         how = {"n_threads": 1} | how
         # wrong options are refused now
         _fit_points(*[np.empty((0, 1))] * len(names), columns=columns, how=how, is_quiet=True)
-    dtype = _float_type(*(array.dtype for array in arrays))
+    kinds = (array.dtype if array.dtype.kind == "f" else np.float64 for array in arrays)
+    dtype = np.result_type(np.float32, *kinds)
     weights, *others = xr.apply_ufunc(
         partial(_fit_points, columns=columns, how=how, is_quiet=is_lazy),
         *arrays,
@@ -272,10 +260,10 @@ def fit_map(
         output_core_dims=[["feature"], [], [], [], []],
         output_dtypes=[dtype, dtype, dtype, np.int8, np.int64],
         dask="parallelized",
-        dask_gufunc_kwargs={"output_sizes": {"feature": d}},
+        dask_gufunc_kwargs={"output_sizes": {"feature": len(columns.features)}},
     )
     named = dict(zip(("intercept", "loss", "status", "rank"), others, strict=True))
-    answer = xr.Dataset({"weights": weights} | named, {"feature": list(columns.features)})
+    answer = xr.Dataset({"weights": weights} | named, {"feature": columns.features})
     answer.status.attrs["flag_values"] = [status.code for status in gd.Status]
     answer.status.attrs["flag_meanings"] = " ".join(gd.Status)
     return answer
@@ -285,42 +273,31 @@ class _Columns(NamedTuple):
     """Names of the columns that a fit reads."""
 
     target: str
-    features: tuple[str, ...]
-    by: tuple[str, ...]
-    offset: str | None
-    sample_weight: str | None
+    features: list[str]
+    by: list[str]
+    extra: dict[str, str]  # offset and sample_weight, as far as they are given
 
     def all(self) -> list[str]:
-        """Return the names in this order, each once."""
-        names = (self.target, *self.features, *self.by, self.offset, self.sample_weight)
+        """Return each name once."""
+        names = self.target, *self.features, *self.by, *self.extra.values()
         return [name for name in dict.fromkeys(names) if name is not None]
 
-    def extra(self) -> dict[str, str]:
-        """Return the names of the offset and the sample weight, as far as there are any."""
-        both = {"offset": self.offset, "sample_weight": self.sample_weight}
-        return {argument: name for argument, name in both.items() if name is not None}
 
-    def check(self, *needed: str) -> None:
-        """Raise ValueError if names are needed, or one is there twice."""
-        for argument in ("features", *needed):
-            if not getattr(self, argument):
-                raise ValueError(f"{argument} is empty; name at least one column.")
-        names = [self.target, *self.features, *self.by]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(
-                    f"{name!r} is there twice among target, features and by; name it once."
-                )
-
-
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _check_columns(frame: Any, names: Sequence[str]) -> None:
-    for name in names:
-        if name not in frame.columns:
-            raise ValueError(f"the frame has no column {name!r}; it has {listed(frame.columns)}.")
+def _columns(known: Any, target: Any, features: Any, by: Any, **extra: Any) -> _Columns:
+    """Return the names given; ValueError if one is not known, or is there twice."""
+    several = ([a] if isinstance(a, str) else list(a or ()) for a in (features, by))
+    extra = {argument: name for argument, name in extra.items() if name is not None}
+    columns = _Columns(target, next(several), next(several), extra)
+    names = [target, *columns.features, *columns.by]
+    if not columns.features or by == [] or len(set(names)) < len(names):
+        raise ValueError(
+            f"target is {target!r}, features {columns.features} and by {columns.by}; features and "
+            "by need a name, and no name may be there twice."
+        )
+    for name in columns.all():
+        if name not in known:
+            raise ValueError(f"there is no column {name!r}; there are {listed(known)}.")
+    return columns
 
 
 def _sums_of_array(X: Any, y: Any, offset: Any, sample_weight: Any) -> tuple[Any, int, int | None]:
@@ -351,39 +328,35 @@ def _in_chunks_of(X: Any, name: str, given: Any) -> Any:
     array = given.to_dask_array() if isinstance(given, dd.Series) else da.asarray(given)
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} has shape {array.shape}; it must have one entry for each row.")
-    rows, wanted = array.shape[0], X.shape[0]
-    if np.isnan(rows + wanted):
-        if array.numblocks[0] == X.numblocks[0]:
-            return array.rechunk({1: -1}) if array.ndim == 2 else array
-        raise ValueError(
-            f"{name} has {array.numblocks[0]} chunks of rows and X {X.numblocks[0]}, whose sizes "
-            "are not known; call compute_chunk_sizes() on both, or pass a data frame and target=."
-        )
-    if rows != wanted:
-        raise ValueError(f"{name} has {rows} rows and X {wanted}; they must have the same.")
-    return array.rechunk((X.chunks[0], -1)[: array.ndim])
+    if array.shape[0] == X.shape[0]:
+        return array.rechunk((X.chunks[0], -1)[: array.ndim])
+    if np.isnan(array.shape[0] + X.shape[0]) and array.numblocks[0] == X.numblocks[0]:
+        return array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
+    raise ValueError(
+        f"{name} has {array.shape[0]} rows in {array.numblocks[0]} chunks and X {X.shape[0]} in "
+        f"{X.numblocks[0]}; give them the same rows. Where numbers are nan, compute_chunk_sizes() "
+        "finds them."
+    )
 
 
 def _sums_of_frame(
-    X: Any, y: Any, target: Any, features: Any, offset: Any, sample_weight: Any
+    X: Any, y: Any, offset: Any, sample_weight: Any, features: Any
 ) -> tuple[Any, int, int | None]:
     """Return the sums of each partition of a data frame in a Dask array, d, and t."""
-    if (y is None) == (target is None):
-        raise ValueError("pass the Series y, or target=, the name of a column of X.")
-    given = {"y": target if y is None else y, "offset": offset, "sample_weight": sample_weight}
-    named = [value for value in given.values() if isinstance(value, str)]
-    features = [c for c in X.columns if c not in named] if features is None else _names(features)
-    _check_columns(X, [*features, *named])
-    columns = [X[a] if isinstance(a, str) else a for a in given.values()]
+    given = {"y": y, "offset": offset, "sample_weight": sample_weight}
+    named = {argument: name for argument, name in given.items() if isinstance(name, str)}
+    if features is None:
+        features = [name for name in X.columns if name not in named.values()]
+    names = _columns(X.columns, named.pop("y", None), features, None, **named)
+    columns = [X[column] if isinstance(column, str) else column for column in given.values()]
     for name, column in zip(given, columns, strict=True):
         if column is not None and getattr(column, "divisions", None) != X.divisions:
             raise ValueError(
-                f"{name} is not a Series in X's partitions; make it a column of X and pass the "
-                "column's name."
+                f"{name} is not a Series in X's partitions; make it a column and pass its name."
             )
-    sums = X[list(features)].map_partitions(_sum_frame, *columns, meta=pd.Series([], dtype=object))
+    sums = X[names.features].map_partitions(_sum_frame, *columns, meta=pd.Series([], dtype=object))
     t = len(y.columns) if isinstance(y, dd.DataFrame) else None
-    return sums.to_dask_array(lengths=[1] * X.npartitions), len(features), t
+    return sums.to_dask_array(lengths=[1] * X.npartitions), len(names.features), t
 
 
 def _sum_rows(X: Any, y: Any, offset: Any, sample_weight: Any) -> Any:
@@ -405,17 +378,17 @@ def _with_place(rows: Any, partition_info: Any = None) -> Any:
 
 def _fit_rows(rows: Any, columns: _Columns, how: dict[str, Any]) -> Any:
     """Fit the groups of one shuffled partition, in memory; return one row a group."""
-    rows, by = rows.sort_values(PLACE), list(columns.by)
+    rows, by = rows.sort_values(PLACE), columns.by
     if rows[by].isna().any(axis=None):
         raise ValueError(f"a label is missing in {listed(by)}; drop or fill such rows.")
     codes = rows.groupby(by, sort=True, observed=True).ngroup().to_numpy()
-    extra = {argument: rows[name] for argument, name in columns.extra().items()}
+    extra = {argument: rows[name] for argument, name in columns.extra.items()}
     most = int(np.bincount(codes).max(initial=0))
     if isinstance(how.get("batch_size"), int) and how["batch_size"] > most:
         how = how | {"batch_size": most or None}  # other partitions may have larger groups
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gd.FitWarning)
-        X, y = rows[list(columns.features)], rows[columns.target]
+        X, y = rows[columns.features], rows[columns.target]
         fits = gd.fit_groups(X, y, codes, **extra, **how)
     answer = rows[by].iloc[np.unique(codes, return_index=True)[1]].reset_index(drop=True)
     for name, weights in zip(columns.features, fits.weights.T, strict=True):
@@ -433,7 +406,7 @@ def _fit_points(*arrays: Any, columns: _Columns, how: dict[str, Any], is_quiet: 
     shared = all(array.ndim == 1 for array in arrays[1 : d + 1])  # one X, which is not copied
     features = np.stack([a if shared else np.broadcast_to(a, shape) for a in arrays[1 : d + 1]], -1)
     X = np.broadcast_to(features, (count, n, d)) if shared else features.reshape(count, n, d)
-    how = dict(zip(columns.extra(), more, strict=True)) | how
+    how = dict(zip(columns.extra, more, strict=True)) | how
     with warnings.catch_warnings():
         if is_quiet:
             warnings.simplefilter("ignore", gd.FitWarning)
@@ -442,8 +415,3 @@ def _fit_points(*arrays: Any, columns: _Columns, how: dict[str, Any], is_quiet: 
     rank = np.full(count, -1) if fits.rank is None else fits.rank
     weights = fits.weights.reshape(*points, d)
     return weights, *(a.reshape(points) for a in (fits.intercept, fits.loss, status, rank))
-
-
-def _float_type(*dtypes: Any) -> Any:
-    """Return the dtype of a fit to arrays of these dtypes."""
-    return np.result_type(np.float32, *(t if t.kind == "f" else np.float64 for t in dtypes))

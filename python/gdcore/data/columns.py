@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from numbers import Real
 from typing import Any
@@ -149,9 +148,18 @@ def refuse_absent(wanted: Names, names: Names, what: str) -> None:
 
 
 def floats_of(
-    table: Any, names: Names, wanted: Names, missing: str | None = None
+    table: Any,
+    names: Names,
+    wanted: Names,
+    missing: str | None = None,
+    *,
+    by_row: bool = False,
 ) -> npt.NDArray[Any]:
-    """Return the wanted columns of a frame, in their order, as one array of floats."""
+    """Return the wanted columns of a frame, in their order, as one array of floats.
+
+    Its columns are contiguous; with `by_row` its rows are, which is how groups of rows are read.
+    See `as_numbers` for `missing`.
+    """
     place = {name: j for j, name in enumerate(names)}
     columns = [
         column_as_floats(table[:, place[name]], f"the column {name!r}", missing) for name in wanted
@@ -163,18 +171,10 @@ def floats_of(
     if wanted == names and table.implementation.is_pandas() and set(native.dtypes) == {dtype}:
         block: npt.NDArray[Any] = native.to_numpy()  # often without a copy
         return block
-    return _side_by_side(columns, dtype)
-
-
-def _side_by_side(columns: Sequence[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
-    """Return columns as an array whose rows are contiguous, which is what groups of rows read.
-
-    A block of rows stays in a cache while all columns write to it.
-    """
-    n, d = len(columns[0]), len(columns)
-    out = np.empty((n, d), dtype)
-    step = max(1024, BLOCK // d)
-    for begin in range(0, n, step):
+    n, d = len(table), len(columns)
+    out = np.empty((n, d), dtype, order="C" if by_row else "F")
+    step = max(1024, BLOCK // d) if by_row else max(1, n)
+    for begin in range(0, n, step):  # a block stays in a cache while all columns write to it
         rows = slice(begin, begin + step)
         for j, column in enumerate(columns):
             out[rows, j] = column[rows]

@@ -12,6 +12,7 @@ import numpy as np
 from gdcore.advice import listed
 from gdcore.data.columns import (
     as_narwhals,
+    column_as_floats,
     floats_of,
     in_memory,
     is_frame,
@@ -53,10 +54,10 @@ class GroupedFrame:
         if width == 1:
             labels, starts, order = group_rows(native[0], rows, n_threads, whats[0])
         else:
-            _, starts, order = group_rows(_codes(native, whats, rows), rows, n_threads)
+            _, starts, order = group_rows(combined_codes(native, whats, rows), rows, n_threads)
         first_rows = starts[:-1] if order is None else order[starts[:-1]]
         nw = narwhals()
-        keys = nw.maybe_reset_index(self.columns[first_rows.tolist()])
+        keys = nw.maybe_reset_index(self.columns[first_rows])
         if width > 1:
             parts = [values_of(keys[:, j].to_native()) for j in range(width)]
             labels = as_objects(list(zip(*parts, strict=True)))
@@ -97,16 +98,21 @@ def read_groups(
     columns = tuple(dict.fromkeys([*chain(*wanted.values()), *named.values()]))
     refuse_absent(columns, names, "the frame")
     table, names = in_memory(table, names, columns)
-    fixed |= {argument: floats_of(table, names, (name,))[:, 0] for argument, name in named.items()}
+    fixed |= {argument: _floats(table, names, name) for argument, name in named.items()}
     return GroupedFrame(
         features=wanted["features"],
         target=wanted["target"][0],
         by=wanted["by"],
-        X=floats_of(table, names, wanted["features"]),
-        y=floats_of(table, names, wanted["target"])[:, 0],
+        X=floats_of(table, names, wanted["features"], by_row=True),
+        y=_floats(table, names, *wanted["target"]),
         columns=table[:, [names.index(name) for name in wanted["by"]]],
         **fixed,
     )
+
+
+def _floats(table: Any, names: Names, name: str) -> Floats:
+    """Return one column as floats, without a copy if it holds them."""
+    return column_as_floats(table[:, names.index(name)], f"the column {name!r}")
 
 
 def _refuse_twice(wanted: dict[str, Names]) -> None:
@@ -128,7 +134,7 @@ def _names(given: Any) -> Names:
     return (str(given),) if one else tuple(map(str, given))
 
 
-def _codes(columns: list[Any], whats: list[str], rows: int) -> Ints:
+def combined_codes(columns: list[Any], whats: list[str], rows: int) -> Ints:
     """Return for each row the number of its combination of labels, in the order of the labels."""
     codes, count = np.zeros(rows, np.int64), 1
     for column, what in zip(columns, whats, strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_narwhals, as_numbers
+from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.labels import label_name, problem_name
@@ -31,12 +31,12 @@ from gdcore.results.fit import (
 )
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.joining import (
+    LabelledFrame,
     Unknown,
-    beside_rows,
     by_position,
     check_unknown,
     given_labels,
-    labels_in,
+    labelled_frame,
     taken,
 )
 from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
@@ -338,8 +338,8 @@ class Fits(Fit):
             of `by` say which model predicts a row.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
-        offset : array_like, optional
-            Fixed term, broadcast to the result.
+        offset : array_like or str, optional
+            Fixed term, broadcast to the result; or the name of its column in a frame with labels.
         unknown : {"raise", "nan"}
             What a row gets whose label was not fitted, or is missing: an error, or NaN.
         interval : {"confidence", "prediction"}, optional
@@ -373,9 +373,9 @@ class Fits(Fit):
         """
         if interval is not None or level != DEFAULT_LEVEL:
             check_interval(self.inference, interval, level)
-        frame = self._labelled(X, groups)
+        frame = None if groups is not None else self._labelled(X, offset)
         found = self._predicted(X, frame, groups, offset, unknown, interval, level)
-        return found if frame is None else beside_rows(found, "prediction", frame)
+        return found if frame is None else frame.beside(found, "prediction")
 
     def residuals(
         self,
@@ -405,15 +405,18 @@ class Fits(Fit):
         ValueError
             As `predict`; or if y is missing or has another shape than the predictions.
         """
-        frame = self._labelled(X, groups)
+        target = self.target_name if y is None else None
+        frame = None if groups is not None else self._labelled(X, offset, target)
         found = self._predicted(X, frame, groups, offset, unknown)
-        left = residuals_of(X, y, found, self.target_name)
-        return left if frame is None else beside_rows(left, "residual", frame)
+        if frame is None:
+            return residuals_of(X, y, found, self.target_name)
+        y = frame.floats((target,))[:, 0] if target is not None else y
+        return frame.beside(residuals_of(found, y, found, None), "residual")
 
     def _predicted(
         self,
         X: Any,
-        frame: Any,
+        frame: LabelledFrame | None,
         groups: Any,
         offset: Any,
         unknown: Unknown,
@@ -423,6 +426,9 @@ class Fits(Fit):
         """Return what `predict` does, by the labels in a frame as NumPy's arrays."""
         has_labels = groups is not None or frame is not None
         check_unknown(unknown, has_labels)
+        if frame is not None:
+            X = frame.floats(self.feature_names or ())
+            offset = frame.floats((offset,))[:, 0] if isinstance(offset, str) else offset
         numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
         rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
         self._check_rows(rows.shape, has_labels)
@@ -443,12 +449,12 @@ class Fits(Fit):
                 return mean
             return with_interval(self.inference, mean, X, rows, interval, level, many=True, at=at)
 
-    def _labelled(self, X: Any, groups: Any) -> Any:
-        """Return the frame that holds labels, as narwhals wraps it; None if there is none."""
-        if groups is not None or self.group_names is None or isinstance(X, np.ndarray | list):
+    def _labelled(self, X: Any, *columns: Any) -> LabelledFrame | None:
+        """Return X if it is a frame with labels, the features and other columns; else None."""
+        if self.group_names is None:
             return None
-        table = as_narwhals(X, "X")
-        return table if hasattr(table, "columns") else None
+        others = (*(self.feature_names or ()), *(c for c in columns if isinstance(c, str)))
+        return labelled_frame(X, self.group_names, others)
 
     def _check_rows(self, shape: tuple[int, ...], by_label: bool) -> None:
         """Raise ValueError unless the fits predict from rows of this shape."""
@@ -458,15 +464,14 @@ class Fits(Fit):
             wanted = f"(m, {d})" if by_label else f"({len(self)}, m, {d}) or (m, {d})"
             raise ValueError(f"X has shape {shape}; these fits predict from X of shape {wanted}.")
 
-    def _positions(self, frame: Any, groups: Any, n: int, unknown: Unknown) -> Ints:
+    def _positions(
+        self, frame: LabelledFrame | None, groups: Any, n: int, unknown: Unknown
+    ) -> Ints:
         """Return the problem that the label of each row names; `UNKNOWN` becomes NaN later."""
         if self.groups is None:
             raise ValueError("these fits have no groups; leave out groups=.")
         skip = unknown == "nan"
-        if frame is None:
-            labels = given_labels(groups, n, skip)
-        else:
-            labels = labels_in(frame, self.group_names or (), skip)
+        labels = given_labels(groups, n, skip) if frame is None else frame.labels(skip)
         found = np.append(self._found(labels.different), UNKNOWN)[labels.codes]
         if not skip and (found == UNKNOWN).any():
             row = int(np.argmax(found == UNKNOWN))

@@ -8,7 +8,17 @@ from typing import Any, Literal
 import numpy as np
 
 from gdcore.advice import listed
-from gdcore.data.columns import as_narwhals, column_names, narwhals, refuse_nulls
+from gdcore.data.columns import (
+    as_narwhals,
+    floats_of,
+    in_memory,
+    is_frame,
+    names_of,
+    narwhals,
+    refuse_absent,
+    refuse_nulls,
+)
+from gdcore.data.frames import combined_codes
 from gdcore.data.home import from_device
 from gdcore.data.labels import as_labels, as_objects, factorize, missing_labels, values_of
 from gdcore.kernels import matmul
@@ -26,6 +36,66 @@ class RowLabels:
 
     different: Any
     codes: Ints
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame with columns that say whose fit predicts a row, read into memory."""
+
+    table: Any  # as narwhals wraps it
+    names: Names
+    by: Names
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def floats(self, wanted: Names) -> Floats:
+        """Return columns as one array."""
+        return floats_of(self.table, self.names, wanted)
+
+    def labels(self, skip_missing: bool) -> RowLabels:
+        """Return the labels of the rows; ValueError if one is missing, unless they are skipped."""
+        keys = [self.table[:, self.names.index(name)] for name in self.by]
+        if not skip_missing:
+            for key, name in zip(keys, self.by, strict=True):
+                refuse_nulls(key, f"the column {name!r}", "pass unknown='nan'", way_out=False)
+            return RowLabels(*_factorized(keys))
+        known = ~np.logical_or.reduce([_missing_in(key) for key in keys])
+        return _spread(*_factorized([key[np.flatnonzero(known)] for key in keys]), known)
+
+    def beside(self, found: Any, name: str) -> Any:
+        """Return predictions as a column of the frame's library, with its index if it has one.
+
+        Those with intervals are three columns.
+        """
+        if isinstance(found, Prediction):
+            parts = found._asdict().items()
+            return Prediction(*(self.beside(part, field) for field, part in parts))
+        nw, kind = narwhals(), self.table.implementation
+        backend = nw.get_native_namespace(self.table)
+        series = nw.new_series(name, found, backend=backend).to_native()
+        if kind.is_pandas_like():
+            series.index = self.table.to_native().index
+        return series.combine_chunks() if kind.is_pyarrow() else series
+
+
+def labelled_frame(X: Any, by: Names, others: Names) -> LabelledFrame | None:
+    """Read the columns `by` and others of a frame; None for anything else."""
+    if isinstance(X, np.ndarray | list):
+        return None
+    table = as_narwhals(X, "X")
+    if table is None or not is_frame(table):
+        return None
+    names = names_of(table, "X")
+    absent = next((name for name in by if name not in names), None)
+    if absent is not None:
+        raise ValueError(
+            f"X has no column {absent!r}, whose labels say which fit is a row's; it has "
+            f"{listed(names)}. Add it, or pass groups=."
+        )
+    wanted = tuple(dict.fromkeys((*by, *others)))
+    refuse_absent(wanted, names, "X")
+    return LabelledFrame(*in_memory(table, names, wanted), by)
 
 
 def check_unknown(unknown: Any, has_labels: bool) -> None:
@@ -52,33 +122,13 @@ def given_labels(groups: Any, n: int, skip_missing: bool) -> RowLabels:
     return _spread(*factorize(labels[known], int(known.sum())), known)
 
 
-def labels_in(frame: Any, names: Names, skip_missing: bool) -> RowLabels:
-    """Return the labels in columns of a frame, which narwhals wraps."""
-    places = column_names(frame.to_native(), "X")
-    absent = next((name for name in names if name not in places), None)
-    if absent is not None:
-        raise ValueError(
-            f"X has no column {absent!r}, whose labels say which fit is a row's; it has "
-            f"{listed(places)}. Add it, or pass groups=."
-        )
-    keys = [frame[:, places.index(name)] for name in names]
-    if not skip_missing:
-        for key, name in zip(keys, names, strict=True):
-            refuse_nulls(key, f"the column {name!r}", "pass unknown='nan'", way_out=False)
-        return RowLabels(*_factorized(keys))
-    known = ~np.logical_or.reduce([_missing_in(key) for key in keys])
-    return _spread(*_factorized([key[np.flatnonzero(known)] for key in keys]), known)
-
-
 def _factorized(keys: list[Any]) -> tuple[Any, Ints]:
     """Return the different labels in one column or several, and the number of each row's."""
-    rows = len(keys[0])
-    labels, codes = factorize(keys[0].to_native(), rows)
+    rows, native = len(keys[0]), [key.to_native() for key in keys]
     if len(keys) == 1:
-        return labels, codes
-    for key in keys[1:]:
-        more, of_key = factorize(key.to_native(), rows)
-        codes = factorize(codes * max(len(more), 1) + of_key, rows)[1]
+        return factorize(native[0], rows)
+    whats = [f"the column {key.name!r}" for key in keys]
+    codes = factorize(combined_codes(native, whats, rows), rows)[1]
     first = np.empty(int(codes.max(initial=-1)) + 1, np.int64)
     first[codes] = np.arange(rows)  # any of its rows has a combination's labels
     parts = (values_of(key[first].to_native()) for key in keys)
@@ -117,18 +167,3 @@ def taken(array: Floats, at: Ints) -> Floats:
     if not len(array):
         return np.zeros((len(at), *array.shape[1:]), array.dtype)
     return array.take(at, axis=0, mode="clip")
-
-
-def beside_rows(found: Any, name: str, frame: Any) -> Any:
-    """Return predictions as columns of a frame's library, with its index if it has one.
-
-    With intervals they are three columns.
-    """
-    if isinstance(found, Prediction):
-        columns = (beside_rows(part, field, frame) for field, part in found._asdict().items())
-        return Prediction(*columns)
-    nw = narwhals()
-    series = nw.new_series(name, found, backend=nw.get_native_namespace(frame)).to_native()
-    if frame.implementation.is_pandas_like():
-        series.index = frame.to_native().index
-    return series.combine_chunks() if frame.implementation.is_pyarrow() else series

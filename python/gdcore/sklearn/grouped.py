@@ -71,7 +71,7 @@ class GroupedGDRegressor(GradientDescent):
         The model of all rows, with ``unknown="global"``.
     n_features_in_ : int
         Columns of X, those of labels included.
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (n_features,)
         If X was a data frame whose column names are text.
 
     Warns

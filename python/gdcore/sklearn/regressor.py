@@ -85,7 +85,7 @@ class GDRegressor(GradientDescent):
     n_iter_ : int
         Epochs of the last `fit`, at least 1: the closed form reads the rows once, and so does a
         descent that starts at its end.
-    loss_curve_ : ndarray, shape (n_iter_,)
+    loss_curve_ : ndarray, shape (epochs,)
         Mean squared error during each epoch, before its step, without the penalty; if no step was
         taken, that of the answer.
     fit_ : Fit
@@ -93,7 +93,7 @@ class GDRegressor(GradientDescent):
     moments_ : Moments
         What `partial_fit` has accumulated.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (n_features,)
         If X was a data frame whose column names are text.
 
     Warns
