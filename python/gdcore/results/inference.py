@@ -31,7 +31,7 @@ class Inference:
     df_resid : scalar or ndarray, shape (count,)
         Rows that count, less parameters.
     reason : str, or ndarray of str, shape (count,)
-        Why all of it is NaN; "" if it is not.
+        Why the covariance is NaN; "" if it is not.
     """
 
     kind: Covariance
