@@ -314,6 +314,29 @@ def test_predictions(data: Any) -> None:
         compare(ours[4], cpus[4])
 
 
+def test_intervals(data: Any) -> None:
+    """The ends have the bits of the CPU's, and are where the rows are."""
+    pytest.importorskip("scipy.special")
+    X, y = data
+    labels, own = np.arange(700) % 9, gd._core.DeviceArray.from_host
+    alone = gd.fit(X, y, covariance="hc3")
+    groups = gd.fit_groups(X, y, labels, covariance="hc3")
+    for model, how, there_how in (
+        (alone, {}, {}),
+        (groups, {"groups": labels}, {"groups": up(labels)}),
+    ):
+        wanted = model.predict(X, interval="prediction", **how)
+        for found, known in zip(
+            model.predict(up(X), interval="prediction", **there_how), wanted, strict=True
+        ):
+            there(found, known)
+        for found, known in zip(
+            model.predict(own(X), interval="prediction", **how), wanted, strict=True
+        ):
+            assert type(found) is gd._core.DeviceArray
+            same(found.numpy(), known)
+
+
 def test_the_core_s_own_arrays(data: Any) -> None:
     """A library that is not known gives arrays that others import by DLPack."""
     X, y = (gd._core.DeviceArray.from_host(a) for a in data)
