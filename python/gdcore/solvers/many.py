@@ -178,10 +178,10 @@ class _Run:
         """Infer from the least-squares solutions, which the descents may have found."""
         options = replace(self.options, method="exact")
         exact = _Run(self.problems, DEFAULT, options, initial_states(None, self.problems))
-        self.inferences = exact.inferences
         bar = Progress.make(False, 0, self.problems.count)
         for part in self.problems.blocks():
             exact.solve(part, bar)
+        self.inferences = exact.inferences
 
     def descend(self, part: slice, bar: Progress) -> None:
         """Descend on the problems of one block."""

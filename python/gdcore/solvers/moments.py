@@ -52,9 +52,10 @@ def fit_moments(
     problem = make_moment_problem(statistics, fit_intercept, reduction)
     options.check(problem.shape.n)
     start = initial_state(init, problem.shape, None)
-    if problem.is_weightless:
-        return empty_fit(problem.shape, start)
     moments = statistics.total()
+    if problem.is_weightless:
+        fit = empty_fit(problem.shape, start)
+        return with_inference_of_moments(fit, problem, moments, sgd, options)
     _check_squares(problem, moments)
     if options.method == "exact":
         options = replace(options, rcond=_rcond(problem, options.rcond))
