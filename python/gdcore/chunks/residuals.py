@@ -44,7 +44,7 @@ def chunk_reader(
             for piece in pieces(counted(chunks), *how):
                 found.begin_rows(piece)
                 slices.run(lambda seconds: found.advance(seconds, threads))
-        if rows != shape.n:
+        if shape.n != rows:
             raise ChunkError(
                 f"the chunks gave {rows} rows when they were read again and {shape.n} before: pass "
                 "chunks that can be read again and again, or use covariance='ols'.",
