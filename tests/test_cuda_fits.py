@@ -80,6 +80,9 @@ def compare(ours: gd.Fit, cpus: gd.Fit, array: Callable[[Any, Any], None] = ther
         same(getattr(ours, name), getattr(cpus, name))
     for name in ("epoch", "loss", "weights", "intercept"):
         same(getattr(ours.history, name), getattr(cpus.history, name))
+    assert (ours.inference is None) == (cpus.inference is None)
+    for one in fields(cpus.inference) if cpus.inference is not None else ():
+        same(getattr(ours.inference, one.name), getattr(cpus.inference, one.name))
     assert ours.method_reason == cpus.method_reason
     assert (ours.state is None) == (cpus.state is None)
     for one in fields(cpus.state) if cpus.state is not None else ():
@@ -100,6 +103,9 @@ def both(fit: Callable[..., Any], *given: Any, **how: Any) -> tuple[Any, Any]:
 
 WAYS: dict[str, dict[str, Any]] = {
     "exact": {},
+    "covariance": {"covariance": "ols"},
+    "robust covariance": {"covariance": "hc3"},
+    "covariance of a descent": {"sgd": SGD, "covariance": "hc2", "epochs": 500},
     "exact, standardised": {"standardize": True},
     "ridge": {"sgd": gd.SGD(weight_decay=0.1), "method": "exact"},
     "auto": {"sgd": SGD},
@@ -164,6 +170,9 @@ def test_strides(data: Any) -> None:
 
 STACKS: dict[str, dict[str, Any]] = {
     "exact": {},
+    "covariance": {"covariance": "ols"},
+    "robust covariance": {"covariance": "hc3"},
+    "covariance of descents": {"sgd": SGD, "covariance": "hc1", "epochs": 500},
     "gram": {"sgd": SGD, "method": "gram"},
     "stream": {"sgd": SGD, "method": "stream", "epochs": 15},
     "auto": {"sgd": gd.SGD(), "history": 2, "epochs": 40},
