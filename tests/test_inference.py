@@ -16,8 +16,10 @@ import pytest
 import gdcore as gd
 import nist
 from gdcore.results import interval as intervals
-from inferences import KINDS, Array, reference
+from inference import KINDS
 from loops import each
+from problems import Array
+from sandwich import reference
 
 OLS: Any = {"covariance": "ols"}
 FIELDS = ("covariance", "sigma2", "r2", "df_resid")
