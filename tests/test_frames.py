@@ -58,6 +58,12 @@ KEYS: dict[str, Callable[[int], Any]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let hash tables find the labels of arrays of few rows too."""
+    monkeypatch.setattr(row_ids, "FEW", 1)
+
+
 @pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest) -> str:
     pytest.importorskip(request.param)

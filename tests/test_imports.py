@@ -41,7 +41,8 @@ LAYERS = (
     ("gdcore.oracle",),
     ("gdcore",),  # the public names
     # Users of the public names, who may write `import gdcore as gd`.
-    ("gdcore.plot",),
+    ("gdcore.sklearn",),
+    ("gdcore.plot", "gdcore.dask"),
     ("gdcore.bench",),
     ("gdcore.cli",),
     ("gdcore.__main__",),

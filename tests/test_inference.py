@@ -283,6 +283,18 @@ def test_each_of_many_has_the_bits_of_one(
     same(stack, gd.fit(stack_X, stack_y, n_threads=1, **how))
 
 
+def test_some_of_many_keep_no_memory_of_the_rest(rng: Any) -> None:
+    X, y = draw(rng, 400, 1, 2)
+    fits = gd.fit(X.reshape(100, 4, 1), y.reshape(100, 4, 2), covariance="ols")
+    for part in (fits[3], fits[2:9], fits[fits.rows > 3]):
+        for name in FIELDS:
+            base = getattr(np.asarray(getattr(part, name)), "base", None)
+            assert base is None or base.nbytes <= np.asarray(getattr(part, name)).nbytes
+    same(fits[2:9][1], fits[3])
+    assert isinstance(fits[3].inference.reason, str)
+    assert fits[2:9].inference.reason.shape == (7,)
+
+
 def test_blocks_change_no_bit(rng: Any, special: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = draw(rng, 4 * 50, 3, 2)
     labels = rng.integers(0, 4, 200)

@@ -41,8 +41,9 @@ from gdcore.results.fits import Fits
 from gdcore.results.inference import Inference
 from gdcore.results.interval import Prediction
 from gdcore.results.load import load
+from gdcore.results.rolling import RollingFit
 from gdcore.results.summary import Summary
-from gdcore.rolling import RollingFit, fit_rolling
+from gdcore.rolling import fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
 from gdcore.status import Status

@@ -196,8 +196,6 @@ class RollingOptions:
         self,
         *,
         descent: DescentOptions = ...,
-        window: int = 1,
-        step: int = 1,
         epochs: int = 0,
         lr: float = 0.0,
         share: float = 1.0,
@@ -287,7 +285,16 @@ class Outlook:
     ) -> tuple[float, float]: ...
 
 class Rolling:
-    def __init__(self, problem: Problem, start: Array, options: RollingOptions) -> None: ...
+    def __init__(
+        self,
+        problem: Problem,
+        start: Array,
+        options: RollingOptions,
+        begins: Array,
+        ends: Array,
+        ages: Array | None = None,
+        half_life: float = 1.0,
+    ) -> None: ...
     def advance(self, seconds: float, n_threads: int) -> bool: ...
     def results(self) -> dict[str, Any]: ...
     @property

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 
 class FitWarning(UserWarning):
     """A fit ended, or will end, in a way that deserves a look: anything but CONVERGED."""
+
+
+_category: ContextVar[type[FitWarning] | None] = ContextVar("_category", default=FitWarning)
+
+
+def warn_of_fit(message: str) -> None:
+    """Warn the user of how a fit ended, or will end."""
+    category = _category.get()
+    if category is not None:
+        warnings.warn(message, category, stacklevel=stacklevel())
+
+
+@contextmanager
+def fit_warnings(category: type[FitWarning] | None) -> Iterator[None]:
+    """Have `warn_of_fit` use a subclass of FitWarning, or None to be silent, in this thread."""
+    token = _category.set(category)
+    try:
+        yield
+    finally:
+        _category.reset(token)
 
 
 class LearningRateWarning(UserWarning):

@@ -163,7 +163,10 @@ def fit_groups(
     given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
     with guard(**given), reporting(progress, epochs), _core.FpEnv():
         assert y is not None
-        rows = make_problem(X, y, offset, sample_weight, fit_intercept, reduction, place=place)
+        how = fit_intercept, reduction
+        rows = make_problem(
+            X, y, offset, sample_weight, *how, place=place, missing=missing, keep_gaps=True
+        )
         if table is not None:
             rows = rows.named(table.features, table.target)
         shape, name = rows.shape, getattr(groups, "name", None)

@@ -51,7 +51,7 @@ class TestFit:
             "inference",
         )
         assert tuple(report) == (
-            *("gdcore", "data", *model, "normal_equation", "interrupted", "notes"),
+            *("gdcore", "data", *model, "dropped", "normal_equation", "interrupted", "notes"),
         )
         assert tuple(report["normal_equation"]) == model
         assert tuple(report["train"]) == ("rows", "mse", "r2")

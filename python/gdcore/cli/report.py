@@ -1,8 +1,8 @@
 """What a command prints: tables, JSON, notes, and one sentence for a mistake.
 
-``gdcore fit --json`` prints one object: the keys of `summary` for the model, and ``gdcore`` (the
-version), ``data`` (the file), ``normal_equation`` (the same keys for the closed form; null for
-a file too large to be read whole),
+``gdcore fit --json`` prints one object: the keys of `summary` for the model, ``dropped`` (the rows
+left out as values of theirs are missing), ``gdcore`` (the version), ``data`` (the file),
+``normal_equation`` (the same keys for the closed form; null for a file too large to be read whole),
 ``interrupted`` and ``notes`` (the warnings, also on standard error). ``gdcore predict --json``
 prints ``gdcore``, ``model``, ``data``, ``rows`` and ``predictions``. NaN and infinity are
 null, and keys are only ever added.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from numbers import Real
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore.advice import listed
+from gdcore.data.missing import WAY_OUT, nan_for_nulls
 from gdcore.data.unread import Unread, unread, without_views
 from gdcore.typing import Names
 
@@ -18,11 +18,14 @@ BLOCK = 1 << 15  # numbers of a block of rows
 _ARRAYS = (np.ndarray, list, tuple, int, float)
 
 
-def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
+def as_numbers(
+    given: Any, what: str, wanted: Names | None = None, missing: str | None = None
+) -> tuple[Any, Names | None]:
     """Return the numbers of a data frame or series, and the names of its columns.
 
     Anything else is returned unchanged, with None. `wanted` names the columns to take from a frame
-    and their order; None takes all of them.
+    and their order; None takes all of them. Nulls are NaN with ``missing="drop"`` and refused
+    without; "error" says that the caller has a choice.
     """
     if given is None or type(given) is np.ndarray:  # by far the most frequent
         return given, None
@@ -35,12 +38,12 @@ def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any,
         return given, None
     if not is_frame(table):
         name = table.name
-        return column_as_floats(table, what), None if name in (None, "") else (str(name),)
+        return column_as_floats(table, what, missing), None if name in (None, "") else (str(name),)
     names = names_of(table, what)
     wanted = names if wanted is None else wanted
     refuse_absent(wanted, names, what)
     table, names = in_memory(table, names, wanted)
-    return floats_of(table, names, wanted), wanted
+    return floats_of(table, names, wanted, missing), wanted
 
 
 def narwhals() -> Any:
@@ -144,10 +147,23 @@ def refuse_absent(wanted: Names, names: Names, what: str) -> None:
         )
 
 
-def floats_of(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
-    """Return the wanted columns of a frame, in their order, as one array of floats."""
+def floats_of(
+    table: Any,
+    names: Names,
+    wanted: Names,
+    missing: str | None = None,
+    *,
+    by_row: bool = False,
+) -> npt.NDArray[Any]:
+    """Return the wanted columns of a frame, in their order, as one array of floats.
+
+    Its columns are contiguous; with `by_row` its rows are, which is how groups of rows are read.
+    See `as_numbers` for `missing`.
+    """
     place = {name: j for j, name in enumerate(names)}
-    columns = [column_as_floats(table[:, place[name]], f"the column {name!r}") for name in wanted]
+    columns = [
+        column_as_floats(table[:, place[name]], f"the column {name!r}", missing) for name in wanted
+    ]
     if not columns:
         return np.empty((len(table), 0))
     dtype = np.result_type(*columns)
@@ -155,32 +171,32 @@ def floats_of(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
     if wanted == names and table.implementation.is_pandas() and set(native.dtypes) == {dtype}:
         block: npt.NDArray[Any] = native.to_numpy()  # often without a copy
         return block
-    return _side_by_side(columns, dtype)
-
-
-def _side_by_side(columns: Sequence[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
-    """Return columns as an array whose rows are contiguous, which is what groups of rows read.
-
-    A block of rows stays in a cache while all columns write to it.
-    """
-    n, d = len(columns[0]), len(columns)
-    out = np.empty((n, d), dtype)
-    step = max(1024, BLOCK // d)
-    for begin in range(0, n, step):
+    n, d = len(table), len(columns)
+    out = np.empty((n, d), dtype, order="C" if by_row else "F")
+    step = max(1024, BLOCK // d) if by_row else max(1, n)
+    for begin in range(0, n, step):  # a block stays in a cache while all columns write to it
         rows = slice(begin, begin + step)
         for j, column in enumerate(columns):
             out[rows, j] = column[rows]
     return out
 
 
-def column_as_floats(series: Any, what: str) -> npt.NDArray[Any]:
-    """Return a column as floats; ValueError names a column that holds nulls or other things."""
+def column_as_floats(series: Any, what: str, missing: str | None = None) -> npt.NDArray[Any]:
+    """Return a column as floats; ValueError names a column that holds nulls or other things.
+
+    See `as_numbers` for `missing`.
+    """
     dtype = series.dtype
     is_number = dtype.is_numeric() or str(dtype) == "Boolean"
     if not (is_number or str(dtype) in ("Object", "Unknown", "Categorical")):
         raise _not_numeric(series, what)
-    refuse_nulls(series, what, "fill them")
+    if missing != "drop":
+        refuse_nulls(series, what, "fill them", way_out=missing is not None)
     values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()
+    if missing == "drop":
+        values = nan_for_nulls(values)
+        if is_number and not dtype.is_float() and values.dtype.kind == "f":
+            return np.asarray(values, np.float64)  # small integers with nulls come as float32
     kind = values.dtype.kind
     if kind not in "biufO" or (kind == "O" and not all(map(_is_number, values))):
         raise _not_numeric(series, what)
@@ -192,14 +208,15 @@ def column_as_floats(series: Any, what: str) -> npt.NDArray[Any]:
         raise ValueError(f"{what} holds numbers that float64 has no room for; scale it.") from None
 
 
-def refuse_nulls(series: Any, what: str, remedy: str) -> None:
+def refuse_nulls(series: Any, what: str, remedy: str, *, way_out: bool) -> None:
     """Raise ValueError if a column holds nulls; it names the first row that does."""
     nulls = int(series.null_count())
     if nulls:
         first = int(np.argmax(series.is_null().to_numpy()))
+        advice = f"{remedy}, or {WAY_OUT}" if way_out else f"or {remedy}"
         raise ValueError(
             f"{what} has {nulls} missing value{'s' if nulls > 1 else ''}, the first in row {first} "
-            f"(counted from 0); drop such rows, or {remedy}."
+            f"(counted from 0); drop such rows, {advice}."
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from gdcore.advice import listed
 from gdcore.data.columns import (
     as_narwhals,
+    column_as_floats,
     floats_of,
     in_memory,
     is_frame,
@@ -48,7 +49,7 @@ class GroupedFrame:
         series = [self.columns[:, j] for j in range(width)]
         whats = [f"the column {name!r} of by" for name in self.by]
         for one, what in zip(series, whats, strict=True):
-            refuse_nulls(one, what, "give them a label of their own")
+            refuse_nulls(one, what, "give them a label of their own", way_out=True)
         native = [one.to_native() for one in series]
         if width == 1:
             labels, starts, order = group_rows(native[0], rows, n_threads, whats[0])
@@ -56,7 +57,7 @@ class GroupedFrame:
             _, starts, order = group_rows(combined_codes(native, whats, rows), rows, n_threads)
         first_rows = starts[:-1] if order is None else order[starts[:-1]]
         nw = narwhals()
-        keys = nw.maybe_reset_index(self.columns[first_rows.tolist()])
+        keys = nw.maybe_reset_index(self.columns[first_rows])
         if width > 1:
             parts = [values_of(keys[:, j].to_native()) for j in range(width)]
             labels = as_objects(list(zip(*parts, strict=True)))
@@ -97,16 +98,21 @@ def read_groups(
     columns = tuple(dict.fromkeys([*chain(*wanted.values()), *named.values()]))
     refuse_absent(columns, names, "the frame")
     table, names = in_memory(table, names, columns)
-    fixed |= {argument: floats_of(table, names, (name,))[:, 0] for argument, name in named.items()}
+    fixed |= {argument: _floats(table, names, name) for argument, name in named.items()}
     return GroupedFrame(
         features=wanted["features"],
         target=wanted["target"][0],
         by=wanted["by"],
-        X=floats_of(table, names, wanted["features"]),
-        y=floats_of(table, names, wanted["target"])[:, 0],
+        X=floats_of(table, names, wanted["features"], by_row=True),
+        y=_floats(table, names, *wanted["target"]),
         columns=table[:, [names.index(name) for name in wanted["by"]]],
         **fixed,
     )
+
+
+def _floats(table: Any, names: Names, name: str) -> Floats:
+    """Return one column as floats, without a copy if it holds them."""
+    return column_as_floats(table[:, names.index(name)], f"the column {name!r}")
 
 
 def _refuse_twice(wanted: dict[str, Names]) -> None:

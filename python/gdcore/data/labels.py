@@ -14,6 +14,7 @@ import gdcore._core as _core
 from gdcore.data.row_ids import RowIds, array_ids, column_ids, representatives, taken
 from gdcore.typing import Ints
 
+MOST_BYTES = 1 << 26  # of text in fixed width, which is sorted sooner than Python's
 _NEVER_MISSING = frozenset((str, bytes, int, bool))
 
 
@@ -58,10 +59,24 @@ def _factorized(column: Any, ids: RowIds | None, name: str) -> tuple[Any, Ints]:
     rows, places = representatives(ids)
     order = np.argsort(rows)  # labels that cannot be sorted keep the order of the rows
     one_each = _checked(taken(column, rows[order]), len(rows), name)
-    labels, codes = _factorized_array(one_each, name)
+    labels, codes = _factorized_texts(one_each) or _factorized_array(one_each, name)
     of_place = np.empty(len(rows), np.int64)
     of_place[order] = codes
     return labels, of_place[places]
+
+
+def _factorized_texts(array: npt.NDArray[Any]) -> tuple[Any, Ints] | None:
+    """Return what `_factorized_array` does of labels that nearly all differ, if they are text."""
+    fixed = _fixed_width(array) if array.dtype.kind == "O" else array
+    if fixed.dtype.kind != "U" or fixed.nbytes > MOST_BYTES:
+        return None
+    order = np.argsort(fixed, kind="stable")
+    fixed = fixed[order]
+    differs = np.ones(len(fixed), bool)
+    differs[1:] = fixed[1:] != fixed[:-1]
+    codes = np.empty(len(fixed), np.int64)
+    codes[order] = np.cumsum(differs) - 1
+    return array[order[differs]], codes
 
 
 def _factorized_array(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
@@ -117,10 +132,15 @@ def values_of(given: Any) -> list[Any]:
 
 def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return text or bytes in NumPy's fixed width, unless it loses NULs or takes much memory."""
-    if {type(label) for label in labels} not in ({str}, {bytes}) or max(map(len, labels)) > 256:
+    values: list[Any] = labels.tolist()
+    types = set(map(type, values))
+    width = max(1, *map(len, values)) if types in ({str}, {bytes}) else 257
+    if width > 256:
         return labels
-    fixed = np.array(labels.tolist())
-    return fixed if fixed.tolist() == labels.tolist() else labels
+    is_text = types == {str}
+    fixed = labels.astype(f"{'U' if is_text else 'S'}{width}")
+    holds_nul = "\0" in "".join(values) if is_text else b"\0" in b"".join(values)
+    return labels if holds_nul and fixed.tolist() != values else fixed
 
 
 def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:

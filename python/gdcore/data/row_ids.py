@@ -16,6 +16,7 @@ import numpy.typing as npt
 import gdcore._core as _core
 from gdcore.typing import Ints
 
+FEW = 512
 BLOCK = 1 << 15  # rows whose numbers stay in a cache
 RowIds = npt.NDArray[np.integer[Any]]
 
@@ -34,10 +35,11 @@ def column_ids(given: Any) -> RowIds | None:
 def array_ids(array: npt.NDArray[Any]) -> RowIds | None:
     """Return the same for an array whose labels are equal where their bytes are, or for text.
 
-    None for floats, which have two zeros, and for objects that are not all text or without pandas.
+    None for floats, which have two zeros, for objects that are not all text or without pandas, and
+    for few rows, which are sorted sooner.
     """
     kind = array.dtype.kind
-    if not len(array):
+    if len(array) < FEW:
         return None
     if kind in "OT":
         return _of_texts(array.astype(object, copy=False))

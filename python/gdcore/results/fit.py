@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,14 +14,20 @@ import gdcore._core as _core
 from gdcore.data.columns import as_numbers
 from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
-from gdcore.errors import FitWarning, stacklevel
+from gdcore.errors import warn_of_fit
 from gdcore.results.display import html_of_fit, line_of_fit, numbers_in_words
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.prediction import predicted, product
 from gdcore.results.residuals import residuals_of
 from gdcore.results.state import FitState
-from gdcore.status import DESERVE_A_LOOK, Status, epochs_in_words, has_advice
+from gdcore.status import (
+    DESERVE_A_LOOK,
+    Status,
+    dropped_in_words,
+    epochs_in_words,
+    has_advice,
+)
 from gdcore.typing import Floats, Interval, Ints, Names
 
 Record = tuple[Ints, Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
@@ -125,6 +130,12 @@ class Fit(Inferring):
     inference : Inference or None
         What ``covariance=`` estimated, with the reason where it is NaN; `stderr`, `pvalues`,
         `summary` and their like read it.
+    rows, dropped : int or ndarray of int64, shape (t,)
+        Rows that were fitted, those of weight 0 included, and rows that ``missing="drop"`` left
+        out. One each for targets that were fitted in different rows: then `status` is the worst of
+        any target, `epochs` the most, `rank` the least, `loss` is over all entries of y that
+        count, `lr` is NaN if it differs, and there is no history and no state. `message` says how
+        the targets ended.
     """
 
     weights: Floats
@@ -146,6 +157,8 @@ class Fit(Inferring):
     momentum: Any = 0.0
     r2_lost: Any = math.nan
     inference: Inference | None = field(default=None, repr=False)
+    rows: Any = field(default=None, repr=False)
+    dropped: Any = field(default=0, repr=False)
     detail: str = field(default="", repr=False)  # the distance from the best fit, for `message`
     home: Home | None = field(default=None, repr=False)  # of weights and intercept
 
@@ -165,6 +178,10 @@ class Fit(Inferring):
     @property
     def message(self) -> str:
         """How the fit ended and what to do about it, in words."""
+        by_target = isinstance(self.rows, np.ndarray)
+        left_out = dropped_in_words(self.rows, self.dropped, by_target=by_target)
+        if by_target and self.detail:
+            return f"{self.detail} {left_out}"
         epochs = epochs_in_words(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
@@ -177,6 +194,8 @@ class Fit(Inferring):
         }[self.status]
         if self.method == "exact" and self.status is Status.CONVERGED:
             what = "Solved in closed form."
+        if left_out:
+            what += " " + left_out
         if self.detail:
             what += " " + self.detail
         as_asked = self.status is Status.MAX_EPOCHS and not self.detail  # without a tol
@@ -326,6 +345,7 @@ class Fit(Inferring):
             "rank": self.rank,
         } | described(self)
         arrays = {"weights": model.weights, "intercept": model.intercept, "loss": self.loss}
+        arrays |= archive.prefixed("", {"rows": self.rows, "dropped": self.dropped})
         arrays |= archive.prefixed("history_", asdict(self.history))
         if self.start is not None:
             arrays |= archive.prefixed("start_", self.start._asdict())
@@ -353,6 +373,8 @@ class Fit(Inferring):
             detail=str(meta.get("detail", "")),
             stability_limit=float(meta["stability_limit"]),
             rank=meta.get("rank"),
+            rows=_number(arrays.get("rows")),
+            dropped=_number(arrays.get("dropped", 0)),
             state=FitState.from_file(state) if state else None,
             start=_start(start) if start else None,
             history=history_from(arrays),
@@ -361,6 +383,11 @@ class Fit(Inferring):
 
 
 bring_home(Fit)
+
+
+def _number(array: Any) -> Any:
+    """Return an array without dimensions as a Python number."""
+    return array.item() if isinstance(array, np.ndarray) and not array.ndim else array
 
 
 def _start(arrays: dict[str, Any]) -> Start:
@@ -424,6 +451,8 @@ def model_of(shape: Shape, params: Floats) -> dict[str, Any]:
         "feature_names": shape.feature_names,
         "target_name": shape.target_name,
         "home": shape.home,
+        "rows": shape.n,
+        "dropped": shape.dropped,
     }
 
 
@@ -469,4 +498,4 @@ def warn_of_end(fit: Fit, expects_convergence: bool) -> None:
     """
     short = fit.status is Status.MAX_EPOCHS and expects_convergence
     if fit.status in DESERVE_A_LOOK or (short and not has_advice(fit.detail)):
-        warnings.warn(fit.message, FitWarning, stacklevel=stacklevel())
+        warn_of_fit(fit.message)

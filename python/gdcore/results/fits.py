@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,7 @@ from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.labels import label_name, problem_name
-from gdcore.errors import FitWarning, stacklevel
+from gdcore.errors import warn_of_fit
 from gdcore.results.display import ends_of, html_of_many, line_of_many
 from gdcore.results.fit import (
     Fit,
@@ -58,6 +57,7 @@ from gdcore.status import (
     Status,
     count_by_status,
     deserve_a_look,
+    dropped_in_words,
     ends_in_words,
 )
 from gdcore.typing import Floats, Interval, Ints, Names
@@ -90,8 +90,9 @@ class Fits(Fit):
     stability_limit : ndarray, shape (count,)
         NaN where it was not needed: with an lr that was given.
     state : ManyState or None
-    rows : ndarray of int64, shape (count,)
-        Rows of each problem.
+    rows, dropped : ndarray of int64, shape (count,) or (count, t)
+        Rows of each problem that were fitted, and those that ``missing="drop"`` left out. See `Fit`
+        for targets that were fitted in different rows.
     groups : ndarray or None
         Label of each problem, from `fit_groups`. Several columns `by` of a frame make tuples, in an
         array of objects, with one value of each column.
@@ -194,6 +195,10 @@ class Fits(Fit):
         model = on_host(self)
         losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
         short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
+        detail = f"R^2 is {lost:.2g} below that of the best fit." if short else ""
+        if np.ndim(self.rows) == 2:
+            ended = Status(self.status[i])
+            detail = f"The worst of the targets ended as {ended}: {ended.advice}"
         known = ~np.isnan(losses)
         return Fit(
             weights=model.weights[i].copy(),
@@ -204,7 +209,7 @@ class Fits(Fit):
             lr=float(self.lr[i]),
             momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
             r2_lost=lost,
-            detail=f"R^2 is {lost:.2g} below that of the best fit." if short else "",
+            detail=detail,
             history=History(self.history.epoch[known], losses[known]),
             method=self.method,
             method_reason=self.method_reason,
@@ -215,6 +220,8 @@ class Fits(Fit):
             target_name=self.target_name,
             rank=None if self.rank is None else int(self.rank[i]),
             inference=None if self.inference is None else self.inference.at(i),
+            rows=_entry(self.rows, i),
+            dropped=_entry(self.dropped, i),
             home=self.home,
         )
 
@@ -304,7 +311,12 @@ class Fits(Fit):
     @property
     def message(self) -> str:
         """How the fits ended and what to do about it, in words."""
-        return ends_in_words(self.status, self.r2_lost, "problem", self._named)
+        words = ends_in_words(self.status, self.r2_lost, "problem", self._named)
+        return f"{words} {self._left_out}".rstrip()
+
+    @property
+    def _left_out(self) -> str:
+        return dropped_in_words(self.rows, self.dropped, by_target=np.ndim(self.rows) == 2)
 
     def predict(
         self,
@@ -554,6 +566,7 @@ class Fits(Fit):
         arrays["status"] = np.array([status.code for status in self.status.tolist()], np.int8)
         labels = {"groups_text": to_text(self.groups)} if as_text else {"groups": self.groups}
         extra = {"rank": self.rank, "r2_lost": self.r2_lost, "momentum": self.momentum}
+        extra["dropped"] = self.dropped
         arrays |= archive.prefixed("", labels | extra)
         arrays |= archive.prefixed("history_", asdict(self.history))
         if self.state is not None:
@@ -580,6 +593,7 @@ class Fits(Fit):
             rank=arrays.get("rank"),
             r2_lost=arrays.get("r2_lost", np.full(count, np.nan)),
             momentum=arrays.get("momentum", np.zeros(count)),
+            dropped=arrays.get("dropped", np.zeros(count, np.int64)),
             state=ManyState.from_file(state) if state else None,
             history=history_from(arrays),
             inference=inference_from(arrays),
@@ -591,7 +605,15 @@ def _part(array: Any, at: Ints) -> Any:
     return array if np.ndim(array) == 0 else array[at]
 
 
+def _entry(values: Any, i: int) -> Any:
+    """Return what is known of one problem: a number, one for each target, or nothing."""
+    if values is None or np.ndim(values) == 0:  # of files and pickles from before
+        return values
+    one = values[i]
+    return one.copy() if one.ndim else int(one)
+
+
 def warn_of_ends(fits: Fits, expects_convergence: bool) -> None:
     """Warn the user, once, of all fits that deserve a look."""
     if deserve_a_look(fits.status, expects_convergence):
-        warnings.warn(fits.message, FitWarning, stacklevel=stacklevel())
+        warn_of_fit(fits.message)

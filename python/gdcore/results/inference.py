@@ -46,11 +46,9 @@ class Inference:
 
         A copy: it keeps no memory of the other problems.
         """
-        sigma2, r2, df, reason = (
-            np.array(value)[index] for value in (self.sigma2, self.r2, self.df_resid, self.reason)
-        )
-        reason = reason if np.ndim(reason) else str(reason)
-        return Inference(self.kind, self.covariance[index].copy(), sigma2, r2, df, reason)
+        fields = (self.covariance, self.sigma2, self.r2, self.df_resid, self.reason)
+        parts = (np.asarray(value)[index] for value in fields)
+        return Inference(self.kind, *(p.copy() if np.ndim(p) else p for p in parts))
 
     def as_dict(self) -> dict[str, Any]:
         """Return arrays that files hold; of reasons each text once, and one number a problem."""
@@ -141,7 +139,7 @@ class Inferring:
         The shape is that of `stderr`.
         """
         df = self._inference("pvalues").df_resid
-        return two_sided(self.tvalues, self._beside_parameters(df))
+        return two_sided(self.tvalues, self._spread(df, 1))
 
     def conf_int(self, level: float = 0.95) -> Floats:
         """Return confidence intervals of the parameters (extra "stats").
@@ -164,7 +162,7 @@ class Inferring:
             If scipy is not installed.
         """
         df = self._inference("conf_int()").df_resid
-        reach = self._beside_parameters(half_width(level, df)) * self.stderr
+        reach = self._spread(half_width(level, df), 1) * self.stderr
         middle = self.parameters
         return np.stack([middle - reach, middle + reach], axis=-1)
 
@@ -180,7 +178,7 @@ class Inferring:
     @property
     def adj_r2(self) -> Any:
         """R^2 adjusted for the number of features: ``1 - (1 - r2) (df_resid + d) / df_resid``."""
-        r2, df = self._inference("adj_r2").r2, self._beside_targets(self.df_resid)
+        r2, df = self._inference("adj_r2").r2, self._spread(self.df_resid, 0)
         d = self.covariance.shape[-1] - self.fit_intercept
         with np.errstate(divide="ignore", invalid="ignore"):
             return 1 - (1 - r2) * (df + d) / df
@@ -221,12 +219,6 @@ class Inferring:
     def _has_several_targets(self) -> bool:
         return bool(np.ndim(on_host(self).weights) - np.ndim(self.status) == 2)
 
-    def _beside_targets(self, per_problem: Any) -> Any:
-        """Return a number of each problem as it broadcasts with `sigma2`."""
-        more = self._has_several_targets and np.ndim(per_problem) == np.ndim(self.status)
-        return np.asarray(per_problem)[..., None] if more else per_problem
-
-    def _beside_parameters(self, per_problem: Any) -> Any:
-        """Return a number of each problem, or of each target, as it broadcasts with `stderr`."""
-        per_target = np.asarray(self._beside_targets(per_problem))
-        return per_target[..., None, :] if self._has_several_targets else per_target[..., None]
+    def _spread(self, df: Any, axes: int) -> Any:
+        """Return one number a problem with more axes of length 1, as it broadcasts."""
+        return np.asarray(df)[(..., *[None] * (axes + self._has_several_targets))]

@@ -83,9 +83,7 @@ def with_interval(
     covariance = covariance if many else covariance[None]
     count, t = covariance.shape[:2]
     sigma2 = np.asarray(inference.sigma2).reshape(count, t)
-    df = np.asarray(inference.df_resid)
-    df = df if df.ndim == 1 + many else df[..., None]
-    reach = half_width(level, df if many else df[None])
+    reach = half_width(level, inference.df_resid).reshape(count, 1)
     numbers = local(rows)
     if at is None:
         numbers = numbers if numbers.ndim == 3 else numbers[None]

@@ -58,7 +58,7 @@ class LabelledFrame:
         keys = [self.table[:, self.names.index(name)] for name in self.by]
         if not skip_missing:
             for key, name in zip(keys, self.by, strict=True):
-                refuse_nulls(key, f"the column {name!r}", "pass unknown='nan'")
+                refuse_nulls(key, f"the column {name!r}", "pass unknown='nan'", way_out=False)
             return RowLabels(*_factorized(keys))
         known = ~np.logical_or.reduce([_missing_in(key) for key in keys])
         return _spread(*_factorized([key[np.flatnonzero(known)] for key in keys]), known)
