@@ -50,8 +50,8 @@ class LabelledFrame:
         return len(self.table)
 
     def floats(self, wanted: Names) -> Floats:
-        """Return columns as one array."""
-        return floats_of(self.table, self.names, wanted)
+        """Return columns as one array, NaN where a number is missing."""
+        return floats_of(self.table, self.names, wanted, "drop", by_row=True)
 
     def labels(self, skip_missing: bool) -> RowLabels:
         """Return the labels of the rows; ValueError if one is missing, unless they are skipped."""
