@@ -50,7 +50,7 @@ class GroupedFrame:
         columns, width = self.columns, len(self.by)
         whats = [f"the column {name!r} of by" for name in self.by]
         series = [columns[:, j] for j in range(width)]
-        labelled = _labelled_rows(series) if missing == "drop" else None
+        labelled = labelled_rows(series) if missing == "drop" else None
         if labelled is not None:
             columns = columns[labelled]
             series = [columns[:, j] for j in range(width)]
@@ -133,7 +133,7 @@ def _floats(table: Any, names: Names, name: str, missing: str) -> Floats:
     return column_as_floats(table[:, names.index(name)], f"the column {name!r}", missing)
 
 
-def _labelled_rows(columns: list[Any]) -> Ints | None:
+def labelled_rows(columns: list[Any]) -> Ints | None:
     """Return the numbers of the rows that have all labels; None if all rows do."""
     missing = [gaps for gaps in map(missing_in_series, columns) if gaps is not None]
     return np.flatnonzero(~np.logical_or.reduce(missing)) if missing else None
