@@ -442,6 +442,19 @@ class TestPredictionsByLabel:
         frame["predicted"] = fits.predict(frame)
         assert (frame["y"] - frame["predicted"]).equals(fits.residuals(frame).rename(None))
 
+    @each("by", ["day", "store", ["day", "store"]])
+    def test_of_frames_of_other_libraries(self, rng: Any, by: Any) -> None:
+        """Days are dates in one library and times in another."""
+        columns = store_columns(rng)
+        columns["day"] = np.datetime64("2020-01-01") + columns["year"]
+        frames = [frame_of(library, columns) for library in LIBRARIES]
+        answers = {
+            np.asarray(fit_frame(fitted, by).predict(frame)).tobytes()
+            for fitted in frames
+            for frame in frames
+        }
+        assert len(answers) == 1
+
     @any_labels
     def test_of_arrays(self, rng: Any, labels: Any) -> None:
         fits = fit(rng, labels)
