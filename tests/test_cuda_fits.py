@@ -148,6 +148,30 @@ def test_several_targets_and_reductions(data: Any, way: str, reduction: Any) -> 
     compare(*both(gd.fit, X, y, fit_intercept=False, offset=y[:1], **how))
 
 
+@each("way", ["exact", "gram", "stream", "batches"])
+def test_missing_values(data: Any, way: str) -> None:
+    """Rows with NaN are left out where the arrays are, and wherever they are computed."""
+    X, y = data
+    X[5:300, 1], y[[0, 400, 699]] = np.nan, np.nan
+    weight = np.abs(X[:, 0]) + 1
+    weight[50:340] = np.nan
+    how = {"epochs": 5, "missing": "drop", "sample_weight": weight} | WAYS[way]
+    ours, cpus = both(gd.fit, X, y, **how)
+    compare(ours, cpus)
+    assert (ours.rows, ours.dropped) == (cpus.rows, cpus.dropped)
+    two = np.stack([y, y[::-1]], axis=1)  # in rows of their own
+    compare(*both(gd.fit, X, two, **how))
+    uploaded = gd.fit(X, y, device="cuda", **how)
+    same(uploaded.weights, cpus.weights)
+    groups = np.arange(700) % 3
+    grouped = gd.fit_groups(up(X), up(two), groups, **(how | {"sample_weight": up(weight)}))
+    there(grouped.weights, gd.fit_groups(X, two, groups, **how).weights)
+    stack = {"sample_weight": weight.reshape(7, 100)}
+    given = X.reshape(7, 100, 5), two.reshape(7, 100, 2)
+    compare(*both(gd.fit, *given, **(how | stack)))
+    compare(*both(gd.fit, given[0], given[1][..., 0], **(how | stack)))
+
+
 @each("d", [0, 1, 17, 40])
 @each("way", ["exact", "gram", "stream", "batches"])
 def test_sizes(rng: Any, dtype: Any, d: int, way: str) -> None:

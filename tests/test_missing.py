@@ -213,6 +213,26 @@ def test_stacks_of_targets_with_gaps_of_their_own() -> None:
         assert fits.status[i] is worst
 
 
+def test_parts_of_fits_with_gaps() -> None:
+    """Rows and rows left out stay with their problem, and are columns of a frame."""
+    rows = draw(float, 2)
+    rows["y"][5:90, 1] = np.nan
+    stack = {name: a.reshape(COUNT, -1, *a.shape[1:]) for name, a in rows.items()}
+    for y, offset in ((stack["y"], stack["offset"]), (stack["y"][..., 0], stack["offset"][..., 0])):
+        fits = gd.fit(**stack | {"y": y, "offset": offset}, missing="drop")
+        assert fits.rows.shape == (COUNT, 2)[: y.ndim - 1]
+        for at in (slice(2, 5), np.array([7, 1]), fits.rows.reshape(COUNT, -1)[:, 0] > 40):
+            assert fits[at].rows.tolist() == fits.rows[at].tolist()
+            assert fits[at].dropped.tolist() == fits.dropped[at].tolist()
+        assert np.array_equal(fits[4].dropped, fits.dropped[4])
+        assert "have missing values and do not count." in fits[4].message
+        pytest.importorskip("narwhals")
+        pytest.importorskip("pandas")
+        frame = fits.to_frame()
+        columns = ["rows_0", "rows_1"] if y.ndim == 3 else ["rows"]
+        assert frame[columns].to_numpy().tolist() == fits.rows.reshape(COUNT, -1).tolist()
+
+
 def test_a_target_without_rows() -> None:
     """The targets beside it are fitted; the status and the message say that it was not."""
     rng = np.random.default_rng(0)

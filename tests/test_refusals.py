@@ -60,6 +60,8 @@ MANY: dict[str, Callable[..., Any]] = {
 
 
 def stacked(value: Any) -> Any:
+    if isinstance(value, str):  # an option
+        return value
     return value[None] if isinstance(value, np.ndarray) else [value]
 
 
@@ -130,7 +132,8 @@ def test_values_that_are_not_finite(fault: str) -> None:
     want = said(ALONE["exact"], VALUES[fault])
     value, _, name = fault.split()
     assert re.match(rf"{name} holds {value} at row \d", want)
-    assert "drop or fill such rows before fitting" in want
+    way_out = ", or pass missing='drop'" if value == "nan" else ""  # infinity is always an error
+    assert want.endswith(f"; drop or fill such rows before fitting{way_out}.")
     for way, function in ALONE.items():
         assert said(function, VALUES[fault]) == want, way
     for way, function in MANY.items():
@@ -139,6 +142,33 @@ def test_values_that_are_not_finite(fault: str) -> None:
             fits = function(**({"X": X, "y": Y} | VALUES[fault]))
         assert fits.status.tolist() == [gd.Status.INVALID], way
         assert np.isnan(fits.weights).all()
+
+
+MISSING: dict[str, dict[str, Any]] = {
+    name: fault
+    for name, fault in (VALUES | FAULTS).items()
+    if name.startswith("nan in") or name in ("NaN weight", "None in X", "None in y", "masked X")
+}
+
+
+@pytest.mark.parametrize("fault", MISSING)
+def test_the_way_out_of_missing_values(fault: str) -> None:
+    """The refusal names missing='drop', which helps in every way in."""
+    helped: dict[str, Callable[..., Any]] = {
+        name: (lambda X, y, way=way, **how: way(X, y, **how, missing="drop"))
+        for name, way in (ALONE | MANY).items()
+        if not name.startswith(("chunks", "second", "moments"))
+    }
+    helped["moments"] = lambda X, y, **how: gd.Moments(2).update(X, y, **how, missing="drop").fit()
+    helped["chunks"] = lambda X, y, **how: gd.fit(one_chunk(X, y, **how), missing="drop")
+    if fault not in VALUES:
+        assert said(ALONE["exact"], MISSING[fault]).endswith(", or pass missing='drop'.")
+    for name, way in helped.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", gd.FitWarning)
+            fit = way(**({"X": X, "y": Y} | MISSING[fault]))
+        assert np.isfinite(fit.weights).all() or name == "rolling", name
+        assert np.all(np.asarray(fit.rows) < ROWS), name
 
 
 def test_rows_that_do_not_match() -> None:

@@ -17,6 +17,7 @@ from gdcore.data.frames import read_groups
 from gdcore.data.home import from_device
 from gdcore.data.labels import group_rows
 from gdcore.data.memmap import guard
+from gdcore.data.missing_labels import group_labelled_rows
 from gdcore.data.problem import make_problem
 from gdcore.data.problems import make_groups
 from gdcore.results.fits import Fits, warn_of_ends
@@ -68,11 +69,12 @@ def fit_groups(
     ----------
     X : array_like, shape (n, d), or data frame
         A frame of pandas, polars, Arrow or any other library that narwhals knows takes `target`,
-        `features` and `by` in place of y and groups.
+        `features` and `by` in place of y and groups. So do polars' lazy frames and anything with
+        ``__arrow_c_stream__``, such as DuckDB's relations: only the columns named are read, once.
     y : array_like, shape (n,) or (n, t)
     groups : array_like, shape (n,)
         Label of each row: numbers, strings, dates or any hashable objects, in any order. Missing
-        labels (NaN, NaT, NA, None, also in a tuple) are refused.
+        labels are NaN, NaT, NA or None, also in a tuple.
     sgd : SGD, optional
         Its lr and weight_decay may be arrays with one entry a group, in the order of
         ``Fits.groups``.
@@ -82,11 +84,13 @@ def fit_groups(
     target, features, by : str, list of str, str or list of str
         Columns of the frame: the one to predict, the features, and the ones whose labels form the
         groups. A column whose name is a number is found by the number or by its text.
-    offset, sample_weight : array_like, shape (n,), optional
-        One for each row; see `fit`.
+    offset, sample_weight : array_like, shape (n,), or str, optional
+        One for each row, see `fit`; or the name of a column of the frame.
     epochs, batch_size, shuffle, seed, fit_intercept, standardize, init : optional
     missing, reduction, tol, stop, method, rcond, covariance : optional
-        See `fit`. A group with fewer rows than `batch_size` takes all of them at once.
+        See `fit`. A group with fewer rows than `batch_size` takes all of them at once. With
+        ``missing="drop"``, rows without a label are in no group; a group whose rows all have
+        other gaps stays, EMPTY.
     history : int
         Record the losses every `history` epochs; 0 records nothing.
     progress : bool or callable
@@ -105,12 +109,13 @@ def fit_groups(
     Raises
     ------
     ValueError
-        If lengths differ, a label is missing, offsets do not rise from 0 to n, or a column of the
-        frame is not there, named twice, not numeric or has missing values.
+        If lengths differ, offsets do not rise from 0 to n, a column of the frame is not there,
+        named twice or not numeric, or a label or value is missing.
     TypeError
         If a label cannot be hashed.
     RuntimeError, MemoryError
-        As for `fit`, of a CUDA device.
+        As for `fit`, of a CUDA device. If the rows of a lazy frame or a stream cannot be read; the
+        cause is the library's own error.
     ImportError
         If a frame comes without the extra "frames" (narwhals) installed.
 
@@ -136,9 +141,11 @@ def fit_groups(
             raise ValueError(
                 "a data frame takes target=, features= and by=; leave out y, groups and offsets."
             )
-        table = read_groups(X, target, features, by, offset, sample_weight)
+        table = read_groups(X, target, features, by, offset, sample_weight, missing)
         X, y, offset, sample_weight = table.X, table.y, table.offset, table.sample_weight
-    elif y is None:
+    else:
+        _refuse_names(y=y, groups=groups, offset=offset, sample_weight=sample_weight)
+    if y is None:
         raise ValueError("y is missing; a data frame needs target=, features= and by= instead.")
     if table is None and (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
@@ -173,14 +180,13 @@ def fit_groups(
         refuse_as_feature(rows.rows.X, shape.feature_names, name, groups, "groups")
         order = None
         if table is not None:
-            labels, keys, starts, order = table.groups(options.threads)
+            labels, keys, starts, order = table.groups(options.threads, missing)
         elif offsets is not None:
             starts = _checked_offsets(offsets, shape.n)
             labels = np.arange(len(starts) - 1)
         else:
-            labels, starts, order = group_rows(
-                from_device(groups, "groups"), shape.n, options.threads
-            )
+            group = group_labelled_rows if missing == "drop" else group_rows
+            labels, starts, order = group(from_device(groups, "groups"), shape.n, options.threads)
         _check_labels(init, labels)
         problems = make_groups(rows, starts, order, labels)
         if table is not None:
@@ -189,6 +195,17 @@ def fit_groups(
     warn_of_ignored(options)
     warn_of_ends(fits, options.expects_convergence)
     return fits
+
+
+def _refuse_names(**given: Any) -> None:
+    """Raise TypeError if an argument is a text, perhaps the name of a column."""
+    for name, value in given.items():
+        if isinstance(value, str):
+            entry = "label" if name == "groups" else "number"
+            raise TypeError(
+                f"{name} is {value!r}; pass a list, one {entry} for each row, or name all columns "
+                "of a data frame: target=, features= and by=."
+            )
 
 
 def _check_labels(init: Any, labels: Any) -> None:

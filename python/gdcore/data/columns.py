@@ -192,7 +192,7 @@ def column_as_floats(series: Any, what: str, missing: str | None = None) -> npt.
         raise _not_numeric(series, what)
     if missing != "drop":
         refuse_nulls(series, what, "fill them", way_out=missing is not None)
-    values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()
+    values = np.array(series.to_list()) if _numpy_errs(series) else series.to_numpy()
     if missing == "drop":
         values = nan_for_nulls(values)
         if is_number and not dtype.is_float() and values.dtype.kind == "f":
@@ -206,6 +206,13 @@ def column_as_floats(series: Any, what: str, missing: str | None = None) -> npt.
         return values.astype(np.float64)
     except OverflowError:
         raise ValueError(f"{what} holds numbers that float64 has no room for; scale it.") from None
+
+
+def _numpy_errs(series: Any) -> bool:
+    """Whether `to_numpy` gives other values than the column has."""
+    dtype = str(series.dtype)
+    coded = dtype == "Categorical" and series.implementation.is_pyarrow()  # whose nulls get lost
+    return "Int128" in dtype or (coded and series.null_count() > 0)
 
 
 def refuse_nulls(series: Any, what: str, remedy: str, *, way_out: bool) -> None:

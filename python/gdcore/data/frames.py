@@ -22,6 +22,7 @@ from gdcore.data.columns import (
     refuse_nulls,
 )
 from gdcore.data.labels import as_objects, factorize, group_rows, values_of
+from gdcore.data.missing_labels import missing_in_series
 from gdcore.typing import Floats, Ints, Names
 
 MOST_CODES = 1 << 62
@@ -40,16 +41,22 @@ class GroupedFrame:
     sample_weight: Any
     columns: Any  # those of `by`, as narwhals wraps them
 
-    def groups(self, n_threads: int) -> tuple[Any, Any, Ints, Ints | None]:
+    def groups(self, n_threads: int, missing: str) -> tuple[Any, Any, Ints, Ints | None]:
         """Return the labels, the columns of `by` with a row a group, group starts and row order.
 
-        Rows that are already grouped have no order: None.
+        Rows that are already grouped have no order: None. With ``missing="drop"``, rows without a
+        label are in no group.
         """
-        rows, width = len(self.columns), len(self.by)
-        series = [self.columns[:, j] for j in range(width)]
+        columns, width = self.columns, len(self.by)
         whats = [f"the column {name!r} of by" for name in self.by]
+        series = [columns[:, j] for j in range(width)]
+        labelled = labelled_rows(series) if missing == "drop" else None
+        if labelled is not None:
+            columns = columns[labelled]
+            series = [columns[:, j] for j in range(width)]
         for one, what in zip(series, whats, strict=True):
             refuse_nulls(one, what, "give them a label of their own", way_out=True)
+        rows = len(columns)
         native = [one.to_native() for one in series]
         if width == 1:
             labels, starts, order = group_rows(native[0], rows, n_threads, whats[0])
@@ -57,15 +64,23 @@ class GroupedFrame:
             _, starts, order = group_rows(combined_codes(native, whats, rows), rows, n_threads)
         first_rows = starts[:-1] if order is None else order[starts[:-1]]
         nw = narwhals()
-        keys = nw.maybe_reset_index(self.columns[first_rows])
+        keys = nw.maybe_reset_index(columns[first_rows])
         if width > 1:
             parts = [values_of(keys[:, j].to_native()) for j in range(width)]
             labels = as_objects(list(zip(*parts, strict=True)))
+        if labelled is not None:
+            order = labelled if order is None else labelled[order]
         return labels, nw.to_native(keys), starts, order
 
 
 def read_groups(
-    frame: Any, target: Any, features: Any, by: Any, offset: Any, sample_weight: Any
+    frame: Any,
+    target: Any,
+    features: Any,
+    by: Any,
+    offset: Any,
+    sample_weight: Any,
+    missing: str,
 ) -> GroupedFrame:
     """Read the columns of a frame; ValueError names the one that does not fit.
 
@@ -95,24 +110,33 @@ def read_groups(
     _refuse_twice(wanted)
     fixed = {"offset": offset, "sample_weight": sample_weight}
     named = {argument: name for argument, name in fixed.items() if isinstance(name, str)}
+    _refuse_twice({"target": wanted["target"]} | {a: (name,) for a, name in named.items()})
     columns = tuple(dict.fromkeys([*chain(*wanted.values()), *named.values()]))
+    _refuse_index(frame, columns, names)
     refuse_absent(columns, names, "the frame")
     table, names = in_memory(table, names, columns)
-    fixed |= {argument: _floats(table, names, name) for argument, name in named.items()}
+    for argument, name in named.items():
+        fixed[argument] = _floats(table, names, name, missing)
     return GroupedFrame(
         features=wanted["features"],
         target=wanted["target"][0],
         by=wanted["by"],
-        X=floats_of(table, names, wanted["features"], by_row=True),
-        y=_floats(table, names, *wanted["target"]),
+        X=floats_of(table, names, wanted["features"], missing, by_row=True),
+        y=_floats(table, names, wanted["target"][0], missing),
         columns=table[:, [names.index(name) for name in wanted["by"]]],
         **fixed,
     )
 
 
-def _floats(table: Any, names: Names, name: str) -> Floats:
+def _floats(table: Any, names: Names, name: str, missing: str) -> Floats:
     """Return one column as floats, without a copy if it holds them."""
-    return column_as_floats(table[:, names.index(name)], f"the column {name!r}")
+    return column_as_floats(table[:, names.index(name)], f"the column {name!r}", missing)
+
+
+def labelled_rows(columns: list[Any]) -> Ints | None:
+    """Return the numbers of the rows that have all labels; None if all rows do."""
+    missing = [gaps for gaps in map(missing_in_series, columns) if gaps is not None]
+    return np.flatnonzero(~np.logical_or.reduce(missing)) if missing else None
 
 
 def _refuse_twice(wanted: dict[str, Names]) -> None:
@@ -124,6 +148,16 @@ def _refuse_twice(wanted: dict[str, Names]) -> None:
                 where = "twice" if named[name] == argument else f"and so does {named[name]}"
                 raise ValueError(f"{argument} names the column {name!r} {where}; name it once.")
             named[name] = argument
+
+
+def _refuse_index(frame: Any, columns: Names, names: Names) -> None:
+    """Raise ValueError if a column is a part of pandas' index instead."""
+    index = map(str, getattr(getattr(frame, "index", None), "names", ()))
+    for name in index:
+        if name in columns and name not in names:
+            raise ValueError(
+                f"{name!r} is in the index of the frame and not a column; pass frame.reset_index()."
+            )
 
 
 def _names(given: Any) -> Names:

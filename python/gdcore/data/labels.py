@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
+from gdcore.data.missing import WAY_OUT
 from gdcore.data.row_ids import RowIds, array_ids, column_ids, representatives, taken
 from gdcore.typing import Ints
 
@@ -145,7 +146,9 @@ def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
     if isinstance(given, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost; drop those rows.")
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be lost; drop those rows, or {WAY_OUT}."
+        )
     array = given if isinstance(given, np.ndarray) else as_labels(given)
     if not array.ndim:
         raise TypeError(f"{name} is {type(given).__name__}; pass a list, one label for each row.")
@@ -191,8 +194,8 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
         raise TypeError(
             f"a group label cannot be hashed ({error}); use tuples or strings."
         ) from None
-    if not _NEVER_MISSING.issuperset(map(type, found)) and any(map(_is_missing, found)):
-        raise _missing(np.array([_is_missing(label) for label in given], bool), name)
+    if not _NEVER_MISSING.issuperset(map(type, found)) and any(map(is_missing_label, found)):
+        raise _missing(np.array([is_missing_label(label) for label in given], bool), name)
     try:
         ordered = sorted(found)
     except TypeError:  # labels of several types keep the order of the rows
@@ -223,31 +226,21 @@ def _key(label: Any) -> Any:
     return label.astimezone(UTC) if type(label) is datetime and label.tzinfo else label
 
 
-def _is_missing(label: Any) -> bool:
+def is_missing_label(label: Any) -> bool:
     """Whether a label, or a part of a tuple, is None or does not equal itself: NaN, NaT, NA."""
     if isinstance(label, tuple):
-        return any(map(_is_missing, label))
+        return any(map(is_missing_label, label))
     try:
         return label is None or bool(label != label)
     except TypeError:  # pandas.NA is neither equal nor not
         return True
 
 
-def missing_labels(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return which labels are missing: None, or unequal to themselves."""
-    if labels.dtype.kind in "fcmM":
-        missing: npt.NDArray[np.bool_] = np.isnan(labels)
-        return missing
-    if labels.dtype.kind != "O":
-        return np.zeros(len(labels), bool)
-    return np.fromiter(map(_is_missing, labels.tolist()), bool, len(labels))
-
-
 def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
     rows = np.flatnonzero(missing)
     return ValueError(
         f"{name} has {len(rows)} missing label{'s' if len(rows) > 1 else ''}, the first in row "
-        f"{rows[0]}; drop such rows, or give them a label of their own."
+        f"{rows[0]}; drop such rows, give them a label of their own, or {WAY_OUT}."
     )
 
 

@@ -63,7 +63,10 @@ from gdcore.status import (
 from gdcore.typing import Floats, Interval, Ints, Names
 
 ONE_EACH = ("epochs", "status", "lr", "stability_limit", "rows")  # arrays of a file
-PER_PROBLEM = ("weights", "intercept", "loss", *ONE_EACH, "momentum", "r2_lost", "groups", "rank")
+PER_PROBLEM = (
+    *("weights", "intercept", "loss", *ONE_EACH, "dropped"),
+    *("momentum", "r2_lost", "groups", "rank"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +201,8 @@ class Fits(Fit):
         detail = f"R^2 is {lost:.2g} below that of the best fit." if short else ""
         if np.ndim(self.rows) == 2:
             ended = Status(self.status[i])
-            detail = f"The worst of the targets ended as {ended}: {ended.advice}"
+            advice = "" if ended is Status.CONVERGED else f": {ended.advice[:-1]}"
+            detail = f"The worst of the targets ended as {ended}{advice}."
         known = ~np.isnan(losses)
         return Fit(
             weights=model.weights[i].copy(),
@@ -335,7 +339,7 @@ class Fits(Fit):
         X : array_like, shape (count, m, d) or (m, d), or data frame
             Rows of each problem, or the same rows for all of them. With `groups`, (m, d). The
             features in a frame go by name, as in `Fit.predict`; if a frame was fitted, the columns
-            of `by` say which model predicts a row.
+            of `by` say which model predicts a row, and a missing feature makes its prediction NaN.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
         offset : array_like or str, optional
@@ -530,7 +534,8 @@ class Fits(Fit):
         features = self.feature_names or tuple(map(str, range(model.weights.shape[1])))
         columns = parameter_columns("weight", features, model.weights)
         columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
-        columns |= {"loss": self.loss, "rows": self.rows}
+        columns["loss"] = self.loss
+        columns |= parameter_columns("", ["rows"], np.asarray(self.rows)[:, None])
         columns["status"] = [status.name for status in self.status.tolist()]
         if self.inference is not None:
             names = [*features, *(["intercept"] if self.fit_intercept else [])]

@@ -161,6 +161,8 @@ def _joined_fits(problems: Problems, ones: list[Problems], fits: list[Fits]) -> 
         weights=np.stack([fit.weights for fit in fits], axis=-1),
         history=History(*nothing),
         groups=problems.labels,
+        group_names=problems.group_names,
+        group_keys=problems.group_keys,
     )
 
 
