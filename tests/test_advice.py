@@ -170,9 +170,17 @@ def test_entries_that_are_not_numbers() -> None:
 
 
 def test_frames_that_are_not_there_yet() -> None:
-    polars = pytest.importorskip("polars")
-    lazy = polars.LazyFrame({"a": NUMBERS[:, 0], "b": NUMBERS[:, 1]})
-    gd.fit(follow("X.collect()", refused(gd.fit, lazy, Y), X=lazy), Y, SGD, epochs=3)
+    """Such as those of Dask: the frame of a lazy one is not read without being asked for."""
+    pandas = pytest.importorskip("pandas")
+
+    class Lazy:
+        columns = ("a", "b")
+
+        def compute(self) -> Any:
+            return pandas.DataFrame(NUMBERS, columns=list(self.columns))
+
+    lazy = Lazy()
+    gd.fit(follow("X.compute()", refused(gd.fit, lazy, Y), X=lazy), Y, SGD, epochs=3)
 
 
 def test_frames_that_hold_words() -> None:

@@ -80,6 +80,9 @@ def compare(ours: gd.Fit, cpus: gd.Fit, array: Callable[[Any, Any], None] = ther
         same(getattr(ours, name), getattr(cpus, name))
     for name in ("epoch", "loss", "weights", "intercept"):
         same(getattr(ours.history, name), getattr(cpus.history, name))
+    assert (ours.inference is None) == (cpus.inference is None)
+    for one in fields(cpus.inference) if cpus.inference is not None else ():
+        same(getattr(ours.inference, one.name), getattr(cpus.inference, one.name))
     assert ours.method_reason == cpus.method_reason
     assert (ours.state is None) == (cpus.state is None)
     for one in fields(cpus.state) if cpus.state is not None else ():
@@ -100,6 +103,9 @@ def both(fit: Callable[..., Any], *given: Any, **how: Any) -> tuple[Any, Any]:
 
 WAYS: dict[str, dict[str, Any]] = {
     "exact": {},
+    "covariance": {"covariance": "ols"},
+    "robust covariance": {"covariance": "hc3"},
+    "covariance of a descent": {"sgd": SGD, "covariance": "hc2", "epochs": 500},
     "exact, standardised": {"standardize": True},
     "ridge": {"sgd": gd.SGD(weight_decay=0.1), "method": "exact"},
     "auto": {"sgd": SGD},
@@ -188,6 +194,9 @@ def test_strides(data: Any) -> None:
 
 STACKS: dict[str, dict[str, Any]] = {
     "exact": {},
+    "covariance": {"covariance": "ols"},
+    "robust covariance": {"covariance": "hc3"},
+    "covariance of descents": {"sgd": SGD, "covariance": "hc1", "epochs": 500},
     "gram": {"sgd": SGD, "method": "gram"},
     "stream": {"sgd": SGD, "method": "stream", "epochs": 15},
     "auto": {"sgd": gd.SGD(), "history": 2, "epochs": 40},
@@ -336,6 +345,29 @@ def test_predictions(data: Any) -> None:
         ours, cpus = both(gd.fit_groups, X, targets, labels)
         there(ours.predict(up(X), groups=up(labels)), cpus.predict(X, groups=labels))
         compare(ours[4], cpus[4])
+
+
+def test_intervals(data: Any) -> None:
+    """The ends have the bits of the CPU's, and are where the rows are."""
+    pytest.importorskip("scipy.special")
+    X, y = data
+    labels, own = np.arange(700) % 9, gd._core.DeviceArray.from_host
+    alone = gd.fit(X, y, covariance="hc3")
+    groups = gd.fit_groups(X, y, labels, covariance="hc3")
+    for model, how, there_how in (
+        (alone, {}, {}),
+        (groups, {"groups": labels}, {"groups": up(labels)}),
+    ):
+        wanted = model.predict(X, interval="prediction", **how)
+        for found, known in zip(
+            model.predict(up(X), interval="prediction", **there_how), wanted, strict=True
+        ):
+            there(found, known)
+        for found, known in zip(
+            model.predict(own(X), interval="prediction", **how), wanted, strict=True
+        ):
+            assert type(found) is gd._core.DeviceArray
+            same(found.numpy(), known)
 
 
 def test_the_core_s_own_arrays(data: Any) -> None:

@@ -126,6 +126,20 @@ def test_one_problem(library: Library, data: Any, t: int | None, how: dict[str, 
     np.testing.assert_array_equal(predicted, numpys.predict(X))
 
 
+def test_intervals(library: Library, data: Any) -> None:
+    """The ends are of the library of the rows, and of their dtype."""
+    pytest.importorskip("scipy.special")
+    X, y = data
+    numpys = gd.fit(X, y, covariance="hc3")
+    ours = gd.fit(library.make(X), library.make(y), covariance="hc3")
+    assert type(ours.stderr) is np.ndarray
+    np.testing.assert_array_equal(ours.pvalues, numpys.pvalues)
+    for kind in ("confidence", "prediction"):
+        wanted = numpys.predict(X, interval=kind)
+        for found, known in zip(ours.predict(library.make(X), interval=kind), wanted, strict=True):
+            library.same(found, known)
+
+
 def test_without_an_intercept(library: Library, data: Any) -> None:
     X, y = data
     ours = gd.fit(library.make(X), y, fit_intercept=False)

@@ -294,6 +294,25 @@ class TestToFrame:
         assert found["weight_1_2"] == fits.weights[:, 1, 2].tolist()
         assert found["intercept_1"] == fits.intercept[:, 1].tolist()
 
+    @each("intercept", [True, False])
+    def test_standard_errors(self, rng: Any, tmp_path: Path, intercept: bool) -> None:
+        frame = frame_of("pandas", store_columns(rng))
+        how: dict[str, Any] = {"covariance": "hc1", "fit_intercept": intercept}
+        fits = fit_frame(frame, **how)
+        table = fits.to_frame()
+        names = ["stderr_x", "stderr_z", *(["stderr_intercept"] if intercept else [])]
+        assert [name for name in table.columns if name.startswith("stderr")] == names
+        assert table[names].to_numpy().tobytes() == np.ascontiguousarray(fits.stderr).tobytes()
+        part = fits[["c", "a"]]
+        part.save(tmp_path / "part")
+        for some in (part, gd.load(tmp_path / "part")):
+            assert isinstance(some, gd.Fits)
+            assert some.stderr.tobytes() == fits.stderr[[2, 0]].tobytes()
+            assert some["a"].stderr.tobytes() == fits["a"].stderr.tobytes()
+        stack = gd.fit(rng.normal(size=(4, 9, 2)), rng.normal(size=(4, 9, 3)), **how)
+        assert isinstance(stack, gd.Fits)
+        assert stack.to_frame()["stderr_1_2"].tolist() == stack.stderr[:, 1, 2].tolist()
+
     def test_of_no_groups(self, rng: Any) -> None:
         for library in LIBRARIES:
             frame = frame_of(library, store_columns(rng))
@@ -381,6 +400,22 @@ class TestPredictionsByLabel:
         assert (want.name, left.name) == ("prediction", "residual")
 
     @each("library", LIBRARIES)
+    def test_gaps_in_the_numbers_are_gaps_in_the_answer(self, rng: Any, library: str) -> None:
+        columns = store_columns(rng)
+        holed = columns | {name: columns[name].tolist() for name in ("x", "y")}
+        holed["x"][3], holed["y"][5], holed["y"][3] = None, None, None
+        fits = fit_frame(frame_of(library, holed), missing="drop")
+        assert fits.dropped.tolist() == [0, 0, 2]
+        assert fits[["c", "a"]].dropped.tolist() == [2, 0]
+        assert fits[["c", "a"]].rows.tolist() == [8, 10]
+        whole = np.asarray(fits.predict(frame_of(library, columns)))
+        found = np.asarray(fits.predict(frame_of(library, holed)))
+        left = np.asarray(fits.residuals(frame_of(library, holed)))
+        assert np.flatnonzero(np.isnan(found)).tolist() == [3]
+        assert np.delete(found, 3).tobytes() == np.delete(whole, 3).tobytes()
+        assert np.flatnonzero(np.isnan(left)).tolist() == [3, 5]
+
+    @each("library", LIBRARIES)
     def test_an_offset_is_a_column_too(self, rng: Any, library: str) -> None:
         columns = store_columns(rng) | {"base": rng.normal(size=30)}
         frame = frame_of(library, columns)
@@ -406,6 +441,19 @@ class TestPredictionsByLabel:
         assert fits.predict(frame).equals(want.rename("prediction"))
         frame["predicted"] = fits.predict(frame)
         assert (frame["y"] - frame["predicted"]).equals(fits.residuals(frame).rename(None))
+
+    @each("by", ["day", "store", ["day", "store"]])
+    def test_of_frames_of_other_libraries(self, rng: Any, by: Any) -> None:
+        """Days are dates in one library and times in another."""
+        columns = store_columns(rng)
+        columns["day"] = np.datetime64("2020-01-01") + columns["year"]
+        frames = [frame_of(library, columns) for library in LIBRARIES]
+        answers = {
+            np.asarray(fit_frame(fitted, by).predict(frame)).tobytes()
+            for fitted in frames
+            for frame in frames
+        }
+        assert len(answers) == 1
 
     @any_labels
     def test_of_arrays(self, rng: Any, labels: Any) -> None:
@@ -481,8 +529,6 @@ class TestPredictionsByLabel:
         pytest.importorskip("scipy")
         frame = frame_of("pandas", store_columns(rng))
         fits = fit_frame(frame, covariance="ols")
-        if fits.inference is None:
-            pytest.skip("fits of groups have no covariance yet")
         frame.loc[frame.index[3], "store"] = "new"
         found = fits.predict(frame, interval=interval, unknown="nan")
         assert [part.name for part in found] == ["mean", "lower", "upper"]
@@ -582,9 +628,13 @@ class TestDisplay:
         assert rows[0][:3] == ["", "weight 0", "weight 1"]
         assert rows[0][-1] == "weight 29"
         assert {len(row) for row in rows} == {14}
-        with_errors = gd.fit(rng.normal(size=(9, 2)), rng.normal(size=9), covariance="ols")
-        if with_errors.inference is not None:
-            assert Page(with_errors._repr_html_()).rows[0] == ["", "weight", "stderr"]
+        for intercept in (True, False):
+            how: dict[str, Any] = {"covariance": "ols", "fit_intercept": intercept}
+            with_errors = gd.fit(rng.normal(size=(9, 2)), rng.normal(size=9), **how)
+            rows = Page(with_errors._repr_html_()).rows
+            assert rows[0] == ["", "weight", "stderr"]
+            want = [f"{error:.4g}" for error in with_errors.stderr] + ["nan"] * (not intercept)
+            assert [row[2] for row in rows[1:]] == want
 
     @each("count", [1, 10, 11, 50])
     def test_many_fits(self, rng: Any, count: int) -> None:

@@ -229,11 +229,26 @@ def test_columns_of_weights_and_offsets(library: str) -> None:
     refused(
         lambda: gd.fit_groups(table, by="k", sample_weight="unused", **CALL), "the column 'unused'"
     )
-    refused(
-        lambda: gd.fit_groups(X, Y, CODES, sample_weight="w"),
-        "sample_weight is not an array of numbers",
-        TypeError,
-    )
+    for name in ("sample_weight", "offset"):
+        message = f"{name} names the column 'y' and so does target"
+        refused(lambda name=name: gd.fit_groups(table, by="k", **{name: "y"}, **CALL), message)
+
+
+def test_names_without_a_frame() -> None:
+    for change in ({"y": "y"}, {"groups": "k"}, {"sample_weight": "w"}, {"offset": "o"}):
+        ((name, value),) = change.items()
+        refused(
+            lambda change=change: gd.fit_groups(**({"X": X, "y": Y, "groups": CODES} | change)),
+            f"{name} is '{value}'; .* name all columns of a data frame: target=, features= and by=",
+            TypeError,
+        )
+
+
+def test_a_label_in_the_index() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(COLUMNS).set_index(pandas.Index(CODES, name="k"))
+    refused(lambda: gd.fit_groups(table, by="k", **CALL), "'k' is in the index.*reset_index")
+    same(gd.fit_groups(table.reset_index(), by="k", **CALL), gd.fit_groups(X, Y, CODES))
 
 
 def test_a_warm_start_and_files(library: str, tmp_path: Any) -> None:

@@ -88,6 +88,7 @@ PyInference infer_moments(const PyProblem& problem, const PyMoments& moments,
       LeastSquares found;
       describe(p, moments.get(), options, found);
       found.rows = rows;
+      found.squares_known = options.covariance == Covariance::ols;
       return found;
     });
     return PyInference(problem.single(), std::move(solved), options.covariance);

@@ -210,7 +210,6 @@ template <class T>
 void Exact<T>::describe(LeastSquares& solved) const {
   const auto at = [&](int64_t i, int64_t j) { return factor_[i * width_ + j]; };
   const int64_t d = problem_.d;
-  solved.rows = rows_ - weightless_;
   solved.centred = problem_.fit_intercept;
   solved.squares_known = true;
   double ones = 0;
@@ -238,7 +237,10 @@ Solution<T> Exact<T>::solve(LeastSquares* solved) {
   for (int& exponent : exponent_) exponent = std::max(exponent, -1000);  // columns of zeros
   absorb_penalty();
   const auto size = static_cast<size_t>(p_ * problem_.t);
-  if (solved) solved->reset(p_, problem_.t);
+  if (solved) {
+    solved->reset(p_, problem_.t);
+    solved->rows = rows_ - weightless_;
+  }
   for (double value : factor_)
     if (!std::isfinite(value))
       return {std::vector<T>(size, std::numeric_limits<T>::quiet_NaN()), 0};

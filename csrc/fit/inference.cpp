@@ -69,8 +69,8 @@ void Inference<T>::write(const InferenceView& to) {
 
 template <class T>
 Flaw Inference<T>::flaw() const {
-  if (solved.rank < solved.p) return Flaw::singular;
   if (solved.rows <= solved.p) return Flaw::no_freedom;
+  if (solved.rank < solved.p) return Flaw::singular;
   if (needs_rows() && pass_.has_full_leverage()) return Flaw::leverage;
   return Flaw::none;
 }

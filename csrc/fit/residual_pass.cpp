@@ -30,25 +30,13 @@ void add_multiple(double* y, double factor, const double* x, int64_t rows) {
 
 }  // namespace
 
-// Rows by columns of 64 entries, each row times the root of its weight. Rows that fill up the lanes
-// are zeros.
 template <class T>
-struct ResidualPass<T>::Block {
-  int64_t rows = 0;  // a multiple of the lanes
-  int64_t counted = 0;
-  double weight = 0;
-  bool has_full_leverage = false;
-  std::vector<double> root, x, y, z;   // (64), (p,64), (64), (p,64)
-  std::vector<double> share, product;  // (64): 1 - z^T z, what multiplies z z^T, and that times z
-  std::vector<double> residual, factor;
-
-  void resize(int64_t p, int64_t t) {
-    for (auto* one : {&root, &share, &product, &residual, &factor}) one->resize(block_rows);
-    for (auto* each : {&x, &z}) each->resize(static_cast<size_t>(p * block_rows));
-    y.resize(static_cast<size_t>(t * block_rows));
-  }
-  double* column(std::vector<double>& of, int64_t j) { return of.data() + j * block_rows; }
-};
+void ResidualPass<T>::Block::resize(int64_t p, int64_t t) {
+  has_full_leverage = false;
+  for (auto* one : {&root, &share, &product, &residual, &factor}) one->resize(block_rows);
+  for (auto* each : {&x, &z}) each->resize(static_cast<size_t>(p * block_rows));
+  y.resize(static_cast<size_t>(t * block_rows));
+}
 
 template <class T>
 void ResidualPass<T>::restart(const LeastSquares& solved, Covariance kind) {
@@ -87,19 +75,21 @@ template <class T>
 void ResidualPass<T>::add_segments(const Problem<T>& rows, int64_t segment0, int64_t segment1) {
   const int64_t count = segment1 - segment0, size = sum_count();
   partials_.assign(static_cast<size_t>(count * size), 0.0);
-  std::atomic<int64_t> next{0};
-  std::atomic<bool> has_full_leverage{false};
-  host::on_threads(count, std::min(rows.n, count * L<T>) * size, [&] {
-    Block block;
-    block.resize(solved_->p, solved_->t);
-    for (int64_t k = next++; k < count; k = next++) {
-      const int64_t first = (segment0 + k) * L<T>;
-      const Problem<T> segment = rows.rows(first, std::min(L<T>, rows.n - first));
-      sum_segment(segment, block, &partials_[k * size]);
-    }
-    if (block.has_full_leverage) has_full_leverage = true;
-  });
-  has_full_leverage_ = has_full_leverage_ || has_full_leverage;
+  block_.resize(solved_->p, solved_->t);
+  if (count == 1) {
+    sum_segment(rows, segment0, block_, partials_.data());
+    has_full_leverage_ = has_full_leverage_ || block_.has_full_leverage;
+  } else {
+    std::atomic<int64_t> next{0};
+    std::atomic<bool> has_full_leverage{false};
+    host::on_threads(count, std::min(rows.n, count * L<T>) * size, [&] {
+      Block block = block_;
+      for (int64_t k = next++; k < count; k = next++)
+        sum_segment(rows, segment0 + k, block, &partials_[k * size]);
+      if (block.has_full_leverage) has_full_leverage = true;
+    });
+    has_full_leverage_ = has_full_leverage_ || has_full_leverage;
+  }
   for (int64_t k = 0; k < count; ++k)
     for (int64_t j = 0; j < size; ++j) {
       const Pair sum = add({hi_[j], lo_[j]}, {partials_[k * size + j], 0.0});
@@ -109,9 +99,11 @@ void ResidualPass<T>::add_segments(const Problem<T>& rows, int64_t segment0, int
 }
 
 template <class T>
-void ResidualPass<T>::sum_segment(const Problem<T>& rows, Block& block, double* sums) const {
-  for (int64_t first = 0; first < rows.n; first += block_rows) {
-    read(rows.rows(first, std::min(block_rows, rows.n - first)), block);
+void ResidualPass<T>::sum_segment(const Problem<T>& all, int64_t segment, Block& block,
+                                  double* sums) const {
+  const int64_t end = std::min((segment + 1) * L<T>, all.n);
+  for (int64_t first = segment * L<T>; first < end; first += block_rows) {
+    read(all.rows(first, std::min(block_rows, end - first)), block);
     sums[0] += static_cast<double>(block.counted);
     sums[1] += block.weight;
     if (has_meat()) find_leverages(block);

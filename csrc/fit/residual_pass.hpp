@@ -34,7 +34,20 @@ class ResidualPass {
   bool has_full_leverage() const { return has_full_leverage_; }
 
  private:
-  struct Block;
+  // Rows by columns of 64 entries, each row times the root of its weight. Rows that fill up the
+  // lanes are zeros.
+  struct Block {
+    int64_t rows = 0;  // a multiple of the lanes
+    int64_t counted = 0;
+    double weight = 0;
+    bool has_full_leverage = false;
+    std::vector<double> root, x, y, z;   // (64), (p,64), (t,64), (p,64)
+    std::vector<double> share, product;  // (64): 1 - z^T z; a column times a factor
+    std::vector<double> residual, factor;
+
+    void resize(int64_t p, int64_t t);
+    double* column(std::vector<double>& of, int64_t j) const { return of.data() + j * 64; }
+  };
 
   bool has_meat() const { return kind_ > Covariance::ols; }
   int64_t triangle() const { return solved_->p * (solved_->p + 1) / 2; }
@@ -44,7 +57,7 @@ class ResidualPass {
   double sum(int64_t i) const { return hi_[i] + lo_[i]; }
 
   void add_segments(const Problem<T>& rows, int64_t segment0, int64_t segment1);
-  void sum_segment(const Problem<T>& rows, Block& block, double* sums) const;
+  void sum_segment(const Problem<T>& rows, int64_t segment, Block& block, double* sums) const;
   void read(const Problem<T>& rows, Block& block) const;
   void find_leverages(Block& block) const;
   void add_squares(int64_t u, Block& block, double* sums) const;
@@ -58,6 +71,7 @@ class ResidualPass {
   int64_t row_ = 0;
   bool has_full_leverage_ = false;
   std::vector<double> hi_, lo_, partials_;
+  Block block_;  // of the calling thread
 };
 
 }  // namespace gdcore

@@ -294,7 +294,8 @@ def _fit_rows(problem: RowProblem, start: FitState, how: tuple[SGD, Options, Sho
 
 def _axes(X: Any) -> int:
     """Return the dimensions of X as far as NumPy can read them; `make_problem` names faults."""
-    if hasattr(type(X), "columns"):  # a data frame, which NumPy would convert first
+    kind = type(X)  # NumPy would convert a data frame first, or a stream's rows
+    if hasattr(kind, "columns") or hasattr(kind, "__arrow_c_stream__"):
         return 2
     try:
         return np.ndim(X)

@@ -69,7 +69,8 @@ def fit_groups(
     ----------
     X : array_like, shape (n, d), or data frame
         A frame of pandas, polars, Arrow or any other library that narwhals knows takes `target`,
-        `features` and `by` in place of y and groups.
+        `features` and `by` in place of y and groups. So do polars' lazy frames and anything with
+        ``__arrow_c_stream__``, such as DuckDB's relations: only the columns named are read, once.
     y : array_like, shape (n,) or (n, t)
     groups : array_like, shape (n,)
         Label of each row: numbers, strings, dates or any hashable objects, in any order. Missing
@@ -83,8 +84,8 @@ def fit_groups(
     target, features, by : str, list of str, str or list of str
         Columns of the frame: the one to predict, the features, and the ones whose labels form the
         groups. A column whose name is a number is found by the number or by its text.
-    offset, sample_weight : array_like, shape (n,), optional
-        One for each row; see `fit`.
+    offset, sample_weight : array_like, shape (n,), or str, optional
+        One for each row, see `fit`; or the name of a column of the frame.
     epochs, batch_size, shuffle, seed, fit_intercept, standardize, init : optional
     missing, reduction, tol, stop, method, rcond, covariance : optional
         See `fit`. A group with fewer rows than `batch_size` takes all of them at once. With
@@ -113,7 +114,8 @@ def fit_groups(
     TypeError
         If a label cannot be hashed.
     RuntimeError, MemoryError
-        As for `fit`, of a CUDA device.
+        As for `fit`, of a CUDA device. If the rows of a lazy frame or a stream cannot be read; the
+        cause is the library's own error.
     ImportError
         If a frame comes without the extra "frames" (narwhals) installed.
 
@@ -141,7 +143,9 @@ def fit_groups(
             )
         table = read_groups(X, target, features, by, offset, sample_weight, missing)
         X, y, offset, sample_weight = table.X, table.y, table.offset, table.sample_weight
-    elif y is None:
+    else:
+        _refuse_names(y=y, groups=groups, offset=offset, sample_weight=sample_weight)
+    if y is None:
         raise ValueError("y is missing; a data frame needs target=, features= and by= instead.")
     if table is None and (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
@@ -191,6 +195,17 @@ def fit_groups(
     warn_of_ignored(options)
     warn_of_ends(fits, options.expects_convergence)
     return fits
+
+
+def _refuse_names(**given: Any) -> None:
+    """Raise TypeError if an argument is a text, perhaps the name of a column."""
+    for name, value in given.items():
+        if isinstance(value, str):
+            entry = "label" if name == "groups" else "number"
+            raise TypeError(
+                f"{name} is {value!r}; pass a list, one {entry} for each row, or name all columns "
+                "of a data frame: target=, features= and by=."
+            )
 
 
 def _check_labels(init: Any, labels: Any) -> None:

@@ -324,6 +324,7 @@ class Moments:
         stop: Stop = "gradient",
         method: Literal["auto", "gram", "exact"] = "auto",
         rcond: float | None = None,
+        covariance: Literal["ols"] | None = None,
         history: int = 1,
         progress: Show = False,
         **unknown: Never,
@@ -340,6 +341,8 @@ class Moments:
         sgd, epochs, fit_intercept, standardize, init, reduction, tol, stop : optional
         rcond, history, progress : optional
             As for `gdcore.fit`.
+        covariance : {"ols"}, optional
+            As for `gdcore.fit`, whose other kinds read the residual of every row.
         method : {"auto", "gram", "exact"}
             "auto" without `sgd` is "exact", with it "gram".
 
@@ -366,8 +369,24 @@ class Moments:
         """
         reject(self.fit, unknown)
         options = Options(
-            epochs, None, False, 0, tol, stop, method, history, None, standardize, rcond
+            epochs,
+            None,
+            False,
+            0,
+            tol,
+            stop,
+            method,
+            history,
+            None,
+            standardize,
+            rcond,
+            covariance=covariance,
         )
+        if isinstance(covariance, str) and covariance in ("hc0", "hc1", "hc2", "hc3"):
+            raise ValueError(
+                f"covariance is {covariance!r}; moments keep no rows, whose residuals it is made "
+                "of: use 'ols', or gdcore.fit on the rows."
+            )
         options = settled(sgd, options, init)
         if options.method == "stream":
             raise ValueError("method is 'stream'; moments keep no rows: use 'gram' or 'exact'.")

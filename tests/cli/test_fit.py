@@ -10,7 +10,7 @@ import pytest
 import gdcore as gd
 from commands import DIABETES, LINE, diabetes_split, good, run
 from gdcore.cli.reading import read_table
-from inferences import reference
+from sandwich import reference
 
 
 def least_squares(X, y):

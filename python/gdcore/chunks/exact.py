@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import gdcore._core as _core
 from gdcore.chunks.pieces import pieces, unit_of
@@ -13,6 +13,7 @@ from gdcore.results.fit import Fit
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import loss_at
 from gdcore.solvers.exact import check_params, exact_options, solution, solve_normal
+from gdcore.solvers.inference import inferred, with_inference
 from gdcore.solvers.method import moments_suffice
 from gdcore.solvers.options import Options
 
@@ -24,7 +25,7 @@ class ExactSolver:
 
     def __init__(self, sgd: SGD, options: Options, fit_intercept: bool, reduction: str) -> None:
         self._options, self._how = options, (bool(fit_intercept), reduction)
-        self._minimised = exact_options(sgd, options)
+        self._sgd, self._minimised = sgd, exact_options(sgd, options)
         self._exact: _core.Exact | None = None
 
     def read(self, chunks: Iterable[Chunk]) -> None:
@@ -36,14 +37,28 @@ class ExactSolver:
                 self._exact.go_on(piece)
             slices.run(self._exact.advance)
 
-    def fit(self, problem: Problem, moments: _core.Moments) -> Fit:
+    def fit(
+        self,
+        problem: Problem,
+        moments: _core.Moments,
+        read_again: Callable[[_core.Inference], None],
+    ) -> Fit:
         """Return the minimiser, its loss from the moments of the rows."""
+        exact, options, fit = self._exact, self._options, None
+        assert exact is not None
         if moments_suffice(problem.shape):
-            fit = solve_normal(problem, moments, self._minimised, self._options)
-            if fit is not None:
-                return fit
-        assert self._exact is not None
-        params, rank = self._exact.solve()
-        check_params(problem, params)
-        loss = loss_at(problem, params, self._options, moments)
-        return solution(problem, params, rank, loss, self._options)
+            fit = solve_normal(problem, moments, self._minimised, options)
+        if fit is None:
+            params, rank = exact.solve()
+            check_params(problem, params)
+            loss = loss_at(problem, params, options, moments)
+            fit = solution(problem, params, rank, loss, options)
+        elif options.covariance is not None:
+            exact.solve()
+        return with_inference(
+            fit,
+            problem,
+            self._sgd,
+            options,
+            lambda: inferred(exact.inference(), problem.shape, options, read_again),
+        )

@@ -10,6 +10,7 @@ import numpy as np
 
 import gdcore._core as _core
 from gdcore.chunks.exact import ExactSolver
+from gdcore.chunks.residuals import check_covariance, chunk_reader
 from gdcore.chunks.source import Chunk, RaggedTargetsError, Source
 from gdcore.chunks.stream import Stream
 from gdcore.chunks.survey import Survey
@@ -20,6 +21,7 @@ from gdcore.results.fit import Fit, empty_fit, fit_at
 from gdcore.results.state import FitState
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import descend
+from gdcore.solvers.moments import with_inference_of_moments
 from gdcore.solvers.options import Options
 from gdcore.solvers.progress import Progress
 from gdcore.solvers.start import initial_state
@@ -49,6 +51,7 @@ def fit_chunks(
             "epoch of 'stream' and of mini-batches reads them: pass a list or a function that "
             "returns a new iterator, or use method='gram' without batch_size."
         )
+    check_covariance(given, source, options)
     fitter = _Fitter(sgd, options, bool(fit_intercept), reduction, progress, checkpoint)
     with _core.FpEnv():
         try:
@@ -95,6 +98,7 @@ class _Fitter:
         shape, moments = problem.shape, problem.statistics.total()
         options.check_batch(shape.n)
         start = initial_state(init, shape, options.batch_size)
+        read_again = chunk_reader(source, shape, options)
         if problem.is_weightless:
             fit = empty_fit(shape, start)
         elif _streams(options):
@@ -104,10 +108,12 @@ class _Fitter:
             other = "" if exact else ", or use method='stream'"
             raise ValueError(f"{out_of_range(shape.dtype)}{other}.")
         elif solver is not None:
-            fit = solver.fit(problem, moments)
+            fit = solver.fit(problem, moments, read_again)
         else:
             fit = descend(problem, sgd, options, start, self.progress, self.checkpoint, moments)
             fit = replace(fit, method_reason="chunks are read once.")
+        if solver is None or problem.is_weightless:
+            fit = with_inference_of_moments(fit, problem, moments, sgd, options, read_again)
         return fit, problem.statistics.total_weight()
 
     def fit_targets(self, source: Source, shape: Shape, init: Any) -> Fit:

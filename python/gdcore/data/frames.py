@@ -50,7 +50,7 @@ class GroupedFrame:
         columns, width = self.columns, len(self.by)
         whats = [f"the column {name!r} of by" for name in self.by]
         series = [columns[:, j] for j in range(width)]
-        labelled = _labelled_rows(series) if missing == "drop" else None
+        labelled = labelled_rows(series) if missing == "drop" else None
         if labelled is not None:
             columns = columns[labelled]
             series = [columns[:, j] for j in range(width)]
@@ -110,7 +110,9 @@ def read_groups(
     _refuse_twice(wanted)
     fixed = {"offset": offset, "sample_weight": sample_weight}
     named = {argument: name for argument, name in fixed.items() if isinstance(name, str)}
+    _refuse_twice({"target": wanted["target"]} | {a: (name,) for a, name in named.items()})
     columns = tuple(dict.fromkeys([*chain(*wanted.values()), *named.values()]))
+    _refuse_index(frame, columns, names)
     refuse_absent(columns, names, "the frame")
     table, names = in_memory(table, names, columns)
     for argument, name in named.items():
@@ -126,15 +128,15 @@ def read_groups(
     )
 
 
-def _labelled_rows(columns: list[Any]) -> Ints | None:
-    """Return the numbers of the rows that have all labels; None if all rows do."""
-    missing = [gaps for gaps in map(missing_in_series, columns) if gaps is not None]
-    return np.flatnonzero(~np.logical_or.reduce(missing)) if missing else None
-
-
 def _floats(table: Any, names: Names, name: str, missing: str) -> Floats:
     """Return one column as floats, without a copy if it holds them."""
     return column_as_floats(table[:, names.index(name)], f"the column {name!r}", missing)
+
+
+def labelled_rows(columns: list[Any]) -> Ints | None:
+    """Return the numbers of the rows that have all labels; None if all rows do."""
+    missing = [gaps for gaps in map(missing_in_series, columns) if gaps is not None]
+    return np.flatnonzero(~np.logical_or.reduce(missing)) if missing else None
 
 
 def _refuse_twice(wanted: dict[str, Names]) -> None:
@@ -146,6 +148,16 @@ def _refuse_twice(wanted: dict[str, Names]) -> None:
                 where = "twice" if named[name] == argument else f"and so does {named[name]}"
                 raise ValueError(f"{argument} names the column {name!r} {where}; name it once.")
             named[name] = argument
+
+
+def _refuse_index(frame: Any, columns: Names, names: Names) -> None:
+    """Raise ValueError if a column is a part of pandas' index instead."""
+    index = map(str, getattr(getattr(frame, "index", None), "names", ()))
+    for name in index:
+        if name in columns and name not in names:
+            raise ValueError(
+                f"{name!r} is in the index of the frame and not a column; pass frame.reset_index()."
+            )
 
 
 def _names(given: Any) -> Names:

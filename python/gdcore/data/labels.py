@@ -236,16 +236,6 @@ def is_missing_label(label: Any) -> bool:
         return True
 
 
-def missing_labels(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return which labels are missing: None, or unequal to themselves."""
-    if labels.dtype.kind in "fcmM":
-        missing: npt.NDArray[np.bool_] = np.isnan(labels)
-        return missing
-    if labels.dtype.kind != "O":
-        return np.zeros(len(labels), bool)
-    return np.fromiter(map(is_missing_label, labels.tolist()), bool, len(labels))
-
-
 def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
     rows = np.flatnonzero(missing)
     return ValueError(

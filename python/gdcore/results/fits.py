@@ -339,7 +339,7 @@ class Fits(Fit):
         X : array_like, shape (count, m, d) or (m, d), or data frame
             Rows of each problem, or the same rows for all of them. With `groups`, (m, d). The
             features in a frame go by name, as in `Fit.predict`; if a frame was fitted, the columns
-            of `by` say which model predicts a row.
+            of `by` say which model predicts a row, and a missing feature makes its prediction NaN.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
         offset : array_like or str, optional

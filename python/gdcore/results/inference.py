@@ -31,7 +31,7 @@ class Inference:
     df_resid : scalar or ndarray, shape (count,)
         Rows that count, less parameters.
     reason : str, or ndarray of str, shape (count,)
-        Why all of it is NaN; "" if it is not.
+        Why the covariance is NaN; "" if it is not.
     """
 
     kind: Covariance
@@ -119,6 +119,13 @@ class Inferring:
         """Standard errors of the parameters: float64, shape (p,) or (p, t), the intercept last.
 
         For many problems, (count, p) or (count, p, t).
+
+        Examples
+        --------
+        >>> import gdcore as gd
+        >>> fit = gd.fit([[0.0], [1.0], [2.0]], [1.0, 2.0, 4.0], covariance="ols")
+        >>> fit.stderr.round(4)
+        array([0.2887, 0.3727])
         """
         errors = standard_errors(self._inference("stderr").covariance)
         return np.swapaxes(errors, -1, -2) if self._has_several_targets else errors

@@ -18,13 +18,14 @@ from gdcore.data.columns import (
     refuse_absent,
     refuse_nulls,
 )
-from gdcore.data.frames import combined_codes
+from gdcore.data.frames import combined_codes, labelled_rows
 from gdcore.data.home import from_device
-from gdcore.data.labels import as_labels, as_objects, factorize, missing_labels, values_of
+from gdcore.data.labels import as_objects, factorize, values_of
+from gdcore.data.missing_labels import labelled
 from gdcore.kernels import matmul
 from gdcore.results.interval import Prediction
 from gdcore.results.lookup import UNKNOWN
-from gdcore.typing import Bools, Floats, Ints, Names
+from gdcore.typing import Floats, Ints, Names
 
 BLOCK = 8192  # rows whose weights are gathered at a time, so that they stay in a cache
 Unknown = Literal["raise", "nan"]
@@ -50,8 +51,8 @@ class LabelledFrame:
         return len(self.table)
 
     def floats(self, wanted: Names) -> Floats:
-        """Return columns as one array."""
-        return floats_of(self.table, self.names, wanted)
+        """Return columns as one array, NaN where a number is missing."""
+        return floats_of(self.table, self.names, wanted, "drop", by_row=True)
 
     def labels(self, skip_missing: bool) -> RowLabels:
         """Return the labels of the rows; ValueError if one is missing, unless they are skipped."""
@@ -60,8 +61,9 @@ class LabelledFrame:
             for key, name in zip(keys, self.by, strict=True):
                 refuse_nulls(key, f"the column {name!r}", "pass unknown='nan'", way_out=False)
             return RowLabels(*_factorized(keys))
-        known = ~np.logical_or.reduce([_missing_in(key) for key in keys])
-        return _spread(*_factorized([key[np.flatnonzero(known)] for key in keys]), known)
+        rows = labelled_rows(keys)
+        known = keys if rows is None else [key[rows] for key in keys]
+        return RowLabels(*_spread(*_factorized(known), rows, len(self)))
 
     def beside(self, found: Any, name: str) -> Any:
         """Return predictions as a column of the frame's library, with its index if it has one.
@@ -108,18 +110,11 @@ def check_unknown(unknown: Any, has_labels: bool) -> None:
 
 def given_labels(groups: Any, n: int, skip_missing: bool) -> RowLabels:
     """Return labels that the user passed, one for each of n rows."""
-    given = from_device(groups, "groups")
-    if not skip_missing:
-        return RowLabels(*factorize(given, n))
-    series = None if isinstance(given, list | np.ndarray) else as_narwhals(given, "groups")
-    if series is not None and len(series) == n:
-        known = ~_missing_in(series)
-        return _spread(*_factorized([series[np.flatnonzero(known)]]), known)
-    labels = given if isinstance(given, np.ndarray) else as_labels(given)
-    if labels.shape != (n,):
-        return RowLabels(*factorize(given, n))  # raises
-    known = ~missing_labels(labels)
-    return _spread(*factorize(labels[known], int(known.sum())), known)
+    given, rows = from_device(groups, "groups"), None
+    if skip_missing:
+        given, rows = labelled(given, n)
+    found = factorize(given, n if rows is None else len(rows))
+    return RowLabels(*_spread(*found, rows, n))
 
 
 def _factorized(keys: list[Any]) -> tuple[Any, Ints]:
@@ -135,17 +130,13 @@ def _factorized(keys: list[Any]) -> tuple[Any, Ints]:
     return as_objects(list(zip(*parts, strict=True))), codes
 
 
-def _missing_in(series: Any) -> Bools:
-    missing = series.is_null().to_numpy()
-    if series.dtype.is_float():
-        missing = missing | np.isnan(series.to_numpy())
-    return np.asarray(missing, bool)
-
-
-def _spread(different: Any, codes: Ints, known: Bools) -> RowLabels:
-    spread = np.full(len(known), UNKNOWN)
-    spread[known] = codes
-    return RowLabels(different, spread)
+def _spread(different: Any, codes: Ints, rows: Ints | None, n: int) -> tuple[Any, Ints]:
+    """Return labels, and the number of each of n rows if the codes are those of some rows."""
+    if rows is None:
+        return different, codes
+    spread = np.full(n, UNKNOWN)
+    spread[rows] = codes
+    return different, spread
 
 
 def by_position(rows: Floats, weights: Floats, at: Ints) -> Floats:

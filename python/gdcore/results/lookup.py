@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ def find(groups: Labels, place: Place, labels: Labels) -> Ints:
     keys, comparable = _keys_among(groups, labels)
     try:
         found = np.array([place.get(key, UNKNOWN) for key in keys], np.int64)
+        for i in np.flatnonzero(found == UNKNOWN).tolist():
+            found[i] = place.get(_same_day(keys[i]), UNKNOWN)
     except TypeError as error:
         raise TypeError(
             f"a group label cannot be hashed ({error}); pass labels as in fits.groups."
@@ -85,6 +87,21 @@ def _time(label: Any, kind: str) -> Any:
         exact = getattr(label, "to_datetime64", None)
         return np.datetime64(label) if exact is None else exact()
     return np.timedelta64("NaT") if kind == "m" else np.datetime64("NaT")
+
+
+def _same_day(label: Any) -> Any:
+    """Return a label whose dates are midnights, and whose midnights are dates.
+
+    One library reads a column of days as dates, another one as times.
+    """
+    if isinstance(label, tuple):
+        return tuple(map(_same_day, label))
+    if isinstance(label, datetime):
+        is_day = label.tzinfo is None and label == datetime(label.year, label.month, label.day)
+        return label.date() if is_day else label
+    if isinstance(label, date):
+        return datetime(label.year, label.month, label.day)
+    return label
 
 
 def _alike(groups: Labels, label: Any) -> list[str]:

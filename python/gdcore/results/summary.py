@@ -14,7 +14,8 @@ from gdcore.data.home import on_host
 from gdcore.data.labels import problem_name
 from gdcore.notebook import html_row, html_table
 from gdcore.results.student import checked_level, has_scipy
-from gdcore.status import counts_in_words
+from gdcore.status import Status, counts_in_words
+from gdcore.typing import Floats
 
 _PROBLEMS = 5  # in the table of many, at most
 _LINES = 30  # in the table of many, at most
@@ -96,17 +97,16 @@ def _of_one(fit: Any, level: float) -> Summary:
     target = _short(targets[0]) if len(targets) == 1 else f"{len(targets)} columns"
     facts = [("Target", target), *_sizes(fit)]
     facts += [("Method", fit.method), ("Status", str(fit.status))]
-    blocks = []
+    names, columns, blocks = _column_names(fit, level), _columns(fit, level), []
     for j, target in enumerate(targets):
-        columns, rows = _parameters(fit, level, j)
         quality = _quality(fit, j)
         title = ""
         if len(targets) > 1:
             title = ", ".join([f"Target {_short(target)}", *map(" ".join, quality)])
         else:
             facts += quality
-        blocks.append(Block(title, ("", *columns), tuple(rows)))
-    reasons = []
+        blocks.append(Block(title, ("", *names), tuple(_rows(fit, columns, j))))
+    reasons = [] if fit.status is Status.CONVERGED else [fit.message]
     if fit.inference is not None and fit.inference.reason:
         reasons.append(f"No standard errors: {fit.inference.reason}")
     return Summary(_TITLE, tuple(facts), tuple(blocks), tuple(_notes(fit, reasons)))
@@ -114,17 +114,17 @@ def _of_one(fit: Any, level: float) -> Summary:
 
 def _of_many(fits: Any, level: float) -> Summary:
     count, targets = len(fits), _targets_of(fits)
-    names = _names_of(fits)
-    shown = min(count, _PROBLEMS, max(1, _LINES // max(len(targets) * len(names), 1)))
-    columns = _column_names(fits, level)
+    lines_each = max(len(targets) * len(_names_of(fits)), 1)
+    shown = min(count, _PROBLEMS, max(1, _LINES // lines_each))
     lines: list[Row] = []
     for i in range(shown):
-        fit, who = fits[i], problem_name(fits.groups, i)
+        fit, who = fits[i], _short(problem_name(fits.groups, i))
+        columns = _columns(fit, level)
         for j, target in enumerate(targets):
-            columns, rows = _parameters(fit, level, j)
             whose = f"{who}, {_short(target)}" if len(targets) > 1 else who
+            rows = _rows(fit, columns, j)
             lines += [(whose if k == 0 else "", *row) for k, row in enumerate(rows)]
-    block = Block("", ("", "", *columns), tuple(lines[:_LINES]), names=2)
+    block = Block("", ("", "", *_column_names(fits, level)), tuple(lines[:_LINES]), names=2)
     facts = [
         ("Problems", str(count)),
         ("Status", counts_in_words(fits.status) or "none"),
@@ -143,7 +143,7 @@ def _of_many(fits: Any, level: float) -> Summary:
 
 def _notes(fit: Any, reasons: Sequence[str]) -> list[str]:
     if fit.inference is None:
-        return [_NO_COVARIANCE]
+        return [*reasons, _NO_COVARIANCE]
     missing = [] if has_scipy() else [_NO_SCIPY]
     kind = fit.inference.kind
     assumed = _ASSUMES_OLS if kind == "ols" else _ALLOWS.format(kind)
@@ -168,12 +168,16 @@ def _reasons(fits: Any) -> list[str]:
 
 
 def _sizes(fit: Any) -> list[tuple[str, str]]:
-    """Return the facts about rows, if the fit has their number."""
-    inference = fit.inference
-    if inference is None or np.ndim(inference.df_resid) or np.isnan(inference.df_resid):
+    """Return the facts about rows; of targets fitted in different rows there are none."""
+    if np.ndim(fit.rows):
         return []
-    df, p = int(inference.df_resid), inference.covariance.shape[-1]
-    return [("Rows", str(df + p)), ("Df residuals", str(df)), ("Covariance", inference.kind)]
+    facts = [] if fit.rows is None else [("Rows", str(fit.rows))]
+    if np.any(fit.dropped):
+        facts.append(("Rows left out", str(fit.dropped)))
+    if fit.inference is None:
+        return facts
+    df = str(fit.inference.df_resid)
+    return [*facts, ("Df residuals", df), ("Covariance", fit.inference.kind)]
 
 
 def _quality(fit: Any, target: int) -> list[tuple[str, str]]:
@@ -200,22 +204,25 @@ def _column_names(fit: Any, level: float) -> Row:
     return names
 
 
-def _parameters(fit: Any, level: float, target: int) -> tuple[Row, list[Row]]:
-    """Return the names of the columns of one target's table, and its rows."""
-    names = _column_names(fit, level)
+def _columns(fit: Any, level: float) -> list[Floats]:
+    """Return what stands under `_column_names`, for all targets of one fit."""
     columns = [fit.parameters]
     if fit.inference is not None:
         columns += [fit.stderr, fit.tvalues]
-    if len(names) > 3:
-        interval = fit.conf_int(level)
-        columns += [fit.pvalues, interval[..., 0], interval[..., 1]]
+        if has_scipy():
+            interval = fit.conf_int(level)
+            columns += [fit.pvalues, interval[..., 0], interval[..., 1]]
+    return columns
+
+
+def _rows(fit: Any, columns: list[Floats], target: int) -> list[Row]:
+    """Return the rows of one target's table."""
     of_target = [column[:, target] if column.ndim == 2 else column for column in columns]
     show = [_number, _number, _plain, _plain, _number, _number]
-    rows = [
+    return [
         (name, *(text(value) for text, value in zip(show, values, strict=False)))
         for name, *values in zip(_names_of(fit), *of_target, strict=True)
     ]
-    return names, rows
 
 
 def _names_of(fit: Any) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from gdcore.results.fit import Fit, history_of, model_of
 from gdcore.results.inference import Inference
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import loss_at
-from gdcore.solvers.inference import inferred, reader, rows_that_count, with_inference
+from gdcore.solvers.inference import inferred, reader, with_inference
 from gdcore.solvers.method import moments_suffice
 from gdcore.solvers.options import DEFAULT, Options
 from gdcore.status import Status
@@ -68,10 +67,7 @@ def solve_moments(problem: Problem, moments: _core.Moments, sgd: SGD, options: O
     """Return the minimiser, without reading rows."""
     params, rank = _core.solve_moments(problem.core, moments, exact_options(sgd, options))
     check_params(problem, params)
-    fit = solution(problem, params, rank, loss_at(problem, params, options, moments), options)
-    return with_inference(
-        fit, problem, sgd, options, lambda: inference_of_moments(problem, moments, options)
-    )
+    return solution(problem, params, rank, loss_at(problem, params, options, moments), options)
 
 
 def _of_rows(found: _core.Inference | None, problem: Problem, options: Options) -> Inference:
@@ -84,18 +80,6 @@ def inference_of_rows(problem: Problem, options: Options) -> Inference:
     inference = solve_exact(problem, DEFAULT, replace(options, method="exact")).inference
     assert inference is not None
     return inference
-
-
-def inference_of_moments(
-    problem: Problem,
-    moments: _core.Moments,
-    options: Options,
-    read: Callable[[_core.Inference], None] | None = None,
-) -> Inference:
-    """Return that of the least-squares solution from moments; `read` is for kinds of rows."""
-    how = exact_options(DEFAULT, options)
-    found = _core.infer_moments(problem.core, moments, how, rows_that_count(problem))
-    return inferred(found, problem.shape, options, read)
 
 
 def exact_options(sgd: SGD, options: Options) -> _core.ExactOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -129,11 +129,7 @@ class _Run:
             self.auto or judges(shape.columns, options, sgd)
         )
         self.scaled = options.standardize and options.method != "exact"
-        p, t = shape.columns, shape.t
         self.inferences: list[Any] = []  # covariance, sigma2, r2, df_resid, flaw
-        if options.covariance is not None:
-            self.inferences = [np.full((count, t, p, p), np.nan), *np.full((2, count, t), np.nan)]
-            self.inferences += [np.zeros(count, np.int64), np.zeros(count, np.int8)]
         width = 2 * shape.d + shape.t
         self.state.scaling = np.zeros((count, width) if self.scaled else (0, 0))
 
@@ -175,18 +171,33 @@ class _Run:
             status[(status == Status.CONVERGED.code) & (many.rank < size)] = Status.SINGULAR.code
             assert self.rank is not None
             self.rank[part] = many.rank
-            for kept, found in zip(self.inferences, many.inferences(), strict=False):
-                if len(found):  # some slice was done
-                    kept[part] = found.reshape(kept[part].shape)
+            if self.options.covariance is not None:
+                self._keep_inferences(part, many.inferences())
+
+    def _keep_inferences(self, part: slice, found: Sequence[Any]) -> None:
+        count, size = self.problems.count, part.stop - part.start
+        if not len(found[0]):  # nothing was solved
+            return
+        each = [one.reshape(size, -1) for one in found]
+        if size == count:
+            self.inferences = each
+            return
+        if not self.inferences:
+            self.inferences = [
+                np.full((count, one.shape[1]), np.nan if one.dtype.kind == "f" else 0, one.dtype)
+                for one in each
+            ]
+        for kept, one in zip(self.inferences, each, strict=True):
+            kept[part] = one
 
     def infer(self) -> None:
         """Infer from the least-squares solutions, which the descents may have found."""
         options = replace(self.options, method="exact")
         exact = _Run(self.problems, DEFAULT, options, initial_states(None, self.problems))
-        self.inferences = exact.inferences
         bar = Progress.make(False, 0, self.problems.count)
         for part in self.problems.blocks():
             exact.solve(part, bar)
+        self.inferences = exact.inferences
 
     def descend(self, part: slice, bar: Progress) -> None:
         """Descend on the problems of one block."""
@@ -423,14 +434,21 @@ class _Run:
         )
 
     def _inference(self) -> Inference | None:
-        if not self.inferences:
+        if self.options.covariance is None:
             return None
-        covariance, sigma2, r2, df_resid, flaw = self.inferences
+        shape, count = self.problems.shape, self.problems.count
+        if not self.inferences:  # nothing was solved
+            nothing = np.full((count, shape.t), np.nan)
+            covariance = np.full((count, shape.t * shape.columns**2), np.nan)
+            zeros = np.zeros((2, count, 1), np.int64)
+            self.inferences = [covariance, nothing, nothing.copy(), *zeros]
+        covariance, sigma2, r2 = self.inferences[:3]
+        df_resid, flaw = (one[:, 0] for one in self.inferences[3:])
         ends = reasons_of_ends(self.status, self.sgd.weight_decay)
         for results in (covariance, sigma2, r2):
             results[ends > 0] = np.nan
         code = np.where(ends > 0, ends, flaw)
-        return shaped(self.problems.shape, self.options, covariance, sigma2, r2, df_resid, code)
+        return shaped(shape, self.options, covariance, sigma2, r2, df_resid, code)
 
     def _method(self) -> str:
         if self.options.method == "exact":

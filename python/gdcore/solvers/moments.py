@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,19 @@ from gdcore.data.statistics import Statistics
 from gdcore.data.sums import in_range, out_of_range, table_of
 from gdcore.errors import FitWarning, stacklevel
 from gdcore.results.fit import Fit, empty_fit
+from gdcore.results.inference import Inference
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import descend
-from gdcore.solvers.exact import solve_moments
+from gdcore.solvers.exact import exact_options, solve_moments
+from gdcore.solvers.inference import (
+    ROUNDING,
+    inferred,
+    not_inferred,
+    rows_that_count,
+    with_inference,
+)
 from gdcore.solvers.learning_rate import underflow
-from gdcore.solvers.options import Options
+from gdcore.solvers.options import DEFAULT, Options
 from gdcore.solvers.start import initial_state
 from gdcore.typing import Bools, Floats, Show
 
@@ -26,6 +35,7 @@ from gdcore.typing import Bools, Floats, Show
 # The bound for float32 rows is about fifty times the measured errors (docs/numerics.md).
 MOST_NOISE = {np.dtype(np.float32): 2.0**-14, np.dtype(np.float64): 2.0**-20}
 LEAST_RCOND = {np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-42}
+SURE = 2.0**7  # squares of residuals are known if they are as many times their bound of errors
 DEPENDENT = 2.0**-40  # an eigenvalue that may be 0, of columns of length 1
 
 
@@ -42,9 +52,10 @@ def fit_moments(
     problem = make_moment_problem(statistics, fit_intercept, reduction)
     options.check(problem.shape.n)
     start = initial_state(init, problem.shape, None)
-    if problem.is_weightless:
-        return empty_fit(problem.shape, start)
     moments = statistics.total()
+    if problem.is_weightless:
+        fit = empty_fit(problem.shape, start)
+        return with_inference_of_moments(fit, problem, moments, sgd, options)
     _check_squares(problem, moments)
     if options.method == "exact":
         options = replace(options, rcond=_rcond(problem, options.rcond))
@@ -52,7 +63,37 @@ def fit_moments(
     else:
         how = replace(options, method="gram")
         fit = descend(problem, sgd, how, start, progress, None, moments)
+    fit = with_inference_of_moments(fit, problem, moments, sgd, options)
     return _with_known_loss(fit, problem)
+
+
+def with_inference_of_moments(
+    fit: Fit,
+    problem: MomentProblem,
+    moments: _core.Moments,
+    sgd: SGD,
+    options: Options,
+    read: Callable[[_core.Inference], None] | None = None,
+) -> Fit:
+    """Return the fit with what `options.covariance` asks for; `read` is for kinds of rows."""
+
+    def infer() -> Inference:
+        how = exact_options(DEFAULT, options)
+        found = _core.infer_moments(problem.core, moments, how, rows_that_count(problem))
+        inference = inferred(found, problem.shape, options, read)
+        if inference.reason or options.covariance != "ols" or not _is_noise(inference):
+            return inference
+        return not_inferred(problem, options, ROUNDING)
+
+    def _is_noise(inference: Inference) -> bool:
+        """Whether some residuals are so small that the sums do not know their squares."""
+        statistics = problem.statistics
+        if statistics.columns.dtype == np.float64 and not statistics.gone.any():
+            return False  # pairs know them, if they are not 0
+        squares = np.atleast_1d(inference.sigma2) * inference.df_resid
+        return bool((squares <= SURE * _noise_of_squares(fit, problem)).any())
+
+    return with_inference(fit, problem, sgd, options, infer)
 
 
 def _check_squares(problem: MomentProblem, moments: _core.Moments) -> None:
@@ -114,17 +155,23 @@ def _rcond(problem: MomentProblem, rcond: float | None) -> float | None:
     return max(LEAST_RCOND[shape.dtype], float(np.sqrt(share.sum())))
 
 
+def _noise_of_squares(fit: Fit, problem: MomentProblem) -> Floats:
+    """Return how far the squares of each target's residuals may be off."""
+    d, root = problem.shape.d, np.sqrt(problem.statistics.closed().noise())
+    weights = np.abs(fit.weights.astype(float).reshape(d, -1))
+    errors = root[:d] @ weights + root[d] * np.abs(fit.intercept)
+    noise: Floats = (errors + root[d + 1 :]) ** 2
+    return noise
+
+
 def _with_known_loss(fit: Fit, problem: MomentProblem) -> Fit:
     """Return a fit whose loss is not below the rounding errors of rows taken out."""
     statistics, shape = problem.statistics, problem.shape
     if not statistics.gone.any():
         return fit
-    d, root = shape.d, np.sqrt(statistics.noise())
-    weights = np.abs(fit.weights.astype(float).reshape(d, -1))
-    errors = root[:d] @ weights + root[d] * np.abs(fit.intercept)
     divisor = 1.0 if shape.is_sum else statistics.total_weight() * shape.t
     divisor *= 2 if shape.reduction.startswith("half") else 1
-    bound = float(((errors + root[d + 1 :]) ** 2).sum()) / divisor
+    bound = float(_noise_of_squares(fit, problem).sum()) / divisor
     if not fit.loss <= bound:
         return fit
     loss = shape.dtype.type(fit.loss + bound)

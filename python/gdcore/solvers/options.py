@@ -85,10 +85,10 @@ class Options:
             ("missing", ("error", "drop")),
             ("covariance", (None, "ols", "hc0", "hc1", "hc2", "hc3")),
         ):
-            if getattr(self, name) not in choices:
+            given = getattr(self, name)
+            if not isinstance(given, str | None) or given not in choices:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; "
-                    f"choose one of {', '.join(map(repr, choices))}."
+                    f"{name} is {given!r}; choose one of {', '.join(map(repr, choices))}."
                 )
         if self.rcond is not None and not (is_finite(self.rcond) and 0 <= self.rcond < 1):
             raise ValueError(

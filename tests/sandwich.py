@@ -1,4 +1,4 @@
-"""Inference for the tests by plain float64: another way to the numbers of `covariance=`."""
+"""Covariances for the tests in plain float64, where fractions would take too long."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-KINDS: tuple[Any, ...] = ("ols", "hc0", "hc1", "hc2", "hc3")
-Array = npt.NDArray[Any]
+from problems import Array
 
 
 @dataclass(frozen=True)
