@@ -106,8 +106,7 @@ def fit_rolling(
         "auto" without `sgd` is "exact", with it "gram".
     epochs, fit_intercept, standardize, init, offset, sample_weight, reduction, tol, stop : optional
     rcond, n_threads, device : optional
-        As for `gdcore.fit`. On a GPU `groups`, `half_life` and missing rows bring the rows to the
-        host.
+        As for `gdcore.fit`. With `half_life` the rows of a GPU come to the host.
 
     Returns
     -------
