@@ -18,6 +18,7 @@ from gdcore.results.display import ends_of, html_of_many, line_of_many
 from gdcore.results.fit import Fit, History
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.prediction import predicted, product
+from gdcore.results.summary import Summary, summarize
 from gdcore.results.table import Columns, Library, parameter_columns, table_of
 from gdcore.scalars import as_scalar, is_whole
 from gdcore.status import Status, ends_in_words
@@ -137,6 +138,14 @@ class RollingFit(Inferring):
             inference=None if self.inference is None else self.inference.at(i),
             home=self.home,
         )
+
+    def summary(self, *, level: float = 0.95) -> Summary:
+        """Return the table of the last window that has a fit: see `Fit.summary`.
+
+        ``rolling[i].summary()`` shows another.
+        """
+        fits = np.flatnonzero(self.has_fit)
+        return self[int(fits[-1])].summary(level=level) if len(fits) else summarize(self, level)
 
     @property
     def method(self) -> str:
