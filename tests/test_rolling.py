@@ -803,6 +803,26 @@ def test_inference_of_groups_has_the_bits_of_each_alone(rng: Any) -> None:
         assert result.r2[here].tobytes() == alone.r2.tobytes()
 
 
+def test_no_rows_and_no_windows() -> None:
+    """A group may be smaller than the window, and a series may be empty."""
+    X, y = np.ones((4, 2)), np.ones(4)
+    for how in ({}, {"covariance": "ols"}, {"half_life": 3}):
+        for result in (
+            gd.fit_rolling(X, y, 3, groups=[1, 1, 2, 2], **how),
+            gd.fit_rolling(X[:0], y[:0], None, **how),
+            gd.fit_rolling(X[:0], y[:0], 3, align=True, groups=[], **how),
+            gd.fit_rolling(X[:0], y[:0], 3, times=np.empty(0), **how),
+        ):
+            assert len(result) == len(result.rows) == len(result.first_row) == 0
+            assert result.weights.shape == (0, 2)
+            assert result.message == "0 windows: none."
+        aligned = gd.fit_rolling(X, y, 9, align=True, **how)
+        assert np.isnan(aligned.weights).all()
+        assert aligned.status.tolist() == [Status.EMPTY] * 4
+        assert np.isnan(aligned.predict(X)).all()
+        assert aligned.message == "0 windows: none. Without enough rows: 4."
+
+
 # Frames.
 
 

@@ -221,7 +221,7 @@ class RollingTask:
         nothing = np.full(count * shape.t * p * p, np.nan)
         parts = nothing, nothing[: count * shape.t], nothing[: count * shape.t]
         df_resid, codes = np.zeros(count, np.int64), np.full(count, DECAY)
-        if self._infers:
+        if self._infers and count:
             *parts, df_resid, codes = found["inferences"]
             df_resid, codes = df_resid[:count], codes[:count].astype(np.int64)
         codes[status == Status.EMPTY] = EMPTY
