@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +111,9 @@ class RollingFit(Inferring):
         at, title = ends_of(len(self)), f"Linear models of {len(self)} windows"
         keys, results = ({n: c[at] for n, c in columns.items()} for columns in self._tables())
         return html_of_many(title, keys, results, len(self), self.message)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, i: int) -> Fit:
         i = as_scalar(i)
