@@ -374,6 +374,29 @@ def test_pandas_has_the_same_slopes_and_counts(rng: Any) -> None:
     np.testing.assert_allclose(mean.intercept, expected.to_numpy(), rtol=1e-12)
 
 
+def test_polars_ols_has_the_same_windows(rng: Any) -> None:
+    """Rolling, expanding and recursive: the last two begin with a weak prior there."""
+    pl, _ = pytest.importorskip("polars"), pytest.importorskip("polars_ols")
+    X, y = regression(rng)
+    frame, target = pl.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": y}), pl.col("y").least_squares
+    how = {"add_intercept": True, "mode": "coefficients", "null_policy": "ignore"}
+    prior = {"initial_state_covariance": 1e9}
+    rolling = {"window_size": 30, "min_periods": 10}
+    for theirs, ours, rtol in [
+        (target.rolling_ols("a", "b", **rolling, **how), {"window": 30, "min_rows": 10}, 1e-9),
+        (target.expanding_ols("a", "b", **prior, **how), {"window": None}, 1e-6),
+        (
+            target.rls("a", "b", half_life=20.0, **prior, **how),
+            {"window": None, "half_life": 20},
+            1e-6,
+        ),
+    ]:
+        expected = frame.select(theirs.alias("fit"))["fit"].struct.unnest().to_numpy()
+        result = quiet(X, y, align=True, **ours)
+        found = np.column_stack([result.weights, result.intercept])
+        np.testing.assert_allclose(found[15:], expected[15:], rtol)
+
+
 # Times.
 
 
@@ -506,7 +529,8 @@ def test_groups_have_the_bits_of_each_alone(rng: Any, dtype: Any) -> None:
     times = np.sort(rng.uniform(0, 100, 700))
     weight = rng.uniform(0.5, 2, 700).astype(dtype)
     for window, how in [
-        (20, {}), (20, {"step": 7}), (None, {"half_life": 12.5}), (15, {"times": times}),
+        (20, {}), (20, {"step": 7, "min_rows": 5}), (None, {"half_life": 12.5}),
+        (15, {"times": times}),
         (15, {"times": times, "half_life": 4, "min_rows": 5}), (20, {"sgd": gd.SGD(), "tol": 1e-2}),
     ]:  # fmt: skip
         result = quiet(X, y, window, groups=labels, sample_weight=weight, **how)
@@ -516,7 +540,7 @@ def test_groups_have_the_bits_of_each_alone(rng: Any, dtype: Any) -> None:
             rows = np.flatnonzero(labels == label)
             mine = dict(how) | ({"times": times[rows]} if "times" in how else {})
             if window == 20 and len(rows) < 20:
-                assert label not in result.groups
+                assert (label in result.groups) == (len(rows) >= how.get("min_rows", 20))
                 continue
             alone = quiet(X[rows], y[rows], window, sample_weight=weight[rows], **mine)
             here = result.groups == label
@@ -669,6 +693,168 @@ def test_constant_and_collinear_windows(rng: Any) -> None:
     for k in range(111):
         rows = slice(k, k + 10)
         assert close(parameters(result, k), least_squares(X[rows], y[rows]), 1e-9)
+
+
+# Covariances.
+
+
+def agree(found: Any, expected: Any, rtol: float = 1e-10) -> None:
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-300)
+
+
+@each("fit_intercept", [True, False])
+@each("half_life", [None, 9.5])
+def test_statsmodels_has_the_same_inference(
+    rng: Any, fit_intercept: bool, half_life: float | None
+) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    X, y = regression(rng)
+    weight = rng.uniform(0.5, 2, 120)
+    weight[30:33] = 0
+    how: dict[str, Any] = {"fit_intercept": fit_intercept, "half_life": half_life}
+    result = gd.fit_rolling(X, y, 25, sample_weight=weight, covariance="ols", **how)
+    A = np.column_stack([X, np.ones(120)]) if fit_intercept else X
+    for k in range(0, 96, 5):
+        rows = np.arange(k, k + 25)
+        rows = rows[weight[rows] > 0]
+        faded = 1.0 if half_life is None else 0.5 ** ((k + 24 - rows) / half_life)
+        theirs = sm.WLS(y[rows], A[rows], weights=weight[rows] * faded).fit()
+        agree(result.covariance[k], theirs.cov_params())
+        agree(result.stderr[k], theirs.bse)
+        agree(result.sigma2[k], theirs.scale)
+        agree(result.r2[k], theirs.rsquared)
+        agree(result.df_resid[k], theirs.df_resid)
+        one = result[k]
+        assert one.stderr.tobytes() == result.stderr[k].tobytes()
+        if half_life is None:
+            assert "Covariance" in str(one.summary())
+    assert str(result.summary()) == str(result[-1].summary())
+
+
+def test_rolling_ols_has_the_same_errors(rng: Any) -> None:
+    rolling_ols = pytest.importorskip("statsmodels.regression.rolling").RollingOLS
+    X, y = regression(rng)
+    ours = gd.fit_rolling(X, y, 30, covariance="ols", align=True)
+    theirs = rolling_ols(y, np.column_stack([X, np.ones(120)]), window=30)
+    agree(ours.stderr[29:], theirs.fit(cov_type="nonrobust").bse[29:], 1e-9)
+    assert np.isnan(ours.stderr[:29]).all()
+    assert set(ours.inference.reason[:29]) == {"the window has fewer rows than min_rows."}
+    assert set(ours.inference.reason[29:]) == {""}
+
+
+def test_inference_is_that_of_each_window_alone(rng: Any, dtype: Any) -> None:
+    """Of windows solved from moments, and of those solved from rows; with several targets too."""
+    X, y = regression(rng, dtype=dtype)
+    y = np.column_stack([y, rng.standard_normal(120).astype(dtype)])
+    rtol = 1e-9 if dtype == np.float64 else 1e-4
+    for shift in (0, 300) if dtype == np.float32 else (0, 1e5):
+        moved = X + dtype.type(shift)
+        for targets in (y, y[:, 0]):
+            result = gd.fit_rolling(moved, targets, 40, step=9, covariance="ols")
+            for k, first in enumerate(result.first_row.tolist()):
+                rows = slice(first, first + 40)
+                alone = gd.fit(moved[rows], targets[rows], covariance="ols")
+                slopes = (slice(0, 2), slice(0, 2))
+                agree(result.covariance[k][(..., *slopes)], alone.covariance[(..., *slopes)], rtol)
+                agree(result.sigma2[k], alone.sigma2, rtol)
+                agree(result.r2[k], alone.r2, rtol)
+                assert result.df_resid[k] == alone.df_resid
+
+
+def test_residuals_too_small_for_moments_are_read_from_the_rows(rng: Any) -> None:
+    X, _ = regression(rng)
+    y = 1e6 + X @ [1.0, 2.0] + 1e-6 * rng.standard_normal(120)
+    result = gd.fit_rolling(X, y, 40, covariance="ols")
+    for k in range(0, 81, 10):
+        alone = gd.fit(X[k : k + 40], y[k : k + 40] - 1e6, covariance="ols")
+        agree(result.sigma2[k], alone.sigma2, 1e-4)  # y itself is rounded to 1e-10
+
+
+@pytest.mark.filterwarnings("ignore:[0-9]+ windows?:gdcore.FitWarning")
+def test_inference_says_why_it_is_nan(rng: Any) -> None:
+    X, y = regression(rng)
+    X[50:80, 1] = 3
+    weight = np.ones(120)
+    weight[100:] = 0
+    result = gd.fit_rolling(X, y, 10, sample_weight=weight, covariance="ols")
+    reason = np.asarray(result.inference.reason)
+    assert "dependent" in reason[60]
+    assert "no degrees of freedom" in reason[97]
+    assert reason[110] == "no row counts."
+    nan = np.isnan(result.sigma2)
+    assert np.array_equal(nan, reason != "")
+    assert np.array_equal(nan, np.isnan(result.stderr).all(axis=1))
+    small = gd.fit_rolling(X, y, 3, covariance="ols")
+    assert "no degrees of freedom" in small.inference.reason[0]
+    ridge = gd.fit_rolling(X, y, 10, gd.SGD(weight_decay=0.1), method="exact", covariance="ols")
+    assert "weight decay" in ridge.inference.reason[0]
+    assert np.isnan(ridge.stderr).all()
+
+
+def test_inference_of_groups_has_the_bits_of_each_alone(rng: Any) -> None:
+    X, y = regression(rng)
+    labels = rng.integers(0, 3, 120)
+    result = gd.fit_rolling(X, y, 12, groups=labels, covariance="ols")
+    for label in range(3):
+        rows = labels == label
+        alone = gd.fit_rolling(X[rows], y[rows], 12, covariance="ols")
+        here = result.groups == label
+        assert result.covariance[here].tobytes() == alone.covariance.tobytes()
+        assert result.r2[here].tobytes() == alone.r2.tobytes()
+
+
+def test_no_rows_and_no_windows() -> None:
+    """A group may be smaller than the window, and a series may be empty."""
+    X, y = np.ones((4, 2)), np.ones(4)
+    for how in ({}, {"covariance": "ols"}, {"half_life": 3}):
+        for result in (
+            gd.fit_rolling(X, y, 3, groups=[1, 1, 2, 2], **how),
+            gd.fit_rolling(X[:0], y[:0], None, **how),
+            gd.fit_rolling(X[:0], y[:0], 3, align=True, groups=[], **how),
+            gd.fit_rolling(X[:0], y[:0], 3, times=np.empty(0), **how),
+        ):
+            assert len(result) == len(result.rows) == len(result.first_row) == 0
+            assert result.weights.shape == (0, 2)
+            assert result.message == "0 windows: none."
+        aligned = gd.fit_rolling(X, y, 9, align=True, **how)
+        assert np.isnan(aligned.weights).all()
+        assert aligned.status.tolist() == [Status.EMPTY] * 4
+        assert np.isnan(aligned.predict(X)).all()
+        assert aligned.message == "0 windows: none. Without enough rows: 4."
+
+
+# Frames.
+
+
+def test_to_frame(rng: Any) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("narwhals")
+    X, y = regression(rng)
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    labels, times = rng.choice(["x", "y"], 120), dates(rng)
+    result = gd.fit_rolling(
+        frame, y, 30, groups=labels, times=times, covariance="ols", align=True, min_rows=10
+    )
+    table = result.to_frame()
+    assert list(table.columns) == [
+        "group", "time", "last_row", "rows", "status", "loss", "weight_a", "weight_b", "intercept",
+        "r2", "stderr_a", "stderr_b", "stderr_intercept",
+    ]  # fmt: skip
+    assert table["group"].tolist() == labels.tolist()
+    assert np.array_equal(table["time"].to_numpy().astype("M8[h]"), times)
+    assert np.array_equal(table["weight_b"], result.weights[:, 1], equal_nan=True)
+    assert np.array_equal(table["stderr_a"], result.stderr[:, 0], equal_nan=True)
+    assert set(table["status"]) == {"CONVERGED", "EMPTY"}
+    several = gd.fit_rolling(X, np.column_stack([y, -y]), 30)
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    assert isinstance(several.to_frame("polars"), pl.DataFrame)
+    assert isinstance(several.to_frame("pyarrow"), pa.Table)
+    assert several.to_frame("polars").columns == [
+        "last_row", "rows", "status", "loss", "weight_0_0", "weight_0_1", "weight_1_0",
+        "weight_1_1", "intercept_0", "intercept_1",
+    ]  # fmt: skip
+    assert "<table" in several._repr_html_()
+    assert repr(several).startswith("RollingFit(91 windows, weights of shape (91, 2, 2), float64")
 
 
 # Bad input.

@@ -31,15 +31,19 @@ std::vector<Window> windows_of(const Int64s& begins, const Int64s& ends, int64_t
 // ages: None, or one for each row, never falling within a window.
 Either<Rolling> rolling_fits(const PyProblem& problem, const py::object& start,
                              const RollingOptions& options, const Int64s& begins,
-                             const Int64s& ends, const py::object& ages, double half_life) {
+                             const Int64s& ends, const py::object& ages, double half_life,
+                             const py::object& counts) {
   return {problem.single(), [&](auto zero) {
             using T = decltype(zero);
-            RollingTask<T> task{problem.as<T>(), options, vector_of<T>(start), {}};
+            RollingTask<T> task{problem.as<T>(), options, vector_of<T>(start), {}, {}};
             const auto age = ages.is_none() ? std::vector<double>{} : vector_of<double>(ages);
             if (static_cast<int64_t>(task.start.size()) != task.problem.size() ||
                 !(age.empty() || static_cast<int64_t>(age.size()) == task.problem.n))
               throw py::value_error("Rolling needs a start with all parameters, and all ages.");
             task.decay = Decay<T>(age, half_life);
+            if (!counts.is_none()) task.counts = vector_of<int64_t>(counts);
+            if (task.infers() && static_cast<py::ssize_t>(task.counts.size()) != begins.size())
+              throw py::value_error("a covariance needs the number of rows of each window.");
             return std::make_unique<Rolling<T>>(std::move(task),
                                                 windows_of(begins, ends, problem.as<T>().n));
           }};
@@ -50,6 +54,14 @@ py::list names_of(const std::vector<std::optional<Outcome>>& outcomes) {
   for (const auto& outcome : outcomes)
     names.append(outcome ? py::object(py::str(name_of(*outcome))) : py::object(py::none()));
   return names;
+}
+
+// Covariances, variances of the errors, R^2, degrees of freedom, flaws; of all windows.
+py::tuple tuple_of(const Inferences& all) {
+  std::vector<int8_t> flaws;
+  for (const Flaw flaw : all.flaw) flaws.push_back(static_cast<int8_t>(flaw));
+  return py::make_tuple(copy_of(all.covariance), copy_of(all.sigma2), copy_of(all.r2),
+                        copy_of(all.df_resid), copy_of(flaws));
 }
 
 // Covers the windows finished so far.
@@ -71,6 +83,7 @@ py::dict dict_of(const Rolling<T>& rolling) {
   put("curvature", results.curvature);
   put("epochs", results.epochs);
   put("rank", results.rank);
+  if (!results.inferences.flaw.empty()) d["inferences"] = tuple_of(results.inferences);
   d["outcome"] = names_of({results.outcome.begin(), results.outcome.begin() + done});
   return d;
 }
@@ -81,7 +94,7 @@ void register_rolling(py::module_& m) {
   py::class_<Either<Rolling>>(m, "Rolling")
       .def(py::init(&rolling_fits), py::keep_alive<1, 2>(), py::arg("problem"), py::arg("start"),
            py::arg("options"), py::arg("begins"), py::arg("ends"), py::arg("ages") = py::none(),
-           py::arg("half_life") = 1.0)
+           py::arg("half_life") = 1.0, py::arg("counts") = py::none())
       .def("advance", &advance<Rolling>, py::arg("seconds"), py::arg("n_threads"))
       .def("results", reading<Rolling>([](const auto& r) { return dict_of(r); }))
       .def_property_readonly("done", reading<Rolling>([](const auto& r) { return r.done(); }))

@@ -25,6 +25,8 @@ class Decay {
 
   explicit operator bool() const { return !power_.empty(); }
   int64_t power(int64_t row) const { return power_[static_cast<size_t>(row)]; }
+  // A row's weight times 2^-power(row).
+  double root(int64_t row) const { return root_[static_cast<size_t>(row)]; }
 
   // The rows [first, last) of a problem, their weights times 2^-power(last - 1) in `storage`.
   Problem<T> weigh(const Problem<T>& problem, int64_t first, int64_t last,

@@ -161,21 +161,22 @@ Pivoted factorise(const Problem<T>& problem, const Moments& moments, const Exact
 }
 
 template <class T>
-void describe(const Problem<T>& problem, const Moments& moments, const ExactOptions& options,
-              LeastSquares& solved) {
+Pivoted describe(const Problem<T>& problem, const Moments& moments, const ExactOptions& options,
+                 LeastSquares& solved) {
   Normal normal = normal_of(problem, moments, options);
-  const Pivoted factor = normal.factorise();
+  Pivoted factor = normal.factorise();
   solved.reset(factor.p, moments.t);
   solved.params = factor.solve();
   factor.describe(solved);
   normal.describe(moments, constant_share<T>, solved);
+  return factor;
 }
 
 template Pivoted factorise<float>(const Problem<float>&, const Moments&, const ExactOptions&);
 template Pivoted factorise<double>(const Problem<double>&, const Moments&, const ExactOptions&);
-template void describe<float>(const Problem<float>&, const Moments&, const ExactOptions&,
-                              LeastSquares&);
-template void describe<double>(const Problem<double>&, const Moments&, const ExactOptions&,
-                               LeastSquares&);
+template Pivoted describe<float>(const Problem<float>&, const Moments&, const ExactOptions&,
+                                 LeastSquares&);
+template Pivoted describe<double>(const Problem<double>&, const Moments&, const ExactOptions&,
+                                  LeastSquares&);
 
 }  // namespace gdcore

@@ -87,8 +87,8 @@ Pivoted factorise(const Problem<T>& problem, const Moments& moments, const Exact
 
 // The same with all that a covariance of kind "ols" is made of, but for the number of rows.
 template <class T>
-void describe(const Problem<T>& problem, const Moments& moments, const ExactOptions& options,
-              LeastSquares& solved);
+Pivoted describe(const Problem<T>& problem, const Moments& moments, const ExactOptions& options,
+                 LeastSquares& solved);
 
 template <class T>
 Solution<T> solve(const Problem<T>& problem, const Moments& moments, const ExactOptions& options) {

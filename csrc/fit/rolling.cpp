@@ -12,7 +12,7 @@ Rolling<T>::Rolling(RollingTask<T> task, std::vector<Window> windows)
     : task_(std::move(task)),
       windows_(std::move(windows)),
       first_bad_(count()),
-      results_(count(), task_.problem.size()),
+      results_(count(), task_.problem.size() / task_.problem.t, task_.problem.t, task_.infers()),
       done_(windows_.size()) {
   plan_runs();
 }

@@ -16,16 +16,21 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 template <class T>
 constexpr double clear_pivot = sizeof(T) == 4 ? 0x1p-8 : 0x1p-20;
 
+// Moments know all digits of T, about, of squares of residuals above this times the noise floor.
+template <class T>
+constexpr double clear_squares = sizeof(T) == 4 ? 1 : 0x1p24;
+
 }  // namespace
 
 template <class T>
-RollingResults<T>::RollingResults(int64_t count, int64_t size) {
+RollingResults<T>::RollingResults(int64_t count, int64_t p, int64_t t, bool infers) {
   const auto n = static_cast<size_t>(count);
-  params.resize(n * static_cast<size_t>(size));
+  params.resize(n * static_cast<size_t>(p * t));
   for (auto* numbers : {&loss, &first_loss}) numbers->resize(n);
   for (auto* numbers : {&lr, &momentum, &curvature, &r2_lost}) numbers->resize(n);
   for (auto* numbers : {&epochs, &rank}) numbers->resize(n);
   outcome.resize(n);
+  if (infers) inferences.reset(count, p, t);
 }
 
 template <class T>
@@ -80,16 +85,20 @@ bool WindowFit<T>::run(Window window, bool slides, int64_t i, RollingResults<T>&
 template <class T>
 bool WindowFit<T>::solve(Budget& budget) {
   if (!exact_) {
-    const Pivoted f = factorise(moments_.rows(), moments_.moments(), *task_.options.exact);
+    const ExactOptions& options = *task_.options.exact;
+    const Moments& moments = moments_.moments();
+    const Pivoted f = task_.infers()
+                          ? describe(moments_.rows(), moments, options, inference_.solved)
+                          : factorise(moments_.rows(), moments, options);
     budget.spent(64 * f.p * f.p * f.width);
     if (f.smallest_pivot() > std::max(clear_pivot<T>, f.tolerance)) {
       begin_loss(solution_of<T>(f));
       return true;
     }
-    exact_.emplace(moments_.weigh(), *task_.options.exact);
+    exact_.emplace(moments_.weigh(), options);
   }
   if (!exact_->advance(budget)) return false;
-  begin_loss(exact_->solve());
+  begin_loss(exact_->solve(task_.infers() ? &inference_.solved : nullptr));
   exact_.reset();
   return true;
 }
@@ -153,6 +162,28 @@ void WindowFit<T>::record(int64_t i, RollingResults<T>& results) {
   results.epochs[i] = end.epoch;
   results.rank[i] = rank_;
   results.outcome[i] = outcome_;
+  if (task_.infers()) record_inference(i, results);
+}
+
+// The variance of the errors is that of the newest row, whose weight is 1 in the units of the
+// caller.
+template <class T>
+void WindowFit<T>::record_inference(int64_t i, RollingResults<T>& results) {
+  LeastSquares& solved = inference_.solved;
+  const double floor = quadratic_.noise_floor(descent_.state().params.data());
+  for (const double squares : solved.squares)
+    solved.squares_known = solved.squares_known && squares > clear_squares<T> * floor;
+  inference_.begin(Covariance::ols);
+  if (inference_.needs_rows()) {
+    inference_.begin_rows(moments_.weigh());
+    while (!inference_.advance(1.0)) continue;
+  }
+  solved.rows = task_.counts[static_cast<size_t>(i)];
+  const InferenceView view = results.inferences.at(i);
+  inference_.write(view);
+  if (!task_.decay) return;
+  for (int64_t u = 0; u < solved.t; ++u)
+    view.sigma2[u] /= task_.decay.root(moments_.window().end - 1);
 }
 
 template <class T>

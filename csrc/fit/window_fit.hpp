@@ -7,6 +7,7 @@
 #include "fit/curvature.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
+#include "fit/inference.hpp"
 #include "fit/window_moments.hpp"
 
 namespace gdcore {
@@ -23,12 +24,14 @@ struct RollingOptions {
 
 template <class T>
 struct RollingResults {  // an entry a window; params (size)
-  RollingResults(int64_t count, int64_t size);
+  // p parameters, t targets
+  RollingResults(int64_t count, int64_t p, int64_t t, bool infers);
 
   std::vector<T> params, loss, first_loss;
   std::vector<double> lr, momentum, curvature, r2_lost;
   std::vector<int64_t> epochs, rank;            // rank: in closed form, else 0
   std::vector<std::optional<Outcome>> outcome;  // none: no row has a weight
+  Inferences inferences;                        // empty unless asked for
 };
 
 // What the windows of one call have in common.
@@ -38,6 +41,10 @@ struct RollingTask {
   RollingOptions options;
   std::vector<T> start;
   Decay<T> decay;  // empty: rows weigh the same at every age
+  std::vector<int64_t>
+      counts;  // rows of weight above 0 in each window, if a covariance is asked for
+
+  bool infers() const { return options.exact && options.exact->covariance != Covariance::none; }
 };
 
 template <class T>
@@ -59,6 +66,7 @@ class WindowFit {
   void begin_loss(Solution<T> solution);
   void record(int64_t i, RollingResults<T>& results);
   void record_empty(int64_t i, RollingResults<T>& results);
+  void record_inference(int64_t i, RollingResults<T>& results);
   T loss_of_rows() const;
   const double* scaling() const { return scaling_.empty() ? nullptr : scaling_.data(); }
   Problem<T> scaled(Problem<T> rows) const;
@@ -76,6 +84,7 @@ class WindowFit {
   Spectrum<T> spectrum_;
   Descent<T> descent_;
   std::optional<Exact<T>> exact_;
+  Inference<T> inference_;
   int64_t rank_ = 0;
   double lr_ = 0, momentum_ = 0;
   std::vector<double> scaling_;  // of this window; empty if its columns are as they are

@@ -21,6 +21,7 @@ class WindowMoments {
   WindowMoments(const Problem<T>& problem, const Decay<T>& decay);
 
   const Moments& moments() const { return moments_; }
+  Window window() const { return window_; }
   // The window's problem. Its weights may be read after `weigh` alone.
   Problem<T> rows() const;
   Problem<T> weigh() const;

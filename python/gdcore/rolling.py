@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from datetime import timedelta
 from typing import Any, Literal, Never
 
 import numpy as np
@@ -33,14 +34,14 @@ from gdcore.typing import Missing, Reduction, Stop
 def fit_rolling(
     X: npt.ArrayLike,
     y: npt.ArrayLike,
-    window: Any,
+    window: float | timedelta | np.timedelta64 | None,
     sgd: SGD | None = None,
     *,
     step: int = 1,
     groups: npt.ArrayLike | None = None,
     times: npt.ArrayLike | None = None,
     min_rows: int | None = None,
-    half_life: Any = None,
+    half_life: float | timedelta | np.timedelta64 | None = None,
     align: bool = False,
     epochs: int = 1000,
     fit_intercept: bool = True,
@@ -106,8 +107,7 @@ def fit_rolling(
         "auto" without `sgd` is "exact", with it "gram".
     epochs, fit_intercept, standardize, init, offset, sample_weight, reduction, tol, stop : optional
     rcond, n_threads, device : optional
-        As for `gdcore.fit`. On a GPU `groups`, `half_life` and missing rows bring the rows to the
-        host.
+        As for `gdcore.fit`. With `half_life` the rows of a GPU come to the host.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def fit_rolling(
     >>> gd.fit_rolling(x[:, None], y, 3).weights[:, 0].round(2)
     array([1. , 1. , 3. , 3.5, 2. , 2. ])
     >>> gd.fit_rolling(x[:, None], y, None, min_rows=6, half_life=1).weights[:, 0].round(2)
-    array([2.61, 2.42, 2.24])
+    array([2.55, 2.4 , 2.26])
     """
     reject(fit_rolling, unknown)
     options = Options(

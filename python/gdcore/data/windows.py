@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gdcore.data.device import local
 from gdcore.data.home import from_device
 from gdcore.data.labels import group_rows
 from gdcore.data.rows import Rows
@@ -105,10 +104,9 @@ class Windows:
         if kept is not None:
             where = np.arange(self.series.n) if take is None else take
             take = where[kept[where]]
-        if take is None and self.ages is None:
-            return rows
-        every = slice(None) if take is None else take
-        return Rows(*(None if a is None else local(a)[every] for a in rows))  # type: ignore[arg-type]
+        if self.ages is not None:  # their weights are made on the host
+            rows = rows.local()
+        return rows if take is None else rows.taken(take)
 
 
 def make_series(n: int, groups: Any, n_threads: int) -> Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +15,19 @@ from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import Home, bring_home, from_device, on_host, settle
 from gdcore.data.windows import Series
+from gdcore.results.display import ends_of, html_of_many, line_of_many
 from gdcore.results.fit import Fit, History
-from gdcore.results.inference import Inference
+from gdcore.results.inference import Inference, Inferring
 from gdcore.results.prediction import predicted, product
+from gdcore.results.summary import Summary, summarize
+from gdcore.results.table import Columns, Library, parameter_columns, table_of
 from gdcore.scalars import as_scalar, is_whole
-from gdcore.status import Status, counts_in_words, ends_in_words
+from gdcore.status import Status, ends_in_words
 from gdcore.typing import Bools, Floats, Ints, Names, Statuses
 
 
 @dataclass(frozen=True, eq=False)
-class RollingFit:
+class RollingFit(Inferring):
     """Fits of k windows, an entry each; with ``align=True`` one entry for each row.
 
     ``len(rolling)`` is k, ``rolling[i]`` the fit of window i as a `Fit`. A window with fewer rows
@@ -101,9 +105,15 @@ class RollingFit:
         return len(self.status)
 
     def __repr__(self) -> str:
-        weights = on_host(self).weights
-        shape = f"weights of shape {weights.shape}, {weights.dtype}"
-        return f"RollingFit({len(self)} windows, {shape}: {counts_in_words(self.status)})"
+        return line_of_many("RollingFit", "windows", self)
+
+    def _repr_html_(self) -> str:
+        at, title = ends_of(len(self)), f"Linear models of {len(self)} windows"
+        keys, results = ({n: c[at] for n, c in columns.items()} for columns in self._tables())
+        return html_of_many(title, keys, results, len(self), self.message)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, i: int) -> Fit:
         i = as_scalar(i)
@@ -122,15 +132,29 @@ class RollingFit:
             momentum=float(self.momentum[i]),
             r2_lost=float(self.r2_lost[i]),
             history=History(np.empty(0, np.int64), np.empty(0, model.weights.dtype)),
-            method="gram" if self.rank is None else "exact",
+            method=self.method,
             method_reason="windows share their moments.",
             stability_limit=float(self.stability_limit[i]),
             fit_intercept=self.fit_intercept,
             feature_names=self.feature_names,
             target_name=self.target_name,
             rank=None if self.rank is None else int(self.rank[i]),
+            inference=None if self.inference is None else self.inference.at(i),
             home=self.home,
         )
+
+    def summary(self, *, level: float = 0.95) -> Summary:
+        """Return the table of the last window that has a fit: see `Fit.summary`.
+
+        ``rolling[i].summary()`` shows another.
+        """
+        fits = np.flatnonzero(self.has_fit)
+        return self[int(fits[-1])].summary(level=level) if len(fits) else summarize(self, level)
+
+    @property
+    def method(self) -> str:
+        """How each window was fitted: "exact" or "gram"."""
+        return "gram" if self.rank is None else "exact"
 
     @property
     def has_fit(self) -> Bools:
@@ -258,6 +282,58 @@ class RollingFit:
         at = np.full(n, -1)
         at[found] = ended[k[found]]
         return at
+
+    def to_frame(self, library: Library | None = None) -> Any:
+        """Return a data frame with one row for each window (extra "frames").
+
+        The columns are ``group`` and ``time`` where there are any, ``last_row``, ``rows``,
+        ``status``, ``loss``, ``weight_<feature>`` and ``intercept``; with a covariance also ``r2``,
+        ``stderr_<feature>`` and ``stderr_intercept``. Features without names go by number. Several
+        targets have their number at the end: ``weight_a_0``.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars", "pyarrow"}, optional
+            By default pandas.
+
+        Returns
+        -------
+        data frame
+
+        Raises
+        ------
+        ImportError
+            If the library or narwhals is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np, gdcore as gd
+        >>> x = np.arange(6.0)[:, None]
+        >>> gd.fit_rolling(x, 2 * x[:, 0], 4).to_frame()[["last_row", "rows", "status"]]
+           last_row  rows     status
+        0         3     4  CONVERGED
+        1         4     4  CONVERGED
+        2         5     4  CONVERGED
+        """
+        return table_of(*self._tables(), library)
+
+    def _tables(self) -> tuple[Columns, Columns]:
+        """Return the columns that tell the windows, then those of their fits."""
+        model, d = on_host(self), on_host(self).weights.shape[1]
+        keys: Columns = {"group": self.groups, "time": self.times, "last_row": self.last_row}
+        if self.last_row is None:  # from gdcore 0.1
+            keys = {"first_row": self.first_row}
+        features = self.feature_names or tuple(map(str, range(d)))
+        columns: Columns = {} if self.rows is None else {"rows": self.rows}
+        columns["status"] = np.array([status.name for status in self.status.tolist()], np.str_)
+        columns["loss"] = self.loss
+        columns |= parameter_columns("weight", features, model.weights)
+        columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
+        if self.inference is not None:
+            names = [*features, *(["intercept"] if self.fit_intercept else [])]
+            columns |= parameter_columns("", ["r2"], np.asarray(self.r2)[:, None])
+            columns |= parameter_columns("stderr", names, self.stderr)
+        return {name: key for name, key in keys.items() if key is not None}, columns
 
 
 bring_home(RollingFit)

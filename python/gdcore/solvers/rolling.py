@@ -9,20 +9,24 @@ from typing import Any, cast
 import numpy as np
 
 import gdcore._core as _core
+from gdcore.data.device import local
 from gdcore.data.labels import problem_name
 from gdcore.data.problem import RowProblem
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
 from gdcore.data.times import Times
 from gdcore.data.windows import Windows
+from gdcore.results.inference import Inference
 from gdcore.results.rolling import RollingFit
 from gdcore.sgd import SGD
 from gdcore.solvers.exact import exact_options
+from gdcore.solvers.inference import DECAY, EMPTY, REASONS
 from gdcore.solvers.options import Options
 from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM
 from gdcore.status import Status
 from gdcore.typing import Floats, Ints, Statuses
 
+TOO_FEW = "the window has fewer rows than min_rows."
 _STATUS = {
     None: Status.EMPTY,
     "max_epochs": Status.MAX_EPOCHS,
@@ -97,10 +101,29 @@ class RollingTask:
         rows = windows.gather(problem.rows, problem.known)
         if rows is not problem.rows:
             core = _core.Problem(*rows, self.shape.fit_intercept, self.shape.reduction)
-        ranges = windows.begins, windows.ends
         return _core.Rolling(
-            core, start, self._settings(), *ranges, windows.ages, windows.half_life
+            core,
+            start,
+            self._settings(),
+            windows.begins,
+            windows.ends,
+            windows.ages,
+            windows.half_life,
+            self._counts(rows) if self._infers else None,
         )
+
+    @property
+    def _infers(self) -> bool:
+        """Whether the core estimates covariances: of the least-squares solution alone."""
+        return self.options.covariance is not None and not self.sgd.weight_decay
+
+    def _counts(self, rows: Rows) -> Ints:
+        """Return for each fitted window the rows of weight above 0."""
+        windows = self.windows
+        if rows.sample_weight is None:
+            return windows.ends - windows.begins
+        before = np.append(0, np.cumsum(local(rows.sample_weight) > 0))
+        return np.asarray(before[windows.ends] - before[windows.begins], np.int64)
 
     def _settings(self) -> _core.RollingOptions:
         sgd, options = self._descent, self.options
@@ -118,7 +141,13 @@ class RollingTask:
             share=_share(sgd),
             standardize=options.standardize,
             auto_momentum=auto,
-            exact=exact_options(self.sgd, options) if self._is_exact else None,
+            exact=self._exact_options() if self._is_exact else None,
+        )
+
+    def _exact_options(self) -> _core.ExactOptions:
+        options = self.options
+        return exact_options(
+            self.sgd, options if self._infers else replace(options, covariance=None)
         )
 
     def out_of_range(self, done: int) -> str:
@@ -161,6 +190,7 @@ class RollingTask:
             r2_lost=spread(found["r2_lost"], math.nan),
             stability_limit=spread(limit, math.nan),
             rank=spread(found["rank"], 0) if self._is_exact else None,
+            inference=self._inference(found, status, spread),
             recomputed=rolling.recomputed,
             fit_intercept=shape.fit_intercept,
             feature_names=shape.feature_names,
@@ -180,6 +210,34 @@ class RollingTask:
         above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
         status[above & (status == Status.MAX_EPOCHS)] = Status.DIVERGED  # though still finite
         return status, limit
+
+    def _inference(
+        self, found: dict[str, Any], status: Statuses, spread: _Spread
+    ) -> Inference | None:
+        if self.options.covariance is None:
+            return None
+        shape, count = self.shape, len(status)
+        p, targets = shape.columns, (shape.t,) if shape.has_target_axis else ()
+        nothing = np.full(count * shape.t * p * p, np.nan)
+        parts = nothing, nothing[: count * shape.t], nothing[: count * shape.t]
+        df_resid, codes = np.zeros(count, np.int64), np.full(count, DECAY)
+        if self._infers and count:
+            *parts, df_resid, codes = found["inferences"]
+            df_resid, codes = df_resid[:count], codes[:count].astype(np.int64)
+        codes[status == Status.EMPTY] = EMPTY
+
+        def entries(values: Floats, *sizes: int) -> Floats:
+            each = values[: count * shape.t * math.prod(sizes)]
+            return np.asarray(spread(each.reshape(count, *targets, *sizes), math.nan))
+
+        return Inference(
+            kind="ols",
+            covariance=entries(parts[0], p, p),
+            sigma2=entries(parts[1]),
+            r2=entries(parts[2]),
+            df_resid=spread(df_resid, 0),
+            reason=spread(REASONS[codes], TOO_FEW),
+        )
 
     def _where(self, entries: Ints, last_row: Ints, *, align: bool) -> dict[str, Any]:
         """Return which rows each entry has, and the labels and times of the last of them."""
