@@ -156,9 +156,10 @@ class TestIndices:
             (slice("s1", "s2"), TypeError, "a list of labels"),
             ({}, TypeError, "cannot be hashed"),
             ("s11", KeyError, "no group 's11'; close to it is 's1'|are 's1' and"),
-            (["s1", "t"], KeyError, "no group 't'; the labels have dtype .* such as 's0'"),
+            (["s1", "t"], KeyError, "no group 't'; the labels are of type .* such as 's0'"),
+            ("S1", KeyError, "no group 'S1'; close to it is 's1'"),
             (("s1", 2), KeyError, "no group"),
-            (1.0, KeyError, r"no group 1.0; the labels have dtype <U2, such as 's0'"),
+            (1.0, KeyError, r"no group 1.0; the labels are of type <U2, such as 's0'"),
             ("weight_0", KeyError, "no group 'weight_0'"),
         ):
             refused(lambda key=key: fits[key], match, error)
