@@ -7,6 +7,7 @@ import pickle
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ import gdcore.oracle
 from fits import bits, refused
 from loops import each
 
-LIBRARIES = ("pandas", "polars", "pyarrow")
+pytest.importorskip("narwhals")
+LIBRARIES = [name for name in ("pandas", "polars", "pyarrow") if find_spec(name) is not None]
+if not LIBRARIES:
+    pytest.skip("no library of data frames is installed", allow_module_level=True)
 COUNT, D = 7, 2
 LABELS: dict[str, Any] = {
     "text": [f"s{i}" for i in range(COUNT)],
@@ -156,9 +160,10 @@ class TestIndices:
             (slice("s1", "s2"), TypeError, "a list of labels"),
             ({}, TypeError, "cannot be hashed"),
             ("s11", KeyError, "no group 's11'; close to it is 's1'|are 's1' and"),
-            (["s1", "t"], KeyError, "no group 't'; the labels have dtype .* such as 's0'"),
+            (["s1", "t"], KeyError, "no group 't'; the labels are of type .* such as 's0'"),
+            ("S1", KeyError, "no group 'S1'; close to it is 's1'"),
             (("s1", 2), KeyError, "no group"),
-            (1.0, KeyError, r"no group 1.0; the labels have dtype <U2, such as 's0'"),
+            (1.0, KeyError, r"no group 1.0; the labels are of type <U2, such as 's0'"),
             ("weight_0", KeyError, "no group 'weight_0'"),
         ):
             refused(lambda key=key: fits[key], match, error)
@@ -327,6 +332,7 @@ class TestToFrame:
         refused(lambda: fits.to_frame(), "'rows' of by has the name of a result; rename it")
         others = fit_frame(frame_of("pandas", columns))
         refused(lambda: others.to_frame("spark"), "'spark'; it must be one of pandas, polars, py")  # type: ignore[arg-type]
+        pytest.importorskip("pyarrow")
         mixed = fit(rng, [1, "a", 2, "b", 3, "c", 4])
         refused(lambda: mixed.to_frame("pyarrow"), "pass library='pandas'", TypeError)
         assert len(mixed.to_frame("pandas")) == COUNT

@@ -44,7 +44,8 @@ def close_to(groups: Labels, label: Any) -> str:
         return "there are no groups"
     near = _alike(groups, label) if isinstance(label, str | tuple) else _around(groups, label)
     if not near:
-        return f"the labels have dtype {groups.dtype}, such as {label_name(groups, 0)}"
+        kind = type(groups[0]).__name__ if groups.dtype.kind == "O" else groups.dtype
+        return f"the labels are of type {kind}, such as {label_name(groups, 0)}"
     return f"close to it {'is' if len(near) == 1 else 'are'} {' and '.join(near)}"
 
 
@@ -110,8 +111,9 @@ def _alike(groups: Labels, label: Any) -> list[str]:
 
     if len(groups) > MOST_COMPARED:
         return []
-    spelt = {str(known): repr(known) for known in groups.tolist() if type(known) is type(label)}
-    return [spelt[text] for text in get_close_matches(str(label), spelt, 2)]
+    alike = (known for known in groups.tolist() if type(known) is type(label))
+    spelt = {str(known).lower(): repr(known) for known in alike}
+    return [spelt[text] for text in get_close_matches(str(label).lower(), spelt, 2)]
 
 
 def _around(groups: Labels, label: Any) -> list[str]:
