@@ -114,6 +114,8 @@ def typed(library: str) -> Iterator[tuple[str, Any, list[Any]]]:
     if library == "pandas":
         for order in orders:
             yield "category", module.Categorical(texts, order, ordered=True), texts
+        mixed = [int(code) if code % 2 else f"s{code}" for code in CODES]
+        yield "category of several types", module.Categorical(mixed, {*mixed, "unused"}), mixed
         yield "category of numbers", module.Categorical(CODES * 2.5), (CODES * 2.5).tolist()
         yield "nullable", module.array(CODES, "Int8"), CODES.tolist()
         yield "string", module.array(texts, "string"), texts
