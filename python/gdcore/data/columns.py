@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gdcore.advice import listed
 from gdcore.data.missing import WAY_OUT, nan_for_nulls
-from gdcore.data.unread import Unread, unread, without_views
+from gdcore.data.unread import Unread, plain_column, plain_table, unread
 from gdcore.typing import Names
 
 BLOCK = 1 << 15  # numbers of a block of rows
@@ -119,8 +119,10 @@ def _chunked(given: Any) -> Any:
     if isinstance(given, pyarrow.RecordBatch):
         given = pyarrow.Table.from_batches([given])
     if isinstance(given, pyarrow.Table):
-        return without_views(given)
-    return pyarrow.chunked_array([given]) if isinstance(given, pyarrow.Array) else given
+        return plain_table(given)
+    if isinstance(given, pyarrow.Array):
+        given = pyarrow.chunked_array([given])
+    return plain_column(given) if isinstance(given, pyarrow.ChunkedArray) else given
 
 
 def column_names(frame: Any, what: str) -> Names:
