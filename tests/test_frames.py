@@ -198,6 +198,14 @@ def test_text_without_pandas(monkeypatch: Any, given: Any, loaded: bool) -> None
     same(gd.fit_groups(X, Y, made), gd.fit_groups(X, Y, texts))
 
 
+def test_texts_of_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    polars = pytest.importorskip("polars")
+    table = polars.DataFrame({"k": [f"s{code:02}" for code in CODES], **COLUMNS})
+    want, real = gd.fit_groups(table, by="k", **CALL), polars.Series.hash
+    monkeypatch.setattr(polars.Series, "hash", lambda texts: real(texts.str.slice(0, 2)))
+    same(gd.fit_groups(table, by="k", **CALL), want)
+
+
 def test_other_objects_keep_the_rules_of_python() -> None:
     """Labels of several types come in their order; True is 1, as in a dict; NaN is missing."""
     pytest.importorskip("pandas")
