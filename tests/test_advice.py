@@ -170,7 +170,7 @@ def test_entries_that_are_not_numbers() -> None:
 
 
 def test_frames_that_are_not_there_yet() -> None:
-    """Such as those of Dask: the frame of a lazy one is not read without being asked for."""
+    """Frames such as Dask's are not computed unasked."""
     pandas = pytest.importorskip("pandas")
 
     class Lazy:

@@ -114,6 +114,8 @@ def typed(library: str) -> Iterator[tuple[str, Any, list[Any]]]:
     if library == "pandas":
         for order in orders:
             yield "category", module.Categorical(texts, order, ordered=True), texts
+        mixed = [int(code) if code % 2 else f"s{code}" for code in CODES]
+        yield "category of several types", module.Categorical(mixed, {*mixed, "unused"}), mixed
         yield "category of numbers", module.Categorical(CODES * 2.5), (CODES * 2.5).tolist()
         yield "nullable", module.array(CODES, "Int8"), CODES.tolist()
         yield "string", module.array(texts, "string"), texts
@@ -150,6 +152,24 @@ def test_keys_of_types_of_one_library(library: str) -> None:
         assert len(found.group_keys) == len(found)
 
 
+def test_a_null_in_a_dictionary() -> None:
+    """Arrow's count of nulls leaves it out."""
+    pyarrow = pytest.importorskip("pyarrow")
+    codes = pyarrow.array(np.where(CODES == 7, 0, 1))
+    column = pyarrow.DictionaryArray.from_arrays(codes, [None, 2.0])
+    texts = pyarrow.DictionaryArray.from_arrays(codes, [None, "two"])
+    table, kept = pyarrow.table({"k": texts, "x": column, **COLUMNS}), CODES != 7
+    first = int(np.argmax(~kept))
+    refused(lambda: gd.fit_groups(table, by="k", **CALL), f"the first in row {first}")
+    refused(lambda: gd.fit_groups(X, Y, texts), f"the first in row {first}")
+    refused(lambda: gd.fit(table.select(["x"]), Y), f"the first in row {first}")
+    want = gd.fit_groups(X[kept], Y[kept], ["two"] * int(kept.sum()))
+    same(gd.fit_groups(table, by="k", missing="drop", **CALL), want)
+    same(gd.fit_groups(X, Y, texts, missing="drop"), want)
+    sizes = gd.fit(table.select(["x"]), Y, missing="drop", fit_intercept=False)
+    assert (sizes.rows, sizes.dropped) == (kept.sum(), (~kept).sum())
+
+
 def test_the_keys_keep_their_types(library: str) -> None:
     table = frame(library, k=CODES.astype(np.int16), **COLUMNS)
     keys = gd.fit_groups(table, by="k", **CALL).group_keys
@@ -178,6 +198,14 @@ def test_text_without_pandas(monkeypatch: Any, given: Any, loaded: bool) -> None
     same(gd.fit_groups(X, Y, made), gd.fit_groups(X, Y, texts))
 
 
+def test_texts_of_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    polars = pytest.importorskip("polars")
+    table = polars.DataFrame({"k": [f"s{code:02}" for code in CODES], **COLUMNS})
+    want, real = gd.fit_groups(table, by="k", **CALL), polars.Series.hash
+    monkeypatch.setattr(polars.Series, "hash", lambda texts: real(texts.str.slice(0, 2)))
+    same(gd.fit_groups(table, by="k", **CALL), want)
+
+
 def test_other_objects_keep_the_rules_of_python() -> None:
     """Labels of several types come in their order; True is 1, as in a dict; NaN is missing."""
     pytest.importorskip("pandas")
@@ -187,8 +215,8 @@ def test_other_objects_keep_the_rules_of_python() -> None:
     assert codes.tolist() == [0, 1, 2, 1, 1]
     for hole in (None, np.nan):
         refused(
-            lambda hole=hole: factorize(np.array(["b", hole, "a"], object), 3),
-            "groups has 1 missing label, the first in row 1",
+            lambda hole=hole: factorize(np.array(["b", "b", hole, "a"], object), 4),
+            "groups has 1 missing label, the first in row 2",
         )
 
 

@@ -14,6 +14,7 @@ import gdcore as gd
 from conftest import THREADS
 from fits import alone
 from gdcore import Status
+from gdcore.data import row_ids
 from loops import each
 
 N, D, COUNT = 500, 3, 23
@@ -89,6 +90,23 @@ def test_ids_of_rows(rng: Any, n: int, count: int, width: int) -> None:
     assert ids.tolist() == [known.setdefault(kinds[code].tobytes(), len(known)) for code in codes]
 
 
+def test_rows_whose_hashes_nearly_agree() -> None:
+    """They have one slot and one tag of the hash table, and bytes that differ."""
+    odd, seed, mask = 0xD6E8FEB86659FD93, 0x9E3779B97F4A7C15, 2**64 - 1
+    inverse = pow(odd, -1, 2**64)
+
+    def row(hash_: int) -> int:
+        """Return the eight bytes with this hash, which the core finds by two rounds."""
+        for _ in range(2):
+            hash_ = (hash_ ^ hash_ >> 32) * inverse & mask
+        return hash_ ^ seed
+
+    rows = np.array([row(0x0123456700000000 + (i << 20)) for i in range(100)], np.uint64)
+    both = np.concatenate([rows, rows[::-1]])
+    ids = gd._core.row_ids(both.view(np.uint8).reshape(-1, 8))
+    assert ids.tolist() == [*range(100), *reversed(range(100))]
+
+
 LABELS: dict[str, Any] = {
     "int": lambda c: c,
     "far apart": lambda c: c * 10**12 - 5,
@@ -100,6 +118,8 @@ LABELS: dict[str, Any] = {
     "bool": lambda c: c % 2 == 0,
     "float": lambda c: c * 0.5,
     "string": lambda c: np.array([f"s{i:02}" for i in c]),
+    "every second string": lambda c: np.repeat([f"s{i:02}" for i in c], 2)[::2],
+    "bytes": lambda c: np.array([b"x" * i for i in c]),
     "list of strings": lambda c: [f"s{i:02}" for i in c],
     "dates": lambda c: np.datetime64("2020-01-01") + c,
     "tuples": lambda c: [(int(i), "x") for i in c],
@@ -108,8 +128,10 @@ LABELS: dict[str, Any] = {
 }
 
 
+@each("few", [1, 10**6])  # rows that are sorted and not hashed
 @each("labels", LABELS.values())
-def test_labels(table: Any, labels: Any) -> None:
+def test_labels(monkeypatch: Any, table: Any, labels: Any, few: int) -> None:
+    monkeypatch.setattr(row_ids, "FEW", few)
     X, y, codes = table
     given = labels(codes)
     fits = gd.fit_groups(X, y, given, gd.SGD(), epochs=20)

@@ -103,14 +103,23 @@ def _of_polars(given: Any) -> RowIds | None:
     if dtype is None or given.null_count():
         return None
     if dtype == polars.String:
-        if hasattr(polars, "Categories"):  # of this column alone
-            given = given.cast(polars.Categorical(polars.Categories.random()))
-        else:
-            given = given.cast(polars.Categorical)
-    elif dtype not in (polars.Categorical, polars.Enum):
+        return _of_polars_texts(given)
+    if dtype not in (polars.Categorical, polars.Enum):
         return None
     ids: RowIds = given.to_physical().to_numpy()
     return ids
+
+
+def _of_polars_texts(given: Any) -> RowIds:
+    hashes = given.hash().to_numpy()
+    ids = _core.row_ids(hashes.view(np.uint8).reshape(len(hashes), -1))
+    rows, places = representatives(ids)
+    if (given.gather(rows).gather(places) == given).all():  # no two texts have one hash
+        return ids
+    polars = sys.modules["polars"]
+    of_column = [polars.Categories.random()] if hasattr(polars, "Categories") else []
+    coded: RowIds = given.cast(polars.Categorical(*of_column)).to_physical().to_numpy()
+    return coded
 
 
 def _of_pyarrow(given: Any) -> RowIds | None:

@@ -65,20 +65,35 @@ def _stream(given: Any, what: str) -> Unread:
         schema = pyarrow.schema([reader.schema.field(name) for name in wanted])
         batches = (batch.select(list(wanted)) for batch in reader)
         table = _attempt(lambda: pyarrow.Table.from_batches(batches, schema), given, what)
-        return without_views(table)
+        return plain_table(table)
 
     return Unread(tuple(reader.schema.names), read)
 
 
-def without_views(table: Any) -> Any:
-    """Return a table of pyarrow without views of text or bytes, of which Arrow takes no rows."""
+def plain_table(table: Any) -> Any:
+    """Return a table of pyarrow with columns as `plain_column` makes them."""
+    for j, name in enumerate(table.schema.names):
+        column = table.column(j)
+        plain = plain_column(column)
+        table = table if plain is column else table.set_column(j, name, plain)
+    return table
+
+
+def plain_column(column: Any) -> Any:
+    """Return a chunked array of pyarrow that Arrow can take rows of, and whose nulls it counts.
+
+    That is not so for views of text and bytes, and for dictionaries that hold a null.
+    """
     import pyarrow
 
-    for j, kind in enumerate(table.schema.types):
-        if str(kind) in ("string_view", "binary_view"):
-            plain = pyarrow.large_string() if str(kind) == "string_view" else pyarrow.large_binary()
-            table = table.set_column(j, table.schema.names[j], table.column(j).cast(plain))
-    return table
+    kind = column.type
+    plain = {"string_view": pyarrow.large_string(), "binary_view": pyarrow.large_binary()}
+    if str(kind) in plain:
+        return column.cast(plain[str(kind)])
+    is_coded = pyarrow.types.is_dictionary(kind)
+    if is_coded and any(chunk.dictionary.null_count for chunk in column.chunks):
+        return column.cast(kind.value_type)
+    return column
 
 
 def _stream_of_polars(given: Any, what: str) -> Unread:
