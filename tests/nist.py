@@ -16,6 +16,7 @@ NAMES = (
     "Norris", "Pontius", "Longley", "Wampler1", "Wampler2", "Wampler3", "Wampler4", "Wampler5",
     "Filip",
 )  # fmt: skip
+WITHOUT_INTERCEPT = ("NoInt1", "NoInt2")
 Array = npt.NDArray[Any]
 
 
@@ -26,11 +27,12 @@ class Solution:
     coefficients: list[Fraction]
     variances: list[Fraction]  # of the coefficients
     variance: Fraction  # of the residuals
+    inverse: list[list[Fraction]]  # of the second moments of the rows
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A set; the design has the intercept's column first."""
+    """A set; the design has the intercept's column first, if there is an intercept."""
 
     name: str
     difficulty: str
@@ -39,11 +41,12 @@ class Reference:
     coefficients: list[Fraction]
     standard_deviations: list[Fraction]
     residual_standard_deviation: Fraction
+    has_intercept: bool
 
     @property
     def X(self) -> Array:
         """The design without the intercept, each entry rounded once."""
-        return np.array([row[1:] for row in self.design], float)
+        return np.array([row[self.has_intercept :] for row in self.design], float)
 
     @property
     def y(self) -> Array:
@@ -57,10 +60,10 @@ class Reference:
 def read(name: str) -> Reference:
     text = (FOLDER / f"{name}.json").read_text()
     given = json.loads(text, parse_float=Fraction, parse_int=Fraction)
-    design, response = [], []
+    design, response, ones = [], [], [Fraction(1)] if given.get("intercept", True) else []
     for *x, y in given["rows"]:
         powers = [x[0] ** k for k in range(1, int(given["degree"]) + 1)] if len(x) == 1 else x
-        design.append([Fraction(1), *powers])
+        design.append([*ones, *powers])
         response.append(y)
     return Reference(
         given["name"],
@@ -70,6 +73,7 @@ def read(name: str) -> Reference:
         given["coefficients"],
         given["standard_deviations"],
         given["residual_standard_deviation"],
+        bool(ones),
     )
 
 
@@ -94,12 +98,14 @@ def solve(design: list[list[Fraction]], response: list[Fraction]) -> Solution:
         for r, y in zip(design, response, strict=True)
     )
     variance = Fraction(squares) / (n - p)
-    return Solution(found, [rows[i][p + 1 + i] * variance for i in range(p)], variance)
+    inverse = [row[p + 1 :] for row in rows]
+    return Solution(found, [inverse[i][i] * variance for i in range(p)], variance, inverse)
 
 
 def rounded(reference: Reference) -> Solution:
     """Solve the set as float64 holds it."""
-    design = [[Fraction(value) for value in [1.0, *row]] for row in reference.X.tolist()]
+    ones = [1.0] if reference.has_intercept else []
+    design = [[Fraction(value) for value in [*ones, *row]] for row in reference.X.tolist()]
     return solve(design, [Fraction(value) for value in reference.y.tolist()])
 
 

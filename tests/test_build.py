@@ -133,6 +133,7 @@ def layer_of(name: str) -> str:
         "cpu/parallel.hpp": "threads",
         "cpu/threads.hpp": "threads",
         "cpu/probe.hpp": "probe",
+        "cpu/row_ids.hpp": "groups",
         "reference/reference.hpp": "plain",
     }
     if name in single:

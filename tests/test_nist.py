@@ -16,7 +16,7 @@ from loops import each
 from problems import Linear
 
 
-@each("name", nist.NAMES)
+@each("name", nist.NAMES + nist.WITHOUT_INTERCEPT)
 def test_the_certificates_of_nist_are_exact(name: str) -> None:
     """The certified values equal the exact ones in all 15 digits of the files."""
     reference = nist.read(name)

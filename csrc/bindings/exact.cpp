@@ -1,6 +1,7 @@
 #include "fit/exact.hpp"
 
 #include "bindings/either.hpp"
+#include "bindings/inference.hpp"
 #include "bindings/moments.hpp"
 #include "bindings/problem.hpp"
 #include "bindings/register.hpp"
@@ -20,7 +21,7 @@ py::tuple tuple_of(const Solution<T>& solution) {
 class PyExact {
  public:
   PyExact(const PyProblem& rows, const ExactOptions& options)
-      : rows_(rows), exact_(rows.single(), [&](auto zero) {
+      : rows_(rows), covariance_(options.covariance), exact_(rows.single(), [&](auto zero) {
           using T = decltype(zero);
           return std::make_unique<Exact<T>>(rows_.as<T>(), options);
         }) {}
@@ -36,12 +37,17 @@ class PyExact {
     rows_ = rows;
   }
   py::tuple solve() {
+    LeastSquares* const solved = covariance_ == Covariance::none ? nullptr : &solved_;
     return exact_.visit(
-        [](auto& exact) { return tuple_of(compute([&] { return exact.solve(); })); });
+        [&](auto& exact) { return tuple_of(compute([&] { return exact.solve(solved); })); });
   }
+  // After solve(), if the options name a covariance.
+  PyInference inference() const { return {rows_.single(), solved_, covariance_}; }
 
  private:
   PyProblem rows_;
+  Covariance covariance_;
+  LeastSquares solved_;
   Either<Exact> exact_;
 };
 
@@ -90,7 +96,8 @@ void register_exact(py::module_& m) {
            py::arg("options"))
       .def("advance", &PyExact::advance, py::arg("seconds"))
       .def("go_on", &PyExact::go_on, py::arg("rows"))
-      .def("solve", &PyExact::solve);
+      .def("solve", &PyExact::solve)
+      .def("inference", &PyExact::inference);
   m.def("solve_normal", &solve_normal, py::arg("problem"), py::arg("moments"), py::arg("options"));
   m.def("solve_moments", &solve_moments, py::arg("problem"), py::arg("moments"),
         py::arg("options"));

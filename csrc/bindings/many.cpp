@@ -43,7 +43,7 @@ ManyStates<T> states_from(const py::dict& dict) {
 
 template <class T>
 bool sizes_fit(const Many<T>& m, const ManyStates<T>& s, const ManyOptions& o) {
-  const auto count = static_cast<size_t>(m.count()), size = m.parameters() * count;
+  const size_t count = static_cast<size_t>(m.count()), size = m.parameters() * count;
   const auto each = [&](const auto& v) { return v.size() == count; };
   return s.params.size() == size && (s.velocity.empty() || s.velocity.size() == size) &&
          each(s.moving) && each(s.epoch) && each(s.first_loss) && each(s.last_loss) &&
@@ -62,6 +62,16 @@ void start(const PyMany& many, const py::dict& states, const ManyOptions& option
 
 bool solve_many(const PyMany& many, const ExactOptions& options, double seconds, int n_threads) {
   return many.run(n_threads, [&](auto& m) { return m.solve(options, seconds); });
+}
+
+// Covariances, variances of the errors, R^2, degrees of freedom, flaws.
+template <class T>
+py::tuple inferences_of(const Many<T>& m) {
+  const Inferences& all = m.inferences;
+  std::vector<int8_t> flaws;
+  for (const Flaw flaw : all.flaw) flaws.push_back(static_cast<int8_t>(flaw));
+  return py::make_tuple(copy_of(all.covariance), copy_of(all.sigma2), copy_of(all.r2),
+                        copy_of(all.df_resid), copy_of(flaws));
 }
 
 // Includes problems not finished yet.
@@ -104,6 +114,7 @@ void register_many(py::module_& m) {
                              reading<Many>([](const auto& many) { return copy_of(many.rank); }))
       .def_property_readonly("done", reading<Many>([](const auto& many) { return many.done(); }))
       .def("scalings", reading<Many>([](const auto& many) { return copy_of(many.scalings()); }))
+      .def("inferences", reading<Many>([](const auto& many) { return inferences_of(many); }))
       .def("states", reading<Many>([](auto& many) { return states_of(many); }));
 }
 

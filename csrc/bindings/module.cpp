@@ -16,6 +16,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   gdcore::register_curvature(m);
   gdcore::register_outlook(m);
   gdcore::register_descent(m);
+  gdcore::register_inference(m);
   gdcore::register_exact(m);
   gdcore::register_rolling(m);
   gdcore::register_many(m);

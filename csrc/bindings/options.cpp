@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
@@ -25,6 +26,16 @@ Field<S, M> field(const char* name, M S::* member) {
 template <class T>
 void assign(T& to, py::handle value) {
   to = value.cast<T>();
+}
+void assign(Covariance& to, py::handle value) {
+  constexpr std::pair<const char*, Covariance> kinds[] = {{"ols", Covariance::ols},
+                                                          {"hc0", Covariance::hc0},
+                                                          {"hc1", Covariance::hc1},
+                                                          {"hc2", Covariance::hc2},
+                                                          {"hc3", Covariance::hc3}};
+  to = Covariance::none;
+  for (const auto& [name, kind] : kinds)
+    if (!value.is_none() && value.cast<std::string>() == name) to = kind;
 }
 template <class T>
 void assign(std::vector<T>& to, py::handle value) {
@@ -79,10 +90,10 @@ void register_options(py::module_& m) {
                     field("weight_decay", &ExactOptions::weight_decay),
                     field("decay_intercept", &ExactOptions::decay_intercept),
                     field("standardize", &ExactOptions::standardize),
-                    field("rcond", &ExactOptions::rcond));
+                    field("rcond", &ExactOptions::rcond),
+                    field("covariance", &ExactOptions::covariance));
   register_settings(m, "RollingOptions",  //
                     field("descent", &RollingOptions::descent),
-                    field("window", &RollingOptions::window), field("step", &RollingOptions::step),
                     field("epochs", &RollingOptions::epochs), field("lr", &RollingOptions::lr),
                     field("share", &RollingOptions::share),
                     field("standardize", &RollingOptions::standardize),

@@ -12,6 +12,7 @@ void register_descent(pybind11::module_& m);
 void register_device_array(pybind11::module_& m);
 void register_exact(pybind11::module_& m);
 void register_groups(pybind11::module_& m);
+void register_inference(pybind11::module_& m);
 void register_linear(pybind11::module_& m);
 void register_lost_pages(pybind11::module_& m);
 void register_many(pybind11::module_& m);

@@ -74,6 +74,27 @@ bool NormalEquations<T>::factorise(const double* packed, double penalty, int64_t
 }
 
 template <class T>
+void NormalEquations<T>::describe(const Problem<T>& problem, const double* packed,
+                                  LeastSquares& solved) const {
+  solved.reset(p_, t_);
+  solved.rank = p_;
+  solved.centred = problem.fit_intercept;
+  const double* const right = packed + p_ * (p_ + 1) / 2;
+  const double weight = Quadratic<T>::tail(p_, t_, packed).sample_weight();
+  for (int64_t u = 0; u < t_; ++u)
+    solved.mean[u] = solved.centred ? right[u * (p_ + 1) + p_ - 1] / weight : 0;
+  for (int64_t i = 0; i < p_; ++i) {
+    solved.order[i] = i;
+    solved.scale[i] = scale_[i];
+    for (int64_t u = 0; u < t_; ++u)
+      solved.params[i * t_ + u] = scale_[i] * a_[i * width_ + p_ + u];
+  }
+  std::vector<double> factor = a_;
+  for (int64_t i = 0; i < p_; ++i) factor[i * width_ + i] = 1 / a_[i * width_ + i];
+  invert(p_, factor.data(), width_, solved.inverse.data());
+}
+
+template <class T>
 double NormalEquations<T>::squares_of_inverse_row(int64_t row) {
   double squares = 0;
   for (int64_t j = row; j < p_; ++j) inverse_[j] = j == row ? 1 : 0;

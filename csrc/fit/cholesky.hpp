@@ -18,6 +18,9 @@ class NormalEquations {
   // if T does not hold them, and where weight decay refers to standardised columns.
   bool solve(const Problem<T>& problem, const double* packed, const ExactOptions& options);
 
+  // The solution in double; the rows tell the squares.
+  void describe(const Problem<T>& problem, const double* packed, LeastSquares& solved) const;
+
   const std::vector<T>& params() const { return params_; }
   bool loss_known() const { return squares_known_; }  // or too small for the moments to tell
   T loss() const { return loss_; }

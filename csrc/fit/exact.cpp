@@ -19,6 +19,7 @@ Exact<T>::Exact(const Problem<T>& problem, const ExactOptions& options)
   width_ = p_ + problem.t;
   factor_.assign(static_cast<size_t>(p_ * width_), 0.0);
   exponent_.assign(static_cast<size_t>(p_), std::numeric_limits<int>::min());
+  if (options.covariance != Covariance::none) squares_.resize(static_cast<size_t>(problem.t));
 }
 
 template <class T>
@@ -52,6 +53,7 @@ void Exact<T>::read(const Problem<T>& rows, int64_t count, std::vector<double>& 
     if (rows.sample_weight.data) {
       const double weight = rows.sample_weight.data[i * rows.sample_weight.stride];
       weight_sum_ += weight;
+      weightless_ += weight == 0;
       root = std::sqrt(weight);
     }
     for (int64_t j = 0; j < rows.d; ++j) *out++ = root * rows.X.data[i * rows.X.rs + j * rows.X.cs];
@@ -118,6 +120,20 @@ void Exact<T>::absorb(std::vector<double>& block, int64_t rows) {
       for (int64_t k = j + 1; k < width_; ++k) row[k] -= v * along[k];
     }
     top[j] = h.norm;
+  }
+  sum_residuals(block, rows);
+}
+
+// What reflections leave of the right sides below the factor is as long as the residuals.
+template <class T>
+void Exact<T>::sum_residuals(const std::vector<double>& block, int64_t rows) {
+  for (size_t u = 0; u < squares_.size(); ++u) {
+    double squares = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      const double left = block[i * width_ + p_ + static_cast<int64_t>(u)];
+      squares += left * left;
+    }
+    squares_[u] = add(squares_[u], {squares, 0});
   }
 }
 
@@ -188,16 +204,46 @@ double Exact<T>::tolerance() const {
   return rank_tolerance(p_, std::numeric_limits<T>::epsilon(), options_.rcond);
 }
 
+// Sums about the mean are those of Q^T y without its part along the intercept's column, and of the
+// residuals.
 template <class T>
-Solution<T> Exact<T>::solve() {
+void Exact<T>::describe(LeastSquares& solved) const {
+  const auto at = [&](int64_t i, int64_t j) { return factor_[i * width_ + j]; };
+  const int64_t d = problem_.d;
+  solved.rows = rows_ - weightless_;
+  solved.centred = problem_.fit_intercept;
+  solved.squares_known = true;
+  double ones = 0;
+  for (int64_t i = 0; solved.centred && i < p_; ++i) ones += at(i, d) * at(i, d);
+  for (int64_t u = 0; u < problem_.t; ++u) {
+    double along = 0, about = 0, all = 0;
+    for (int64_t i = 0; solved.centred && i < p_; ++i) along += at(i, d) * at(i, p_ + u);
+    const double mean = solved.centred ? along / ones : 0;
+    for (int64_t i = 0; i < p_; ++i) {
+      const double y = at(i, p_ + u), left = solved.centred ? y - mean * at(i, d) : y;
+      about += left * left;
+      all += y * y;
+    }
+    const double squares = rounded(squares_[u]);
+    const double total = about + squares;
+    solved.mean[u] = solved.centred ? std::ldexp(mean, -exponent_[d]) : 0;
+    solved.squares[u] = squares;
+    solved.total[u] = total > constant_share<T> * (all + squares) ? total : 0;
+  }
+}
+
+template <class T>
+Solution<T> Exact<T>::solve(LeastSquares* solved) {
   FpEnv env;
   for (int& exponent : exponent_) exponent = std::max(exponent, -1000);  // columns of zeros
   absorb_penalty();
   const auto size = static_cast<size_t>(p_ * problem_.t);
+  if (solved) solved->reset(p_, problem_.t);
   for (double value : factor_)
     if (!std::isfinite(value))
       return {std::vector<T>(size, std::numeric_limits<T>::quiet_NaN()), 0};
-  return solution_of<T>(pivot(factor_, exponent_, p_, width_, tolerance()));
+  if (solved) describe(*solved);
+  return solution_of<T>(pivot(factor_, exponent_, p_, width_, tolerance()), solved);
 }
 
 template class Exact<float>;

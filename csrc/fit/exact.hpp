@@ -24,12 +24,15 @@ class Exact {
   // one problem if every set of rows but the last is a multiple of 64.
   void go_on(const Problem<T>& rows);
 
-  Solution<T> solve();  // once, at the end
+  // Once, at the end. `solved` needs a kind of covariance among the options, and no weight decay.
+  Solution<T> solve(LeastSquares* solved = nullptr);
 
  private:
   void scale(std::vector<double>& block, int64_t rows);
   void absorb(std::vector<double>& block, int64_t rows);
   void absorb_penalty();
+  void sum_residuals(const std::vector<double>& block, int64_t rows);
+  void describe(LeastSquares& solved) const;
   struct Spread {
     double mean, deviation;  // deviation 0: none but rounding errors
   };
@@ -46,7 +49,9 @@ class Exact {
   std::vector<double> factor_;  // (p, width): R and Q^T y
   std::vector<int> exponent_;   // column j of R is that of X times 2^-exponent
   int64_t row_ = 0, rows_ = 0;  // done of these rows, and of all
+  int64_t weightless_ = 0;      // rows of weight 0
   double weight_sum_ = 0;
+  std::vector<Pair> squares_;  // (t): of residuals; none if no covariance is asked for
 };
 
 }  // namespace gdcore

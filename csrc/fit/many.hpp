@@ -9,6 +9,7 @@
 #include "fit/curvature.hpp"
 #include "fit/descent.hpp"
 #include "fit/exact.hpp"
+#include "fit/inference.hpp"
 #include "fit/many_rows.hpp"
 
 namespace gdcore {
@@ -35,6 +36,7 @@ class Many {
   // Solves in closed form instead; of the options of `start`, the weight decay of each counts.
   bool solve(const ExactOptions& options, double seconds);
   std::vector<int64_t> rank;
+  Inferences inferences;  // of problems solved without weight decay; empty unless asked for
 
   // Problems in progress included.
   const ManyStates<T>& states();
@@ -93,6 +95,7 @@ class Many {
   bool solve_one(int64_t i, ExactOptions options, Batch& batch, Budget& budget);
   bool solve_moments(int64_t i, const ExactOptions& options, Batch& batch, Budget& budget);
   void keep_solution(int64_t i, const std::vector<T>& params, int64_t rank_of_rows);
+  void begin_inference(int64_t i, const ExactOptions& options, InProgress& one, Budget& budget);
 
   Problem<T> open_rows(int64_t i, InProgress& one, Budget& budget) const;
   void state_of(int64_t i, DescentState<T>& state) const;

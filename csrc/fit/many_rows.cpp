@@ -66,25 +66,42 @@ Problem<T> ManyRows<T>::gathered(int64_t i, std::vector<T>& storage) const {
   return copied ? on_host(p, named, storage) : p;
 }
 
+namespace {
+
+// As far as there are no more than `most`.
 template <class T>
-bool has_weight(const Problem<T>& p) {
-  if (!p.sample_weight.data) return p.n > 0;
+int64_t count_weights(const Problem<T>& p, int64_t most) {
+  if (!p.sample_weight.data) return std::min(p.n, most);
   Problem<T> weights = p;  // and no columns
   weights.d = weights.t = 0;
   weights.offset.data = nullptr;
   HostRows<T> host_rows;
-  for (int64_t first = 0; first < p.n;) {
+  int64_t count = 0;
+  for (int64_t first = 0; first < p.n && count < most;) {
     const Problem<T> rows = host_rows.from(weights, first);
-    for (int64_t i = 0; i < rows.n; ++i)
-      if (rows.sample_weight.data[i * rows.sample_weight.stride] != 0) return true;
+    for (int64_t i = 0; i < rows.n && count < most; ++i)
+      count += rows.sample_weight.data[i * rows.sample_weight.stride] != 0;
     first += rows.n;
   }
-  return false;
+  return count;
+}
+
+}  // namespace
+
+template <class T>
+int64_t rows_that_count(const Problem<T>& problem) {
+  return count_weights(problem, problem.n);
+}
+
+template <class T>
+bool has_weight(const Problem<T>& problem) {
+  return count_weights(problem, 1) > 0;
 }
 
 #define GDCORE_INSTANTIATE(T)                                                  \
   template struct ManyRows<T>;                                                 \
   template void ManyRows<T>::locate(int64_t, LinearArgs<T>&, RowOrder&) const; \
+  template int64_t rows_that_count<T>(const Problem<T>&);                      \
   template bool has_weight<T>(const Problem<T>&);
 GDCORE_INSTANTIATE(float)
 GDCORE_INSTANTIATE(double)

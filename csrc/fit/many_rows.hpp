@@ -28,7 +28,10 @@ struct ManyRows {
   Problem<T> gathered(int64_t i, std::vector<T>& storage) const;
 };
 
-// Whether a row has a weight.
+// The number of rows of weight above 0.
+template <class T>
+int64_t rows_that_count(const Problem<T>& problem);
+// Whether there is such a row.
 template <class T>
 bool has_weight(const Problem<T>& problem);
 

@@ -73,6 +73,26 @@ class Normal {
     return f;
   }
 
+  // After it: the sums of squares, in pairs.
+  void describe(const Moments& m, double constant, LeastSquares& solved) {
+    solved.centred = p_ > d_;
+    solved.squares_known = true;
+    for (int64_t u = 0; u < m.t; ++u) {
+      const int64_t square = (d_ + 1) * m.columns() + u, sum = d_ * m.columns() + d_ + 1 + u;
+      const Pair all = two_sum(m.hi[square], m.lo[square]);
+      const Pair mean = two_sum(m.hi[sum], m.lo[sum]) / weights_;
+      Pair left = all;
+      for (int64_t k = 0; k < solved.rank; ++k) {
+        const Pair along = at(k, p_ + u);
+        left = left - along * along / at(k, k);
+      }
+      const double about = rounded(solved.centred ? all - weights_ * (mean * mean) : all);
+      solved.mean[u] = solved.centred ? rounded(mean) : 0;
+      solved.squares[u] = std::max(0.0, rounded(left));
+      solved.total[u] = about > constant * all.hi ? about : 0;
+    }
+  }
+
  private:
   Pair& at(int64_t i, int64_t j) { return factor_.at(i, j); }
 
@@ -118,9 +138,11 @@ class Normal {
 
 }  // namespace
 
+namespace {
+
 // What sums of float32 rows round off is more than `rank_tolerance` knows of.
 template <class T>
-Pivoted factorise(const Problem<T>& problem, const Moments& moments, const ExactOptions& options) {
+Normal normal_of(const Problem<T>& problem, const Moments& moments, const ExactOptions& options) {
   const int64_t p = problem.d + (problem.fit_intercept ? 1 : 0);
   double tolerance = rank_tolerance(p, std::numeric_limits<T>::epsilon(), options.rcond);
   if (sizeof(T) == 4 && options.rcond < 0) tolerance = std::max(tolerance, 0x1p-20);
@@ -128,10 +150,32 @@ Pivoted factorise(const Problem<T>& problem, const Moments& moments, const Exact
   const double elements = moments.square(problem.d) * static_cast<double>(problem.t);
   const double decay = options.weight_decay * scale_of(problem.reduction, elements).divisor / 2;
   if (decay != 0) normal.penalise(decay, options);
-  return normal.factorise();
+  return normal;
+}
+
+}  // namespace
+
+template <class T>
+Pivoted factorise(const Problem<T>& problem, const Moments& moments, const ExactOptions& options) {
+  return normal_of(problem, moments, options).factorise();
+}
+
+template <class T>
+void describe(const Problem<T>& problem, const Moments& moments, const ExactOptions& options,
+              LeastSquares& solved) {
+  Normal normal = normal_of(problem, moments, options);
+  const Pivoted factor = normal.factorise();
+  solved.reset(factor.p, moments.t);
+  solved.params = factor.solve();
+  factor.describe(solved);
+  normal.describe(moments, constant_share<T>, solved);
 }
 
 template Pivoted factorise<float>(const Problem<float>&, const Moments&, const ExactOptions&);
 template Pivoted factorise<double>(const Problem<double>&, const Moments&, const ExactOptions&);
+template void describe<float>(const Problem<float>&, const Moments&, const ExactOptions&,
+                              LeastSquares&);
+template void describe<double>(const Problem<double>&, const Moments&, const ExactOptions&,
+                               LeastSquares&);
 
 }  // namespace gdcore

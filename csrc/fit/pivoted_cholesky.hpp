@@ -85,6 +85,11 @@ class PivotedCholesky {
 template <class T>
 Pivoted factorise(const Problem<T>& problem, const Moments& moments, const ExactOptions& options);
 
+// The same with all that a covariance of kind "ols" is made of, but for the number of rows.
+template <class T>
+void describe(const Problem<T>& problem, const Moments& moments, const ExactOptions& options,
+              LeastSquares& solved);
+
 template <class T>
 Solution<T> solve(const Problem<T>& problem, const Moments& moments, const ExactOptions& options) {
   return solution_of<T>(factorise(problem, moments, options));

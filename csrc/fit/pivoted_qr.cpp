@@ -228,4 +228,12 @@ std::vector<double> Pivoted::solve() const {
   return x;
 }
 
+void Pivoted::describe(LeastSquares& solved) const {
+  solved.rank = rank;
+  if (rank < p) return;
+  solved.order = column;
+  for (int64_t k = 0; k < p; ++k) solved.scale[k] = scale[column[k]];
+  invert(p, a.data(), width, solved.inverse.data());
+}
+
 }  // namespace gdcore

@@ -7,6 +7,8 @@
 #include <limits>
 #include <vector>
 
+#include "fit/least_squares.hpp"
+
 namespace gdcore {
 
 struct ExactOptions {
@@ -14,6 +16,7 @@ struct ExactOptions {
   // Whether weight decay reaches the intercept, and whether it refers to standardised columns.
   bool decay_intercept = true, standardize = false;
   double rcond = -1;  // pivots up to this times the first count as zero; below 0: `rank_tolerance`
+  Covariance covariance = Covariance::none;  // sums of squared residuals are kept for any other
 };
 
 // Pivots up to this times the first are what rounding leaves of dependent columns: see
@@ -36,6 +39,8 @@ struct Pivoted {
   double smallest_pivot() const { return rank < p ? 0 : std::fabs(a[(p - 1) * (width + 1)]); }
   // Parameters (p,t). Of all that fit equally well those of least norm.
   std::vector<double> solve() const;
+  // The rank and, where it is full, the inverse of R.
+  void describe(LeastSquares& solved) const;
 };
 
 // The reflection that sends (head, tail) to (norm, 0): I - beta v v^T with v = (1, tail / v0)
@@ -51,8 +56,12 @@ struct Solution {
   int64_t rank;
 };
 template <class T>
-Solution<T> solution_of(const Pivoted& factor) {
+Solution<T> solution_of(const Pivoted& factor, LeastSquares* solved = nullptr) {
   const std::vector<double> params = factor.solve();
+  if (solved) {
+    factor.describe(*solved);
+    solved->params = params;
+  }
   return {{params.begin(), params.end()}, factor.rank};
 }
 

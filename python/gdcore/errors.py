@@ -38,6 +38,24 @@ class LearningRateWarning(UserWarning):
     """The learning rate is above the stability limit, so that descent must diverge."""
 
 
+class NoCovarianceError(ValueError, AttributeError):
+    """What was asked for needs the covariance of the weights, which this fit did not estimate.
+
+    An AttributeError too, so that ``hasattr(fit, "stderr")`` is False for such a fit.
+
+    Parameters
+    ----------
+    wanted : str
+        What was asked for.
+    """
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(
+            f"{wanted} needs the covariance of the weights; fit again with covariance='ols', or "
+            "with 'hc0' to 'hc3' if the variance of the errors differs from row to row."
+        )
+
+
 class DataLostError(OSError):
     """A file mapped by an array, such as np.memmap, shrank while it was read.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ from gdcore.data import slices
 from gdcore.data.problem import Problem
 from gdcore.data.sums import in_range, moments_of
 from gdcore.results.fit import Fit, history_of, model_of
+from gdcore.results.inference import Inference
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import loss_at
+from gdcore.solvers.inference import inferred, reader, rows_that_count, with_inference
 from gdcore.solvers.method import moments_suffice
-from gdcore.solvers.options import Options
+from gdcore.solvers.options import DEFAULT, Options
 from gdcore.status import Status
 from gdcore.typing import Floats
 
@@ -27,12 +31,21 @@ def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
         moments = moments_of(problem.core, options.threads)
         fit = solve_normal(problem, moments, how, options)
         if fit is not None:
-            return fit
+            return with_inference(
+                fit,
+                problem,
+                sgd,
+                options,
+                lambda: _of_rows(_core.infer_normal(problem.core, moments, how), problem, options),
+            )
     exact = _core.Exact(problem.core, how)
     slices.run(exact.advance)
     params, rank = exact.solve()
     check_params(problem, params)
-    return solution(problem, params, rank, loss_at(problem, params, options), options)
+    fit = solution(problem, params, rank, loss_at(problem, params, options), options)
+    return with_inference(
+        fit, problem, sgd, options, lambda: _of_rows(exact.inference(), problem, options)
+    )
 
 
 def solve_normal(
@@ -55,7 +68,34 @@ def solve_moments(problem: Problem, moments: _core.Moments, sgd: SGD, options: O
     """Return the minimiser, without reading rows."""
     params, rank = _core.solve_moments(problem.core, moments, exact_options(sgd, options))
     check_params(problem, params)
-    return solution(problem, params, rank, loss_at(problem, params, options, moments), options)
+    fit = solution(problem, params, rank, loss_at(problem, params, options, moments), options)
+    return with_inference(
+        fit, problem, sgd, options, lambda: inference_of_moments(problem, moments, options)
+    )
+
+
+def _of_rows(found: _core.Inference | None, problem: Problem, options: Options) -> Inference:
+    assert found is not None
+    return inferred(found, problem.shape, options, reader(problem, options))
+
+
+def inference_of_rows(problem: Problem, options: Options) -> Inference:
+    """Return that of the least-squares solution, which a descent may have found."""
+    inference = solve_exact(problem, DEFAULT, replace(options, method="exact")).inference
+    assert inference is not None
+    return inference
+
+
+def inference_of_moments(
+    problem: Problem,
+    moments: _core.Moments,
+    options: Options,
+    read: Callable[[_core.Inference], None] | None = None,
+) -> Inference:
+    """Return that of the least-squares solution from moments; `read` is for kinds of rows."""
+    how = exact_options(DEFAULT, options)
+    found = _core.infer_moments(problem.core, moments, how, rows_that_count(problem))
+    return inferred(found, problem.shape, options, read)
 
 
 def exact_options(sgd: SGD, options: Options) -> _core.ExactOptions:
@@ -66,6 +106,7 @@ def exact_options(sgd: SGD, options: Options) -> _core.ExactOptions:
         decay_intercept=sgd.decay_intercept,
         standardize=options.standardize,
         rcond=-1.0 if options.rcond is None else float(options.rcond),
+        covariance=options.covariance,
     )
 
 

@@ -18,15 +18,18 @@ from gdcore.data.problems import Problems
 from gdcore.errors import DataLostError, FitInterrupted, LearningRateWarning, stacklevel
 from gdcore.results.fit import History
 from gdcore.results.fits import Fits
+from gdcore.results.inference import Inference
 from gdcore.results.state import ManyState
 from gdcore.sgd import SGD, rate_at
 from gdcore.solvers.exact import exact_options, reason_of
+from gdcore.solvers.inference import reasons_of_ends, shaped
 from gdcore.solvers.learning_rate import fast_rate, step_share
 from gdcore.solvers.method import moments_suffice, prefers_moments
-from gdcore.solvers.options import Options
+from gdcore.solvers.options import DEFAULT, Options
 from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM, judges
 from gdcore.solvers.progress import Progress
 from gdcore.solvers.start import initial_states
+from gdcore.solvers.targets import fit_targets_of_many
 from gdcore.status import STATUSES, Status
 from gdcore.typing import Floats, Ints, Show
 
@@ -59,12 +62,29 @@ def fit_many(
     sgd.check_for_many(problems.count)
     if options.method == "exact":  # which reads nothing else
         sgd = SGD(weight_decay=sgd.weight_decay, decay_intercept=sgd.decay_intercept)
-    run = _Run(problems, sgd, options, initial_states(init, problems))
+    start = initial_states(init, problems)
+    if not problems.is_ragged:
+        return _fit_all(problems, sgd, options, start, progress)
+    return fit_targets_of_many(
+        problems,
+        options,
+        start,
+        lambda one, state: _fit_all(one, sgd, options, state, progress),
+        lambda one, state: _Run(one, sgd, options, state).result(),
+    )
+
+
+def _fit_all(
+    problems: Problems, sgd: SGD, options: Options, start: ManyState, progress: Show
+) -> Fits:
+    run = _Run(problems, sgd, options, start)
     try:
         with Progress.make(progress, 0, problems.count) as bar:
             work = run.solve if options.method == "exact" else run.descend
             for part in problems.blocks():
                 work(part, bar)
+            if options.covariance is not None and options.method != "exact":
+                run.infer()
         run.warn_of_rates()
     except DataLostError as error:
         error.fit = run.result()
@@ -109,6 +129,11 @@ class _Run:
             self.auto or judges(shape.columns, options, sgd)
         )
         self.scaled = options.standardize and options.method != "exact"
+        p, t = shape.columns, shape.t
+        self.inferences: list[Any] = []  # covariance, sigma2, r2, df_resid, flaw
+        if options.covariance is not None:
+            self.inferences = [np.full((count, t, p, p), np.nan), *np.full((2, count, t), np.nan)]
+            self.inferences += [np.zeros(count, np.int64), np.zeros(count, np.int8)]
         width = 2 * shape.d + shape.t
         self.state.scaling = np.zeros((count, width) if self.scaled else (0, 0))
 
@@ -150,6 +175,18 @@ class _Run:
             status[(status == Status.CONVERGED.code) & (many.rank < size)] = Status.SINGULAR.code
             assert self.rank is not None
             self.rank[part] = many.rank
+            for kept, found in zip(self.inferences, many.inferences(), strict=False):
+                if len(found):  # some slice was done
+                    kept[part] = found.reshape(kept[part].shape)
+
+    def infer(self) -> None:
+        """Infer from the least-squares solutions, which the descents may have found."""
+        options = replace(self.options, method="exact")
+        exact = _Run(self.problems, DEFAULT, options, initial_states(None, self.problems))
+        self.inferences = exact.inferences
+        bar = Progress.make(False, 0, self.problems.count)
+        for part in self.problems.blocks():
+            exact.solve(part, bar)
 
     def descend(self, part: slice, bar: Progress) -> None:
         """Descend on the problems of one block."""
@@ -372,14 +409,28 @@ class _Run:
             fit_intercept=shape.fit_intercept,
             state=self.state,
             rows=shape.n,
+            dropped=shape.dropped + np.zeros_like(shape.n),
             groups=self.problems.labels,
+            group_names=self.problems.group_names,
+            group_keys=self.problems.group_keys,
             feature_names=shape.feature_names,
             target_name=shape.target_name,
             rank=self.rank,
             momentum=self.momentum,
             r2_lost=self.r2_lost,
+            inference=self._inference(),
             home=shape.home,
         )
+
+    def _inference(self) -> Inference | None:
+        if not self.inferences:
+            return None
+        covariance, sigma2, r2, df_resid, flaw = self.inferences
+        ends = reasons_of_ends(self.status, self.sgd.weight_decay)
+        for results in (covariance, sigma2, r2):
+            results[ends > 0] = np.nan
+        code = np.where(ends > 0, ends, flaw)
+        return shaped(self.problems.shape, self.options, covariance, sigma2, r2, df_resid, code)
 
     def _method(self) -> str:
         if self.options.method == "exact":
