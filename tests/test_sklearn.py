@@ -524,7 +524,7 @@ class Watch:
         return len(self.tasks) > self.last >= 0
 
 
-@each("settings", SETTINGS)
+@each("settings", [*SETTINGS, {"lr": lambda epoch: 0.1 / (1 + epoch), "max_iter": 200}])
 @each("y", [Y, TWO])
 @each("seconds", [0.0, 0.1])
 def test_callbacks_change_no_bits(
@@ -538,14 +538,34 @@ def test_callbacks_change_no_bits(
         SAME(getattr(model, name), getattr(alone, name))
     assert model.fit_.status == alone.fit_.status
     assert watch.open == 0
-    by_epoch = alone.fit_.method != "exact" and settings.get("momentum") != "auto"
+    by_epoch = alone.fit_.method != "exact"
     count = alone.n_iter_ if by_epoch else 0
     assert watch.tasks == [("fit", 0), *(("epoch", i) for i in range(count))]
     assert watch.most == (alone.max_iter if by_epoch else 0)
     SAME(watch.weights[-1], alone.coef_)
-    if by_epoch:
+    if by_epoch and model.momentum != "auto":
         few = GDRegressor(**settings | {"max_iter": 3, "tol": None, "warm_start": False})
         SAME(watch.weights[2], few.fit(X, y, WEIGHTS).coef_)
+
+
+@each("seconds", [0.0, 0.1])
+@each("settings", [{"lr": 1.0}, {"tol": 0.0}, {"momentum": 0.9, "tol": 0.0, "standardize": True}])
+@each("shift", [0.0, 300.0])
+def test_callbacks_change_no_ending(
+    settings: dict[str, Any], seconds: float, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of descents that diverge or stall, nor of those that look so for a while."""
+    monkeypatch.setattr("gdcore.sklearn.epochs.BLOCK_SECONDS", seconds)
+    rows = (X[:40] + shift).astype(np.float32)
+    settings = {"method": "descent", "max_iter": 300} | settings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = GDRegressor(**settings).fit(rows, Y[:40])
+        model = GDRegressor(**settings).set_callbacks(Watch()).fit(rows, Y[:40])
+    for name in ("coef_", "intercept_", "loss_curve_", "n_iter_"):
+        SAME(getattr(model, name), getattr(alone, name))
+    for name in ("status", "loss", "message"):
+        assert getattr(model.fit_, name) == getattr(alone.fit_, name)
 
 
 @each("last", [1, 2, 5, 8])
@@ -582,6 +602,19 @@ def test_callbacks_of_scikit_learn() -> None:
     watch.on_fit_task_end = lambda estimator, context: False  # type: ignore[method-assign]
     search.fit(X, Y)
     assert ("epoch", 0) in watch.tasks
+
+
+def test_callbacks_see_weights_that_a_whole_history_has_no_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gdcore.solvers.descent.RECORD_BYTES", 10 * 4 * 8)
+    monkeypatch.setattr("gdcore.sklearn.epochs.BLOCK_BYTES", 10 * 4 * 8)
+    how: dict[str, Any] = {"momentum": 0.5, "tol": None, "max_iter": 40}
+    watch = Watch()
+    model = GDRegressor(**how).set_callbacks(watch).fit(X, Y)
+    assert len(watch.weights) == 41
+    SAME(watch.weights[39], model.coef_)
+    SAME(model.coef_, GDRegressor(**how).fit(X, Y).coef_)
 
 
 def test_a_callback_that_fails_is_torn_down() -> None:

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 import gdcore as gd
 from gdcore.advice import listed
 from gdcore.errors import fit_warnings
+from gdcore.results.lookup import place_of
 from gdcore.sklearn import groups as labels
 from gdcore.sklearn.parameters import FLOATS, FitConvergenceWarning, GradientDescent, weights_of
 from gdcore.typing import Floats, LearningRate
@@ -256,7 +257,7 @@ class GroupedGDRegressor(GradientDescent):
         if weights is not None and not weights.all():  # a group of weight 0 is not fitted
             counts = weights != 0
             X, y, weights = X[counts], y[counts], weights[counts]
-            columns = [column[counts] for column in columns]
+            columns = [labels.as_array(column)[counts] for column in columns]
         return _Rows(X, y, weights, columns, features)
 
     def _split(
@@ -293,7 +294,7 @@ class GroupedGDRegressor(GradientDescent):
                 self.global_ = replace(everyone, feature_names=rows.features)
         self.fits_ = replace(fits, feature_names=rows.features)
         self.groups_ = fits.groups
-        self._places = labels.places_of(fits.groups)
+        self._places = place_of(fits.groups)
         self.coef_ = np.ascontiguousarray(
             np.swapaxes(fits.weights, 1, 2) if fits.weights.ndim == 3 else fits.weights
         )
@@ -304,7 +305,7 @@ class GroupedGDRegressor(GradientDescent):
         """Raise ValueError if rows of unknown groups cannot be predicted."""
         if self.unknown == "raise":
             rows = "1 row belongs" if count == 1 else f"{count} rows belong"
-            some = listed(dict.fromkeys(unknown.tolist()))
+            some = listed(unknown.tolist())
             raise ValueError(
                 f"{rows} to groups that were not fitted: {some}. Drop such rows, or choose "
                 "unknown='nan', or fit with unknown='global'."

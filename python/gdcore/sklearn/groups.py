@@ -11,7 +11,9 @@ import numpy.typing as npt
 from sklearn.utils import assert_all_finite
 
 from gdcore.advice import listed
-from gdcore.data.labels import as_labels, factorize, keys_of
+from gdcore.data.labels import as_labels, factorize
+from gdcore.results import lookup
+from gdcore.results.lookup import Place
 from gdcore.typing import Ints
 
 
@@ -72,13 +74,17 @@ def split(X: Any, columns: list[int]) -> tuple[Any, list[Any]]:
     return table[:, keep].to_native(), found
 
 
-def checked(given: Any, n: int) -> npt.NDArray[Any]:
-    """Return a column of labels as an array; errors name NaN, infinity and what has no hash."""
-    column = given if isinstance(given, np.ndarray) else as_labels(given)
-    if column.shape != (n,):
+def checked(given: Any, n: int) -> Any:
+    """Return a column of labels; errors name NaN, infinity and what has no hash."""
+    is_series = nw.dependencies.is_into_series(given)  # reading it as it is costs less
+    column = given if is_series or isinstance(given, np.ndarray) else as_labels(given)
+    shape = (len(column),) if is_series else column.shape
+    if shape != (n,):
         raise ValueError(
-            f"groups has shape {column.shape}; it must be ({n},), one label for each row of X."
+            f"groups has shape {shape}; it must be ({n},), one label for each row of X."
         )
+    if is_series:
+        return column
     if column.dtype.kind == "f":
         assert_all_finite(column, input_name="groups")
     elif column.dtype.kind == "O":
@@ -90,6 +96,11 @@ def checked(given: Any, n: int) -> npt.NDArray[Any]:
                 "must be a string, a number or another hashable object."
             ) from None
     return column
+
+
+def as_array(column: Any) -> npt.NDArray[Any]:
+    """Return a column of labels as an array."""
+    return column if isinstance(column, np.ndarray) else as_labels(column)
 
 
 def row_labels(columns: list[Any], n: int) -> Any:
@@ -118,29 +129,10 @@ def distinct(columns: list[Any], n: int) -> tuple[npt.NDArray[Any], Ints]:
     return tuples, codes
 
 
-def places_of(labels: npt.NDArray[Any]) -> dict[Any, int]:
-    """Return the number of each group by its label."""
-    return {key: i for i, key in enumerate(keys_of(labels.tolist()))}
-
-
 def find(
-    places: dict[Any, int], like: npt.NDArray[Any], columns: list[Any], n: int
+    places: Place, groups: npt.NDArray[Any], columns: list[Any], n: int
 ) -> tuple[Ints, npt.NDArray[Any]]:
     """Return the number of each row's group, -1 if it is unknown, and the unknown labels."""
-    column = columns[0]
-    if len(columns) == 1 and column.dtype.kind not in "iub":  # a look-up costs less than a sort
-        same = column.astype(like.dtype) if column.dtype.kind == like.dtype.kind == "M" else column
-        at = _look_up(places, same)  # Python's dates differ by unit
-        if same is not column:
-            at[same != column] = -1
-        if (at < 0).any():
-            factorize(column, n)  # refuses missing labels
-        return at, column[at < 0]
     labels, codes = distinct(columns, n)
-    at = _look_up(places, labels)
+    at = lookup.find(groups, places, labels)
     return at[codes], labels[at < 0]
-
-
-def _look_up(places: dict[Any, int], labels: npt.NDArray[Any]) -> Ints:
-    keys = keys_of(labels.tolist())
-    return np.fromiter((places.get(key, -1) for key in keys), np.int64, len(keys))

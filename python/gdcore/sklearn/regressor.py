@@ -113,9 +113,8 @@ class GDRegressor(GradientDescent):
     Notes
     -----
     Callbacks of scikit-learn see one task for each epoch, with an estimator that predicts as of
-    then, and may end the descent; with ``momentum="auto"`` and in closed form there is one task in
-    all. `partial_fit` calls none. The bits do not depend on callbacks, threads or the instruction
-    set.
+    then, and may end the descent; in closed form there is one task in all. `partial_fit` calls
+    none. The bits do not depend on callbacks, threads or the instruction set.
 
     Examples
     --------
@@ -188,21 +187,22 @@ class GDRegressor(GradientDescent):
         self._check_parameters()
         rows = self._rows(X, y, sample_weight, reset=True)
         start = self._start(rows) if self.warm_start and self._descends() else None
-        self.__dict__.pop("moments_", None)
         if getattr(self, "_skl_callbacks", None):
             metadata = None if sample_weight is None else {"sample_weight": sample_weight}
             self._fit_in_tasks(rows, start, X=X, y=y, metadata=metadata)
             with fit_warnings(FitConvergenceWarning):
                 warn_unless_arrived(self.fit_)
-            return self
-        with fit_warnings(FitConvergenceWarning):
-            fit = gd.fit(*rows[:2], sample_weight=rows[2], init=start, **self._arguments())
-        return self._keep(fit, start)
+        else:
+            with fit_warnings(FitConvergenceWarning):
+                fit = gd.fit(*rows[:2], sample_weight=rows[2], init=start, **self._arguments())
+            self._keep(fit, start)
+        self.__dict__.pop("moments_", None)
+        return self
 
     @with_callbacks
     def _fit_in_tasks(self, rows: Any, start: gd.Fit | None, **data: Any) -> None:
         """Fit as `fit` does, and call the callbacks of scikit-learn with the data as given."""
-        by_epoch = self._descends() and self.momentum != "auto"
+        by_epoch = self._descends()
         root = self._init_callback_context(max_subtasks=int(self.max_iter) if by_epoch else 0)
         data["estimator"] = self
         root.call_on_fit_task_begin(**data)
@@ -263,7 +263,7 @@ class GDRegressor(GradientDescent):
                 f"X is {X.dtype} and the rows before were float32; pass X.astype(np.float32), or "
                 "begin with float64."
             )
-        moments.update(X, y, sample_weight=weights)
+        moments = moments.copy().update(X, y, sample_weight=weights)  # an error changes nothing
         start = getattr(self, "fit_", None) if self.warm_start and self._descends() else None
         with fit_warnings(FitConvergenceWarning):
             method: Literal["gram", "exact"] = "gram" if self._descends() else "exact"

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 import gdcore._core as _core
@@ -13,7 +17,7 @@ from gdcore.data.memmap import is_guarded, lost_error
 from gdcore.data.problem import Problem
 from gdcore.errors import DataLostError, FitInterrupted, FitWarning, stacklevel
 from gdcore.results.checkpoint import Checkpoint, Unsaved
-from gdcore.results.fit import Fit, Start, fit_at, history_of, model_of
+from gdcore.results.fit import Fit, History, Start, fit_at, history_of, model_of
 from gdcore.results.state import FitState
 from gdcore.sgd import SGD, rate_at
 from gdcore.solvers.method import choose
@@ -27,6 +31,9 @@ SCHEDULE_BLOCK = 64  # epochs for which a schedule is called ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
 LOSS_ALONE = _core.DescentOptions(history=0)  # of a descent of no epochs
 
+Pause = Callable[[History], int]
+_pause: ContextVar[Pause | None] = ContextVar("_pause", default=None)
+
 _STATUS = {
     "running": Status.MAX_EPOCHS,
     "max_epochs": Status.MAX_EPOCHS,
@@ -34,6 +41,20 @@ _STATUS = {
     "diverged": Status.DIVERGED,
     "stalled": Status.STALLED,
 }
+
+
+@contextmanager
+def pausing(call: Pause) -> Iterator[None]:
+    """Have descents of one problem pause, in this thread, and call this, at first before a step.
+
+    It gets what was recorded since the last pause, and returns how many epochs are to follow before
+    the next one; 0 ends the descent. Pauses change no bits.
+    """
+    token = _pause.set(call)
+    try:
+        yield
+    finally:
+        _pause.reset(token)
 
 
 def descend(
@@ -56,9 +77,10 @@ def descend(
     target = start.epoch + options.epochs
     saved = open_checkpoint(checkpoint, problem, sgd, options, start, method)
     state = start if saved.state is None else saved.state
-    descent = make_descent(plan, options, state, target)
-    if not callable(rate):
-        descent.set_constant_lr(float(rate))
+    pause = _pause.get()
+    block = options.epochs if pause is None else pause(history_of(problem.shape))
+    until = min(state.epoch + block, target)
+    descent = _begin_block(plan, options, state, until)
 
     outcome: _core.Outcome = "running"
     reached = state
@@ -75,6 +97,15 @@ def descend(
                     reached = _state_of(plan, options, descent)
                 bar.update(descent.epoch, descent.last_loss)
                 saved.save(descent, force=outcome != "running")
+                if pause is not None and outcome != "running":
+                    block = pause(history_of(problem.shape, descent.history()))
+                    # A descent that stalled there, and not only looks so at its last epoch, does so
+                    # again before it takes a step.
+                    at_pause = outcome in ("max_epochs", "stalled") and descent.epoch == until
+                    if at_pause and until < target and block:
+                        until = min(until + block, target)
+                        state = _state_of(plan, options, descent)
+                        descent, outcome = _begin_block(plan, options, state, until), "running"
     except DataLostError as error:
         error.fit = fit_at(problem.shape, start, reached)
         raise
@@ -137,6 +168,16 @@ def make_descent(plan: Plan, options: Options, state: FitState, target: int) -> 
     how = settings, plan.judge, not plan.on_moments
     descent = _core.Descent(plan.problem.core, state.as_dict(), target, *how)
     descent.set_start(start.epoch, start.params)
+    return descent
+
+
+def _begin_block(plan: Plan, options: Options, state: FitState, until: int) -> _core.Descent:
+    """Return a descent to the next pause, or to its end."""
+    if _pause.get() is not None:  # what may be recorded is a matter of the block alone
+        options = replace(options, epochs=until - state.epoch)
+    descent = make_descent(plan, options, state, until)
+    if not callable(plan.rate):
+        descent.set_constant_lr(float(plan.rate))
     return descent
 
 
