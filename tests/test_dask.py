@@ -269,7 +269,7 @@ def test_groups_have_the_bits_of_one_call(rng: Any, options: dict[str, Any]) -> 
     """Also of a descent in mini-batches, which depends on the order of a group's rows."""
     frame = grouped(rng)
     wanted = in_memory(frame, **GROUPS, **options)
-    for count in (1, 4, 30):
+    for count in (1, 5):
         parts = dd.from_pandas(frame, npartitions=count, sort=False)
         answer = gk.fit_groups(parts, **GROUPS, **options)
         found = sorted_by(answer.compute(), GROUPS["by"])
@@ -279,7 +279,7 @@ def test_groups_have_the_bits_of_one_call(rng: Any, options: dict[str, Any]) -> 
 
 def test_groups_on_workers(rng: Any, client: Any) -> None:
     frame = grouped(rng)
-    parts = dd.from_pandas(frame, npartitions=6, sort=False)
+    parts = dd.from_pandas(frame, npartitions=3, sort=False)
     wanted = sorted_by(gk.fit_groups(parts, **GROUPS).compute(), GROUPS["by"])
     with on_workers(client):
         found = sorted_by(gk.fit_groups(parts, **GROUPS).compute(), GROUPS["by"])
@@ -423,8 +423,8 @@ CUBE = xarray.Dataset({"y": (("time", "x"), X), "z": ("x", [1.0, 2.0])})
     (lambda: gk.fit_map(CUBE.y, target="y", features="y"), "dataset is DataArray", TypeError),
     (lambda: gk.fit_map(CUBE, target="y", features="w"), "no column 'w'; there are",
      ValueError),
-    (lambda: gk.fit_map(CUBE, target="y", features="z"), "'z' has dimensions 'x' and not "
-     "'time'; pass dim=", ValueError),
+    (lambda: gk.fit_map(CUBE, target="y", features="z"),
+     "'z' has no dimension 'time'; pass dim=", ValueError),
     (lambda: gk.fit_map(CUBE.chunk(x=1).assign(t=CUBE.time + 1), target="y", features="t", tol=-1),
      "tol is -1", ValueError),
     (lambda: gk.fit_map(CUBE, target="y", features=[]), "needs a name in features", ValueError),

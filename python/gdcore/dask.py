@@ -32,7 +32,6 @@ except ImportError as error:
 
 __all__ = ["fit", "fit_groups", "fit_map"]
 
-BRANCHES = 8  # sums that one task of the tree adds up
 PLACE = "_gdcore_place"  # the column of the rows' order
 
 
@@ -106,7 +105,7 @@ def fit(
     with warnings.catch_warnings():  # wrong options are refused before the rows are read
         warnings.simplefilter("ignore")
         gd.Moments(d, t).fit(sgd, **options | {"progress": False})
-    total = np.asarray(parts.sum(split_every=BRANCHES).compute(), object).item()
+    total = np.asarray(parts.sum(split_every=8).compute(), object).item()
     return gd.Moments.of(total.statistics()).fit(sgd, **options)
 
 
@@ -165,10 +164,7 @@ def fit_groups(
     [['a', 2.0], ['b', 0.0]]
     """
     if not isinstance(frame, dd.DataFrame):
-        raise TypeError(
-            f"frame is {type(frame).__name__}; pass a Dask data frame, or use gdcore.fit_groups "
-            "for rows in memory."
-        )
+        raise TypeError(f"frame is {type(frame).__name__}; pass a Dask data frame.")
     frame = frame[_known(frame.columns, target, features, by, offset, sample_weight)]
     how = {"target": target, "features": features, "by": by, "sgd": sgd, "n_threads": 1} | options
     extra = {"offset": offset, "sample_weight": sample_weight}
@@ -249,9 +245,7 @@ def fit_map(
     arrays = [dataset[name].reset_coords(drop=True) for name in names]
     for array in arrays:
         if dim not in array.dims:
-            raise ValueError(
-                f"{array.name!r} has dimensions {listed(array.dims)} and not {dim!r}; pass dim=."
-            )
+            raise ValueError(f"{array.name!r} has no dimension {dim!r}; pass dim= or drop it.")
     is_lazy = any(array.chunks for array in arrays)
     how = {"sgd": sgd} | ({"n_threads": 1} if is_lazy else {}) | options
     fit_points = partial(_fit_points, d=len(features), extra=extra, how=how, is_quiet=is_lazy)
@@ -260,7 +254,7 @@ def fit_map(
         fit_points(*[np.empty((0, 1))] * len(names))  # wrong options are refused now
     kinds = (array.dtype if array.dtype.kind == "f" else np.float64 for array in arrays)
     dtype = np.result_type(np.float32, *kinds)
-    weights, *others = xr.apply_ufunc(
+    found = xr.apply_ufunc(
         fit_points,
         *arrays,
         input_core_dims=[[dim]] * len(arrays),
@@ -269,8 +263,8 @@ def fit_map(
         dask="parallelized",
         dask_gufunc_kwargs={"output_sizes": {"feature": len(features)}},
     )
-    named = dict(zip(("intercept", "loss", "status", "rank"), others, strict=True))
-    answer = xr.Dataset({"weights": weights} | named, {"feature": features})
+    named = zip(("weights", "intercept", "loss", "status", "rank"), found, strict=True)
+    answer = xr.Dataset(dict(named), {"feature": features})
     answer.status.attrs["flag_values"] = [status.code for status in gd.Status]
     answer.status.attrs["flag_meanings"] = " ".join(gd.Status)
     return answer
@@ -341,8 +335,8 @@ def _sums_of_frame(
             )
     frame, meta = X[_names(features)], pd.Series([], dtype=object)
     sums = frame.map_partitions(_sum_frame, *columns.values(), missing, meta=meta)
-    t = len(columns["y"].columns) if columns["y"].ndim == 2 else None
-    return sums.to_dask_array(lengths=[1] * X.npartitions), len(frame.columns), t
+    parts = sums.to_dask_array(lengths=[1] * X.npartitions)
+    return parts, len(frame.columns), len(y.columns) if (y := columns["y"]).ndim == 2 else None
 
 
 def _sum_rows(X: Any, y: Any, offset: Any, sample_weight: Any, missing: str) -> Any:
@@ -388,6 +382,10 @@ def _fit_points(*arrays: Any, d: int, extra: Any, how: dict[str, Any], is_quiet:
             warnings.simplefilter("ignore", gd.FitWarning)
         fits: Any = gd.fit(X, y, **dict(zip(extra, more, strict=True)), **how)
     status = np.array([status.code for status in fits.status.tolist()], np.int8)
-    rank = np.full(count, -1) if fits.rank is None else fits.rank
-    weights = fits.weights.reshape(*points, d)
-    return weights, *(a.reshape(points) for a in (fits.intercept, fits.loss, status, rank))
+    others = (
+        fits.intercept,
+        fits.loss,
+        status,
+        np.full(count, -1) if fits.rank is None else fits.rank,
+    )
+    return fits.weights.reshape(*points, d), *(array.reshape(points) for array in others)
