@@ -168,9 +168,11 @@ def fit_groups(
     frame = frame[_known(frame.columns, target, features, by, offset, sample_weight)]
     how = {"target": target, "features": features, "by": by, "sgd": sgd, "n_threads": 1} | options
     extra = {"offset": offset, "sample_weight": sample_weight}
-    meta = _fit_rows(_with_place(frame._meta), extra, how)  # wrong options are refused now
-    rows = frame.map_partitions(_with_place, meta=_with_place(frame._meta))
-    return rows.shuffle(on=_names(by)).map_partitions(_fit_rows, extra, how, meta=meta)
+    labels = _names(by)
+    like = _with_place(frame._meta, labels)
+    meta = _fit_rows(like, extra, how)  # wrong options are refused now
+    rows = frame.map_partitions(_with_place, labels, meta=like).shuffle(on=labels)
+    return rows.map_partitions(_fit_rows, extra, how, meta=meta)
 
 
 def fit_map(
@@ -351,10 +353,14 @@ def _sum_frame(*columns: Any) -> Any:
     return pd.Series(_sum_rows(*columns))
 
 
-def _with_place(rows: Any, partition_info: Any = None) -> Any:
-    """Return rows with the order that a shuffle does not keep."""
+def _with_place(rows: Any, by: list[Any], partition_info: Any = None) -> Any:
+    """Return rows with the order that a shuffle does not keep, and labels as it can hash them."""
     first = 0 if partition_info is None else partition_info["number"] << 40
-    return rows.assign(**{PLACE: np.arange(first, first + len(rows), dtype=np.int64)})
+    rows = rows.assign(**{PLACE: np.arange(first, first + len(rows), dtype=np.int64)})
+    for name in by:
+        if rows[name].dtype.kind == "f":
+            rows[name] += 0.0  # -0.0 is 0.0, with a hash of its own in older versions of pandas
+    return rows
 
 
 def _fit_rows(rows: Any, extra: dict[str, Any], how: dict[str, Any]) -> Any:
