@@ -51,7 +51,7 @@ def fit(
 
     Each partition becomes its second moments, which are added without rounding errors: no bit of
     the answer depends on the partitions, their order, the workers or the scheduler. Workers send
-    each other sums of products, about 15 (d + 2)**2 bytes at a time, and no rows.
+    each other sums of products, 13 to 20 times (d + 2)**2 bytes, and no rows.
 
     Parameters
     ----------
