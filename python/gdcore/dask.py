@@ -10,14 +10,17 @@ import math
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
 import gdcore as gd
 from gdcore.advice import listed
 from gdcore.data.exact_sums import ExactSums
+from gdcore.data.missing import check_missing
 from gdcore.data.problem import make_problem
+from gdcore.typing import Missing
 
 try:
     import dask.array as da
@@ -29,7 +32,6 @@ except ImportError as error:
 
 __all__ = ["fit", "fit_groups", "fit_map"]
 
-BRANCHES = 8  # sums that one task of the tree adds up
 PLACE = "_gdcore_place"  # the column of the rows' order
 
 
@@ -42,13 +44,14 @@ def fit(
     features: Sequence[str] | None = None,
     offset: Any = None,
     sample_weight: Any = None,
+    missing: Missing = "error",
     **options: Any,
 ) -> gd.Fit:
     """Fit one linear model to all rows of a Dask array or data frame.
 
     Each partition becomes its second moments, which are added without rounding errors: no bit of
     the answer depends on the partitions, their order, the workers or the scheduler. Workers send
-    each other sums of products, about 15 (d + 2)**2 bytes at a time, and no rows.
+    each other sums of products, 13 to 20 times (d + 2)**2 bytes, and no rows.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ def fit(
         Columns of a data frame; the features are all other columns by default.
     offset, sample_weight : dask.array.Array, Series or str, optional
         One entry a row, or the name of a column.
+    missing : {"error", "drop"}
+        With "drop", a row that holds NaN or a null does not count.
     **options
         As for `gdcore.Moments.fit`: `epochs`, `fit_intercept`, `standardize`, `init`, `tol`,
         `method`, ...
@@ -86,11 +91,12 @@ def fit(
     >>> print(fit.status, fit.weights.round(3), fit.intercept.round(3))
     CONVERGED [2.] 1.0
     """
-    arrays = offset, sample_weight
+    check_missing(missing)
+    given = {"y": target if y is None else y, "offset": offset, "sample_weight": sample_weight}
     if isinstance(X, dd.DataFrame) and (y is None) != (target is None):
-        parts, d, t = _sums_of_frame(X, target if y is None else y, *arrays, features)
+        parts, d, t = _sums_of_frame(X, features, given, missing)
     elif isinstance(X, da.Array) and y is not None and target is None and features is None:
-        parts, d, t = _sums_of_array(X, y, *arrays)
+        parts, d, t = _sums_of_array(X, given, missing)
     else:
         raise TypeError(
             f"X is {type(X).__name__} and y {type(y).__name__}; pass Dask arrays X and y, or a "
@@ -99,7 +105,7 @@ def fit(
     with warnings.catch_warnings():  # wrong options are refused before the rows are read
         warnings.simplefilter("ignore")
         gd.Moments(d, t).fit(sgd, **options | {"progress": False})
-    total = np.asarray(parts.sum(split_every=BRANCHES).compute(), object).item()
+    total = np.asarray(parts.sum(split_every=8).compute(), object).item()
     return gd.Moments.of(total.statistics()).fit(sgd, **options)
 
 
@@ -158,18 +164,15 @@ def fit_groups(
     [['a', 2.0], ['b', 0.0]]
     """
     if not isinstance(frame, dd.DataFrame):
-        raise TypeError(
-            f"frame is {type(frame).__name__}; pass a Dask data frame, or use gdcore.fit_groups "
-            "for rows in memory."
-        )
-    columns = _columns(
-        frame.columns, target, features, by, offset=offset, sample_weight=sample_weight
-    )
-    frame, how = frame[columns.all()], {"sgd": sgd, "n_threads": 1} | options
-    meta = _fit_rows(_with_place(frame._meta), columns, how)  # which also checks the options
-    rows = frame.map_partitions(_with_place, meta=_with_place(frame._meta))
-    rows = rows.shuffle(on=columns.by)
-    return rows.map_partitions(_fit_rows, columns, how, meta=meta)
+        raise TypeError(f"frame is {type(frame).__name__}; pass a Dask data frame.")
+    frame = frame[_known(frame.columns, target, features, by, offset, sample_weight)]
+    how = {"target": target, "features": features, "by": by, "sgd": sgd, "n_threads": 1} | options
+    extra = {"offset": offset, "sample_weight": sample_weight}
+    labels = _names(by)
+    like = _with_place(frame._meta, labels)
+    meta = _fit_rows(like, extra, how)  # wrong options are refused now
+    rows = frame.map_partitions(_with_place, labels, meta=like).shuffle(on=labels)
+    return rows.map_partitions(_fit_rows, extra, how, meta=meta)
 
 
 def fit_map(
@@ -204,7 +207,7 @@ def fit_map(
     offset, sample_weight : str, optional
         Variables with the dimension `dim`.
     **options
-        As for `gdcore.fit` of many problems.
+        As for `gdcore.fit` of many problems, but `covariance`.
 
     Returns
     -------
@@ -234,85 +237,64 @@ def fit_map(
     """
     if not isinstance(dataset, xr.Dataset):
         raise TypeError(f"dataset is {type(dataset).__name__}; pass an xarray.Dataset.")
-    columns = _columns(
-        dataset.variables, target, features, None, offset=offset, sample_weight=sample_weight
-    )
-    names = [target, *columns.features, *columns.extra.values()]
+    extra = {"offset": offset, "sample_weight": sample_weight}
+    extra = {argument: name for argument, name in extra.items() if name is not None}
+    features = _names(features)
+    if not features or options.get("covariance") is not None:
+        raise ValueError("fit_map needs a name in features, and takes no covariance=.")
+    _known(dataset.variables, features, target, list(extra.values()))
+    names = [*features, target, *extra.values()]
     arrays = [dataset[name].reset_coords(drop=True) for name in names]
     for array in arrays:
         if dim not in array.dims:
-            raise ValueError(
-                f"{array.name!r} has dimensions {listed(array.dims)} and not {dim!r}; pass dim=."
-            )
+            raise ValueError(f"{array.name!r} has no dimension {dim!r}; pass dim= or drop it.")
     is_lazy = any(array.chunks for array in arrays)
-    how = {"sgd": sgd} | options
+    how = {"sgd": sgd} | ({"n_threads": 1} if is_lazy else {}) | options
+    fit_points = partial(_fit_points, d=len(features), extra=extra, how=how, is_quiet=is_lazy)
     if is_lazy:
         arrays = [array.chunk({dim: -1}) if array.chunks else array for array in arrays]
-        how = {"n_threads": 1} | how
-        # wrong options are refused now
-        _fit_points(*[np.empty((0, 1))] * len(names), columns=columns, how=how, is_quiet=True)
+        fit_points(*[np.empty((0, 1))] * len(names))  # wrong options are refused now
     kinds = (array.dtype if array.dtype.kind == "f" else np.float64 for array in arrays)
     dtype = np.result_type(np.float32, *kinds)
-    weights, *others = xr.apply_ufunc(
-        partial(_fit_points, columns=columns, how=how, is_quiet=is_lazy),
+    found = xr.apply_ufunc(
+        fit_points,
         *arrays,
         input_core_dims=[[dim]] * len(arrays),
         output_core_dims=[["feature"], [], [], [], []],
         output_dtypes=[dtype, dtype, dtype, np.int8, np.int64],
         dask="parallelized",
-        dask_gufunc_kwargs={"output_sizes": {"feature": len(columns.features)}},
+        dask_gufunc_kwargs={"output_sizes": {"feature": len(features)}},
     )
-    named = dict(zip(("intercept", "loss", "status", "rank"), others, strict=True))
-    answer = xr.Dataset({"weights": weights} | named, {"feature": columns.features})
+    named = zip(("weights", "intercept", "loss", "status", "rank"), found, strict=True)
+    answer = xr.Dataset(dict(named), {"feature": features})
     answer.status.attrs["flag_values"] = [status.code for status in gd.Status]
     answer.status.attrs["flag_meanings"] = " ".join(gd.Status)
     return answer
 
 
-class _Columns(NamedTuple):
-    """Names of the columns that a fit reads."""
-
-    target: str
-    features: list[str]
-    by: list[str]
-    extra: dict[str, str]  # offset and sample_weight, as far as they are given
-
-    def all(self) -> list[str]:
-        """Return each name once."""
-        names = self.target, *self.features, *self.by, *self.extra.values()
-        return [name for name in dict.fromkeys(names) if name is not None]
+def _names(given: Any) -> list[Any]:
+    return [] if given is None else [given] if isinstance(given, str | int) else list(given)
 
 
-def _columns(known: Any, target: Any, features: Any, by: Any, **extra: Any) -> _Columns:
-    """Return the names given; ValueError if one is not known, or is there twice."""
-    several = ([a] if isinstance(a, str) else list(a or ()) for a in (features, by))
-    extra = {argument: name for argument, name in extra.items() if name is not None}
-    columns = _Columns(target, next(several), next(several), extra)
-    names = [target, *columns.features, *columns.by]
-    if not columns.features or by == [] or len(set(names)) < len(names):
-        raise ValueError(
-            f"target is {target!r}, features {columns.features} and by {columns.by}; features and "
-            "by need a name, and no name may be there twice."
-        )
-    for name in columns.all():
+def _known(known: Any, *given: Any) -> list[Any]:
+    """Return names, each once; ValueError if one is not known."""
+    names = list(dict.fromkeys(chain(*map(_names, given))))
+    for name in names:
         if name not in known:
             raise ValueError(f"there is no column {name!r}; there are {listed(known)}.")
-    return columns
+    return names
 
 
-def _sums_of_array(X: Any, y: Any, offset: Any, sample_weight: Any) -> tuple[Any, int, int | None]:
+def _sums_of_array(X: Any, given: dict[str, Any], missing: str) -> tuple[Any, int, int | None]:
     """Return the sums of each chunk of rows in a Dask array, d, and t."""
     if X.ndim != 2:
         raise ValueError(f"X has shape {X.shape}; it must have two dimensions, (n, d).")
-    y, offset, weight = (
-        _in_chunks_of(X, name, array)
-        for name, array in (("y", y), ("offset", offset), ("sample_weight", sample_weight))
-    )
     operands = [X.rechunk({1: -1}), "ix"]
-    for array, column in ((y, "y"), (offset, "o"), (weight, "w")):
+    y, *_ = arrays = [_in_chunks_of(X, name, array) for name, array in given.items()]
+    for array, column in zip(arrays, "yow", strict=True):
         operands += [array, None if array is None else ("i", "i" + column)[array.ndim - 1]]
     sums = da.blockwise(
-        *(_sum_rows, "i", *operands),
+        *(_sum_rows, "i", *operands, missing, None),
         adjust_chunks={"i": 1},
         align_arrays=False,
         concatenate=True,  # a task gets arrays: there are chunks of rows alone
@@ -340,29 +322,30 @@ def _in_chunks_of(X: Any, name: str, given: Any) -> Any:
 
 
 def _sums_of_frame(
-    X: Any, y: Any, offset: Any, sample_weight: Any, features: Any
+    X: Any, features: Any, given: dict[str, Any], missing: str
 ) -> tuple[Any, int, int | None]:
     """Return the sums of each partition of a data frame in a Dask array, d, and t."""
-    given = {"y": y, "offset": offset, "sample_weight": sample_weight}
-    named = {argument: name for argument, name in given.items() if isinstance(name, str)}
+    named = [name for name in given.values() if isinstance(name, str)]
     if features is None:
-        features = [name for name in X.columns if name not in named.values()]
-    names = _columns(X.columns, named.pop("y", None), features, None, **named)
-    columns = [X[column] if isinstance(column, str) else column for column in given.values()]
-    for name, column in zip(given, columns, strict=True):
+        features = [name for name in X.columns if name not in named]
+    _known(X.columns, features, named)
+    columns = {k: X[name] if isinstance(name, str) else name for k, name in given.items()}
+    for argument, column in columns.items():
         if column is not None and getattr(column, "divisions", None) != X.divisions:
             raise ValueError(
-                f"{name} is not a Series in X's partitions; make it a column and pass its name."
+                f"{argument} is not a Series in X's partitions; make it a column and pass its name."
             )
-    sums = X[names.features].map_partitions(_sum_frame, *columns, meta=pd.Series([], dtype=object))
-    t = len(y.columns) if isinstance(y, dd.DataFrame) else None
-    return sums.to_dask_array(lengths=[1] * X.npartitions), len(names.features), t
+    frame, meta = X[_names(features)], pd.Series([], dtype=object)
+    sums = frame.map_partitions(_sum_frame, *columns.values(), missing, meta=meta)
+    parts = sums.to_dask_array(lengths=[1] * X.npartitions)
+    return parts, len(frame.columns), len(y.columns) if (y := columns["y"]).ndim == 2 else None
 
 
-def _sum_rows(X: Any, y: Any, offset: Any, sample_weight: Any) -> Any:
+def _sum_rows(X: Any, y: Any, offset: Any, sample_weight: Any, missing: str) -> Any:
     """Return the sums of rows in memory, in an array of one object."""
+    how = True, "mean", None, True, None, missing
     sums = np.empty(1, object)
-    sums[0] = ExactSums.of(make_problem(X, y, offset, sample_weight, True, "mean", part=True))
+    sums[0] = ExactSums.of(make_problem(X, y, offset, sample_weight, *how))
     return sums
 
 
@@ -370,48 +353,45 @@ def _sum_frame(*columns: Any) -> Any:
     return pd.Series(_sum_rows(*columns))
 
 
-def _with_place(rows: Any, partition_info: Any = None) -> Any:
-    """Return rows with the order that a shuffle does not keep."""
+def _with_place(rows: Any, by: list[Any], partition_info: Any = None) -> Any:
+    """Return rows with the order that a shuffle does not keep, and labels as it can hash them."""
     first = 0 if partition_info is None else partition_info["number"] << 40
-    return rows.assign(**{PLACE: np.arange(first, first + len(rows), dtype=np.int64)})
+    rows = rows.assign(**{PLACE: np.arange(first, first + len(rows), dtype=np.int64)})
+    for name in by:
+        if rows[name].dtype.kind == "f":
+            rows[name] += 0.0  # -0.0 is 0.0, with a hash of its own in older versions of pandas
+    return rows
 
 
-def _fit_rows(rows: Any, columns: _Columns, how: dict[str, Any]) -> Any:
+def _fit_rows(rows: Any, extra: dict[str, Any], how: dict[str, Any]) -> Any:
     """Fit the groups of one shuffled partition, in memory; return one row a group."""
-    rows, by = rows.sort_values(PLACE), columns.by
-    if rows[by].isna().any(axis=None):
-        raise ValueError(f"a label is missing in {listed(by)}; drop or fill such rows.")
-    codes = rows.groupby(by, sort=True, observed=True).ngroup().to_numpy()
-    extra = {argument: rows[name] for argument, name in columns.extra.items()}
-    most = int(np.bincount(codes).max(initial=0))
+    rows = rows.sort_values(PLACE)
+    how = how | {argument: rows[name] for argument, name in extra.items() if name is not None}
+    most = int(max(rows.groupby(_names(how["by"]), observed=True).size(), default=0))
     if isinstance(how.get("batch_size"), int) and how["batch_size"] > most:
-        how = how | {"batch_size": most or None}  # other partitions may have larger groups
+        how["batch_size"] = most or None  # other partitions may have larger groups
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gd.FitWarning)
-        X, y = rows[columns.features], rows[columns.target]
-        fits = gd.fit_groups(X, y, codes, **extra, **how)
-    answer = rows[by].iloc[np.unique(codes, return_index=True)[1]].reset_index(drop=True)
-    for name, weights in zip(columns.features, fits.weights.T, strict=True):
-        answer[f"weight_{name}"] = weights
-    status = pd.Series([str(status) for status in fits.status], dtype="str")
-    return answer.assign(intercept=fits.intercept, loss=fits.loss, rows=fits.rows, status=status)
+        return gd.fit_groups(rows, **how).to_frame().astype({"status": "str"})
 
 
-def _fit_points(*arrays: Any, columns: _Columns, how: dict[str, Any], is_quiet: bool) -> Any:
+def _fit_points(*arrays: Any, d: int, extra: Any, how: dict[str, Any], is_quiet: bool) -> Any:
     """Fit a model at each point of a chunk; the last dimension of the arrays has the rows."""
-    shape, d = np.broadcast_shapes(*(array.shape for array in arrays)), len(columns.features)
-    *points, n = shape
+    *points, n = shape = np.broadcast_shapes(*(array.shape for array in arrays))
     count = math.prod(points)
-    y, *more = (np.broadcast_to(a, shape).reshape(count, n) for a in (arrays[0], *arrays[d + 1 :]))
-    shared = all(array.ndim == 1 for array in arrays[1 : d + 1])  # one X, which is not copied
-    features = np.stack([a if shared else np.broadcast_to(a, shape) for a in arrays[1 : d + 1]], -1)
+    shared = all(array.ndim == 1 for array in arrays[:d])  # one X, which is not copied
+    features = np.stack([a if shared else np.broadcast_to(a, shape) for a in arrays[:d]], -1)
     X = np.broadcast_to(features, (count, n, d)) if shared else features.reshape(count, n, d)
-    how = dict(zip(columns.extra, more, strict=True)) | how
+    y, *more = (np.broadcast_to(array, shape).reshape(count, n) for array in arrays[d:])
     with warnings.catch_warnings():
         if is_quiet:
             warnings.simplefilter("ignore", gd.FitWarning)
-        fits: Any = gd.fit(X, y, **how)
+        fits: Any = gd.fit(X, y, **dict(zip(extra, more, strict=True)), **how)
     status = np.array([status.code for status in fits.status.tolist()], np.int8)
-    rank = np.full(count, -1) if fits.rank is None else fits.rank
-    weights = fits.weights.reshape(*points, d)
-    return weights, *(a.reshape(points) for a in (fits.intercept, fits.loss, status, rank))
+    others = (
+        fits.intercept,
+        fits.loss,
+        status,
+        np.full(count, -1) if fits.rank is None else fits.rank,
+    )
+    return fits.weights.reshape(*points, d), *(array.reshape(points) for array in others)

@@ -44,6 +44,11 @@ class ExactSums:
     @staticmethod
     def of(problem: RowProblem) -> ExactSums:
         """Sum a problem's rows; ValueError if one is NaN or infinite."""
+        if problem.is_ragged:
+            raise ValueError(
+                "values are missing in other rows for some targets, which share the sums of X; fit "
+                "each target, y[:, j], by itself."
+            )
         problem.check_finite()
         rows, shape = problem.rows, problem.shape
         columns = Columns(shape.d, shape.t if shape.has_target_axis else None, shape.dtype)
