@@ -14,8 +14,9 @@ class Dims {
   static constexpr size_t most = 64;  // as many as NumPy's arrays have
 
   Dims() {}  // = default would fill the values with zeros wherever it is written {}
-  Dims(const int64_t* first, const int64_t* last) {
-    for (; first != last; ++first) push_back(*first);
+  template <class Integer>  // int64_t, or what the platform's ssize_t is
+  Dims(const Integer* first, const Integer* last) {
+    for (; first != last; ++first) push_back(static_cast<int64_t>(*first));
   }
   Dims(std::initializer_list<int64_t> values) : Dims(values.begin(), values.end()) {}
   Dims(const Dims& other) : Dims(other.begin(), other.end()) {}  // not what is past the end

@@ -45,7 +45,8 @@ GDCORE_HD inline typename Ops::Answer may_end(const EndRules<Ops>& rules, typena
       Ops::answer(loss - loss == 0) & (squares - squares == 0) & (squares > 1e-200);
   // The squares may be rounded down where the norm's bound is not: a little more may end.
   const Answer small = squares <= bound * bound * (1 + 0x1p-40) + 1e-200;
-  Answer ends = Ops::no(usual) | ((bound >= 0) & (small | Ops::no(moved)));
+  const Answer unusual = Ops::no(usual), still = Ops::no(moved);
+  Answer ends = unusual | ((bound >= 0) & (small | still));
   if (rules.stop_on_equal_loss) ends |= Ops::answer(loss == last_loss);
   return ends;
 }

@@ -196,8 +196,13 @@ struct Moments {
     segments = 0;
   }
 
-  // Both are closed.
+  // Both are closed. sign: 1, -1, or one of them times a power of two.
   void add(const Moments& other, double sign) { add(hi, lo, other.hi, other.lo, sign); }
+  // By a power of two, of closed sums.
+  void scale(double power) {
+    for (double& sum : hi) sum *= power;
+    for (double& sum : lo) sum *= power;
+  }
 
   double square(int64_t column) const {
     return hi[column <= d ? column * (columns() + 1) : (d + 1) * columns() + column - d - 1];

@@ -31,7 +31,7 @@ exclude_patterns = ["_build"]
 suppress_warnings = ["config.cache"]  # the functions below cannot be pickled
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(enum|numpy|scipy|torch)\..*"),
+    ("py:.*", r"(enum|numpy|scipy|sklearn|torch)\..*"),
     ("py:class", r"gdcore\.plot\.display\.Display"),  # the base class of all displays
 ]
 

@@ -27,6 +27,7 @@ class Solution:
     coefficients: list[Fraction]
     variances: list[Fraction]  # of the coefficients
     variance: Fraction  # of the residuals
+    inverse: list[list[Fraction]]  # of the second moments of the rows
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def solve(design: list[list[Fraction]], response: list[Fraction]) -> Solution:
         for r, y in zip(design, response, strict=True)
     )
     variance = Fraction(squares) / (n - p)
-    return Solution(found, [rows[i][p + 1 + i] * variance for i in range(p)], variance)
+    inverse = [row[p + 1 :] for row in rows]
+    return Solution(found, [inverse[i][i] * variance for i in range(p)], variance, inverse)
 
 
 def rounded(reference: Reference) -> Solution:

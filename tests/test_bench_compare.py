@@ -436,3 +436,16 @@ def test_the_margin_survives_json(timed):
     again = gdcore.bench.Comparison.from_json(report.to_json())
     assert again.to_json() == report.to_json()
     assert again.verdict("mine", than="theirs") is Verdict.SAME
+
+
+def test_a_comparison_is_short_and_a_table_in_a_notebook():
+    report = compare(
+        {"<right>": np.matmul, "sum": raising}, (A, B), reference=np.matmul, seconds=0.01
+    )
+    assert repr(report) == "Comparison(2 rows of 2 contestants, baseline='<right>')"
+    assert len(repr(report.rows[0])) <= 300
+    page = report._repr_html_()
+    assert "<th>&lt;right&gt;</th>" in page
+    assert "<th>sum</th>" in page
+    assert "out of luck" in page
+    assert page.count("<tr>") == page.count("</tr>") == 3

@@ -98,7 +98,7 @@ def test_numbers_of_every_kind(tmp_path: Path) -> None:
 def test_nulls_are_named_or_dropped(tmp_path: Path) -> None:
     columns = {"a": [1.0, None, 3.0, 4.0, None], "y": [1.0, 2.0, None, 4.0, 5.0]}
     path = write(tmp_path / "t.parquet", columns)
-    match = r"chunk 0 .*column 'a' of .*t.parquet has no number in row 2 .*nulls='drop'"
+    match = r"chunk 0 .*column 'a' of .*t.parquet has no number in row 2 .*missing='drop'"
     refused(lambda: gd.fit(gd.read_chunks(path, "y")), match, gd.ChunkError)
     X, y = next(iter(gd.read_chunks(path, "y", nulls="drop")))
     assert (X.tolist(), y.tolist()) == ([[1], [4]], [1, 4])
@@ -109,9 +109,10 @@ def test_nan_in_a_file(tmp_path: Path) -> None:
     chunks = gd.read_chunks(path, "y", rows=100)
     match = r"chunk 4 \(from row 400\) .*column 'a' of .*t.parquet has no number in row 401 .*: nan"
     refused(lambda: gd.fit(chunks), match, gd.ChunkError)
-    columns = {"a": pa.array([1.0, None, np.nan]), "y": np.ones(3)}  # row 2 is dropped, and counts
+    # Rows 2 and 3 are dropped, and counted in the place of the one that is refused.
+    columns = {"a": pa.array([1.0, None, np.nan, np.inf]), "y": np.ones(4)}
     dropping = gd.read_chunks(write(tmp_path / "u.parquet", columns), "y", nulls="drop")
-    refused(lambda: gd.fit(dropping), "no number in row 3 .*: nan", gd.ChunkError)
+    refused(lambda: gd.fit(dropping), "an infinite number in row 4 .*: inf", gd.ChunkError)
 
 
 def test_a_truncated_file(tmp_path: Path, rng: Any) -> None:

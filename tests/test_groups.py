@@ -77,6 +77,18 @@ def test_rows_of_no_group(label: int) -> None:
         gd._core.rows_by_group(np.array([2, label, 0]), 0, 3, 1)
 
 
+@each("width", [1, 3, 4, 8, 9, 16, 52])
+@each("count", [1, 2, 600, 40_000])
+@each("n", [0, 1, 64, 65, 90_000])
+def test_ids_of_rows(rng: Any, n: int, count: int, width: int) -> None:
+    """They count up in the order in which the rows of bytes first come."""
+    kinds = rng.integers(0, 2, (count, width), np.uint8)  # few bits, so that hashes have to work
+    codes = rng.integers(0, count, n)
+    ids = gd._core.row_ids(kinds[codes])
+    known: dict[bytes, int] = {}
+    assert ids.tolist() == [known.setdefault(kinds[code].tobytes(), len(known)) for code in codes]
+
+
 LABELS: dict[str, Any] = {
     "int": lambda c: c,
     "far apart": lambda c: c * 10**12 - 5,
@@ -200,7 +212,7 @@ def test_predictions(table: Any) -> None:
 @each("library", ["pandas", "polars", "pyarrow"])
 @each("by", ["name", ["half", "name"]])
 def test_frames(table: Any, library: str, by: Any) -> None:
-    """A frame in, a frame of the same library out, one row a group."""
+    """Fits come back whatever came in: with the bits and labels of arrays, and the names."""
     module = pytest.importorskip(library)
     X, y, codes = table
     columns = {
@@ -208,38 +220,47 @@ def test_frames(table: Any, library: str, by: Any) -> None:
         "name": np.array([f"s{i:02}" for i in codes]), "half": codes % 2,
     }  # fmt: skip
     make = module.table if library == "pyarrow" else module.DataFrame
-    frame = make(columns)
-    found = gd.fit_groups(
-        frame, sgd=gd.SGD(), target="y", features=["a", "b", "c"], by=by, epochs=20
+    fits = gd.fit_groups(
+        make(columns), sgd=gd.SGD(), target="y", features=["a", "b", "c"], by=by, epochs=20
     )
-    assert type(found) is type(frame)
-    read = found.to_pydict() if library == "pyarrow" else {
-        name: list(found[name]) for name in found.columns
-    }  # fmt: skip
     keys = [by] if isinstance(by, str) else by
-    assert list(read) == [*keys, "weight_a", "weight_b", "weight_c", "intercept", "loss", "n",
-                          "status"]  # fmt: skip
-    want = np.stack([X[:, 0], X[:, 1].astype(np.float32), X[:, 2]], axis=1)
-    rows = sorted({tuple(columns[k][i] for k in keys) for i in range(N)})
-    assert [tuple(read[k][i] for k in keys) for i in range(len(rows))] == rows
-    for i, name in enumerate(read["name"]):
-        mine = columns["name"] == name
-        one = alone(want[mine], y[mine], gd.SGD(), epochs=20)
-        assert read["weight_b"][i] == one.weights[1]
-        assert read["loss"][i] == one.loss
-        assert read["n"][i] == mine.sum()
+    labels = columns["name"].tolist()
+    if len(keys) > 1:
+        labels = list(zip(columns["half"].tolist(), labels, strict=True))
+    wide = np.stack([X[:, 0], X[:, 1].astype(np.float32), X[:, 2]], axis=1)
+    want = gd.fit_groups(wide, y, labels, gd.SGD(), epochs=20)
+    assert fits.groups.tolist() == want.groups.tolist() == sorted(set(labels))
+    assert fits.groups.ndim == 1
+    assert fits.group_names == tuple(keys)
+    assert fits.feature_names == ("a", "b", "c")
+    assert fits.target_name == "y"
+    assert isinstance(fits.group_keys, type(make(columns)))
+    for name in ("weights", "intercept", "loss", "rows"):
+        assert getattr(fits, name).tobytes() == getattr(want, name).tobytes(), name
+
+
+def test_who_expects_a_frame_hears_of_to_frame() -> None:
+    frame = pyarrow.table({"y": [1.0, 2.0, 4.0], "a": [1.0, 2.0, 3.0], "s": ["u", "u", "u"]})
+    fits = gd.fit_groups(frame, target="y", features="a", by="s")
+    with pytest.raises(AttributeError, match=r"no attribute 'columns'.*call fits.to_frame\(\)"):
+        fits.columns  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(fits, "_repr_png_")
+    with pytest.raises(AttributeError, match=r"no attribute 'columns'$"):
+        gd.fit_groups([[1.0], [2.0]], [1.0, 3.0], [0, 0]).columns  # type: ignore[attr-defined]  # noqa: B018
 
 
 def bad_frames() -> dict[str, tuple[dict[str, Any], str]]:
     return {
-        "no column": ({"features": ["q"]}, "no column 'q'; it has 'y', 'a', 's'"),
-        "text": ({"features": ["s"]}, "'s' holds"),
+        "no column": (
+            {"features": ["q"]},
+            "the frame has no column 'q'; it needs .* and has 'y', 'a', 's'",
+        ),
+        "text": ({"features": ["s"], "by": "a"}, "'s' holds"),
         "gaps": ({"target": "gap"}, "'gap' has 1 missing"),
         "gaps in by": ({"by": "hole"}, "'hole' of by has 1 missing"),
-        "not all": ({"by": None}, "needs all of"),
-        "none": ({"features": []}, "at least one column"),
+        "not all": ({"by": None}, "by names no column; .* this one has 'y', 'a', 's', 'gap'"),
+        "none": ({"features": []}, "features names no column"),
         "arrays too": ({"y": [1.0]}, "leave out y, groups and offsets"),
-        "a clash": ({"by": "n"}, "'n' of by has the name of a result"),
     }
 
 
@@ -247,7 +268,7 @@ def bad_frames() -> dict[str, tuple[dict[str, Any], str]]:
 def test_bad_frames(change: dict[str, Any], message: str) -> None:
     frame = pyarrow.table({
         "y": [1.0, 2.0], "a": [1.0, 3.0], "s": ["u", "v"], "gap": [1.0, None],
-        "hole": ["u", None], "n": [1, 2],
+        "hole": ["u", None],
     })  # fmt: skip
     arguments: dict[str, Any] = {"target": "y", "features": ["a"], "by": "s"} | change
     with pytest.raises(ValueError, match=message):

@@ -16,7 +16,14 @@ Edges = dict[str, set[str]]  # the modules that each module imports
 # imports from layers below its own; within a layer, from any module that does not lead back.
 LAYERS = (
     ("gdcore._core", "gdcore.typing", "gdcore.errors"),
-    ("gdcore.advice", "gdcore.scalars", "gdcore.status", "gdcore.kernels", "gdcore.sgd"),
+    (
+        "gdcore.advice",
+        "gdcore.notebook",
+        "gdcore.scalars",
+        "gdcore.status",
+        "gdcore.kernels",
+        "gdcore.sgd",
+    ),
     ("gdcore.config", "gdcore.torch"),
     ("gdcore.tables",),
     ("gdcore.data",),
@@ -34,7 +41,8 @@ LAYERS = (
     ("gdcore.oracle",),
     ("gdcore",),  # the public names
     # Users of the public names, who may write `import gdcore as gd`.
-    ("gdcore.plot",),
+    ("gdcore.sklearn",),
+    ("gdcore.plot", "gdcore.dask"),
     ("gdcore.bench",),
     ("gdcore.cli",),
     ("gdcore.__main__",),

@@ -170,7 +170,9 @@ def test_every_gdcore_command_parses(page: Path, monkeypatch: pytest.MonkeyPatch
                 pytest.fail(f"{where}: {error}")
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "docs/guide.md"], ids=named)
+@pytest.mark.parametrize(
+    "page", [README, ROOT / "docs/guide.md", ROOT / "docs/sklearn.md"], ids=named
+)
 def test_the_python_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = [b for b in readme_block.fenced_blocks(text) if b.language in ("python", "pycon")]

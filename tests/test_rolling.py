@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import pickle
 import warnings
 from typing import Any
 
@@ -270,9 +272,409 @@ def test_interrupted_between_windows(rng: Any, monkeypatch: pytest.MonkeyPatch, 
     assert all(window_bits(kept, k) == window_bits(whole, k) for k in range(len(kept.loss)))
 
 
+# Windows of rows, of time, expanding; half-lives; groups; missing rows.
+
+
+def regression(rng: Any, n: int = 120, d: int = 2, dtype: Any = np.float64) -> tuple[Array, Array]:
+    X = rng.standard_normal((n, d)).astype(dtype)
+    noise = 0.5 * rng.standard_normal(n)
+    return X, (X @ np.arange(1.0, d + 1) + 3 + noise).astype(dtype)
+
+
+def least_squares(X: Array, y: Array, weight: Any = 1.0) -> Array:
+    """Return the weights and the intercept, by LAPACK in float64."""
+    root = np.sqrt(np.broadcast_to(weight, len(y)))[:, None]
+    A = np.column_stack([X, np.ones(len(X))]).astype(float) * root
+    return np.linalg.lstsq(A, y * root[:, 0], rcond=None)[0]
+
+
+def parameters(result: gd.RollingFit, k: int) -> Array:
+    return np.append(result.weights[k], result.intercept[k]).astype(float)
+
+
+def close(found: Array, expected: Array, rtol: float = 1e-10) -> bool:
+    return bool(np.linalg.norm(found - expected) <= rtol * np.linalg.norm(expected))
+
+
+def quiet(*given: Any, **how: Any) -> gd.RollingFit:
+    """Fit windows of which the first may have too few rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gd.FitWarning)
+        return gd.fit_rolling(*given, **how)
+
+
+def same(a: gd.RollingFit, b: gd.RollingFit) -> bool:
+    fields = ("first_row", "last_row", "rows", "weights", "intercept", "loss", "r2_lost", "rank")
+    alike = all(getattr(a, name).tobytes() == getattr(b, name).tobytes() for name in fields)
+    return alike and a.status.tolist() == b.status.tolist()
+
+
+@each("n, window, step", [(1, 1, 1), (60, 1, 1), (60, 60, 1), (60, 7, 3), (60, 25, 1), (60, 2, 9)])
+def test_windows_are_those_of_lstsq(rng: Any, n: int, window: int, step: int) -> None:
+    """Those of fewer rows than parameters too: SINGULAR, and of least norm."""
+    X, y = regression(rng, n)
+    result = quiet(X, y, window, step=step)
+    assert result.last_row.tolist() == list(range(window - 1, n, step))
+    assert (result.last_row - result.first_row == window - 1).all()
+    assert (result.rows == window).all()
+    for k, last in enumerate(result.last_row.tolist()):
+        rows = slice(last - window + 1, last + 1)
+        assert close(parameters(result, k), least_squares(X[rows], y[rows]), 1e-9)
+        assert (result.status[k] == Status.SINGULAR) == (window < 3)
+        assert result.rank[k] == min(window, 3)
+
+
+def test_windows_that_expand(rng: Any) -> None:
+    X, y = regression(rng)
+    result = quiet(X, y, None)
+    assert result.first_row.tolist() == [0] * 120
+    assert result.rows.tolist() == list(range(1, 121))
+    assert result.recomputed == 1
+    assert result.status.tolist() == [Status.SINGULAR] * 2 + [Status.CONVERGED] * 118
+    for k in range(120):
+        assert close(parameters(result, k), least_squares(X[: k + 1], y[: k + 1]))
+    later = gd.fit_rolling(X, y, None, min_rows=10, step=7)
+    assert later.last_row.tolist() == list(range(9, 120, 7))
+
+
+def test_statsmodels_has_the_same_windows(rng: Any) -> None:
+    rolling_ols = pytest.importorskip("statsmodels.regression.rolling").RollingOLS
+    X, y = regression(rng)
+    holed = np.where(rng.random(120) < 0.15, np.nan, y)
+    A = np.column_stack([X, np.ones(120)])
+    for target, window, how, peers in [
+        (y, 30, {}, {}),
+        (y, 30, {"min_rows": 5}, {"min_nobs": 5, "expanding": True}),
+        (holed, 30, {"missing": "drop", "min_rows": 10}, {"missing": "drop", "min_nobs": 10}),
+    ]:
+        ours = gd.fit_rolling(X, target, window, align=True, **how)
+        theirs = rolling_ols(target, A, window=window, **peers).fit(params_only=True).params
+        both = np.isfinite(theirs[:, 0])
+        assert both.sum() > 60
+        found = np.column_stack([ours.weights, ours.intercept])
+        np.testing.assert_allclose(found[both], theirs[both], rtol=1e-9, atol=1e-12)
+        if "missing" not in how:
+            assert np.array_equal(np.isfinite(found[:, 0]), both)
+
+
+def test_pandas_has_the_same_slopes_and_counts(rng: Any) -> None:
+    pd = pytest.importorskip("pandas")
+    X, y = regression(rng, d=1)
+    holed = np.where(rng.random(120) < 0.2, np.nan, y)
+    x, series = pd.Series(X[:, 0]), pd.Series(holed)
+    ours = gd.fit_rolling(X, holed, 20, min_rows=8, missing="drop", align=True)
+    over = pd.DataFrame({"x": x.where(series.notna()), "y": series}).rolling(20, min_periods=8)
+    slope = over.cov().unstack()["x"]["y"] / over.var()["x"]
+    np.testing.assert_allclose(ours.weights[:, 0], slope.to_numpy(), rtol=1e-9)
+    counts = series.rolling(20, min_periods=0).count().to_numpy()
+    ended = ours.first_row >= 0
+    assert np.array_equal(ours.rows[ended], counts[ended])
+    mean = quiet(np.empty((120, 0)), y, None, half_life=6.5)
+    expected = pd.Series(y).ewm(halflife=6.5).mean()
+    np.testing.assert_allclose(mean.intercept, expected.to_numpy(), rtol=1e-12)
+
+
+# Times.
+
+
+def dates(rng: Any, n: int = 120) -> Array:
+    """Draw times that rise, some of them equal."""
+    hours = np.sort(rng.integers(0, 24 * 200, n))
+    hours[40:43] = hours[40]
+    return np.datetime64("2021-03-01", "h") + hours
+
+
+def test_windows_in_time_are_those_of_pandas(rng: Any) -> None:
+    """They do not hold rows that are as old as they are long, nor later rows of the same time."""
+    pd = pytest.importorskip("pandas")
+    X, y = regression(rng)
+    times = dates(rng)
+    times[50] = times[49] + np.timedelta64(30, "D")
+    times[51:] += times[50] - times[51]
+    result = quiet(X, y, datetime.timedelta(days=30), times=times)
+    counts = pd.Series(y, index=times.astype("M8[ns]")).rolling("30D").count().to_numpy()
+    assert np.array_equal(result.rows, counts)
+    assert result.rows[50] < result.rows[49] + 1
+    assert result.last_row.tolist() == list(range(120))
+    for k in range(120):
+        rows = slice(result.first_row[k], k + 1)
+        assert close(parameters(result, k), least_squares(X[rows], y[rows]), 1e-9)
+
+
+def test_times_of_every_kind(rng: Any) -> None:
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    pa = pytest.importorskip("pyarrow")
+    X, y = regression(rng)
+    times, days = dates(rng), datetime.timedelta(days=30)
+    expected = quiet(X, y, days, times=times)
+    moments = times.astype("M8[us]")
+    series = pd.Series(moments)
+    aware = series.dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
+    numbers = (times - times[0]) / np.timedelta64(1, "D")
+    for as_given, window in [
+        (times.astype("M8[s]"), np.timedelta64(30, "D")),
+        (times.astype("M8[ns]"), np.timedelta64(30 * 24 * 3600, "s")),
+        (series, pd.Timedelta("30D")),
+        (pd.DatetimeIndex(series), days),
+        (aware, days),
+        (pl.Series(moments), days),
+        (pl.Series(moments).dt.replace_time_zone("Asia/Tokyo"), days),
+        (pa.array(moments), days),
+        (moments.tolist(), days),
+        (aware.dt.to_pydatetime().tolist(), days),
+        (numbers, 30),
+        (np.round(numbers * 24).astype(int), 720),
+    ]:
+        assert same(quiet(X, y, window, times=as_given), expected)
+    whole = times.astype("M8[D]")
+    by_day = quiet(X, y, days, times=whole)
+    for as_given in (whole.tolist(), pl.Series(whole)):
+        assert same(quiet(X, y, days, times=as_given), by_day)
+    finer = quiet(X, y, np.timedelta64(30 * 24 - 1, "h"), times=whole)
+    assert same(finer, quiet(X, y, np.timedelta64(30 * 24 - 1, "h"), times=whole.astype("M8[ns]")))
+
+
+# Half-lives.
+
+
+@each("window, step", [(40, 1), (40, 7), (None, 1), (None, 5)])
+def test_half_lives_are_those_of_weighted_least_squares(
+    rng: Any, dtype: Any, window: int | None, step: int
+) -> None:
+    X, y = regression(rng, 150, dtype=dtype)
+    weight = rng.uniform(0.5, 2, 150).astype(dtype)
+    rtol = 1e-10 if dtype == np.float64 else 1e-5
+    for half_life in (0.8, 3, 25.5, 1e6):
+        result = quiet(X, y, window, half_life=half_life, step=step, sample_weight=weight)
+        for k, last in enumerate(result.last_row.tolist()):
+            rows = slice(result.first_row[k], last + 1)
+            ages = last - np.arange(result.first_row[k], last + 1)
+            expected = least_squares(X[rows], y[rows], weight[rows] * 0.5 ** (ages / half_life))
+            if result.rows[k] >= 6:
+                assert close(parameters(result, k), expected, rtol)
+
+
+def test_half_lives_in_time(rng: Any) -> None:
+    X, y = regression(rng)
+    times = dates(rng)
+    week, month = np.timedelta64(7, "D"), np.timedelta64(30, "D")
+    result = quiet(X, y, month, times=times, half_life=week)
+    for k in range(120):
+        rows = slice(result.first_row[k], k + 1)
+        ages = (times[k] - times[rows]) / week
+        if result.rows[k] >= 6:
+            assert close(parameters(result, k), least_squares(X[rows], y[rows], 0.5**ages))
+    hours = (times - times[0]) / np.timedelta64(1, "h")
+    assert same(quiet(X, y, 720.0, times=hours, half_life=168.0), result)
+    by_rows = gd.fit_rolling(X, y, 25, times=times, half_life=week)
+    ages = (times[119] - times[95:]) / week
+    assert close(parameters(by_rows, -1), least_squares(X[95:], y[95:], 0.5**ages))
+
+
+def test_old_rows_leave_no_trace(rng: Any) -> None:
+    """Rows of 100 half-lives are out of the window, however large they are."""
+    X, y = regression(rng, 600)
+    result = quiet(X, y, None, half_life=2)
+    later = quiet(X[300:], y[300:], None, half_life=2)
+    assert result.recomputed > 1
+    for k in range(210, 300):  # its own window has 200 rows
+        assert close(parameters(result, 300 + k), parameters(later, k), 1e-13)
+    X[:300] *= 1e12
+    y[:300] *= 1e12
+    large = quiet(X, y, None, half_life=2)
+    for k in range(210, 300):
+        assert close(parameters(large, 300 + k), parameters(later, k), 1e-13)
+
+
+def test_a_feature_that_only_old_rows_have(rng: Any) -> None:
+    """Its sums fade without an error, and in the end it is a column of zeros."""
+    X, y = regression(rng, 2500)
+    X[20:, 1] = 0
+    result = quiet(X, y, None, half_life=1.5)
+    assert result.status[100] == Status.CONVERGED
+    assert (result.status[200:] == Status.SINGULAR).all()
+    assert (result.weights[200:, 1] == 0).all()
+    assert np.isfinite(result.weights).all()
+
+
+# Groups and threads.
+
+
+def test_groups_have_the_bits_of_each_alone(rng: Any, dtype: Any) -> None:
+    X, y = regression(rng, 700, dtype=dtype)
+    labels = rng.choice(["d", "a", "c", "b"], 700, p=[0.5, 0.3, 0.19, 0.01])
+    times = np.sort(rng.uniform(0, 100, 700))
+    weight = rng.uniform(0.5, 2, 700).astype(dtype)
+    for window, how in [
+        (20, {}), (20, {"step": 7}), (None, {"half_life": 12.5}), (15, {"times": times}),
+        (15, {"times": times, "half_life": 4, "min_rows": 5}), (20, {"sgd": gd.SGD(), "tol": 1e-2}),
+    ]:  # fmt: skip
+        result = quiet(X, y, window, groups=labels, sample_weight=weight, **how)
+        aligned = quiet(X, y, window, groups=labels, sample_weight=weight, align=True, **how)
+        assert np.array_equal(aligned.groups, labels)
+        for label in "abcd":
+            rows = np.flatnonzero(labels == label)
+            mine = dict(how) | ({"times": times[rows]} if "times" in how else {})
+            if window == 20 and len(rows) < 20:
+                assert label not in result.groups
+                continue
+            alone = quiet(X[rows], y[rows], window, sample_weight=weight[rows], **mine)
+            here = result.groups == label
+            for name in ("weights", "intercept", "loss", "epochs", "rows", "r2_lost"):
+                expected = getattr(alone, name)
+                assert getattr(result, name)[here].tobytes() == expected.tobytes()
+                at = rows[alone.last_row]
+                assert getattr(aligned, name)[at].tobytes() == expected.tobytes()
+            assert np.array_equal(result.first_row[here], rows[alone.first_row])
+            assert np.array_equal(result.last_row[here], rows[alone.last_row])
+
+
+def test_threads_change_no_bit(rng: Any, dtype: Any) -> None:
+    X, y = regression(rng, 6000, 6, dtype)
+    for window, how in [
+        (50, {}),
+        (400, {"step": 3}),
+        (None, {"half_life": 20}),
+        (50, {"half_life": 9}),
+    ]:
+        found = [quiet(X, y, window, n_threads=threads, **how) for threads in (1, 2, 5)]
+        assert all(same(each, found[0]) for each in found)
+        assert {each.recomputed for each in found} == {found[0].recomputed}
+        assert found[0].recomputed > 2
+
+
+# Entries of the result.
+
+
+def test_align_puts_windows_where_they_end(rng: Any) -> None:
+    X, y = regression(rng)
+    y = np.column_stack([y, -y])
+    plain = gd.fit_rolling(X, y, 20, step=3)
+    aligned = gd.fit_rolling(X, y, 20, step=3, align=True)
+    ends = np.zeros(120, bool)
+    ends[plain.last_row] = True
+    assert len(aligned) == 120
+    for name in ("weights", "intercept", "loss", "rows", "first_row", "last_row", "rank"):
+        assert getattr(aligned, name)[ends].tobytes() == getattr(plain, name).tobytes()
+    assert np.isnan(aligned.weights[~ends]).all()
+    assert np.isnan(aligned.loss[~ends]).all()
+    assert (aligned.status[~ends] == Status.EMPTY).all()
+    assert (aligned.first_row[~ends] == -1).all()
+    assert aligned.last_row.tolist() == list(range(120))
+    assert aligned.message.endswith("Without enough rows: 86.")
+    assert "EMPTY" not in aligned.message
+
+
+def test_min_rows(rng: Any) -> None:
+    X, y = regression(rng)
+    result = gd.fit_rolling(X, y, 20, min_rows=5)
+    assert result.rows.tolist() == list(range(5, 20)) + [20] * 101
+    assert result.weights[15:].tobytes() == gd.fit_rolling(X, y, 20).weights.tobytes()
+    times = np.r_[np.arange(60.0), 1000 + np.arange(60.0)]
+    sparse = gd.fit_rolling(X, y, 10, times=times, min_rows=8)
+    assert sparse.last_row.tolist() == list(range(7, 120))
+    few = sparse.rows < 8
+    assert np.flatnonzero(few).tolist() == list(range(53, 60))
+    assert np.isnan(sparse.weights[few]).all()
+    assert (sparse.status[few] == Status.EMPTY).all()
+
+
+def test_missing_rows_are_left_out(rng: Any, dtype: Any) -> None:
+    """Windows in time are those of the rows kept, but for the slides between them."""
+    X, y = regression(rng, dtype=dtype)
+    times = np.arange(120.0)
+    gone = rng.random(120) < 0.2
+    holed = X.copy(), y.copy(), np.zeros(120, dtype)
+    for j, row in enumerate(np.flatnonzero(gone)):
+        (holed[0][:, 1], holed[1], holed[2])[j % 3][row] = np.nan
+    found = quiet(
+        holed[0], holed[1], 15, offset=holed[2], times=times, missing="drop", half_life=9.0
+    )
+    kept = quiet(X[~gone], y[~gone], 15, times=times[~gone], half_life=9.0)
+    few = found.rows[~gone] < 4
+    assert few.sum() < 10
+    rtol = 1e-12 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(found.weights[~gone][~few], kept.weights[~few], rtol)
+    assert np.array_equal(found.rows[~gone], kept.rows)
+    by_rows = quiet(holed[0], holed[1], 20, offset=holed[2], missing="drop", min_rows=1)
+    counts = [int((~gone[max(0, i - 19) : i + 1]).sum()) for i in range(120)]
+    assert by_rows.rows.tolist() == counts
+    refused(lambda: gd.fit_rolling(*holed[:2], 9), "holds nan", ValueError)
+
+
+def test_predict(rng: Any) -> None:
+    X, y = regression(rng)
+    groups = rng.integers(0, 3, 120)
+    offset = rng.standard_normal(120)
+    for step, align in ((1, False), (1, True), (4, False), (4, True)):
+        result = gd.fit_rolling(X, y, 15, step=step, groups=groups, align=align)
+        for lag in (0, 1, 3):
+            found = result.predict(X, lag=lag, offset=offset)
+            expected = np.full(120, np.nan)
+            for g in range(3):
+                rows = np.flatnonzero(groups == g)
+                alone = gd.fit_rolling(X[rows], y[rows], 15, step=step)
+                for place, row in enumerate(rows):
+                    ended = np.flatnonzero(alone.last_row <= place - lag)
+                    if len(ended):
+                        fit = alone[int(ended[-1])]
+                        expected[row] = fit.predict(X[row : row + 1])[0] + offset[row]
+            np.testing.assert_allclose(found, expected, rtol=1e-13)
+    two = gd.fit_rolling(X, np.column_stack([y, -y]), 15)
+    at = np.array([3, 3, -1])
+    predictions = two.predict(X[:3], windows=at)
+    for i, k in enumerate(at.tolist()):
+        assert predictions[i].tobytes() == two[k].predict(X[i : i + 1])[0].tobytes()
+
+
+def test_one_window_as_a_fit(rng: Any) -> None:
+    X, y = regression(rng)
+    result = gd.fit_rolling(X, y, 20)
+    fits = list(result)
+    assert len(fits) == len(result) == 101
+    assert fits[7].weights.tobytes() == result.weights[7].tobytes()
+    assert fits[7].loss == result.loss[7]
+    assert fits[7].status is Status.CONVERGED
+    assert fits[7].message == "Solved in closed form."
+    refused(lambda: result[101], "window 101 is not among", IndexError)
+    refused(lambda: result["a"], "whole number", TypeError)
+    assert same(pickle.loads(pickle.dumps(result)), result)
+
+
+# Data that is hard.
+
+
+def test_prices_far_from_zero(rng: Any) -> None:
+    """Levels of 10 000 that move by cents: nearly dependent on the intercept, yet not singular."""
+    walk = 1e4 + np.cumsum(0.01 * rng.standard_normal((400, 2)), axis=0)
+    y = walk @ [0.7, 0.2] + 0.005 * rng.standard_normal(400)
+    for how in ({}, {"half_life": 10}):
+        result = gd.fit_rolling(walk, y, 30, **how)
+        for k in range(0, len(result), 7):
+            rows, ages = slice(k, k + 30), 29 - np.arange(30)
+            weight = 0.5 ** (ages / 10) if how else 1.0
+            root = np.sqrt(np.broadcast_to(weight, 30))[:, None]
+            mean = (root**2 * walk[rows]).sum(axis=0) / (root**2).sum()
+            expected = least_squares(walk[rows] - mean, y[rows], weight)[:2]
+            assert close(result.weights[k], expected, 1e-7)
+
+
+def test_constant_and_collinear_windows(rng: Any) -> None:
+    X, y = regression(rng)
+    X[40:70, 0] = 5.0
+    X[80:110, 1] = 2 * X[80:110, 0]
+    result = quiet(X, y, 10)
+    singular = [k for k in range(111) if 40 <= k <= 60 or 80 <= k <= 100]
+    assert np.flatnonzero(result.status == Status.SINGULAR).tolist() == singular
+    for k in range(111):
+        rows = slice(k, k + 10)
+        assert close(parameters(result, k), least_squares(X[rows], y[rows]), 1e-9)
+
+
 # Bad input.
 
 X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
+DATES, DAY = np.datetime64("2020-01-01") + np.arange(6), datetime.timedelta(days=1)
 
 
 @each("call, match, error", [
@@ -290,6 +692,47 @@ X, Y = np.arange(12.0).reshape(6, 2) ** 1.5, np.arange(6.0)
     (lambda: gd.fit_rolling(np.r_[X, X * 1e-150], np.r_[Y, Y], 2), "squares of rows 6 to 7",
      ValueError),
     (lambda: gd.fit_rolling(X * 1e160, Y, 2), "squares of rows 0 to 1 leave", ValueError),
+    (lambda: gd.fit_rolling(X * 1e160, Y, 2, groups=[1, 2, 1, 2, 1, 2]),
+     "squares of rows 0 to 2 of group 1 leave", ValueError),
+    (lambda: gd.fit_rolling(X, Y, "30D"), r"window is '30D'.*datetime.timedelta", TypeError),
+    (lambda: gd.fit_rolling(X, Y, DAY), r"window is .*pass times=", ValueError),
+    (lambda: gd.fit_rolling(X, Y, -DAY, times=DATES), "longer than 0", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2.5, times=DATES), "must be a length of time", TypeError),
+    (lambda: gd.fit_rolling(X, Y, np.timedelta64(1, "M"), times=DATES), "not a fixed", ValueError),
+    (lambda: gd.fit_rolling(X, Y, DAY, times=DATES[::-1]), "times falls at row 1.*argsort",
+     ValueError),
+    (lambda: gd.fit_rolling(X, Y, DAY, times=DATES[[0, 2, 1, 3, 4, 5]], groups=[1, 2, 2, 1, 1, 1]),
+     r"times falls at row 2.*groups\[order\]", ValueError),
+    (lambda: gd.fit_rolling(X, Y, DAY, times=DATES[:5]), r"times has shape \(5,\)", ValueError),
+    (lambda: gd.fit_rolling(X, Y, DAY, times=[*DATES[:5], np.datetime64("NaT")]), "times holds NaT",
+     ValueError),
+    (lambda: gd.fit_rolling(X, Y, DAY, times=list("abcdef")), "times holds", TypeError),
+    (lambda: gd.fit_rolling(X, Y, DAY, times=Y), "with times that are numbers", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 0, times=Y), "window is 0; with times", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, half_life=0), "half_life is 0", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, half_life=np.nan), "half_life is nan", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, half_life=DAY), "half_life is .*pass times=", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, half_life=3, times=DATES), "half_life is 3; with times that",
+     TypeError),
+    (lambda: gd.fit_rolling(X, Y, 2, half_life=1, reduction="sum"), "with half_life the loss is a",
+     ValueError),
+    (lambda: gd.fit_rolling(X, np.column_stack([Y, np.where(Y > 4, np.nan, Y)]), 2, missing="drop"),
+     "missing values in different rows; fit each", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, half_life=1e-300), "half_life is too small", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, min_rows=3), "min_rows is 3.*from 1 to window, 2", ValueError),
+    (lambda: gd.fit_rolling(X, Y, None, min_rows=0), "min_rows is 0", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, align="yes"), "align is 'yes'", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, missing="skip"), "missing is 'skip'", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, groups=[1, 2]), r"groups has shape \(2,\)", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, covariance="hc1"), "covariance is 'hc1'.*'ols' alone",
+     ValueError),
+    (lambda: gd.fit_rolling(X, Y, 2, gd.SGD(), covariance="ols"), "leave out sgd", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 4).predict(X[:2]), "X has 2 rows and 6 were fitted", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 4).predict(X[:, :1]), r"of shape \(m, 2\)", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 4).predict(X, lag=-1), "lag is -1", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 4).predict(X, windows=[9] * 6), "windows holds 9", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 4).predict(X, windows=[0]), r"windows has shape \(1,\)",
+     ValueError),
 ])  # fmt: skip
 def test_bad_input(call: Any, match: str, error: type[Exception]) -> None:
     refused(call, match, error)

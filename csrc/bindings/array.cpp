@@ -111,10 +111,12 @@ py::array numpy_view(const Array& a) {
 
 py::array empty_numpy(const Dims& shape, bool single) {
   product(shape);
+  Py_intptr_t sizes[Dims::most];
+  std::copy(shape.begin(), shape.end(), sizes);
   const auto& api = py::detail::npy_api::get();
   PyObject* const a = api.PyArray_NewFromDescr_(
       api.PyArray_Type_, float_dtype(single).release().ptr(), static_cast<int>(shape.size()),
-      shape.begin(), nullptr, nullptr, 0, nullptr);
+      sizes, nullptr, nullptr, 0, nullptr);
   if (!a) throw py::error_already_set();
   return py::reinterpret_steal<py::array>(a);
 }

@@ -38,6 +38,18 @@ bool map_over(uintptr_t begin, uintptr_t end, int protection, int flags, int fil
   return mmap(at, end - begin, protection, flags | MAP_FIXED, file, 0) == at;
 }
 
+// Makes later reads fail, as those of the lost file would, instead of finding zeros.
+void make_unreadable(uintptr_t begin, uintptr_t end) {
+#ifdef MFD_CLOEXEC
+  const int empty = memfd_create("gdcore-lost", MFD_CLOEXEC);
+  if (empty < 0) return;
+  map_over(begin, end, PROT_READ, MAP_SHARED, empty);
+  ::close(empty);
+#else  // macOS has no files without a name
+  map_over(begin, end, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+#endif
+}
+
 bool replaced(uintptr_t address) {
   const uintptr_t page = address & ~(page_size - 1), next = page + page_size;
   bool ours = false;
@@ -114,20 +126,13 @@ class LostPages {
   LostPages& operator=(const LostPages&) = delete;
   ~LostPages() { close(); }
 
-  // Maps an empty file over the lost pages, so that later reads fail instead of finding zeros.
   void close() {
     const std::lock_guard<std::mutex> lock(mutex);
     if (slot_ < 0) return;
     Slot& slot = table[slot_];
     slot.end = 0;
     lost_ = slot.lost;
-    if (lost_ > 0) {
-      const int empty = memfd_create("gdcore-lost", MFD_CLOEXEC);
-      if (empty >= 0) {
-        map_over(slot.first, slot.beyond, PROT_READ, MAP_SHARED, empty);
-        ::close(empty);
-      }
-    }
+    if (lost_ > 0) make_unreadable(slot.first, slot.beyond);
     taken[slot_] = false;
     slot_ = -1;
     if (--living == 0) uninstall();

@@ -43,7 +43,7 @@ ManyStates<T> states_from(const py::dict& dict) {
 
 template <class T>
 bool sizes_fit(const Many<T>& m, const ManyStates<T>& s, const ManyOptions& o) {
-  const auto count = static_cast<size_t>(m.count()), size = m.parameters() * count;
+  const size_t count = static_cast<size_t>(m.count()), size = m.parameters() * count;
   const auto each = [&](const auto& v) { return v.size() == count; };
   return s.params.size() == size && (s.velocity.empty() || s.velocity.size() == size) &&
          each(s.moving) && each(s.epoch) && each(s.first_loss) && each(s.last_loss) &&

@@ -94,7 +94,6 @@ void register_options(py::module_& m) {
                     field("covariance", &ExactOptions::covariance));
   register_settings(m, "RollingOptions",  //
                     field("descent", &RollingOptions::descent),
-                    field("window", &RollingOptions::window), field("step", &RollingOptions::step),
                     field("epochs", &RollingOptions::epochs), field("lr", &RollingOptions::lr),
                     field("share", &RollingOptions::share),
                     field("standardize", &RollingOptions::standardize),

@@ -1,80 +1,59 @@
-// One fit for each window of rows, on second moments that rows enter and leave.
+// One fit for each window of rows.
 #pragma once
 
-#include <optional>
+#include <atomic>
+#include <memory>
+#include <mutex>
 #include <vector>
 
-#include "fit/curvature.hpp"
-#include "fit/descent.hpp"
-#include "fit/exact.hpp"
-#include "fit/window_moments.hpp"
+#include "fit/window_fit.hpp"
 
 namespace gdcore {
 
-struct RollingOptions {
-  DescentOptions descent;
-  int64_t window = 1, step = 1, epochs = 0;
-  double lr = 0;     // 0: share / (largest eigenvalue + weight decay)
-  double share = 1;  // of each window
-  bool standardize = false;
-  bool auto_momentum = false;
-  std::optional<ExactOptions> exact;  // solve in closed form instead
-};
-
-template <class T>
-struct RollingResults {  // an entry a window; params (size)
-  std::vector<T> params, loss, first_loss;
-  std::vector<double> lr, momentum, curvature, r2_lost;
-  std::vector<int64_t> epochs, rank;            // rank: in closed form, else 0
-  std::vector<std::optional<Outcome>> outcome;  // none: no row has a weight
-};
-
+// Windows are fitted in runs, whose first window's rows are all summed, whatever the data: the bits
+// of a run depend on its own rows alone, and threads take one each.
 template <class T>
 class Rolling {
  public:
-  Rolling(const Problem<T>& problem, const RollingOptions& options, std::vector<T> start);
+  // Neither the first nor the last rows of the windows ever fall; each window has a row.
+  Rolling(RollingTask<T> task, std::vector<Window> windows);
 
   // True when all windows are done, or one is out of range; otherwise call again.
   bool advance(double seconds);
 
-  int64_t done() const { return static_cast<int64_t>(results_.epochs.size()); }
+  // The windows done, up to the first that is not: at the end all, or those before the first window
+  // out of range.
+  int64_t done() const;
   const RollingResults<T>& results() const { return results_; }
-  int64_t recomputed() const { return windows_.recomputed(); }
-  // The squares of window done() overflow, or lose their rounding errors.
-  bool out_of_range() const { return out_of_range_; }
+  int64_t parameters() const { return task_.problem.size(); }
+  int64_t recomputed() const;
+  bool out_of_range() const { return first_bad_ < count(); }
 
  private:
-  bool fit_window(Budget& budget);
-  bool solve(Budget& budget);
-  void begin_descent();
-  void begin_loss(Solution<T> solution);
-  void record();
-  void record_empty();
-  T loss_of_rows() const;
-  const double* scaling() const { return scaling_.empty() ? nullptr : scaling_.data(); }
-  Problem<T> rows() const;  // of this window
+  struct Worker {
+    explicit Worker(const RollingTask<T>& task) : fit(task) {}
+    WindowFit<T> fit;
+    int64_t next = 0, end = 0;  // windows left of its run
+    bool slides = false;
+  };
 
-  Problem<T> problem_;
-  RollingOptions options_;
-  std::vector<T> start_;
-  int64_t count_;
-  WindowMoments<T> windows_;
-  bool out_of_range_ = false;
-  enum class Stage {
-    moments,
-    solution,
-    curvature,
-    descent
-  } stage_ = Stage::moments;  // of this window
-  Quadratic<T> quadratic_;
-  Spectrum<T> spectrum_;
-  Descent<T> descent_;
-  std::optional<Exact<T>> exact_;
-  int64_t rank_ = 0;
-  double lr_ = 0;
-  std::vector<double> scaling_;  // of this window; empty if its columns are as they are
-  Outcome outcome_ = Outcome::running;
+  int64_t count() const { return static_cast<int64_t>(windows_.size()); }
+  void plan_runs();
+  int64_t work() const;
+  Worker* pop();
+  bool take_run(Worker& worker);
+  bool finish_runs(Worker& worker, Budget& budget);
+  void stop_before(int64_t window);
+
+  RollingTask<T> task_;
+  std::vector<Window> windows_;
+  std::vector<int64_t> runs_;  // first windows, then the number of windows
+  std::atomic<int64_t> next_run_{0}, first_bad_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<Worker*> paused_;  // in the middle of a run
   RollingResults<T> results_;
+  std::vector<uint8_t> done_;
 };
 
 }  // namespace gdcore

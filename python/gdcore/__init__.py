@@ -22,6 +22,7 @@ from gdcore.errors import (
     FitInterrupted,
     FitWarning,
     LearningRateWarning,
+    NoCovarianceError,
     RollingInterrupted,
 )
 from gdcore.fitting import fit
@@ -37,8 +38,12 @@ from gdcore.kernels import (
 from gdcore.moments import Moments
 from gdcore.results.fit import Fit, History, Start
 from gdcore.results.fits import Fits
+from gdcore.results.inference import Inference
+from gdcore.results.interval import Prediction
 from gdcore.results.load import load
-from gdcore.rolling import RollingFit, fit_rolling
+from gdcore.results.rolling import RollingFit
+from gdcore.results.summary import Summary
+from gdcore.rolling import fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
 from gdcore.status import Status
@@ -55,15 +60,19 @@ __all__ = [
     "FitWarning",
     "Fits",
     "History",
+    "Inference",
     "LearningRateWarning",
     "LinearGrad",
     "Moments",
+    "NoCovarianceError",
+    "Prediction",
     "RollingFit",
     "RollingInterrupted",
     "SGDState",
     "SelfTest",
     "Start",
     "Status",
+    "Summary",
     "__version__",
     "config",
     "fit",

@@ -196,8 +196,6 @@ class RollingOptions:
         self,
         *,
         descent: DescentOptions = ...,
-        window: int = 1,
-        step: int = 1,
         epochs: int = 0,
         lr: float = 0.0,
         share: float = 1.0,
@@ -287,7 +285,16 @@ class Outlook:
     ) -> tuple[float, float]: ...
 
 class Rolling:
-    def __init__(self, problem: Problem, start: Array, options: RollingOptions) -> None: ...
+    def __init__(
+        self,
+        problem: Problem,
+        start: Array,
+        options: RollingOptions,
+        begins: Array,
+        ends: Array,
+        ages: Array | None = None,
+        half_life: float = 1.0,
+    ) -> None: ...
     def advance(self, seconds: float, n_threads: int) -> bool: ...
     def results(self) -> dict[str, Any]: ...
     @property
@@ -345,6 +352,7 @@ class Many:
     def inferences(self) -> tuple[Array, Array, Array, Array, Array]: ...
     def states(self) -> dict[str, Any]: ...
 
+def row_ids(bytes: Array) -> Array: ...
 def rows_by_group(
     labels: Array, low: int, groups: int, n_threads: int
 ) -> tuple[Array, Array | None]: ...

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 
@@ -10,8 +14,46 @@ class FitWarning(UserWarning):
     """A fit ended, or will end, in a way that deserves a look: anything but CONVERGED."""
 
 
+_category: ContextVar[type[FitWarning] | None] = ContextVar("_category", default=FitWarning)
+
+
+def warn_of_fit(message: str) -> None:
+    """Warn the user of how a fit ended, or will end."""
+    category = _category.get()
+    if category is not None:
+        warnings.warn(message, category, stacklevel=stacklevel())
+
+
+@contextmanager
+def fit_warnings(category: type[FitWarning] | None) -> Iterator[None]:
+    """Have `warn_of_fit` use a subclass of FitWarning, or None to be silent, in this thread."""
+    token = _category.set(category)
+    try:
+        yield
+    finally:
+        _category.reset(token)
+
+
 class LearningRateWarning(UserWarning):
     """The learning rate is above the stability limit, so that descent must diverge."""
+
+
+class NoCovarianceError(ValueError, AttributeError):
+    """What was asked for needs the covariance of the weights, which this fit did not estimate.
+
+    An AttributeError too, so that ``hasattr(fit, "stderr")`` is False for such a fit.
+
+    Parameters
+    ----------
+    wanted : str
+        What was asked for.
+    """
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(
+            f"{wanted} needs the covariance of the weights; fit again with covariance='ols', or "
+            "with 'hc0' to 'hc3' if the variance of the errors differs from row to row."
+        )
 
 
 class DataLostError(OSError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Never
+from functools import partial
+from typing import Any, Never, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,11 @@ from gdcore.chunks.fit import fit_chunks
 from gdcore.chunks.source import require_chunks
 from gdcore.data.device import place_of
 from gdcore.data.memmap import guard
-from gdcore.data.problem import make_problem
+from gdcore.data.problem import RowProblem, make_problem
 from gdcore.data.problems import make_problems
 from gdcore.results.fit import Fit, empty_fit, warn_of_end
-from gdcore.results.fits import warn_of_ends
+from gdcore.results.fits import Fits, warn_of_ends
+from gdcore.results.state import FitState
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import descend
 from gdcore.solvers.exact import inference_of_rows, solve_exact
@@ -27,9 +29,30 @@ from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
 from gdcore.solvers.start import initial_state
-from gdcore.typing import Covariance, Floats, Method, Missing, Reduction, Show, Stop
+from gdcore.solvers.targets import fit_targets
+from gdcore.typing import (
+    Covariance,
+    FitOptions,
+    Floats,
+    Method,
+    Missing,
+    Reduction,
+    Show,
+    Stack,
+    Stop,
+)
 
 
+# Type checkers read the dimensions of X. Where they are not known it may be a stack, and a `Fits`
+# is a `Fit`.
+@overload
+def fit(
+    X: Stack, y: npt.ArrayLike, sgd: SGD | None = None, **options: Unpack[FitOptions]
+) -> Fits: ...
+@overload
+def fit(
+    X: Any, y: npt.ArrayLike | None = None, sgd: SGD | None = None, **options: Unpack[FitOptions]
+) -> Fit: ...
 def fit(
     X: Any,
     y: npt.ArrayLike | None = None,
@@ -99,8 +122,9 @@ def fit(
         Weight of each row's squared error, 0 or larger.
     missing : {"error", "drop"}
         With "drop", a row that holds NaN or a null in X, y, sample_weight or offset does not count:
-        the bits are those of the rows that are kept. Several targets are dropped one by one.
-        Infinity is always an error.
+        the bits are those of the rows that are kept, and `Fit.rows` is their number. Targets whose
+        gaps are in different rows are fitted one by one (docs/guide.md). Infinity is always an
+        error.
     reduction : {"mean", "sum", "half_mean", "half_sum"}
     tol : float, ndarray of one for each of many problems, or None
         Stop once the predictions are within `tol` standard deviations of y, root mean square, of
@@ -227,7 +251,7 @@ def fit(
             reporting(progress, epochs, init),
             _core.FpEnv(),
         ):
-            many = make_problems(X, y, offset, sample_weight, *how, place)
+            many = make_problems(X, y, offset, sample_weight, *how, place, missing)
             fits = fit_many(many, sgd, options, init, progress, checkpoint)
         warn_of_ignored(options)
         warn_of_ends(fits, options.expects_convergence)
@@ -239,22 +263,33 @@ def fit(
             reporting(progress, epochs, init),
             _core.FpEnv(),
         ):
-            problem = make_problem(X, y, offset, sample_weight, *how, place=place)
+            problem = make_problem(X, y, offset, sample_weight, *how, place=place, missing=missing)
             options.check(problem.shape.n)
             start = initial_state(init, problem.shape, options.batch_size)
-            if problem.is_weightless:
-                result = empty_fit(problem.shape, start)
-            elif options.method == "exact":
-                result = solve_exact(problem, sgd, options)
+            how_to = sgd, options, progress, checkpoint
+            if problem.is_ragged:
+                fit_one = partial(_fit_rows, how=how_to)
+                result = fit_targets(problem, options, start, checkpoint, fit_one)
             else:
-                result = descend(problem, sgd, options, start, progress, checkpoint)
-            if result.inference is None:
-                result = with_inference(
-                    result, problem, sgd, options, lambda: inference_of_rows(problem, options)
-                )
+                result = _fit_rows(problem, start, how_to)
     warn_of_ignored(options)
     warn_of_end(result, options.expects_convergence)
     return result
+
+
+def _fit_rows(problem: RowProblem, start: FitState, how: tuple[SGD, Options, Show, Any]) -> Fit:
+    sgd, options, progress, checkpoint = how
+    if problem.is_weightless:
+        result = empty_fit(problem.shape, start)
+    elif options.method == "exact":
+        result = solve_exact(problem, sgd, options)
+    else:
+        result = descend(problem, sgd, options, start, progress, checkpoint)
+    if result.inference is not None:
+        return result
+    return with_inference(
+        result, problem, sgd, options, lambda: inference_of_rows(problem, options)
+    )
 
 
 def _axes(X: Any) -> int:

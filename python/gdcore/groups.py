@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Never
 
 import numpy as np
@@ -24,8 +25,7 @@ from gdcore.solvers.many import fit_many
 from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
-from gdcore.status import Status
-from gdcore.typing import Covariance, Floats, Ints, Method, Missing, Names, Reduction, Show, Stop
+from gdcore.typing import Covariance, Floats, Ints, Method, Missing, Reduction, Show, Stop
 
 
 def fit_groups(
@@ -59,7 +59,7 @@ def fit_groups(
     n_threads: int | None = None,
     device: Any = None,
     **unknown: Never,
-) -> Any:
+) -> Fits:
     """Fit a linear model to each group of rows, all in one call.
 
     Every group has the bits of fitting its rows with `fit`.
@@ -99,8 +99,8 @@ def fit_groups(
     Fits
         With the labels in `groups`, sorted if they can be; an array of NumPy. `weights`,
         `intercept` and predictions are of X's library, as those of `fit`.
-        For a frame, a frame of the same library with one row a group: the columns of `by`,
-        ``weight_<feature>``, ``intercept``, ``loss``, ``n`` and ``status``.
+        For a frame, `groups` is what the column `by` gives as an array, and `group_names` keeps
+        its name; several columns `by` make tuples. `Fits.to_frame` gives a data frame.
 
     Raises
     ------
@@ -136,11 +136,11 @@ def fit_groups(
             raise ValueError(
                 "a data frame takes target=, features= and by=; leave out y, groups and offsets."
             )
-        table = read_groups(X, target, features, by)
-        X, y, groups = table.X, table.y, table.codes
+        table = read_groups(X, target, features, by, offset, sample_weight)
+        X, y, offset, sample_weight = table.X, table.y, table.offset, table.sample_weight
     elif y is None:
         raise ValueError("y is missing; a data frame needs target=, features= and by= instead.")
-    if (groups is None) == (offsets is None):
+    if table is None and (groups is None) == (offsets is None):
         raise ValueError("pass either groups, a label for each row, or offsets.")
     options = Options(
         epochs,
@@ -163,34 +163,32 @@ def fit_groups(
     given = {"X": X, "y": y, "groups": groups, "offset": offset, "sample_weight": sample_weight}
     with guard(**given), reporting(progress, epochs), _core.FpEnv():
         assert y is not None
-        rows = make_problem(X, y, offset, sample_weight, fit_intercept, reduction, place=place)
+        how = fit_intercept, reduction
+        rows = make_problem(
+            X, y, offset, sample_weight, *how, place=place, missing=missing, keep_gaps=True
+        )
+        if table is not None:
+            rows = rows.named(table.features, table.target)
         shape, name = rows.shape, getattr(groups, "name", None)
         refuse_as_feature(rows.rows.X, shape.feature_names, name, groups, "groups")
         order = None
-        if offsets is not None:
+        if table is not None:
+            labels, keys, starts, order = table.groups(options.threads)
+        elif offsets is not None:
             starts = _checked_offsets(offsets, shape.n)
-            labels: Any = np.arange(len(starts) - 1)
+            labels = np.arange(len(starts) - 1)
         else:
             labels, starts, order = group_rows(
                 from_device(groups, "groups"), shape.n, options.threads
             )
         _check_labels(init, labels)
         problems = make_groups(rows, starts, order, labels)
+        if table is not None:
+            problems = replace(problems, group_names=table.by, group_keys=keys)
         fits = fit_many(problems, sgd, options, init, progress)
     warn_of_ignored(options)
     warn_of_ends(fits, options.expects_convergence)
-    return fits if table is None else table.answer(_columns(fits, table.features))
-
-
-def _columns(fits: Fits, features: Names) -> dict[str, Any]:
-    """Return the columns of the answer to a frame."""
-    weights = {f"weight_{name}": fits.weights[:, j] for j, name in enumerate(features)}
-    return weights | {
-        "intercept": fits.intercept,
-        "loss": fits.loss,
-        "n": fits.rows,
-        "status": [Status(value).name for value in fits.status.tolist()],
-    }
+    return fits
 
 
 def _check_labels(init: Any, labels: Any) -> None:

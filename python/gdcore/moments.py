@@ -25,7 +25,7 @@ from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.moments import fit_moments
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
-from gdcore.typing import Floats, Reduction, Show, Stop
+from gdcore.typing import Floats, Missing, Reduction, Show, Stop
 
 _Rows = Rows  # the name in pickles of 0.1.0
 
@@ -188,6 +188,7 @@ class Moments:
         *,
         offset: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None,
+        missing: Missing = "error",
     ) -> Self:
         """Add rows.
 
@@ -201,6 +202,9 @@ class Moments:
             Fixed term of the prediction, broadcast to y's shape.
         sample_weight : array_like, shape (n,), optional
             Weight of each row's squared error, 0 or larger.
+        missing : {"error", "drop"}
+            With "drop", a row that holds NaN or a null in any of these does not count, as in
+            `gdcore.fit`. Several targets must count in the same rows: they share the sums of X.
 
         All may be arrays on a CUDA device, where the rows are summed. The moments are the host's.
 
@@ -212,14 +216,15 @@ class Moments:
         Raises
         ------
         ValueError
-            If shapes do not fit, or the rows hold NaN or infinity.
+            If shapes do not fit, or the rows hold NaN or infinity; with ``missing="drop"``, if the
+            targets count in different rows.
         TypeError
             If a dtype is not real, or wider than that of the moments.
         """
         given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
         with self._lock:
             with guard(**given), _core.FpEnv():
-                problem = self._checked(X, y, offset, sample_weight)
+                problem = self._checked(X, y, offset, sample_weight, missing)
                 statistics = self._statistics.with_rows(problem, 0)
             self._statistics = statistics  # once it is clear that no mapped file shrank
         return self
@@ -231,6 +236,7 @@ class Moments:
         *,
         offset: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None,
+        missing: Missing = "error",
     ) -> Self:
         """Take rows out that were put in: subtract their moments.
 
@@ -238,7 +244,7 @@ class Moments:
 
         Parameters
         ----------
-        X, y, offset, sample_weight
+        X, y, offset, sample_weight, missing
             As for `update`.
 
         Returns
@@ -255,7 +261,8 @@ class Moments:
         """
         now = self._statistics
         empty = Statistics.empty(now.columns).named(now.feature_names, now.target_name)
-        gone = Moments.of(empty).update(X, y, offset=offset, sample_weight=sample_weight)
+        how = {"offset": offset, "sample_weight": sample_weight}
+        gone = Moments.of(empty).update(X, y, **how, missing=missing)
         with self._lock:
             self._statistics = self._statistics.minus(gone._statistics)
         return self
@@ -397,10 +404,10 @@ class Moments:
         if other._statistics.columns != self._statistics.columns:
             raise ValueError(f"{other!r} does not go with {self!r}: they are of other columns.")
 
-    def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any) -> RowProblem:
+    def _checked(self, X: Any, y: Any, offset: Any, sample_weight: Any, missing: str) -> RowProblem:
         """Return new rows, checked; ValueError or TypeError if they are of other columns."""
-        names = self._statistics.feature_names
-        problem = make_problem(X, y, offset, sample_weight, True, "mean", names, True)
+        how = True, "mean", self._statistics.feature_names, True, None, missing
+        problem = make_problem(X, y, offset, sample_weight, *how)
         shape = problem.shape
         if shape.d != self.d:
             raise ValueError(
@@ -410,6 +417,11 @@ class Moments:
             wanted = "(n,)" if self.t is None else f"(n, {self.t})"
             raise ValueError(
                 f"y has shape {np.shape(y)}; these moments are of y of shape {wanted}."
+            )
+        if problem.is_ragged:
+            raise ValueError(
+                "values are missing in other rows for some targets, which share the sums of X "
+                "here; make Moments for each target, and update them with y[:, j]."
             )
         if shape.dtype == self.dtype:
             return problem

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Never, cast
+from typing import Any, Literal, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -13,160 +11,116 @@ import numpy.typing as npt
 import gdcore._core as _core
 from gdcore.advice import reject
 from gdcore.data import slices
+from gdcore.data.columns import refuse_as_feature
 from gdcore.data.device import place_of
-from gdcore.data.home import Home, bring_home, on_host, settle
+from gdcore.data.home import from_device
 from gdcore.data.memmap import guard
 from gdcore.data.problem import make_problem
-from gdcore.data.shape import Shape
+from gdcore.data.times import read_times
+from gdcore.data.windows import MOST, check_extent, make_series, make_windows
 from gdcore.errors import FitWarning, RollingInterrupted, stacklevel
-from gdcore.scalars import as_scalar, is_whole
+from gdcore.results.rolling import RollingFit
 from gdcore.sgd import SGD
-from gdcore.solvers.exact import exact_options
 from gdcore.solvers.learning_rate import warn_of_divergence
 from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
-from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM
+from gdcore.solvers.rolling import RollingTask, check_known, check_method
 from gdcore.solvers.start import initial_state
-from gdcore.status import Status, counts_in_words, deserve_a_look, ends_in_words
-from gdcore.typing import Floats, Ints, Names, Reduction, Statuses, Stop
-
-_STATUS = {
-    None: Status.EMPTY,
-    "max_epochs": Status.MAX_EPOCHS,
-    "converged": Status.CONVERGED,
-    "diverged": Status.DIVERGED,
-    "stalled": Status.STALLED,
-}
-
-
-@dataclass(frozen=True, eq=False)
-class RollingFit:
-    """Fits of k windows, an entry each.
-
-    Attributes
-    ----------
-    first_row : ndarray of int64, shape (k,)
-        The window's first row; its last is ``first_row + window - 1``.
-    weights : array, shape (k, d) or (k, d, t)
-        Of the library of X, on the device of X, as `intercept` is.
-    intercept : array, shape (k,) or (k, t)
-    loss : ndarray, shape (k,)
-        The loss at the weights, over the window's rows.
-    status : ndarray of Status, shape (k,)
-    epochs : ndarray of int64, shape (k,)
-    lr, momentum : ndarray of float64, shape (k,)
-    r2_lost : ndarray of float64, shape (k,)
-        See `Fit`.
-    stability_limit : ndarray of float64, shape (k,)
-        The lr above which descent on the window must diverge.
-    recomputed : int
-        Windows whose moments were summed from all their rows, not derived from the last window's.
-    feature_names : tuple of str, or None
-    target_name : str or None
-    """
-
-    first_row: Ints
-    weights: Floats
-    intercept: Floats
-    loss: Floats
-    status: Statuses
-    epochs: Ints
-    lr: Floats
-    momentum: Floats
-    r2_lost: Floats
-    stability_limit: Floats
-    recomputed: int
-    feature_names: Names | None = None
-    target_name: str | None = None
-    home: Home | None = field(default=None, repr=False)  # of weights and intercept
-
-    def __post_init__(self) -> None:
-        if self.home is not None:
-            settle(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(on_host(self))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        known = dict(state)
-        if "summed_anew" in known:  # the name in pickles of 0.1.0
-            known["recomputed"] = known.pop("summed_anew")
-        self.__dict__.update(known)
-
-    def __repr__(self) -> str:
-        weights = on_host(self).weights
-        shape = f"weights of shape {weights.shape}, {weights.dtype}"
-        return f"RollingFit({len(self.status)} windows, {shape}: {counts_in_words(self.status)})"
-
-    @property
-    def message(self) -> str:
-        """How the fits ended and what to do about it, in words."""
-        return ends_in_words(self.status, self.r2_lost, "window", "window {}".format)
-
-
-bring_home(RollingFit)
+from gdcore.status import deserve_a_look
+from gdcore.typing import Missing, Reduction, Stop
 
 
 def fit_rolling(
     X: npt.ArrayLike,
     y: npt.ArrayLike,
-    window: int,
+    window: Any,
     sgd: SGD | None = None,
     *,
     step: int = 1,
+    groups: npt.ArrayLike | None = None,
+    times: npt.ArrayLike | None = None,
+    min_rows: int | None = None,
+    half_life: Any = None,
+    align: bool = False,
     epochs: int = 1000,
     fit_intercept: bool = True,
     standardize: bool = False,
     init: Any = None,
     offset: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
+    missing: Missing = "error",
     reduction: Reduction = "mean",
     tol: float | None = 1e-6,
     stop: Stop = "gradient",
     method: Literal["auto", "gram", "exact"] = "auto",
     rcond: float | None = None,
+    covariance: Literal["ols"] | None = None,
     n_threads: int | None = None,
     device: Any = None,
     **unknown: Never,
 ) -> RollingFit:
-    """Fit each window of rows by itself.
+    """Fit each window of rows by itself: rolling, expanding, or exponentially weighted.
 
-    The first window has rows 0 to window - 1; each next one begins `step` rows later. Its second
-    moments are derived from the last window's: rows that enter are added, rows that leave are
-    subtracted. They are summed again from all rows before rounding errors exceed the bound in
-    docs/numerics.md. Without `sgd`, each window gets the least-squares solution, from its own
-    rows where columns are nearly dependent; with it, every window descends from `init` as by
+    Windows end at row ``min_rows - 1`` and at every `step`-th row after it, in each group. Second
+    moments of a window are derived from the last window's: rows that enter are added, rows that
+    leave are subtracted. They are summed again from all rows before rounding errors exceed the
+    bound in docs/numerics.md. Without `sgd`, each window gets the least-squares solution, from its
+    own rows where columns are nearly dependent; with it, every window descends from `init` as by
     ``gdcore.fit(method="gram")``.
 
     Parameters
     ----------
-    X : array_like, shape (n, d)
+    X : array_like, shape (n, d), or data frame
     y : array_like, shape (n,) or (n, t)
-    window : int
-        Rows of a window, 1 to n.
+    window : int, length of time, or None
+        Rows of a window; or with `times` how far it reaches back: the window that ends at row i has
+        the rows up to i whose times are in (t_i - window, t_i], as pandas' ``rolling("30D")``. A
+        length of time is a `datetime.timedelta`, `numpy.timedelta64` or `pandas.Timedelta`; with
+        `times` that are numbers, it is a number in their unit. None expands from the first row.
     sgd : SGD, optional
         As for `gdcore.fit`, but lr is a number or "auto".
+    step : int
+        Rows between the ends of two windows.
+    groups : array_like, shape (n,), optional
+        Label of each row, as for `fit_groups`. A window has rows of one group, in their order;
+        windows of a group follow each other in the result, unless `align`. Each group has the bits
+        of fitting it alone.
+    times : array_like, shape (n,), optional
+        Time of each row: dates, in a time zone or not, or numbers. They must not fall within a
+        group; rows may share a time.
+    min_rows : int, optional
+        A window with fewer rows is EMPTY, with weights NaN. By default `window`, if that is rows,
+        else 1. A window with fewer rows than parameters is SINGULAR.
+    half_life : float or length of time, optional
+        A row weighs half as much for each half-life that it is older than the last of its window:
+        rows, or with `times` a length of time. With ``window=None`` that is recursive least squares
+        with forgetting. Rows older than 100 half-lives, whose weight is below 1e-30, are left out.
+    align : bool
+        Return an entry for each row: that of the window that ends there, NaN if none does.
+    missing : {"error", "drop"}
+        "drop" leaves out rows with NaN in X, y, offset or sample_weight. They still count as rows
+        of `window`, `step` and `half_life`, but not of `min_rows`, as in pandas.
+    covariance : "ols", optional
+        Also estimate the covariance of the weights of each window, by the closed form.
     method : {"auto", "gram", "exact"}
         "auto" without `sgd` is "exact", with it "gram".
-    step : int
-        Rows between the starts of two windows.
     epochs, fit_intercept, standardize, init, offset, sample_weight, reduction, tol, stop : optional
     rcond, n_threads, device : optional
-        As for `gdcore.fit`.
+        As for `gdcore.fit`. On a GPU `groups`, `half_life` and missing rows bring the rows to the
+        host.
 
     Returns
     -------
     RollingFit
-        The fits of ``(n - window) // step + 1`` windows. `weights` and `intercept` are of X's
-        library, as those of `gdcore.fit`.
+        `weights` and `intercept` are of X's library, as those of `gdcore.fit`.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, the data holds NaN or infinity, an option is out of range, or the
-        squares of a window's rows leave the range of the dtype.
+        If shapes do not fit, the data holds NaN or infinity, times fall, an option is out of range,
+        or the squares of a window's rows leave the range of the dtype.
     TypeError
-        If a dtype is not real, or lr is a schedule.
+        If a dtype is not real, lr is a schedule, or a length of time is not one.
     RuntimeError, MemoryError
         As for `gdcore.fit`, of a CUDA device.
     RollingInterrupted
@@ -183,133 +137,73 @@ def fit_rolling(
     --------
     >>> import numpy as np, gdcore as gd
     >>> x = np.arange(8.0)
-    >>> rolling = gd.fit_rolling(x[:, None], np.where(x < 4, x, 2 * x), 3)
-    >>> rolling.weights[:, 0].round(2)
+    >>> y = np.where(x < 4, x, 2 * x)
+    >>> gd.fit_rolling(x[:, None], y, 3).weights[:, 0].round(2)
     array([1. , 1. , 3. , 3.5, 2. , 2. ])
+    >>> gd.fit_rolling(x[:, None], y, None, min_rows=6, half_life=1).weights[:, 0].round(2)
+    array([2.61, 2.42, 2.24])
     """
     reject(fit_rolling, unknown)
-    options = Options(epochs, None, False, 0, tol, stop, method, 0, n_threads, standardize, rcond)
+    options = Options(
+        epochs,
+        None,
+        False,
+        0,
+        tol,
+        stop,
+        method,
+        0,
+        n_threads,
+        standardize,
+        rcond,
+        missing,
+        covariance,
+    )
     options = settled(sgd, options, init)
     if options.method == "stream":
         raise ValueError("method is 'stream'; windows share their moments: use 'gram' or 'exact'.")
-    sgd, exact = check_sgd(sgd, options.method), None
+    sgd = check_sgd(sgd, options.method)
     sgd.check_for_one()
+    if not isinstance(align, bool | np.bool_):
+        raise ValueError(f"align is {align!r}; it must be True or False.")
     place = place_of(device)
     given = {"X": X, "y": y, "offset": offset, "sample_weight": sample_weight}
     with guard(**given), _core.FpEnv():
         how = fit_intercept, reduction
-        problem = make_problem(X, y, offset, sample_weight, *how, place=place)
+        problem = make_problem(
+            X, y, offset, sample_weight, *how, place=place, missing=missing, keep_gaps=True
+        )
         shape = problem.shape
         options.check(shape.n)
-        if options.method == "exact":
-            exact, sgd = exact_options(sgd, options), SGD()
-        if sgd.momentum == "auto" and shape.columns > MOST_SPECTRUM:
-            raise ValueError(NO_SPECTRUM)
-        if callable(sgd.lr):
-            raise TypeError("lr is a schedule; fit_rolling takes a number or 'auto'.")
-        window, step = as_scalar(window), as_scalar(step)
-        _check_rows(shape.n, window, step)
-        problem.check_finite()
+        check_method(sgd, options, shape, half_life)
+        clock = None
+        if times is not None:
+            clock = read_times(from_device(times, "times"), shape.n, window, half_life)
+        most = shape.n if groups is None and min_rows is None and not align else MOST
+        extent = check_extent(most, window, step, min_rows, half_life, clock)
+        check_known(problem)
+        named = getattr(groups, "name", None)
+        refuse_as_feature(problem.rows.X, shape.feature_names, named, groups, "groups")
+        series = make_series(shape.n, groups, options.threads)
+        plan = make_windows(series, extent, clock, problem.known)
         start = initial_state(init, shape, None)
-        settings = _settings(sgd, options, exact, window, step)
-        rolling = _core.Rolling(problem.core, start.params, settings)
+        task = RollingTask(shape, sgd, options, plan, clock, align)
+        rolling = task.begin(problem, start.params)
         try:
             slices.run(lambda seconds: rolling.advance(seconds, options.threads))
         except KeyboardInterrupt:
-            done = _result(shape, sgd, rolling, step, exact is not None)
-            raise RollingInterrupted(done) from None
+            raise RollingInterrupted(task.result(rolling, interrupted=True)) from None
     if rolling.out_of_range:
-        first = rolling.done * step
-        raise ValueError(
-            f"the squares of rows {first} to {first + window - 1} leave the range of "
-            f"{shape.dtype}; scale the columns of X and y."
-        )
-    result = _result(shape, sgd, rolling, step, exact is not None)
+        raise ValueError(task.out_of_range(rolling.done))
+    result = task.result(rolling)
     warn_of_ignored(options)
     _warn(sgd, options, result)
     return result
-
-
-def _settings(
-    sgd: SGD, options: Options, exact: _core.ExactOptions | None, window: int, step: int
-) -> _core.RollingOptions:
-    auto, rate = sgd.momentum == "auto", cast("float | str", sgd.lr)
-    momentum = {"momentum": 0.5} if auto else {}
-    return _core.RollingOptions(
-        descent=_core.DescentOptions(
-            sgd=_core.SgdOptions(**sgd.options | momentum, decay_intercept=sgd.decay_intercept),
-            tol=-1.0 if options.tol is None else float(options.tol),
-            stop_on_equal_loss=options.stop == "loss_equal",
-            history=0,
-        ),
-        window=window,
-        step=step,
-        epochs=int(options.epochs),
-        lr=0.0 if rate == "auto" else float(rate),
-        share=_share(sgd),
-        standardize=options.standardize,
-        auto_momentum=auto,
-        exact=exact,
-    )
-
-
-def _check_rows(n: int, window: Any, step: Any) -> None:
-    for name, value, most, what in (
-        ("window", window, n, f"the {n} rows of X"),
-        ("step", step, 2**62, "2**62"),
-    ):
-        if not (is_whole(value) and 1 <= value <= most):
-            raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 to {what}.")
-
-
-def _share(sgd: SGD) -> float:
-    """Return lr="auto" times the curvature, weight decay included: see `learning_rate.auto_lr`."""
-    if sgd.momentum == "auto":
-        return 1.0
-    limit = replace(sgd, weight_decay=0.0).stability_limit(1.0)
-    return min(1.0, limit / 2 if limit > 0 else math.inf)
-
-
-def _limits(sgd: SGD, found: dict[str, Any]) -> Floats:
-    """Return each window's stability limit; with momentum="auto", of the momentum it got."""
-    curvature = found["curvature"]
-    if sgd.momentum == "auto":
-        return np.asarray(2 * (1 + found["momentum"]) / (curvature + sgd.weight_decay))
-    return np.asarray(sgd.stability_limit(curvature))
-
-
-def _result(shape: Shape, sgd: SGD, rolling: _core.Rolling, step: int, exact: bool) -> RollingFit:
-    found, k = rolling.results(), rolling.done
-    weights, intercept = shape.split(found["params"].reshape(k, shape.size))
-    limit = _limits(sgd, found)
-    limit[np.isnan(found["curvature"])] = math.nan
-    status = np.array([_STATUS[outcome] for outcome in found["outcome"]], object)
-    if exact:
-        solved, full = status != Status.EMPTY, found["rank"] == shape.columns
-        status[solved & full], status[solved & ~full] = Status.CONVERGED, Status.SINGULAR
-    above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
-    status[above & (status == Status.MAX_EPOCHS)] = Status.DIVERGED  # though still finite
-    return RollingFit(
-        first_row=np.arange(k, dtype=np.int64) * step,
-        weights=weights,
-        intercept=intercept,
-        loss=found["loss"],
-        status=status,
-        epochs=found["epochs"],
-        lr=found["lr"],
-        momentum=found["momentum"],
-        r2_lost=found["r2_lost"],
-        stability_limit=limit,
-        recomputed=rolling.recomputed,
-        feature_names=shape.feature_names,
-        target_name=shape.target_name,
-        home=shape.home,
-    )
 
 
 def _warn(sgd: SGD, options: Options, result: RollingFit) -> None:
     """Warn once of rates that cannot converge, and once of windows that deserve a look."""
     if sgd.lr != "auto" and (above := result.lr > result.stability_limit).any():
         warn_of_divergence(sgd.lr, 0, float(result.stability_limit[above].min()), sgd)
-    if deserve_a_look(result.status, options.expects_convergence):
+    if deserve_a_look(result.status[result.has_fit], options.expects_convergence):
         warnings.warn(result.message, FitWarning, stacklevel=stacklevel())

@@ -24,8 +24,8 @@ def is_finite(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether this is an integer; True and False are not."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    """Whether this is an integer; True and False are not, nor a time, NumPy's kin of integers."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
 def as_numpy(given: Any) -> Any:

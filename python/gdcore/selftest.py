@@ -60,6 +60,10 @@ class SelfTest:
     def __bool__(self) -> bool:
         return self.ok
 
+    def __repr__(self) -> str:
+        failed = f"{len(self.failures)} of {self.cases} results differ"
+        return f"SelfTest({'ok' if self.ok else failed}, numerics={self.numerics}, {self.device})"
+
     def __str__(self) -> str:
         verdict = "same bits everywhere" if self.ok else f"{len(self.failures)} differ"
         if self.device == "cpu":

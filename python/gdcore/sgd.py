@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 
 import gdcore._core as _core
+from gdcore.notebook import html_block, html_row
 from gdcore.scalars import as_numpy, as_scalar, is_finite
 from gdcore.typing import Floats, LearningRate
 
@@ -29,6 +30,9 @@ class SGDState:
 
     velocity: list[Any] = field(default_factory=list)
     step: int = 0
+
+    def __repr__(self) -> str:
+        return f"SGDState(step={self.step}, velocity of {len(self.velocity)} parameters)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,26 @@ class SGD:
     nesterov: bool = False
     maximize: bool = False
     decay_intercept: bool = True
+
+    def __repr__(self) -> str:
+        """Name the options that are not the defaults."""
+        changed = (f for f in fields(self) if not self._is_default(f))
+        return f"SGD({', '.join(f'{f.name}={self._in_words(f.name)}' for f in changed)})"
+
+    def _repr_html_(self) -> str:
+        rows = (html_row([f.name], [self._in_words(f.name)]) for f in fields(self))
+        return html_block("SGD", list(rows))
+
+    def _is_default(self, option: Field[Any]) -> bool:
+        value = getattr(self, option.name)
+        return isinstance(value, int | float | str) and bool(value == option.default)
+
+    def _in_words(self, name: str) -> str:
+        """Return the value of an option; an array or a schedule is only named."""
+        value = getattr(self, name)
+        if isinstance(value, np.ndarray):
+            return f"<array of {value.size}>"
+        return "<schedule>" if callable(value) else repr(value)
 
     def __post_init__(self) -> None:
         for name, given in vars(self).items():

@@ -93,7 +93,10 @@ _ADVICE = {
         "SGD(weight_decay=0.01, decay_intercept=False)."
     ),
     Status.EMPTY: "Pass at least one row.",
-    Status.INVALID: "Drop or fill rows with NaN or infinity; scale columns that overflow.",
+    Status.INVALID: (
+        "Drop or fill rows with NaN or infinity (missing='drop' drops those with NaN); scale "
+        "columns that overflow."
+    ),
 }
 
 
@@ -114,6 +117,17 @@ def deserve_a_look(statuses: Statuses, expects_convergence: bool) -> bool:
 def epochs_in_words(count: int) -> str:
     """Return a number of epochs as messages say it."""
     return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+def dropped_in_words(rows: Any, dropped: Any, *, by_target: bool) -> str:
+    """Say how many rows were left out for missing values; "" if none was."""
+    left_out = int(np.sum(dropped))
+    if not left_out:
+        return ""
+    each = "rows, target by target," if by_target else "rows"
+    return (
+        f"{left_out} of {int(np.sum(rows)) + left_out} {each} have missing values and do not count."
+    )
 
 
 def count_by_status(statuses: Statuses) -> dict[Status, int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from os import PathLike
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -20,4 +21,32 @@ Schedule = Callable[[int], float]
 LearningRate = float | Floats | Literal["auto"] | Schedule
 Missing = Literal["error", "drop"]
 Covariance = Literal["ols", "hc0", "hc1", "hc2", "hc3"]
+Interval = Literal["confidence", "prediction"]
 Show = bool | Callable[[int, int, float], None]  # what progress= takes
+Stack = np.ndarray[tuple[int, int, int], np.dtype[Any]]  # X of many problems
+
+
+class FitOptions(TypedDict, total=False):
+    """What `gdcore.fit` takes by keyword alone."""
+
+    epochs: int
+    batch_size: int | None
+    shuffle: bool
+    seed: int
+    fit_intercept: bool
+    standardize: bool
+    init: Any
+    offset: npt.ArrayLike | None
+    sample_weight: npt.ArrayLike | None
+    missing: Missing
+    reduction: Reduction
+    tol: float | Floats | None
+    stop: Stop
+    method: Method
+    rcond: float | None
+    covariance: Covariance | None
+    history: int
+    progress: Show
+    checkpoint: str | PathLike[str] | None
+    n_threads: int | None
+    device: Any

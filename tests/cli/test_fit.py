@@ -10,6 +10,7 @@ import pytest
 import gdcore as gd
 from commands import DIABETES, LINE, diabetes_split, good, run
 from gdcore.cli.reading import read_table
+from inferences import reference
 
 
 def least_squares(X, y):
@@ -47,9 +48,10 @@ class TestFit:
         model = (
             *("target", "features", "method", "method_reason", "lr", "stability_limit", "epochs"),
             *("status", "message", "r2_lost", "weights", "intercept", "train", "test"),
+            "inference",
         )
         assert tuple(report) == (
-            *("gdcore", "data", *model, "normal_equation", "interrupted", "notes"),
+            *("gdcore", "data", *model, "dropped", "normal_equation", "interrupted", "notes"),
         )
         assert tuple(report["normal_equation"]) == model
         assert tuple(report["train"]) == ("rows", "mse", "r2")
@@ -69,6 +71,28 @@ class TestFit:
         ]
         assert "normal equation" in result.stdout
         assert lines[-1].startswith("CONVERGED: ")
+
+    def test_standard_errors(self, tmp_path):
+        """Those of the training rows: as a table, in JSON, and in the file."""
+        command = ("fit", DIABETES, "--target", "progression", "--covariance", "hc3")
+        (X, y), _ = diabetes_split()
+        known = reference(X, y, "hc3")
+        report = json.loads(good(*command, "--json", "--save", tmp_path / "m.npz").stdout)
+        names = [*report["features"], "intercept"]
+        errors = np.sqrt(np.diagonal(known.covariance))
+        for found in (report["inference"], report["normal_equation"]["inference"]):
+            assert (found["covariance"], found["reason"]) == ("hc3", "")
+            assert list(found["stderr"]) == list(found["tvalues"]) == names
+            np.testing.assert_allclose(list(found["stderr"].values()), errors, rtol=1e-9)
+            np.testing.assert_allclose(found["r2"], known.r2, rtol=1e-10)
+            assert found["df_resid"] == known.df_resid == 331 - 11
+        np.testing.assert_allclose(gd.load(tmp_path / "m.npz").stderr, errors, rtol=1e-9)
+        text = good(*command).stdout
+        rows = [line.split() for line in text.splitlines()]
+        assert [row[0] for row in rows if len(row) in (4, 7)][-11:] == names
+        assert "std err" in text
+        assert "(covariance='hc3')" in text
+        assert "std err" not in good(*command[:-2]).stdout
 
     def test_table_without_test_rows(self, line):
         text = good("fit", line, "--target", "y", "--test-size", 0).stdout

@@ -42,7 +42,7 @@ _UNTIMED = "interrupted", "the run ended before its first complete round"
 Function = Callable[..., Any]
 
 
-@dataclass
+@dataclass(repr=False)
 class Comparison(Report):
     """What `compare` found: a report, and verdicts between any two contestants."""
 

@@ -6,15 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdcore.bench.results import Results
-from gdcore.bench.table import render
+from gdcore.bench.table import render, render_html
 
 
 @dataclass
 class Report(Results):
     """What a run found; see `Results`.
 
-    ``print(report)`` shows it as a table.
+    ``print(report)`` shows it as a table, and so does a notebook.
     """
+
+    def __repr__(self) -> str:
+        libraries = len({row.library for row in self.rows})
+        said = f"{len(self.rows)} rows of {libraries} contestants, baseline={self.baseline!r}"
+        return f"{type(self).__name__}({said}{', partial' if self.partial else ''})"
+
+    def _repr_html_(self) -> str:
+        return render_html(self)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Return one HTML page that needs no other file, and write it if a path is given."""

@@ -64,7 +64,7 @@ class Row:
     library: str
     status: str
     note: str = ""
-    rounds: tuple[float, ...] = ()
+    rounds: tuple[float, ...] = field(default=(), repr=False)
     repeats: int = 0
     share: int = 1
     flops: float = math.nan

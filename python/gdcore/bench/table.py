@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from gdcore.bench import suites
 from gdcore.bench.results import Key, Results, Row, counted
+from gdcore.notebook import html_block, html_row
 
 _UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _HEADS = ("library", "time", "GFLOP/s", "GB/s", "limit", "takes", "95 %", "")
@@ -22,6 +23,18 @@ def render(report: Results) -> str:
         lines += [*_table(report, block), ""]
     lines += [*_summary(report), *report.notes]
     return "\n".join(lines).rstrip()
+
+
+def render_html(report: Results) -> str:
+    """Return the table as HTML for a notebook."""
+    lines = [html_row(("case", *_HEADS), [])]
+    for key, rows in report.races():
+        shown = [row for row in rows if row.status != "unsupported"]
+        for i, row in enumerate(shown):
+            library, *cells = _cells(row)
+            case = f"{heading(key)}, {key.case}" if i == 0 else ""
+            lines.append(html_row([case, library], cells))
+    return html_block("", lines, [*_summary(report), *report.notes])
 
 
 def duration(seconds: float) -> str:

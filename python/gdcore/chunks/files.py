@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from gdcore.data.missing import WAY_OUT, check_missing
 from gdcore.scalars import is_whole
-from gdcore.typing import Floats, Names
+from gdcore.typing import Floats, Missing, Names
 
 if TYPE_CHECKING:
     from gdcore.tables import Block, Part, Table
@@ -36,14 +38,21 @@ class ChunkReader:
         sample_weight: str | None = None,
         offset: str | None = None,
         *,
-        drop: bool = False,
+        missing: Missing = "error",
         advice: str = "",
         rows: int = 65536,
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
         self.feature_names, self.target_name = features, target
         self._table, self._weight, self._offset = table, sample_weight, offset
-        self._drop, self._advice, self._rows, self._dtype = drop, advice, rows, np.dtype(dtype)
+        self._missing, self._advice, self._rows = missing, advice, rows
+        self._keeps_gaps, self._dtype = False, np.dtype(dtype)
+
+    def keeping_gaps(self) -> ChunkReader:
+        """Return a reader of all rows, with NaN where a value is missing."""
+        other = copy(self)
+        other._missing, other._keeps_gaps = "error", True
+        return other
 
     def __iter__(self) -> Iterator[tuple[Floats | None, ...]]:
         for part in self.parts():
@@ -57,7 +66,7 @@ class ChunkReader:
         given = [*self.feature_names, self.target_name, self._weight, self._offset]
         names = [name for name in given if name is not None]
         for block in part(names, self._rows):
-            yield self._arrays(names, _without_nulls(block) if self._drop else block)
+            yield self._arrays(names, _without_gaps(block) if self._missing == "drop" else block)
 
     def _arrays(self, names: Sequence[str], block: Block) -> tuple[Floats | None, ...]:
         n, d = len(block.columns[0]), len(self.feature_names)
@@ -66,21 +75,25 @@ class ChunkReader:
         offset = None if self._offset is None else np.empty_like(y)
         places = [a for a in (*X.T, y, weight, offset) if a is not None]
         with np.errstate(over="ignore"):
-            for place, column in zip(places, block.columns, strict=True):
+            for place, column, null in zip(places, block.columns, block.nulls, strict=True):
                 place[:] = column
+                if null is not None:
+                    place[null] = np.nan
         from gdcore.tables.table import check_finite
 
-        check_finite(block, names, places, self._advice)
+        check_finite(block, names, places, self._advice, gaps=self._keeps_gaps)
         if offset is not None:
             return X, y, weight, offset
         return (X, y) if weight is None else (X, y, weight)
 
 
-def _without_nulls(block: Block) -> Block:
-    nulls = [null for null in block.nulls if null is not None]
-    if not nulls:
+def _without_gaps(block: Block) -> Block:
+    """Return the rows of a block that have neither null nor NaN."""
+    gaps = [null for null in block.nulls if null is not None]
+    gaps += [np.isnan(column) for column in block.columns if np.isnan(column.min(initial=np.inf))]
+    if not gaps:
         return block
-    kept = np.flatnonzero(~np.logical_or.reduce(nulls))
+    kept = np.flatnonzero(~np.logical_or.reduce(gaps))
     return block._replace(
         columns=[column[kept] for column in block.columns],
         nulls=[None] * len(block.nulls),
@@ -95,7 +108,8 @@ def read_chunks(
     *,
     sample_weight: str | None = None,
     offset: str | None = None,
-    nulls: Literal["error", "drop"] = "error",
+    missing: Missing | None = None,
+    nulls: Missing | None = None,
     decimal: Literal[".", ","] = ".",
     rows: int = 65536,
     dtype: npt.DTypeLike = np.float64,
@@ -115,8 +129,11 @@ def read_chunks(
         The column of weights.
     offset : str, optional
         The column of the prediction's fixed term.
+    missing : {"error", "drop"}
+        Refuse rows with a null or NaN in one of these columns, the default, or leave them out.
+        ``fit(chunks, missing="drop")`` leaves them out as well, and counts them.
     nulls : {"error", "drop"}
-        Refuse or drop rows with a null in one of these columns.
+        The name of `missing` in gdcore 0.1.
     decimal : {".", ","}
         The decimal point of text.
     rows : int
@@ -158,8 +175,13 @@ def read_chunks(
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise TypeError(f"dtype is {kind}; it must be float32 or float64.")
-    if nulls not in ("error", "drop"):
-        raise ValueError(f"nulls is {nulls!r}; choose 'error' or 'drop'.")
+    if nulls is not None:
+        if missing is not None:
+            raise ValueError("nulls and missing are two names of one option; pass missing alone.")
+        check_missing(nulls, "nulls")
+        missing = nulls
+    missing = "error" if missing is None else missing
+    check_missing(missing)
     if not is_whole(rows) or not 1 <= rows < 2**31:
         raise ValueError(f"rows is {rows!r}; it must be a whole number from 1 to 2**31 - 1.")
     if isinstance(features, str):
@@ -175,8 +197,8 @@ def read_chunks(
         names,
         sample_weight,
         offset,
-        drop=nulls == "drop",
-        advice=", or pass nulls='drop'",
+        missing=missing,
+        advice=f", or {WAY_OUT}",
         rows=int(rows),
         dtype=kind,
     )

@@ -42,13 +42,16 @@ class Source:
     """The parts that chunks come from, which can be read in any order.
 
     `again` says whether they can be read more than once, `decodes` whether reading them keeps
-    threads busy. The rows are copied to the `place`.
+    threads busy. The rows are copied to the `place`. With ``missing="drop"``, rows with missing
+    values are left out; if the targets count in different rows, only one `target` can be read.
     """
 
     parts: Sequence[Callable[[], Iterable[Any]]]
     again: bool
     decodes: bool = False
     place: Place = None
+    missing: str = "error"
+    target: int | None = None
 
     @classmethod
     def of(cls, given: Any) -> Source:
@@ -70,6 +73,14 @@ class Source:
                 yield _in_memory(_as_tuple(given))
 
 
+class RaggedTargetsError(Exception):
+    """The targets of a chunk of this shape count in different rows."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__("the targets count in different rows")
+        self.shape = shape
+
+
 class Chunk:
     """One chunk, checked."""
 
@@ -78,8 +89,8 @@ class Chunk:
         given: Any,
         number: int,
         first_row: int,
-        features: Names | None = None,
-        place: Place = None,
+        features: Names | None,
+        source: Source,
     ) -> None:
         self.number, self.first_row = number, first_row
         if not (isinstance(given, tuple) and len(given) in (2, 3, 4)):
@@ -89,12 +100,17 @@ class Chunk:
                 "(X, y, sample_weight or None, offset)"
             )
         X, y, sample_weight, offset = (*given, None, None)[:4]
+        place, missing, target = source.place, source.missing, source.target
+        how = True, "mean", features, True, place, missing
         try:
-            self.problem: RowProblem = make_problem(
-                X, y, offset, sample_weight, True, "mean", features, True, place
-            )
+            problem = make_problem(X, y, offset, sample_weight, *how)
         except (TypeError, ValueError) as error:
             raise self.error(str(error)) from None
+        if target is not None:
+            problem = problem.of_target(target)
+        elif problem.is_ragged:
+            raise RaggedTargetsError(problem.shape)
+        self.problem: RowProblem = problem
 
     @property
     def shape(self) -> Shape:
@@ -151,11 +167,11 @@ def read(source: Source, order: Iterable[int] | None = None) -> Generator[Chunk]
             if given is _END:
                 return
             names = None if first is None else first.shape.feature_names
-            chunk = Chunk(given, number, rows, names, source.place)
+            chunk = Chunk(given, number, rows, names, source)
             first = chunk if first is None else first
             chunk.check_like(first)
             yield chunk
-            number, rows = number + 1, rows + chunk.shape.n
+            number, rows = number + 1, rows + chunk.shape.n + chunk.shape.dropped
 
 
 def _as_tuple(given: Any) -> Any:

@@ -33,6 +33,7 @@ class Survey:
         self.weighted, self._steepest, self._bytes = False, 0.0, 0
         self._statistics: Statistics | None = None
         self._home: Home | None = None  # of the first chunk's X
+        self._dropped = 0  # rows with missing values
         self._threads = 0
         # Refuse a wrong reduction or option before anything is read.
         make_moment_problem(Statistics.empty(Columns(1, None, np.dtype(float))), True, reduction)
@@ -60,7 +61,9 @@ class Survey:
         """Return the problem of the rows read."""
         assert self._statistics is not None
         problem = make_moment_problem(self._statistics, *self._how, self._steepest)
-        return replace(problem, shape=replace(problem.shape, home=self._home))
+        return replace(
+            problem, shape=replace(problem.shape, home=self._home, dropped=self._dropped)
+        )
 
     def _surveyed(self, source: Source, chunks: Iterable[Chunk], bar: Progress) -> Iterator[Chunk]:
         for chunk in chunks:
@@ -83,6 +86,7 @@ class Survey:
         except ValueError as error:
             raise chunk.error(str(error)) from None
         self._bytes += rows.nbytes
+        self._dropped += shape.dropped
         if self._options.batch_size is not None and shape.n:
             core = _core.Problem(rows.X, rows.y, None, rows.sample_weight, *self._how)
             self._steepest = max(self._steepest, core.largest_row())

@@ -22,10 +22,19 @@ from gdcore.cli.report import (
     one_sentence,
     print_json,
     print_report,
+    print_summary,
     say_note,
     summary,
 )
-from gdcore.cli.training import choose_features, learn, model_columns, parse_rate, split_rows
+from gdcore.cli.training import (
+    choose_features,
+    learn,
+    model_columns,
+    note_of_dropped,
+    parse_rate,
+    read_rows,
+    split_rows,
+)
 from gdcore.cli.writing import check_outputs, print_csv, write_table
 
 _DATA = "A .csv, .tsv, .parquet, .feather, .npy or .npz file, or - for standard input."
@@ -42,11 +51,35 @@ class Method(StrEnum):
     EXACT = "exact"
 
 
+class MissingRows(StrEnum):
+    """What to do about a row of a fit in which a value is missing."""
+
+    ERROR = "error"
+    DROP = "drop"
+
+
+class MissingCells(StrEnum):
+    """What to predict for a row in which a value is missing."""
+
+    ERROR = "error"
+    NAN = "nan"
+
+
 class Dtype(StrEnum):
     """The numbers to compute with."""
 
     FLOAT64 = "float64"
     FLOAT32 = "float32"
+
+
+class Covariance(StrEnum):
+    """How to estimate standard errors; see `gdcore.fit`."""
+
+    OLS = "ols"
+    HC0 = "hc0"
+    HC1 = "hc1"
+    HC2 = "hc2"
+    HC3 = "hc3"
 
 
 def build_app() -> typer.Typer:
@@ -106,6 +139,10 @@ def fit(
             "Data", "Columns to predict it from.", metavar="A,B,...", show_default="all others"
         ),
     ] = None,
+    missing: Annotated[
+        MissingRows,
+        _option("Data", "Rows in which a value is missing: refuse them, or leave them out."),
+    ] = MissingRows.ERROR,
     test_size: Annotated[
         float, _option("Data", "Share of the rows, drawn at random, to test on.")
     ] = 0.25,
@@ -146,6 +183,14 @@ def fit(
     weight_decay: Annotated[
         float, _option("Training", "L2 penalty on the weights, not on the intercept.")
     ] = 0.0,
+    covariance: Annotated[
+        Covariance | None,
+        _option(
+            "Training",
+            "Print standard errors too; hc0 to hc3 if the variance of the errors differs.",
+            show_default="none",
+        ),
+    ] = None,
     device: Annotated[str, _option("Training", _DEVICE, metavar="cpu|cuda|cuda:1")] = "cpu",
     checkpoint: Annotated[
         Path | None, _file("Keep the state of training, and resume from it.")
@@ -169,6 +214,7 @@ def fit(
         "seed": seed,
         "tol": tol or None,
         "method": method.value,
+        "covariance": covariance and covariance.value,
         "device": device,
         "history": max(1, epochs // _RECORDS),
         "progress": sys.stderr.isatty() and not (as_json or no_progress),
@@ -184,6 +230,7 @@ def fit(
     table = read_table(data, decimal)
     target = table.find(target)
     names = choose_features(table, target, features)
+    drop = missing is MissingRows.DROP
     if is_large(table):
         if plot or animate or checkpoint:
             raise ValueError(
@@ -191,19 +238,22 @@ def fit(
                 "--checkpoint ask."
             )
         with collect_notes() as notes:
-            model, *scores, interrupted = learn_large(
+            model, *scores, dropped, interrupted = learn_large(
                 table,
                 target,
                 names,
                 sgd,
+                drop=drop,
                 test_size=test_size,
                 standardize=standardize,
                 dtype=dtype.value,
                 save=save,
                 **settings,
             )
-        result = described(model, *scores)
+            note_of_dropped(dropped, dropped + sum(int(score["rows"]) for score in scores))
+        result = described(model, *scores) | {"dropped": dropped}
         _finish(data, result, None, interrupted, notes, as_json)
+        print_summary(model, as_json)
         if save and not as_json:
             print(f"Wrote {save}.")
         _exit_if_diverged(model)
@@ -213,9 +263,10 @@ def fit(
             "--animate films gradient descent on one feature: choose it with --features, "
             "and leave out --method exact."
         )
-    rows = table.numbers([*names, target])
+    rows, dropped = read_rows(table, [*names, target], drop=drop)
     train, test = split_rows(rows[:, :-1], rows[:, -1], test_size=test_size, seed=seed)
     with collect_notes() as notes:
+        note_of_dropped(dropped, dropped + len(rows))
         model, exact, interrupted = learn(
             train,
             names,
@@ -228,7 +279,9 @@ def fit(
             **settings,
         )
     result, beside = summary(model, train, test), summary(exact, train, test)
+    result |= {"dropped": dropped}
     _finish(data, result, beside, interrupted, notes, as_json)
+    print_summary(exact, as_json)
     tested = test if len(test[1]) else None
     if plot:
         draw(model, train, tested, plot)
@@ -283,6 +336,13 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Write them to a file: .csv, .parquet or .npy."),
     ] = None,
+    missing: Annotated[
+        MissingCells,
+        typer.Option(
+            help="Rows in which a value is missing: refuse them, or predict NaN, which is an "
+            "empty cell of CSV and null of JSON."
+        ),
+    ] = MissingCells.ERROR,
     decimal: Annotated[str, typer.Option(metavar=".|,", help=_DECIMAL)] = ".",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
 ) -> None:
@@ -291,7 +351,9 @@ def predict(
     fitted = gd.load(model)
     table = read_table(data, decimal)
     columns_read = model_columns(fitted, table)
-    values = np.concatenate([fitted.predict(X) for X in table.blocks(columns_read)])
+    gaps = missing is MissingCells.NAN
+    blocks = table.blocks(columns_read, gaps=gaps, advice=", or pass --missing nan")
+    values = np.concatenate([fitted.predict(X) for X in blocks])
     if values.ndim == 1:
         columns = {"prediction": values}
     else:

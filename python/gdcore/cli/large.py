@@ -29,6 +29,12 @@ class Share:
 
     def __init__(self, chunks: gd.ChunkReader, share: float, seed: int, testing: bool) -> None:
         self._chunks, self._share, self._seed, self._testing = chunks, share, seed, testing
+        self._dropped: dict[int, int] = {}  # rows with missing values, by part
+
+    @property
+    def dropped(self) -> int:
+        """Rows with missing values in the parts that were read; they are left out."""
+        return sum(self._dropped.values())
 
     def __iter__(self) -> Iterator[Rows]:
         for part in self.parts():
@@ -40,9 +46,13 @@ class Share:
 
     def _read(self, number: int, part: Callable[[], Iterable[Any]]) -> Iterator[Rows]:
         rng = np.random.default_rng([self._seed, number])
+        dropped = 0
         for X, y in part():
             chosen = (rng.random(len(y)) < self._share) == self._testing
-            yield X[chosen], y[chosen]
+            known = ~(np.isnan(X).any(axis=1) | np.isnan(y))
+            dropped += int((chosen & ~known).sum())
+            yield X[chosen & known], y[chosen & known]
+        self._dropped[number] = dropped
 
 
 def learn_large(
@@ -51,16 +61,22 @@ def learn_large(
     features: tuple[str, ...],
     sgd: gd.SGD,
     *,
+    drop: bool,
     test_size: float,
     standardize: bool,
     dtype: str,
     save: Path | None,
     **settings: Any,
-) -> tuple[gd.Fit, dict[str, float], dict[str, float], bool]:
-    """Return a model of a table's columns, its scores on training and test rows, and if stopped."""
+) -> tuple[gd.Fit, dict[str, float], dict[str, float], int, bool]:
+    """Return a model of a table's columns, and what came of the rows.
+
+    That is the scores on training and on test rows, the rows left out, and if it was stopped.
+    """
     if not 0 <= test_size < 1:
         raise ValueError(f"--test-size must be at least 0 and below 1, not {test_size:g}.")
-    chunks = gd.ChunkReader(table, target, features, dtype=dtype)
+    advice = ", or pass --missing drop"
+    chunks = gd.ChunkReader(table, target, features, dtype=dtype, advice=advice)
+    chunks = chunks.keeping_gaps() if drop else chunks
     train, test = (Share(chunks, test_size, settings["seed"], testing) for testing in (False, True))
     interrupted = False
     try:
@@ -73,7 +89,7 @@ def learn_large(
         model.save(save)
     warn_of_constants(model, standardize)
     scores = [_nothing() if interrupted else _score(model, part) for part in (train, test)]
-    return model, scores[0], scores[1], interrupted
+    return model, scores[0], scores[1], train.dropped + test.dropped, interrupted
 
 
 def _score(model: gd.Fit, chunks: Iterable[Rows]) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """What a command prints: tables, JSON, notes, and one sentence for a mistake.
 
-``gdcore fit --json`` prints one object: the keys of `summary` for the model, and ``gdcore`` (the
-version), ``data`` (the file), ``normal_equation`` (the same keys for the closed form; null for
-a file too large to be read whole),
+``gdcore fit --json`` prints one object: the keys of `summary` for the model, ``dropped`` (the rows
+left out as values of theirs are missing), ``gdcore`` (the version), ``data`` (the file),
+``normal_equation`` (the same keys for the closed form; null for a file too large to be read whole),
 ``interrupted`` and ``notes`` (the warnings, also on standard error). ``gdcore predict --json``
 prints ``gdcore``, ``model``, ``data``, ``rows`` and ``predictions``. NaN and infinity are
 null, and keys are only ever added.
@@ -14,7 +14,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,8 @@ def summary(model: gd.Fit, train: Rows, test: Rows) -> dict[str, Any]:
     dict
         ``target``, ``features``, ``method`` and ``method_reason``, ``lr``,
         ``stability_limit``, ``epochs``, ``status``, ``message`` and ``r2_lost``; ``weights`` by
-        feature and ``intercept``; ``train`` and ``test``, each with ``rows``, ``mse`` and ``r2``.
+        feature and ``intercept``; ``train`` and ``test``, each with ``rows``, ``mse`` and ``r2``;
+        ``inference``, None unless the fit was asked for a covariance.
     """
     return described(model, _score(model, *train), _score(model, *test))
 
@@ -69,7 +70,33 @@ def described(model: gd.Fit, train: dict[str, float], test: dict[str, float]) ->
         "intercept": float(model.intercept),
         "train": train,
         "test": test,
+        "inference": _inference(model),
     }
+
+
+def _inference(model: gd.Fit) -> dict[str, Any] | None:
+    """Return standard errors and what is derived from them, by parameter; p-values need scipy."""
+    if model.inference is None:
+        return None
+    names = [*(model.feature_names or ()), *(["intercept"] if model.fit_intercept else [])]
+    columns = {"stderr": model.stderr, "tvalues": model.tvalues}
+    with suppress(ImportError):
+        columns["pvalues"] = model.pvalues
+    return {
+        "covariance": model.inference.kind,
+        "reason": model.inference.reason,
+        "df_resid": int(model.df_resid),
+        "r2": float(model.r2),
+        "adj_r2": float(model.adj_r2),
+        "sigma2": float(model.sigma2),
+        **{key: dict(zip(names, v.tolist(), strict=True)) for key, v in columns.items()},
+    }
+
+
+def print_summary(model: gd.Fit, as_json: bool) -> None:
+    """Print the table of standard errors, unless there are none or JSON has them."""
+    if model.inference is not None and not as_json:
+        print(model.summary())
 
 
 def _score(model: gd.Fit, X: Array, y: Array) -> dict[str, float]:

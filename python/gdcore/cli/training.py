@@ -59,9 +59,8 @@ def learn(
     if save:
         model.save(save)
     warn_of_constants(model, standardize)
-    exact = gd.fit(
-        X, y, sgd, method="exact", standardize=standardize, device=settings.get("device")
-    )
+    same = {name: settings[name] for name in ("device", "covariance") if name in settings}
+    exact = gd.fit(X, y, sgd, method="exact", standardize=standardize, **same)
     return Learned(model, named(exact), interrupted)
 
 
@@ -125,6 +124,32 @@ def parse_rate(option: str, text: str) -> float | Literal["auto"]:
         return float(text)
     except ValueError:
         raise ValueError(f"{option} must be auto or a number, not {text!r}.") from None
+
+
+def read_rows(table: Table, names: Sequence[str], *, drop: bool) -> tuple[Array, int]:
+    """Return the rows of some columns without those of missing values, and the number of those.
+
+    ValueError if there is one, unless they are to be dropped, or if no row is left.
+    """
+    rows = table.numbers(names, gaps=drop, advice=", or pass --missing drop")
+    known = ~np.isnan(rows).any(axis=1)
+    if not known.any() and len(rows):
+        nothing = [
+            name for name, column in zip(names, rows.T, strict=True) if np.isnan(column).all()
+        ]
+        why = f": {nothing[0]!r} has no value" if nothing else ""
+        raise ValueError(
+            f"every row of {table.label} has a missing value{why}; choose other columns with "
+            "--features."
+        )
+    return (rows, 0) if known.all() else (rows[known], int((~known).sum()))
+
+
+def note_of_dropped(dropped: int, rows: int) -> None:
+    """Say how many rows were left out."""
+    if dropped:
+        text = f"{dropped} of {rows} rows have missing values and were left out."
+        warnings.warn(text, stacklevel=2)
 
 
 def split_rows(X: Array, y: Array, *, test_size: float, seed: int) -> tuple[Rows, Rows]:

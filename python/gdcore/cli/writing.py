@@ -57,17 +57,20 @@ def write_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
 def print_csv(file: TextIO, columns: Mapping[str, NDArray[Any]]) -> None:
     """Write columns of numbers as CSV, each number with as many digits as it takes.
 
+    NaN is an empty cell.
+
     Examples
     --------
     >>> import sys
-    >>> print_csv(sys.stdout, {"a": np.array([0.1, 2.0]), "b": np.float32([0.1, 1e-9])})
+    >>> print_csv(sys.stdout, {"a": np.array([0.1, np.nan]), "b": np.float32([0.1, 1e-9])})
     a,b
     0.1,0.1
-    2.0,1e-09
+    ,1e-09
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*(column.astype(str) for column in columns.values()), strict=True))
+    cells = [np.where(np.isnan(c), "", c.astype(str)) for c in columns.values()]
+    writer.writerows(zip(*cells, strict=True))
 
 
 def check_writable(path: Path, suffixes: Sequence[str] = ()) -> None:

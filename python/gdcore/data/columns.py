@@ -10,16 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore.advice import listed
+from gdcore.data.missing import WAY_OUT, nan_for_nulls
+from gdcore.data.unread import Unread, unread, without_views
 from gdcore.typing import Names
 
+BLOCK = 1 << 15  # numbers of a block of rows
 _ARRAYS = (np.ndarray, list, tuple, int, float)
 
 
-def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any, Names | None]:
+def as_numbers(
+    given: Any, what: str, wanted: Names | None = None, missing: str | None = None
+) -> tuple[Any, Names | None]:
     """Return the numbers of a data frame or series, and the names of its columns.
 
     Anything else is returned unchanged, with None. `wanted` names the columns to take from a frame
-    and their order; None takes all of them.
+    and their order; None takes all of them. Nulls are NaN with ``missing="drop"`` and refused
+    without; "error" says that the caller has a choice.
     """
     if given is None or type(given) is np.ndarray:  # by far the most frequent
         return given, None
@@ -30,19 +36,14 @@ def as_numbers(given: Any, what: str, wanted: Names | None = None) -> tuple[Any,
     table = as_narwhals(given, what)
     if table is None:
         return given, None
-    if not hasattr(table, "columns"):
+    if not is_frame(table):
         name = table.name
-        return column_as_floats(table, what), None if name in (None, "") else (str(name),)
-    names = column_names(table.to_native(), what)
+        return column_as_floats(table, what, missing), None if name in (None, "") else (str(name),)
+    names = names_of(table, what)
     wanted = names if wanted is None else wanted
-    known = set(names)
-    missing = [name for name in wanted if name not in known]
-    if missing:
-        raise ValueError(
-            f"{what} has no column {missing[0]!r}; it needs {listed(wanted)} and has "
-            f"{listed(names)}: rename its columns, or pass an array, which goes by position."
-        )
-    return floats_of(table, names, wanted), wanted
+    refuse_absent(wanted, names, what)
+    table, names = in_memory(table, names, wanted)
+    return floats_of(table, names, wanted, missing), wanted
 
 
 def narwhals() -> Any:
@@ -57,55 +58,112 @@ def narwhals() -> Any:
 
 
 def as_narwhals(given: Any, what: str) -> Any:
-    """Return a data frame or series as narwhals wraps it; None if it is neither."""
-    is_frame = hasattr(type(given), "columns")
-    if not (is_frame or hasattr(type(given), "to_numpy")):
+    """Return a data frame or series as narwhals wraps it; None if it is neither.
+
+    Lazy frames and streams of Arrow come as `Unread`.
+    """
+    kind = type(given)
+    is_array = hasattr(given, "__array__")
+    is_stream = hasattr(kind, "__arrow_c_stream__") and not is_array
+    is_table = hasattr(kind, "columns") or is_stream
+    if not (is_table or hasattr(kind, "to_numpy")):
         return None
     try:
         nw = narwhals()
     except ImportError:
-        if is_frame:
+        if is_table:
             raise
         return None
-    if type(given).__module__.startswith("pyarrow"):
+    if kind.__module__.startswith("pyarrow"):
         given = _chunked(given)
+    elif kind.__module__.startswith("narwhals"):  # of any of its versions
+        given = given.to_native()
     try:
         return nw.from_native(given, eager_only=True, allow_series=True)
     except ValueError:  # narwhals refuses two columns of one name
         column_names(given, what)
         raise
     except TypeError:
-        if not is_frame or hasattr(given, "__array__"):
+        if is_array or not is_table:
             return None
-        call = "compute" if hasattr(given, "compute") else "collect"
+    found = unread(given, what, nw)
+    if found is None:
+        call = next((name for name in ("compute", "toPandas") if hasattr(given, name)), "collect")
         raise TypeError(
-            f"{what} is {type(given).__name__}, whose rows are not in memory; pass {what}.{call}()."
-        ) from None
+            f"{what} is {kind.__name__}, whose rows are not in memory; pass {what}.{call}()."
+        )
+    return found
+
+
+def is_frame(table: Any) -> bool:
+    """Whether what `as_narwhals` returned has columns, and is not a series."""
+    return isinstance(table, Unread) or hasattr(table, "columns")
+
+
+def names_of(table: Any, what: str) -> Names:
+    """Return the names of the columns as text; ValueError if two are the same."""
+    if isinstance(table, Unread):
+        return _unique(table.names, what)
+    return column_names(table.to_native(), what)
+
+
+def in_memory(table: Any, names: Names, wanted: Names) -> tuple[Any, Names]:
+    """Return a frame in memory that holds the wanted columns, and the names of its columns."""
+    return (table.read(wanted), wanted) if isinstance(table, Unread) else (table, names)
 
 
 def _chunked(given: Any) -> Any:
-    """Wrap a single batch or array of pyarrow: narwhals knows only tables and chunked arrays."""
+    """Return a table or chunked array of pyarrow, which are all that narwhals knows."""
     import pyarrow
 
     if isinstance(given, pyarrow.RecordBatch):
-        return pyarrow.Table.from_batches([given])
+        given = pyarrow.Table.from_batches([given])
+    if isinstance(given, pyarrow.Table):
+        return without_views(given)
     return pyarrow.chunked_array([given]) if isinstance(given, pyarrow.Array) else given
 
 
 def column_names(frame: Any, what: str) -> Names:
     """Return the names of a frame's columns as text; ValueError if two are the same."""
     given = frame.column_names if hasattr(type(frame), "column_names") else frame.columns
-    names = tuple(map(str, given))
+    return _unique(tuple(map(str, given)), what)
+
+
+def _unique(names: Names, what: str) -> Names:
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise ValueError(f"{what} has two columns {twice!r}; rename or drop one of them.")
     return names
 
 
-def floats_of(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
-    """Return the wanted columns of a frame, in their order, as one array of floats."""
+def refuse_absent(wanted: Names, names: Names, what: str) -> None:
+    """Raise ValueError if a frame lacks a column; it names the columns that there are."""
+    known = set(names)
+    absent = next((name for name in wanted if name not in known), None)
+    if absent is not None:
+        raise ValueError(
+            f"{what} has no column {absent!r}; it needs {listed(wanted)} and has {listed(names)}: "
+            "rename its columns, or pass an array, which goes by position."
+        )
+
+
+def floats_of(
+    table: Any,
+    names: Names,
+    wanted: Names,
+    missing: str | None = None,
+    *,
+    by_row: bool = False,
+) -> npt.NDArray[Any]:
+    """Return the wanted columns of a frame, in their order, as one array of floats.
+
+    Its columns are contiguous; with `by_row` its rows are, which is how groups of rows are read.
+    See `as_numbers` for `missing`.
+    """
     place = {name: j for j, name in enumerate(names)}
-    columns = [column_as_floats(table[:, place[name]], f"the column {name!r}") for name in wanted]
+    columns = [
+        column_as_floats(table[:, place[name]], f"the column {name!r}", missing) for name in wanted
+    ]
     if not columns:
         return np.empty((len(table), 0))
     dtype = np.result_type(*columns)
@@ -113,20 +171,32 @@ def floats_of(table: Any, names: Names, wanted: Names) -> npt.NDArray[Any]:
     if wanted == names and table.implementation.is_pandas() and set(native.dtypes) == {dtype}:
         block: npt.NDArray[Any] = native.to_numpy()  # often without a copy
         return block
-    rows = np.empty((len(columns), len(table)), dtype)
-    for row, column in zip(rows, columns, strict=True):
-        row[:] = column
-    return rows.T
+    n, d = len(table), len(columns)
+    out = np.empty((n, d), dtype, order="C" if by_row else "F")
+    step = max(1024, BLOCK // d) if by_row else max(1, n)
+    for begin in range(0, n, step):  # a block stays in a cache while all columns write to it
+        rows = slice(begin, begin + step)
+        for j, column in enumerate(columns):
+            out[rows, j] = column[rows]
+    return out
 
 
-def column_as_floats(series: Any, what: str) -> npt.NDArray[Any]:
-    """Return a column as floats; ValueError names a column that holds nulls or other things."""
+def column_as_floats(series: Any, what: str, missing: str | None = None) -> npt.NDArray[Any]:
+    """Return a column as floats; ValueError names a column that holds nulls or other things.
+
+    See `as_numbers` for `missing`.
+    """
     dtype = series.dtype
     is_number = dtype.is_numeric() or str(dtype) == "Boolean"
     if not (is_number or str(dtype) in ("Object", "Unknown", "Categorical")):
         raise _not_numeric(series, what)
-    refuse_nulls(series, what, "fill them")
+    if missing != "drop":
+        refuse_nulls(series, what, "fill them", way_out=missing is not None)
     values = np.array(series.to_list()) if "Int128" in str(dtype) else series.to_numpy()
+    if missing == "drop":
+        values = nan_for_nulls(values)
+        if is_number and not dtype.is_float() and values.dtype.kind == "f":
+            return np.asarray(values, np.float64)  # small integers with nulls come as float32
     kind = values.dtype.kind
     if kind not in "biufO" or (kind == "O" and not all(map(_is_number, values))):
         raise _not_numeric(series, what)
@@ -138,14 +208,15 @@ def column_as_floats(series: Any, what: str) -> npt.NDArray[Any]:
         raise ValueError(f"{what} holds numbers that float64 has no room for; scale it.") from None
 
 
-def refuse_nulls(series: Any, what: str, remedy: str) -> None:
+def refuse_nulls(series: Any, what: str, remedy: str, *, way_out: bool) -> None:
     """Raise ValueError if a column holds nulls; it names the first row that does."""
     nulls = int(series.null_count())
     if nulls:
         first = int(np.argmax(series.is_null().to_numpy()))
+        advice = f"{remedy}, or {WAY_OUT}" if way_out else f"or {remedy}"
         raise ValueError(
             f"{what} has {nulls} missing value{'s' if nulls > 1 else ''}, the first in row {first} "
-            f"(counted from 0); drop such rows, or {remedy}."
+            f"(counted from 0); drop such rows, {advice}."
         )
 
 

@@ -74,6 +74,13 @@ def placed(array: Any, place: Place) -> Any:
     return upload(array, place)
 
 
+def taken(array: Any, at: npt.NDArray[np.int64]) -> Any:
+    """Return some entries along the first axis; those of a device go through the host."""
+    if is_local(array):
+        return array.take(at, axis=0)
+    return upload(local(array).take(at, axis=0), array.ordinal)
+
+
 def upload(array: npt.NDArray[Any], ordinal: int) -> Any:
     """Copy an array to a CUDA device: repeated elements once, each axis in its direction."""
     strides = array.strides  # the ... makes an array also of one without dimensions

@@ -2,67 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from gdcore.advice import listed
-from gdcore.data.columns import as_narwhals, column_names, floats_of, narwhals, refuse_nulls
-from gdcore.data.labels import factorize
+from gdcore.data.columns import (
+    as_narwhals,
+    column_as_floats,
+    floats_of,
+    in_memory,
+    is_frame,
+    names_of,
+    narwhals,
+    refuse_absent,
+    refuse_nulls,
+)
+from gdcore.data.labels import as_objects, factorize, group_rows, values_of
 from gdcore.typing import Floats, Ints, Names
+
+MOST_CODES = 1 << 62
 
 
 @dataclass(frozen=True)
 class GroupedFrame:
     """The numbers that a fit of groups reads from a frame, and the columns that tell the groups."""
 
-    by: Any  # columns of the frame
     features: Names
+    target: str
+    by: Names
     X: Floats
     y: Floats
-    codes: Ints  # group of each row, from 0 on
+    offset: Any
+    sample_weight: Any
+    columns: Any  # those of `by`, as narwhals wraps them
 
-    def answer(self, columns: Mapping[str, Any]) -> Any:
-        """Return a frame of the same library, one row a group: the columns of `by`, then others."""
+    def groups(self, n_threads: int) -> tuple[Any, Any, Ints, Ints | None]:
+        """Return the labels, the columns of `by` with a row a group, group starts and row order.
+
+        Rows that are already grouped have no order: None.
+        """
+        rows, width = len(self.columns), len(self.by)
+        series = [self.columns[:, j] for j in range(width)]
+        whats = [f"the column {name!r} of by" for name in self.by]
+        for one, what in zip(series, whats, strict=True):
+            refuse_nulls(one, what, "give them a label of their own", way_out=True)
+        native = [one.to_native() for one in series]
+        if width == 1:
+            labels, starts, order = group_rows(native[0], rows, n_threads, whats[0])
+        else:
+            _, starts, order = group_rows(combined_codes(native, whats, rows), rows, n_threads)
+        first_rows = starts[:-1] if order is None else order[starts[:-1]]
         nw = narwhals()
-        clash = [name for name in self.by.columns if name in columns]
-        if clash:
-            raise ValueError(
-                f"the column {clash[0]!r} of by has the name of a result; rename it first."
-            )
-        backend = nw.get_native_namespace(self.by)
-        made = [nw.new_series(name, values, backend=backend) for name, values in columns.items()]
-        _, first_rows = np.unique(self.codes, return_index=True)
-        keys = self.by[first_rows.tolist()]
-        return nw.to_native(nw.maybe_reset_index(keys).with_columns(*made))
+        keys = nw.maybe_reset_index(self.columns[first_rows])
+        if width > 1:
+            parts = [values_of(keys[:, j].to_native()) for j in range(width)]
+            labels = as_objects(list(zip(*parts, strict=True)))
+        return labels, nw.to_native(keys), starts, order
 
 
-def read_groups(frame: Any, target: Any, features: Any, by: Any) -> GroupedFrame:
-    """Read the columns of a frame; ValueError names the one that does not fit."""
+def read_groups(
+    frame: Any, target: Any, features: Any, by: Any, offset: Any, sample_weight: Any
+) -> GroupedFrame:
+    """Read the columns of a frame; ValueError names the one that does not fit.
+
+    `offset` and `sample_weight` are the names of columns, or anything else to be used as it is.
+    """
     narwhals()  # ImportError names the extra, whatever was given
-    table = as_narwhals(frame, "X")
-    if table is None or not hasattr(table, "columns"):
+    table = as_narwhals(frame, "the frame")
+    if table is None or not is_frame(table):
         raise TypeError(
-            f"X is {type(frame).__name__}, which is not a data frame that narwhals knows; collect "
-            "a lazy frame first, or pass arrays X, y and groups."
+            f"X is {type(frame).__name__}, which is not a data frame that narwhals knows; pass a "
+            "data frame, or arrays X, y and groups."
         )
-    if target is None or features is None or by is None:
-        raise ValueError("a data frame needs all of target=, features= and by=.")
     if isinstance(target, list):
         raise TypeError("target is a list; name the one column to predict, such as target='y'.")
-    names = column_names(table.to_native(), "the frame")
-    wanted = {"target": (str(target),), "features": _names(features), "by": _names(by)}
-    if not wanted["features"] or not wanted["by"]:
-        raise ValueError("features and by must each name at least one column.")
-    for name in (*wanted["target"], *wanted["features"], *wanted["by"]):
-        if name not in names:
-            raise ValueError(f"the frame has no column {name!r}; it has {listed(names)}.")
-    X, y = (floats_of(table, names, wanted[argument]) for argument in ("features", "target"))
+    wanted = {
+        "target": () if target is None else (str(target),),
+        "features": _names(features),
+        "by": _names(by),
+    }
+    names = names_of(table, "the frame")
+    for argument, given in wanted.items():
+        if not given:
+            raise ValueError(
+                f"{argument} names no column; a data frame needs all of target=, features= and "
+                f"by=, and this one has {listed(names)}."
+            )
     _refuse_twice(wanted)
-    keys = table[:, [names.index(name) for name in wanted["by"]]]
-    return GroupedFrame(keys, wanted["features"], X, y[:, 0], _codes(keys))
+    fixed = {"offset": offset, "sample_weight": sample_weight}
+    named = {argument: name for argument, name in fixed.items() if isinstance(name, str)}
+    columns = tuple(dict.fromkeys([*chain(*wanted.values()), *named.values()]))
+    refuse_absent(columns, names, "the frame")
+    table, names = in_memory(table, names, columns)
+    fixed |= {argument: _floats(table, names, name) for argument, name in named.items()}
+    return GroupedFrame(
+        features=wanted["features"],
+        target=wanted["target"][0],
+        by=wanted["by"],
+        X=floats_of(table, names, wanted["features"], by_row=True),
+        y=_floats(table, names, *wanted["target"]),
+        columns=table[:, [names.index(name) for name in wanted["by"]]],
+        **fixed,
+    )
+
+
+def _floats(table: Any, names: Names, name: str) -> Floats:
+    """Return one column as floats, without a copy if it holds them."""
+    return column_as_floats(table[:, names.index(name)], f"the column {name!r}")
 
 
 def _refuse_twice(wanted: dict[str, Names]) -> None:
@@ -77,18 +127,20 @@ def _refuse_twice(wanted: dict[str, Names]) -> None:
 
 
 def _names(given: Any) -> Names:
-    """Return one name or several as text."""
+    """Return no name, one name or several as text."""
+    if given is None:
+        return ()
     one = isinstance(given, str) or not isinstance(given, Iterable)
     return (str(given),) if one else tuple(map(str, given))
 
 
-def _codes(keys: Any) -> Ints:
-    """Return for each row the number of its group, in the order of the keys."""
-    rows = len(keys)
-    codes = np.zeros(rows, np.int64)
-    for j, name in enumerate(keys.columns):
-        series, what = keys[:, j], f"the column {name!r} of by"
-        refuse_nulls(series, what, "give them a label of their own")
-        labels, of_key = factorize(series.to_native(), rows, what)
-        codes = factorize(codes * max(len(labels), 1) + of_key, rows)[1]
+def combined_codes(columns: list[Any], whats: list[str], rows: int) -> Ints:
+    """Return for each row the number of its combination of labels, in the order of the labels."""
+    codes, count = np.zeros(rows, np.int64), 1
+    for column, what in zip(columns, whats, strict=True):
+        labels, of_key = factorize(column, rows, what)
+        if count * len(labels) > MOST_CODES:
+            kept, codes = factorize(codes, rows)
+            count = len(kept)
+        codes, count = codes * len(labels) + of_key, count * len(labels)
     return codes

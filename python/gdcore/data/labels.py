@@ -4,54 +4,99 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
+from gdcore.data.row_ids import RowIds, array_ids, column_ids, representatives, taken
 from gdcore.typing import Ints
 
+MOST_BYTES = 1 << 26  # of text in fixed width, which is sorted sooner than Python's
+_NEVER_MISSING = frozenset((str, bytes, int, bool))
 
-def group_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints | None]:
+
+def group_rows(
+    given: Any, n: int, n_threads: int = 0, name: str = "groups"
+) -> tuple[Any, Ints, Ints | None]:
     """Return labels, group starts, and the row order (None if rows are already grouped)."""
-    array = _checked(given, n, "groups")
-    low, span = _span(array)
+    column, ids = _read(given, n, name)
+    low, span = _span(column) if ids is None else (0, 0)
     if not span:
-        labels, codes = factorize(array, n)
+        labels, codes = _factorized(column, ids, name)
         labels = _fixed_width(labels) if isinstance(given, Sequence) else labels
         if not n:
             return labels, np.zeros(1, np.int64), None
         return labels, *_core.rows_by_group(codes, 0, len(labels), n_threads)
-    wide, least = _as_int64(array, low)
+    wide, least = _as_int64(column, low)
     starts, order = _core.rows_by_group(wide, least, span, n_threads)
     present = np.diff(starts) > 0
-    labels = np.flatnonzero(present).astype(array.dtype) + array.dtype.type(low)
+    labels = np.flatnonzero(present).astype(column.dtype) + column.dtype.type(low)
     return labels, starts if present.all() else starts[np.append(present, True)], order
 
 
 def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
     """Return the different labels, sorted if they can be, and the label number of each row."""
-    array = _checked(given, n, name)
+    column, ids = _read(given, n, name)
+    low, span = _span(column) if ids is None else (0, 0)
+    return _factorize_integers(column, low, span) if span else _factorized(column, ids, name)
+
+
+def _read(given: Any, n: int, name: str) -> tuple[Any, RowIds | None]:
+    """Return the labels and an id for each row; if there are no ids, the labels are an array."""
+    ids = column_ids(given) if n else None
+    if ids is not None and len(ids) == n:
+        return given, ids
+    return _checked(given, n, name), None
+
+
+def _factorized(column: Any, ids: RowIds | None, name: str) -> tuple[Any, Ints]:
+    ids = array_ids(column) if ids is None else ids
+    if ids is None:
+        return _factorized_array(column, name)
+    rows, places = representatives(ids)
+    order = np.argsort(rows)  # labels that cannot be sorted keep the order of the rows
+    one_each = _checked(taken(column, rows[order]), len(rows), name)
+    labels, codes = _factorized_texts(one_each) or _factorized_array(one_each, name)
+    of_place = np.empty(len(rows), np.int64)
+    of_place[order] = codes
+    return labels, of_place[places]
+
+
+def _factorized_texts(array: npt.NDArray[Any]) -> tuple[Any, Ints] | None:
+    """Return what `_factorized_array` does of labels that nearly all differ, if they are text."""
+    fixed = _fixed_width(array) if array.dtype.kind == "O" else array
+    if fixed.dtype.kind != "U" or fixed.nbytes > MOST_BYTES:
+        return None
+    order = np.argsort(fixed, kind="stable")
+    fixed = fixed[order]
+    differs = np.ones(len(fixed), bool)
+    differs[1:] = fixed[1:] != fixed[:-1]
+    codes = np.empty(len(fixed), np.int64)
+    codes[order] = np.cumsum(differs) - 1
+    return array[order[differs]], codes
+
+
+def _factorized_array(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
     if array.dtype.kind == "T":
         labels, codes = _factorize_objects(array.astype(object), name)
         return labels.astype(array.dtype), codes
     if array.dtype.kind == "O":
         return _factorize_objects(array, name)
-    missing = np.isnan(array) if array.dtype.kind in "fcmM" else np.zeros(n, bool)
-    if missing.any():
-        raise _missing(missing, name)
-    low, span = _span(array)
-    if span:
-        return _factorize_integers(array, low, span)
+    if array.dtype.kind in "fcmM":
+        missing = np.isnan(array)
+        if missing.any():
+            raise _missing(missing, name)
     labels, codes = np.unique(array, return_inverse=True)
-    return labels, codes.astype(np.int64).reshape(n)
+    return labels, codes.astype(np.int64).reshape(len(array))
 
 
 def as_labels(given: Any) -> npt.NDArray[Any]:
     """Return labels as an array; of Python objects where NumPy would change a label."""
     if not isinstance(given, Sequence) or isinstance(given, str | bytes | range):
-        return np.asarray(_as_objects(given) if _changes_in_numpy(given) else given)
+        return np.asarray(as_objects(values_of(given)) if _changes_in_numpy(given) else given)
     types = set(map(type, given))
     if len(types) <= 1:
         (one,) = types or {float}
@@ -60,12 +105,13 @@ def as_labels(given: Any) -> npt.NDArray[Any]:
             array = np.asarray(given)
             if array.dtype.kind in kinds:
                 return array
-    return _objects(given)
+    return as_objects(given)
 
 
-def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+def as_objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+    """Return an array of Python objects; tuples are not spread over dimensions."""
     array = np.empty(len(values), object)
-    array[:] = list(values)
+    array[:] = values if isinstance(values, list) else list(values)
     return array
 
 
@@ -76,19 +122,25 @@ def _changes_in_numpy(given: Any) -> bool:
     return isinstance(zone, str) or str(dtype) in ("String", "Int128", "UInt128")
 
 
-def _as_objects(given: Any) -> npt.NDArray[Any]:
-    """Return the values of a column of Arrow or polars as Python objects."""
-    if "ns" in str(getattr(given, "dtype", "")):  # polars would cut nanoseconds off, Arrow does not
-        given = given.to_arrow()
-    return _objects(given.to_pylist() if hasattr(given, "to_pylist") else given.to_list())
+def values_of(given: Any) -> list[Any]:
+    """Return the values of a column of Arrow, polars or pandas as Python objects."""
+    if "ns" in str(getattr(given, "dtype", "")) and hasattr(given, "to_arrow"):
+        given = given.to_arrow()  # polars would cut nanoseconds off, Arrow does not
+    values: list[Any] = given.to_pylist() if hasattr(given, "to_pylist") else given.to_list()
+    return values
 
 
 def _fixed_width(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return text or bytes in NumPy's fixed width, unless it loses NULs or takes much memory."""
-    if {type(label) for label in labels} not in ({str}, {bytes}) or max(map(len, labels)) > 256:
+    values: list[Any] = labels.tolist()
+    types = set(map(type, values))
+    width = max(1, *map(len, values)) if types in ({str}, {bytes}) else 257
+    if width > 256:
         return labels
-    fixed = np.array(labels.tolist())
-    return fixed if fixed.tolist() == labels.tolist() else labels
+    is_text = types == {str}
+    fixed = labels.astype(f"{'U' if is_text else 'S'}{width}")
+    holds_nul = "\0" in "".join(values) if is_text else b"\0" in b"".join(values)
+    return labels if holds_nul and fixed.tolist() != values else fixed
 
 
 def _checked(given: Any, n: int, name: str) -> npt.NDArray[Any]:
@@ -139,7 +191,7 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
         raise TypeError(
             f"a group label cannot be hashed ({error}); use tuples or strings."
         ) from None
-    if any(map(_is_missing, found)):
+    if not _NEVER_MISSING.issuperset(map(type, found)) and any(map(_is_missing, found)):
         raise _missing(np.array([_is_missing(label) for label in given], bool), name)
     try:
         ordered = sorted(found)
@@ -149,7 +201,7 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
     if keys is not given:  # return labels, the first one of each key
         found.update(zip(reversed(keys), reversed(given), strict=True))
         ordered = list(map(found.__getitem__, ordered))
-    return _objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
+    return as_objects(ordered), np.fromiter(map(place.__getitem__, keys), np.int64, len(keys))
 
 
 def keys_of(labels: list[Any]) -> list[Any]:
@@ -157,12 +209,18 @@ def keys_of(labels: list[Any]) -> list[Any]:
 
     In Python the two hours that a zone has for one in autumn are equal, though they are not.
     """
-    if datetime not in set(map(type, labels)):
-        return labels
-    return [
-        label.astimezone(UTC) if type(label) is datetime and label.tzinfo else label
-        for label in labels
-    ]
+    types = set(map(type, labels))
+    if tuple in types:
+        types.update(
+            chain.from_iterable(map(type, label) for label in labels if type(label) is tuple)
+        )
+    return list(map(_key, labels)) if datetime in types else labels
+
+
+def _key(label: Any) -> Any:
+    if type(label) is tuple:
+        return tuple(map(_key, label))
+    return label.astimezone(UTC) if type(label) is datetime and label.tzinfo else label
 
 
 def _is_missing(label: Any) -> bool:
@@ -173,6 +231,16 @@ def _is_missing(label: Any) -> bool:
         return label is None or bool(label != label)
     except TypeError:  # pandas.NA is neither equal nor not
         return True
+
+
+def missing_labels(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which labels are missing: None, or unequal to themselves."""
+    if labels.dtype.kind in "fcmM":
+        missing: npt.NDArray[np.bool_] = np.isnan(labels)
+        return missing
+    if labels.dtype.kind != "O":
+        return np.zeros(len(labels), bool)
+    return np.fromiter(map(_is_missing, labels.tolist()), bool, len(labels))
 
 
 def _missing(missing: npt.NDArray[np.bool_], name: str) -> ValueError:
@@ -187,5 +255,10 @@ def problem_name(labels: Any, i: int) -> str:
     """Return a problem's name in messages: its label, or else its number."""
     if labels is None:
         return f"problem {i}"
+    return f"group {label_name(labels, i)}"
+
+
+def label_name(labels: npt.NDArray[Any], i: int) -> str:
+    """Return a label as messages show it."""
     label = labels[i : i + 1]
-    return f"group {str(label[0]) if label.dtype.kind in 'mM' else repr(label.tolist()[0])}"
+    return str(label[0]) if label.dtype.kind in "mM" else repr(label.tolist()[0])

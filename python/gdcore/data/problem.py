@@ -13,9 +13,10 @@ import gdcore._core as _core
 from gdcore.data.columns import as_numbers, refuse_as_feature
 from gdcore.data.device import Place, broadcast, check_place, is_local, local
 from gdcore.data.home import home_of
+from gdcore.data.missing import WAY_OUT, check_missing, known_entries, nan_for_nulls, prepare
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
-from gdcore.typing import Floats, Ints, Names
+from gdcore.typing import Bools, Floats, Ints, Names
 
 BLOCK = 4096  # rows that are looked at together
 
@@ -61,9 +62,15 @@ class Problem(ABC):
 
 @dataclass(frozen=True, eq=False)
 class RowProblem(Problem):
-    """A problem with its rows."""
+    """A problem with its rows.
+
+    `known` says which rows count (n,), or which entries of y if the targets differ (n, t); None if
+    all do. `numbers` are those of the rows as they were given, if some were left out.
+    """
 
     rows: Rows
+    known: Bools | None = None
+    numbers: Ints | None = None
 
     @property
     def has_rows(self) -> bool:
@@ -84,9 +91,30 @@ class RowProblem(Problem):
                 return False
         return True
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the targets count in different rows."""
+        return self.known is not None and self.known.ndim == 2
+
+    def of_target(self, j: int) -> RowProblem:
+        """Return the problem of one target, whose y has one dimension, in the rows that count."""
+        at = np.arange(self.shape.n) if self.known is None else np.flatnonzero(self.known[:, j])
+        rows = self.rows.of_target(j)
+        rows = rows if len(at) == self.shape.n else rows.taken(at)
+        all_rows = self.shape.n + self.shape.dropped
+        sizes = {"n": len(at), "t": 1, "has_target_axis": False, "dropped": all_rows - len(at)}
+        shape = replace(self.shape, **sizes, home=None)
+        numbers = at if self.numbers is None else self.numbers[at]
+        core = _core.Problem(*rows, shape.fit_intercept, shape.reduction)
+        return RowProblem(shape, core, rows, numbers=numbers)
+
     def largest_row(self) -> float:
         """Return the curvature of the steepest single row."""
         return self.core.largest_row()
+
+    def named(self, features: Names, target: str) -> Self:
+        """Return the problem with the names of its columns."""
+        return replace(self, shape=replace(self.shape, feature_names=features, target_name=target))
 
     def count_nonzero(self) -> Ints:
         """Count, for each column of [X 1 y-offset], the rows of weight above 0 that are not 0."""
@@ -124,15 +152,18 @@ class RowProblem(Problem):
                 bad = np.argwhere(~np.isfinite(block))
                 if not len(bad):
                     continue
-                row, column = begin + int(bad[0][0]), int(bad[0][1])
+                at, column = int(bad[0][0]), int(bad[0][1])
+                row = begin + at if self.numbers is None else self.numbers[begin + at]
                 names = self.shape.feature_names if name == "X" else None
                 which = column if names is None else repr(names[column])
                 where = f"row {row}" + (
                     f", column {which}" if array.shape[1] > 1 or name == "X" else ""
                 )
+                value = block[at, column]
+                other = f", or {WAY_OUT}" if np.isnan(value) else ""
                 raise ValueError(
-                    f"{name} holds {block[row - begin, column]} at {where} (counted from 0); "
-                    "drop or fill such rows before fitting."
+                    f"{name} holds {value} at {where} (counted from 0); drop or fill such rows "
+                    f"before fitting{other}."
                 )
 
 
@@ -146,20 +177,28 @@ def make_problem(
     features: Names | None = None,
     part: bool = False,
     place: Place = None,
+    missing: str = "error",
+    keep_gaps: bool = False,
 ) -> RowProblem:
     """Check shapes and dtypes; ValueError and TypeError say what to change.
 
     `features` are the columns to take of a data frame; all by default. `part` says that more rows
     follow, so that weights may be small compared with theirs. Arrays of the host's memory are
-    copied to the `place`.
+    copied to the `place`. With ``missing="drop"``, rows that no target counts in are left out; with
+    `keep_gaps` they stay, and `RowProblem.known` says which count.
     """
-    X_numbers, names = as_numbers(X_given, "X", features)
-    y_numbers, targets = as_numbers(y_given, "y")
-    X, y, fixed, weight = _core.prepare(
+    drop = missing != "error"
+    if drop:
+        check_missing(missing)
+        given = X_given, y_given, offset, sample_weight
+        X_given, y_given, offset, sample_weight = map(nan_for_nulls, given)
+    X_numbers, names = as_numbers(X_given, "X", features, missing)
+    y_numbers, targets = as_numbers(y_given, "y", None, missing)
+    X, y, fixed, weight = prepare(
         ("X", X_numbers),
         ("y", y_numbers),
-        ("offset", as_numbers(offset, "offset")[0], True),
-        ("sample_weight", as_numbers(sample_weight, "sample_weight")[0], True),
+        ("offset", as_numbers(offset, "offset", None, missing)[0], True),
+        ("sample_weight", as_numbers(sample_weight, "sample_weight", None, missing)[0], True),
     )
     if X.ndim != 2:
         single = "X.to_numpy()" if hasattr(X_given, "to_numpy") else "X"
@@ -177,12 +216,27 @@ def make_problem(
         for name, column in zip(targets, np.atleast_2d(y.T), strict=False):
             refuse_as_feature(X, names, name, column, "the target y")
     target = targets[0] if targets and len(targets) == 1 else None
-    rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept, part, place)
+    rows, has_target_axis, known = lay_out(X, y, fixed, weight, fit_intercept, part, drop)
+    numbers = None
+    if known is not None and not keep_gaps:
+        rows, known, numbers = _without_gaps(rows, known)
+    rows = put(rows, place)
     how = bool(fit_intercept), reduction
-    n, d = X.shape
+    n, d = rows.X.shape
     sizes = n, d, rows.y.shape[1], has_target_axis
-    shape = Shape(*sizes, X.dtype, *how, names, target, home=home_of(X_given, X))
-    return RowProblem(shape, _core.Problem(*rows, *how), rows)
+    home, dropped = home_of(X_given, X), len(X) - n
+    shape = Shape(*sizes, X.dtype, *how, names, target, home=home, dropped=dropped)
+    return RowProblem(shape, _core.Problem(*rows, *how), rows, known, numbers)
+
+
+def _without_gaps(rows: Rows, known: Bools) -> tuple[Rows, Bools | None, Ints | None]:
+    """Return the rows that some target counts in, which entries do of those, and their numbers."""
+    ragged = known.ndim == 2
+    kept = known.any(axis=1) if ragged else known
+    if kept.all():
+        return rows, known, None
+    numbers = np.flatnonzero(kept)
+    return rows.taken(numbers), known[numbers] if ragged else None, numbers
 
 
 def lay_out(
@@ -192,11 +246,12 @@ def lay_out(
     weight: Floats | None,
     fit_intercept: bool,
     part: bool = False,
-    place: Place = None,
-) -> tuple[Rows, bool]:
-    """Return rows with y and offset (..., n, t), and whether y had an axis of targets.
+    drop: bool = False,
+) -> tuple[Rows, bool, Bools | None]:
+    """Return rows with y and offset (..., n, t), whether y had an axis of targets, and what counts.
 
-    X is (..., n, d), sample_weight (..., n), and y has an entry for each row of X.
+    X is (..., n, d), sample_weight (..., n), and y has an entry for each row of X. With `drop`, the
+    last are `known_entries`; else None: all of them count.
     """
     has_target_axis = y.ndim == X.ndim
     if has_target_axis and y.shape[-1] == 0:
@@ -207,16 +262,22 @@ def lay_out(
         )
     if offset is not None:
         offset = broadcast_offset(offset, y.shape)
-    if weight is not None:
-        weight = checked_weights(weight, X.shape[:-1], part)
+    stretched = None if weight is None else broadcast_weights(weight, X.shape[:-1])
+    known = known_entries(X, y, offset, stretched) if drop else None
+    if weight is not None and stretched is not None:
+        check_weights(weight if known is None else stretched, part, known)
     if not has_target_axis:
         y = y[..., None]
         offset = None if offset is None else offset[..., None]
-    rows = Rows(X, y, offset, weight)
+    return Rows(X, y, offset, stretched), has_target_axis, known
+
+
+def put(rows: Rows, place: Place) -> Rows:
+    """Return the rows where they are to be; ValueError if X is on another device."""
     if place is None:
-        return rows, has_target_axis
-    check_place(X, place)
-    return rows.placed(place), has_target_axis
+        return rows
+    check_place(rows.X, place)
+    return rows.placed(place)
 
 
 def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
@@ -229,25 +290,33 @@ def broadcast_offset(offset: Floats, shape: tuple[int, ...]) -> Floats:
         ) from None
 
 
-def checked_weights(sample_weight: Floats, shape: tuple[int, ...], part: bool = False) -> Floats:
-    """Stretch weights to one a row; ValueError if they do not fit, or one is out of range."""
+def broadcast_weights(sample_weight: Floats, shape: tuple[int, ...]) -> Floats:
+    """Stretch weights to one a row; ValueError if they do not fit."""
     try:
-        stretched: Floats = broadcast(sample_weight, shape)
+        return broadcast(sample_weight, shape)  # type: ignore[no-any-return]
     except ValueError:
         raise ValueError(
             f"sample_weight has shape {sample_weight.shape}; "
             f"it must be {shape}, one for each row of X."
         ) from None
-    sample_weight = local(sample_weight)
-    bad = ~((sample_weight >= 0) & np.isfinite(sample_weight))
+
+
+def check_weights(sample_weight: Floats, part: bool = False, known: Bools | None = None) -> None:
+    """Raise ValueError if the weight of a row that counts is out of range."""
+    weight = local(sample_weight)
+    bad = ~((weight >= 0) & np.isfinite(weight))
+    if known is not None:
+        kept = known if known.ndim == weight.ndim else known.any(axis=-1)
+        bad &= kept
+        weight = np.where(kept, weight, 0)
     if bad.any():
         at = tuple(int(i) for i in np.argwhere(bad)[0])
-        place = ", ".join(map(str, at))
+        place, value = ", ".join(map(str, at)), weight[at]
+        other = f", or {WAY_OUT}" if np.isnan(value) else ""
         raise ValueError(
-            f"sample_weight[{place}] is {sample_weight[at]}; weights must be finite, 0 or larger."
+            f"sample_weight[{place}] is {value}; weights must be finite, 0 or larger{other}."
         )
-    check_scale(float(sample_weight.max(initial=0)), sample_weight.dtype, part)
-    return stretched
+    check_scale(float(weight.max(initial=0)), weight.dtype, part)
 
 
 def check_scale(largest: float, dtype: np.dtype[Any], part: bool = False) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.device import Place
+from gdcore.data.device import Place, local
 from gdcore.data.home import home_of
-from gdcore.data.problem import RowProblem, lay_out
+from gdcore.data.missing import check_missing, nan_for_nulls, prepare
+from gdcore.data.problem import RowProblem, lay_out, put
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
-from gdcore.typing import Bools, Floats, Ints
+from gdcore.typing import Bools, Floats, Ints, Names
 
 BLOCK_BYTES = 16 << 20  # of second moments, summed together
 
@@ -28,6 +29,9 @@ class Problems:
     Either stacked, with the problems as first dimension: X (count, n, d), y (count, n, t),
     offset (count, n, t), sample_weight (count, n). Or one table of all rows, X (rows, d) and so on:
     problem i has the rows ``order[starts[i]:starts[i + 1]]``, in that order.
+
+    Of stacked problems `known` says which rows count (count, n). It has a dimension more, also for
+    a table, if the targets count in different rows: then `of_target` gives problems to fit.
     """
 
     shape: Shape
@@ -35,6 +39,9 @@ class Problems:
     starts: Ints | None = None
     order: Ints | None = None
     labels: Any = None  # of groups
+    group_names: Names | None = None  # columns of a frame that the labels come from
+    group_keys: Any = None  # those columns, one row a group
+    known: Bools | None = None
 
     @property
     def count(self) -> int:
@@ -56,6 +63,8 @@ class Problems:
         """Hand some of the problems to the core; see `_core.Many`."""
         starts = None if self.starts is None else self.starts[part.start : part.stop + 1]
         rows = self.rows if starts is not None else self.rows.part(part.start, part.stop)
+        if self.known is not None:
+            rows, starts = rows.gathered(self.known[part]), _starts(self.shape.n[part])
         how = self.shape.fit_intercept, self.shape.reduction
         problems = _core.Problems(*rows, *how, starts, self.order)
         return _core.Many(problems, gram[part], judged, scaled)
@@ -66,8 +75,50 @@ class Problems:
         if self.starts is not None:
             where = slice(self.starts[i], self.starts[i + 1])
             where = where if self.order is None else self.order[where]
+        if self.known is not None:
+            where = i, self.known[i]
         X, y, offset, _ = self._local_rows
         return X[where], y[where] if offset is None else y[where] - offset[where]
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the targets of a problem count in different rows."""
+        return self.known is not None and self.known.ndim == self.rows.y.ndim
+
+    def of_target(self, j: int) -> Problems:
+        """Return the problems of one target, whose y has one dimension, in the rows that count."""
+        assert self.known is not None
+        known, rows = self.known[..., j], self.rows.of_target(j)
+        given = self.shape.n + self.shape.dropped
+        shape = replace(self.shape, t=1, has_target_axis=False, n=given, dropped=0, home=None)
+        one = replace(self, shape=shape, rows=rows, known=None)
+        return one.without_gaps(known)
+
+    def without_gaps(self, known: Bools) -> Problems:
+        """Return the problems of the rows that count, (count, n) or (rows,).
+
+        A problem of which no row does stays, without rows.
+        """
+        if self.starts is None:
+            n = known.sum(axis=1)
+            return replace(self, known=known, shape=_shrunk(self.shape, n))
+        kept = known if self.order is None else known[self.order]
+        order = np.flatnonzero(known) if self.order is None else self.order[kept]
+        starts = np.concatenate([[0], np.cumsum(kept)])[self.starts]
+        return replace(self, starts=starts, order=order, shape=_shrunk(self.shape, np.diff(starts)))
+
+    def weight_sums(self) -> Floats:
+        """Return the sum of the weights of each problem's rows that count."""
+        weight = self.rows.sample_weight
+        if weight is None:
+            return np.asarray(self.shape.n, float)
+        weight = local(weight).astype(float)
+        if self.starts is None:
+            known = True if self.known is None else self.known
+            return np.asarray(np.where(known, weight, 0).sum(axis=1))
+        weight = weight if self.order is None else weight[self.order]
+        groups = np.repeat(np.arange(self.count), self.shape.n)
+        return np.asarray(np.bincount(groups, weight, self.count), float)
 
     @cached_property
     def _local_rows(self) -> Rows:
@@ -83,9 +134,18 @@ def make_problems(
     fit_intercept: bool,
     reduction: str,
     place: Place = None,
+    missing: str = "error",
 ) -> Problems:
-    """Check X (count, n, d) and y (count, n) or (count, n, t); ValueError says what to change."""
-    X, y, fixed, weight = _core.prepare(
+    """Check X (count, n, d) and y (count, n) or (count, n, t); ValueError says what to change.
+
+    With ``missing="drop"`` each problem has the rows that count.
+    """
+    drop = missing != "error"
+    if drop:
+        check_missing(missing)
+        given = X_given, y_given, offset, sample_weight
+        X_given, y_given, offset, sample_weight = map(nan_for_nulls, given)
+    X, y, fixed, weight = prepare(
         ("X", X_given),
         ("y", y_given),
         ("offset", offset, True),
@@ -96,14 +156,32 @@ def make_problems(
             f"y has shape {y.shape} and X {X.shape}; with X (count, n, d), y must be (count, n), "
             "or (count, n, t) for several targets."
         )
-    rows, has_target_axis = lay_out(X, y, fixed, weight, fit_intercept, place=place)
+    rows, has_target_axis, known = lay_out(X, y, fixed, weight, fit_intercept, drop=drop)
+    rows = put(rows, place)
     count, n, d = X.shape
     sizes = np.full(count, n), d, rows.y.shape[2], has_target_axis
     how = X.dtype, bool(fit_intercept), reduction
-    return Problems(Shape(*sizes, *how, home=home_of(X_given, X)), rows)
+    return _with_gaps(Problems(Shape(*sizes, *how, home=home_of(X_given, X)), rows), known)
 
 
 def make_groups(all_rows: RowProblem, starts: Ints, order: Ints | None, labels: Any) -> Problems:
     """Return the problems of groups of rows."""
     shape = replace(all_rows.shape, n=np.diff(starts))
-    return Problems(shape, all_rows.rows, starts, order, labels)
+    return _with_gaps(Problems(shape, all_rows.rows, starts, order, labels), all_rows.known)
+
+
+def _with_gaps(problems: Problems, known: Bools | None) -> Problems:
+    if known is None:
+        return problems
+    if known.ndim == problems.rows.y.ndim:
+        return replace(problems, known=known)
+    return problems.without_gaps(known)
+
+
+def _shrunk(shape: Shape, n: Ints) -> Shape:
+    return replace(shape, n=n, dropped=shape.n - n)
+
+
+def _starts(n: Ints) -> Ints:
+    """Return where problems of so many rows start in a table of them, and its end."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(n, dtype=np.int64)])

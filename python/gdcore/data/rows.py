@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import gdcore._core as _core
-from gdcore.data.device import Place, is_local, local, placed
+from gdcore.data.device import Place, is_local, local, placed, taken, upload
 from gdcore.data.sums import moments_of
-from gdcore.typing import Floats, Ints
+from gdcore.typing import Bools, Floats, Ints
 
 # Numbers looked at together: those that stay in a cache, and those worth a copy from a device.
 LOCAL_BLOCK, DEVICE_BLOCK = 1 << 15, 1 << 21
@@ -47,6 +47,24 @@ class Rows(NamedTuple):
     def part(self, begin: int, end: int) -> Rows:
         """Return some of the rows."""
         return Rows(*(None if a is None else a[begin:end] for a in self))  # type: ignore[arg-type]
+
+    def of_target(self, j: int) -> Rows:
+        """Return the rows with one of their targets."""
+        offset = None if self.offset is None else self.offset[..., j : j + 1]
+        return Rows(self.X, self.y[..., j : j + 1], offset, self.sample_weight)
+
+    def taken(self, at: Ints) -> Rows:
+        """Return the rows with these numbers, where they are."""
+        return Rows(*(None if a is None else taken(a, at) for a in self))  # type: ignore[arg-type]
+
+    def gathered(self, known: Bools) -> Rows:
+        """Return a table of the rows of stacked problems that count (count, n), where they are."""
+
+        def gather(array: Any) -> Any:
+            chosen = local(array)[known]
+            return chosen if is_local(array) else upload(chosen, array.ordinal)
+
+        return Rows(*(None if a is None else gather(a) for a in self))  # type: ignore[arg-type]
 
     def copy(self) -> Rows:
         """Return the rows in NumPy's arrays of their own."""

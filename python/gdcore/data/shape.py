@@ -36,6 +36,8 @@ class Shape:
         the standardised columns.
     home : Home or None
         What makes the parameters that the caller gets; None leaves them in NumPy's arrays.
+    dropped : int
+        Rows that were left out of n as some value of theirs is missing; as `n` for many problems.
     """
 
     n: Any
@@ -49,6 +51,7 @@ class Shape:
     target_name: str | None = None
     scaling: Floats | None = None
     home: Home | None = None
+    dropped: Any = 0
 
     @property
     def columns(self) -> int:

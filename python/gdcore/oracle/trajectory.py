@@ -56,6 +56,10 @@ class Trajectory:
     loss_bound: Vector
     _descent: _Descent
 
+    def __repr__(self) -> str:
+        weights = self.weights.shape[1:]
+        return f"<Trajectory: {len(self.loss) - 1} epochs, weights of shape {weights}>"
+
     def rounding(self, dtype: Any) -> Vector:
         """Bound how far a run in floating point may be from the exact one, to first order.
 

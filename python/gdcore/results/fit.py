@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,12 +14,21 @@ import gdcore._core as _core
 from gdcore.data.columns import as_numbers
 from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
-from gdcore.errors import FitWarning, stacklevel
-from gdcore.results.inference import Inference
+from gdcore.errors import warn_of_fit
+from gdcore.results.display import html_of_fit, line_of_fit, numbers_in_words
+from gdcore.results.inference import Inference, Inferring
+from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.prediction import predicted, product
+from gdcore.results.residuals import residuals_of
 from gdcore.results.state import FitState
-from gdcore.status import DESERVE_A_LOOK, Status, epochs_in_words, has_advice
-from gdcore.typing import Floats, Ints, Names
+from gdcore.status import (
+    DESERVE_A_LOOK,
+    Status,
+    dropped_in_words,
+    epochs_in_words,
+    has_advice,
+)
+from gdcore.typing import Floats, Interval, Ints, Names
 
 Record = tuple[Ints, Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
 
@@ -46,6 +54,14 @@ class History:
     weights: Floats | None = None
     intercept: Floats | None = None
 
+    def __repr__(self) -> str:
+        problems = f" of {len(self.loss)} problems" if self.loss.ndim == 2 else ""
+        return f"History({len(self.epoch)} epochs{problems})"
+
+    def emptied(self) -> History:
+        """Return a record of no epochs, of as many problems."""
+        return History(self.epoch[:0], self.loss[..., :0])
+
 
 class Start(NamedTuple):
     """The point at which a descent began.
@@ -62,9 +78,15 @@ class Start(NamedTuple):
     intercept: Any
     epoch: int
 
+    def __repr__(self) -> str:
+        return (
+            f"Start(weights={numbers_in_words(self.weights)}, "
+            f"intercept={numbers_in_words(self.intercept)}, epoch={self.epoch})"
+        )
+
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(Inferring):
     """A fitted linear model: ``prediction = X @ weights + intercept + offset``.
 
     Attributes
@@ -105,6 +127,15 @@ class Fit:
     rank : int or None
         Columns that count, the intercept's included, if the closed form found it: see
         docs/numerics.md.
+    inference : Inference or None
+        What ``covariance=`` estimated, with the reason where it is NaN; `stderr`, `pvalues`,
+        `summary` and their like read it.
+    rows, dropped : int or ndarray of int64, shape (t,)
+        Rows that were fitted, those of weight 0 included, and rows that ``missing="drop"`` left
+        out. One each for targets that were fitted in different rows: then `status` is the worst of
+        any target, `epochs` the most, `rank` the least, `loss` is over all entries of y that
+        count, `lr` is NaN if it differs, and there is no history and no state. `message` says how
+        the targets ended.
     """
 
     weights: Floats
@@ -126,6 +157,8 @@ class Fit:
     momentum: Any = 0.0
     r2_lost: Any = math.nan
     inference: Inference | None = field(default=None, repr=False)
+    rows: Any = field(default=None, repr=False)
+    dropped: Any = field(default=0, repr=False)
     detail: str = field(default="", repr=False)  # the distance from the best fit, for `message`
     home: Home | None = field(default=None, repr=False)  # of weights and intercept
 
@@ -133,12 +166,22 @@ class Fit:
         if self.home is not None:
             settle(self)
 
+    def __repr__(self) -> str:
+        return line_of_fit(self)
+
+    def _repr_html_(self) -> str:
+        return html_of_fit(self)
+
     def __getstate__(self) -> dict[str, Any]:
         return vars(on_host(self))
 
     @property
     def message(self) -> str:
         """How the fit ended and what to do about it, in words."""
+        by_target = isinstance(self.rows, np.ndarray)
+        left_out = dropped_in_words(self.rows, self.dropped, by_target=by_target)
+        if by_target and self.detail:
+            return f"{self.detail} {left_out}"
         epochs = epochs_in_words(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
@@ -151,6 +194,8 @@ class Fit:
         }[self.status]
         if self.method == "exact" and self.status is Status.CONVERGED:
             what = "Solved in closed form."
+        if left_out:
+            what += " " + left_out
         if self.detail:
             what += " " + self.detail
         as_asked = self.status is Status.MAX_EPOCHS and not self.detail  # without a tol
@@ -175,7 +220,14 @@ class Fit:
             f"Diverged {rates}: after {epochs_in_words(self.epochs)} the loss is above the start's."
         )
 
-    def predict(self, X: npt.ArrayLike, *, offset: npt.ArrayLike | None = None) -> Any:
+    def predict(
+        self,
+        X: npt.ArrayLike,
+        *,
+        offset: npt.ArrayLike | None = None,
+        interval: Interval | None = None,
+        level: float = DEFAULT_LEVEL,
+    ) -> Any:
         """Return predictions for new rows.
 
         Parameters
@@ -185,17 +237,29 @@ class Fit:
             others are ignored. Those of an array go by position.
         offset : array_like, optional
             Fixed term, broadcast to the result.
+        interval : {"confidence", "prediction"}, optional
+            Add an interval around each prediction (extra "stats"): "confidence" for the expected
+            value, "prediction" for a new y of weight 1. The fit needs ``covariance=``.
+        level : float
+            Of the intervals, between 0 and 1: the share of them that hold that value.
 
         Returns
         -------
         array, shape (m,) or (m, t)
-            Of X's library, on X's device: NumPy's for lists and data frames.
+            Of X's library, on X's device: NumPy's for lists and data frames. With `interval` a
+            `Prediction`, which holds three such arrays: mean, lower, upper. Their ends are computed
+            in float64 in the host's memory: ``x' V x`` of the covariance V, plus `sigma2` for
+            "prediction", and Student's t. They are NaN where rounding errors of the covariance may
+            exceed that: fit columns that are less nearly dependent, such as centred ones.
 
         Raises
         ------
         ValueError
             If X has another number of columns than the fit, or a frame has no such column or holds
-            nulls in it.
+            nulls in it. If interval or level is wrong; `NoCovarianceError` if the fit has no
+            covariance.
+        ImportError
+            If scipy is not installed, with `interval`.
 
         Examples
         --------
@@ -204,6 +268,8 @@ class Fit:
         >>> fit.predict([[10.0]]).round(3)
         array([21.])
         """
+        if interval is not None or level != DEFAULT_LEVEL:
+            check_interval(self.inference, interval, level)
         model = self if self.home is None else on_host(self)
         numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
         rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
@@ -214,7 +280,41 @@ class Fit:
             )
         with _core.FpEnv():
             products = product(rows, model.weights)
-            return predicted(X, rows, products, model.intercept, fixed)
+            mean = predicted(X, rows, products, model.intercept, fixed)
+            if interval is None or self.inference is None:
+                return mean
+            return with_interval(self.inference, mean, X, rows, interval, level)
+
+    def residuals(
+        self, X: Any, y: npt.ArrayLike | None = None, *, offset: npt.ArrayLike | None = None
+    ) -> Any:
+        """Return what y is above the predictions: ``y - fit.predict(X, offset=offset)``.
+
+        Parameters
+        ----------
+        X, offset
+            As in `predict`.
+        y : array_like, shape (m,) or (m, t), optional
+            By default the column `target_name` of a data frame.
+
+        Returns
+        -------
+        array, shape (m,) or (m, t)
+            Of X's library, on X's device: NumPy's for lists and data frames.
+
+        Raises
+        ------
+        ValueError
+            As `predict`; or if y is missing or has another shape than the predictions.
+
+        Examples
+        --------
+        >>> import gdcore as gd
+        >>> fit = gd.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0])
+        >>> fit.residuals([[10.0]], [22.0]).round(3)
+        array([1.])
+        """
+        return residuals_of(X, y, self.predict(X, offset=offset), self.target_name)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to an .npz file, whole or not at all; `gdcore.load` reads it back.
@@ -245,11 +345,13 @@ class Fit:
             "rank": self.rank,
         } | described(self)
         arrays = {"weights": model.weights, "intercept": model.intercept, "loss": self.loss}
+        arrays |= archive.prefixed("", {"rows": self.rows, "dropped": self.dropped})
         arrays |= archive.prefixed("history_", asdict(self.history))
         if self.start is not None:
             arrays |= archive.prefixed("start_", self.start._asdict())
         if self.state is not None:
             arrays |= archive.prefixed("state_", self.state.as_dict())
+        arrays |= inferred(self)
         archive.write(path, meta, arrays)
 
     @classmethod
@@ -271,13 +373,21 @@ class Fit:
             detail=str(meta.get("detail", "")),
             stability_limit=float(meta["stability_limit"]),
             rank=meta.get("rank"),
+            rows=_number(arrays.get("rows")),
+            dropped=_number(arrays.get("dropped", 0)),
             state=FitState.from_file(state) if state else None,
             start=_start(start) if start else None,
             history=history_from(arrays),
+            inference=inference_from(arrays),
         )
 
 
 bring_home(Fit)
+
+
+def _number(array: Any) -> Any:
+    """Return an array without dimensions as a Python number."""
+    return array.item() if isinstance(array, np.ndarray) and not array.ndim else array
 
 
 def _start(arrays: dict[str, Any]) -> Start:
@@ -316,6 +426,21 @@ def history_from(arrays: dict[str, Any]) -> History:
     return History(**fields)
 
 
+def inferred(fit: Fit) -> dict[str, Any]:
+    """Return the arrays of a fit's inference as files name them; none without one."""
+    from gdcore.results.archive import prefixed
+
+    return {} if fit.inference is None else prefixed("inference_", fit.inference.as_dict())
+
+
+def inference_from(arrays: dict[str, Any]) -> Inference | None:
+    """Return the inference in a file, None if there is none; KeyError if a part is missing."""
+    from gdcore.results.archive import group
+
+    fields = group("inference_", arrays)
+    return Inference.from_file(fields) if fields else None
+
+
 def model_of(shape: Shape, params: Floats) -> dict[str, Any]:
     """Return the fields of a `Fit` that say what it predicts."""
     weights, intercept = shape.unpack(params)
@@ -326,6 +451,8 @@ def model_of(shape: Shape, params: Floats) -> dict[str, Any]:
         "feature_names": shape.feature_names,
         "target_name": shape.target_name,
         "home": shape.home,
+        "rows": shape.n,
+        "dropped": shape.dropped,
     }
 
 
@@ -371,4 +498,4 @@ def warn_of_end(fit: Fit, expects_convergence: bool) -> None:
     """
     short = fit.status is Status.MAX_EPOCHS and expects_convergence
     if fit.status in DESERVE_A_LOOK or (short and not has_advice(fit.detail)):
-        warnings.warn(fit.message, FitWarning, stacklevel=stacklevel())
+        warn_of_fit(fit.message)

@@ -56,6 +56,9 @@ class FitState:
     batch_size: int = 0
     scaling: Floats = field(default_factory=lambda: np.empty(0))
 
+    def __repr__(self) -> str:
+        return f"FitState({self.params.size} parameters, epoch={self.epoch}, step={self.step})"
+
     def fits(self, size: int, dtype: np.dtype[Any]) -> bool:
         """Whether this is a state of a problem with that many parameters of that dtype."""
         return self.params.shape == (size,) and self.params.dtype == dtype
@@ -122,6 +125,10 @@ class ManyState:
     momentum: Floats
     scaling: Floats
 
+    def __repr__(self) -> str:
+        count, size = self.params.shape
+        return f"ManyState({count} problems of {size} parameters)"
+
     @classmethod
     def before_steps(cls, params: Floats) -> ManyState:
         """Return the states before any step."""
@@ -162,9 +169,10 @@ class ManyState:
         """Return a state with arrays of its own."""
         return ManyState(*(array.copy() for array in self.as_dict().values()))
 
-    def part(self, part: slice) -> ManyState:
+    def part(self, part: Any) -> ManyState:
         """Return the state of some of the problems."""
-        return ManyState(*(array[part] for array in self.as_dict().values()))
+        one_each = (a if len(a) != len(self.moving) else a[part] for a in self.as_dict().values())
+        return ManyState(*one_each)
 
     def put(self, part: slice, states: dict[str, Any]) -> None:
         """Copy the states that some of the problems have now."""

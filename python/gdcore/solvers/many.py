@@ -29,6 +29,7 @@ from gdcore.solvers.options import DEFAULT, Options
 from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM, judges
 from gdcore.solvers.progress import Progress
 from gdcore.solvers.start import initial_states
+from gdcore.solvers.targets import fit_targets_of_many
 from gdcore.status import STATUSES, Status
 from gdcore.typing import Floats, Ints, Show
 
@@ -61,7 +62,22 @@ def fit_many(
     sgd.check_for_many(problems.count)
     if options.method == "exact":  # which reads nothing else
         sgd = SGD(weight_decay=sgd.weight_decay, decay_intercept=sgd.decay_intercept)
-    run = _Run(problems, sgd, options, initial_states(init, problems))
+    start = initial_states(init, problems)
+    if not problems.is_ragged:
+        return _fit_all(problems, sgd, options, start, progress)
+    return fit_targets_of_many(
+        problems,
+        options,
+        start,
+        lambda one, state: _fit_all(one, sgd, options, state, progress),
+        lambda one, state: _Run(one, sgd, options, state).result(),
+    )
+
+
+def _fit_all(
+    problems: Problems, sgd: SGD, options: Options, start: ManyState, progress: Show
+) -> Fits:
+    run = _Run(problems, sgd, options, start)
     try:
         with Progress.make(progress, 0, problems.count) as bar:
             work = run.solve if options.method == "exact" else run.descend
@@ -404,7 +420,10 @@ class _Run:
             fit_intercept=shape.fit_intercept,
             state=self.state,
             rows=shape.n,
+            dropped=shape.dropped + np.zeros_like(shape.n),
             groups=self.problems.labels,
+            group_names=self.problems.group_names,
+            group_keys=self.problems.group_keys,
             feature_names=shape.feature_names,
             target_name=shape.target_name,
             rank=self.rank,

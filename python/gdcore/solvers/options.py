@@ -121,12 +121,15 @@ class Options:
 
     def check_batch(self, rows: int) -> None:
         """Raise ValueError if there is a batch size that is not 1 to the number of rows."""
-        if self.batch_size is not None and not (
-            is_whole(self.batch_size) and 1 <= self.batch_size <= max(rows, 1)
-        ):
+        if self.batch_size is None:
+            return
+        dropping = self.missing == "drop"
+        most = 2**62 if dropping and not rows else max(rows, 1)  # no row left is no mistake
+        if not (is_whole(self.batch_size) and 1 <= self.batch_size <= most):
+            left = " that have no missing value" if dropping else ""
             raise ValueError(
                 f"batch_size is {self.batch_size!r}; it must be a whole number from 1 to the "
-                f"{rows} rows of X, or None for all rows at once."
+                f"{rows} rows of X{left}, or None for all rows at once."
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import gdcore._core as _core
 from gdcore.data.problem import Problem
 from gdcore.data.sums import moments_of, out_of_range
-from gdcore.errors import FitWarning, stacklevel
+from gdcore.errors import warn_of_fit
 from gdcore.results.state import FitState
 from gdcore.sgd import SGD
 from gdcore.solvers.learning_rate import auto_lr, curvature_of, stability_limit, warn_of_divergence
@@ -191,10 +190,8 @@ def _shortfall(plan: Plan, sgd: SGD, options: Options) -> str:
     ends = "ends" if options.epochs == 1 else "end"
     short = "short of" if math.isnan(lost) else f"with R^2 about {lost:.2g} below that of"
     detail = f"{_needs(plan, sgd, options)}; {NO_EPOCHS}"
-    warnings.warn(
-        f"{epochs_in_words(options.epochs)} of this descent {ends} {short} the best fit. {detail}",
-        FitWarning,
-        stacklevel=stacklevel(),
+    warn_of_fit(
+        f"{epochs_in_words(options.epochs)} of this descent {ends} {short} the best fit. {detail}"
     )
     return detail
 

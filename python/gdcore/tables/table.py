@@ -144,12 +144,19 @@ class Table(ABC):
                 raise TableError(f"{self._why(unusable)}; {advice}.")
         return tuple(features)
 
-    def numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Return columns as a float64 matrix, every entry of it finite."""
-        blocks = [*self.blocks(names)]
+    def numbers(
+        self, names: Sequence[str], *, gaps: bool = False, advice: str = ""
+    ) -> NDArray[np.float64]:
+        """Return columns as a float64 matrix, every entry of it finite.
+
+        With `gaps`, an entry without a value is NaN. `advice` is what else to do about one.
+        """
+        blocks = [*self.blocks(names, gaps=gaps, advice=advice)]
         return np.concatenate(blocks) if blocks else np.empty((0, len(names)))
 
-    def blocks(self, names: Sequence[str]) -> Iterator[NDArray[np.float64]]:
+    def blocks(
+        self, names: Sequence[str], *, gaps: bool = False, advice: str = ""
+    ) -> Iterator[NDArray[np.float64]]:
         """Yield the rows of `numbers`, some at a time."""
         self.require(names)
         if unusable := [name for name in names if self._unusable(name)]:
@@ -157,9 +164,11 @@ class Table(ABC):
         for part in self.parts():
             for block in part(names, _ROWS):
                 matrix = np.empty((len(block.columns[0]), len(names)))
-                for j, column in enumerate(block.columns):
+                for j, (column, null) in enumerate(zip(block.columns, block.nulls, strict=True)):
                     matrix[:, j] = column
-                check_finite(block, names, matrix.T)
+                    if null is not None:
+                        matrix[null, j] = np.nan
+                check_finite(block, names, matrix.T, advice, gaps=gaps)
                 yield matrix
 
     def _unusable(self, name: str) -> bool:
@@ -177,7 +186,12 @@ class Table(ABC):
 
 
 def check_finite(
-    block: Block, names: Sequence[str], columns: Iterable[NDArray[Any]], advice: str = ""
+    block: Block,
+    names: Sequence[str],
+    columns: Iterable[NDArray[Any]],
+    advice: str = "",
+    *,
+    gaps: bool = False,
 ) -> None:
     """Raise TableError that names the first null, NaN or infinity of a block's columns.
 
@@ -186,10 +200,15 @@ def check_finite(
     columns : iterable of ndarray
         The block's columns in the dtype to compute with.
     advice : str
-        What else to do about a null.
+        What else to do about a null or NaN.
+    gaps : bool
+        Whether nulls and NaN are allowed.
     """
     for name, column, given, null in zip(names, columns, block.columns, block.nulls, strict=True):
-        row = _first_not_finite(column) if null is None else int(np.argmax(null))
+        if gaps:
+            null, row = None, _first_infinite(column)
+        else:
+            row = _first_not_finite(column) if null is None else int(np.argmax(null))
         if row is None:
             continue
         value, place = float(given[row]), block.place(row)
@@ -197,7 +216,7 @@ def check_finite(
         if null is not None:
             text = f"no number in {place}{advised}{advice}"
         elif np.isnan(value):
-            text = f"no number in {place}: nan{advised}"
+            text = f"no number in {place}: nan{advised}{advice}"
         elif np.isinf(value):
             text = f"an infinite number in {place}: {value}{advised}"
         else:
@@ -211,6 +230,11 @@ def _first_not_finite(column: NDArray[Any]) -> int | None:
             return None  # one pass; only sums that overflow need the second one
     finite = np.isfinite(column)
     return None if finite.all() else int(np.argmin(finite))
+
+
+def _first_infinite(column: NDArray[Any]) -> int | None:
+    infinite = np.isinf(column)
+    return int(np.argmax(infinite)) if infinite.any() else None
 
 
 def pyarrow(module: str, label: str) -> Any:

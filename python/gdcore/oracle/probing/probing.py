@@ -71,6 +71,10 @@ class ProbeReport:
     rows: tuple[ProbeRow, ...]
     not_probed: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        probes = f"{self.kind}, {self.dtype}, {len(self.rows)} probes"
+        return f"<ProbeReport: {probes}, {self.worst_status.name}>"
+
     @property
     def worst_status(self) -> Status:
         """The worst status of any probe."""

@@ -49,6 +49,9 @@ class Reference:
     _typical: Callable[[], Any] = field(default=lambda: np.zeros(()))
     _least_typical: float = 0.0  # times the bound
 
+    def __repr__(self) -> str:
+        return f"<Reference: {self.name} of shape {self.value.shape}, {self.arithmetic.name}>"
+
     @cached_property
     def typical(self) -> Floats:
         """Size of the rounding errors to be expected, from a random model: no proof."""

@@ -56,6 +56,9 @@ class Verdict:
     bounds: float
     cause: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Verdict: {self.name} {self.worst_status.name}>"
+
     @property
     def worst_status(self) -> Status:
         """The worst status of any element; OK if there are none."""

@@ -1,0 +1,169 @@
+"""Rows to the fits of their labels, which are given or in columns of a data frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from gdcore.advice import listed
+from gdcore.data.columns import (
+    as_narwhals,
+    floats_of,
+    in_memory,
+    is_frame,
+    names_of,
+    narwhals,
+    refuse_absent,
+    refuse_nulls,
+)
+from gdcore.data.frames import combined_codes
+from gdcore.data.home import from_device
+from gdcore.data.labels import as_labels, as_objects, factorize, missing_labels, values_of
+from gdcore.kernels import matmul
+from gdcore.results.interval import Prediction
+from gdcore.results.lookup import UNKNOWN
+from gdcore.typing import Bools, Floats, Ints, Names
+
+BLOCK = 8192  # rows whose weights are gathered at a time, so that they stay in a cache
+Unknown = Literal["raise", "nan"]
+
+
+@dataclass(frozen=True)
+class RowLabels:
+    """The label of each row: its number among the different ones, -1 if it is missing."""
+
+    different: Any
+    codes: Ints
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame with columns that say whose fit predicts a row, read into memory."""
+
+    table: Any  # as narwhals wraps it
+    names: Names
+    by: Names
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def floats(self, wanted: Names) -> Floats:
+        """Return columns as one array."""
+        return floats_of(self.table, self.names, wanted)
+
+    def labels(self, skip_missing: bool) -> RowLabels:
+        """Return the labels of the rows; ValueError if one is missing, unless they are skipped."""
+        keys = [self.table[:, self.names.index(name)] for name in self.by]
+        if not skip_missing:
+            for key, name in zip(keys, self.by, strict=True):
+                refuse_nulls(key, f"the column {name!r}", "pass unknown='nan'", way_out=False)
+            return RowLabels(*_factorized(keys))
+        known = ~np.logical_or.reduce([_missing_in(key) for key in keys])
+        return _spread(*_factorized([key[np.flatnonzero(known)] for key in keys]), known)
+
+    def beside(self, found: Any, name: str) -> Any:
+        """Return predictions as a column of the frame's library, with its index if it has one.
+
+        Those with intervals are three columns.
+        """
+        if isinstance(found, Prediction):
+            parts = found._asdict().items()
+            return Prediction(*(self.beside(part, field) for field, part in parts))
+        nw, kind = narwhals(), self.table.implementation
+        backend = nw.get_native_namespace(self.table)
+        series = nw.new_series(name, found, backend=backend).to_native()
+        if kind.is_pandas_like():
+            series.index = self.table.to_native().index
+        return series.combine_chunks() if kind.is_pyarrow() else series
+
+
+def labelled_frame(X: Any, by: Names, others: Names) -> LabelledFrame | None:
+    """Read the columns `by` and others of a frame; None for anything else."""
+    if isinstance(X, np.ndarray | list):
+        return None
+    table = as_narwhals(X, "X")
+    if table is None or not is_frame(table):
+        return None
+    names = names_of(table, "X")
+    absent = next((name for name in by if name not in names), None)
+    if absent is not None:
+        raise ValueError(
+            f"X has no column {absent!r}, whose labels say which fit is a row's; it has "
+            f"{listed(names)}. Add it, or pass groups=."
+        )
+    wanted = tuple(dict.fromkeys((*by, *others)))
+    refuse_absent(wanted, names, "X")
+    return LabelledFrame(*in_memory(table, names, wanted), by)
+
+
+def check_unknown(unknown: Any, has_labels: bool) -> None:
+    """Raise ValueError unless `unknown` is a choice that means something."""
+    if unknown not in ("raise", "nan"):
+        raise ValueError(f"unknown is {unknown!r}; it must be 'raise' or 'nan'.")
+    if unknown == "nan" and not has_labels:
+        raise ValueError("unknown='nan' is for rows with labels; pass groups=, or leave it out.")
+
+
+def given_labels(groups: Any, n: int, skip_missing: bool) -> RowLabels:
+    """Return labels that the user passed, one for each of n rows."""
+    given = from_device(groups, "groups")
+    if not skip_missing:
+        return RowLabels(*factorize(given, n))
+    series = None if isinstance(given, list | np.ndarray) else as_narwhals(given, "groups")
+    if series is not None and len(series) == n:
+        known = ~_missing_in(series)
+        return _spread(*_factorized([series[np.flatnonzero(known)]]), known)
+    labels = given if isinstance(given, np.ndarray) else as_labels(given)
+    if labels.shape != (n,):
+        return RowLabels(*factorize(given, n))  # raises
+    known = ~missing_labels(labels)
+    return _spread(*factorize(labels[known], int(known.sum())), known)
+
+
+def _factorized(keys: list[Any]) -> tuple[Any, Ints]:
+    """Return the different labels in one column or several, and the number of each row's."""
+    rows, native = len(keys[0]), [key.to_native() for key in keys]
+    if len(keys) == 1:
+        return factorize(native[0], rows)
+    whats = [f"the column {key.name!r}" for key in keys]
+    codes = factorize(combined_codes(native, whats, rows), rows)[1]
+    first = np.empty(int(codes.max(initial=-1)) + 1, np.int64)
+    first[codes] = np.arange(rows)  # any of its rows has a combination's labels
+    parts = (values_of(key[first].to_native()) for key in keys)
+    return as_objects(list(zip(*parts, strict=True))), codes
+
+
+def _missing_in(series: Any) -> Bools:
+    missing = series.is_null().to_numpy()
+    if series.dtype.is_float():
+        missing = missing | np.isnan(series.to_numpy())
+    return np.asarray(missing, bool)
+
+
+def _spread(different: Any, codes: Ints, known: Bools) -> RowLabels:
+    spread = np.full(len(known), UNKNOWN)
+    spread[known] = codes
+    return RowLabels(different, spread)
+
+
+def by_position(rows: Floats, weights: Floats, at: Ints) -> Floats:
+    """Return the product of each row with its own weights, NaN where the position is `UNKNOWN`.
+
+    Rows (m, d) and weights (count, d, t) give (m, t).
+    """
+    products = np.empty((len(at), weights.shape[2]), np.result_type(rows, weights))
+    for begin in range(0, len(at), BLOCK):
+        some = slice(begin, begin + BLOCK)
+        own = taken(weights, at[some])
+        matmul(rows[some, None, :], own, out=products[some, None, :])
+    products[at == UNKNOWN] = np.nan
+    return products
+
+
+def taken(array: Floats, at: Ints) -> Floats:
+    """Return the entry at each position; anything where the position is `UNKNOWN`."""
+    if not len(array):
+        return np.zeros((len(at), *array.shape[1:]), array.dtype)
+    return array.take(at, axis=0, mode="clip")

@@ -1,0 +1,263 @@
+"""The result of a fit of windows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import gdcore._core as _core
+from gdcore.data.columns import as_numbers
+from gdcore.data.device import local
+from gdcore.data.home import Home, bring_home, from_device, on_host, settle
+from gdcore.data.windows import Series
+from gdcore.results.fit import Fit, History
+from gdcore.results.inference import Inference
+from gdcore.results.prediction import predicted, product
+from gdcore.scalars import as_scalar, is_whole
+from gdcore.status import Status, counts_in_words, ends_in_words
+from gdcore.typing import Bools, Floats, Ints, Names, Statuses
+
+
+@dataclass(frozen=True, eq=False)
+class RollingFit:
+    """Fits of k windows, an entry each; with ``align=True`` one entry for each row.
+
+    ``len(rolling)`` is k, ``rolling[i]`` the fit of window i as a `Fit`. A window with fewer rows
+    than `min_rows`, and a row where no window ends, has the status EMPTY and weights NaN.
+
+    Attributes
+    ----------
+    first_row, last_row : ndarray of int64, shape (k,)
+        The window's first row and its last. With groups, other groups' rows may lie between them.
+        Where no window ends, `first_row` is -1.
+    rows : ndarray of int64, shape (k,)
+        Rows of the window that were used: without those that `missing` dropped.
+    weights : array, shape (k, d) or (k, d, t)
+        Of the library of X, on the device of X, as `intercept` is.
+    intercept : array, shape (k,) or (k, t)
+    loss : ndarray, shape (k,)
+        The loss at the weights, over the window's rows, weighted by their age with `half_life`.
+    status : ndarray of Status, shape (k,)
+    epochs : ndarray of int64, shape (k,)
+    lr, momentum : ndarray of float64, shape (k,)
+    r2_lost : ndarray of float64, shape (k,)
+        See `Fit`.
+    stability_limit : ndarray of float64, shape (k,)
+        The lr above which descent on the window must diverge.
+    rank : ndarray of int64, shape (k,), or None
+        See `Fit`; 0 where the status is EMPTY.
+    recomputed : int
+        Windows whose moments were summed from all their rows, not derived from the last window's.
+    groups, times : ndarray, shape (k,), or None
+        The label of each window's group, and the time of its last row.
+    inference : Inference or None
+        With ``covariance="ols"``.
+    fit_intercept : bool
+    feature_names : tuple of str, or None
+    target_name : str or None
+    """
+
+    first_row: Ints
+    weights: Floats
+    intercept: Floats
+    loss: Floats
+    status: Statuses
+    epochs: Ints
+    lr: Floats
+    momentum: Floats
+    r2_lost: Floats
+    stability_limit: Floats
+    recomputed: int
+    feature_names: Names | None = None
+    target_name: str | None = None
+    home: Home | None = field(default=None, repr=False)  # of weights and intercept
+    last_row: Any = None
+    rows: Any = None
+    rank: Any = None
+    groups: Any = None
+    times: Any = None
+    inference: Inference | None = field(default=None, repr=False)
+    fit_intercept: bool = True
+    series: Series | None = field(default=None, repr=False)  # of the rows that were fitted
+
+    def __post_init__(self) -> None:
+        if self.home is not None:
+            settle(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(on_host(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        known = dict(state)
+        if "summed_anew" in known:  # the name in pickles of 0.1.0
+            known["recomputed"] = known.pop("summed_anew")
+        self.__dict__.update(known)
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def __repr__(self) -> str:
+        weights = on_host(self).weights
+        shape = f"weights of shape {weights.shape}, {weights.dtype}"
+        return f"RollingFit({len(self)} windows, {shape}: {counts_in_words(self.status)})"
+
+    def __getitem__(self, i: int) -> Fit:
+        i = as_scalar(i)
+        if not is_whole(i):
+            raise TypeError(f"rolling[{i!r}]: the number of a window is a whole number.")
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"window {i} is not among the {len(self)} of these fits.")
+        i, model = i % len(self), on_host(self)
+        return Fit(
+            weights=model.weights[i].copy(),
+            intercept=model.intercept[i],
+            loss=self.loss[i],
+            epochs=int(self.epochs[i]),
+            status=Status(self.status[i]),
+            lr=float(self.lr[i]),
+            momentum=float(self.momentum[i]),
+            r2_lost=float(self.r2_lost[i]),
+            history=History(np.empty(0, np.int64), np.empty(0, model.weights.dtype)),
+            method="gram" if self.rank is None else "exact",
+            method_reason="windows share their moments.",
+            stability_limit=float(self.stability_limit[i]),
+            fit_intercept=self.fit_intercept,
+            feature_names=self.feature_names,
+            target_name=self.target_name,
+            rank=None if self.rank is None else int(self.rank[i]),
+            home=self.home,
+        )
+
+    @property
+    def has_fit(self) -> Bools:
+        """Whether each entry is the fit of a window, not of too few rows or of none."""
+        model = on_host(self)
+        first = model.intercept if self.fit_intercept else model.weights[:, 0]
+        first = first if first.ndim == 1 else first[:, 0]
+        return np.asarray(~((self.status == Status.EMPTY) & np.isnan(first)), np.bool_)
+
+    @property
+    def message(self) -> str:
+        """How the fits ended and what to do about it, in words."""
+        fits = np.flatnonzero(self.has_fit)
+        words = ends_in_words(
+            self.status[fits], self.r2_lost[fits], "window", lambda i: f"window {fits[i]}"
+        )
+        left = len(self) - len(fits)
+        return words + (f" Without enough rows: {left}." if left else "")
+
+    def predict(
+        self,
+        X: npt.ArrayLike,
+        *,
+        lag: int = 0,
+        windows: npt.ArrayLike | None = None,
+        offset: npt.ArrayLike | None = None,
+    ) -> Any:
+        """Return predictions of the rows that were fitted, each by the last window that had ended.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, d), or data frame
+            The rows in the order of the fit; with `windows` any rows. A frame goes by name, as in
+            `Fit.predict`.
+        lag : int
+            Row i is predicted by the last window that ended at least `lag` rows before it, in its
+            group: 0 by one that may end with the row itself, 1 by rows before it alone.
+        windows : array_like of int, shape (m,), optional
+            In place of `lag`, for each row of X the window that predicts it.
+        offset : array_like, optional
+            Fixed term, broadcast to the result.
+
+        Returns
+        -------
+        array, shape (n,) or (n, t)
+            Of X's library, on X's device. NaN where there is no window, or one without enough rows.
+
+        Raises
+        ------
+        ValueError
+            If X has another shape, `lag` is below 0, or a window is not there.
+
+        Examples
+        --------
+        >>> import numpy as np, gdcore as gd
+        >>> x = np.arange(6.0)[:, None]
+        >>> rolling = gd.fit_rolling(x, 2 * x[:, 0], 3)
+        >>> rolling.predict(x, lag=1).round(3)
+        array([nan, nan, nan,  6.,  8., 10.])
+        """
+        model = on_host(self)
+        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
+        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        d, several = model.weights.shape[1], model.weights.ndim == 3
+        if rows.ndim != 2 or rows.shape[1] != d:
+            raise ValueError(
+                f"X has shape {rows.shape}; these fits predict from X of shape (m, {d})."
+            )
+        if windows is None:
+            at = self._windows_before(lag, len(rows))
+        else:
+            at = self._checked_windows(windows, lag, len(rows))
+        nobody = at < 0
+        shape = (len(rows), *model.intercept.shape[1:])
+        intercept = np.full(shape, math.nan, model.intercept.dtype)
+        intercept[~nobody] = model.intercept[at[~nobody]]
+        weights = np.zeros((len(rows), *model.weights.shape[1:]), model.weights.dtype)
+        weights[~nobody] = model.weights[at[~nobody]]
+        with _core.FpEnv():
+            products = product(local(rows)[:, None, :], weights if several else weights[..., None])
+            products = products[:, 0] if several else products[:, 0, 0]
+            return predicted(X, rows, products, intercept, fixed)
+
+    def _checked_windows(self, given: Any, lag: Any, n: int) -> Ints:
+        if lag != 0:
+            raise ValueError("pass either lag or windows.")
+        windows = np.asarray(from_device(given, "windows"))
+        if windows.shape != (n,) or windows.dtype.kind not in "iu":
+            raise ValueError(
+                f"windows has shape {windows.shape} and dtype {windows.dtype}; it must be whole "
+                f"numbers, one for each of the {n} rows of X."
+            )
+        bad = (windows < -len(self)) | (windows >= len(self))
+        if bad.any():
+            raise ValueError(
+                f"windows holds {windows[bad][0]}; these fits have windows 0 to {len(self) - 1}."
+            )
+        return windows.astype(np.int64) % max(len(self), 1)
+
+    def _windows_before(self, lag: Any, n: int) -> Ints:
+        """Return for each row the last window that ended `lag` rows before it; -1 for none."""
+        lag = as_scalar(lag)
+        if not (is_whole(lag) and lag >= 0):
+            raise ValueError(f"lag is {lag!r}; it must be a whole number of rows, 0 or more.")
+        series = self.series
+        if series is None:
+            raise ValueError(
+                "this fit comes from gdcore 0.1; pass windows=, one for each row of X."
+            )
+        if n != series.n:
+            raise ValueError(
+                f"X has {n} rows and {series.n} were fitted; pass those, or windows=, which window "
+                "predicts each row."
+            )
+        place = np.arange(n)
+        if series.order is not None:
+            place[series.order] = np.arange(n)
+        ended = np.flatnonzero(self.first_row >= 0)
+        last = place[self.last_row[ended]]
+        by_place = np.argsort(last, kind="stable")
+        ended, last = ended[by_place], last[by_place]
+        k = np.searchsorted(last, place - lag, "right") - 1
+        found = (k >= 0) & (len(last) > 0)
+        found[found] = last[k[found]] >= series.starts[series.series_of(place[found])]
+        at = np.full(n, -1)
+        at[found] = ended[k[found]]
+        return at
+
+
+bring_home(RollingFit)
