@@ -16,10 +16,8 @@ import pytest
 import gdcore as gd
 import nist
 from gdcore.results import interval as intervals
-from inference import KINDS
+from inferences import KINDS, Array, reference
 from loops import each
-from problems import Array
-from sandwich import reference
 
 OLS: Any = {"covariance": "ols"}
 FIELDS = ("covariance", "sigma2", "r2", "df_resid")
@@ -297,20 +295,6 @@ def test_some_of_many_keep_no_memory_of_the_rest(rng: Any) -> None:
     assert fits[2:9].inference.reason.shape == (7,)
 
 
-def test_rows_in_chunks_and_moments(rng: Any, special: Any) -> None:
-    X, y = draw(rng, 600, 2)
-    pieces = [(X[:250], y[:250]), (X[250:], y[250:])]
-    for kind in ("ols", "hc2"):
-        whole, chunked = gd.fit(X, y, covariance=kind), gd.fit(pieces, covariance=kind)
-        for name in READ:
-            close(getattr(chunked, name), getattr(whole, name), 1e-9)
-        assert str(chunked.summary()) == str(whole.summary())
-        found = chunked.predict(X, interval="prediction")
-        close(found.upper, whole.predict(X, interval="prediction").upper, 1e-9)
-    moments = gd.Moments(2).update(X, y).fit(covariance="ols")
-    close(moments.pvalues, gd.fit(X, y, covariance="ols").pvalues, 1e-8)
-
-
 def test_blocks_change_no_bit(rng: Any, special: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = draw(rng, 4 * 50, 3, 2)
     labels = rng.integers(0, 4, 200)
@@ -380,9 +364,7 @@ def test_nan_with_its_reason(rng: Any, kind: Any) -> None:
             assert reason in fit.inference.reason
             assert np.isnan([*fit.stderr, *fit.tvalues, fit.sigma2, fit.r2, fit.adj_r2]).all()
             assert fit.df_resid == counted - 3
-            text = str(fit.summary())
-            assert f"No standard errors: {fit.inference.reason}" in text
-            assert (fit.message in text) == (status != "CONVERGED")
+            assert f"No standard errors: {fit.inference.reason}" in str(fit.summary())
         if not len(target):
             continue
         pytest.importorskip("scipy.special")
@@ -403,7 +385,9 @@ def test_one_bad_group_spoils_no_other(rng: Any) -> None:
     same(fits[2], gd.fit(X[20:28], y[20:28], covariance="hc1"))
     assert np.isnan(fits.stderr[[1, 3]]).all()
     text = str(fits.summary())
-    assert "problems have no standard errors (the first is group 'b'): the columns of X" in text
+    for label, reason in (("b", "the columns of X are dependent"), ("d", "there are no degrees")):
+        first = f"(the first is group '{label}')"
+        assert f"1 of 4 problems have no standard errors {first}: {reason}" in text
 
 
 def test_rows_that_do_not_count(rng: Any) -> None:
@@ -561,9 +545,6 @@ def test_the_text_of_a_summary(special: Any) -> None:
     summary = line().summary()
     assert str(summary) == repr(summary) == ONE
     assert " [0.05     0.95]" in str(line().summary(level=0.9))
-    gaps = gd.fit(np.arange(6.0)[:, None], [1.0, 1.6, np.nan, 3.2, 4.2, 5.0], missing="drop")
-    assert "Rows:          5 " in str(gaps.summary())
-    assert "Rows left out: 1\n" in str(gaps.summary())
     unnamed = str(replace(line(), feature_names=None, target_name=None).summary())
     assert "\nx1 " in unnamed
     assert "Target:       y " in unnamed

@@ -75,6 +75,31 @@ def test_against_fractions(
         assert abs(np.asarray(found.r2)[i] - want.r2) <= tolerance, name
 
 
+@each("kind", KINDS)
+@each("n", [64, 65, 512, 1200])
+def test_rows_of_many_blocks_and_segments(rng: Any, dtype: Any, kind: Any, n: int) -> None:
+    """Against the formulas in extended precision, for two targets."""
+    X, weight = rng.normal(size=(n, 3)).astype(dtype), rng.uniform(0.5, 2, n).astype(dtype)
+    y = (rng.normal(size=(n, 2)) * (1 + np.abs(X[:, :1]))).astype(dtype)
+    found = inference.of(gd.fit(X, y, sample_weight=weight, covariance=kind))
+    root = np.sqrt(weight.astype(np.longdouble))[:, None]
+    A = np.hstack([X, np.ones((n, 1))]).astype(np.longdouble) * root
+    inverse = np.linalg.inv((A.T @ A).astype(float)).astype(np.longdouble)
+    inverse = inverse @ (2 * np.eye(4) - A.T @ A @ inverse)  # one step of Newton's iteration
+    leverage = ((A @ inverse) * A).sum(axis=1)
+    for u in range(2):
+        target = root[:, 0] * y[:, u]
+        squares = (target - A @ (inverse @ (A.T @ target))) ** 2
+        factor = squares / (1 - leverage) ** {"hc2": 1, "hc3": 2}.get(kind, 0)
+        want = inverse @ (A.T * factor) @ A @ inverse * (n / (n - 4) if kind == "hc1" else 1)
+        if kind == "ols":
+            want = inverse * squares.sum() / (n - 4)
+        length = np.sqrt(np.diag(want))
+        errors = np.abs(found.covariance[u] - want) / np.outer(length, length)
+        assert errors.max() <= bound(A.astype(float), n)
+        assert abs(found.sigma2[u] * (n - 4) / squares.sum() - 1) <= bound(A.astype(float), n)
+
+
 @each("name", nist.NAMES + nist.WITHOUT_INTERCEPT)
 @each("way", ["rows", "moments"])
 def test_nist(name: str, way: str) -> None:

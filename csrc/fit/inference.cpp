@@ -120,14 +120,14 @@ template <class T>
 void Inference<T>::write_sandwich(int64_t u, double* to) {
   const int64_t p = solved.p;
   const double* const C = solved.inverse.data();
-  half_.assign(static_cast<size_t>(p * p), 0.0);  // C M
+  meat_.resize(static_cast<size_t>(p * p));
   int64_t entry = 0;
   for (int64_t a = 0; a < p; ++a)
-    for (int64_t b = a; b < p; ++b) {
-      const double meat = pass_.meat(u, entry++);
-      for (int64_t i = 0; i <= a; ++i) half_[i * p + b] += C[i * p + a] * meat;
-      for (int64_t i = 0; a != b && i <= b; ++i) half_[i * p + a] += C[i * p + b] * meat;
-    }
+    for (int64_t b = a; b < p; ++b) meat_[a * p + b] = meat_[b * p + a] = pass_.meat(u, entry++);
+  half_.assign(meat_.size(), 0.0);
+  for (int64_t i = 0; i < p; ++i)
+    for (int64_t a = i; a < p; ++a)
+      for (int64_t b = 0; b < p; ++b) half_[i * p + b] += C[i * p + a] * meat_[a * p + b];
   double factor = 1;
   if (kind_ == Covariance::hc1)
     factor = static_cast<double>(solved.rows) / static_cast<double>(solved.rows - p);

@@ -66,7 +66,7 @@ class Inference {
 
   Covariance kind_ = Covariance::none;
   ResidualPass<T> pass_;
-  std::vector<double> half_;  // (p,p)
+  std::vector<double> meat_, half_;  // (p,p): M, C M
 };
 
 }  // namespace gdcore
