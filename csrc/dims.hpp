@@ -13,7 +13,7 @@ class Dims {
  public:
   static constexpr size_t most = 64;  // as many as NumPy's arrays have
 
-  Dims() {}  // = default would fill the values with zeros wherever it is written {}
+  Dims() {}                 // = default would fill the values with zeros wherever it is written {}
   template <class Integer>  // int64_t, or what the platform's ssize_t is
   Dims(const Integer* first, const Integer* last) {
     for (; first != last; ++first) push_back(static_cast<int64_t>(*first));

@@ -16,8 +16,10 @@ import pytest
 import gdcore as gd
 import nist
 from gdcore.results import interval as intervals
-from inferences import KINDS, Array, reference
+from inference import KINDS
 from loops import each
+from problems import Array
+from sandwich import reference
 
 OLS: Any = {"covariance": "ols"}
 FIELDS = ("covariance", "sigma2", "r2", "df_resid")
@@ -295,6 +297,20 @@ def test_some_of_many_keep_no_memory_of_the_rest(rng: Any) -> None:
     assert fits[2:9].inference.reason.shape == (7,)
 
 
+def test_rows_in_chunks_and_moments(rng: Any, special: Any) -> None:
+    X, y = draw(rng, 600, 2)
+    pieces = [(X[:250], y[:250]), (X[250:], y[250:])]
+    for kind in ("ols", "hc2"):
+        whole, chunked = gd.fit(X, y, covariance=kind), gd.fit(pieces, covariance=kind)
+        for name in READ:
+            close(getattr(chunked, name), getattr(whole, name), 1e-9)
+        assert str(chunked.summary()) == str(whole.summary())
+        found = chunked.predict(X, interval="prediction")
+        close(found.upper, whole.predict(X, interval="prediction").upper, 1e-9)
+    moments = gd.Moments(2).update(X, y).fit(covariance="ols")
+    close(moments.pvalues, gd.fit(X, y, covariance="ols").pvalues, 1e-8)
+
+
 def test_blocks_change_no_bit(rng: Any, special: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = draw(rng, 4 * 50, 3, 2)
     labels = rng.integers(0, 4, 200)
@@ -364,7 +380,9 @@ def test_nan_with_its_reason(rng: Any, kind: Any) -> None:
             assert reason in fit.inference.reason
             assert np.isnan([*fit.stderr, *fit.tvalues, fit.sigma2, fit.r2, fit.adj_r2]).all()
             assert fit.df_resid == counted - 3
-            assert f"No standard errors: {fit.inference.reason}" in str(fit.summary())
+            text = str(fit.summary())
+            assert f"No standard errors: {fit.inference.reason}" in text
+            assert (fit.message in text) == (status != "CONVERGED")
         if not len(target):
             continue
         pytest.importorskip("scipy.special")
@@ -545,6 +563,9 @@ def test_the_text_of_a_summary(special: Any) -> None:
     summary = line().summary()
     assert str(summary) == repr(summary) == ONE
     assert " [0.05     0.95]" in str(line().summary(level=0.9))
+    gaps = gd.fit(np.arange(6.0)[:, None], [1.0, 1.6, np.nan, 3.2, 4.2, 5.0], missing="drop")
+    assert "Rows:          5 " in str(gaps.summary())
+    assert "Rows left out: 1\n" in str(gaps.summary())
     unnamed = str(replace(line(), feature_names=None, target_name=None).summary())
     assert "\nx1 " in unnamed
     assert "Target:       y " in unnamed

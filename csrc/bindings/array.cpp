@@ -115,8 +115,8 @@ py::array empty_numpy(const Dims& shape, bool single) {
   std::copy(shape.begin(), shape.end(), sizes);
   const auto& api = py::detail::npy_api::get();
   PyObject* const a = api.PyArray_NewFromDescr_(
-      api.PyArray_Type_, float_dtype(single).release().ptr(), static_cast<int>(shape.size()),
-      sizes, nullptr, nullptr, 0, nullptr);
+      api.PyArray_Type_, float_dtype(single).release().ptr(), static_cast<int>(shape.size()), sizes,
+      nullptr, nullptr, 0, nullptr);
   if (!a) throw py::error_already_set();
   return py::reinterpret_steal<py::array>(a);
 }
