@@ -60,7 +60,11 @@ def main() -> None:
     for work in (one_model, groups, pixels):
         for count in COUNTS[1:]:
             cluster = LocalCluster(
-                2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50
+                n_workers=2,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=50,
             )
             with cluster, Client(cluster) as client:
                 work(COUNTS[0])
