@@ -40,8 +40,7 @@ from gdcore.results.joining import (
     taken,
 )
 from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
-from gdcore.results.prediction import predicted, product
-from gdcore.results.residuals import residuals_of
+from gdcore.results.prediction import predicted, product, residuals_of
 from gdcore.results.selection import one_label, selected
 from gdcore.results.state import ManyState
 from gdcore.results.table import (
