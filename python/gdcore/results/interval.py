@@ -45,7 +45,7 @@ def check_interval(inference: Inference | None, interval: Any, level: Any) -> No
             f"level is {level!r}, but there is no interval; pass interval='confidence' or "
             "'prediction' with it."
         )
-    if interval not in _CHOICES:
+    if not isinstance(interval, str) or interval not in _CHOICES:
         raise ValueError(
             f"interval is {interval!r}; choose one of {', '.join(map(repr, _CHOICES))}, or None."
         )
@@ -83,7 +83,8 @@ def with_interval(
     covariance = covariance if many else covariance[None]
     count, t = covariance.shape[:2]
     sigma2 = np.asarray(inference.sigma2).reshape(count, t)
-    reach = half_width(level, inference.df_resid).reshape(count, 1)
+    reach = half_width(level, inference.df_resid)
+    reach = reach.reshape(count, *(reach.shape[many:] or (1,)))  # of each target, or of all
     numbers = local(rows)
     if at is None:
         numbers = numbers if numbers.ndim == 3 else numbers[None]
