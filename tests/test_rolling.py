@@ -626,6 +626,32 @@ def test_missing_rows_are_left_out(rng: Any, dtype: Any) -> None:
     refused(lambda: gd.fit_rolling(*holed[:2], 9), "holds nan", ValueError)
 
 
+def test_rows_without_a_label_are_in_no_window(rng: Any) -> None:
+    X, y = regression(rng)
+    gone = rng.random(120) < 0.2
+    gone[[0, 119]] = True
+    numbers = rng.integers(0, 3, 120)
+    for labels, none in (
+        (numbers.astype(float), np.nan),
+        (np.array(list("abc"), object)[numbers], None),
+        (np.datetime64("2020-01-01") + numbers, np.datetime64("NaT")),
+    ):
+        labels[gone] = none
+        refused(lambda labels=labels: gd.fit_rolling(X, y, 9, groups=labels), "missing='drop'")
+        for align in (False, True):
+            how: Any = {"window": 9, "align": align}
+            found = gd.fit_rolling(X, y, groups=labels, missing="drop", **how)
+            alone = gd.fit_rolling(X[~gone], y[~gone], groups=labels[~gone], **how)
+            at = ~gone if align else slice(None)
+            assert found.weights[at].tobytes() == alone.weights.tobytes()
+            assert found.groups[at].tolist() == alone.groups.tolist()
+            predictions = found.predict(X, lag=1)
+            assert predictions[~gone].tobytes() == alone.predict(X[~gone], lag=1).tobytes()
+            assert np.isnan(predictions[gone]).all()
+        assert np.isnan(found.weights[gone]).all()
+        assert set(map(str, found.groups[gone])) == {str(none)}
+
+
 def test_predict(rng: Any) -> None:
     X, y = regression(rng)
     groups = rng.integers(0, 3, 120)

@@ -293,9 +293,7 @@ class RollingFit(Inferring):
                 f"X has {n} rows and {series.n} were fitted; pass those, or windows=, which window "
                 "predicts each row."
             )
-        place = np.arange(n)
-        if series.order is not None:
-            place[series.order] = np.arange(n)
+        place = series.positions()
         ended = np.flatnonzero(self.first_row >= 0)
         last = place[self.last_row[ended]]
         by_place = np.argsort(last, kind="stable")
