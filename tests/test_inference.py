@@ -563,6 +563,7 @@ def test_the_text_of_a_summary(special: Any) -> None:
     summary = line().summary()
     assert str(summary) == repr(summary) == ONE
     assert " [0.05     0.95]" in str(line().summary(level=0.9))
+    assert " 0.99995]" in str(line().summary(level=0.9999))
     gaps = gd.fit(np.arange(6.0)[:, None], [1.0, 1.6, np.nan, 3.2, 4.2, 5.0], missing="drop")
     assert "Rows:          5 " in str(gaps.summary())
     assert "Rows left out: 1\n" in str(gaps.summary())

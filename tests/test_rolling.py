@@ -917,6 +917,7 @@ DATES, DAY = np.datetime64("2020-01-01") + np.arange(6), datetime.timedelta(days
     (lambda: gd.fit_rolling(X, Y, 0), "window is 0.*from 1 to the 6 rows", ValueError),
     (lambda: gd.fit_rolling(X, Y, 7), "window is 7.*from 1 to the 6 rows", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2.0), "window is 2.0", ValueError),
+    (lambda: gd.fit_rolling(X[None], Y[None], 2), "two dimensions.*gdcore.fit alone", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2, step=0), "step is 0", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2, step=True), "step is True", ValueError),
     (lambda: gd.fit_rolling(X, Y[:5], 2), r"y has shape \(5,\) and X \(6, 2\)", ValueError),

@@ -80,7 +80,9 @@ def standard_errors(covariance: Floats) -> Floats:
 
 
 class Inferring:
-    """What `Fit` and its kin say of the uncertainty of their weights, computed when it is read.
+    """What `Fit`, `Fits` and `RollingFit` say of the uncertainty of their weights.
+
+    It is computed when it is read.
 
     Arrays of parameters have the features in the order of `weights`, along the same axis, and the
     intercept last if one was fitted: p = d + fit_intercept of them.

@@ -26,7 +26,7 @@ from gdcore.scalars import as_scalar, is_whole
 from gdcore.status import Status, ends_in_words
 from gdcore.typing import Bools, Floats, Interval, Ints, Names, Statuses
 
-NO_WINDOW = "No window with min_rows rows ends there; the weights are NaN."
+_NO_WINDOW = "No window with min_rows rows ends there; the weights are NaN."
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ class RollingFit(Inferring):
             rank=None if self.rank is None else int(self.rank[i]),
             inference=None if self.inference is None else self.inference.at(i),
             rows=None if self.rows is None else int(self.rows[i]),
-            detail=NO_WINDOW if np.isnan(self._first_parameter[i]) else "",
+            detail=_NO_WINDOW if np.isnan(self._first_parameter[i]) else "",
             home=self.home,
         )
 
@@ -340,7 +340,7 @@ class RollingFit(Inferring):
         return table_of(*self._tables(), library)
 
     def _tables(self) -> tuple[Columns, Columns]:
-        """Return the columns that tell the windows, then those of their fits."""
+        """Return the columns that identify the windows, then those of their fits."""
         model, d = on_host(self), on_host(self).weights.shape[1]
         keys: Columns = {"group": self.groups, "time": self.times, "last_row": self.last_row}
         if self.last_row is None:  # from gdcore 0.1

@@ -219,7 +219,7 @@ def _column_names(fit: Any, level: float) -> Row:
     if fit.inference is not None:
         names += "std err", "t"
         if has_scipy():
-            names += "P>|t|", f"[{(1 - level) / 2:.4g}", f"{(1 + level) / 2:.4g}]"
+            names += "P>|t|", f"[{(1 - level) / 2:.10g}", f"{(1 + level) / 2:.10g}]"
     return names
 
 
