@@ -182,6 +182,8 @@ class Fit(Inferring):
         left_out = dropped_in_words(self.rows, self.dropped, by_target=by_target)
         if by_target and self.detail:
             return f"{self.detail} {left_out}"
+        if self.detail and self.status is Status.EMPTY:  # not a fit, but a window without one
+            return self.detail
         epochs = epochs_in_words(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",

@@ -33,14 +33,12 @@ from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.joining import (
     LabelledFrame,
     Unknown,
-    by_position,
     check_unknown,
     given_labels,
     labelled_frame,
-    taken,
 )
 from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
-from gdcore.results.prediction import predicted, product
+from gdcore.results.prediction import by_position, predicted, product, taken
 from gdcore.results.residuals import residuals_of
 from gdcore.results.selection import one_label, selected
 from gdcore.results.state import ManyState

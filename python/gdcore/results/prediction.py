@@ -10,12 +10,36 @@ from gdcore.data.device import is_local, local, upload
 from gdcore.data.home import home_of, importer_of
 from gdcore.data.problem import broadcast_offset
 from gdcore.kernels import matmul
-from gdcore.typing import Floats
+from gdcore.results.lookup import UNKNOWN
+from gdcore.typing import Floats, Ints
+
+_BLOCK = 8192  # rows whose weights are gathered at a time, so that they stay in a cache
 
 
 def product(rows: Any, weights: Floats) -> Any:
     """Return ``rows @ weights``, where the rows are."""
     return matmul(rows, weights if is_local(rows) else upload(weights, rows.ordinal))
+
+
+def by_position(rows: Floats, weights: Floats, at: Ints) -> Floats:
+    """Return the product of each row with its own weights, NaN where the position is `UNKNOWN`.
+
+    Rows (m, d) and weights (count, d, t) give (m, t).
+    """
+    products = np.empty((len(at), weights.shape[2]), np.result_type(rows, weights))
+    for begin in range(0, len(at), _BLOCK):
+        some = slice(begin, begin + _BLOCK)
+        own = taken(weights, at[some])
+        matmul(rows[some, None, :], own, out=products[some, None, :])
+    products[at == UNKNOWN] = np.nan
+    return products
+
+
+def taken(array: Floats, at: Ints) -> Floats:
+    """Return the entry at each position; anything where the position is `UNKNOWN`."""
+    if not len(array):
+        return np.zeros((len(at), *array.shape[1:]), array.dtype)
+    return array.take(at, axis=0, mode="clip")
 
 
 def predicted(X: Any, rows: Any, products: Any, intercept: Any, offset: Any) -> Any:

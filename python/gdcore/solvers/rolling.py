@@ -26,7 +26,7 @@ from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM
 from gdcore.status import Status
 from gdcore.typing import Floats, Ints, Statuses
 
-TOO_FEW = "the window has fewer rows than min_rows."
+NO_WINDOW = "no window with min_rows rows ends there."
 _STATUS = {
     None: Status.EMPTY,
     "max_epochs": Status.MAX_EPOCHS,
@@ -236,7 +236,7 @@ class RollingTask:
             sigma2=entries(parts[1]),
             r2=entries(parts[2]),
             df_resid=spread(df_resid, 0),
-            reason=spread(REASONS[codes], TOO_FEW),
+            reason=spread(REASONS[codes], NO_WINDOW),
         )
 
     def _where(self, entries: Ints, last_row: Ints, *, align: bool) -> dict[str, Any]:
