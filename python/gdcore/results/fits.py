@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.labels import label_name, problem_name
@@ -40,7 +39,7 @@ from gdcore.results.joining import (
     taken,
 )
 from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
-from gdcore.results.prediction import predicted, product
+from gdcore.results.prediction import predicted, prepared, product
 from gdcore.results.residuals import residuals_of
 from gdcore.results.selection import one_label, selected
 from gdcore.results.state import ManyState
@@ -339,7 +338,7 @@ class Fits(Fit):
         X : array_like, shape (count, m, d) or (m, d), or data frame
             Rows of each problem, or the same rows for all of them. With `groups`, (m, d). The
             features in a frame go by name, as in `Fit.predict`; if a frame was fitted, the columns
-            of `by` say which model predicts a row, and a missing feature makes its prediction NaN.
+            of `by` say which model predicts a row.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
         offset : array_like or str, optional
@@ -433,8 +432,7 @@ class Fits(Fit):
         if frame is not None:
             X = frame.floats(self.feature_names or ())
             offset = frame.floats((offset,))[:, 0] if isinstance(offset, str) else offset
-        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
-        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        rows, fixed = prepared(X, offset, self.feature_names)
         self._check_rows(rows.shape, has_labels)
         model, at = on_host(self), None
         several = model.weights.ndim == 3

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import Home, bring_home, from_device, on_host, settle
 from gdcore.data.windows import Series
 from gdcore.results.display import ends_of, html_of_many, line_of_many
 from gdcore.results.fit import Fit, History
 from gdcore.results.inference import Inference, Inferring
-from gdcore.results.prediction import predicted, product
+from gdcore.results.prediction import predicted, prepared, product
 from gdcore.results.summary import Summary, summarize
 from gdcore.results.table import Columns, Library, parameter_columns, table_of
 from gdcore.scalars import as_scalar, is_whole
@@ -216,8 +215,7 @@ class RollingFit(Inferring):
         array([nan, nan, nan,  6.,  8., 10.])
         """
         model = on_host(self)
-        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
-        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        rows, fixed = prepared(X, offset, self.feature_names)
         d, several = model.weights.shape[1], model.weights.ndim == 3
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
