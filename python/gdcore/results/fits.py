@@ -48,7 +48,9 @@ from gdcore.results.table import (
     Library,
     columns_of_labels,
     parameter_columns,
+    refuse_two_intercepts,
     rows_of,
+    status_column,
     table_of,
 )
 from gdcore.status import (
@@ -507,7 +509,9 @@ class Fits(Fit):
         Raises
         ------
         ValueError
-            If a column of `by` has the name of another one.
+            If two columns would have one name.
+        TypeError
+            If the library cannot hold the labels.
         ImportError
             If the library or narwhals is not installed.
 
@@ -521,6 +525,7 @@ class Fits(Fit):
         0     a     2  CONVERGED
         1     b     2  CONVERGED
         """
+        refuse_two_intercepts(self)
         keys = self.group_keys
         if keys is None:
             keys = columns_of_labels(self.groups, self.group_names, np.arange(len(self)))
@@ -534,7 +539,7 @@ class Fits(Fit):
         columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
         columns["loss"] = self.loss
         columns |= parameter_columns("", ["rows"], np.asarray(self.rows)[:, None])
-        columns["status"] = [status.name for status in self.status.tolist()]
+        columns["status"] = status_column(self.status)
         if self.inference is not None:
             names = [*features, *(["intercept"] if self.fit_intercept else [])]
             columns |= parameter_columns("stderr", names, self.stderr)

@@ -19,7 +19,14 @@ from gdcore.results.fit import Fit, History
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.prediction import predicted, prepared, product
 from gdcore.results.summary import Summary, summarize
-from gdcore.results.table import Columns, Library, parameter_columns, table_of
+from gdcore.results.table import (
+    Columns,
+    Library,
+    parameter_columns,
+    refuse_two_intercepts,
+    status_column,
+    table_of,
+)
 from gdcore.scalars import as_scalar, is_whole
 from gdcore.status import Status, ends_in_words
 from gdcore.typing import Bools, Floats, Ints, Names, Statuses
@@ -300,6 +307,10 @@ class RollingFit(Inferring):
 
         Raises
         ------
+        ValueError
+            If two columns would have one name.
+        TypeError
+            If the library cannot hold the labels.
         ImportError
             If the library or narwhals is not installed.
 
@@ -313,6 +324,7 @@ class RollingFit(Inferring):
         1         4     4  CONVERGED
         2         5     4  CONVERGED
         """
+        refuse_two_intercepts(self)
         return table_of(*self._tables(), library)
 
     def _tables(self) -> tuple[Columns, Columns]:
@@ -323,7 +335,7 @@ class RollingFit(Inferring):
             keys = {"first_row": self.first_row}
         features = self.feature_names or tuple(map(str, range(d)))
         columns: Columns = {} if self.rows is None else {"rows": self.rows}
-        columns["status"] = np.array([status.name for status in self.status.tolist()], np.str_)
+        columns["status"] = status_column(self.status)
         columns["loss"] = self.loss
         columns |= parameter_columns("weight", features, model.weights)
         columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
