@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.labels import label_name, problem_name
@@ -38,7 +37,7 @@ from gdcore.results.joining import (
     labelled_frame,
 )
 from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
-from gdcore.results.prediction import by_position, predicted, product, taken
+from gdcore.results.prediction import by_position, predicted, prepared, product, taken
 from gdcore.results.residuals import residuals_of
 from gdcore.results.selection import one_label, selected
 from gdcore.results.state import ManyState
@@ -47,7 +46,9 @@ from gdcore.results.table import (
     Library,
     columns_of_labels,
     parameter_columns,
+    refuse_two_intercepts,
     rows_of,
+    status_column,
     table_of,
 )
 from gdcore.status import (
@@ -337,7 +338,7 @@ class Fits(Fit):
         X : array_like, shape (count, m, d) or (m, d), or data frame
             Rows of each problem, or the same rows for all of them. With `groups`, (m, d). The
             features in a frame go by name, as in `Fit.predict`; if a frame was fitted, the columns
-            of `by` say which model predicts a row, and a missing feature makes its prediction NaN.
+            of `by` say which model predicts a row.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
         offset : array_like or str, optional
@@ -431,8 +432,7 @@ class Fits(Fit):
         if frame is not None:
             X = frame.floats(self.feature_names or ())
             offset = frame.floats((offset,))[:, 0] if isinstance(offset, str) else offset
-        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
-        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        rows, fixed = prepared(X, offset, self.feature_names)
         self._check_rows(rows.shape, has_labels)
         model, at = on_host(self), None
         several = model.weights.ndim == 3
@@ -507,7 +507,9 @@ class Fits(Fit):
         Raises
         ------
         ValueError
-            If a column of `by` has the name of another one.
+            If two columns would have one name.
+        TypeError
+            If the library cannot hold the labels.
         ImportError
             If the library or narwhals is not installed.
 
@@ -521,6 +523,7 @@ class Fits(Fit):
         0     a     2  CONVERGED
         1     b     2  CONVERGED
         """
+        refuse_two_intercepts(self)
         keys = self.group_keys
         if keys is None:
             keys = columns_of_labels(self.groups, self.group_names, np.arange(len(self)))
@@ -534,7 +537,7 @@ class Fits(Fit):
         columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
         columns["loss"] = self.loss
         columns |= parameter_columns("", ["rows"], np.asarray(self.rows)[:, None])
-        columns["status"] = [status.name for status in self.status.tolist()]
+        columns["status"] = status_column(self.status)
         if self.inference is not None:
             names = [*features, *(["intercept"] if self.fit_intercept else [])]
             columns |= parameter_columns("stderr", names, self.stderr)

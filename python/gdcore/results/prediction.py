@@ -6,14 +6,27 @@ from typing import Any
 
 import numpy as np
 
+import gdcore._core as _core
+from gdcore.data.columns import as_numbers
 from gdcore.data.device import is_local, local, upload
 from gdcore.data.home import home_of, importer_of
 from gdcore.data.problem import broadcast_offset
 from gdcore.kernels import matmul
 from gdcore.results.lookup import UNKNOWN
-from gdcore.typing import Floats, Ints
+from gdcore.typing import Floats, Ints, Names
 
 _BLOCK = 8192  # rows whose weights are gathered at a time, so that they stay in a cache
+
+
+def prepared(X: Any, offset: Any, names: Names | None) -> tuple[Any, Any]:
+    """Return new rows and their offset as numbers, NaN where a data frame has none.
+
+    `names` are the columns that the rows of a frame have.
+    """
+    rows = as_numbers(X, "X", names, "drop")[0]
+    fixed = as_numbers(offset, "offset", None, "drop")[0]
+    rows, fixed = _core.prepare(("X", rows), ("offset", fixed, True))
+    return rows, fixed
 
 
 def product(rows: Any, weights: Floats) -> Any:

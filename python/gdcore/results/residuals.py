@@ -33,10 +33,10 @@ def residuals_of(X: Any, y: Any, predictions: Any, target: str | None) -> Any:
 def _observed(X: Any, y: Any, target: str | None) -> Any:
     """Return the numbers of y."""
     if y is not None:
-        return as_numbers(y, "y")[0]
+        return as_numbers(y, "y", None, "drop")[0]
     numbers: Any = None
     if target is not None:
-        numbers, names = as_numbers(X, "X", (target,))
+        numbers, names = as_numbers(X, "X", (target,), "drop")
         numbers = None if names is None else numbers[:, 0]  # X is not a data frame
     if numbers is None:
         named = "" if target is None else f", or a data frame with the column {target!r} for X"

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import Home, bring_home, from_device, on_host, settle
 from gdcore.data.windows import Series
@@ -19,9 +18,16 @@ from gdcore.results.fit import Fit, History
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.lookup import UNKNOWN
-from gdcore.results.prediction import by_position, predicted, taken
+from gdcore.results.prediction import by_position, predicted, prepared, taken
 from gdcore.results.summary import Summary, summarize
-from gdcore.results.table import Columns, Library, parameter_columns, table_of
+from gdcore.results.table import (
+    Columns,
+    Library,
+    parameter_columns,
+    refuse_two_intercepts,
+    status_column,
+    table_of,
+)
 from gdcore.scalars import as_scalar, is_whole
 from gdcore.status import Status, ends_in_words
 from gdcore.typing import Bools, Floats, Interval, Ints, Names, Statuses
@@ -242,8 +248,7 @@ class RollingFit(Inferring):
         if interval is not None or level != DEFAULT_LEVEL:
             check_interval(self.inference, interval, level)
         model = on_host(self)
-        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
-        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        rows, fixed = prepared(X, offset, self.feature_names)
         d, several = model.weights.shape[1], model.weights.ndim == 3
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
@@ -324,6 +329,10 @@ class RollingFit(Inferring):
 
         Raises
         ------
+        ValueError
+            If two columns would have one name.
+        TypeError
+            If the library cannot hold the labels.
         ImportError
             If the library or narwhals is not installed.
 
@@ -337,6 +346,7 @@ class RollingFit(Inferring):
         1         4     4  CONVERGED
         2         5     4  CONVERGED
         """
+        refuse_two_intercepts(self)
         return table_of(*self._tables(), library)
 
     def _tables(self) -> tuple[Columns, Columns]:
@@ -347,7 +357,7 @@ class RollingFit(Inferring):
             keys = {"first_row": self.first_row}
         features = self.feature_names or tuple(map(str, range(d)))
         columns: Columns = {} if self.rows is None else {"rows": self.rows}
-        columns["status"] = np.array([status.name for status in self.status.tolist()], np.str_)
+        columns["status"] = status_column(self.status)
         columns["loss"] = self.loss
         columns |= parameter_columns("weight", features, model.weights)
         columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
