@@ -1,4 +1,5 @@
-"""A model for each of 3 000 stores, from a data frame with gaps.
+"""A model for each of 3 000 stores, from a data frame with gaps
+=============================================================
 
 Sales follow price and promotion. Some entries are missing, one store never changes its price, and
 one has two rows: each gets a status, and no other store notices.

@@ -17,8 +17,7 @@ from gdcore.errors import warn_of_fit
 from gdcore.results.display import html_of_fit, line_of_fit, numbers_in_words
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
-from gdcore.results.prediction import predicted, prepared, product
-from gdcore.results.residuals import residuals_of
+from gdcore.results.prediction import predicted, prepared, product, residuals_of
 from gdcore.results.state import FitState
 from gdcore.status import (
     DESERVE_A_LOOK,

@@ -37,8 +37,14 @@ from gdcore.results.joining import (
     labelled_frame,
 )
 from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
-from gdcore.results.prediction import by_position, predicted, prepared, product, taken
-from gdcore.results.residuals import residuals_of
+from gdcore.results.prediction import (
+    by_position,
+    predicted,
+    prepared,
+    product,
+    residuals_of,
+    taken,
+)
 from gdcore.results.selection import one_label, selected
 from gdcore.results.state import ManyState
 from gdcore.results.table import (
