@@ -196,7 +196,7 @@ class Fits(Fit):
     def _one(self, i: int) -> Fit:
         """Return the fit of one problem."""
         model = on_host(self)
-        losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
+        losses, lost = self.history.loss[i], _number(self.r2_lost, i)
         short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         detail = f"R^2 is {lost:.2g} below that of the best fit." if short else ""
         if np.ndim(self.rows) == 2:
@@ -211,7 +211,7 @@ class Fits(Fit):
             epochs=int(self.epochs[i]),
             status=Status(self.status[i]),
             lr=float(self.lr[i]),
-            momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
+            momentum=_number(self.momentum, i),
             r2_lost=lost,
             detail=detail,
             history=History(self.history.epoch[known], losses[known]),
@@ -608,6 +608,11 @@ class Fits(Fit):
 def _part(array: Any, at: Ints) -> Any:
     """Return some entries of an array; None or one value for all of them stay."""
     return array if np.ndim(array) == 0 else array[at]
+
+
+def _number(values: Any, i: int) -> float:
+    """Return a number of one problem, which may be one for all of them."""
+    return float(values[i] if np.ndim(values) else values)
 
 
 def _entry(values: Any, i: int) -> Any:

@@ -162,7 +162,10 @@ class RollingFit(Inferring):
         model = on_host(self)
         first = model.intercept if self.fit_intercept else model.weights[:, 0]
         first = first if first.ndim == 1 else first[:, 0]
-        return np.asarray(~((self.status == Status.EMPTY) & np.isnan(first)), np.bool_)
+        has_weights = ~np.isnan(first)
+        if has_weights.all():
+            return has_weights
+        return np.asarray(has_weights | (self.status != Status.EMPTY), np.bool_)
 
     @property
     def message(self) -> str:
