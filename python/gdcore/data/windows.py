@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -117,8 +117,7 @@ def make_series(n: int, groups: Any, n_threads: int) -> Series:
     return Series(n, starts, order, labels)
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(NamedTuple):
     """How far windows reach, checked: `rows` or `span`, or neither if they expand."""
 
     rows: int | None

@@ -435,8 +435,8 @@ class Fits(Fit):
             offset = frame.floats((offset,))[:, 0] if isinstance(offset, str) else offset
         numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
         rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
-        self._check_rows(rows.shape, has_labels)
         model, at = on_host(self), None
+        self._check_rows(rows.shape, model.weights.shape[1], has_labels)
         several = model.weights.ndim == 3
         weights = model.weights if several else model.weights[..., None]
         intercept = model.intercept if several else model.intercept[..., None]
@@ -460,9 +460,8 @@ class Fits(Fit):
         others = (*(self.feature_names or ()), *(c for c in columns if isinstance(c, str)))
         return labelled_frame(X, self.group_names, others)
 
-    def _check_rows(self, shape: tuple[int, ...], by_label: bool) -> None:
-        """Raise ValueError unless the fits predict from rows of this shape."""
-        d = on_host(self).weights.shape[1]
+    def _check_rows(self, shape: tuple[int, ...], d: int, by_label: bool) -> None:
+        """Raise ValueError unless fits of d features predict from rows of this shape."""
         is_stack = not by_label and len(shape) == 3 and shape[0] in (1, len(self))
         if not (is_stack or len(shape) == 2) or shape[-1] != d:
             wanted = f"(m, {d})" if by_label else f"({len(self)}, m, {d}) or (m, {d})"
