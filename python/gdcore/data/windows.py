@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -129,8 +129,7 @@ def make_series(n: int, groups: Any, missing: str, n_threads: int) -> Series:
     return Series(n, starts, order, labels)
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(NamedTuple):
     """How far windows reach, checked: `rows` or `span`, or neither if they expand."""
 
     rows: int | None

@@ -201,7 +201,7 @@ class Fits(Fit):
     def _one(self, i: int) -> Fit:
         """Return the fit of one problem."""
         model = on_host(self)
-        losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
+        losses, lost = self.history.loss[i], _number(self.r2_lost, i)
         short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         detail = f"R^2 is {lost:.2g} below that of the best fit." if short else ""
         if np.ndim(self.rows) == 2:
@@ -216,7 +216,7 @@ class Fits(Fit):
             epochs=int(self.epochs[i]),
             status=Status(self.status[i]),
             lr=float(self.lr[i]),
-            momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
+            momentum=_number(self.momentum, i),
             r2_lost=lost,
             detail=detail,
             history=History(self.history.epoch[known], losses[known]),
@@ -439,8 +439,8 @@ class Fits(Fit):
             X = frame.floats(self.feature_names or ())
             offset = frame.floats((offset,))[:, 0] if isinstance(offset, str) else offset
         rows, fixed = prepared(X, offset, self.feature_names)
-        self._check_rows(rows.shape, has_labels)
         model, at = on_host(self), None
+        self._check_rows(rows.shape, model.weights.shape[1], has_labels)
         several = model.weights.ndim == 3
         weights = model.weights if several else model.weights[..., None]
         intercept = model.intercept if several else model.intercept[..., None]
@@ -464,9 +464,8 @@ class Fits(Fit):
         others = (*(self.feature_names or ()), *(c for c in columns if isinstance(c, str)))
         return labelled_frame(X, self.group_names, others)
 
-    def _check_rows(self, shape: tuple[int, ...], by_label: bool) -> None:
-        """Raise ValueError unless the fits predict from rows of this shape."""
-        d = on_host(self).weights.shape[1]
+    def _check_rows(self, shape: tuple[int, ...], d: int, by_label: bool) -> None:
+        """Raise ValueError unless fits of d features predict from rows of this shape."""
         is_stack = not by_label and len(shape) == 3 and shape[0] in (1, len(self))
         if not (is_stack or len(shape) == 2) or shape[-1] != d:
             wanted = f"(m, {d})" if by_label else f"({len(self)}, m, {d}) or (m, {d})"
@@ -615,6 +614,11 @@ class Fits(Fit):
 def _part(array: Any, at: Ints) -> Any:
     """Return some entries of an array; None or one value for all of them stay."""
     return array if np.ndim(array) == 0 else array[at]
+
+
+def _number(values: Any, i: int) -> float:
+    """Return a number of one problem, which may be one for all of them."""
+    return float(values[i] if np.ndim(values) else values)
 
 
 def _entry(values: Any, i: int) -> Any:

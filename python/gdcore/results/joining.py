@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,7 @@ from gdcore.typing import Floats, Ints, Names
 Unknown = Literal["raise", "nan"]
 
 
-@dataclass(frozen=True)
-class RowLabels:
+class RowLabels(NamedTuple):
     """The label of each row: its number among the different ones, -1 if it is missing."""
 
     different: Any

@@ -170,8 +170,10 @@ class RollingFit(Inferring):
     @property
     def has_fit(self) -> Bools:
         """Whether each entry is the fit of a window, not of too few rows or of none."""
-        no_fit = (self.status == Status.EMPTY) & np.isnan(self._first_parameter)
-        return np.asarray(~no_fit, np.bool_)
+        has_weights = ~np.isnan(self._first_parameter)
+        if has_weights.all():
+            return has_weights
+        return np.asarray(has_weights | (self.status != Status.EMPTY), np.bool_)
 
     @property
     def _first_parameter(self) -> Floats:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from gdcore.data.home import on_host
 from gdcore.data.labels import problem_name
-from gdcore.notebook import html_row, html_table
+from gdcore.notebook import escape, html_row, html_table
 from gdcore.results.student import checked_level, has_scipy
 from gdcore.status import Status, counts_in_words
 from gdcore.typing import Floats
