@@ -80,7 +80,8 @@ def saved_pictures(block: Any, variables: dict[str, Any], gallery: dict[str, Any
     """Return the pictures that a block of a script has saved, for the page."""
     shown = []
     names = variables["image_path_iterator"]
-    for picture, name in zip(sorted(pictures.iterdir()), names, strict=False):
+    found = [path for path in pictures.iterdir() if path.suffix in (".png", ".gif")]
+    for picture, name in zip(sorted(found), names, strict=False):
         shown.append(Path(name).with_suffix(picture.suffix))
         picture.rename(shown[-1])
     return figure_rst([str(path) for path in shown], gallery["src_dir"])
@@ -94,7 +95,7 @@ def directory_for_pictures(gallery: dict[str, Any], variables: dict[str, Any]) -
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
-    "filename_pattern": "seed_",
+    "filename_pattern": "seed_|store_",
     "ignore_pattern": "million_",  # half a minute and a gigabyte
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": (saved_pictures,),
