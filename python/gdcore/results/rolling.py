@@ -328,7 +328,7 @@ class RollingFit(Inferring):
         return table_of(*self._tables(), library)
 
     def _tables(self) -> tuple[Columns, Columns]:
-        """Return the columns that tell the windows, then those of their fits."""
+        """Return the columns that name the windows, then those of their fits."""
         model, d = on_host(self), on_host(self).weights.shape[1]
         keys: Columns = {"group": self.groups, "time": self.times, "last_row": self.last_row}
         if self.last_row is None:  # from gdcore 0.1
