@@ -68,7 +68,7 @@ def fit(
         With "drop", a row that holds NaN or a null does not count.
     **options
         As for `gdcore.Moments.fit`: `epochs`, `fit_intercept`, `standardize`, `init`, `tol`,
-        `method`, ...
+        `method`, ``covariance="ols"``, ...
 
     Returns
     -------
@@ -141,8 +141,9 @@ def fit_groups(
     Returns
     -------
     dask.dataframe.DataFrame
-        One row a group, in no order: the columns of `by`, ``weight_<feature>``, ``intercept``,
-        ``loss``, ``rows`` and ``status``. Bad groups are known by their status: workers do not
+        One row a group, in no order: the columns of `Fits.to_frame`, which are those of `by`,
+        ``weight_<feature>``, ``intercept``, ``loss``, ``rows`` and ``status``, and with
+        ``covariance=`` the standard errors. Bad groups are known by their status: workers do not
         warn.
 
     Raises

@@ -133,7 +133,7 @@ class Fit(Inferring):
         out. One each for targets that were fitted in different rows: then `status` is the worst of
         any target, `epochs` the most, `rank` the least, `loss` is over all entries of y that
         count, `lr` is NaN if it differs, and there is no history and no state. `message` says how
-        the targets ended.
+        the targets ended. `Moments` do not count the rows that they leave out.
     """
 
     weights: Floats

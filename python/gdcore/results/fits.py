@@ -535,7 +535,7 @@ class Fits(Fit):
         return table_of(keys, self._columns(), library)
 
     def _columns(self) -> Columns:
-        """Return the columns of `to_frame` after those that tell the problems."""
+        """Return the columns of `to_frame` after those that name the problems."""
         model = on_host(self)
         features = self.feature_names or tuple(map(str, range(model.weights.shape[1])))
         columns = parameter_columns("weight", features, model.weights)

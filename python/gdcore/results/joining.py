@@ -1,4 +1,4 @@
-"""Rows to the fits of their labels, which are given or in columns of a data frame."""
+"""Which fit predicts each row: by labels that are given, or by columns of a data frame."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def refuse_two_intercepts(fit: Any) -> None:
 def columns_of_labels(
     labels: npt.NDArray[Any] | None, names: Names | None, numbers: Ints
 ) -> Columns:
-    """Return the columns that tell the problems: their labels, or else their numbers."""
+    """Return the columns that name the problems: their labels, or else their numbers."""
     if labels is None:
         return {"problem": numbers}
     if names is None or len(names) == 1:
