@@ -172,6 +172,22 @@ def test_rows_with_gaps_may_be_left_out(rng: Any) -> None:
     refused(lambda: of_frame(parts, missing="skip"), "missing is 'skip'; choose one of")
 
 
+def test_standard_errors(rng: Any) -> None:
+    p = rows(rng, 300)
+    frame = table(p)
+    found = [of_arrays(p, (60, 2), covariance="ols")]
+    parts = [dd.from_pandas(frame, npartitions=count) for count in (1, 7)]
+    found += [of_frame(part, covariance="ols") for part in parts]
+    near = gd.fit(p.X, p.y, offset=p.offset, sample_weight=p.sample_weight, covariance="ols")
+    for fit in found:
+        assert fit.df_resid == near.df_resid
+        for name in ("stderr", "r2", "sigma2", "covariance"):
+            value = getattr(fit, name)
+            assert np.array_equal(value, getattr(found[0], name)), name
+            np.testing.assert_allclose(value, getattr(near, name), rtol=1e-10, err_msg=name)
+    refused(lambda: of_frame(parts[0], covariance="hc1"), "use 'ols', or gdcore.fit on the rows")
+
+
 def test_threads_processes_and_workers_agree(rng: Any, client: Any) -> None:
     p = rows(rng)
     found = []
@@ -301,6 +317,25 @@ def test_groups_with_weights_offsets_and_other_labels(rng: Any) -> None:
         )
 
 
+@each("kind", ["text", "category", "number"])
+def test_groups_with_gaps_and_standard_errors(rng: Any, kind: str) -> None:
+    frame = grouped(rng, 400, 5)[["a", "b", "y", "k"]]
+    for column in frame.columns:
+        frame.loc[rng.random(len(frame)) < 0.05, column] = None
+    frame["k"] = frame.k.astype({"text": object, "category": "category", "number": float}[kind])
+    how: dict[str, Any] = {"target": "y", "features": ["a", "b"], "by": ["k"]}
+    wanted = gd.fit_groups(frame.dropna(), **how, covariance="hc3").to_frame("pandas")
+    assert list(wanted.columns[-3:]) == ["stderr_a", "stderr_b", "stderr_intercept"]
+    for count in (1, 6):
+        parts = dd.from_pandas(frame, npartitions=count, sort=False)
+        found = gk.fit_groups(parts, **how, missing="drop", covariance="hc3").compute()
+        pd.testing.assert_frame_equal(
+            sorted_by(found, ["k"]), wanted, check_exact=True, check_dtype=False
+        )
+    with pytest.raises(ValueError, match=r"missing values.*or pass missing='drop'"):
+        gk.fit_groups(parts, **how).compute()
+
+
 def test_a_bad_group_has_a_status_and_warns_nowhere(rng: Any) -> None:
     frame = grouped(rng, 200, 4)[["a", "b", "y", "k"]]
     frame.loc[frame.k == "1", "a"] = np.inf
@@ -414,7 +449,7 @@ CUBE = xarray.Dataset({"y": (("time", "x"), X), "z": ("x", [1.0, 2.0])})
     (lambda: gk.fit_groups(FRAME, **ROWS), "frame is DataFrame; pass a Dask", TypeError),
     (lambda: gk.fit_groups(PARTS, **ROWS | {"by": ["k", "m"]}), "no column 'm'", ValueError),
     (lambda: gk.fit_groups(PARTS, **ROWS | {"by": []}),
-     "by names no column", ValueError),
+     "by names no column; .* and this one has 'y', 'a'", ValueError),
     (lambda: gk.fit_groups(PARTS, **ROWS | {"by": "a"}),
      "by names the column 'a' and so does features", ValueError),
     (lambda: gk.fit_groups(PARTS, **ROWS).compute(), "'k' of by has 1 missing", ValueError),

@@ -231,6 +231,11 @@ def read(frame: Any) -> dict[str, list[Any]]:
     return {name: frame[name].to_list() for name in frame.columns}
 
 
+def type_of_status(frame: Any) -> str:
+    column = frame["status"]
+    return str(column.type if hasattr(column, "type") else column.dtype)
+
+
 def fit_frame(frame: Any, by: Any = "store", **options: Any) -> gd.Fits:
     return gd.fit_groups(frame, target="y", features=["x", "z"], by=by, **options)
 
@@ -323,7 +328,10 @@ class TestToFrame:
             frame = frame_of(library, store_columns(rng))
             for by in ("store", ["store", "year"]):
                 none = fit_frame(frame, by)[:0]
+                assert repr(none) == "Fits(0 problems, weights of shape (0, 2), float64: none)"
                 assert read(none.to_frame())["weight_x"] == []
+                whole = fit_frame(frame, by)
+                assert type_of_status(none.to_frame()) == type_of_status(whole.to_frame())
                 assert read(replace(none, group_keys=None).to_frame(library))["rows"] == []  # type: ignore[arg-type]
 
     def test_refusals(self, rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +344,15 @@ class TestToFrame:
         mixed = fit(rng, [1, "a", 2, "b", 3, "c", 4])
         refused(lambda: mixed.to_frame("pyarrow"), "pass library='pandas'", TypeError)
         assert len(mixed.to_frame("pandas")) == COUNT
+        large = fit_frame(frame_of("pandas", columns).assign(store=2**70))
+        refused(lambda: large.to_frame("pyarrow"), "cannot hold the labels.*leave lib", TypeError)
+        two = {"x": columns["x"], "intercept": columns["z"], "y": columns["y"], "by": 1}
+        names: dict[str, Any] = {"target": "y", "features": ["x", "intercept"], "by": "by"}
+        table = frame_of("pandas", two)
+        both = gd.fit_groups(table, **names, covariance="ols")
+        refused(lambda: both.to_frame(), "'stderr_intercept'; rename the feature")
+        rolling = gd.fit_rolling(table[names["features"]], two["y"], 9, covariance="ols")
+        refused(lambda: rolling.to_frame(), "'stderr_intercept'; rename the feature")
         monkeypatch.setitem(__import__("sys").modules, "polars", None)
         refused(lambda: others.to_frame("polars"), "pip install polars, or pass", ImportError)
 

@@ -563,6 +563,7 @@ def test_the_text_of_a_summary(special: Any) -> None:
     summary = line().summary()
     assert str(summary) == repr(summary) == ONE
     assert " [0.05     0.95]" in str(line().summary(level=0.9))
+    assert " 0.99995]" in str(line().summary(level=0.9999))
     gaps = gd.fit(np.arange(6.0)[:, None], [1.0, 1.6, np.nan, 3.2, 4.2, 5.0], missing="drop")
     assert "Rows:          5 " in str(gaps.summary())
     assert "Rows left out: 1\n" in str(gaps.summary())
@@ -637,6 +638,54 @@ def test_a_summary_of_many_is_short(rng: Any, special: Any) -> None:
     assert "The table shows the first 5 problems of 1000; fits[i].summary() shows another." in lines
     wide = gd.fit(*(part[None] for part in draw(rng, 90, 60)), covariance="ols")
     assert len(str(wide.summary()).splitlines()) <= 50
+
+
+@pytest.mark.filterwarnings("ignore::gdcore.FitWarning")
+def test_targets_with_gaps_of_their_own_have_the_bits_of_each_alone(
+    rng: Any, special: Any, tmp_path: Path
+) -> None:
+    """In a fit, stacks, groups and chunks, from files too: one df_resid and reason a target."""
+    X, y = draw(rng, 60, 2, 3)
+    y[rng.random((60, 3)) < 0.2] = np.nan
+    y[3:, 2] = np.nan  # no degrees of freedom
+    labels = rng.integers(0, 2, 60)
+    how: Any = {"missing": "drop", "covariance": "hc1"}
+
+    def check(fit: gd.Fit, rows: Array, t: int = 3, *, to_the_bit: bool = True) -> None:
+        for j in range(t):
+            kept = rows & ~np.isnan(y[:, j])
+            alone = gd.fit(X[kept], y[kept, j], covariance="hc1")
+            assert (fit.inference.reason[j] == "") == (alone.inference.reason == "")
+            for name in READ:
+                value = np.asarray(getattr(fit, name))
+                value = value[:, j] if name in ("stderr", "tvalues", "pvalues") else value[j]
+                np.testing.assert_allclose(value, getattr(alone, name), 1e-9 * (not to_the_bit))
+            np.testing.assert_allclose(fit.conf_int()[:, j], alone.conf_int(), 1e-9)
+            for kind in ("confidence", "prediction"):
+                found = fit.predict(X[:5], interval=kind)
+                for ours, theirs in zip(found, alone.predict(X[:5], interval=kind), strict=True):
+                    np.testing.assert_allclose(ours[:, j], theirs, 1e-9)
+
+    everywhere = np.ones(60, bool)
+    one, stack = gd.fit(X, y, **how), gd.fit(X[None], y[None], **how)
+    groups = gd.fit_groups(X, y, labels, **how)
+    chunked = gd.fit([(X[a : a + 17], y[a : a + 17]) for a in range(0, 60, 17)], **how)
+    for fit in (one, stack[0]):
+        check(fit, everywhere)
+    check(chunked, everywhere, 2, to_the_bit=False)
+    for i, label in enumerate(groups.groups):
+        check(groups[i], labels == label)
+    assert groups.predict(X, groups=labels, interval="prediction").lower.shape == (60, 3)
+    assert groups.predict(X, interval="prediction").lower.shape == (2, 60, 3)
+    for fit in (one, groups):
+        fit.save(tmp_path / "fit.npz")
+        read = gd.load(tmp_path / "fit.npz")
+        same(read, fit)
+        assert read.inference.reason.tolist() == fit.inference.reason.tolist()
+    text = str(one.summary())
+    assert text.count("Df residuals") == 3
+    assert "No standard errors for y[:, 2]: there are no degrees of freedom" in text
+    assert "2 of 2 problems have no standard errors for a target" in str(groups.summary())
 
 
 def test_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,9 +129,28 @@ def test_a_frame_of_rows() -> None:
             assert (chunk.rows, chunk.dropped) == (want.rows, gaps.sum())
     empty = pl.DataFrame({"a": [None] * N, "b": X[:, 1]})  # whose column a has no dtype
     assert gd.fit(empty, Y, missing="drop").status is Status.EMPTY
-    # A prediction has no rows to drop: it goes by the rows that it is given.
-    with pytest.raises(ValueError, match=r"drop such rows, or fill them\.$"):
-        gd.fit(frame, Y, missing="drop").predict(pd.DataFrame({"a": [None], "b": [1.0]}))
+
+
+def test_a_prediction_of_a_gap_is_nan() -> None:
+    """It drops no rows: gaps in a frame are those of an array that holds NaN."""
+    a, b, y = X[:, 0].tolist(), with_nulls(X[:, 1].tolist()), Y.tolist()
+    y[7], base = None, with_nulls(Y.tolist())
+    second, target, offset = (np.array(column, float) for column in (b, y, base))  # None is NaN
+    rows = np.stack([X[:, 0], second], 1)
+    fit = gd.fit(X, Y)
+    groups = gd.fit_groups(X, Y, np.arange(N) % 2)
+    rolling = gd.fit_rolling(X, Y, 5)
+    for library, frame in frames(a=a, b=b).items():
+        numbers = frames(y=y, base=base)["polars" if library == "lazy" else library]
+        for predict in (fit.predict, groups.predict, rolling.predict):
+            found, want = predict(frame), predict(rows)
+            assert found.tobytes() == want.tobytes(), library
+            assert np.isnan(found[..., HOLES]).all(), library
+            found = predict(frame, offset=numbers["base"])
+            assert found.tobytes() == predict(rows, offset=offset).tobytes(), library
+        for predict in (fit.residuals, lambda X, y: groups[0].residuals(X, y)):
+            found, want = predict(frame, numbers["y"]), predict(rows, target)
+            assert found.tobytes() == want.tobytes(), library
 
 
 def test_groups_of_a_frame() -> None:

@@ -626,6 +626,32 @@ def test_missing_rows_are_left_out(rng: Any, dtype: Any) -> None:
     refused(lambda: gd.fit_rolling(*holed[:2], 9), "holds nan", ValueError)
 
 
+def test_rows_without_a_label_are_in_no_window(rng: Any) -> None:
+    X, y = regression(rng)
+    gone = rng.random(120) < 0.2
+    gone[[0, 119]] = True
+    numbers = rng.integers(0, 3, 120)
+    for labels, none in (
+        (numbers.astype(float), np.nan),
+        (np.array(list("abc"), object)[numbers], None),
+        (np.datetime64("2020-01-01") + numbers, np.datetime64("NaT")),
+    ):
+        labels[gone] = none
+        refused(lambda labels=labels: gd.fit_rolling(X, y, 9, groups=labels), "missing='drop'")
+        for align in (False, True):
+            how: Any = {"window": 9, "align": align}
+            found = gd.fit_rolling(X, y, groups=labels, missing="drop", **how)
+            alone = gd.fit_rolling(X[~gone], y[~gone], groups=labels[~gone], **how)
+            at = ~gone if align else slice(None)
+            assert found.weights[at].tobytes() == alone.weights.tobytes()
+            assert found.groups[at].tolist() == alone.groups.tolist()
+            predictions = found.predict(X, lag=1)
+            assert predictions[~gone].tobytes() == alone.predict(X[~gone], lag=1).tobytes()
+            assert np.isnan(predictions[gone]).all()
+        assert np.isnan(found.weights[gone]).all()
+        assert set(map(str, found.groups[gone])) == {str(none)}
+
+
 def test_predict(rng: Any) -> None:
     X, y = regression(rng)
     groups = rng.integers(0, 3, 120)
@@ -644,11 +670,20 @@ def test_predict(rng: Any) -> None:
                         fit = alone[int(ended[-1])]
                         expected[row] = fit.predict(X[row : row + 1])[0] + offset[row]
             np.testing.assert_allclose(found, expected, rtol=1e-13)
-    two = gd.fit_rolling(X, np.column_stack([y, -y]), 15)
+    two = gd.fit_rolling(X, np.column_stack([y, -y]), 15, covariance="ols")
     at = np.array([3, 3, -1])
     predictions = two.predict(X[:3], windows=at)
     for i, k in enumerate(at.tolist()):
         assert predictions[i].tobytes() == two[k].predict(X[i : i + 1])[0].tobytes()
+    pytest.importorskip("scipy.special")
+    how: Any = {"interval": "prediction", "level": 0.9}
+    for found in (two.predict(X, **how), two.predict(X, windows=np.arange(120) % 106, **how)):
+        assert found.lower.shape == (120, 2)
+    for name, value in found._asdict().items():
+        assert value[7].tobytes() == getattr(two[7].predict(X[7:8], **how), name)[0].tobytes()
+    ends = two.predict(X, lag=1, **how)
+    assert np.isnan(ends.upper[:15]).all()
+    assert (ends.lower[15:] < ends.mean[15:]).all()
 
 
 def test_one_window_as_a_fit(rng: Any) -> None:
@@ -660,6 +695,7 @@ def test_one_window_as_a_fit(rng: Any) -> None:
     assert fits[7].loss == result.loss[7]
     assert fits[7].status is Status.CONVERGED
     assert fits[7].message == "Solved in closed form."
+    assert fits[7].rows == 20
     refused(lambda: result[101], "window 101 is not among", IndexError)
     refused(lambda: result["a"], "whole number", TypeError)
     assert same(pickle.loads(pickle.dumps(result)), result)
@@ -738,7 +774,7 @@ def test_rolling_ols_has_the_same_errors(rng: Any) -> None:
     theirs = rolling_ols(y, np.column_stack([X, np.ones(120)]), window=30)
     agree(ours.stderr[29:], theirs.fit(cov_type="nonrobust").bse[29:], 1e-9)
     assert np.isnan(ours.stderr[:29]).all()
-    assert set(ours.inference.reason[:29]) == {"the window has fewer rows than min_rows."}
+    assert set(ours.inference.reason[:29]) == {"no window with min_rows rows ends there."}
     assert set(ours.inference.reason[29:]) == {""}
 
 
@@ -821,6 +857,20 @@ def test_no_rows_and_no_windows() -> None:
         assert aligned.status.tolist() == [Status.EMPTY] * 4
         assert np.isnan(aligned.predict(X)).all()
         assert aligned.message == "0 windows: none. Without enough rows: 4."
+        assert aligned[0].message == "No window with min_rows rows ends there; the weights are NaN."
+        assert repr(gd.fit_rolling(X, y, 9, groups=y, **how)).endswith("float64: none)")
+        assert aligned[0].rows == 0
+
+
+def test_windows_with_fewer_rows_than_parameters_say_what_helps(rng: Any) -> None:
+    X, y = regression(rng, d=2)
+    for how, ways in (
+        ({"window": None}, r"2 SINGULAR have fewer rows than the 3 parameters: pass min_rows=3\."),
+        ({"window": 2}, r"119 SINGULAR have fewer .* parameters: make the windows longer\."),
+    ):
+        with pytest.warns(gd.FitWarning, match=ways):
+            gd.fit_rolling(X, y, **how)
+    assert set(gd.fit_rolling(X, y, None, min_rows=3).status) == {Status.CONVERGED}
 
 
 # Frames.
@@ -867,6 +917,7 @@ DATES, DAY = np.datetime64("2020-01-01") + np.arange(6), datetime.timedelta(days
     (lambda: gd.fit_rolling(X, Y, 0), "window is 0.*from 1 to the 6 rows", ValueError),
     (lambda: gd.fit_rolling(X, Y, 7), "window is 7.*from 1 to the 6 rows", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2.0), "window is 2.0", ValueError),
+    (lambda: gd.fit_rolling(X[None], Y[None], 2), "two dimensions.*gdcore.fit alone", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2, step=0), "step is 0", ValueError),
     (lambda: gd.fit_rolling(X, Y, 2, step=True), "step is True", ValueError),
     (lambda: gd.fit_rolling(X, Y[:5], 2), r"y has shape \(5,\) and X \(6, 2\)", ValueError),
@@ -915,6 +966,9 @@ DATES, DAY = np.datetime64("2020-01-01") + np.arange(6), datetime.timedelta(days
     (lambda: gd.fit_rolling(X, Y, 2, gd.SGD(), covariance="ols"), "leave out sgd", ValueError),
     (lambda: gd.fit_rolling(X, Y, 4).predict(X[:2]), "X has 2 rows and 6 were fitted", ValueError),
     (lambda: gd.fit_rolling(X, Y, 4).predict(X[:, :1]), r"of shape \(m, 2\)", ValueError),
+    (lambda: gd.fit_rolling(X, Y, 4).predict(X, interval="prediction"), "needs the covariance",
+     gd.NoCovarianceError),
+    (lambda: gd.fit_rolling(X, Y, 4).predict(X, level=0.9), "there is no interval", ValueError),
     (lambda: gd.fit_rolling(X, Y, 4).predict(X, lag=-1), "lag is -1", ValueError),
     (lambda: gd.fit_rolling(X, Y, 4).predict(X, windows=[9] * 6), "windows holds 9", ValueError),
     (lambda: gd.fit_rolling(X, Y, 4).predict(X, windows=[0]), r"windows has shape \(1,\)",

@@ -66,10 +66,10 @@ SAME = np.testing.assert_array_equal
 Array = npt.NDArray[Any]
 
 
-def frame(library: str) -> Any:
+def frame(library: str, stores: Any = STORES) -> Any:
     module = pytest.importorskip(library)
     make = module.table if library == "pyarrow" else module.DataFrame
-    return make({"price": X[:, 0], "store": STORES, "size": X[:, 1], "age": X[:, 2]})
+    return make({"price": X[:, 0], "store": stores, "size": X[:, 1], "age": X[:, 2]})
 
 
 @pytest.fixture(params=["pandas", "polars", "pyarrow"])
@@ -728,8 +728,35 @@ def test_unknown_groups(table: Any) -> None:
     assert not hasattr(plain, "global_")
     with pytest.raises(ValueError, match="no model of all rows; fit again"):
         plain.predict(table)
+    with pytest.raises(ValueError, match="unknown is 'mean'; choose one of 'raise', 'nan', 'glob"):
+        model.set_params(unknown="mean").predict(table)
     two = GroupedGDRegressor("store", unknown="nan").fit(rows, TWO[known]).predict(table)
     SAME(np.isnan(two), np.c_[~known, ~known])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_missing_labels(library: str) -> None:
+    """They are in no group that was fitted; the advice names no argument of other functions."""
+    away, advice = STORES == "west", r"row \d+ .counted from 0.; drop such rows, or give them a l"
+    texts = [None if out else store for out, store in zip(away, STORES.tolist(), strict=True)]
+    table, gaps = frame(library), frame(library, texts)
+    model = GroupedGDRegressor("store", unknown="global").fit(table, Y)
+    found = model.predict(gaps)
+    SAME(found[away], model.global_.predict(X[away]))
+    SAME(found[~away], model.predict(table)[~away])
+    SAME(np.isnan(model.set_params(unknown="nan").predict(gaps)), away)
+    for call in (model.fit, lambda X, y: model.set_params(unknown="raise").predict(X)):
+        with pytest.raises(
+            ValueError, match=rf"{away.sum()} missing labels, the first in {advice}"
+        ):
+            call(gaps, Y)
+
+    rows, holed = (
+        np.array(list(zip(stores, STORES, X[:, 0], strict=True)), object)
+        for stores in (STORES, texts)
+    )
+    two = GroupedGDRegressor([0, 1], unknown="nan").fit(rows, Y)
+    SAME(np.isnan(two.predict(holed)), away)
 
 
 def test_rows_of_weight_zero_are_no_group() -> None:
@@ -777,7 +804,7 @@ def test_bad_groups_are_named(table: Any) -> None:
         (ValueError, "120 missing labels", lambda: fit_beside([None] * N)),
         (ValueError, "groups contains NaN", lambda: fit_beside(np.full(N, np.nan))),
         (TypeError, "a label that cannot be hashed", lambda: fit_beside(dictionaries)),
-        (TypeError, "masked array", lambda: fit_beside(np.ma.masked_equal(np.arange(N), 3))),
+        (ValueError, "1 missing label, ", lambda: fit_beside(np.ma.masked_equal(np.arange(N), 3))),
         (ValueError, "one for each of many problems", lambda: rates_and_global()),
     ):
         with pytest.raises(error, match=said):

@@ -23,7 +23,7 @@ class ResidualPass {
 
   double rows() const { return sum(0); }  // of weight above 0
   double weight() const { return sum(1); }
-  // Of target u: squares of residuals; y - offset - mean, and its squares.
+  // Sums for target u: squared residuals; y - offset - mean, and its squares.
   double squares(int64_t u) const { return sum(first_of(u)); }
   double deviation(int64_t u) const { return sum(first_of(u) + 1); }
   double deviation_squares(int64_t u) const { return sum(first_of(u) + 2); }

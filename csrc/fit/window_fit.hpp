@@ -41,8 +41,8 @@ struct RollingTask {
   RollingOptions options;
   std::vector<T> start;
   Decay<T> decay;  // empty: rows weigh the same at every age
-  std::vector<int64_t>
-      counts;  // rows of weight above 0 in each window, if a covariance is asked for
+  // Rows of weight above 0 in each window, if a covariance is asked for.
+  std::vector<int64_t> counts;
 
   bool infers() const { return options.exact && options.exact->covariance != Covariance::none; }
 };

@@ -68,7 +68,7 @@ def fit(
         With "drop", a row that holds NaN or a null does not count.
     **options
         As for `gdcore.Moments.fit`: `epochs`, `fit_intercept`, `standardize`, `init`, `tol`,
-        `method`, ...
+        `method`, ``covariance="ols"``, ...
 
     Returns
     -------
@@ -102,8 +102,7 @@ def fit(
             f"X is {type(X).__name__} and y {type(y).__name__}; pass Dask arrays X and y, or a "
             "Dask data frame X with either target= or a Series y. gdcore.fit takes rows in memory."
         )
-    with warnings.catch_warnings():  # wrong options are refused before the rows are read
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):  # wrong options are refused before reading
         gd.Moments(d, t).fit(sgd, **options | {"progress": False})
     total = np.asarray(parts.sum(split_every=8).compute(), object).item()
     return gd.Moments.of(total.statistics()).fit(sgd, **options)
@@ -142,8 +141,9 @@ def fit_groups(
     Returns
     -------
     dask.dataframe.DataFrame
-        One row a group, in no order: the columns of `by`, ``weight_<feature>``, ``intercept``,
-        ``loss``, ``rows`` and ``status``. Bad groups are known by their status: workers do not
+        One row a group, in no order: the columns of `Fits.to_frame`, which are those of `by`,
+        ``weight_<feature>``, ``intercept``, ``loss``, ``rows`` and ``status``, and with
+        ``covariance=`` the standard errors. Bad groups are known by their status: workers do not
         warn.
 
     Raises
@@ -168,11 +168,12 @@ def fit_groups(
     frame = frame[_known(frame.columns, target, features, by, offset, sample_weight)]
     how = {"target": target, "features": features, "by": by, "sgd": sgd, "n_threads": 1} | options
     extra = {"offset": offset, "sample_weight": sample_weight}
+    how |= {argument: str(name) for argument, name in extra.items() if name is not None}
     labels = _names(by)
     like = _with_place(frame._meta, labels)
-    meta = _fit_rows(like, extra, how)  # wrong options are refused now
+    meta = _fit_rows(like, how)  # wrong options are refused now
     rows = frame.map_partitions(_with_place, labels, meta=like).shuffle(on=labels)
-    return rows.map_partitions(_fit_rows, extra, how, meta=meta)
+    return rows.map_partitions(_fit_rows, how, meta=meta)
 
 
 def fit_map(
@@ -254,8 +255,7 @@ def fit_map(
     if is_lazy:
         arrays = [array.chunk({dim: -1}) if array.chunks else array for array in arrays]
         fit_points(*[np.empty((0, 1))] * len(names))  # wrong options are refused now
-    kinds = (array.dtype if array.dtype.kind == "f" else np.float64 for array in arrays)
-    dtype = np.result_type(np.float32, *kinds)
+    dtype = np.result_type(np.float32, *(a.dtype if a.dtype.kind == "f" else float for a in arrays))
     found = xr.apply_ufunc(
         fit_points,
         *arrays,
@@ -363,15 +363,13 @@ def _with_place(rows: Any, by: list[Any], partition_info: Any = None) -> Any:
     return rows
 
 
-def _fit_rows(rows: Any, extra: dict[str, Any], how: dict[str, Any]) -> Any:
+def _fit_rows(rows: Any, how: dict[str, Any]) -> Any:
     """Fit the groups of one shuffled partition, in memory; return one row a group."""
-    rows = rows.sort_values(PLACE)
-    how = how | {argument: rows[name] for argument, name in extra.items() if name is not None}
+    rows = rows.sort_values(PLACE).drop(columns=PLACE)
     most = int(max(rows.groupby(_names(how["by"]), observed=True).size(), default=0))
     if isinstance(how.get("batch_size"), int) and how["batch_size"] > most:
-        how["batch_size"] = most or None  # other partitions may have larger groups
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", gd.FitWarning)
+        how = how | {"batch_size": most or None}  # other partitions may have larger groups
+    with warnings.catch_warnings(action="ignore", category=gd.FitWarning):
         return gd.fit_groups(rows, **how).to_frame().astype({"status": "str"})
 
 
@@ -388,10 +386,6 @@ def _fit_points(*arrays: Any, d: int, extra: Any, how: dict[str, Any], is_quiet:
             warnings.simplefilter("ignore", gd.FitWarning)
         fits: Any = gd.fit(X, y, **dict(zip(extra, more, strict=True)), **how)
     status = np.array([status.code for status in fits.status.tolist()], np.int8)
-    others = (
-        fits.intercept,
-        fits.loss,
-        status,
-        np.full(count, -1) if fits.rank is None else fits.rank,
-    )
-    return fits.weights.reshape(*points, d), *(array.reshape(points) for array in others)
+    rank = np.full(count, -1) if fits.rank is None else fits.rank
+    others = (array.reshape(points) for array in (fits.intercept, fits.loss, status, rank))
+    return fits.weights.reshape(*points, d), *others

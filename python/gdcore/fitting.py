@@ -285,7 +285,7 @@ def _fit_rows(problem: RowProblem, start: FitState, how: tuple[SGD, Options, Sho
         result = solve_exact(problem, sgd, options)
     else:
         result = descend(problem, sgd, options, start, progress, checkpoint)
-    if result.inference is not None:
+    if options.covariance is None or result.inference is not None:
         return result
     return with_inference(
         result, problem, sgd, options, lambda: inference_of_rows(problem, options)
@@ -294,7 +294,10 @@ def _fit_rows(problem: RowProblem, start: FitState, how: tuple[SGD, Options, Sho
 
 def _axes(X: Any) -> int:
     """Return the dimensions of X as far as NumPy can read them; `make_problem` names faults."""
-    kind = type(X)  # NumPy would convert a data frame first, or a stream's rows
+    kind = type(X)
+    if kind is np.ndarray:
+        return X.ndim  # type: ignore[no-any-return]
+    # NumPy would convert a data frame first, or a stream's rows.
     if hasattr(kind, "columns") or hasattr(kind, "__arrow_c_stream__"):
         return 2
     try:

@@ -91,7 +91,8 @@ def fit_rolling(
         group; rows may share a time.
     min_rows : int, optional
         A window with fewer rows is EMPTY, with weights NaN. By default `window`, if that is rows,
-        else 1. A window with fewer rows than parameters is SINGULAR.
+        else 1. A window with fewer rows than parameters is SINGULAR: for windows that expand or
+        reach back in time, pass the number of parameters.
     half_life : float or length of time, optional
         A row weighs half as much for each half-life that it is older than the last of its window:
         rows, or with `times` a length of time. With ``window=None`` that is recursive least squares
@@ -100,7 +101,8 @@ def fit_rolling(
         Return an entry for each row: that of the window that ends there, NaN if none does.
     missing : {"error", "drop"}
         "drop" leaves out rows with NaN in X, y, offset or sample_weight. They still count as rows
-        of `window`, `step` and `half_life`, but not of `min_rows`, as in pandas.
+        of `window`, `step` and `half_life`, but not of `min_rows`, as in pandas. Rows without a
+        label in `groups` are in no window.
     covariance : "ols", optional
         Also estimate the covariance of the weights of each window, by the closed form.
     method : {"auto", "gram", "exact"}
@@ -184,7 +186,7 @@ def fit_rolling(
         check_known(problem)
         named = getattr(groups, "name", None)
         refuse_as_feature(problem.rows.X, shape.feature_names, named, groups, "groups")
-        series = make_series(shape.n, groups, options.threads)
+        series = make_series(shape.n, groups, missing, options.threads)
         plan = make_windows(series, extent, clock, problem.known)
         start = initial_state(init, shape, None)
         task = RollingTask(shape, sgd, options, plan, clock, align)

@@ -128,8 +128,7 @@ class _Fitter:
             return fit
 
         start = initial_state(init, shape, self.options.batch_size)
-        how_to = self.options, start, self.checkpoint
-        return fit_one_by_one(shape, *how_to, fit_target, weight_sums)
+        return fit_one_by_one(shape, start, self.checkpoint, fit_target, weight_sums)
 
 
 def _exhaust(chunks: Iterable[Chunk]) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore.advice import listed
-from gdcore.data.missing import WAY_OUT, nan_for_nulls
+from gdcore.data.missing import WAY_OUT, is_number, nan_for_nulls
 from gdcore.data.unread import Unread, plain_column, plain_table, unread
 from gdcore.typing import Names
 
@@ -189,18 +187,18 @@ def column_as_floats(series: Any, what: str, missing: str | None = None) -> npt.
     See `as_numbers` for `missing`.
     """
     dtype = series.dtype
-    is_number = dtype.is_numeric() or str(dtype) == "Boolean"
-    if not (is_number or str(dtype) in ("Object", "Unknown", "Categorical")):
+    is_numeric = dtype.is_numeric() or str(dtype) == "Boolean"
+    if not (is_numeric or str(dtype) in ("Object", "Unknown", "Categorical")):
         raise _not_numeric(series, what)
     if missing != "drop":
         refuse_nulls(series, what, "fill them", way_out=missing is not None)
     values = np.array(series.to_list()) if _numpy_errs(series) else series.to_numpy()
     if missing == "drop":
         values = nan_for_nulls(values)
-        if is_number and not dtype.is_float() and values.dtype.kind == "f":
+        if is_numeric and not dtype.is_float() and values.dtype.kind == "f":
             return np.asarray(values, np.float64)  # small integers with nulls come as float32
     kind = values.dtype.kind
-    if kind not in "biufO" or (kind == "O" and not all(map(_is_number, values))):
+    if kind not in "biufO" or (kind == "O" and not all(map(is_number, values))):
         raise _not_numeric(series, what)
     if kind == "f":  # the caller refuses floats wider than float64, as in arrays
         return values.astype(np.float32) if values.dtype.itemsize == 2 else values
@@ -237,19 +235,8 @@ def _is_complete(series: Any) -> bool:
     return dtype.kind != "f" or not np.isnan(series.to_numpy().min(initial=np.inf))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, _number_types())
-
-
-@cache
-def _number_types() -> tuple[type, ...]:
-    from decimal import Decimal
-
-    return Real, Decimal, np.bool_
-
-
 def _not_numeric(series: Any, what: str) -> ValueError:
-    held = next((v for v in series.to_list() if not (v is None or _is_number(v))), None)
+    held = next((v for v in series.to_list() if not (v is None or is_number(v))), None)
     such = "" if held is None else f", such as {held!r}"
     leave = "leave it out, or " if what.startswith("the column") else ""
     return ValueError(f"{what} holds {series.dtype}{such}; {leave}encode it as numbers.")

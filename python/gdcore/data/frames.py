@@ -30,7 +30,7 @@ MOST_CODES = 1 << 62
 
 @dataclass(frozen=True)
 class GroupedFrame:
-    """The numbers that a fit of groups reads from a frame, and the columns that tell the groups."""
+    """The numbers that a fit of groups reads from a frame, and the columns of its labels."""
 
     features: Names
     target: str

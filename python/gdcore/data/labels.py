@@ -15,7 +15,7 @@ from gdcore.data.missing import WAY_OUT
 from gdcore.data.row_ids import RowIds, array_ids, column_ids, representatives, taken
 from gdcore.typing import Ints
 
-MOST_BYTES = 1 << 26  # of text in fixed width, which is sorted sooner than Python's
+MOST_BYTES = 1 << 26  # a larger text in fixed width is sorted as Python's objects
 NEVER_MISSING = frozenset((str, bytes, int, bool))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
+from functools import cache
 from numbers import Real
 from typing import Any
 
@@ -137,6 +137,18 @@ def is_null(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
+def is_number(value: Any) -> bool:
+    """Whether a Python object is a real number."""
+    return isinstance(value, _number_types())
+
+
+@cache
+def _number_types() -> tuple[type, ...]:
+    from decimal import Decimal
+
+    return Real, Decimal, np.bool_
+
+
 def _unmasked(given: np.ma.MaskedArray[Any, Any]) -> Any:
     data = given.data
     if data.dtype.kind not in "biufO":
@@ -165,7 +177,7 @@ def _numbers_of(given: Any) -> Any:
     if array.dtype.kind != "O":
         return array
     values = array.ravel().tolist()
-    if not all(is_null(value) or isinstance(value, Real | Decimal | np.bool_) for value in values):
+    if not all(is_null(value) or is_number(value) for value in values):
         return given
     try:
         flat = np.array([np.nan if is_null(value) else float(value) for value in values])

@@ -203,10 +203,9 @@ def make_problem(
     if X.ndim != 2:
         single = "X.to_numpy()" if hasattr(X_given, "to_numpy") else "X"
         hint = f" Reshape a single feature with {single}[:, None]." if X.ndim == 1 else ""
-        raise ValueError(
-            f"X has shape {X.shape}; it must have two dimensions, (n, d), or three for many "
-            f"problems, (count, n, d).{hint}"
-        )
+        many = "three for many problems, (count, n, d)"
+        many = f"; gdcore.fit alone takes {many}" if X.ndim == 3 else f", or {many}"
+        raise ValueError(f"X has shape {X.shape}; it must have two dimensions, (n, d){many}.{hint}")
     if y.ndim not in (1, 2) or len(y) != len(X):
         raise ValueError(
             f"y has shape {y.shape} and X {X.shape}; "

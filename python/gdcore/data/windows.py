@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gdcore.data.home import from_device
 from gdcore.data.labels import group_rows
+from gdcore.data.missing_labels import group_labelled_rows
 from gdcore.data.rows import Rows
 from gdcore.data.times import Times, as_length, check_sorted, is_span
 from gdcore.scalars import as_scalar, is_finite, is_whole
@@ -28,10 +29,10 @@ class Series:
     Attributes
     ----------
     n : int
-        Rows.
+        Rows, those without a label included, which are in no series.
     starts : ndarray of int64, shape (series + 1,)
         Series i has the positions ``starts[i]`` to ``starts[i + 1] - 1``.
-    order : ndarray of int64, shape (n,), or None
+    order : ndarray of int64, or None
         The row at each position; None if it is the position.
     labels : ndarray or None
         Label of each series.
@@ -51,13 +52,23 @@ class Series:
         return positions if self.order is None else self.order[positions]
 
     def labels_of_rows(self) -> Any:
-        """Return the label of each row."""
-        positions = np.arange(self.n)
-        labels = self.labels[self.series_of(positions)]
+        """Return the label of each row; NaN, NaT or None for a row without one."""
+        labels = np.repeat(self.labels, np.diff(self.starts))
         if self.order is None:
             return labels
-        by_row = np.empty_like(labels)
+        has_gaps = len(self.order) < self.n
+        if has_gaps and labels.dtype.kind not in "fcmM":
+            labels = labels.astype(object)
+        by_row = np.full(self.n, None, labels.dtype) if has_gaps else np.empty_like(labels)
         by_row[self.order] = labels
+        return by_row
+
+    def positions(self) -> Ints:
+        """Return the position of each row, -1 for a row in no series."""
+        if self.order is None:
+            return np.arange(self.n)
+        by_row = np.full(self.n, -1)
+        by_row[self.order] = np.arange(len(self.order))
         return by_row
 
     def in_order(self, values: Any) -> Any:
@@ -109,16 +120,16 @@ class Windows:
         return rows if take is None else rows.taken(take)
 
 
-def make_series(n: int, groups: Any, n_threads: int) -> Series:
+def make_series(n: int, groups: Any, missing: str, n_threads: int) -> Series:
     """Return the rows of each group in the order of the data; one series without groups."""
     if groups is None:
         return Series(n, np.array([0, n]))
-    labels, starts, order = group_rows(from_device(groups, "groups"), n, n_threads)
+    read = group_labelled_rows if missing == "drop" else group_rows
+    labels, starts, order = read(from_device(groups, "groups"), n, n_threads)
     return Series(n, starts, order, labels)
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(NamedTuple):
     """How far windows reach, checked: `rows` or `span`, or neither if they expand."""
 
     rows: int | None

@@ -61,7 +61,7 @@ def line_of_many(name: str, noun: str, fits: Any) -> str:
     """Return many fits in one line."""
     weights = on_host(fits).weights
     shape = f"weights of shape {weights.shape}, {weights.dtype}"
-    return f"{name}({len(weights)} {noun}, {shape}: {counts_in_words(fits.status)})"
+    return f"{name}({len(weights)} {noun}, {shape}: {counts_in_words(fits.status) or 'none'})"
 
 
 def ends_of(count: int) -> Ints:

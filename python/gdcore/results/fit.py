@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_numbers
 from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
 from gdcore.errors import warn_of_fit
 from gdcore.results.display import html_of_fit, line_of_fit, numbers_in_words
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
-from gdcore.results.prediction import predicted, product, residuals_of
+from gdcore.results.prediction import predicted, prepared, product, residuals_of
 from gdcore.results.state import FitState
 from gdcore.status import (
     DESERVE_A_LOOK,
@@ -134,7 +133,7 @@ class Fit(Inferring):
         out. One each for targets that were fitted in different rows: then `status` is the worst of
         any target, `epochs` the most, `rank` the least, `loss` is over all entries of y that
         count, `lr` is NaN if it differs, and there is no history and no state. `message` says how
-        the targets ended.
+        the targets ended. `Moments` do not count the rows that they leave out.
     """
 
     weights: Floats
@@ -181,6 +180,8 @@ class Fit(Inferring):
         left_out = dropped_in_words(self.rows, self.dropped, by_target=by_target)
         if by_target and self.detail:
             return f"{self.detail} {left_out}"
+        if self.detail and self.status is Status.EMPTY:  # not a fit, but a window without one
+            return self.detail
         epochs = epochs_in_words(self.epochs)
         what = {
             Status.CONVERGED: f"Converged after {epochs}.",
@@ -233,7 +234,8 @@ class Fit(Inferring):
         ----------
         X : array_like, shape (m, d), or data frame
             The columns of a frame go by name if the fit has `feature_names`: in any order, and
-            others are ignored. Those of an array go by position.
+            others are ignored. Those of an array go by position. A missing number makes its row's
+            prediction NaN.
         offset : array_like, optional
             Fixed term, broadcast to the result.
         interval : {"confidence", "prediction"}, optional
@@ -254,9 +256,8 @@ class Fit(Inferring):
         Raises
         ------
         ValueError
-            If X has another number of columns than the fit, or a frame has no such column or holds
-            nulls in it. If interval or level is wrong; `NoCovarianceError` if the fit has no
-            covariance.
+            If X has another number of columns than the fit, or a frame has no such column. If
+            interval or level is wrong; `NoCovarianceError` if the fit has no covariance.
         ImportError
             If scipy is not installed, with `interval`.
 
@@ -270,8 +271,7 @@ class Fit(Inferring):
         if interval is not None or level != DEFAULT_LEVEL:
             check_interval(self.inference, interval, level)
         model = self if self.home is None else on_host(self)
-        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
-        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        rows, fixed = prepared(X, offset, self.feature_names)
         d = model.weights.shape[0]
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.labels import label_name, problem_name
@@ -33,14 +32,19 @@ from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
 from gdcore.results.joining import (
     LabelledFrame,
     Unknown,
-    by_position,
     check_unknown,
     given_labels,
     labelled_frame,
-    taken,
 )
 from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
-from gdcore.results.prediction import predicted, product, residuals_of
+from gdcore.results.prediction import (
+    by_position,
+    predicted,
+    prepared,
+    product,
+    residuals_of,
+    taken,
+)
 from gdcore.results.selection import one_label, selected
 from gdcore.results.state import ManyState
 from gdcore.results.table import (
@@ -48,7 +52,9 @@ from gdcore.results.table import (
     Library,
     columns_of_labels,
     parameter_columns,
+    refuse_two_intercepts,
     rows_of,
+    status_column,
     table_of,
 )
 from gdcore.status import (
@@ -195,7 +201,7 @@ class Fits(Fit):
     def _one(self, i: int) -> Fit:
         """Return the fit of one problem."""
         model = on_host(self)
-        losses, lost = self.history.loss[i], float(np.broadcast_to(self.r2_lost, len(self))[i])
+        losses, lost = self.history.loss[i], _number(self.r2_lost, i)
         short = self.status[i] in (Status.MAX_EPOCHS, Status.STALLED) and not math.isnan(lost)
         detail = f"R^2 is {lost:.2g} below that of the best fit." if short else ""
         if np.ndim(self.rows) == 2:
@@ -210,7 +216,7 @@ class Fits(Fit):
             epochs=int(self.epochs[i]),
             status=Status(self.status[i]),
             lr=float(self.lr[i]),
-            momentum=float(np.broadcast_to(self.momentum, len(self))[i]),
+            momentum=_number(self.momentum, i),
             r2_lost=lost,
             detail=detail,
             history=History(self.history.epoch[known], losses[known]),
@@ -338,7 +344,7 @@ class Fits(Fit):
         X : array_like, shape (count, m, d) or (m, d), or data frame
             Rows of each problem, or the same rows for all of them. With `groups`, (m, d). The
             features in a frame go by name, as in `Fit.predict`; if a frame was fitted, the columns
-            of `by` say which model predicts a row, and a missing feature makes its prediction NaN.
+            of `by` say which model predicts a row.
         groups : array_like, shape (m,), optional
             For each row, the label of the group whose model predicts it.
         offset : array_like or str, optional
@@ -432,10 +438,9 @@ class Fits(Fit):
         if frame is not None:
             X = frame.floats(self.feature_names or ())
             offset = frame.floats((offset,))[:, 0] if isinstance(offset, str) else offset
-        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
-        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
-        self._check_rows(rows.shape, has_labels)
+        rows, fixed = prepared(X, offset, self.feature_names)
         model, at = on_host(self), None
+        self._check_rows(rows.shape, model.weights.shape[1], has_labels)
         several = model.weights.ndim == 3
         weights = model.weights if several else model.weights[..., None]
         intercept = model.intercept if several else model.intercept[..., None]
@@ -459,9 +464,8 @@ class Fits(Fit):
         others = (*(self.feature_names or ()), *(c for c in columns if isinstance(c, str)))
         return labelled_frame(X, self.group_names, others)
 
-    def _check_rows(self, shape: tuple[int, ...], by_label: bool) -> None:
-        """Raise ValueError unless the fits predict from rows of this shape."""
-        d = on_host(self).weights.shape[1]
+    def _check_rows(self, shape: tuple[int, ...], d: int, by_label: bool) -> None:
+        """Raise ValueError unless fits of d features predict from rows of this shape."""
         is_stack = not by_label and len(shape) == 3 and shape[0] in (1, len(self))
         if not (is_stack or len(shape) == 2) or shape[-1] != d:
             wanted = f"(m, {d})" if by_label else f"({len(self)}, m, {d}) or (m, {d})"
@@ -508,7 +512,9 @@ class Fits(Fit):
         Raises
         ------
         ValueError
-            If a column of `by` has the name of another one.
+            If two columns would have one name.
+        TypeError
+            If the library cannot hold the labels.
         ImportError
             If the library or narwhals is not installed.
 
@@ -522,20 +528,21 @@ class Fits(Fit):
         0     a     2  CONVERGED
         1     b     2  CONVERGED
         """
+        refuse_two_intercepts(self)
         keys = self.group_keys
         if keys is None:
             keys = columns_of_labels(self.groups, self.group_names, np.arange(len(self)))
         return table_of(keys, self._columns(), library)
 
     def _columns(self) -> Columns:
-        """Return the columns of `to_frame` after those that tell the problems."""
+        """Return the columns of `to_frame` after those that name the problems."""
         model = on_host(self)
         features = self.feature_names or tuple(map(str, range(model.weights.shape[1])))
         columns = parameter_columns("weight", features, model.weights)
         columns |= parameter_columns("", ["intercept"], model.intercept[:, None])
         columns["loss"] = self.loss
         columns |= parameter_columns("", ["rows"], np.asarray(self.rows)[:, None])
-        columns["status"] = [status.name for status in self.status.tolist()]
+        columns["status"] = status_column(self.status)
         if self.inference is not None:
             names = [*features, *(["intercept"] if self.fit_intercept else [])]
             columns |= parameter_columns("stderr", names, self.stderr)
@@ -607,6 +614,11 @@ class Fits(Fit):
 def _part(array: Any, at: Ints) -> Any:
     """Return some entries of an array; None or one value for all of them stay."""
     return array if np.ndim(array) == 0 else array[at]
+
+
+def _number(values: Any, i: int) -> float:
+    """Return a number of one problem, which may be one for all of them."""
+    return float(values[i] if np.ndim(values) else values)
 
 
 def _entry(values: Any, i: int) -> Any:

@@ -29,7 +29,8 @@ class Inference:
         Variance of the errors.
     r2 : scalar or ndarray, the same shape
     df_resid : scalar or ndarray, shape (count,)
-        Rows that count, less parameters.
+        Rows that count, less parameters. Of the shape of `sigma2` for targets that were fitted in
+        different rows, as is `reason`.
     reason : str, or ndarray of str, shape (count,)
         Why the covariance is NaN; "" if it is not.
     """
@@ -79,7 +80,9 @@ def standard_errors(covariance: Floats) -> Floats:
 
 
 class Inferring:
-    """What `Fit` and its kin say of the uncertainty of their weights, computed when it is read.
+    """What `Fit`, `Fits` and `RollingFit` say of the uncertainty of their weights.
+
+    It is computed when it is read.
 
     Arrays of parameters have the features in the order of `weights`, along the same axis, and the
     intercept last if one was fitted: p = d + fit_intercept of them.
@@ -197,7 +200,10 @@ class Inferring:
 
     @property
     def df_resid(self) -> Any:
-        """Rows that count, less parameters; for many problems, of shape (count,)."""
+        """Rows that count, less parameters; for many problems, of shape (count,).
+
+        One for each target, (t,) or (count, t), if they were fitted in different rows.
+        """
         return self._inference("df_resid").df_resid
 
     def summary(self, *, level: float = 0.95) -> Summary:
@@ -227,5 +233,7 @@ class Inferring:
         return bool(np.ndim(on_host(self).weights) - np.ndim(self.status) == 2)
 
     def _spread(self, df: Any, axes: int) -> Any:
-        """Return one number a problem with more axes of length 1, as it broadcasts."""
-        return np.asarray(df)[(..., *[None] * (axes + self._has_several_targets))]
+        """Return one number a problem, or a target, with more axes of length 1 to broadcast."""
+        df, lead = np.asarray(df), np.ndim(self.status)
+        targets = df.shape[lead:] or (1,) * self._has_several_targets
+        return df.reshape((*df.shape[:lead], *(1,) * axes, *targets))

@@ -11,6 +11,7 @@ from gdcore.data.home import home_of
 from gdcore.errors import NoCovarianceError
 from gdcore.kernels import matmul
 from gdcore.results.inference import Inference, standard_errors
+from gdcore.results.prediction import taken
 from gdcore.results.student import checked_level, half_width
 from gdcore.scalars import as_numpy
 from gdcore.typing import Floats, Ints
@@ -45,7 +46,7 @@ def check_interval(inference: Inference | None, interval: Any, level: Any) -> No
             f"level is {level!r}, but there is no interval; pass interval='confidence' or "
             "'prediction' with it."
         )
-    if interval not in _CHOICES:
+    if not isinstance(interval, str) or interval not in _CHOICES:
         raise ValueError(
             f"interval is {interval!r}; choose one of {', '.join(map(repr, _CHOICES))}, or None."
         )
@@ -83,12 +84,13 @@ def with_interval(
     covariance = covariance if many else covariance[None]
     count, t = covariance.shape[:2]
     sigma2 = np.asarray(inference.sigma2).reshape(count, t)
-    reach = half_width(level, inference.df_resid).reshape(count, 1)
+    reach = half_width(level, inference.df_resid)
+    reach = reach.reshape(count, *(reach.shape[many:] or (1,)))  # of each target, or of all
     numbers = local(rows)
     if at is None:
         numbers = numbers if numbers.ndim == 3 else numbers[None]
     else:
-        numbers, sigma2, reach = numbers[:, None, :], sigma2[at], reach[at]
+        numbers, sigma2, reach = numbers[:, None, :], taken(sigma2, at), taken(reach, at)
     variance, rounding = _variances(numbers, covariance, at)
     if interval == "prediction":
         variance += sigma2[:, None, :]
@@ -121,7 +123,7 @@ def _variances(rows: Floats, covariance: Floats, at: Ints | None) -> tuple[Float
     deep = max(1, _BLOCK // max(p * (high + p), 1))
     for i in range(0, count, deep):
         some = slice(i, i + deep)
-        chosen = covariance[some if at is None else at[some]]
+        chosen = covariance[some] if at is None else taken(covariance, at[some])
         errors = standard_errors(chosen)
         for k in range(0, m, high):
             x = np.ones((len(chosen), min(high, m - k), p))

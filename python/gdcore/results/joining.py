@@ -1,9 +1,9 @@
-"""Rows to the fits of their labels, which are given or in columns of a data frame."""
+"""Which fit predicts each row: by labels that are given, or by columns of a data frame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,17 +22,14 @@ from gdcore.data.frames import combined_codes, labelled_rows
 from gdcore.data.home import from_device
 from gdcore.data.labels import as_objects, factorize, values_of
 from gdcore.data.missing_labels import labelled
-from gdcore.kernels import matmul
 from gdcore.results.interval import Prediction
 from gdcore.results.lookup import UNKNOWN
 from gdcore.typing import Floats, Ints, Names
 
-BLOCK = 8192  # rows whose weights are gathered at a time, so that they stay in a cache
 Unknown = Literal["raise", "nan"]
 
 
-@dataclass(frozen=True)
-class RowLabels:
+class RowLabels(NamedTuple):
     """The label of each row: its number among the different ones, -1 if it is missing."""
 
     different: Any
@@ -137,24 +134,3 @@ def _spread(different: Any, codes: Ints, rows: Ints | None, n: int) -> tuple[Any
     spread = np.full(n, UNKNOWN)
     spread[rows] = codes
     return different, spread
-
-
-def by_position(rows: Floats, weights: Floats, at: Ints) -> Floats:
-    """Return the product of each row with its own weights, NaN where the position is `UNKNOWN`.
-
-    Rows (m, d) and weights (count, d, t) give (m, t).
-    """
-    products = np.empty((len(at), weights.shape[2]), np.result_type(rows, weights))
-    for begin in range(0, len(at), BLOCK):
-        some = slice(begin, begin + BLOCK)
-        own = taken(weights, at[some])
-        matmul(rows[some, None, :], own, out=products[some, None, :])
-    products[at == UNKNOWN] = np.nan
-    return products
-
-
-def taken(array: Floats, at: Ints) -> Floats:
-    """Return the entry at each position; anything where the position is `UNKNOWN`."""
-    if not len(array):
-        return np.zeros((len(at), *array.shape[1:]), array.dtype)
-    return array.take(at, axis=0, mode="clip")

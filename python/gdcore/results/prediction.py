@@ -12,13 +12,48 @@ from gdcore.data.device import is_local, local, upload
 from gdcore.data.home import home_of, importer_of
 from gdcore.data.problem import broadcast_offset
 from gdcore.kernels import matmul
+from gdcore.results.lookup import UNKNOWN
 from gdcore.scalars import as_numpy
-from gdcore.typing import Floats
+from gdcore.typing import Floats, Ints, Names
+
+_BLOCK = 8192  # rows whose weights are gathered at a time, so that they stay in a cache
+
+
+def prepared(X: Any, offset: Any, names: Names | None) -> tuple[Any, Any]:
+    """Return new rows and their offset as numbers, NaN where a data frame has none.
+
+    `names` are the columns that the rows of a frame have.
+    """
+    rows = as_numbers(X, "X", names, "drop")[0]
+    fixed = as_numbers(offset, "offset", None, "drop")[0]
+    rows, fixed = _core.prepare(("X", rows), ("offset", fixed, True))
+    return rows, fixed
 
 
 def product(rows: Any, weights: Floats) -> Any:
     """Return ``rows @ weights``, where the rows are."""
     return matmul(rows, weights if is_local(rows) else upload(weights, rows.ordinal))
+
+
+def by_position(rows: Floats, weights: Floats, at: Ints) -> Floats:
+    """Return the product of each row with its own weights, NaN where the position is `UNKNOWN`.
+
+    Rows (m, d) and weights (count, d, t) give (m, t).
+    """
+    products = np.empty((len(at), weights.shape[2]), np.result_type(rows, weights))
+    for begin in range(0, len(at), _BLOCK):
+        some = slice(begin, begin + _BLOCK)
+        own = taken(weights, at[some])
+        matmul(rows[some, None, :], own, out=products[some, None, :])
+    products[at == UNKNOWN] = np.nan
+    return products
+
+
+def taken(array: Floats, at: Ints) -> Floats:
+    """Return the entry at each position; anything where the position is `UNKNOWN`."""
+    if not len(array):
+        return np.zeros((len(at), *array.shape[1:]), array.dtype)
+    return array.take(at, axis=0, mode="clip")
 
 
 def predicted(X: Any, rows: Any, products: Any, intercept: Any, offset: Any) -> Any:
@@ -63,10 +98,10 @@ def residuals_of(X: Any, y: Any, predictions: Any, target: str | None) -> Any:
 def _observed(X: Any, y: Any, target: str | None) -> Any:
     """Return the numbers of y."""
     if y is not None:
-        return as_numbers(y, "y")[0]
+        return as_numbers(y, "y", None, "drop")[0]
     numbers: Any = None
     if target is not None:
-        numbers, names = as_numbers(X, "X", (target,))
+        numbers, names = as_numbers(X, "X", (target,), "drop")
         numbers = None if names is None else numbers[:, 0]  # X is not a data frame
     if numbers is None:
         named = "" if target is None else f", or a data frame with the column {target!r} for X"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,19 +10,29 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.columns import as_numbers
 from gdcore.data.device import local
 from gdcore.data.home import Home, bring_home, from_device, on_host, settle
 from gdcore.data.windows import Series
 from gdcore.results.display import ends_of, html_of_many, line_of_many
 from gdcore.results.fit import Fit, History
 from gdcore.results.inference import Inference, Inferring
-from gdcore.results.prediction import predicted, product
+from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
+from gdcore.results.lookup import UNKNOWN
+from gdcore.results.prediction import by_position, predicted, prepared, taken
 from gdcore.results.summary import Summary, summarize
-from gdcore.results.table import Columns, Library, parameter_columns, table_of
+from gdcore.results.table import (
+    Columns,
+    Library,
+    parameter_columns,
+    refuse_two_intercepts,
+    status_column,
+    table_of,
+)
 from gdcore.scalars import as_scalar, is_whole
 from gdcore.status import Status, ends_in_words
-from gdcore.typing import Bools, Floats, Ints, Names, Statuses
+from gdcore.typing import Bools, Floats, Interval, Ints, Names, Statuses
+
+_NO_WINDOW = "No window with min_rows rows ends there; the weights are NaN."
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +149,8 @@ class RollingFit(Inferring):
             target_name=self.target_name,
             rank=None if self.rank is None else int(self.rank[i]),
             inference=None if self.inference is None else self.inference.at(i),
+            rows=None if self.rows is None else int(self.rows[i]),
+            detail=_NO_WINDOW if np.isnan(self._first_parameter[i]) else "",
             home=self.home,
         )
 
@@ -159,10 +170,17 @@ class RollingFit(Inferring):
     @property
     def has_fit(self) -> Bools:
         """Whether each entry is the fit of a window, not of too few rows or of none."""
+        has_weights = ~np.isnan(self._first_parameter)
+        if has_weights.all():
+            return has_weights
+        return np.asarray(has_weights | (self.status != Status.EMPTY), np.bool_)
+
+    @property
+    def _first_parameter(self) -> Floats:
+        """Return a parameter of each entry: all are NaN where there is no fit."""
         model = on_host(self)
         first = model.intercept if self.fit_intercept else model.weights[:, 0]
-        first = first if first.ndim == 1 else first[:, 0]
-        return np.asarray(~((self.status == Status.EMPTY) & np.isnan(first)), np.bool_)
+        return first if first.ndim == 1 else first[:, 0]
 
     @property
     def message(self) -> str:
@@ -171,7 +189,12 @@ class RollingFit(Inferring):
         words = ends_in_words(
             self.status[fits], self.r2_lost[fits], "window", lambda i: f"window {fits[i]}"
         )
-        left = len(self) - len(fits)
+        left, p = len(self) - len(fits), on_host(self).weights.shape[1] + self.fit_intercept
+        if self.rows is not None:
+            small = np.count_nonzero((self.status == Status.SINGULAR) & (self.rows < p))
+            if small:
+                way = f"pass min_rows={p}" if self.rows.max() >= p else "make the windows longer"
+                words += f" {small} SINGULAR have fewer rows than the {p} parameters: {way}."
         return words + (f" Without enough rows: {left}." if left else "")
 
     def predict(
@@ -181,6 +204,8 @@ class RollingFit(Inferring):
         lag: int = 0,
         windows: npt.ArrayLike | None = None,
         offset: npt.ArrayLike | None = None,
+        interval: Interval | None = None,
+        level: float = DEFAULT_LEVEL,
     ) -> Any:
         """Return predictions of the rows that were fitted, each by the last window that had ended.
 
@@ -196,16 +221,23 @@ class RollingFit(Inferring):
             In place of `lag`, for each row of X the window that predicts it.
         offset : array_like, optional
             Fixed term, broadcast to the result.
+        interval : {"confidence", "prediction"}, optional
+        level : float
+            As in `Fit.predict`.
 
         Returns
         -------
         array, shape (n,) or (n, t)
             Of X's library, on X's device. NaN where there is no window, or one without enough rows.
+            With `interval` a `Prediction` of three such arrays.
 
         Raises
         ------
         ValueError
-            If X has another shape, `lag` is below 0, or a window is not there.
+            If X has another shape, `lag` is below 0, or a window is not there. If interval or level
+            is wrong; `NoCovarianceError` if the fits have no covariance.
+        ImportError
+            If scipy is not installed, with `interval`.
 
         Examples
         --------
@@ -215,9 +247,10 @@ class RollingFit(Inferring):
         >>> rolling.predict(x, lag=1).round(3)
         array([nan, nan, nan,  6.,  8., 10.])
         """
+        if interval is not None or level != DEFAULT_LEVEL:
+            check_interval(self.inference, interval, level)
         model = on_host(self)
-        numbers, fixed = as_numbers(X, "X", self.feature_names)[0], as_numbers(offset, "offset")[0]
-        rows, fixed = _core.prepare(("X", numbers), ("offset", fixed, True))
+        rows, fixed = prepared(X, offset, self.feature_names)
         d, several = model.weights.shape[1], model.weights.ndim == 3
         if rows.ndim != 2 or rows.shape[1] != d:
             raise ValueError(
@@ -227,16 +260,14 @@ class RollingFit(Inferring):
             at = self._windows_before(lag, len(rows))
         else:
             at = self._checked_windows(windows, lag, len(rows))
-        nobody = at < 0
-        shape = (len(rows), *model.intercept.shape[1:])
-        intercept = np.full(shape, math.nan, model.intercept.dtype)
-        intercept[~nobody] = model.intercept[at[~nobody]]
-        weights = np.zeros((len(rows), *model.weights.shape[1:]), model.weights.dtype)
-        weights[~nobody] = model.weights[at[~nobody]]
+        weights = model.weights if several else model.weights[..., None]
         with _core.FpEnv():
-            products = product(local(rows)[:, None, :], weights if several else weights[..., None])
-            products = products[:, 0] if several else products[:, 0, 0]
-            return predicted(X, rows, products, intercept, fixed)
+            products = by_position(local(rows), weights, at)
+            products = products if several else products[:, 0]
+            mean = predicted(X, rows, products, taken(model.intercept, at), fixed)
+            if interval is None or self.inference is None:
+                return mean
+            return with_interval(self.inference, mean, X, rows, interval, level, many=True, at=at)
 
     def _checked_windows(self, given: Any, lag: Any, n: int) -> Ints:
         if lag != 0:
@@ -255,7 +286,7 @@ class RollingFit(Inferring):
         return windows.astype(np.int64) % max(len(self), 1)
 
     def _windows_before(self, lag: Any, n: int) -> Ints:
-        """Return for each row the last window that ended `lag` rows before it; -1 for none."""
+        """Return for each row the last window that ended `lag` rows before it, or `UNKNOWN`."""
         lag = as_scalar(lag)
         if not (is_whole(lag) and lag >= 0):
             raise ValueError(f"lag is {lag!r}; it must be a whole number of rows, 0 or more.")
@@ -269,9 +300,7 @@ class RollingFit(Inferring):
                 f"X has {n} rows and {series.n} were fitted; pass those, or windows=, which window "
                 "predicts each row."
             )
-        place = np.arange(n)
-        if series.order is not None:
-            place[series.order] = np.arange(n)
+        place = series.positions()
         ended = np.flatnonzero(self.first_row >= 0)
         last = place[self.last_row[ended]]
         by_place = np.argsort(last, kind="stable")
@@ -279,7 +308,7 @@ class RollingFit(Inferring):
         k = np.searchsorted(last, place - lag, "right") - 1
         found = (k >= 0) & (len(last) > 0)
         found[found] = last[k[found]] >= series.starts[series.series_of(place[found])]
-        at = np.full(n, -1)
+        at = np.full(n, UNKNOWN)
         at[found] = ended[k[found]]
         return at
 
@@ -302,6 +331,10 @@ class RollingFit(Inferring):
 
         Raises
         ------
+        ValueError
+            If two columns would have one name.
+        TypeError
+            If the library cannot hold the labels.
         ImportError
             If the library or narwhals is not installed.
 
@@ -315,17 +348,18 @@ class RollingFit(Inferring):
         1         4     4  CONVERGED
         2         5     4  CONVERGED
         """
+        refuse_two_intercepts(self)
         return table_of(*self._tables(), library)
 
     def _tables(self) -> tuple[Columns, Columns]:
-        """Return the columns that tell the windows, then those of their fits."""
+        """Return the columns that identify the windows, then those of their fits."""
         model, d = on_host(self), on_host(self).weights.shape[1]
         keys: Columns = {"group": self.groups, "time": self.times, "last_row": self.last_row}
         if self.last_row is None:  # from gdcore 0.1
             keys = {"first_row": self.first_row}
         features = self.feature_names or tuple(map(str, range(d)))
         columns: Columns = {} if self.rows is None else {"rows": self.rows}
-        columns["status"] = np.array([status.name for status in self.status.tolist()], np.str_)
+        columns["status"] = status_column(self.status)
         columns["loss"] = self.loss
         columns |= parameter_columns("weight", features, model.weights)
         columns |= parameter_columns("", ["intercept"], model.intercept[:, None])

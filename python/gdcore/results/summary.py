@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from gdcore.data.home import on_host
 from gdcore.data.labels import problem_name
-from gdcore.notebook import html_row, html_table
+from gdcore.notebook import escape, html_row, html_table
 from gdcore.results.student import checked_level, has_scipy
 from gdcore.status import Status, counts_in_words
 from gdcore.typing import Floats
@@ -107,8 +106,8 @@ def _of_one(fit: Any, level: float) -> Summary:
             facts += quality
         blocks.append(Block(title, ("", *names), tuple(_rows(fit, columns, j))))
     reasons = [] if fit.status is Status.CONVERGED else [fit.message]
-    if fit.inference is not None and fit.inference.reason:
-        reasons.append(f"No standard errors: {fit.inference.reason}")
+    if fit.inference is not None:
+        reasons += _reasons_of_targets(fit.inference.reason, targets)
     return Summary(_TITLE, tuple(facts), tuple(blocks), tuple(_notes(fit, reasons)))
 
 
@@ -150,17 +149,30 @@ def _notes(fit: Any, reasons: Sequence[str]) -> list[str]:
     return [*reasons, assumed, *missing]
 
 
+def _reasons_of_targets(reason: Any, targets: Sequence[str]) -> list[str]:
+    """Say why a fit has no standard errors, or which of its targets have none."""
+    if isinstance(reason, str):
+        return [f"No standard errors: {reason}"] if reason else []
+    return [
+        f"No standard errors for {_short(target)}: {why}"
+        for target, why in zip(targets, reason.tolist(), strict=True)
+        if why
+    ]
+
+
 def _reasons(fits: Any) -> list[str]:
     """Say how many of many problems have no standard errors, for each reason, and the first."""
-    if fits.inference is None or isinstance(fits.inference.reason, str):
+    if fits.inference is None or not len(fits):
         return []
-    reasons = np.asarray(fits.inference.reason, object).tolist()
-    counts = Counter(filter(None, reasons))
-    said = [
-        f"{count} of {len(reasons)} problems have no standard errors (the first is "
-        f"{problem_name(fits.groups, reasons.index(reason))}): {reason}"
-        for reason, count in counts.most_common(_REASONS)
-    ]
+    reasons = np.asarray(fits.inference.reason, object)
+    problems = [dict.fromkeys(each) for each in reasons.reshape(len(fits), -1).tolist()]
+    counts = Counter(reason for each in problems for reason in each if reason)
+    lack = "no standard errors" + (" for a target" if reasons.ndim == 2 else "")
+    said = []
+    for reason, count in counts.most_common(_REASONS):
+        first = next(i for i, each in enumerate(problems) if reason in each)
+        who = problem_name(fits.groups, first)
+        said.append(f"{count} of {len(fits)} problems have {lack} (the first is {who}): {reason}")
     if len(counts) > _REASONS:
         rest = counts.total() - sum(count for _, count in counts.most_common(_REASONS))
         said.append(f"{rest} more have none for other reasons: see fits.inference.reason.")
@@ -168,27 +180,33 @@ def _reasons(fits: Any) -> list[str]:
 
 
 def _sizes(fit: Any) -> list[tuple[str, str]]:
-    """Return the facts about rows; of targets fitted in different rows there are none."""
-    if np.ndim(fit.rows):
-        return []
-    facts = [] if fit.rows is None else [("Rows", str(fit.rows))]
-    if np.any(fit.dropped):
-        facts.append(("Rows left out", str(fit.dropped)))
+    """Return the facts about rows, unless targets were fitted in different ones."""
+    facts = [] if np.ndim(fit.rows) else _rows_in_words(fit.rows, fit.dropped)
     if fit.inference is None:
         return facts
-    df = str(fit.inference.df_resid)
-    return [*facts, ("Df residuals", df), ("Covariance", fit.inference.kind)]
+    if not np.ndim(fit.df_resid):
+        facts.append(("Df residuals", str(fit.df_resid)))
+    return [*facts, ("Covariance", fit.inference.kind)]
+
+
+def _rows_in_words(rows: Any, dropped: Any) -> list[tuple[str, str]]:
+    facts = [] if rows is None else [("Rows", str(rows))]
+    return [*facts, ("Rows left out", str(dropped))] if np.any(dropped) else facts
 
 
 def _quality(fit: Any, target: int) -> list[tuple[str, str]]:
-    """Return how well a fit explains one of its targets."""
+    """Return how well a fit explains one of its targets, and its rows if they are its own."""
+    facts = _rows_in_words(fit.rows[target], fit.dropped[target]) if np.ndim(fit.rows) else []
     if fit.inference is None:
-        return []
+        return facts
+    if np.ndim(fit.df_resid):
+        facts.append(("Df residuals", str(fit.df_resid[target])))
 
     def of_target(value: Any) -> float:
         return float(value[target] if np.ndim(value) else value)
 
     return [
+        *facts,
         ("R-squared", f"{of_target(fit.r2):.4f}"),
         ("Adj. R-squared", f"{of_target(fit.adj_r2):.4f}"),
         ("Sigma", f"{np.sqrt(of_target(fit.sigma2)):.4g}"),
@@ -200,7 +218,7 @@ def _column_names(fit: Any, level: float) -> Row:
     if fit.inference is not None:
         names += "std err", "t"
         if has_scipy():
-            names += "P>|t|", f"[{(1 - level) / 2:.4g}", f"{(1 + level) / 2:.4g}]"
+            names += "P>|t|", f"[{(1 - level) / 2:.10g}", f"{(1 + level) / 2:.10g}]"
     return names
 
 

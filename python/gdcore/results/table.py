@@ -37,10 +37,25 @@ def parameter_columns(kind: str, names: Iterable[Any], values: npt.NDArray[Any])
     return dict(zip(named, values.T, strict=True))
 
 
+def status_column(statuses: npt.NDArray[Any]) -> npt.NDArray[np.str_]:
+    """Return the names of statuses, as text even if there are none."""
+    return np.array([status.name for status in statuses.tolist()], np.str_)
+
+
+def refuse_two_intercepts(fit: Any) -> None:
+    """Raise ValueError if two standard errors of a fit have one name."""
+    has_both = fit.fit_intercept and "intercept" in (fit.feature_names or ())
+    if has_both and fit.inference is not None:
+        raise ValueError(
+            "the feature 'intercept' and the intercept both have a column 'stderr_intercept'; "
+            "rename the feature before the fit."
+        )
+
+
 def columns_of_labels(
     labels: npt.NDArray[Any] | None, names: Names | None, numbers: Ints
 ) -> Columns:
-    """Return the columns that tell the problems: their labels, or else their numbers."""
+    """Return the columns that name the problems: their labels, or else their numbers."""
     if labels is None:
         return {"problem": numbers}
     if names is None or len(names) == 1:
@@ -79,7 +94,11 @@ def _in_library(table: Any, library: str | None) -> Any:
         return table
     _module(library)
     convert = {"pandas": "to_pandas", "polars": "to_polars", "pyarrow": "to_arrow"}[library]
-    return narwhals().from_native(getattr(table, convert)(), eager_only=True)
+    try:
+        converted = getattr(table, convert)()
+    except Exception as error:  # libraries raise many kinds
+        raise TypeError(f"{library} cannot hold the labels ({error}); leave library out.") from None
+    return narwhals().from_native(converted, eager_only=True)
 
 
 def _module(library: str) -> Any:

@@ -46,8 +46,9 @@ class GroupedGDRegressor(GradientDescent):
         The label of several columns is a tuple. None takes the labels from the argument `groups` of
         `fit`, `predict` and `score`.
     unknown : {"raise", "nan", "global"}, default "raise"
-        What `predict` does with rows of groups that were not fitted: raise ValueError, return NaN,
-        or predict by the model of all rows, which `fit` then fits as well.
+        What `predict` does with rows of groups that were not fitted, or whose label is missing:
+        raise ValueError, return NaN, or predict by the model of all rows, which `fit` then fits as
+        well.
     lr : float, array_like, "auto" or callable, default "auto"
         An array has one rate for each group, in the order of `groups_`.
     momentum, nesterov, decay_intercept, fit_intercept, standardize : optional
@@ -168,10 +169,7 @@ class GroupedGDRegressor(GradientDescent):
             If X is sparse, or a parameter has the wrong type.
         """
         self._check_parameters()
-        if self.unknown not in UNKNOWN:
-            raise ValueError(
-                f"unknown is {self.unknown!r}; choose one of {', '.join(map(repr, UNKNOWN))}."
-            )
+        self._check_unknown()
         rows = self._rows(X, y, sample_weight, groups)
         if getattr(self, "_skl_callbacks", None):
             metadata = {"sample_weight": sample_weight, "groups": groups}
@@ -211,17 +209,18 @@ class GroupedGDRegressor(GradientDescent):
             the rows fitted.
         """
         check_is_fitted(self)
+        self._check_unknown()
         X, columns, _ = self._split(X, groups, reset=False)
         rows = check_array(X, dtype=FLOATS, estimator=self, input_name="X", ensure_min_features=0)
         at, unknown = labels.find(self._places, self.groups_, columns, len(rows))
-        if len(unknown):
-            self._check_unknown(int(np.count_nonzero(at < 0)), unknown)
+        away = at < 0
+        if away.any():
+            self._check_rows_away(int(np.count_nonzero(away)), unknown)
         coef = self.coef_ if self.coef_.ndim == 3 else self.coef_[:, None, :]
         products = gd.matmul(rows[:, None, :], np.swapaxes(coef[at], 1, 2))[:, 0]
         predictions: Floats = products if self.coef_.ndim == 3 else products[:, 0]
         predictions += self.intercept_[at]
-        if len(unknown):
-            away = at < 0
+        if away.any():
             new = self.global_.predict(rows[away]) if self.unknown == "global" else np.nan
             predictions[away] = new
         return predictions
@@ -278,7 +277,8 @@ class GroupedGDRegressor(GradientDescent):
             X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
         at = [] if self.groups is None else labels.positions_of(self.groups, X)
         X, columns = labels.split(X, at) if at else (X, [groups])
-        columns = [labels.checked(column, len(X)) for column in columns]
+        may_miss = not reset and self.unknown != "raise"
+        columns = [labels.checked(column, len(X), may_miss) for column in columns]
         names = getattr(self, "feature_names_in_", None)
         kept = None if names is None else tuple(np.delete(names, at).tolist())
         return X, columns, kept
@@ -301,7 +301,14 @@ class GroupedGDRegressor(GradientDescent):
         self.intercept_ = fits.intercept
         self.n_iter_ = np.maximum(fits.epochs, 1)
 
-    def _check_unknown(self, count: int, unknown: npt.NDArray[Any]) -> None:
+    def _check_unknown(self) -> None:
+        """Raise ValueError unless `unknown` is one of its choices."""
+        if self.unknown not in UNKNOWN:
+            raise ValueError(
+                f"unknown is {self.unknown!r}; choose one of {', '.join(map(repr, UNKNOWN))}."
+            )
+
+    def _check_rows_away(self, count: int, unknown: npt.NDArray[Any]) -> None:
         """Raise ValueError if rows of unknown groups cannot be predicted."""
         if self.unknown == "raise":
             rows = "1 row belongs" if count == 1 else f"{count} rows belong"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import narwhals.stable.v1 as nw  # scikit-learn needs it, too
@@ -12,6 +13,7 @@ from sklearn.utils import assert_all_finite
 
 from gdcore.advice import listed
 from gdcore.data.labels import as_labels, factorize
+from gdcore.data.missing_labels import labelled
 from gdcore.results import lookup
 from gdcore.results.lookup import Place
 from gdcore.typing import Ints
@@ -74,8 +76,11 @@ def split(X: Any, columns: list[int]) -> tuple[Any, list[Any]]:
     return table[:, keep].to_native(), found
 
 
-def checked(given: Any, n: int) -> Any:
-    """Return a column of labels; errors name NaN, infinity and what has no hash."""
+def checked(given: Any, n: int, may_miss: bool) -> Any:
+    """Return a column of labels; errors name a missing one, infinity and what has no hash.
+
+    With `may_miss`, labels may be missing, but as scikit-learn demands not in an array of floats.
+    """
     is_series = nw.dependencies.is_into_series(given)  # reading it as it is costs less
     column = given if is_series or isinstance(given, np.ndarray) else as_labels(given)
     shape = (len(column),) if is_series else column.shape
@@ -83,11 +88,11 @@ def checked(given: Any, n: int) -> Any:
         raise ValueError(
             f"groups has shape {shape}; it must be ({n},), one label for each row of X."
         )
-    if is_series:
-        return column
-    if column.dtype.kind == "f":
+    if not is_series and column.dtype.kind == "f":
         assert_all_finite(column, input_name="groups")
-    elif column.dtype.kind == "O":
+    if not may_miss:
+        _refuse_missing(column, n)
+    if not is_series and column.dtype.kind == "O":
         try:
             set(column.tolist())
         except TypeError as error:
@@ -96,6 +101,16 @@ def checked(given: Any, n: int) -> Any:
                 "must be a string, a number or another hashable object."
             ) from None
     return column
+
+
+def _refuse_missing(column: Any, n: int) -> None:
+    rows = labelled(column, n)[1]
+    if rows is not None:
+        first, count = int(np.setdiff1d(np.arange(n), rows)[0]), n - len(rows)
+        raise ValueError(
+            f"groups has {count} missing label{'s' if count > 1 else ''}, the first in row {first} "
+            "(counted from 0); drop such rows, or give them a label of their own."
+        )
 
 
 def as_array(column: Any) -> npt.NDArray[Any]:
@@ -132,7 +147,13 @@ def distinct(columns: list[Any], n: int) -> tuple[npt.NDArray[Any], Ints]:
 def find(
     places: Place, groups: npt.NDArray[Any], columns: list[Any], n: int
 ) -> tuple[Ints, npt.NDArray[Any]]:
-    """Return the number of each row's group, -1 if it is unknown, and the unknown labels."""
-    labels, codes = distinct(columns, n)
-    at = lookup.find(groups, places, labels)
-    return at[codes], labels[at < 0]
+    """Return the number of each row's group, `UNKNOWN` if there is none, and the unknown labels."""
+    gaps = [rows for column in columns if (rows := labelled(column, n)[1]) is not None]
+    rows = reduce(np.intersect1d, gaps) if gaps else np.arange(n)
+    if gaps:
+        columns = [as_array(column)[rows] for column in columns]
+    labels, codes = distinct(columns, len(rows))
+    of_label = lookup.find(groups, places, labels)
+    at = np.full(n, lookup.UNKNOWN)
+    at[rows] = of_label[codes]
+    return at, labels[of_label == lookup.UNKNOWN]

@@ -29,6 +29,8 @@ def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     if moments_suffice(problem.shape):
         moments = moments_of(problem.core, options.threads)
         fit = solve_normal(problem, moments, how, options)
+        if fit is not None and options.covariance is None:
+            return fit
         if fit is not None:
             return with_inference(
                 fit,

@@ -12,6 +12,7 @@ from gdcore.scalars import as_numpy, as_scalar, is_finite, is_whole
 from gdcore.sgd import SGD
 
 DEFAULT = SGD()
+_WORD = (str, type(None))
 _PLAIN = {int, float, bool, str, type(None)}  # the types of almost all options
 
 
@@ -86,7 +87,7 @@ class Options:
             ("covariance", (None, "ols", "hc0", "hc1", "hc2", "hc3")),
         ):
             given = getattr(self, name)
-            if not isinstance(given, str | None) or given not in choices:
+            if not isinstance(given, _WORD) or given not in choices:
                 raise ValueError(
                     f"{name} is {given!r}; choose one of {', '.join(map(repr, choices))}."
                 )

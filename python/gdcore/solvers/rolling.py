@@ -21,18 +21,18 @@ from gdcore.results.rolling import RollingFit
 from gdcore.sgd import SGD
 from gdcore.solvers.exact import exact_options
 from gdcore.solvers.inference import DECAY, EMPTY, REASONS
-from gdcore.solvers.options import Options
+from gdcore.solvers.options import DEFAULT, Options
 from gdcore.solvers.plan import MOST_SPECTRUM, NO_SPECTRUM
-from gdcore.status import Status
+from gdcore.status import STATUSES, Status
 from gdcore.typing import Floats, Ints, Statuses
 
-TOO_FEW = "the window has fewer rows than min_rows."
-_STATUS = {
-    None: Status.EMPTY,
-    "max_epochs": Status.MAX_EPOCHS,
-    "converged": Status.CONVERGED,
-    "diverged": Status.DIVERGED,
-    "stalled": Status.STALLED,
+NO_WINDOW = "no window with min_rows rows ends there."
+_CODES = {
+    None: Status.EMPTY.code,
+    "max_epochs": Status.MAX_EPOCHS.code,
+    "converged": Status.CONVERGED.code,
+    "diverged": Status.DIVERGED.code,
+    "stalled": Status.STALLED.code,
 }
 
 
@@ -93,7 +93,7 @@ class RollingTask:
     @property
     def _descent(self) -> SGD:
         """The descent; that of the closed form, which has none, by default."""
-        return SGD() if self._is_exact else self.sgd
+        return DEFAULT if self._is_exact else self.sgd
 
     def begin(self, problem: RowProblem, start: Floats) -> _core.Rolling:
         """Return the fits, for the core to advance."""
@@ -146,9 +146,9 @@ class RollingTask:
 
     def _exact_options(self) -> _core.ExactOptions:
         options = self.options
-        return exact_options(
-            self.sgd, options if self._infers else replace(options, covariance=None)
-        )
+        if options.covariance is not None and not self._infers:
+            options = replace(options, covariance=None)
+        return exact_options(self.sgd, options)
 
     def out_of_range(self, done: int) -> str:
         """Say what is wrong with the first window that is not done."""
@@ -203,13 +203,16 @@ class RollingTask:
         """Return how the fits ended, and each window's stability limit."""
         limit = _limits(self._descent, found)
         limit[np.isnan(found["curvature"])] = math.nan
-        status = np.array([_STATUS[outcome] for outcome in found["outcome"]], object)
+        codes = np.array([_CODES[outcome] for outcome in found["outcome"]], np.int8)
         if self._is_exact:
-            solved, full = status != Status.EMPTY, found["rank"] == self.shape.columns
-            status[solved & full], status[solved & ~full] = Status.CONVERGED, Status.SINGULAR
-        above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
-        status[above & (status == Status.MAX_EPOCHS)] = Status.DIVERGED  # though still finite
-        return status, limit
+            full = found["rank"] == self.shape.columns
+            ends = np.where(full, Status.CONVERGED.code, Status.SINGULAR.code)
+            codes = np.where(codes == Status.EMPTY.code, codes, ends)
+        else:
+            above = (found["lr"] > limit) & ~(found["loss"] <= found["first_loss"])
+            grew = above & (codes == Status.MAX_EPOCHS.code)
+            codes[grew] = Status.DIVERGED.code  # though still finite
+        return STATUSES[codes], limit
 
     def _inference(
         self, found: dict[str, Any], status: Statuses, spread: _Spread
@@ -236,7 +239,7 @@ class RollingTask:
             sigma2=entries(parts[1]),
             r2=entries(parts[2]),
             df_resid=spread(df_resid, 0),
-            reason=spread(REASONS[codes], TOO_FEW),
+            reason=spread(REASONS[codes], NO_WINDOW),
         )
 
     def _where(self, entries: Ints, last_row: Ints, *, align: bool) -> dict[str, Any]:

@@ -66,6 +66,8 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
 def initial_states(init: Any, problems: Problems) -> ManyState:
     """Return the states that `init` describes, their parameters checked against the shapes."""
     shape, count = problems.shape, problems.count
+    if init is None:
+        return ManyState.before_steps(np.zeros((count, shape.size), shape.dtype))
     weights: Any
     intercept: Any
     if isinstance(init, Fit):
@@ -81,7 +83,7 @@ def initial_states(init: Any, problems: Problems) -> ManyState:
     elif isinstance(init, tuple) and len(init) == 2:
         weights, intercept = init
     else:
-        weights, intercept = np.zeros(shape.weights_shape) if init is None else init, 0.0
+        weights, intercept = init, 0.0
     weights, intercept = _local_numbers(weights, intercept)
     wanted = (count, *shape.weights_shape), (count, *shape.weights_shape[1:])
     try:

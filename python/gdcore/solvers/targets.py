@@ -15,6 +15,7 @@ from gdcore.data.shape import Shape
 from gdcore.errors import ChunkError, DataLostError, FitInterrupted
 from gdcore.results.fit import Fit, History, Start, fit_at, history_of
 from gdcore.results.fits import Fits
+from gdcore.results.inference import Inference
 from gdcore.results.state import FitState, ManyState
 from gdcore.solvers.options import Options
 from gdcore.status import STATUSES, Status, ends_in_words
@@ -51,12 +52,11 @@ def fit_targets(
     def fit_target(j: int, state: FitState) -> Fit:
         return fit_one(problem.of_target(j), state)
 
-    return fit_one_by_one(shape, options, start, checkpoint, fit_target, weight_sums)
+    return fit_one_by_one(shape, start, checkpoint, fit_target, weight_sums)
 
 
 def fit_one_by_one(
     shape: Shape,
-    options: Options,
     start: FitState,
     checkpoint: Any,
     fit_target: Callable[[int, FitState], Fit],
@@ -66,7 +66,11 @@ def fit_one_by_one(
 
     `weight_sums` are those of the rows that count for each target; they are read last.
     """
-    _check(options, checkpoint)
+    if checkpoint is not None:
+        raise ValueError(
+            "checkpoint takes the same rows for all targets, and values are missing in other rows "
+            "of some: leave it out, or fit the targets one by one, each with a checkpoint."
+        )
     params = _as_given(shape, start.params, start.scaling)
     states = [FitState(_of_target(shape, params, j), epoch=start.epoch) for j in range(shape.t)]
     one = replace(shape, t=1, has_target_axis=False, home=None)
@@ -92,7 +96,6 @@ def fit_targets_of_many(
 
     `unfitted` makes the fits of problems that are still at their start.
     """
-    _check(options, None)
     shape, params = problems.shape, _as_given(problems.shape, start.params, start.scaling)
     fits: list[Fits] = []
     weight_sums: list[Floats] = []
@@ -114,16 +117,6 @@ def fit_targets_of_many(
         error.fit = _joined_fits(problems, fits, np.stack(weight_sums, axis=-1))
         raise
     return _joined_fits(problems, fits, np.stack(weight_sums, axis=-1))
-
-
-def _check(options: Options, checkpoint: Any) -> None:
-    """Raise ValueError for an option that takes the same rows for all targets."""
-    for name, given in (("checkpoint", checkpoint), ("covariance", options.covariance)):
-        if given is not None:
-            raise ValueError(
-                f"{name} takes the same rows for all targets, and values are missing in other rows "
-                f"of some: leave it out, or fit the targets one by one, each with a {name}."
-            )
 
 
 def _as_given(shape: Shape, params: Floats, scaling: Floats) -> Floats:
@@ -195,6 +188,7 @@ def _summary(shape: Shape, fits: Sequence[Fit], weight_sums: Floats) -> dict[str
         "stability_limit": np.fmin.reduce(each("stability_limit"), axis=-1),
         "r2_lost": np.fmax.reduce(each("r2_lost"), axis=-1),
         "rank": rank,
+        "inference": _joined_inference([fit.inference for fit in fits]),
         "rows": each("rows"),
         "dropped": each("dropped"),
         "method": typical.method,
@@ -204,6 +198,25 @@ def _summary(shape: Shape, fits: Sequence[Fit], weight_sums: Floats) -> dict[str
         "target_name": shape.target_name,
         "home": shape.home,
     }
+
+
+def _joined_inference(parts: Sequence[Inference | None]) -> Inference | None:
+    """Return that of all targets; None unless each has one."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+
+    def each(name: str) -> Any:
+        return np.stack([getattr(part, name) for part in known], axis=-1)
+
+    return Inference(
+        known[0].kind,
+        np.stack([part.covariance for part in known], axis=-3),
+        each("sigma2"),
+        each("r2"),
+        each("df_resid"),
+        each("reason"),
+    )
 
 
 def _rank_of_status(status: Any) -> Any:
