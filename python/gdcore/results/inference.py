@@ -29,10 +29,12 @@ class Inference:
         Variance of the errors.
     r2 : scalar or ndarray, the same shape
     df_resid : scalar or ndarray, shape (count,)
-        Rows that count, less parameters. Of the shape of `sigma2` for targets that were fitted in
-        different rows, as is `reason`.
+        Rows that count, less parameters.
     reason : str, or ndarray of str, shape (count,)
         Why the covariance is NaN; "" if it is not.
+
+    Targets that were fitted in different rows have a `df_resid` and a `reason` each: these have the
+    shape of `sigma2`.
     """
 
     kind: Covariance
