@@ -20,6 +20,8 @@ class Inference:
 
     The last two axes are the parameters of one target: the features in their order, then the
     intercept if there is one. Before them come the problems of many, then the targets of several.
+    Targets that were fitted in different rows have a `df_resid` and a `reason` each, of the shape of
+    `sigma2`.
 
     Attributes
     ----------
@@ -32,9 +34,6 @@ class Inference:
         Rows that count, less parameters.
     reason : str, or ndarray of str, shape (count,)
         Why the covariance is NaN; "" if it is not.
-
-    Targets that were fitted in different rows have a `df_resid` and a `reason` each: these have the
-    shape of `sigma2`.
     """
 
     kind: Covariance
