@@ -20,8 +20,8 @@ class Inference:
 
     The last two axes are the parameters of one target: the features in their order, then the
     intercept if there is one. Before them come the problems of many, then the targets of several.
-    Targets that were fitted in different rows have a `df_resid` and a `reason` each, of the shape of
-    `sigma2`.
+    Targets that were fitted in different rows have a `df_resid` and a `reason` each, which have the
+    shape of `sigma2`.
 
     Attributes
     ----------
