@@ -465,12 +465,18 @@ class TestPredictionsByLabel:
         frame["predicted"] = fits.predict(frame)
         assert (frame["y"] - frame["predicted"]).equals(fits.residuals(frame).rename(None))
 
-    @each("by", ["day", "store", ["day", "store"]])
+    @each("by", ["day", "store", ["day", "store"], "hour", ["hour", "store"]])
     def test_of_frames_of_other_libraries(self, rng: Any, by: Any) -> None:
-        """Days are dates in one library and times in another."""
+        """Days are dates in one library and times in another; an hour comes twice in autumn."""
         columns = store_columns(rng)
         columns["day"] = np.datetime64("2020-01-01") + columns["year"]
-        frames = [frame_of(library, columns) for library in LIBRARIES]
+        frame = frame_of("pandas", columns)
+        first = pytest.importorskip("pandas").Timestamp("2020-10-25 00:00", tz="UTC")
+        moments = first + (frame.year - 1).astype("timedelta64[s]") * 3600
+        frame["hour"] = moments.dt.tz_convert("Europe/Berlin")  # 2:00 and 2:00
+        other = {"pyarrow": lambda module: module.Table.from_pandas(frame),
+                 "polars": lambda module: module.from_pandas(frame)}  # fmt: skip
+        frames = [frame, *(make(pytest.importorskip(name)) for name, make in other.items())]
         answers = {
             np.asarray(fit_frame(fitted, by).predict(frame)).tobytes()
             for fitted in frames
