@@ -536,8 +536,10 @@ class TestPredictionsByLabel:
 
     def test_unknown_and_missing_labels_in_arrays(self, rng: Any) -> None:
         pl = pytest.importorskip("polars")
-        X = np.ones((4, D))
+        X, advice = np.ones((4, D)), r"1 missing label, .* in row 1 .*rows, or pass unknown='nan'\."
         for labels, given, gaps in (
+            ("text", np.array(["s1", "t", "s2", "s3"]),
+             np.ma.array(["s1", "t", "s2", "s3"], mask=[0, 1, 0, 0])),
             ("text", ["s1", "t", "s2", "s3"], ["s1", None, "s2", "s3"]),
             ("floats", [0.5, -1.0, 1.0, 2.0], [0.5, np.nan, 1.0, 2.0]),
             ("whole numbers", pl.Series([10, 11, 20, 30]), pl.Series([10, None, 20, 30])),
@@ -548,7 +550,7 @@ class TestPredictionsByLabel:
         ):  # fmt: skip
             fits = fit(rng, LABELS[labels])
             refused(lambda fits=fits, given=given: fits.predict(X, groups=given), "was not fitted")
-            refused(lambda fits=fits, gaps=gaps: fits.predict(X, groups=gaps), "1 missing label")
+            refused(lambda fits=fits, gaps=gaps: fits.predict(X, groups=gaps), advice)
             for some in (given, gaps):
                 found = fits.predict(X, groups=some, unknown="nan")
                 assert np.isnan(found).tolist() == [False, True, False, False]
