@@ -24,6 +24,7 @@ GROUPS = np.arange(N) % 2
 
 @pytest.fixture(params=["pandas", "polars", "pyarrow"])
 def library(request: Any) -> Any:
+    pytest.importorskip("narwhals")
     return pytest.importorskip(request.param)
 
 

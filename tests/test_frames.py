@@ -20,6 +20,8 @@ from gdcore.data import row_ids
 from gdcore.data.labels import factorize
 from loops import each
 
+pytest.importorskip("narwhals")
+
 N = 240
 RNG = np.random.default_rng(8)
 A, B, NOISE = RNG.normal(size=(3, N))

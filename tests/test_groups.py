@@ -235,6 +235,7 @@ def test_predictions(table: Any) -> None:
 @each("by", ["name", ["half", "name"]])
 def test_frames(table: Any, library: str, by: Any) -> None:
     """Fits come back whatever came in: with the bits and labels of arrays, and the names."""
+    pytest.importorskip("narwhals")
     module = pytest.importorskip(library)
     X, y, codes = table
     columns = {
@@ -262,6 +263,7 @@ def test_frames(table: Any, library: str, by: Any) -> None:
 
 
 def test_who_expects_a_frame_hears_of_to_frame() -> None:
+    pytest.importorskip("narwhals")
     frame = pyarrow.table({"y": [1.0, 2.0, 4.0], "a": [1.0, 2.0, 3.0], "s": ["u", "u", "u"]})
     fits = gd.fit_groups(frame, target="y", features="a", by="s")
     with pytest.raises(AttributeError, match=r"no attribute 'columns'.*call fits.to_frame\(\)"):
@@ -288,6 +290,7 @@ def bad_frames() -> dict[str, tuple[dict[str, Any], str]]:
 
 @each("change, message", bad_frames().values())
 def test_bad_frames(change: dict[str, Any], message: str) -> None:
+    pytest.importorskip("narwhals")
     frame = pyarrow.table({
         "y": [1.0, 2.0], "a": [1.0, 3.0], "s": ["u", "v"], "gap": [1.0, None],
         "hole": ["u", None],
@@ -298,6 +301,7 @@ def test_bad_frames(change: dict[str, Any], message: str) -> None:
 
 
 def test_tables_that_are_not_frames() -> None:
+    pytest.importorskip("narwhals")
     with pytest.raises(TypeError, match="list, which is not a data frame"):
         gd.fit_groups([[1.0]], sgd=gd.SGD(), target="y", features=["a"], by="s")
 

@@ -285,7 +285,7 @@ def test_each_of_many_has_the_bits_of_one(
     same(stack, gd.fit(stack_X, stack_y, n_threads=1, **how))
 
 
-def test_some_of_many_keep_no_memory_of_the_rest(rng: Any) -> None:
+def test_some_of_many_keep_no_memory_of_the_rest(rng: Any, special: Any) -> None:
     X, y = draw(rng, 400, 1, 2)
     fits = gd.fit(X.reshape(100, 4, 1), y.reshape(100, 4, 2), covariance="ols")
     for part in (fits[3], fits[2:9], fits[fits.rows > 3]):
@@ -394,7 +394,7 @@ def test_nan_with_its_reason(rng: Any, kind: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::gdcore.FitWarning")
-def test_one_bad_group_spoils_no_other(rng: Any) -> None:
+def test_one_bad_group_spoils_no_other(rng: Any, special: Any) -> None:
     X, y = draw(rng, 30, 2)
     X[10:20, 1] = X[10:20, 0]
     labels = np.repeat(["a", "b", "c", "d"], [10, 10, 8, 2])
