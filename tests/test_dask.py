@@ -439,6 +439,7 @@ CUBE = xarray.Dataset({"y": (("time", "x"), X), "z": ("x", [1.0, 2.0])})
     (lambda: gk.fit(PARTS, PARTS.y, target="y"), "or a Dask data frame X with either", TypeError),
     (lambda: gk.fit(PARTS, target="z"), "no column 'z'; there are 'a', 'b', 'y', 'k'", ValueError),
     (lambda: gk.fit(PARTS, target="y", features=["a", "c"]), "no column 'c'", ValueError),
+    (lambda: gk.fit(PARTS, target="y", features={"a", "b"}), "which has no order", TypeError),
     (lambda: gk.fit(PARTS, target="y", sample_weight="w"), "no column 'w'", ValueError),
     (lambda: gk.fit(PARTS, FRAME.y), "y is not a Series in X's partitions; make it", ValueError),
     (lambda: gk.fit(PARTS, PARTS.repartition(npartitions=1).y), "not a Series in X's", ValueError),

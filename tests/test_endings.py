@@ -298,6 +298,8 @@ def test_empty(dtype: Any, method: Any, kind: str, t: int | None) -> None:
             method=method,
         )
     assert (result.status, result.epochs) == (Status.EMPTY, 0)
+    expected = ("exact", 0) if method == "exact" else ("stream", None)
+    assert (result.method, result.rank) == expected
     np.testing.assert_array_equal(result.weights, weights)
     np.testing.assert_array_equal(result.intercept, np.full(() if t is None else t, intercept))
     assert result.weights.dtype == dtype

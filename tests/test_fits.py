@@ -465,12 +465,18 @@ class TestPredictionsByLabel:
         frame["predicted"] = fits.predict(frame)
         assert (frame["y"] - frame["predicted"]).equals(fits.residuals(frame).rename(None))
 
-    @each("by", ["day", "store", ["day", "store"]])
+    @each("by", ["day", "store", ["day", "store"], "hour", ["hour", "store"]])
     def test_of_frames_of_other_libraries(self, rng: Any, by: Any) -> None:
-        """Days are dates in one library and times in another."""
+        """Days are dates in one library and times in another; an hour comes twice in autumn."""
         columns = store_columns(rng)
         columns["day"] = np.datetime64("2020-01-01") + columns["year"]
-        frames = [frame_of(library, columns) for library in LIBRARIES]
+        frame = frame_of("pandas", columns)
+        first = pytest.importorskip("pandas").Timestamp("2020-10-25 00:00", tz="UTC")
+        moments = first + (frame.year - 1).astype("timedelta64[s]") * 3600
+        frame["hour"] = moments.dt.tz_convert("Europe/Berlin")  # 2:00 and 2:00
+        other = {"pyarrow": lambda module: module.Table.from_pandas(frame),
+                 "polars": lambda module: module.from_pandas(frame)}  # fmt: skip
+        frames = [frame, *(make(pytest.importorskip(name)) for name, make in other.items())]
         answers = {
             np.asarray(fit_frame(fitted, by).predict(frame)).tobytes()
             for fitted in frames
@@ -530,8 +536,10 @@ class TestPredictionsByLabel:
 
     def test_unknown_and_missing_labels_in_arrays(self, rng: Any) -> None:
         pl = pytest.importorskip("polars")
-        X = np.ones((4, D))
+        X, advice = np.ones((4, D)), r"1 missing label, .* in row 1 .*rows, or pass unknown='nan'\."
         for labels, given, gaps in (
+            ("text", np.array(["s1", "t", "s2", "s3"]),
+             np.ma.array(["s1", "t", "s2", "s3"], mask=[0, 1, 0, 0])),
             ("text", ["s1", "t", "s2", "s3"], ["s1", None, "s2", "s3"]),
             ("floats", [0.5, -1.0, 1.0, 2.0], [0.5, np.nan, 1.0, 2.0]),
             ("whole numbers", pl.Series([10, 11, 20, 30]), pl.Series([10, None, 20, 30])),
@@ -542,7 +550,7 @@ class TestPredictionsByLabel:
         ):  # fmt: skip
             fits = fit(rng, LABELS[labels])
             refused(lambda fits=fits, given=given: fits.predict(X, groups=given), "was not fitted")
-            refused(lambda fits=fits, gaps=gaps: fits.predict(X, groups=gaps), "1 missing label")
+            refused(lambda fits=fits, gaps=gaps: fits.predict(X, groups=gaps), advice)
             for some in (given, gaps):
                 found = fits.predict(X, groups=some, unknown="nan")
                 assert np.isnan(found).tolist() == [False, True, False, False]

@@ -445,6 +445,12 @@ def test_what_cannot_be_read() -> None:
     refused(lambda: gd.fit_groups(Elsewhere(), **call), r"pass the frame.compute\(\)", TypeError)
     refused(lambda: gd.fit(Elsewhere(), Y), r"X is Elsewhere.* pass X.compute\(\)", TypeError)
     refused(lambda: gd.fit_groups({"y": Y}, **call), "dict, which is not a data frame", TypeError)
+    of_dask = type("DataFrame", (), {"__module__": "dask.dataframe.collection"})()
+    refused(
+        lambda: gd.fit_groups(of_dask, **call), r"X.compute\(\), or call gdcore.dask", TypeError
+    )
+    frame = pytest.importorskip("pandas").DataFrame({"k": 1, "a": X[:, 0], "b": X[:, 1], "y": Y})
+    refused(lambda: gd.fit_groups(frame, **call | {"features": {"a", "b"}}), "no order", TypeError)
     refused(lambda: gd.fit_groups(NoStream(), **call), "NoStream, and .*: closed", RuntimeError)
 
 

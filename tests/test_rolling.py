@@ -627,7 +627,7 @@ def test_missing_rows_are_left_out(rng: Any, dtype: Any) -> None:
 
 
 def test_rows_without_a_label_are_in_no_window(rng: Any) -> None:
-    X, y = regression(rng)
+    X, y = regression(rng, d=1)
     gone = rng.random(120) < 0.2
     gone[[0, 119]] = True
     numbers = rng.integers(0, 3, 120)
@@ -639,14 +639,14 @@ def test_rows_without_a_label_are_in_no_window(rng: Any) -> None:
         labels[gone] = none
         refused(lambda labels=labels: gd.fit_rolling(X, y, 9, groups=labels), "missing='drop'")
         for align in (False, True):
-            how: Any = {"window": 9, "align": align}
+            how: Any = {"window": 9, "min_rows": 1, "fit_intercept": False, "align": align}
             found = gd.fit_rolling(X, y, groups=labels, missing="drop", **how)
             alone = gd.fit_rolling(X[~gone], y[~gone], groups=labels[~gone], **how)
             at = ~gone if align else slice(None)
             assert found.weights[at].tobytes() == alone.weights.tobytes()
             assert found.groups[at].tolist() == alone.groups.tolist()
-            predictions = found.predict(X, lag=1)
-            assert predictions[~gone].tobytes() == alone.predict(X[~gone], lag=1).tobytes()
+            predictions = found.predict(X)
+            assert predictions[~gone].tobytes() == alone.predict(X[~gone]).tobytes()
             assert np.isnan(predictions[gone]).all()
         assert np.isnan(found.weights[gone]).all()
         assert set(map(str, found.groups[gone])) == {str(none)}

@@ -273,6 +273,8 @@ def fit_map(
 
 
 def _names(given: Any) -> list[Any]:
+    if isinstance(given, set | frozenset):
+        raise TypeError(f"{given!r} is a set, which has no order; pass a list of names.")
     return [] if given is None else [given] if isinstance(given, str | int) else list(given)
 
 

@@ -280,7 +280,7 @@ def fit(
 def _fit_rows(problem: RowProblem, start: FitState, how: tuple[SGD, Options, Show, Any]) -> Fit:
     sgd, options, progress, checkpoint = how
     if problem.is_weightless:
-        result = empty_fit(problem.shape, start)
+        result = empty_fit(problem.shape, start, options.method)
     elif options.method == "exact":
         result = solve_exact(problem, sgd, options)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -184,8 +184,8 @@ def read_chunks(
     check_missing(missing)
     if not is_whole(rows) or not 1 <= rows < 2**31:
         raise ValueError(f"rows is {rows!r}; it must be a whole number from 1 to 2**31 - 1.")
-    if isinstance(features, str):
-        raise TypeError(f"features is the string {features!r}; pass a list of names.")
+    if isinstance(features, str | Set):  # a set has no order
+        raise TypeError(f"features is {features!r}; pass a list of names.")
     from gdcore.tables import open_table  # which would slow down `import gdcore`
 
     table = open_table(source, decimal=decimal)

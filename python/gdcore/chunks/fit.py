@@ -100,7 +100,7 @@ class _Fitter:
         start = initial_state(init, shape, options.batch_size)
         read_again = chunk_reader(source, shape, options)
         if problem.is_weightless:
-            fit = empty_fit(shape, start)
+            fit = empty_fit(shape, start, options.method)
         elif _streams(options):
             how_to = problem, survey.weighted, sgd, options, start, self.checkpoint
             fit = Stream(source, *how_to).run(self.progress)

@@ -52,7 +52,7 @@ class Survey:
             if self._statistics is None:
                 raise
             shape = self.problem().shape
-            fit = empty_fit(shape, initial_state(self._init, shape, None))
+            fit = empty_fit(shape, initial_state(self._init, shape, None), self._options.method)
             raise FitInterrupted(fit, Moments.of(self._statistics)) from None
         if self._statistics is None:
             raise ValueError("there are no chunks: the iterable is empty.")

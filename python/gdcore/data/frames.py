@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -89,10 +89,11 @@ def read_groups(
     narwhals()  # ImportError names the extra, whatever was given
     table = as_narwhals(frame, "the frame")
     if table is None or not is_frame(table):
-        raise TypeError(
-            f"X is {type(frame).__name__}, which is not a data frame that narwhals knows; pass a "
-            "data frame, or arrays X, y and groups."
-        )
+        kind = f"{type(frame).__module__}.{type(frame).__name__}"
+        advice = "pass a data frame, or arrays X, y and groups"
+        if kind.startswith("dask."):
+            advice = "pass X.compute(), or call gdcore.dask.fit_groups"
+        raise TypeError(f"X is {kind}, which is not a data frame in memory; {advice}.")
     if isinstance(target, list):
         raise TypeError("target is a list; name the one column to predict, such as target='y'.")
     wanted = {
@@ -164,6 +165,8 @@ def _names(given: Any) -> Names:
     """Return no name, one name or several as text."""
     if given is None:
         return ()
+    if isinstance(given, Set):
+        raise TypeError(f"{given!r} is a set, which has no order; pass a list of columns.")
     one = isinstance(given, str) or not isinstance(given, Iterable)
     return (str(given),) if one else tuple(map(str, given))
 

@@ -210,20 +210,21 @@ def _factorize_objects(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:
 def keys_of(labels: list[Any]) -> list[Any]:
     """Return a key for each label: the label, or the instant of a datetime with a time zone.
 
-    In Python the two hours that a zone has for one in autumn are equal, though they are not.
+    In Python the two hours that a zone has for one in autumn are equal, though they are not, and
+    neither equals the same instant in another library.
     """
     types = set(map(type, labels))
     if tuple in types:
         types.update(
             chain.from_iterable(map(type, label) for label in labels if type(label) is tuple)
         )
-    return list(map(_key, labels)) if datetime in types else labels
+    return list(map(_key, labels)) if any(issubclass(t, datetime) for t in types) else labels
 
 
 def _key(label: Any) -> Any:
     if type(label) is tuple:
         return tuple(map(_key, label))
-    return label.astimezone(UTC) if type(label) is datetime and label.tzinfo else label
+    return label.astimezone(UTC) if isinstance(label, datetime) and label.tzinfo else label
 
 
 def is_missing_label(label: Any) -> bool:

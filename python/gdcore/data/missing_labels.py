@@ -35,6 +35,17 @@ def labelled(given: Any, n: int) -> tuple[Any, Ints | None]:
     return plain[rows] if series is None else series[rows].to_native(), rows
 
 
+def refuse_missing(given: Any, n: int, remedy: str) -> None:
+    """Raise ValueError if a label is missing."""
+    rows = labelled(given, n)[1]
+    if rows is not None:
+        first, count = int(np.setdiff1d(np.arange(n), rows)[0]), n - len(rows)
+        raise ValueError(
+            f"groups has {count} missing label{'s' if count > 1 else ''}, the first in row {first} "
+            f"(counted from 0); drop such rows, or {remedy}."
+        )
+
+
 def missing_in_series(series: Any) -> Bools | None:
     """Return where a column, as narwhals wraps it, has no label; None if nowhere."""
     missing = series.is_null().to_numpy() if series.null_count() else None

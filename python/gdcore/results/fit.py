@@ -469,14 +469,16 @@ def fit_at(shape: Shape, start: FitState, state: FitState) -> Fit:
     )
 
 
-def empty_fit(shape: Shape, start: FitState) -> Fit:
-    """Return the fit of no rows: the start."""
+def empty_fit(shape: Shape, start: FitState, method: str) -> Fit:
+    """Return the fit of no rows: the start, by the method that was asked for."""
+    closed: dict[str, Any] = {"method": "exact", "rank": 0} if method == "exact" else {}
     return replace(
         fit_at(shape, start, start),
         loss=shape.dtype.type(math.nan),
         status=Status.EMPTY,
         lr=math.nan,
         method_reason="there is nothing to read.",
+        **closed,
     )
 
 

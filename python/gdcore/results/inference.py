@@ -20,6 +20,8 @@ class Inference:
 
     The last two axes are the parameters of one target: the features in their order, then the
     intercept if there is one. Before them come the problems of many, then the targets of several.
+    Targets that were fitted in different rows have a `df_resid` and a `reason` each, which have the
+    shape of `sigma2`.
 
     Attributes
     ----------
@@ -29,8 +31,7 @@ class Inference:
         Variance of the errors.
     r2 : scalar or ndarray, the same shape
     df_resid : scalar or ndarray, shape (count,)
-        Rows that count, less parameters. Of the shape of `sigma2` for targets that were fitted in
-        different rows, as is `reason`.
+        Rows that count, less parameters.
     reason : str, or ndarray of str, shape (count,)
         Why the covariance is NaN; "" if it is not.
     """

@@ -21,7 +21,7 @@ from gdcore.data.columns import (
 from gdcore.data.frames import combined_codes, labelled_rows
 from gdcore.data.home import from_device
 from gdcore.data.labels import as_objects, factorize, values_of
-from gdcore.data.missing_labels import labelled
+from gdcore.data.missing_labels import labelled, refuse_missing
 from gdcore.results.interval import Prediction
 from gdcore.results.lookup import UNKNOWN
 from gdcore.typing import Floats, Ints, Names
@@ -110,7 +110,11 @@ def given_labels(groups: Any, n: int, skip_missing: bool) -> RowLabels:
     given, rows = from_device(groups, "groups"), None
     if skip_missing:
         given, rows = labelled(given, n)
-    found = factorize(given, n if rows is None else len(rows))
+    try:
+        found = factorize(given, n if rows is None else len(rows))
+    except (TypeError, ValueError):  # which advise what a fit can do
+        refuse_missing(given, n, "pass unknown='nan'")
+        raise
     return RowLabels(*_spread(*found, rows, n))
 
 

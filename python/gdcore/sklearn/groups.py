@@ -13,7 +13,7 @@ from sklearn.utils import assert_all_finite
 
 from gdcore.advice import listed
 from gdcore.data.labels import as_labels, factorize
-from gdcore.data.missing_labels import labelled
+from gdcore.data.missing_labels import labelled, refuse_missing
 from gdcore.results import lookup
 from gdcore.results.lookup import Place
 from gdcore.typing import Ints
@@ -91,7 +91,7 @@ def checked(given: Any, n: int, may_miss: bool) -> Any:
     if not is_series and column.dtype.kind == "f":
         assert_all_finite(column, input_name="groups")
     if not may_miss:
-        _refuse_missing(column, n)
+        refuse_missing(column, n, "give them a label of their own")
     if not is_series and column.dtype.kind == "O":
         try:
             set(column.tolist())
@@ -101,16 +101,6 @@ def checked(given: Any, n: int, may_miss: bool) -> Any:
                 "must be a string, a number or another hashable object."
             ) from None
     return column
-
-
-def _refuse_missing(column: Any, n: int) -> None:
-    rows = labelled(column, n)[1]
-    if rows is not None:
-        first, count = int(np.setdiff1d(np.arange(n), rows)[0]), n - len(rows)
-        raise ValueError(
-            f"groups has {count} missing label{'s' if count > 1 else ''}, the first in row {first} "
-            "(counted from 0); drop such rows, or give them a label of their own."
-        )
 
 
 def as_array(column: Any) -> npt.NDArray[Any]:

@@ -54,7 +54,7 @@ def fit_moments(
     start = initial_state(init, problem.shape, None)
     moments = statistics.total()
     if problem.is_weightless:
-        fit = empty_fit(problem.shape, start)
+        fit = empty_fit(problem.shape, start, options.method)
         return with_inference_of_moments(fit, problem, moments, sgd, options)
     _check_squares(problem, moments)
     if options.method == "exact":
