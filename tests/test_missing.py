@@ -11,6 +11,7 @@ import pytest
 import gdcore as gd
 from conftest import THREADS
 from gdcore import Status
+from gdcore.data import missing
 from loops import each
 
 Array = np.ndarray[Any, Any]
@@ -293,6 +294,17 @@ def test_ctrl_c_keeps_the_targets_that_are_done() -> None:
         gd.fit(X[None], y[None], **way, progress=stop)
     assert caught.value.fit.weights.shape == (1, 3, 3)
     assert not caught.value.fit.weights[..., 2].any()
+
+
+def test_gaps_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block's gaps are found in its own rows, in the columns and beside them."""
+    monkeypatch.setattr(missing, "BLOCK", 8)
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.normal(size=(23, 3)), rng.normal(size=23), rng.random(23)
+    X[[2, 9, 22], [0, 2, 1]] = y[[9, 15]] = weight[20] = np.nan
+    known = missing.known_entries(X, y, None, weight)
+    assert known is not None
+    assert np.flatnonzero(~known).tolist() == [2, 9, 15, 20, 22]
 
 
 def test_nothing_missing() -> None:
