@@ -11,7 +11,7 @@ import pytest
 import gdcore as gd
 from conftest import THREADS
 from gdcore import Status
-from gdcore.data import missing
+from gdcore.data.missing import known_entries
 from loops import each
 
 Array = np.ndarray[Any, Any]
@@ -298,11 +298,11 @@ def test_ctrl_c_keeps_the_targets_that_are_done() -> None:
 
 def test_gaps_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each block's gaps are found in its own rows, in the columns and beside them."""
-    monkeypatch.setattr(missing, "BLOCK", 8)
+    monkeypatch.setattr("gdcore.data.missing.BLOCK", 8)
     rng = np.random.default_rng(0)
     X, y, weight = rng.normal(size=(23, 3)), rng.normal(size=23), rng.random(23)
     X[[2, 9, 22], [0, 2, 1]] = y[[9, 15]] = weight[20] = np.nan
-    known = missing.known_entries(X, y, None, weight)
+    known = known_entries(X, y, None, weight)
     assert known is not None
     assert np.flatnonzero(~known).tolist() == [2, 9, 15, 20, 22]
 
