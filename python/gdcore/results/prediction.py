@@ -19,15 +19,14 @@ from gdcore.typing import Floats, Ints, Names
 _BLOCK = 8192  # rows whose weights are gathered at a time, so that they stay in a cache
 
 
-def prepared(X: Any, offset: Any, names: Names | None) -> tuple[Any, Any]:
+def prepared(X: Any, offset: Any, names: Names | None) -> list[Any]:
     """Return new rows and their offset as numbers, NaN where a data frame has none.
 
     `names` are the columns that the rows of a frame have.
     """
     rows = as_numbers(X, "X", names, "drop")[0]
     fixed = as_numbers(offset, "offset", None, "drop")[0]
-    rows, fixed = _core.prepare(("X", rows), ("offset", fixed, True))
-    return rows, fixed
+    return _core.prepare(("X", rows), ("offset", fixed, True))
 
 
 def product(rows: Any, weights: Floats) -> Any:
