@@ -99,6 +99,6 @@ def test_the_pages_show_the_tables_of_the_summary(page: Path) -> None:
 
 
 def test_how_long_the_pages_may_be() -> None:
-    most = {"README.md": 135, "docs/performance.md": 150, "bench/results/summary.json": 1500}
+    most = {"README.md": 135, "docs/performance.md": 170, "bench/results/summary.json": 1500}
     lines = {name: (ROOT / name).read_text(encoding="utf-8").count("\n") for name in most}
     assert not {name: lines[name] for name in most if lines[name] > most[name]}
