@@ -187,15 +187,15 @@ def column_as_floats(series: Any, what: str, missing: str | None = None) -> npt.
     See `as_numbers` for `missing`.
     """
     dtype = series.dtype
-    is_number = dtype.is_numeric() or str(dtype) == "Boolean"
-    if not (is_number or str(dtype) in ("Object", "Unknown", "Categorical")):
+    is_numeric = dtype.is_numeric() or str(dtype) == "Boolean"
+    if not (is_numeric or str(dtype) in ("Object", "Unknown", "Categorical")):
         raise _not_numeric(series, what)
     if missing != "drop":
         refuse_nulls(series, what, "fill them", way_out=missing is not None)
     values = np.array(series.to_list()) if _numpy_errs(series) else series.to_numpy()
     if missing == "drop":
         values = nan_for_nulls(values)
-        if is_number and not dtype.is_float() and values.dtype.kind == "f":
+        if is_numeric and not dtype.is_float() and values.dtype.kind == "f":
             return np.asarray(values, np.float64)  # small integers with nulls come as float32
     kind = values.dtype.kind
     if kind not in "biufO" or (kind == "O" and not all(map(is_number, values))):
