@@ -15,15 +15,6 @@ void accurate(const AccurateArgs<T>& args);
 template <class T>
 double quadratic(const QuadraticArgs<T>& args, double* gradient);
 
-// Of `count` columns of y, `step` apart; all columns have `rows` entries, a multiple of 8. Products
-// are rounded before they are added.
-// y_k += factors[k] * x
-void add_multiples(int64_t rows, int64_t count, const double* x, const double* factors, double* y,
-                   int64_t step);
-// sums[k] += x^T y_k, where row i is in lane i mod 8 and the lanes are folded 4, 2, 1.
-void add_dots(int64_t rows, int64_t count, const double* x, const double* y, int64_t step,
-              double* sums);
-
 // body(context) on each of the threads that are worth starting for `tasks` tasks of `work` in all.
 void run_on_threads(int64_t tasks, int64_t work, void (*body)(void*), void* context);
 

@@ -52,18 +52,6 @@ double quadratic(const QuadraticArgs<T>& args, double* gradient) {
 template double quadratic<float>(const QuadraticArgs<float>&, double*);
 template double quadratic<double>(const QuadraticArgs<double>&, double*);
 
-void add_multiples(int64_t rows, int64_t count, const double* x, const double* factors, double* y,
-                   int64_t step) {
-  const auto add = reference_chosen() ? reference::add_multiples : isa<double>().add_multiples;
-  add(rows, count, x, factors, y, step);
-}
-
-void add_dots(int64_t rows, int64_t count, const double* x, const double* y, int64_t step,
-              double* sums) {
-  const auto add = reference_chosen() ? reference::add_dots : isa<double>().add_dots;
-  add(rows, count, x, y, step, sums);
-}
-
 void run_on_threads(int64_t tasks, int64_t work, void (*body)(void*), void* context) {
   const int threads = reference_chosen() ? 1 : threads_for(tasks, work);
   parallel_for(threads, threads, [&](int64_t, int64_t, int) { body(context); });

@@ -12,6 +12,22 @@ namespace {
 constexpr int64_t lanes = 8;
 constexpr int64_t block_rows = 64;
 
+// The sum of a product over the rows of a block: row i in lane i mod 8, folded 4, 2, 1.
+double inner(const double* a, const double* b, int64_t rows) {
+  double sum[lanes] = {};
+  for (int64_t i = 0; i < rows; i += lanes)
+    for (int64_t l = 0; l < lanes; ++l) sum[l] += a[i + l] * b[i + l];
+  for (int64_t half = lanes / 2; half > 0; half /= 2)
+    for (int64_t l = 0; l < half; ++l) sum[l] += sum[l + half];
+  return sum[0];
+}
+
+// y += factor * x
+void add_multiple(double* y, double factor, const double* x, int64_t rows) {
+  for (int64_t i = 0; i < rows; i += lanes)
+    for (int64_t l = 0; l < lanes; ++l) y[i + l] += factor * x[i + l];
+}
+
 }  // namespace
 
 template <class T>
@@ -144,8 +160,9 @@ void ResidualPass<T>::find_leverages(Block& block) const {
   for (int64_t i = 0; i < p; ++i) {
     const double* const x = block.column(block.x, solved_->order[i]);
     for (int64_t l = 0; l < rows; ++l) block.product[l] = solved_->scale[i] * x[l];
-    host::add_multiples(rows, p - i, block.product.data(), &solved_->inverse[i * p + i],
-                        block.column(block.z, i), block_rows);
+    for (int64_t k = i; k < p; ++k)
+      add_multiple(block.column(block.z, k), solved_->inverse[i * p + k], block.product.data(),
+                   rows);
   }
   if (kind_ < Covariance::hc2) return;
   const double limit = default_tolerance<double>(p);
@@ -163,16 +180,13 @@ void ResidualPass<T>::add_squares(int64_t u, Block& block, double* sums) const {
   const double* const y = block.column(block.y, u);
   double *const e = block.residual.data(), *const deviation = block.product.data();
   std::copy(y, y + block.rows, e);
-  for (int64_t j = 0; j < solved_->p; ++j) {
-    const double factor = -solved_->params[j * solved_->t + u];
-    host::add_multiples(block.rows, 1, block.column(block.x, j), &factor, e, block_rows);
-  }
-  host::add_dots(block.rows, 1, e, e, block_rows, sums);
+  for (int64_t j = 0; j < solved_->p; ++j)
+    add_multiple(e, -solved_->params[j * solved_->t + u], block.column(block.x, j), block.rows);
+  sums[0] += inner(e, e, block.rows);
   std::copy(y, y + block.rows, deviation);
-  const double factor = -solved_->mean[u];
-  host::add_multiples(block.rows, 1, block.root.data(), &factor, deviation, block_rows);
-  host::add_dots(block.rows, 1, deviation, block.root.data(), block_rows, sums + 1);
-  host::add_dots(block.rows, 1, deviation, deviation, block_rows, sums + 2);
+  add_multiple(deviation, -solved_->mean[u], block.root.data(), block.rows);
+  sums[1] += inner(deviation, block.root.data(), block.rows);
+  sums[2] += inner(deviation, deviation, block.rows);
 }
 
 template <class T>
@@ -186,8 +200,8 @@ void ResidualPass<T>::add_meat(int64_t u, Block& block, double* sums) const {
   for (int64_t a = 0; a < p; ++a) {
     const double* const z = block.column(block.z, a);
     for (int64_t l = 0; l < rows; ++l) block.product[l] = factor[l] * z[l];
-    host::add_dots(rows, p - a, block.product.data(), block.column(block.z, a), block_rows, sums);
-    sums += p - a;
+    for (int64_t b = a; b < p; ++b)
+      *sums++ += inner(block.product.data(), block.column(block.z, b), rows);
   }
 }
 

@@ -374,24 +374,6 @@ double quadratic(const QuadraticArgs<T>& q, double* gradient) {
   return squares.hi + squares.lo;
 }
 
-void add_multiples(int64_t rows, int64_t count, const double* x, const double* factors, double* y,
-                   int64_t step) {
-  for (int64_t k = 0; k < count; ++k)
-    for (int64_t i = 0; i < rows; ++i) y[k * step + i] += factors[k] * x[i];
-}
-
-void add_dots(int64_t rows, int64_t count, const double* x, const double* y, int64_t step,
-              double* sums) {
-  constexpr int64_t lanes = 8;
-  for (int64_t k = 0; k < count; ++k) {
-    double lane[lanes] = {};
-    for (int64_t i = 0; i < rows; ++i) lane[i % lanes] += x[i] * y[k * step + i];
-    for (int64_t half = lanes / 2; half > 0; half /= 2)
-      for (int64_t l = 0; l < half; ++l) lane[l] += lane[l + half];
-    sums[k] += lane[0];
-  }
-}
-
 #define GDCORE_INSTANTIATE(T)                     \
   template void accurate(const AccurateArgs<T>&); \
   template double quadratic(const QuadraticArgs<T>&, double*);

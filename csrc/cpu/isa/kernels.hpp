@@ -5,7 +5,6 @@
 #pragma once
 
 #include "accurate.hpp"
-#include "block_columns.hpp"
 #include "columns.hpp"
 #include "half_gradient.hpp"
 #include "linear.hpp"
@@ -42,8 +41,6 @@
                                               quadratic<T>,                    \
                                               descend_lanes<T>,                \
                                               moments_lanes<T>,                \
-                                              add_multiples,                   \
-                                              add_dots,                        \
                                               CHAINS * W<T>,                   \
                                               probe_fma<T>,                    \
                                               __VA_ARGS__};

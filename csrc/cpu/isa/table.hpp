@@ -196,12 +196,6 @@ struct IsaTable {
                                 unsigned* ending);
   void (*moments_lanes)(const LaneMoments<T>& lanes);
 
-  // See host.hpp.
-  void (*add_multiples)(int64_t rows, int64_t count, const double* x, const double* factors,
-                        double* y, int64_t step);
-  void (*add_dots)(int64_t rows, int64_t count, const double* x, const double* y, int64_t step,
-                   double* sums);
-
   // The machine's limits. A round of probe_fma is fma_per_round products and sums, x * factor +
   // term. Only the table of float has the probes of memory; their n is a multiple of 256 and their
   // memory aligned to 64 bytes.
