@@ -576,7 +576,7 @@ def test_callbacks_end_a_descent(last: int) -> None:
     for name in ("coef_", "intercept_", "loss_curve_", "n_iter_"):
         SAME(getattr(model, name), getattr(alone, name))
     assert model.fit_.loss == pytest.approx(alone.fit_.loss, rel=1e-12)
-    assert model.set_callbacks().fit(X, Y).fit_.status == "CONVERGED"  # a warm start goes on
+    assert model.set_callbacks().fit(X, Y).fit_.status == "CONVERGED"  # a warm start continues
 
 
 def test_callbacks_of_scikit_learn() -> None:

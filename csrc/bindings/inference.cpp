@@ -76,7 +76,7 @@ std::optional<PyInference> infer_normal(const PyProblem& problem, const PyMoment
   });
 }
 
-// From moments in pairs, with so many rows of weight above 0.
+// From moments in pairs; `rows` have a weight above 0.
 PyInference infer_moments(const PyProblem& problem, const PyMoments& moments,
                           const ExactOptions& options, int64_t rows) {
   return dispatch(problem.single(), [&](auto zero) {

@@ -13,15 +13,15 @@ using std::size_t;
 // White (1980) for hc0; MacKinnon and White (1985) for the others.
 enum class Covariance { none, ols, hc0, hc1, hc2, hc3 };
 
-// Of X, y - offset and weights W: all in double. (X^T W X)^-1 is the product of the rows of D C, C
-// an upper triangle and D a diagonal, whose row i belongs to parameter order[i].
+// The rows are X, y - offset and weights W. All is in double. (X^T W X)^-1 is the product of the
+// rows of D C, C an upper triangle and D a diagonal, whose row i belongs to parameter order[i].
 struct LeastSquares {
   int64_t p = 0, t = 0, rank = 0;
   int64_t rows = 0;  // of weight above 0
   std::vector<int64_t> order;
   std::vector<double> inverse, scale;  // C (p,p), the diagonal of D; only of full rank
   std::vector<double> params;          // (p,t)
-  // Of each target the weighted mean of y - offset, and the weighted squares of the residuals and
+  // Each target has the weighted mean of y - offset, and the weighted squares of the residuals and
   // of y - offset about that, 0 if they are rounding errors. Without an intercept the mean is 0.
   bool centred = false;
   std::vector<double> mean, squares, total;

@@ -183,5 +183,5 @@ def _shrunk(shape: Shape, n: Ints) -> Shape:
 
 
 def _starts(n: Ints) -> Ints:
-    """Return where problems of so many rows start in a table of them, and its end."""
+    """Return where each problem starts in a table of all rows, and the end of the table."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(n, dtype=np.int64)])
