@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,42 +34,8 @@ def _in_this_thread() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    """Two processes on this machine, which are gone at the end."""
-    distributed = pytest.importorskip("distributed")
-    with dask.config.set({"distributed.worker.daemon": True}):
-        cluster = distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            memory_limit="1GB",
-            silence_logs="CRITICAL",
-        )
-    pids = []
-    try:
-        with distributed.Client(cluster, set_as_default=False) as connected:
-            connected.wait_for_workers(2, timeout=60)
-            yield connected
-            pids = list(connected.run(os.getpid).values())
-    finally:
-        cluster.close(timeout=20)
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-
 def on(scheduler: str | None) -> Any:
     return dask.config.set(scheduler=scheduler)
-
-
-@contextmanager
-def on_workers(client: Any) -> Iterator[None]:
-    """Compute in the two processes; a nanny that restarts one must be able to pickle the config."""
-    with on(None), client.as_current():
-        yield
 
 
 def rows(rng: Any, n: int = 1000, dtype: Any = float, t: int | None = None) -> Any:
@@ -188,68 +150,16 @@ def test_standard_errors(rng: Any) -> None:
     refused(lambda: of_frame(parts[0], covariance="hc1"), "use 'ols', or gdcore.fit on the rows")
 
 
-def test_threads_processes_and_workers_agree(rng: Any, client: Any) -> None:
-    p = rows(rng)
-    found = []
-    for run in (on("sync"), on("threads"), on_workers(client)):
-        with run:
-            found.append(bits(of_arrays(p, (50, 3))))
-            found.append(bits(of_frame(dd.from_pandas(table(p), npartitions=4))))
-    assert len({str(b) for b in found}) == 1
-
-
-def drawn(seed: int) -> Any:
-    """Draw a partition where it is needed."""
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(rng.standard_normal((20_000, 3)), columns=NAMES)
-    return frame.assign(y=frame.a - frame.b + rng.standard_normal(20_000))
-
-
-def sent(client: Any) -> list[Any]:
-    """Return what each worker was sent by the other: keys and bytes."""
-    logs = client.run(lambda dask_worker: list(dask_worker.transfer_incoming_log))
-    return [entry for log in logs.values() for entry in log]
-
-
-def test_no_rows_between_workers(client: Any) -> None:
-    """What workers send each other are sums: far less than one row in a thousand."""
-    whole = pd.concat([drawn(seed) for seed in range(20)])
-    in_memory = gk.fit(dd.from_pandas(whole, npartitions=3, sort=False), target="y")
-    before = len(sent(client))
-    with on_workers(client):
-        found = gk.fit(dd.from_map(drawn, range(20)), target="y")
-        X = da.from_delayed(dask.delayed(drawn)(0).to_numpy(), (20_000, 4), float)
-        arrays = da.concatenate([X, X, X])
-        gk.fit(arrays[:, :3], arrays[:, 3])
-    assert bits(found) == bits(in_memory)
-    transfers = sent(client)[before:]
-    assert transfers
-    for entry in transfers:
-        assert max(entry["keys"].values()) < 8 * 1000, entry
-    assert len(pickle.dumps(gk._sum_rows(whole[NAMES], whole.y, None, None, "error"))) < 1200
-
-
-class DiesOnce:
-    """Draw a partition; the first worker that draws it is killed meanwhile."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __call__(self, seed: int) -> Any:
-        if seed == 11 and not self.mark.exists():
-            self.mark.write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGKILL)
-        return drawn(seed)
-
-
-def test_a_worker_killed_in_the_middle_changes_no_bit(client: Any, tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    whole = gk.fit(dd.from_map(drawn, range(20)), target="y")
-    with on_workers(client):
-        found = gk.fit(dd.from_map(DiesOnce(mark), range(20)), target="y")
-    assert bits(found) == bits(whole)
-    client.wait_for_workers(2, timeout=60)
-    assert int(mark.read_text()) not in client.run(os.getpid).values()
+def test_two_processes() -> None:
+    """A cluster gets a process of its own, whatever other tests have left in this one."""
+    pytest.importorskip("distributed")
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "--tb=short"]
+    file = Path(__file__).with_name("dask_on_workers.py")
+    done = subprocess.run(
+        [*command, "-o", "timeout=60", str(file)], capture_output=True, text=True, check=False,
+        timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # One model a group.
@@ -291,15 +201,6 @@ def test_groups_have_the_bits_of_one_call(rng: Any, options: dict[str, Any]) -> 
         found = sorted_by(answer.compute(), GROUPS["by"])
         pd.testing.assert_frame_equal(found, wanted, check_exact=True, check_dtype=False)
         assert answer.dtypes.to_dict() == found.dtypes.to_dict() == answer._meta.dtypes.to_dict()
-
-
-def test_groups_on_workers(rng: Any, client: Any) -> None:
-    frame = grouped(rng)
-    parts = dd.from_pandas(frame, npartitions=3, sort=False)
-    wanted = sorted_by(gk.fit_groups(parts, **GROUPS).compute(), GROUPS["by"])
-    with on_workers(client):
-        found = sorted_by(gk.fit_groups(parts, **GROUPS).compute(), GROUPS["by"])
-    pd.testing.assert_frame_equal(found, wanted, check_exact=True)
 
 
 def test_groups_with_weights_offsets_and_other_labels(rng: Any) -> None:
@@ -386,14 +287,21 @@ def test_a_map_has_the_bits_of_each_point(
         assert lazy.compute().identical(found)
 
 
-def test_a_map_on_workers_and_by_descent(rng: Any, client: Any) -> None:
+BY_DESCENT: dict[str, Any] = {
+    "target": "y",
+    "features": "trend",
+    "dim": "month",
+    "sgd": gd.SGD(0.1),
+    "epochs": 9,
+    "tol": None,
+}
+
+
+def test_a_map_by_descent_has_no_rank(rng: Any) -> None:
     rows = cube(rng).rename(time="month")
-    how: dict[str, Any] = {"target": "y", "features": "trend", "dim": "month", "sgd": gd.SGD(0.1)}
-    found = gk.fit_map(rows, **how, epochs=9, tol=None)
+    found = gk.fit_map(rows, **BY_DESCENT)
     assert (found["rank"] == -1).all()
-    with on_workers(client):
-        lazy = gk.fit_map(rows.chunk(lat=2), **how, epochs=9, tol=None)
-        assert lazy.compute().identical(found)
+    assert gk.fit_map(rows.chunk(lat=2), **BY_DESCENT).compute().identical(found)
 
 
 def test_a_point_with_nan_spoils_no_other(rng: Any) -> None:
