@@ -109,7 +109,7 @@ void ResidualPass<T>::sum_segment(const Problem<T>& all, int64_t segment, Block&
     if (has_meat()) find_leverages(block);
     for (int64_t u = 0; u < solved_->t; ++u) {
       add_squares(u, block, sums + first_of(u));
-      if (has_meat()) add_meat(u, block, sums + first_of(u) + 3);
+      if (has_meat()) add_meat(block, sums + first_of(u) + 3);
     }
   }
 }
@@ -190,7 +190,7 @@ void ResidualPass<T>::add_squares(int64_t u, Block& block, double* sums) const {
 }
 
 template <class T>
-void ResidualPass<T>::add_meat(int64_t u, Block& block, double* sums) const {
+void ResidualPass<T>::add_meat(Block& block, double* sums) const {
   const int64_t p = solved_->p, rows = block.rows;
   double* const factor = block.factor.data();
   for (int64_t l = 0; l < rows; ++l) factor[l] = block.residual[l] * block.residual[l];

@@ -61,7 +61,7 @@ class ResidualPass {
   void read(const Problem<T>& rows, Block& block) const;
   void find_leverages(Block& block) const;
   void add_squares(int64_t u, Block& block, double* sums) const;
-  void add_meat(int64_t u, Block& block, double* sums) const;
+  void add_meat(Block& block, double* sums) const;
 
   const LeastSquares* solved_ = nullptr;
   Covariance kind_ = Covariance::none;
