@@ -17,41 +17,31 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Target(NamedTuple):
-    """A platform, as clang and as CMake name it."""
-
-    triple: str
-    system: str
-    processor: str
-    every_source: bool
-
-
-TARGETS = (
-    Target("aarch64-macos", "Darwin", "arm64", True),
-    Target("aarch64-linux-musl", "Linux", "aarch64", False),
-    Target("x86_64-linux-musl", "Linux", "x86_64", False),
-)
+MACOS, MUSL = "aarch64-macos", ("aarch64-linux-musl", "x86_64-linux-musl")
 C_LIBRARY = re.compile(r"#include <(sys/|dlfcn|fcntl|pthread|sched|unistd|csignal)")
 
 
-def configure(target: Target, build: Path) -> list[dict[str, str]]:
-    """Return what CMake would run for each source."""
-    build.mkdir(parents=True)
-    compiler = build / "c++"
-    clang = f'"{sys.executable}" -m ziglang c++ -target {target.triple}'
+def compiler_for(target: str, build: Path) -> Path:
+    """Write a command that compiles for a platform, as clang names it."""
+    compiler = build / f"c++-{target}"
+    clang = f'"{sys.executable}" -m ziglang c++ -target {target}'
     compiler.write_text(f'#!/bin/sh\nexec {clang} "$@"\n')
     compiler.chmod(0o755)
+    return compiler
+
+
+def configure(compiler: Path, build: Path) -> list[dict[str, str]]:
+    """Return what CMake would run for each source on macOS."""
     pybind11 = subprocess.run(
         [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
     )
     settings = {
-        "CMAKE_SYSTEM_NAME": target.system,
-        "CMAKE_SYSTEM_PROCESSOR": target.processor,
+        "CMAKE_SYSTEM_NAME": "Darwin",
+        "CMAKE_SYSTEM_PROCESSOR": "arm64",
         "CMAKE_CXX_COMPILER": compiler,
         "CMAKE_CXX_FLAGS": "-O0 -Werror",
         "CMAKE_BUILD_TYPE": "None",
@@ -70,11 +60,9 @@ def configure(target: Target, build: Path) -> list[dict[str, str]]:
     command = ["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(build), *defined]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{target.triple}: cmake failed\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"cmake failed\n{done.stdout}{done.stderr}")
     found: list[dict[str, str]] = json.loads((build / "compile_commands.json").read_text())
-    if target.every_source:
-        return found
-    return [entry for entry in found if C_LIBRARY.search(Path(entry["file"]).read_text())]
+    return found
 
 
 def compile_one(entry: dict[str, str]) -> str:
@@ -93,13 +81,24 @@ def main() -> int:
     parser.add_argument("build", type=Path, metavar="BUILD_FOLDER")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
+    build = options.build.resolve()
+    build.mkdir(parents=True)
+    compiler = compiler_for(MACOS, build)
+    every = configure(compiler, build)
+    of_platform = [entry for entry in every if C_LIBRARY.search(Path(entry["file"]).read_text())]
+    work = {MACOS: every}
+    for target in MUSL:
+        other = str(compiler_for(target, build))
+        work[target] = [
+            entry | {"command": entry["command"].replace(str(compiler), other)}
+            for entry in of_platform
+        ]
     failures = 0
     with ThreadPoolExecutor(options.jobs) as pool:
-        for target in TARGETS:
-            entries = configure(target, options.build.resolve() / target.triple)
+        for target, entries in work.items():
             said = [text for text in pool.map(compile_one, entries) if text]
             print(*said, sep="", end="")
-            print(f"{target.triple}: {len(entries) - len(said)} of {len(entries)} sources compile")
+            print(f"{target}: {len(entries) - len(said)} of {len(entries)} sources compile")
             failures += len(said)
     return 1 if failures else 0
 
