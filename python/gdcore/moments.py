@@ -369,17 +369,13 @@ class Moments:
         """
         reject(self.fit, unknown)
         options = Options(
-            epochs,
-            None,
-            False,
-            0,
-            tol,
-            stop,
-            method,
-            history,
-            None,
-            standardize,
-            rcond,
+            epochs=epochs,
+            tol=tol,
+            stop=stop,
+            method=method,
+            history=history,
+            standardize=standardize,
+            rcond=rcond,
             covariance=covariance,
         )
         if isinstance(covariance, str) and covariance in ("hc0", "hc1", "hc2", "hc3"):

@@ -147,19 +147,15 @@ def fit_rolling(
     """
     reject(fit_rolling, unknown)
     options = Options(
-        epochs,
-        None,
-        False,
-        0,
-        tol,
-        stop,
-        method,
-        0,
-        n_threads,
-        standardize,
-        rcond,
-        missing,
-        covariance,
+        epochs=epochs,
+        tol=tol,
+        stop=stop,
+        method=method,
+        n_threads=n_threads,
+        standardize=standardize,
+        rcond=rcond,
+        missing=missing,
+        covariance=covariance,
     )
     options = settled(sgd, options, init)
     if options.method == "stream":

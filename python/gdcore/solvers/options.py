@@ -16,19 +16,19 @@ _WORD = (str, type(None))
 _PLAIN = {int, float, bool, str, type(None)}  # the types of almost all options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """See `gdcore.fit` for the meaning of each."""
 
     epochs: int
-    batch_size: int | None
-    shuffle: bool
-    seed: int
     tol: Any  # float, one for each of many problems, or None
     stop: str
     method: str
-    history: int
-    n_threads: int | None
+    batch_size: int | None = None
+    shuffle: bool = False
+    seed: int = 0
+    history: int = 0
+    n_threads: int | None = None
     standardize: bool = False
     rcond: Any = None
     missing: str = "error"
