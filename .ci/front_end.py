@@ -3,9 +3,9 @@
 Usage: python .ci/front_end.py BUILD_FOLDER [--jobs N]
 
 The cross compiler is clang from the package ziglang, which brings the headers of macOS and of
-Linux with musl. It compiles every source for macOS on ARM, which is another compiler, another
-instruction set and another C library; for musl those that include a header of the C library. A
-warning counts as an error. Needs cmake, ninja and pybind11 as well.
+Linux with musl. Every source is compiled for macOS on ARM, whose compiler, instruction set and C
+library differ from Linux's on x86. For musl only the sources that include a header of the C library
+are compiled. A warning counts as an error. Needs cmake, ninja and pybind11 as well.
 """
 
 import argparse
