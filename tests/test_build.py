@@ -56,9 +56,10 @@ def test_flags_of_the_contract() -> None:
 
 
 def test_one_place_for_threads() -> None:
-    theirs = {f"cpu/{name}.cpp" for name in ("parallel", "threads", "process_cpus")}
+    names = ("openmp.cpp", "os_thread.cpp", "os_thread.hpp", "pool.cpp", "process_cpus.cpp")
+    theirs = {f"cpu/{name}" for name in (*names, "threads.cpp")}
     elsewhere = [p for p in SOURCES if name_of(p) not in theirs]
-    threads = r"\bomp\w*|std::(?:j?thread|async)\b|\bpthread_(?!atfork)\w*"
+    threads = r"\bomp\w*|std::(?:j?thread|this_thread|async)\b|\bpthread_(?!atfork)\w*"
     assert breaking(threads, elsewhere) == []
 
 

@@ -71,6 +71,8 @@ void register_config(py::module_& m) {
   m.def("get_num_threads", &num_threads);
   m.def("threads_reason", [] { return thread_limit().reason; });
   m.def("set_num_threads", &set_num_threads);
+  m.def("thread_engine", &thread_engine);
+  m.def("let_everyone_take_part", &let_everyone_take_part, "choice"_a);
   m.def("cuda_info", &cuda_info);
 }
 

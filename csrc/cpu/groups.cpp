@@ -63,7 +63,7 @@ class ByGroup {
   template <class Work>
   void on_threads(int64_t count, Work&& work) const {
     std::atomic<int64_t> free{0};
-    const int threads = threads_for(count, 4 * rows_);
+    const Team threads = threads_for(count, 4 * rows_);
     parallel_for(threads, threads, [&](int64_t, int64_t, int) {
       for (int64_t i; (i = free++) < count;) work(i);
     });

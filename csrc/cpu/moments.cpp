@@ -163,8 +163,8 @@ template <class T>
 void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
   const Layout<T> layout(args);
   const int64_t rows = std::min(args.n, segment1 * L<T>) - segment0 * L<T>;
-  const int threads = threads_for(segment1 - segment0,
-                                  rows * (args.d + 1) * (layout.pairs ? 8 : 1) * layout.columns);
+  const Team threads = threads_for(segment1 - segment0,
+                                   rows * (args.d + 1) * (layout.pairs ? 8 : 1) * layout.columns);
   const int64_t slot = layout.slot(), memory = padded_to_page<double>(layout.panel());
   const int64_t fitting = slots_bytes / static_cast<int64_t>(sizeof(double)) / slot;
   const int64_t slots =
@@ -187,7 +187,7 @@ void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Mome
     for (int64_t first = 0, n; first < count; first += n) {
       n = out.begin_segments(count - first);
       const AddSegments<T> sums(layout, values + first * slot, n, out);
-      const int adders = threads_for(sums.rows(), sums.work());
+      const Team adders = threads_for(sums.rows(), sums.work());
       parallel_for(adders, adders, [&](int64_t begin, int64_t, int) {
         for (int64_t row = begin; row < sums.rows(); row += adders) sums.row(row);
       });

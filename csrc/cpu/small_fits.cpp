@@ -353,7 +353,7 @@ int64_t work_of(const DescentArgs<T>& q) {
 template <class Work>
 void share(int64_t count, int64_t total_work, Work&& work) {
   const int64_t tasks = ceil_div(count, lanes);
-  const int threads = threads_for(tasks, total_work);
+  const Team threads = threads_for(tasks, total_work);
   if (threads == 1) return work(0, count);
   const int64_t part = lanes * std::max<int64_t>(1, tasks / (8 * threads));
   std::atomic<int64_t> next{0};
