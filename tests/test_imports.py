@@ -15,7 +15,7 @@ Edges = dict[str, set[str]]  # the modules that each module imports
 # From the bottom up. A package stands for all its modules that have no place of their own. A module
 # imports from layers below its own; within a layer, from any module that does not lead back.
 LAYERS = (
-    ("gdcore._core", "gdcore.typing", "gdcore.errors"),
+    ("gdcore._core", "gdcore.typing", "gdcore.errors", "gdcore.frozen"),
     (
         "gdcore.advice",
         "gdcore.notebook",

@@ -16,6 +16,7 @@ from gdcore.data.home import home_of
 from gdcore.data.missing import WAY_OUT, check_missing, known_entries, nan_for_nulls, prepare
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
+from gdcore.frozen import at_once
 from gdcore.typing import Bools, Floats, Ints, Names
 
 BLOCK = 4096  # rows that are looked at together
@@ -60,6 +61,7 @@ class Problem(ABC):
         return replace(self, shape=self.shape.scaled(scaling), core=self.core.scaled(scaling))
 
 
+@at_once
 @dataclass(frozen=True, eq=False)
 class RowProblem(Problem):
     """A problem with its rows.

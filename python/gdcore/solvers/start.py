@@ -23,7 +23,7 @@ from gdcore.typing import Floats
 def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
     """Return the state that `init` describes, its parameters checked against the shape."""
     if init is None:
-        return FitState(params=np.zeros(shape.size, shape.dtype))
+        return FitState.before_steps(np.zeros(shape.size, shape.dtype))
     epoch = 0
     if isinstance(init, Fit):
         init = on_host(init)
@@ -60,7 +60,7 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
     parts = [weights.ravel()]
     if shape.fit_intercept:
         parts.append(np.broadcast_to(intercept, (shape.t,)))
-    return FitState(params=np.concatenate(parts).astype(shape.dtype), epoch=epoch)
+    return FitState.before_steps(np.concatenate(parts).astype(shape.dtype), epoch)
 
 
 def initial_states(init: Any, problems: Problems) -> ManyState:
