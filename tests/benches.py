@@ -35,6 +35,7 @@ TINY = {
         Stack(100, 16, 2, 5),
         Stack(100, 16, 2, 5, "gram"),
         Groups(200, 2),
+        Groups(300, 1),
         Rolling(60, 2, 30),
     ),
 }

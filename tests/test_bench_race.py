@@ -36,6 +36,7 @@ MODULES = {
     "exact": (),
     "polars-ols": ("polars", "polars_ols"),
     "polars-ds": ("polars", "polars_ds"),
+    "polars-statistics": ("polars", "polars_statistics"),
 }
 DRIFTING = """
 import numpy as np
@@ -393,7 +394,8 @@ class TestLibraries:
     @pytest.mark.parametrize(
         "name",
         [
-            *("jax", "scipy", "sklearn", "polars-ols", "polars-ds", "statsmodels", "exact"),
+            *("jax", "scipy", "sklearn", "polars", "polars-ols", "polars-ds", "polars-statistics"),
+            *("duckdb", "statsmodels", "exact"),
             *(
                 pytest.param(name, marks=pytest.mark.torch)
                 for name in ("torch", "torch-vmap", "torch-solve", "torch-lstsq")
