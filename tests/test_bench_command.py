@@ -81,7 +81,10 @@ def test_the_exit_code_tells_of_a_wrong_gdcore(command, monkeypatch, status, par
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["mm"], "there is no suite 'mm'; choose from matmul, mse, gradient, operands, fit, all."),
+        (
+            ["mm"],
+            "there is no suite 'mm'; choose from matmul, mse, gradient, operands, fit, rest, all.",
+        ),
         (
             ["--against", "numpy,x"],
             "there is no peer 'x'; choose from gdcore, numpy, torch, torch-vmap, torch-solve, "
