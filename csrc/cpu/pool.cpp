@@ -221,7 +221,7 @@ void run_on_engine(Parts& parts, Team team) {
   if (lost > spin_time && 2 * lost > took) retreat.begin(burst.end);
 }
 
-void let_everyone_take_part(bool choice) { everyone_takes_part = choice; }
+bool let_everyone_take_part(bool choice) { return everyone_takes_part.exchange(choice); }
 const char* thread_engine() { return "pool"; }
 
 }  // namespace gdcore

@@ -47,8 +47,9 @@ Team threads_for(int64_t tasks, int64_t work);
 
 // "pool" or "openmp": which threads run the parts of a task.
 const char* thread_engine();
-// For tests: every thread of a team takes part in every task, however small it is.
-void let_everyone_take_part(bool choice);
+// For tests: whether every thread of a team takes part in every task, however small it is. With
+// OpenMP all do. Returns the choice before.
+bool let_everyone_take_part(bool choice);
 
 // True in a child that was forked after the first call of thread_limit().
 bool is_forked_child();
