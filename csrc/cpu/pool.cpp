@@ -26,10 +26,12 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-constexpr microseconds spin_time(100);      // of a thread with nothing to do, before it sleeps
-constexpr microseconds burst_to_join(200);  // of tasks in a row that a sleeping thread may join
+// A sleeping worker is woken for this much work of a task, or this long a run of tasks.
 constexpr int64_t work_to_wake = int64_t{1} << 23;  // about half a millisecond
-constexpr int64_t work_to_risk = int64_t{1} << 30;  // about 50 ms: more than a loss
+constexpr microseconds burst_to_wake(200);
+
+constexpr microseconds spin_time(100);  // of a thread with nothing to do, before it sleeps
+constexpr int64_t work_to_risk = int64_t{1} << 30;  // about 50 ms, beside which a loss is small
 constexpr milliseconds least_retreat(20), most_retreat(2000);
 
 // Calls `found` until it is true or spin_time is over.
@@ -153,14 +155,16 @@ class Retreat {
 
 class Pool {
  public:
-  // Offers the parts to free workers: to all that are awake, to those asleep and to new ones if
-  // `wake`.
-  void offer(Parts& parts, int threads, bool wake) {
-    if (wake) grow(threads - 1);
+  // Offers the parts to free workers: to those that are awake, and to at most `wakes` that sleep or
+  // do not exist yet.
+  void offer(Parts& parts, int threads, int64_t wakes) {
     int number = 1;
-    for (const bool awake : {true, false})
-      for (int i = 0; i < count_.load() && number < threads && (awake || wake); ++i)
-        if (workers_[i]->is_awake() == awake && workers_[i]->offer(parts, number)) ++number;
+    for (int i = 0; i < count_.load() && number < threads; ++i)
+      if (workers_[i]->is_awake() && workers_[i]->offer(parts, number)) ++number;
+    for (int i = 0; wakes > 0 && number < threads; ++i) {
+      if (i == count_.load() && !grow(threads - 1)) return;
+      if (workers_[i]->offer(parts, number)) ++number, --wakes;
+    }
   }
 
   void wait_until_begun(Parts& parts) {
@@ -175,14 +179,18 @@ class Pool {
   }
 
  private:
-  void grow(int wanted) {
-    if (count_.load() >= wanted) return;
+  // Starts one more worker, unless there are `most` or the system allows no more.
+  bool grow(int most) {
     const std::lock_guard lock(growing_);
+    const int count = count_.load();
+    if (count >= most) return false;
     try {
-      for (int i = count_.load(); i < wanted; count_ = ++i)
-        workers_[i] = std::make_unique<Worker>();
-    } catch (const std::system_error&) {  // a limit of processes: there are fewer, then
+      workers_[count] = std::make_unique<Worker>();
+    } catch (const std::system_error&) {
+      return false;
     }
+    count_ = count + 1;
+    return true;
   }
 
   std::array<std::unique_ptr<Worker>, max_threads> workers_;  // the first count_ never change
@@ -208,8 +216,8 @@ void run_on_engine(Parts& parts, Team team) {
   const auto start = Clock::now();
   if (start - burst.end > spin_time) burst.length = {};
   if (test || team.work >= work_to_risk || !retreat.lasts(start)) {
-    pool.offer(parts, team.threads,
-               test || team.work >= work_to_wake || burst.length >= burst_to_join);
+    const int64_t wakes = team.work / work_to_wake + burst.length / burst_to_wake;
+    pool.offer(parts, team.threads, test ? max_threads : wakes);
     if (test) pool.wait_until_begun(parts);
   }
   parts.run(0);
