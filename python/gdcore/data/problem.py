@@ -41,6 +41,11 @@ class Problem(ABC):
 
     @property
     @abstractmethod
+    def rows_that_count(self) -> int:
+        """The number of rows of weight above 0."""
+
+    @property
+    @abstractmethod
     def is_featureless(self) -> bool:
         """Whether every feature is 0 in every row that counts."""
 
@@ -84,6 +89,12 @@ class RowProblem(Problem):
         """Whether no row counts: there are none, or every sample weight is 0."""
         weight = self.rows.sample_weight
         return self.shape.n == 0 or (weight is not None and not local(weight).any())
+
+    @property
+    def rows_that_count(self) -> int:
+        """The number of rows of weight above 0."""
+        weight = self.rows.sample_weight
+        return int(self.shape.n if weight is None else np.count_nonzero(local(weight) > 0))
 
     @property
     def is_featureless(self) -> bool:

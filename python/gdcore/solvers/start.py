@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,12 +12,13 @@ import gdcore._core as _core
 from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.problem import check_names
-from gdcore.data.problems import Problems
 from gdcore.data.shape import Shape
 from gdcore.results.fit import Fit
-from gdcore.results.fits import Fits
 from gdcore.results.state import FitState, ManyState
 from gdcore.typing import Floats
+
+if TYPE_CHECKING:
+    from gdcore.data.problems import Problems
 
 
 def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
@@ -65,6 +66,8 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
 
 def initial_states(init: Any, problems: Problems) -> ManyState:
     """Return the states that `init` describes, their parameters checked against the shapes."""
+    from gdcore.results.fits import Fits
+
     shape, count = problems.shape, problems.count
     if init is None:
         return ManyState.before_steps(np.zeros((count, shape.size), shape.dtype))
