@@ -42,7 +42,7 @@ def right(program: Path, **environment: str) -> None:
             capture_output=True,
             text=True,
             env=os.environ | environment,
-            timeout=250,
+            timeout=100,
         )
         assert (done.stdout, done.stderr, done.returncode) == ("right\n", "", 0)
 

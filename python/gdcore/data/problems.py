@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.device import Place, local
+from gdcore.data.device import Place, is_local, local
 from gdcore.data.home import home_of
 from gdcore.data.missing import check_missing, nan_for_nulls, prepare
 from gdcore.data.problem import RowProblem, lay_out, put
@@ -19,7 +19,9 @@ from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
 from gdcore.typing import Bools, Floats, Ints, Names
 
-BLOCK_BYTES = 16 << 20  # of second moments, summed together
+# Of the second moments and states of a block: in caches, and enough to keep a device busy.
+BLOCK_BYTES = 8 << 20
+DEVICE_BLOCK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +51,13 @@ class Problems:
         return len(self.shape.n)
 
     def blocks(self) -> Iterator[slice]:
-        """Yield ranges of problems whose second moments fit into memory together."""
+        """Yield ranges of problems that the core works on together."""
         shape, p = self.shape, self.shape.d + 1
         pairs = shape.dtype == np.float64
-        bytes_each = 8 * ((1 + pairs) * (p * (p + 1) // 2 + shape.t * (p + 1)) + 1)
-        step = max(16, BLOCK_BYTES // bytes_each)
+        moments = (1 + pairs) * (p * (p + 1) // 2 + shape.t * (p + 1))
+        states = 2 * (16 + 2 * shape.size)  # the core's, and the copies that it returns
+        most = BLOCK_BYTES if is_local(self.rows.X) else DEVICE_BLOCK_BYTES
+        step = max(16, most // (8 * (moments + states)))
         for begin in range(0, self.count, step):
             yield slice(begin, min(begin + step, self.count))
 
@@ -159,7 +163,7 @@ def make_problems(
     rows, has_target_axis, known = lay_out(X, y, fixed, weight, fit_intercept, drop=drop)
     rows = put(rows, place)
     count, n, d = X.shape
-    sizes = np.full(count, n), d, rows.y.shape[2], has_target_axis
+    sizes = np.broadcast_to(n, count), d, rows.y.shape[2], has_target_axis
     how = X.dtype, bool(fit_intercept), reduction
     return _with_gaps(Problems(Shape(*sizes, *how, home=home_of(X_given, X)), rows), known)
 

@@ -14,6 +14,11 @@ from gdcore.typing import Floats
 NOTHING: Floats = np.empty(0)
 
 
+def constant(value: Any, count: int) -> Any:
+    """Return `count` times the same number, in no memory: the array cannot be written to."""
+    return np.broadcast_to(value, count)
+
+
 @at_once
 @dataclass(frozen=True, eq=False)
 class FitState:
@@ -150,8 +155,8 @@ class ManyState:
             np.zeros(count, np.int64),
             unknown,
             unknown.copy(),
-            np.full(count, np.nan),
-            np.full(count, np.nan),
+            constant(np.nan, count),
+            constant(np.nan, count),
             np.empty((0, 0)),
         )
 
@@ -170,13 +175,15 @@ class ManyState:
         state, lost = self.copy(), ~np.isfinite(self.params).all(axis=1)
         fresh = ManyState.before_steps(np.zeros_like(self.params))
         for name, array in fresh.as_dict().items():
-            if array.size and name != "scaling":
-                getattr(state, name)[lost] = array[lost]
+            own = getattr(state, name)
+            if array.size and name != "scaling" and own.flags.writeable:
+                own[lost] = array[lost]
         return state
 
     def copy(self) -> ManyState:
-        """Return a state with arrays of its own."""
-        return ManyState(*(array.copy() for array in self.as_dict().values()))
+        """Return a state with arrays of its own, but for constants."""
+        arrays = self.as_dict().values()
+        return ManyState(*(a if a.strides == (0,) else a.copy() for a in arrays))
 
     def part(self, part: Any) -> ManyState:
         """Return the state of some of the problems."""

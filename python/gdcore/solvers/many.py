@@ -19,7 +19,7 @@ from gdcore.errors import DataLostError, FitInterrupted, LearningRateWarning, st
 from gdcore.results.fit import History
 from gdcore.results.fits import Fits
 from gdcore.results.inference import Inference
-from gdcore.results.state import ManyState
+from gdcore.results.state import ManyState, constant
 from gdcore.sgd import SGD, rate_at
 from gdcore.solvers.exact import exact_options, reason_of
 from gdcore.solvers.inference import reasons_of_ends, shaped
@@ -113,16 +113,18 @@ class _Run:
         self.rates: Floats | None = None  # of a schedule
         self.given: Floats | None = None  # rates other than a schedule's
         if not callable(sgd.lr) and options.method != "exact":
-            self.given = np.full(count, np.nan if isinstance(sgd.lr, str) else sgd.lr)
+            auto = isinstance(sgd.lr, str)
+            self.given = np.full(count, np.nan) if auto else np.broadcast_to(sgd.lr, count)
         self.first_epoch = int(start.epoch.min()) if count else 0
-        self.limit = np.full(count, np.nan)
+        self.limit = constant(np.nan, count)  # until there is one
         self.status = np.full(count, Status.MAX_EPOCHS.code, np.int8)
         self.streamed = ~self.gram
         self.rank = np.zeros(count, np.int64) if options.method == "exact" else None
-        self.params = start.params.copy()  # as the caller gets them
-        self.momentum = np.zeros(count)
-        self.r2_lost = np.full(count, np.nan)
         self.auto = sgd.momentum == "auto"
+        self.momentum = np.zeros(count) if self.auto else constant(sgd.given_momentum, count)
+        self.r2_lost = constant(np.nan, count)  # until one is known
+        if self.auto:
+            self.state.lr, self.state.momentum = start.lr.copy(), start.momentum.copy()
         if self.auto and shape.columns > MOST_SPECTRUM:
             raise ValueError(NO_SPECTRUM)
         self.judged = options.method != "exact" and (
@@ -130,6 +132,8 @@ class _Run:
         )
         self.scaled = options.standardize and options.method != "exact"
         self.inferences: list[Any] = []  # covariance, sigma2, r2, df_resid, flaw
+        # As the caller gets them: without a scaling, those of the states.
+        self.params = start.params.copy() if self.scaled else self.state.params
         width = 2 * shape.d + shape.t
         self.state.scaling = np.zeros((count, width) if self.scaled else (0, 0))
 
@@ -218,6 +222,7 @@ class _Run:
         if curved:
             assert self.given is not None
             self.given[part] = rate
+            self.limit = _writable(self.limit)
             self.limit[part] = self.sgd_of(part).stability_limit(curvature * self._step_share(part))
             finite &= np.isfinite(rate)
         self._place(part, many.scalings())
@@ -339,9 +344,13 @@ class _Run:
 
     def _keep(self, part: slice, states: dict[str, Any], empty: Any, finite: Any) -> None:
         self.state.put(part, states)
-        self.params[part] = states["returned"].reshape(self.params[part].shape)
-        self.momentum[part], self.r2_lost[part] = states["momentum"], states["r2_lost"]
+        if self.scaled:
+            self.params[part] = states["returned"].reshape(self.params[part].shape)
+        if not np.isnan(states["r2_lost"]).all():
+            self.r2_lost = _writable(self.r2_lost)
+            self.r2_lost[part] = states["r2_lost"]
         if self.auto:
+            self.momentum[part] = states["momentum"]
             assert self.given is not None
             self.given[part] = self.state.lr[part] = states["chosen_lr"]
             self.state.momentum[part] = states["momentum"]
@@ -365,7 +374,8 @@ class _Run:
         self.status[part], self.lr[part] = status, used
         invalid = status == Status.INVALID.code
         self.state.params[part][invalid] = self.params[part][invalid] = np.nan
-        self.r2_lost[part][invalid] = np.nan
+        if self.r2_lost.flags.writeable:
+            self.r2_lost[part][invalid] = np.nan
         self.loss[part][invalid] = np.nan
 
     def _limit(self, i: int) -> float:
@@ -378,6 +388,7 @@ class _Run:
             sgd = self.sgd_of(part)
             if self.auto:
                 sgd = replace(sgd, momentum=float(self.momentum[i]))
+            self.limit = _writable(self.limit)
             self.limit[i] = sgd.stability_limit(curvature)[0]
         return float(self.limit[i])
 
@@ -420,7 +431,7 @@ class _Run:
             fit_intercept=shape.fit_intercept,
             state=self.state,
             rows=shape.n,
-            dropped=shape.dropped + np.zeros_like(shape.n),
+            dropped=np.broadcast_to(shape.dropped, shape.n.shape),
             groups=self.problems.labels,
             group_names=self.problems.group_names,
             group_keys=self.problems.group_keys,
@@ -471,6 +482,11 @@ class _Run:
             return "so few rows gain nothing from second moments."
         rest = f"; {streamed} problems of few rows were streamed" if streamed else ""
         return f"one pass costs less than the epochs{rest}."
+
+
+def _writable(array: Floats) -> Floats:
+    """Return the array, or a copy of a constant one."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _reached(many: _core.Many) -> dict[str, Any] | None:
