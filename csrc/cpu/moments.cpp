@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "cpu/dispatch.hpp"
+#include "cpu/moments_in_lanes.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
@@ -156,11 +157,9 @@ constexpr int64_t grain_bytes = 1 << 15;  // bytes of sums that a thread compute
 
 thread_local Scratch scratch;
 
-}  // namespace
-
 // In waves: threads fill slots, then the slots are added in the order of the segments.
 template <class T>
-void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
+void moments_by_rows(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
   const Layout<T> layout(args);
   const int64_t rows = std::min(args.n, segment1 * L<T>) - segment0 * L<T>;
   const int threads = threads_for(segment1 - segment0,
@@ -194,6 +193,15 @@ void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Mome
     }
   }
   scratch.trim();
+}
+
+}  // namespace
+
+template <class T>
+void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
+  const int64_t rest = segment0 + segments_in_lanes(args, segment0, segment1);
+  if (rest > segment0) moments_in_lanes(args, segment0, rest, out);
+  if (rest < segment1) moments_by_rows(args, rest, segment1, out);
 }
 
 template <class T>
