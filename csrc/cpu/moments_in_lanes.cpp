@@ -82,17 +82,20 @@ void moments_in_lanes(const LinearArgs<T>& args, int64_t segment0, int64_t segme
   double* const space = values + padded_to_page<double>(slot * lanes * wave);
   for (int64_t first = 0; first < all; first += wave) {
     const int64_t groups = std::min(wave, all - first);
+    const int64_t grain =
+        std::clamp<int64_t>(groups / (8 * threads), 1, 8);  // neighbours: see ahead
     std::atomic<int64_t> next{0};
     parallel_for(threads, threads, [&](int64_t, int64_t, int thread) {
       double* const panel = space + memory * thread;
       double* const sums = panel + layout.panel();
       std::fill(sums, space + memory * thread + layout.memory(), 0.0);
-      for (int64_t group; (group = next++) < groups;) {
-        const int64_t row = args.first + (segment0 + (first + group) * lanes) * L<T>;
-        isa<T>().segments({args.d, args.X.data + row * args.d, args.y.data + row, layout.rows(),
-                           panel, sums, layout.sums_of_lanes(), values + group * lanes * slot, slot,
-                           layout.part()});
-      }
+      for (int64_t begin; (begin = next.fetch_add(grain)) < groups;)
+        for (int64_t group = begin; group < std::min(groups, begin + grain); ++group) {
+          const int64_t row = args.first + (segment0 + (first + group) * lanes) * L<T>;
+          isa<T>().segments({args.d, args.X.data + row * args.d, args.y.data + row, layout.rows(),
+                             panel, sums, layout.sums_of_lanes(), values + group * lanes * slot,
+                             slot, layout.part()});
+        }
     });
     const double* from = values;
     for (int64_t left = groups * lanes, n; left > 0; left -= n, from += n * slot) {
