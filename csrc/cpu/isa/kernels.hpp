@@ -14,6 +14,7 @@
 #include "names.hpp"
 #include "pack.hpp"
 #include "probe.hpp"
+#include "segments.hpp"
 #include "sgd.hpp"
 #include "small_fits.hpp"
 #include "table.hpp"
@@ -36,6 +37,9 @@
                                               sgd<T>,                          \
                                               to_double<T>,                    \
                                               products<T>,                     \
+                                              W<double>,                       \
+                                              most_segment_features<T>,        \
+                                              segments<T>,                     \
                                               add_sums<T>,                     \
                                               accurate<T>,                     \
                                               quadratic<T>,                    \

@@ -49,6 +49,12 @@ inline Pair<vec<double>> add_product_fast(Pair<vec<double>> x, vec<double> a, ve
   return {sum, add_by_fma(add_by_fma(lost, fma(a, b, -product)), x.lo)};
 }
 
+inline Plain<vec<double>> add_number(Plain<vec<double>> x, vec<double> a) { return {x.hi + a}; }
+inline Pair<vec<double>> add_number(Pair<vec<double>> x, vec<double> a) {
+  const Pair<vec<double>> sum = two_sum(x.hi, a);
+  return {sum.hi, x.lo + sum.lo};
+}
+
 // x + a b for an `a` of two parts.
 template <class D>
 inline Plain<D> add_product(Plain<D> x, Plain<D> a, D b) {

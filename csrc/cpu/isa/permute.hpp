@@ -16,14 +16,18 @@ struct FirstIndices<0, I...> {
   typedef Indices<I...> type;
 };
 
-template <class T, int... I>
-inline vec<T> shuffle(vec<T> u, vec<T> v, Indices<I...>) {
+template <class V, int... I>
+inline V shuffle_any(V u, V v, Indices<I...>) {
 #if defined(__clang__) || __GNUC__ >= 12
   return __builtin_shufflevector(u, v, I...);
 #else
   typedef decltype(v < v) Index;
   return __builtin_shuffle(u, v, Index{I...});
 #endif
+}
+template <class T, int... I>
+inline vec<T> shuffle(vec<T> u, vec<T> v, Indices<I...> lanes) {
+  return shuffle_any<vec<T>>(u, v, lanes);
 }
 template <class T, int... I>
 inline vec<T> shuffle(vec<T> v, Indices<I...> lanes) {

@@ -103,6 +103,21 @@ struct ProductsArgs {
   PrefetchRange prefetch;
 };
 
+// Whole segments of rows [X 1 y], one in each lane of a vector of doubles. The rows of X lie one
+// after the other, and so do the numbers of y. out (lanes) gets the sums of each segment `step`
+// apart, in the order of Moments and up to whole lines, the low parts of pairs `low` behind.
+template <class T>
+struct SegmentsArgs {
+  int64_t d;
+  const T *X, *y;
+  int64_t rows;   // to turn at a time: a divisor of a segment, and a multiple of lanes
+  double* panel;  // their numbers: (rows, d, lanes) of X, (rows, lanes) of y
+  double* sums;   // ((d + 2)^2 + lanes, lanes), zeros; low parts `low_sums` behind
+  int64_t low_sums;
+  double* out;
+  int64_t step, low;
+};
+
 // hi + lo (n), elements `stride` apart, += each of `count` sums (n) in turn, as pairs; the sums are
 // `step` apart, their low parts, if there are any, `low` behind.
 struct AddSumsArgs {
@@ -187,6 +202,8 @@ struct IsaTable {
   // Second moments, see ProductsArgs: sums rounded (float) or as pairs (double).
   void (*to_double)(const ToDoubleArgs<T>& x);
   void (*products)(const ProductsArgs& x);
+  int segment_lanes, most_segment_features;  // lanes; up to which it is faster than `products`
+  void (*segments)(const SegmentsArgs<T>& x);
   void (*add_sums)(const AddSumsArgs& x);
 
   void (*accurate)(const AccurateBlock& x);
