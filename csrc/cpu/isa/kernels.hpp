@@ -10,10 +10,12 @@
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
+#include "moments_lanes.hpp"
 #include "mse.hpp"
 #include "names.hpp"
 #include "pack.hpp"
 #include "probe.hpp"
+#include "quiet_epochs.hpp"
 #include "sgd.hpp"
 #include "small_fits.hpp"
 #include "table.hpp"
@@ -40,6 +42,7 @@
                                               accurate<T>,                     \
                                               quadratic<T>,                    \
                                               descend_lanes<T>,                \
+                                              quiet_epochs<T>,                 \
                                               moments_lanes<T>,                \
                                               CHAINS * W<T>,                   \
                                               probe_fma<T>,                    \
