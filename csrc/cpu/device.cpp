@@ -23,7 +23,7 @@ const Device<T>& cpu_device() {
                                    cpu::linear<T>,  cpu::linear_each<T>,
                                    cpu::moments<T>, cpu::moments_each<T>,
                                    cpu::sgd<T>,     cpu::descend_each<T>,
-                                   copy_rows<T>};
+                                   copy_rows<T>,    cpu::quadratics_each<T>};
   return table;
 }
 template const Device<float>& cpu_device<float>();

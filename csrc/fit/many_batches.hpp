@@ -47,6 +47,7 @@ struct Many<T>::Batch {
   std::vector<uint8_t> loss_due;  // the rows tell the loss at the end
   std::vector<ProblemRows<T>> rows;
   std::vector<Moments> moments;
+  std::vector<double*> packed;
   std::vector<int64_t> who;  // problems of `rows`, or of `descents`
 
   // How far the device has brought a problem.

@@ -10,10 +10,12 @@
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
+#include "moments_lanes.hpp"
 #include "mse.hpp"
 #include "names.hpp"
 #include "pack.hpp"
 #include "probe.hpp"
+#include "quiet_epochs.hpp"
 #include "segments.hpp"
 #include "sgd.hpp"
 #include "small_fits.hpp"
@@ -44,6 +46,7 @@
                                               accurate<T>,                     \
                                               quadratic<T>,                    \
                                               descend_lanes<T>,                \
+                                              quiet_epochs<T>,                 \
                                               moments_lanes<T>,                \
                                               CHAINS * W<T>,                   \
                                               probe_fma<T>,                    \

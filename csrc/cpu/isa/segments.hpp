@@ -23,8 +23,8 @@ constexpr int most_segment_features =
 // Transposes N vectors of N numbers.
 template <class V, int N, int H, int... I>
 inline void swap_parts(V& a, V& b, Indices<I...>) {
-  const V upper = shuffle_any(a, b, Indices<((I & H) ? I - H + N : I)...>());
-  b = shuffle_any(a, b, Indices<((I & H) ? I + N : I + H)...>());
+  const V upper = shuffle_of(a, b, Indices<((I & H) ? I - H + N : I)...>());
+  b = shuffle_of(a, b, Indices<((I & H) ? I + N : I + H)...>());
   a = upper;
 }
 template <class V, int N, int H = N / 2>

@@ -211,6 +211,10 @@ struct IsaTable {
   double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
   std::int64_t (*descend_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
                                 unsigned* ending);
+  // `epochs` steps of one or two eights of descents on quadratics of the same size: losses, norms,
+  // `previous` and the rest of their state stay as they are. Their velocities are moving. False if
+  // a parameter has gone so far that a loss may have overflowed; the parameters are of no use then.
+  bool (*quiet_epochs)(const DescentLanes<T>* lanes, int count, std::int64_t epochs);
   void (*moments_lanes)(const LaneMoments<T>& lanes);
 
   // The machine's limits. A round of probe_fma is fma_per_round products and sums, x * factor +
