@@ -97,7 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     "threads": {"threads", "numerics"},
     "dispatch": {"dispatch", "table"},
     "probe": set(),
-    "groups": set(),
+    "groups": {"device", "numerics"},
     "isa": {"isa", "table", "lanes", "numerics"},
     "table": {"lanes", "numerics"},
     "lanes": set(),
@@ -114,6 +114,7 @@ def layer_of(name: str) -> str:
     single = {
         "device.hpp": "device",
         "descend.hpp": "device",
+        "grouped_rows.hpp": "device",
         "host.hpp": "device",
         "contract.hpp": "numerics",
         "dims.hpp": "numerics",

@@ -12,7 +12,8 @@ bool Many<T>::prepare(bool curvature_too, bool steepest_too, double seconds) {
 
 template <class T>
 bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
-  if (!batch.collected && !packed_.empty()) sum_moments(batch, budget);
+  if (!batch.collected && !packed_.empty())
+    rows_.sums ? take_moments(batch) : sum_moments(batch, budget);
   batch.collected = true;
   const bool through = beside_device(batch, budget, [&](int64_t i, InProgress& one) {
     const bool summed = batch.summed[batch.place(i)];
@@ -25,6 +26,18 @@ bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
            return batch.ended[place] ||
                   prepare_one(i, batch.one, batch.summed[place], wanted, budget);
          });
+}
+
+// Moments that one pass over all groups has made.
+template <class T>
+void Many<T>::take_moments(Batch& batch) {
+  batch.moments.resize(1);
+  for (int64_t i = batch.begin; i < batch.end; ++i) {
+    if (!needs_moments(i) || rows_.starts[i] == rows_.starts[i + 1]) continue;
+    rows_.sums->moments(rows_.first_group + i, batch.moments[0]);
+    keep_moments(i, batch.moments[0]);
+    batch.summed[batch.place(i)] = 1;
+  }
 }
 
 // The moments of all small problems of a batch, in parts that a first cache holds, or that keep a

@@ -128,6 +128,22 @@ struct AddSumsArgs {
   int64_t stride;
 };
 
+// For each row in turn, the products of z = [x 1 y], upper triangle row after row, are added to the
+// sums of its group, table[group * entry] and so on; an entry is whole lines of 8. Features are
+// contiguous, and few. Ends after a row that is the `segment`th of its group; returns the rows
+// done.
+struct GroupSumsArgs {
+  int64_t rows, d;  // 1 <= d <= 6
+  const float* X;
+  int64_t X_rs;
+  const float* y;
+  int64_t y_rs;
+  const uint32_t* group;
+  int64_t group_step;
+  double* table;
+  int64_t entry, segment;
+};
+
 // hi + lo (m,n) = a (k,m)^T b (k,n), and size = |a|^T |b|: each element one chain over k, as a
 // double (float) or as a pair (double). Rows of a and b are lda and ldb apart, those of b in whole
 // vectors. lo and size are distances from hi, in elements. resume: the chains continue from the
@@ -225,6 +241,8 @@ struct IsaTable {
   float (*probe_read)(int64_t n, const float* in) = nullptr;
   void (*probe_write)(int64_t n, float value, float* out, bool past_caches) = nullptr;
   void (*probe_copy)(int64_t n, const float* in, float* out, bool past_caches) = nullptr;
+
+  std::int64_t (*group_sums)(const GroupSumsArgs& x) = nullptr;  // of float alone
 };
 
 }  // namespace gdcore

@@ -190,7 +190,7 @@ class ManyState:
         one_each = (a if len(a) != len(self.moving) else a[part] for a in self.as_dict().values())
         return ManyState(*one_each)
 
-    def put(self, part: slice, states: dict[str, Any]) -> None:
+    def put(self, part: Any, states: dict[str, Any]) -> None:
         """Copy the states that some of the problems have now."""
         if states["velocity"].size and not self.velocity.size:
             self.velocity = np.zeros_like(self.params)
