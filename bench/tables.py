@@ -3,7 +3,7 @@
     python bench/tables.py
 
 A table stands between two comments, ``<!-- bench: NAME -->`` and ``<!-- end -->``. NAME is
-``speed``, ``means``, ``cases`` or ``large``. bench/summary.py writes the summary.
+``speed``, ``means``, ``cases``, ``rest`` or ``large``. bench/summary.py writes the summary.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ NAMES = LIBRARIES | {
     "scipy": "SciPy lstsq",
     "exact": '`method="exact"`',
 }
+RESTED = {"gdcore": "gdcore", "before": "before", "torch": "PyTorch"}
+SITUATION = re.compile(r"(.*), ((?:in a loop|after).*)")
 THREADS = 2  # in the columns that show one thread count
 
 
@@ -176,6 +178,30 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def rest() -> str:
+    """Return the mean of calls with threads over that with one thread, by situation."""
+    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for (suite, case, dtype, threads), race in RACES.items():
+        if suite == "rest" and dtype == "float32":
+            work, situation = SITUATION.fullmatch(case).groups()  # type: ignore[union-attr]
+            for library, entry in race["libraries"].items():
+                if "calls" in entry and library in RESTED:
+                    means = found.setdefault((RESTED[library], situation), {})
+                    means.setdefault(work, {})[threads] = entry["calls"][1]
+    works = list(dict.fromkeys(work for means in found.values() for work in means))
+    alone = next((means for (library, _), means in found.items() if library == "gdcore"), {})
+    heads = [f"{work.removesuffix(' epochs')}: {_duration(alone[work][1])}" for work in works]
+    lines = [
+        [library, situation, *(_over_one(means.get(work, {})) for work in works)]
+        for (library, situation), means in sorted(found.items(), key=lambda pair: pair[0][0])
+    ]
+    return table(["", "calls", *heads], lines)
+
+
+def _over_one(means: dict[int, float]) -> str:
+    return f"{means[THREADS] / means[1]:.2f}" if {1, THREADS} <= set(means) else ""
+
+
 def large() -> str:
     """Return time and memory of fits of files, and memory of fits of arrays."""
     found = SUMMARY["large"]
@@ -198,6 +224,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "means": means,
     "cases": cases,
+    "rest": rest,
     "large": large,
 }
 

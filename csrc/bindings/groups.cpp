@@ -5,7 +5,6 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
-#include "cpu/row_ids.hpp"
 #include "cpu/threads.hpp"
 
 namespace gdcore {
@@ -26,24 +25,11 @@ py::tuple rows_of_groups(const py::array_t<int64_t, py::array::c_style>& labels,
   return py::make_tuple(starts, order);
 }
 
-// An id for each row of bytes (rows, width).
-py::array_t<int64_t> ids_of_rows(const py::array_t<unsigned char, py::array::c_style>& bytes) {
-  if (bytes.ndim() != 2 || bytes.shape(0) > most_rows_with_ids)
-    throw py::value_error("bytes must have two dimensions and fewer than 2**32 - 1 rows.");
-  const int64_t rows = bytes.shape(0), width = bytes.shape(1);
-  py::array_t<int64_t> ids(rows);
-  int64_t* const out = ids.mutable_data();
-  const unsigned char* const in = bytes.data();
-  compute([&] { row_ids(in, rows, width, out); });
-  return ids;
-}
-
 }  // namespace
 
 void register_groups(py::module_& m) {
   m.def("rows_by_group", &rows_of_groups, py::arg("labels"), py::arg("low"), py::arg("groups"),
         py::arg("n_threads"));
-  m.def("row_ids", &ids_of_rows, py::arg("bytes"));
 }
 
 }  // namespace gdcore

@@ -15,6 +15,17 @@ from typing import Any
 _START = (
     "import os, sys; {bind}; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
 )
+# Another build's gdcore, measured by this harness.
+_START_BEFORE = """
+import os, sys; {bind}
+from importlib.util import module_from_spec, spec_from_file_location
+import gdcore
+spec = spec_from_file_location("gdcore.bench", {init!r}, submodule_search_locations=[{folder!r}])
+gdcore.bench = sys.modules["gdcore.bench"] = module_from_spec(spec)
+spec.loader.exec_module(gdcore.bench)
+from gdcore.bench.worker import main; main()
+"""
+BEFORE = {"before": "gdcore", "before-exact": "exact"}  # contestants of another build
 
 _LONGEST = 1e6  # seconds: the system counts the milliseconds to wait in an int
 
@@ -45,13 +56,22 @@ class WorkerProcess:
 
     The process is stopped while it is not asked: idle threads of some libraries spin for seconds,
     on a CPU that the next one needs. It may die in foreign code: what it was asked then fails, and
-    the next case finds a new process. One that does not answer within `timeout` seconds is killed,
+    the next case finds a new process. With `before`, the Python of another build, `BEFORE` names
+    what that build does. One that does not answer within `timeout` seconds is killed,
     and not started again: it would hang on the next case too.
     """
 
-    def __init__(self, library: str, path: Path | None, threads: int, timeout: float) -> None:
+    def __init__(
+        self,
+        library: str,
+        path: Path | None,
+        threads: int,
+        timeout: float,
+        before: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.library, self.path, self.threads = library, path, threads
         self.timeout = timeout
+        self.python = before if before and library in BEFORE else None
         self._hung = False
         self._start()
 
@@ -60,10 +80,16 @@ class WorkerProcess:
         cpus = usable_cpus()[-self.threads :]
         bind = f"os.sched_setaffinity(0, {cpus})" if hasattr(os, "sched_setaffinity") else "pass"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        arguments = [str(theirs.fileno()), self.library, str(self.path or ""), str(self.threads)]
+        name = BEFORE[self.library] if self.python else self.library
+        arguments = [str(theirs.fileno()), name, str(self.path or ""), str(self.threads)]
+        folder = Path(__file__).parent
+        start = _START_BEFORE if self.python else _START
+        code = start.format(
+            bind=bind, path=sys.path, folder=str(folder), init=str(folder / "__init__.py")
+        )
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START.format(path=sys.path, bind=bind), *arguments],
+                [self.python or sys.executable, "-c", code, *arguments],
                 env=os.environ | _environment(self.threads),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
