@@ -15,14 +15,18 @@ from typing import Any
 _START = (
     "import os, sys; {bind}; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
 )
-# Another build's gdcore, measured by this harness.
+# Another build's gdcore, measured by this harness. An editable install finds modules by name, so this
+# finder comes first.
 _START_BEFORE = """
 import os, sys; {bind}
-from importlib.util import module_from_spec, spec_from_file_location
-import gdcore
-spec = spec_from_file_location("gdcore.bench", {init!r}, submodule_search_locations=[{folder!r}])
-gdcore.bench = sys.modules["gdcore.bench"] = module_from_spec(spec)
-spec.loader.exec_module(gdcore.bench)
+from importlib.machinery import PathFinder
+
+class Harness:
+    def find_spec(name, path, target=None):
+        if name.startswith("gdcore.bench"):
+            return PathFinder.find_spec(name, [{folder!r}] if name == "gdcore.bench" else path)
+
+sys.meta_path.insert(0, Harness)
 from gdcore.bench.worker import main; main()
 """
 BEFORE = {"before": "gdcore", "before-exact": "exact"}  # contestants of another build
@@ -82,11 +86,8 @@ class WorkerProcess:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         name = BEFORE[self.library] if self.python else self.library
         arguments = [str(theirs.fileno()), name, str(self.path or ""), str(self.threads)]
-        folder = Path(__file__).parent
         start = _START_BEFORE if self.python else _START
-        code = start.format(
-            bind=bind, path=sys.path, folder=str(folder), init=str(folder / "__init__.py")
-        )
+        code = start.format(bind=bind, path=sys.path, folder=str(Path(__file__).parent.parent))
         with theirs:
             self._process = subprocess.Popen(
                 [self.python or sys.executable, "-c", code, *arguments],
