@@ -63,7 +63,7 @@ NAMES = LIBRARIES | {
     "scipy": "SciPy lstsq",
     "exact": '`method="exact"`',
 }
-RESTED = {"gdcore": "gdcore", "before": "before", "torch": "PyTorch"}
+RESTED = ("gdcore", "torch")
 SITUATION = re.compile(r"(.*), ((?:in a loop|after).*)")
 THREADS = 2  # in the columns that show one thread count
 
@@ -179,27 +179,26 @@ def _duration(seconds: float) -> str:
 
 
 def rest() -> str:
-    """Return the mean of calls with threads over that with one thread, by situation."""
-    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    """Return the mean of calls on two threads over that on one, by situation: gdcore, PyTorch."""
+    found: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
     for (suite, case, dtype, threads), race in RACES.items():
-        if suite == "rest" and dtype == "float32":
-            work, situation = SITUATION.fullmatch(case).groups()  # type: ignore[union-attr]
+        if suite == "rest" and dtype == "float32" and (named := SITUATION.fullmatch(case)):
+            means = found.setdefault(named[2], {}).setdefault(named[1], {})
             for library, entry in race["libraries"].items():
-                if "calls" in entry and library in RESTED:
-                    means = found.setdefault((RESTED[library], situation), {})
-                    means.setdefault(work, {})[threads] = entry["calls"][1]
+                if "calls" in entry:
+                    means[library, threads] = entry["calls"][1]
     works = list(dict.fromkeys(work for means in found.values() for work in means))
-    alone = next((means for (library, _), means in found.items() if library == "gdcore"), {})
-    heads = [f"{work.removesuffix(' epochs')}: {_duration(alone[work][1])}" for work in works]
+    heads = [work.removesuffix(" epochs") for work in works]
     lines = [
-        [library, situation, *(_over_one(means.get(work, {})) for work in works)]
-        for (library, situation), means in sorted(found.items(), key=lambda pair: pair[0][0])
+        [situation, *(_over_one(by_work.get(work, {})) for work in works)]
+        for situation, by_work in found.items()
     ]
-    return table(["", "calls", *heads], lines)
+    return table(["calls", *heads], lines)
 
 
-def _over_one(means: dict[int, float]) -> str:
-    return f"{means[THREADS] / means[1]:.2f}" if {1, THREADS} <= set(means) else ""
+def _over_one(means: dict[tuple[str, int], float]) -> str:
+    pairs = [(means.get((library, THREADS)), means.get((library, 1))) for library in RESTED]
+    return ", ".join(f"{two / one:.2f}" for two, one in pairs if two and one)
 
 
 def large() -> str:

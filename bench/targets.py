@@ -1,6 +1,6 @@
 """Measure what the pages show, and another build beside it, in minutes and in one run.
 
-    python bench/targets.py [PART ...] [--before PYTHON]
+    python bench/targets.py [PART ...] [--before PYTHON] [--dtype float32,float64]
 
 A part is ``kernels``, ``fits`` or ``rest``; without any, all are measured. PYTHON is the
 interpreter of an environment with the build to compare with. Each part goes to bench/raw/PART.json,
@@ -23,7 +23,7 @@ import summary
 from gdcore.bench import Report, suites
 from gdcore.bench.case import Case
 from gdcore.bench.pool import usable_cpus
-from gdcore.bench.race import DTYPES, TIMEOUT, measure
+from gdcore.bench.race import TIMEOUT, measure
 from gdcore.bench.race import Session as Measurement
 from gdcore.bench.suites.fit import FullBatch, MiniBatch
 from gdcore.bench.suites.many import Groups, Stack
@@ -31,15 +31,14 @@ from gdcore.bench.suites.matmul import Matmul
 from gdcore.bench.turns import Effort
 from gdcore.bench.verdict import FEWEST
 
-EFFORT = Effort(round=0.004, race=0.4, fewest=FEWEST, most=11, probe=0.05, calls=8)
+EFFORT = Effort(round=0.004, race=0.4, fewest=FEWEST, most=11, probe=0.05, calls=6)
 
 
 class Part(NamedTuple):
-    """Some cases, and the libraries and dtypes that they are measured with."""
+    """Some cases, and the libraries that do them too."""
 
     cases: Sequence[Case]
     against: Sequence[str]
-    dtypes: Sequence[str]
 
 
 PARTS = {
@@ -51,7 +50,6 @@ PARTS = {
             *suites.cases("gradient"),
         ),
         ("numpy", "torch", "jax"),
-        DTYPES,
     ),
     "fits": Part(
         (
@@ -67,15 +65,14 @@ PARTS = {
             *("exact", "numpy", "torch", "jax", "torch-solve", "sklearn", "duckdb"),
             *("polars", "polars-ols", "polars-ds", "polars-statistics"),
         ),
-        ("float32",),
     ),
-    "rest": Part(suites.cases("rest"), ("torch",), ("float32",)),
+    "rest": Part(suites.cases("rest"), ("torch",)),
 }
 
 
-def measured(part: Part, before: str | None) -> Report:
+def measured(part: Part, dtypes: tuple[str, ...], before: str | None) -> Report:
     """Return the report of a part."""
-    session = Measurement(EFFORT, lambda text: print(text, file=sys.stderr), tuple(part.dtypes))
+    session = Measurement(EFFORT, lambda text: print(text, file=sys.stderr), dtypes)
     counts = sorted({1, len(usable_cpus())})
     return measure(session, part.cases, ("gdcore", *part.against), counts, {}, before, TIMEOUT)
 
@@ -109,13 +106,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--before", metavar="PYTHON", help="Python with the build to compare with")
+    parser.add_argument("--dtype", default="float32", help="float32 or float32,float64")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"there is no part {min(unknown)!r}; choose from {', '.join(PARTS)}.")
     summary.RAW.mkdir(exist_ok=True)
     for name in given.parts or PARTS:
         begin = time.monotonic()
-        report = measured(PARTS[name], given.before)
+        report = measured(PARTS[name], tuple(given.dtype.split(",")), given.before)
         report.to_json(summary.RAW / f"{name}.json")
         print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
         if report.partial:

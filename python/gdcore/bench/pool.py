@@ -15,8 +15,7 @@ from typing import Any
 _START = (
     "import os, sys; {bind}; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
 )
-# Another build's gdcore, measured by this harness. An editable install finds modules by name, so this
-# finder comes first.
+# Another build's gdcore, measured by this harness: it comes before what an editable install finds.
 _START_BEFORE = """
 import os, sys; {bind}
 from importlib.machinery import PathFinder
