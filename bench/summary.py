@@ -4,8 +4,9 @@
 
 Without arguments it reads the reports and large.json in bench/raw, which bench/run writes and git
 ignores. A race that two reports hold is taken from the later one. Of each race the summary keeps
-the status, the median, the quartiles of the rounds and the ratio with its interval; of each run the
-environment and the limits of the machine. bench/tables.py makes the tables of the pages from it.
+the status, the median, the quartiles of the rounds and the ratio with its interval; where calls
+were timed one by one also their number, mean, median and worst; of each run the environment and the
+limits of the machine. bench/tables.py makes the tables of the pages from it.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def entry_of(row: Row) -> dict[str, Any]:
     }
     if row.share > 1:
         entry["share"] = row.share
+    if row.calls:
+        entry["calls"] = [row.calls.number, *map(rounded, row.calls[1:])]
     if row.ratio:
         value, *interval, verdict = row.ratio
         entry["ratio"] = [*map(rounded, (value, *interval)), str(verdict)]
@@ -117,14 +120,19 @@ def text_of(summary: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(blocks) + "\n}\n"
 
 
+def write(reports: list[Path], keeping: tuple[str, ...] = ()) -> None:
+    """Write the summary of some reports, with some entries of the last one."""
+    large = next((path for path in reports if path.stem == "large"), None)
+    found = summarise([path for path in reports if path != large], large)
+    last = json.loads(SUMMARY.read_text(encoding="utf-8")) if keeping else {}
+    kept = {name: last[name] for name in keeping if name in last and name not in found}
+    SUMMARY.write_text(text_of(found | kept), encoding="utf-8")
+
+
 def main() -> None:
     """Read the reports and write the summary."""
     given = [Path(argument) for argument in sys.argv[1:]]
-    reports = given or sorted(RAW.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    large = next((path for path in reports if path.stem == "large"), None)
-    SUMMARY.write_text(
-        text_of(summarise([path for path in reports if path != large], large)), encoding="utf-8"
-    )
+    write(given or sorted(RAW.glob("*.json"), key=lambda path: path.stat().st_mtime))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python bench/tables.py
 
 A table stands between two comments, ``<!-- bench: NAME -->`` and ``<!-- end -->``. NAME is
-``speed``, ``means``, ``cases`` or ``large``. bench/summary.py writes the summary.
+``speed``, ``means``, ``cases``, ``rest`` or ``large``. bench/summary.py writes the summary.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ NAMES = LIBRARIES | {
     "scipy": "SciPy lstsq",
     "exact": '`method="exact"`',
 }
+RESTED = ("gdcore", "torch")
+SITUATION = re.compile(r"(.*), ((?:in a loop|after).*)")
 THREADS = 2  # in the columns that show one thread count
 
 
@@ -176,6 +178,29 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def rest() -> str:
+    """Return the mean of calls on two threads over that on one, by situation: gdcore, PyTorch."""
+    found: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
+    for (suite, case, dtype, threads), race in RACES.items():
+        if suite == "rest" and dtype == "float32" and (named := SITUATION.fullmatch(case)):
+            means = found.setdefault(named[2], {}).setdefault(named[1], {})
+            for library, entry in race["libraries"].items():
+                if "calls" in entry:
+                    means[library, threads] = entry["calls"][1]
+    works = list(dict.fromkeys(work for means in found.values() for work in means))
+    heads = [work.removesuffix(" epochs") for work in works]
+    lines = [
+        [situation, *(_over_one(by_work.get(work, {})) for work in works)]
+        for situation, by_work in found.items()
+    ]
+    return table(["calls", *heads], lines)
+
+
+def _over_one(means: dict[tuple[str, int], float]) -> str:
+    pairs = [(means.get((library, THREADS)), means.get((library, 1))) for library in RESTED]
+    return ", ".join(f"{two / one:.2f}" for two, one in pairs if two and one)
+
+
 def large() -> str:
     """Return time and memory of fits of files, and memory of fits of arrays."""
     found = SUMMARY["large"]
@@ -198,6 +223,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "means": means,
     "cases": cases,
+    "rest": rest,
     "large": large,
 }
 

@@ -50,7 +50,7 @@ def test_interrupted(command, tmp_path, monkeypatch):
     def stop(contest, case):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(race._Session, "hold", stop)
+    monkeypatch.setattr(race.Session, "hold", stop)
     path = tmp_path / "r.json"
     result = command("mse", "--quick", "--against", "numpy", "--threads", 1, "--json", path)
     assert result.exit_code == 130

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -251,6 +252,7 @@ class TestRun:
             ({"dtypes": ["int8"]}, "there is no dtype 'int8'; choose from float32, float64."),
             ({"suite": "mse", "large": True}, "the suite 'mse' has no large sizes; choose fit."),
             ({"quick": True, "large": True}, "a run is either quick or large; choose one."),
+            ({"before": "/no/python"}, "cannot run /no/python; give the Python of the other"),
             ({"timeout": 0}, "timeout is 0; give the seconds a library may take to answer."),
             ({"threads": [0]}, "cannot measure 0 threads: this process may run on"),
             ({"peers": "/no/such"}, "the folder of peers, /no/such, does not exist."),
@@ -259,6 +261,21 @@ class TestRun:
     def test_unknown(self, settings, message):
         with pytest.raises(ValueError, match=re.escape(message)):
             run(**settings)
+
+
+def test_another_build_takes_part():
+    """Here the same one: its harness is ours, and its results are checked like all others."""
+    settings = {"threads": [1], "dtypes": ["float32"], "quick": True}
+    report = run("all", against=["exact"], before=sys.executable, **settings)
+    for row in report.rows:
+        assert row.status == "timed", row.note
+    libraries = {(row.case, row.library) for row in report.rows}
+    for name, after in (("before", "gdcore"), ("before-exact", "exact")):
+        assert {case for case, library in libraries if library == name} == {
+            case for case, library in libraries if library == after
+        }
+    versions = report.environment["libraries"]
+    assert versions["before"]["1"]["version"] == versions["gdcore"]["1"]["version"]
 
 
 class TestDrifting:

@@ -182,18 +182,15 @@ def test_the_keys_keep_their_types(library: str) -> None:
 
 
 @each("given", [list, "array", "objects", "strings"])
-@each("loaded", [True, False])
-def test_text_without_pandas(monkeypatch: Any, given: Any, loaded: bool) -> None:
-    """Hash tables of pandas, of the core and of Python give the same labels and codes."""
-    texts = [f"s{code:02}" for code in CODES]
-    if not loaded:
-        monkeypatch.setitem(sys.modules, "pandas", None)
-    else:
-        pytest.importorskip("pandas")
+@each("few", [1, 10**6])
+@each("names", [0, 0xE0, 0x3B0, 0x1F600])
+def test_text_in_arrays(monkeypatch: Any, given: Any, few: int, names: int) -> None:
+    """The hash table of the core and that of Python give the same labels and codes."""
+    monkeypatch.setattr(row_ids, "FEW", few)
+    texts = [f"s{code:02}" + (chr(names + code) if names else "") for code in CODES.tolist()]
     made = {list: list, "array": np.array, "objects": lambda t: np.array(t, object),
             "strings": lambda t: np.array(t, np.dtypes.StringDType())}[given](texts)  # fmt: skip
-    if given != "array":
-        assert (row_ids.array_ids(np.asarray(made, object)) is not None) == loaded
+    assert (row_ids.array_ids(np.asarray(made, object)) is not None) == (few == 1)
     labels, codes = factorize(made, N)
     assert labels.tolist() == sorted(set(texts))
     assert [labels[code] for code in codes] == texts

@@ -113,6 +113,42 @@ def test_rows_whose_hashes_nearly_agree() -> None:
     assert ids.tolist() == [*range(100), *reversed(range(100))]
 
 
+def test_ids_of_texts(rng: Any) -> None:
+    """Texts of every width of a letter; those of other letters but the same bytes differ."""
+    alphabets = ["ab", "a\xe9", "a\u3042", "a\U0001f600", "\0a", "ab\u6162"]
+    for letters in alphabets:
+        kinds = ["".join(rng.choice(list(letters), n)) for n in rng.integers(0, 40, 300)]
+        texts = [kinds[i] for i in rng.integers(0, len(kinds), 5000)]
+        known: dict[str, int] = {}
+        want = [known.setdefault(text, len(known)) for text in texts]
+        for shared in (texts, [text[:1] + text[1:] for text in texts]):
+            array = np.array(shared, object)
+            assert gd._core.holds_text(array)
+            assert gd._core.text_ids(array).tolist() == want
+    assert gd._core.text_ids(np.array(["ba", "\u6162", "b", "ba"], object)).tolist() == [0, 1, 2, 0]
+    assert gd._core.text_ids(np.array([], object)).tolist() == []
+
+
+def test_ids_of_anything_but_texts() -> None:
+    class Loud(str):
+        """A text with an equality of its own."""
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, str) and self.lower() == other.lower()
+
+        __hash__ = str.__hash__
+
+    for other in (None, 1, b"a", Loud("a"), np.str_("a"), float("nan")):
+        array = np.array(["a", other], object)
+        assert not gd._core.holds_text(array)
+        assert gd._core.text_ids(array) is None
+    for array in (np.array(["a"]), np.array([["a"]], object), np.array(["a"] * 4, object)[::2]):
+        with pytest.raises(TypeError, match="contiguous array of objects"):
+            gd._core.text_ids(array)
+        with pytest.raises(TypeError, match="contiguous array of objects"):
+            gd._core.holds_text(array)
+
+
 LABELS: dict[str, Any] = {
     "int": lambda c: c,
     "far apart": lambda c: c * 10**12 - 5,

@@ -17,6 +17,7 @@ import pytest
 
 import gdcore as gd
 from fits import refused
+from gdcore.data.labels import factorize
 from saved_files import rewrite, stored
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -163,6 +164,19 @@ def test_missing() -> None:
     ]:  # fmt: skip
         call = lambda given=given: gd.fit_groups(X[:2], Y[:2], given)  # noqa: E731
         refused(call, "groups has 1 missing label, the first in row 1")
+
+
+@pytest.mark.parametrize("letters", ["ab", "a\xff", "a\u0100", "a\U0001f600"])
+def test_texts_come_in_the_order_of_python(letters: str) -> None:
+    """Long ones and short ones, of letters that take a byte and of others."""
+    rng = np.random.default_rng(0)
+    for longest in (1, 8, 9, 32, 40):
+        made = {"".join(rng.choice(list(letters), n)) for n in rng.integers(0, longest + 1, 900)}
+        texts = rng.permutation(sorted(made)).tolist()
+        for given in (texts, np.array(texts), np.array(texts, object)):
+            labels, codes = factorize(given, len(texts))
+            assert labels.tolist() == sorted(texts)
+            assert [labels[code] for code in codes] == texts
 
 
 class Colour(Enum):

@@ -13,6 +13,7 @@ import pytest
 
 from gdcore.bench import Report, Row, Verdict
 from gdcore.bench.probe import Level, Limits
+from gdcore.bench.results import Calls
 from gdcore.bench.verdict import Ratio
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,7 @@ def load_script(name: str) -> ModuleType:
 
 
 summary, tables = load_script("summary"), load_script("tables")
+targets = load_script("targets")
 
 
 def report(*rows: Row) -> Report:
@@ -89,6 +91,50 @@ def test_of_two_reports_the_later_one_counts(tmp_path: Path) -> None:
     assert seconds == {("1 2 2 2", "new"): [8.0, 4.0, 12.0], ("1 3 3 3", "old"): [4.0, 2.0, 6.0]}
 
 
+def test_calls_are_summarised_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    means = {("gdcore", 1): 1e-4, ("torch", 1): 9e-4, ("gdcore", 2): 7e-5, ("torch", 2): 3.6e-3}
+    name = "matmul 1 9 9 9, after 20 ms, beside 1 busy"
+    rows = [
+        Row("rest", name, "float32", threads, library, "timed", rounds=(mean,) * 6,
+            calls=Calls(100, mean, 6e-5, 2e-2))
+        for (library, threads), mean in means.items()
+    ]  # fmt: skip
+    report(*rows).to_json(tmp_path / "rest.json")
+    found = summary.summarise([tmp_path / "rest.json"], None)
+    assert found["races"][1]["libraries"]["gdcore"]["calls"] == [100, 7e-5, 6e-5, 2e-2]
+    races = {tuple(race[k] for k in ("suite", "case", "dtype", "threads")): race
+             for race in found["races"]}  # fmt: skip
+    monkeypatch.setattr(tables, "RACES", races)
+    assert tables.rest() == tables.table(
+        ["calls", "matmul 1 9 9 9"], [["after 20 ms, beside 1 busy", "0.70, 4.00"]]
+    )
+
+
+def test_a_summary_keeps_what_was_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summary, "SUMMARY", tmp_path / "summary.json")
+    (tmp_path / "summary.json").write_text('{"large": {"gigabytes": 8}, "races": [1]}')
+    path = tmp_path / "run.json"
+    report(Row(*KEY, "gdcore", "timed", rounds=ROUNDS)).to_json(path)
+    summary.write([path], keeping=("large", "other"))
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert found["large"] == {"gigabytes": 8}
+    assert [race["case"] for race in found["races"]] == ["1 2 2 2"]
+
+
+def test_before_and_after() -> None:
+    rows = [
+        Row(*KEY, library, "timed", rounds=(seconds,) * 6)
+        for library, seconds in (("gdcore", 1e-6), ("before", 2e-6), ("exact", 5e-6))
+    ]
+    line = "| matmul 1 2 2 2 | float32 | 1 | 2 µs | 1 µs | 2 |"
+    assert targets.changes([report(*rows)]).splitlines()[2:] == [line]
+    rows.append(Row(*KEY, "before-exact", "timed", rounds=(1e-5,) * 6))
+    line = "| matmul 1 2 2 2, exact | float32 | 1 | 10 µs | 5 µs | 2 |"
+    assert targets.changes([report(*rows)]).splitlines()[3:] == [line]
+
+
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
 def test_the_pages_show_the_tables_of_the_summary(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -99,6 +145,6 @@ def test_the_pages_show_the_tables_of_the_summary(page: Path) -> None:
 
 
 def test_how_long_the_pages_may_be() -> None:
-    most = {"README.md": 135, "docs/performance.md": 170, "bench/results/summary.json": 1500}
+    most = {"README.md": 135, "docs/performance.md": 185, "bench/results/summary.json": 1500}
     lines = {name: (ROOT / name).read_text(encoding="utf-8").count("\n") for name in most}
     assert not {name: lines[name] for name in most if lines[name] > most[name]}

@@ -8,7 +8,6 @@
 #include "bindings/register.hpp"
 #include "bindings/vectors.hpp"
 #include "cpu/dispatch.hpp"
-#include "cpu/row_ids.hpp"
 #include "cpu/threads.hpp"
 
 namespace gdcore {
@@ -87,18 +86,6 @@ std::shared_ptr<GroupSums> sums_of(const PyProblems& problems, int n_threads) {
   return compute([&] { return std::make_shared<GroupSums>(all.X, all.y, all.d, *rows.groups); });
 }
 
-// An id for each row of bytes (rows, width).
-py::array_t<int64_t> ids_of_rows(const py::array_t<unsigned char, py::array::c_style>& bytes) {
-  if (bytes.ndim() != 2 || bytes.shape(0) > most_rows_with_ids)
-    throw py::value_error("bytes must have two dimensions and fewer than 2**32 - 1 rows.");
-  const int64_t rows = bytes.shape(0), width = bytes.shape(1);
-  py::array_t<int64_t> ids(rows);
-  int64_t* const out = ids.mutable_data();
-  const unsigned char* const in = bytes.data();
-  compute([&] { row_ids(in, rows, width, out); });
-  return ids;
-}
-
 }  // namespace
 
 void register_groups(py::module_& m) {
@@ -116,7 +103,6 @@ void register_groups(py::module_& m) {
   py::class_<GroupSums, std::shared_ptr<GroupSums>>(m, "GroupSums");
   m.def("rows_by_label", &rows_by_label_of, py::arg("labels"), py::arg("low"), py::arg("span"));
   m.def("group_sums", &sums_of, py::arg("problems"), py::arg("n_threads"));
-  m.def("row_ids", &ids_of_rows, py::arg("bytes"));
 }
 
 }  // namespace gdcore

@@ -21,6 +21,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   gdcore::register_rolling(m);
   gdcore::register_many(m);
   gdcore::register_groups(m);
+  gdcore::register_row_ids(m);
   gdcore::register_sgd(m);
   gdcore::register_shuffle(m);
   gdcore::register_lost_pages(m);

@@ -24,6 +24,7 @@ void register_outlook(pybind11::module_& m);
 void register_probe(pybind11::module_& m);
 void register_problem(pybind11::module_& m);
 void register_rolling(pybind11::module_& m);
+void register_row_ids(pybind11::module_& m);
 void register_scaling(pybind11::module_& m);
 void register_sgd(pybind11::module_& m);
 void register_shuffle(pybind11::module_& m);

@@ -43,7 +43,7 @@ int64_t work_of(const int64_t d, int64_t rows, bool pairs) {
 }
 
 template <class T>
-int threads_for_segments(const LinearArgs<T>& args, int64_t tasks, int64_t segments) {
+Team threads_for_segments(const LinearArgs<T>& args, int64_t tasks, int64_t segments) {
   return threads_for(tasks, work_of(args.d, segments * L<T>, Layout<T>::parts == 2));
 }
 
@@ -62,7 +62,7 @@ int64_t segments_in_lanes(const LinearArgs<T>& args, int64_t segment0, int64_t s
   const int64_t groups = (std::min(segment1, args.n / L<T>) - segment0) / lanes;
   if (groups < 1) return 0;
   // The same number for each thread; they share the segments that are left one by one.
-  const int threads = threads_for_segments(args, segment1 - segment0, segment1 - segment0);
+  const Team threads = threads_for_segments(args, segment1 - segment0, segment1 - segment0);
   return groups / threads * threads * lanes;
 }
 
@@ -72,7 +72,7 @@ void moments_in_lanes(const LinearArgs<T>& args, int64_t segment0, int64_t segme
   const Layout<T> layout(args.d);
   const int64_t lanes = layout.lanes, slot = layout.slot();
   const int64_t all = (segment1 - segment0) / lanes;  // groups
-  const int threads = threads_for_segments(args, all, segment1 - segment0);
+  const Team threads = threads_for_segments(args, all, segment1 - segment0);
   const int64_t fitting =
       slots_bytes / static_cast<int64_t>(sizeof(double)) / (slot * lanes) / threads * threads;
   const int64_t wave = std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, all));

@@ -15,6 +15,20 @@ from typing import Any
 _START = (
     "import os, sys; {bind}; sys.path[:] = {path!r}; from gdcore.bench.worker import main; main()"
 )
+# Another build's gdcore, measured by this harness: it comes before what an editable install finds.
+_START_BEFORE = """
+import os, sys; {bind}
+from importlib.machinery import PathFinder
+
+class Harness:
+    def find_spec(name, path, target=None):
+        if name.startswith("gdcore.bench"):
+            return PathFinder.find_spec(name, [{folder!r}] if name == "gdcore.bench" else path)
+
+sys.meta_path.insert(0, Harness)
+from gdcore.bench.worker import main; main()
+"""
+BEFORE = {"before": "gdcore", "before-exact": "exact"}  # contestants of another build
 
 _LONGEST = 1e6  # seconds: the system counts the milliseconds to wait in an int
 
@@ -45,13 +59,22 @@ class WorkerProcess:
 
     The process is stopped while it is not asked: idle threads of some libraries spin for seconds,
     on a CPU that the next one needs. It may die in foreign code: what it was asked then fails, and
-    the next case finds a new process. One that does not answer within `timeout` seconds is killed,
+    the next case finds a new process. With `before`, the Python of another build, `BEFORE` names
+    what that build does. One that does not answer within `timeout` seconds is killed,
     and not started again: it would hang on the next case too.
     """
 
-    def __init__(self, library: str, path: Path | None, threads: int, timeout: float) -> None:
+    def __init__(
+        self,
+        library: str,
+        path: Path | None,
+        threads: int,
+        timeout: float,
+        before: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.library, self.path, self.threads = library, path, threads
         self.timeout = timeout
+        self.python = before if before and library in BEFORE else None
         self._hung = False
         self._start()
 
@@ -60,10 +83,13 @@ class WorkerProcess:
         cpus = usable_cpus()[-self.threads :]
         bind = f"os.sched_setaffinity(0, {cpus})" if hasattr(os, "sched_setaffinity") else "pass"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        arguments = [str(theirs.fileno()), self.library, str(self.path or ""), str(self.threads)]
+        name = BEFORE[self.library] if self.python else self.library
+        arguments = [str(theirs.fileno()), name, str(self.path or ""), str(self.threads)]
+        start = _START_BEFORE if self.python else _START
+        code = start.format(bind=bind, path=sys.path, folder=str(Path(__file__).parent.parent))
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START.format(path=sys.path, bind=bind), *arguments],
+                [self.python or sys.executable, "-c", code, *arguments],
                 env=os.environ | _environment(self.threads),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from gdcore.bench import machine, suites
 from gdcore.bench.case import Case, Work
 from gdcore.bench.check import exactly
 from gdcore.bench.libraries.registry import BUILT_IN, find_peers, supports
-from gdcore.bench.pool import WorkerError, WorkerProcess, usable_cpus
+from gdcore.bench.pool import BEFORE, WorkerError, WorkerProcess, usable_cpus
 from gdcore.bench.probe import Limits
 from gdcore.bench.report import Report
 from gdcore.bench.results import Key, Row, counted
@@ -34,6 +35,7 @@ def run(
     quick: bool = False,
     large: bool = False,
     peers: str | os.PathLike[str] | None = None,
+    before: str | os.PathLike[str] | None = None,
     timeout: float = TIMEOUT,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -55,6 +57,9 @@ def run(
         Use the sizes that need 16 GB of memory and many minutes instead of a suite's usual ones.
     peers : path-like, optional
         Folder of further libraries: see docs/bench.md.
+    before : path-like, optional
+        Python interpreter of an environment with another build of gdcore, which takes part as
+        ``before``, and its ``method="exact"`` as ``before-exact``.
     timeout : float
         Seconds that a library may take to start, to compute a case once, or for one round. One
         that takes longer is killed, and fails in the rest of the run.
@@ -84,24 +89,39 @@ def run(
         raise ValueError(f"the suite {suite!r} has no large sizes; choose fit.")
     if quick and large:
         raise ValueError("a run is either quick or large; choose one.")
-    jobs = {case.job for case in cases}
-    chosen = [
-        name
-        for name in dict.fromkeys(wanted)
-        if name != BASELINE and supports(name, files.get(name), jobs)
-    ]
-    counts = sorted(set(threads or (1, len(usable_cpus()))))
-    _check_threads(counts)
     if not timeout > 0:
         raise ValueError(f"timeout is {timeout}; give the seconds a library may take to answer.")
-    session = _Session(
+    if before is not None and shutil.which(before) is None:
+        raise ValueError(f"cannot run {before}; give the Python of the other build.")
+    counts = sorted(set(threads or (1, len(usable_cpus()))))
+    _check_threads(counts)
+    session = Session(
         QUICK if quick else FULL, progress or (lambda text: None), tuple(dict.fromkeys(dtypes))
     )
+    chosen = [BASELINE, *(name for name in dict.fromkeys(wanted) if name != BASELINE)]
+    return measure(session, cases, chosen, counts, files, before, timeout)
+
+
+def measure(
+    session: Session,
+    cases: Sequence[Case],
+    chosen: Sequence[str],
+    counts: Sequence[int],
+    files: Mapping[str, Path],
+    before: str | os.PathLike[str] | None,
+    timeout: float,
+) -> Report:
+    """Let the chosen libraries race on some cases, and return the report."""
+    jobs = {case.job for case in cases}
+    able = [name for name in chosen if supports(name, files.get(name), jobs)]
+    others = [name for name, library in BEFORE.items() if before and library in able]
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         workers = [
-            stack.enter_context(closing(WorkerProcess(name, files.get(name), count, timeout)))
+            stack.enter_context(
+                closing(WorkerProcess(name, files.get(name), count, timeout, before))
+            )
             for count in counts
-            for name in (BASELINE, *chosen)
+            for name in (*able, *others)
         ]
         session.open(workers)
         session.probe()
@@ -113,7 +133,7 @@ def run(
 
 
 @dataclass
-class _Session:
+class Session:
     """The workers that are there, and the report so far."""
 
     effort: Effort

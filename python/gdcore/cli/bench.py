@@ -64,6 +64,10 @@ def bench(
             help="Folder of further libraries; $GDCORE_BENCH_PEERS by default.", metavar="DIR"
         ),
     ] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(help="Python with another build of gdcore to compare with.", metavar="PYTHON"),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds a library may take to answer.", metavar="SECONDS")
     ] = 120,
@@ -91,6 +95,7 @@ def bench(
             quick=quick,
             large=large,
             peers=peers or os.environ.get("GDCORE_BENCH_PEERS"),
+            before=before,
             timeout=timeout,
             progress=progress,
         )

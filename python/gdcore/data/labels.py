@@ -16,6 +16,7 @@ from gdcore.data.row_ids import FEW, RowIds, array_ids, column_ids, representati
 from gdcore.typing import Ints
 
 MOST_BYTES = 1 << 26  # a larger text in fixed width is sorted as Python's objects
+MOST_LETTERS = 32  # of text that is sorted as numbers
 NEVER_MISSING = frozenset((str, bytes, int, bool))
 
 
@@ -81,13 +82,28 @@ def _factorized_texts(array: npt.NDArray[Any]) -> tuple[Any, Ints] | None:
     fixed = _fixed_width(array) if array.dtype.kind == "O" else array
     if fixed.dtype.kind != "U" or fixed.nbytes > MOST_BYTES:
         return None
-    order = np.argsort(fixed, kind="stable")
+    keys = _sort_keys(fixed)
+    order = np.argsort(fixed, kind="stable") if keys is None else np.lexsort(keys)
     fixed = fixed[order]
     differs = np.ones(len(fixed), bool)
     differs[1:] = fixed[1:] != fixed[:-1]
     codes = np.empty(len(fixed), np.int64)
     codes[order] = np.cumsum(differs) - 1
     return array[order[differs]], codes
+
+
+def _sort_keys(fixed: npt.NDArray[Any]) -> npt.NDArray[np.uint64] | None:
+    """Return numbers that sort as short text in fixed width does: eight letters each, last first.
+
+    NumPy sorts them in a fraction of the time of text. None if a letter takes more than a byte.
+    """
+    width = fixed.dtype.itemsize // 4
+    points = np.ascontiguousarray(fixed, f"=U{width}").view(np.uint32).reshape(len(fixed), width)
+    if width > MOST_LETTERS or points.max(initial=0) > 255:
+        return None
+    letters = np.zeros((len(fixed), -(-width // 8) * 8), np.uint8)
+    letters[:, :width] = points
+    return letters.view(">u8").astype(np.uint64).T[::-1]
 
 
 def _factorized_array(array: npt.NDArray[Any], name: str) -> tuple[Any, Ints]:

@@ -1,8 +1,7 @@
 """Integers that are equal where labels are, by the library that holds the labels.
 
 A hash table of pandas, Arrow or polars numbers two million texts in the time that Python takes to
-look at them. No library is imported here: a column's own is loaded, and pandas is used for text in
-arrays of objects if the caller has loaded it. Arrays of other types have the core's hash table.
+look at them. No library is imported here: a column's own is loaded. Arrays have the core's table.
 """
 
 from __future__ import annotations
@@ -35,28 +34,20 @@ def column_ids(given: Any) -> RowIds | None:
 def array_ids(array: npt.NDArray[Any]) -> RowIds | None:
     """Return the same for an array whose labels are equal where their bytes are, or for text.
 
-    None for floats, which have two zeros, for objects that are not all text or without pandas, and
-    for few rows, which are sorted sooner.
+    None for floats, which have two zeros, for objects that are not all text, which are equal by
+    rules of their own, and for few rows, which are sorted sooner.
     """
     kind = array.dtype.kind
     if len(array) < FEW:
         return None
     if kind in "OT":
-        return _of_texts(array.astype(object, copy=False))
+        return _core.text_ids(np.ascontiguousarray(array, object))
     plain = type(array) is np.ndarray and array.dtype.itemsize
     if not plain or kind not in "iuUSmM" or (kind in "mM" and np.isnat(array).any()):
         return None
     if len(array) >= 2**32 - 1:
         return None
     return _core.row_ids(np.ascontiguousarray(array).view(np.uint8).reshape(len(array), -1))
-
-
-def _of_texts(objects: npt.NDArray[Any]) -> RowIds | None:
-    pandas = sys.modules.get("pandas")
-    if pandas is None or pandas.api.types.infer_dtype(objects, skipna=False) != "string":
-        return None  # other objects are equal by rules of Python that pandas does not have
-    ids: RowIds = pandas.factorize(objects)[0]
-    return ids
 
 
 def taken(given: Any, rows: Ints) -> Any:

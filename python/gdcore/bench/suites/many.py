@@ -122,6 +122,7 @@ class Groups(Case):
     shares: ClassVar[Mapping[str, int]] = {
         "sklearn": 100,
         "polars-ols": 10,
+        "polars-ds": 10,
         "polars-statistics": 100,
     }
 
