@@ -53,9 +53,9 @@ def test_matrix_by_columns(isa: str, dtype: Any, terms: int) -> None:
         assert canonical(gd.matmul(stack, b)[1]) == want, rows
 
 
-@each("features", [4, 13])
-def test_segments_in_lockstep(dtype: Any, features: int) -> None:
-    """X larger than the caches is read in several places at a time."""
+@each("features", [4, 13, 20, 40, 130])
+def test_rows_from_memory(dtype: Any, features: int) -> None:
+    """X larger than the caches is read in several places at a time, or few rows at a time."""
     rows = (32 << 20) // (features * np.dtype(dtype).itemsize) + 1500
     run = OPERATIONS["linear"]
     arrays = run.draw(np.random.default_rng(features), (rows, features), dtype)

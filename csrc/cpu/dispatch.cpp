@@ -103,4 +103,12 @@ void choose_isa(const std::string& name) {
 std::string chosen_isa() { return reference ? "reference" : chosen.load()->f32->name; }
 bool reference_chosen() { return reference.load(std::memory_order_relaxed); }
 
+bool reads_in_order() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 }  // namespace gdcore

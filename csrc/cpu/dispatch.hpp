@@ -19,4 +19,8 @@ void choose_isa(const std::string& name);
 std::string chosen_isa();
 bool reference_chosen();
 
+// This CPU reads one place after the other fastest, without prefetch instructions: it drops those
+// for which it has no room.
+bool reads_in_order();
+
 }  // namespace gdcore

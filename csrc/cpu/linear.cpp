@@ -60,7 +60,7 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t segment0, int64_t segmen
                           args.offset.data ? args.offset.data + first * args.offset.rs : nullptr,
                           args.y.data ? args.y.data + first * args.y.rs : nullptr,
                           nullptr,
-                          from_memory(args),
+                          reading_of(args),
                           static_cast<T>(args.loss.delta)};
     isa<T>().linear(args.loss).rows(x, slots, slot_size(args));
     add(args, c, end, slots, nullptr, sums);

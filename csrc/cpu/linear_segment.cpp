@@ -199,7 +199,7 @@ LinearRows<T> Segment<T>::rows() const {
           offsets(),
           targets(),
           sample_weights(),
-          from_memory(args_),
+          reading_of(args_),
           static_cast<T>(args_.loss.delta)};
 }
 

@@ -53,6 +53,19 @@ inline vec<T> row_sums(vec<T>* v) {
     return order_rows<T, P>(v[0], typename FirstIndices<W<T>>::type());
 }
 
+// v[s] holds one row of W lanes, R of them: lane i of the result is the sum of row i mod R.
+template <class T, int R, int H = W<T> / 2>
+inline vec<T> repeated_row_sums(vec<T>* v) {
+  if constexpr (H >= R) {
+#pragma GCC unroll 16
+    for (int s = 0; s < R; ++s) v[s] = add_distant<T, H>(v[s]);
+    return repeated_row_sums<T, R, H / 2>(v);
+  } else {
+    fold_rows<T, R, R / 2>(v);
+    return v[0];
+  }
+}
+
 // The rows of v[s] above, each value P times: lane i takes lane s W / P + i / P.
 template <class T, int P, int S, int... I>
 inline vec<T> spread(vec<T> v, Indices<I...>) {

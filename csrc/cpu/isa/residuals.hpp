@@ -10,6 +10,7 @@ namespace {
 
 using gdcore::L;
 using gdcore::LinearRows;
+using gdcore::Reading;
 
 constexpr int at_most(int most, index_t n) {
   return n < 0 ? 0 : n < most ? static_cast<int>(n) : most;
@@ -39,18 +40,24 @@ struct Residuals {
   // v: products of rows at + h W and on. Returns weighted slopes; `lanes` of them are rows.
   template <bool Whole>
   inline vec<T> take(vec<T> v, index_t at, int h, int lanes) {
-    at += h * W<T>;
-    const auto get = [&](const T* p) { return Whole ? load(p + at) : load_first(p + at, lanes); };
-    if (intercept) v += b;
-    if (offset) v += get(offset);
-    if (y) v -= get(y);
-    const vec<T> slope = loss.slope(v);
-    const vec<T> weighted = sample_weight ? get(sample_weight) * slope : slope;
+    vec<T> slope;
+    const vec<T> weighted = slopes<Whole>(v, slope, at + h * W<T>, lanes);
     const vec<T> total = fma(weighted, loss.ratio(v, slope), losses.h[h]);
     const vec<T> sum = sums.h[h] + weighted;
     losses.h[h] = Whole ? total : keep_first(lanes, total, losses.h[h]);
     sums.h[h] = Whole ? sum : keep_first(lanes, sum, sums.h[h]);
     return weighted;
+  }
+
+  // The same without sums: those of the rows from `at` on. v becomes residuals.
+  template <bool Whole>
+  inline vec<T> slopes(vec<T>& v, vec<T>& slope, index_t at, int lanes) const {
+    const auto get = [&](const T* p) { return Whole ? load(p + at) : load_first(p + at, lanes); };
+    if (intercept) v += b;
+    if (offset) v += get(offset);
+    if (y) v -= get(y);
+    slope = loss.slope(v);
+    return sample_weight ? get(sample_weight) * slope : slope;
   }
 
   // The sum of slopes, then that of losses.

@@ -52,6 +52,13 @@ struct PackRun {
   T* out;
 };
 
+// How the rows of a linear model are read. It decides the speed alone.
+enum class Reading {
+  ahead,     // asks for the lines 4 KiB ahead
+  in_turns,  // so too, and from several segments in turns: X is larger than the caches
+  in_order,  // as they lie in memory, and asks for nothing: the processor looks ahead
+};
+
 // Rows of a linear model with one target, all of them contiguous in memory.
 template <class T>
 struct LinearRows {
@@ -59,8 +66,8 @@ struct LinearRows {
   const T* X;
   int64_t ldx;                                                // from row to row; d if d <= 16
   const T *weights, *intercept, *offset, *y, *sample_weight;  // may be null, but for weights
-  bool from_memory;                                           // X is larger than the caches
-  T delta;                                                    // of the loss
+  Reading reading;
+  T delta;  // of the loss
 };
 
 // Rows of [X 1 y - offset] in double, ld apart, times the roots of their sample weights, the ones
