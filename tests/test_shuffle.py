@@ -8,6 +8,7 @@ from itertools import permutations, product
 from typing import Any
 
 import numpy as np
+import pytest
 
 import gdcore as gd
 from loops import each
@@ -174,3 +175,28 @@ def test_neighbours_part() -> None:
 def test_epochs_and_seeds_differ() -> None:
     orders = {permutation(300, seed, epoch).tobytes() for seed in range(30) for epoch in range(30)}
     assert len(orders) == 900
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n", "d", "batch"), [(5000, 3, 7), (9001, 16, 64), (3000, 40, 700), (700, 3, 700)]
+)
+def test_every_batch_has_its_rows(n: int, d: int, batch: int, dtype: Any) -> None:
+    """Against steps of one batch after the other: where many are copied together, and where not."""
+    rng = np.random.default_rng(n)
+    X = rng.standard_normal((2 * n, d + 1)).astype(dtype)[::2, :d]
+    y, offset, weight = (rng.random(n).astype(dtype) for _ in range(3))
+    sgd, seed, epochs = gd.SGD(lr=0.05, momentum=0.5), 5, 2
+    more = {"offset": offset, "sample_weight": weight}
+    fit = gd.fit(X, y, sgd, epochs=epochs, batch_size=batch, seed=seed, tol=None, **more)
+    params = np.zeros(d + 1, dtype)
+    state = sgd.init(params)
+    for epoch in range(epochs):
+        order = permutation(n, seed, epoch)
+        for first in range(0, n, batch):
+            at = order[first : first + batch]
+            _, grad = gd.linear_mse_value_and_grad(
+                X[at], y[at], params[:d], params[d], offset=offset[at], sample_weight=weight[at]
+            )
+            sgd.step(params, np.append(grad.weights, grad.intercept), state)
+    np.testing.assert_array_equal(np.append(fit.weights, fit.intercept), params, strict=True)
