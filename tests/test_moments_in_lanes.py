@@ -54,8 +54,15 @@ def test_every_number_of_features(rng: Any, dtype: Any, features: int) -> None:
 
 
 def test_threads_and_pieces(rng: Any, dtype: Any) -> None:
-    """More segments than are added at a time, and than a level of sums holds."""
+    """More segments than a level of sums holds, and more sums than are added at a time."""
     length = SEGMENT[np.dtype(dtype).name]
+    X, y = rows(rng, 400 * length, 24, dtype)
+    gd._core.set_isa("reference")
+    expected = sums(X, y)
+    gd._core.set_isa(ISAS[-1])
+    for threads in (1, 3):
+        gd.set_num_threads(threads)
+        assert sums(X, y) == expected, threads
     same_everywhere(*rows(rng, 531 * length + 100, 2, dtype), threads=(1, 2, 3, 7))
 
 

@@ -203,9 +203,10 @@ void moments_by_rows(const LinearArgs<T>& args, int64_t segment0, int64_t segmen
 
 template <class T>
 void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
-  const int64_t rest = segment0 + segments_in_lanes(args, segment0, segment1);
-  if (rest > segment0) moments_in_lanes(args, segment0, rest, out);
-  if (rest < segment1) moments_by_rows(args, rest, segment1, out);
+  int64_t begin = segment0;
+  for (int64_t n; (n = segments_in_lanes(args, begin, segment1)) > 0; begin += n)
+    moments_in_lanes(args, begin, begin + n, out);
+  if (begin < segment1) moments_by_rows(args, begin, segment1, out);
 }
 
 template <class T>

@@ -23,6 +23,7 @@ struct Layout {
 
   int64_t part() const { return lines<double>(sums); }
   int64_t slot() const { return parts * part(); }
+  int64_t group_bytes() const { return slot() * lanes * static_cast<int64_t>(sizeof(double)); }
 
   // Rows to turn at a time: a first cache holds most of their numbers.
   int64_t rows() const {
@@ -38,18 +39,25 @@ struct Layout {
   int64_t memory() const { return panel() + parts * sums_of_lanes(); }
 };
 
-int64_t work_of(const int64_t d, int64_t rows, bool pairs) {
-  return rows * (d + 1) * (d + 2) * (pairs ? 8 : 1);
-}
-
 template <class T>
 Team threads_for_segments(const LinearArgs<T>& args, int64_t tasks, int64_t segments) {
-  return threads_for(tasks, work_of(args.d, segments * L<T>, Layout<T>::parts == 2));
+  const int64_t work = segments * L<T> * (args.d + 1) * (args.d + 2);
+  return threads_for(tasks, Layout<T>::parts == 2 ? 8 * work : work);
 }
 
-constexpr int64_t slots_bytes = 4 << 20;  // sums of segments that are not added yet
+constexpr int64_t slots_bytes = 2 << 20;  // sums of segments that are not added yet
 
 thread_local Scratch scratch;
+
+// Adds the sums of `count` segments in turn.
+void add_in_turn(const AddSumsArgs& x, void (*add)(const AddSumsArgs&)) {
+  constexpr int64_t few = 64, line = 8;
+  const int adders = threads_for(x.n / few + 1, x.n * x.count);
+  parallel_for(ceil_div(x.n, line), adders, [&](int64_t begin, int64_t end, int) {
+    const int64_t at = line * begin, n = std::min(x.n, line * end) - at;
+    add({n, x.count, x.sums + at, x.step, x.low, x.hi + at, x.lo + at, 1});
+  });
+}
 
 }  // namespace
 
@@ -58,55 +66,45 @@ int64_t segments_in_lanes(const LinearArgs<T>& args, int64_t segment0, int64_t s
   const bool dense = args.X.cs == 1 && args.X.rs == args.d && args.y.rs == 1;
   if (!dense || args.t != 1 || args.d < 1 || args.d > isa<T>().most_segment_features) return 0;
   if (args.offset.data || args.sample_weight.data) return 0;
-  const int64_t lanes = isa<T>().segment_lanes;
-  const int64_t groups = (std::min(segment1, args.n / L<T>) - segment0) / lanes;
+  const Layout<T> layout(args.d);
+  const int64_t groups = (std::min(segment1, args.n / L<T>) - segment0) / layout.lanes;
   if (groups < 1) return 0;
   // The same number for each thread; they share the segments that are left one by one.
   const Team threads = threads_for_segments(args, segment1 - segment0, segment1 - segment0);
-  return groups / threads * threads * lanes;
+  const int64_t fitting = slots_bytes / layout.group_bytes();
+  return std::min(groups, std::max<int64_t>(threads, fitting)) / threads * threads * layout.lanes;
 }
 
-// In waves: threads fill slots, then the slots are added in the order of the segments.
+// Threads fill slots, then the slots are added in the order of the segments.
 template <class T>
 void moments_in_lanes(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
   const Layout<T> layout(args.d);
   const int64_t lanes = layout.lanes, slot = layout.slot();
-  const int64_t all = (segment1 - segment0) / lanes;  // groups
-  const Team threads = threads_for_segments(args, all, segment1 - segment0);
-  const int64_t fitting =
-      slots_bytes / static_cast<int64_t>(sizeof(double)) / (slot * lanes) / threads * threads;
-  const int64_t wave = std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, all));
+  const int64_t groups = (segment1 - segment0) / lanes;
+  const Team threads = threads_for_segments(args, groups, segment1 - segment0);
   const int64_t memory = padded_to_page<double>(layout.memory());
-  double* const values =
-      scratch.reserve_as<double>(padded_to_page<double>(slot * lanes * wave) + memory * threads);
-  double* const space = values + padded_to_page<double>(slot * lanes * wave);
-  for (int64_t first = 0; first < all; first += wave) {
-    const int64_t groups = std::min(wave, all - first);
-    const int64_t grain =
-        std::clamp<int64_t>(groups / (8 * threads), 1, 8);  // neighbours: see ahead
-    std::atomic<int64_t> next{0};
-    parallel_for(threads, threads, [&](int64_t, int64_t, int thread) {
-      double* const panel = space + memory * thread;
-      double* const sums = panel + layout.panel();
-      std::fill(sums, space + memory * thread + layout.memory(), 0.0);
-      for (int64_t begin; (begin = next.fetch_add(grain)) < groups;)
-        for (int64_t group = begin; group < std::min(groups, begin + grain); ++group) {
-          const int64_t row = args.first + (segment0 + (first + group) * lanes) * L<T>;
-          isa<T>().segments({args.d, args.X.data + row * args.d, args.y.data + row, layout.rows(),
-                             panel, sums, layout.sums_of_lanes(), values + group * lanes * slot,
-                             slot, layout.part()});
-        }
-    });
-    const double* from = values;
-    for (int64_t left = groups * lanes, n; left > 0; left -= n, from += n * slot) {
-      n = out.begin_segments(left);
-      const int adders = threads_for(layout.part() / 64 + 1, n * slot);
-      parallel_for(layout.part() / 8, adders, [&](int64_t begin, int64_t end, int) {
-        const int64_t at = 8 * begin, count = std::min(layout.sums, 8 * end) - at;
-        isa<T>().add_sums(
-            {count, n, from + at, slot, layout.part(), out.hi.data() + at, out.lo.data() + at, 1});
-      });
-    }
+  const int64_t all_slots = padded_to_page<double>(slot * lanes * groups);
+  double* const values = scratch.reserve_as<double>(all_slots + memory * threads);
+  // Neighbours, as the first rows of the next group are prefetched.
+  const int64_t grain = std::clamp<int64_t>(groups / (8 * threads), 1, 8);
+  std::atomic<int64_t> next{0};
+  parallel_for(threads, threads, [&](int64_t, int64_t, int thread) {
+    double* const panel = values + all_slots + memory * thread;
+    double* const sums = panel + layout.panel();
+    std::fill(sums, panel + layout.memory(), 0.0);
+    for (int64_t begin; (begin = next.fetch_add(grain)) < groups;)
+      for (int64_t group = begin; group < std::min(groups, begin + grain); ++group) {
+        const int64_t row = args.first + (segment0 + group * lanes) * L<T>;
+        isa<T>().segments({args.d, args.X.data + row * args.d, args.y.data + row, layout.rows(),
+                           panel, sums, layout.sums_of_lanes(), values + group * lanes * slot, slot,
+                           layout.part()});
+      }
+  });
+  const double* from = values;
+  for (int64_t left = segment1 - segment0, n; left > 0; left -= n, from += n * slot) {
+    n = out.begin_segments(left);
+    add_in_turn({layout.sums, n, from, slot, layout.part(), out.hi.data(), out.lo.data(), 1},
+                isa<T>().add_sums);
   }
   scratch.trim();
 }

@@ -5,7 +5,7 @@
 
 namespace gdcore::cpu {
 
-// How many of the segments, from the first on, moments_in_lanes should sum.
+// How many of the segments, from the first on, moments_in_lanes should sum at once.
 template <class T>
 int64_t segments_in_lanes(const LinearArgs<T>& args, int64_t segment0, int64_t segment1);
 

@@ -15,10 +15,11 @@ template <class T>
 constexpr int features_beside = sizeof(T) == 4 ? features_of_tile<T> : accumulators / 6;
 
 // Up to which lanes are faster than a row at a time: with few features vectors of them are not
-// full, with many the sums of all lanes are far more than a cache holds.
+// full, with many the sums of all lanes are more than a cache holds.
 template <class T>
-constexpr int most_segment_features =
-    sizeof(T) == 8 ? (W<double> == 8 ? 64 : 32) : (W<double> == 8 ? 24 : 4);
+constexpr int most_segment_features = sizeof(T) == 8   ? 32
+                                      : W<double> == 8 ? 24
+                                                       : 4;
 
 // Transposes N vectors of N numbers.
 template <class V, int N, int H, int... I>
