@@ -92,7 +92,7 @@ class GroupSums::Pass {
     const int64_t record = width() * static_cast<int64_t>(sizeof(float));
     // Reading the table again for each lot of rows costs less than dealing them.
     const int64_t lot =
-        std::min(rows_, std::max(least_dealt, out_.groups_ * bytes_each() * 3 / 2) / record);
+        std::min(rows_, std::max(least_dealt, out_.groups_ * bytes_each() * 3 / 4) / record);
     std::unique_ptr<Record[]> records(new Record[static_cast<size_t>(lot * width())]);
     std::vector<std::vector<Whole>> whole(static_cast<size_t>(parts));
     for (int64_t first = 0; first < rows_; first += lot) {
