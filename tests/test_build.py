@@ -114,6 +114,8 @@ def layer_of(name: str) -> str:
         "device.hpp": "device",
         "descend.hpp": "device",
         "host.hpp": "device",
+        "lanczos.cpp": "device",
+        "lanczos.hpp": "device",
         "contract.hpp": "numerics",
         "dims.hpp": "numerics",
         "double_double.hpp": "numerics",

@@ -18,11 +18,17 @@ constexpr int64_t block = 256;  // problems: lanes stay full but for the last fe
 
 template <class T>
 const Device<T>& cpu_device() {
-  static constexpr Device<T> table{of_host,         block,
-                                   cpu::matmul<T>,  cpu::mse<T>,
-                                   cpu::linear<T>,  cpu::linear_each<T>,
-                                   cpu::moments<T>, cpu::moments_each<T>,
-                                   cpu::sgd<T>,     cpu::descend_each<T>,
+  static constexpr Device<T> table{of_host,
+                                   block,
+                                   cpu::matmul<T>,
+                                   cpu::mse<T>,
+                                   cpu::linear<T>,
+                                   cpu::linear_each<T>,
+                                   cpu::moments<T>,
+                                   cpu::moments_each<T>,
+                                   cpu::sgd<T>,
+                                   cpu::descend_each<T>,
+                                   cpu::curvature_each<T>,
                                    copy_rows<T>};
   return table;
 }

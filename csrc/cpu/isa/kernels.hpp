@@ -7,6 +7,7 @@
 #include "accurate.hpp"
 #include "columns.hpp"
 #include "half_gradient.hpp"
+#include "lanczos.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
@@ -41,6 +42,7 @@
                                               quadratic<T>,                    \
                                               descend_lanes<T>,                \
                                               moments_lanes<T>,                \
+                                              curvature_lanes<T>,              \
                                               CHAINS * W<T>,                   \
                                               probe_fma<T>,                    \
                                               __VA_ARGS__};

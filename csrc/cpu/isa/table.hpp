@@ -195,6 +195,7 @@ struct IsaTable {
   std::int64_t (*descend_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
                                 unsigned* ending);
   void (*moments_lanes)(const LaneMoments<T>& lanes);
+  void (*curvature_lanes)(const HessianLanes& lanes);
 
   // The machine's limits. A round of probe_fma is fma_per_round products and sums, x * factor +
   // term. Only the table of float has the probes of memory; their n is a multiple of 256 and their
