@@ -81,12 +81,15 @@ def test_the_exit_code_tells_of_a_wrong_gdcore(command, monkeypatch, status, par
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["mm"], "there is no suite 'mm'; choose from matmul, mse, gradient, operands, fit, all."),
+        (
+            ["mm"],
+            "there is no suite 'mm'; choose from matmul, mse, gradient, operands, fit, rest, all.",
+        ),
         (
             ["--against", "numpy,x"],
             "there is no peer 'x'; choose from gdcore, numpy, torch, torch-vmap, torch-solve, "
-            "torch-lstsq, jax, scipy, sklearn, polars-ols, polars-ds, statsmodels, contiguous, "
-            "exact.",
+            "torch-lstsq, jax, scipy, sklearn, polars, polars-ols, polars-ds, polars-statistics, "
+            "duckdb, statsmodels, contiguous, exact.",
         ),
         (["--dtype", "int8"], "there is no dtype 'int8'; choose from float32, float64."),
         (["--threads", "two"], "--threads must be whole numbers such as 1,2, not 'two'."),

@@ -15,48 +15,16 @@ import numpy as np
 import pytest
 
 import gdcore as gd
-from gdcore.bench import Report, Row, Verdict, probe, suites
+from benches import made, make_example
+from gdcore.bench import Report, Row, Verdict, suites
 from gdcore.bench.libraries.registry import BUILT_IN
 from gdcore.bench.page import style
 from gdcore.bench.verdict import Ratio
 
 
-def made(library, seconds, suite="matmul", case="1 2 2 2", dtype="float32", threads=1, **rest):
-    """Return a row as a run would have made it."""
-    fields = {"flops": 1e6, "bytes": 1e5, "floor": seconds / 2, "roof": "L1", "repeats": 3}
-    fields |= {"rounds": (seconds,) * 5} | rest
-    return Row(suite, case, dtype, threads, library, "timed", **fields)
-
-
 @pytest.fixture
 def example():
     return make_example()
-
-
-def make_example():
-    """Make a report by hand: names that are not markup, statuses of every kind."""
-    ratio = Ratio(2.0, 1.9, 2.1, Verdict.FAST)
-    levels = (probe.Level("L1", 2**15, 9e10, 8e10, 7e10), probe.Level("memory", np.inf, 9, 8, 7))
-    environment = {"cpu": "A <fine> CPU", "gdcore": gd.config(), "git": None}
-    environment |= {"date": "2026-01-01T10:00:00", "load_before": (0.1, 0, 0), "cpus_usable": 2}
-    limits = [probe.Limits(n, {"float32": 1e11, "float64": 5e10}, levels) for n in (1, 2)]
-    found = [
-        Row("", "", "", 0, "jax", "missing", "jax is not installed"),
-        *(
-            row
-            for suite in ("matmul", "mse")
-            for dtype in ("float32", "float64")
-            for threads in (1, 2)
-            for row in (
-                made("gdcore", 1e-6, suite, "10 2", dtype, threads),
-                made("<b>&", 2e-6, suite, "10 2", dtype, threads, ratio=ratio),
-                Row(suite, "10 2", dtype, threads, "numpy", "wrong", "1 < 2"),
-                made("gdcore", 3e-4, suite, "9 2", dtype, threads),
-                made("<b>&", 6e-4, suite, "9 2", dtype, threads, ratio=ratio),
-            )
-        ),
-    ]
-    return Report("gdcore", environment, found, limits)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +60,7 @@ def test_json_round_trip(example):
     assert tuple(found["rows"][-1]) == (
         *("suite", "case", "dtype", "threads", "library", "status", "note", "rounds"),
         *("repeats", "share", "flops", "bytes", "floor", "roof", "ratio"),
+        "calls",
         *("seconds", "gflops", "gbs", "percent"),
     )
     with pytest.raises(ValueError, match="schema"):

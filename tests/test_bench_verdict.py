@@ -122,7 +122,7 @@ class TestCheck:
         library = open_library("numpy", None, 1)
         if not hasattr(library, case.job):
             library = open_library("gdcore", None, 1)
-        outputs = getattr(library, case.job)(case, *inputs)(1)
+        outputs = getattr(library, case.job)(case.computation, *inputs)(1)
         outputs = [np.asarray(o) for o in (outputs if isinstance(outputs, tuple) else [outputs])]
         expected = case.expected(inputs)
         assert find_fault(outputs, expected) is None
@@ -130,7 +130,7 @@ class TestCheck:
             broken = outputs.copy()
             broken[i] = output + np.asarray(expected[i].bound * 2.1, output.dtype)
             assert expected[i].name in find_fault(broken, expected)
-            loose = np.finfo(dtype).eps * (3e4 if case.suite == "fit" else 300)
+            loose = np.finfo(dtype).eps * (3e4 if case.computation.suite == "fit" else 300)
             if case.job in TO_TOLERANCE:  # not counting that, and small groups are what they are
                 tight = np.quantile(case.solved(inputs)[i].bound, 0.8)
             else:

@@ -12,6 +12,7 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, b
   error.assign(count, 0.0);
   steepest.assign(count, 0.0);
   rank.assign(count, 0);
+  unsolved.assign(count, 0);
   empty.assign(count, 0);
   finite.assign(count, 1);
   for (uint8_t one : gram) from_rows.push_back(!one);
@@ -30,7 +31,7 @@ Many<T>::~Many() {}  // Batch is complete here
 template <class T>
 Problem<T> Many<T>::open_rows(int64_t i, InProgress& one, Budget& budget) const {
   Problem<T> problem = rows_.gathered(i, one.gathered);
-  if (rows_.order) budget.spent(work_of_rows(i));
+  if (rows_.anywhere()) budget.spent(work_of_rows(i));
   problem.scaling = scaling_of(i);
   return problem;
 }

@@ -49,6 +49,7 @@ struct Many<T>::Batch {
   std::vector<ProblemRows<T>> rows;
   std::vector<Moments> moments;
   std::vector<CurvatureArgs> hessians;
+  std::vector<double*> packed;
   std::vector<int64_t> who;  // problems of `rows`, or of `descents`
 
   // How far the device has brought a problem.

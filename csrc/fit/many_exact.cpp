@@ -1,4 +1,5 @@
 #include "fit/many_batches.hpp"
+#include "fit/normal_lanes.hpp"
 
 namespace gdcore {
 
@@ -7,10 +8,48 @@ bool Many<T>::solve(const ExactOptions& options, double seconds) {
   const Problem<T>& p = rows_.all;
   if (options.covariance != Covariance::none && inferences.flaw.empty())
     inferences.reset(rows_.count, p.size() / p.t, p.t);
+  const bool in_lanes = options.covariance == Covariance::none && !packed_.empty() &&
+                        NormalLanes<T>::serve(p, options);
   return in_batches(seconds, [&](Batch& batch, Budget& budget) {
-    return one_by_one(batch, budget,
-                      [&](int64_t i) { return solve_one(i, options, batch, budget); });
+    if (in_lanes && !batch.collected) solve_lanes(options, batch);
+    batch.collected = true;
+    return one_by_one(batch, budget, [&](int64_t i) {
+      return batch.ended[batch.place(i)] || solve_one(i, options, batch, budget);
+    });
   });
+}
+
+// The problems of a batch whose moments suffice, as most do, eight at a time.
+template <class T>
+void Many<T>::solve_lanes(const ExactOptions& options, Batch& batch) {
+  constexpr int lanes = NormalLanes<T>::lanes;
+  NormalLanes<T> normal(rows_.all, options);
+  int64_t who[lanes];
+  int held = 0;
+  const auto run = [&] {
+    const unsigned solved = normal.solve();
+    for (int lane = 0; lane < held; ++lane) {
+      if (!(solved >> lane & 1)) continue;
+      const int64_t i = who[lane];
+      normal.write(lane, params_of(i), &states_.loss[i]);
+      rank[i] = parameters();
+      states_.outcome[i] = Outcome::converged;
+      batch.ended[batch.place(i)] = 1;
+    }
+    held = 0;
+  };
+  for (int64_t i = batch.begin; i < batch.end; ++i) {
+    if (options_.skip[i] || from_rows[i]) continue;
+    const double* const packed = &packed_[i * packed_size_];
+    LinearSums sums;
+    sums.sample_weight = Quadratic<T>::tail(parameters(), 1, packed).sample_weight();
+    const double count = rows_.all.count(rows_.rows_of(i), sums);
+    normal.load(held, packed, scale_of(rows_.all.reduction, count).divisor,
+                options_.weight_decay[i]);
+    who[held++] = i;
+    if (held == lanes) run();
+  }
+  if (held > 0) run();
 }
 
 template <class T>
@@ -26,6 +65,10 @@ bool Many<T>::solve_one(int64_t i, ExactOptions options, Batch& batch, Budget& b
   }
   if (!infers) options.covariance = Covariance::none;
   if (options_.skip[i]) return true;
+  if (rows_.sums) {
+    unsolved[i] = !solve_moments(i, options, batch, budget);
+    return true;
+  }
   if (one.stage == Stage::none) {
     if (solve_moments(i, options, batch, budget)) {
       if (!infers) return true;
@@ -70,6 +113,7 @@ bool Many<T>::solve_moments(int64_t i, const ExactOptions& options, Batch& batch
   const double* const packed = &packed_[i * packed_size_];
   budget.spent(p * p * (p + size.t));
   if (!normal.solve(size, packed, options)) return false;
+  if (rows_.sums && !normal.loss_known()) return false;
   keep_solution(i, normal.params(), p);
   if (options.covariance != Covariance::none)
     normal.describe(size, packed, batch.one.inference.solved);

@@ -12,7 +12,8 @@ bool Many<T>::prepare(bool curvature_too, bool steepest_too, double seconds) {
 
 template <class T>
 bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
-  if (!batch.collected && !packed_.empty()) sum_moments(batch, budget);
+  if (!batch.collected && !packed_.empty())
+    rows_.sums ? take_moments(batch) : sum_moments(batch, budget);
   batch.collected = true;
   if (wanted.curvature && !wanted.steepest && !find_curvatures(batch, budget)) return false;
   const bool through = beside_device(batch, budget, [&](int64_t i, InProgress& one) {
@@ -29,37 +30,62 @@ bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
          });
 }
 
+// Moments that one pass over all groups has made.
+template <class T>
+void Many<T>::take_moments(Batch& batch) {
+  batch.moments.resize(1);
+  for (int64_t i = batch.begin; i < batch.end; ++i) {
+    if (!needs_moments(i) || rows_.starts[i] == rows_.starts[i + 1]) continue;
+    rows_.sums->moments(rows_.first_group + i, batch.moments[0]);
+    keep_moments(i, batch.moments[0]);
+    batch.summed[batch.place(i)] = 1;
+  }
+}
+
 // The moments of all small problems of a batch, in parts that a first cache holds, or that keep a
 // device with its own memory busy.
 template <class T>
 void Many<T>::sum_moments(Batch& batch, Budget& budget) {
   const Problem<T>& all = rows_.all;
-  const int64_t speed = speed_of(*all.device);
+  const Device<T>& device = *all.device;
+  const int64_t speed = speed_of(device);
   const int64_t most_bytes = speed << 14, most_work = speed << 18;
   if (all.sample_weight.data) return;  // a problem may have no row of any weight
-  const int64_t columns = all.d + 1 + all.t;
+  const bool packs = device.quadratics_each && !scaled_;
+  const int64_t columns = all.d + 1 + all.t, p = all.size() / all.t;
   const int64_t bytes = 16 * (all.d + 1) * columns;
   int64_t most = 1;
   while (2 * most * bytes <= most_bytes && most < batch.end - batch.begin) most *= 2;
-  batch.moments.resize(static_cast<size_t>(most));
-  int64_t count = 0;
+  if (!packs) batch.moments.resize(static_cast<size_t>(most));
+  int64_t count = 0, work = 0;
   auto run = [&] {
-    all.device->moments_each(count, batch.rows.data(), batch.moments.data());
+    if (packs)
+      device.quadratics_each(count, batch.rows.data(), all.fit_intercept, batch.packed.data());
+    else
+      device.moments_each(count, batch.rows.data(), batch.moments.data());
     for (int64_t k = 0; k < count; ++k) {
       const int64_t i = batch.who[k];
-      keep_moments(i, batch.moments[k]);
-      batch.summed[batch.place(i)] = 1;
-      budget.spent(host_work(*all.device, batch.rows[k].args.n * columns * columns));
+      bool kept = true;
+      if (packs)
+        known_[i] = kept = Quadratic<T>::usable(p, all.t, batch.packed[k]);
+      else
+        keep_moments(i, batch.moments[k]);
+      batch.summed[batch.place(i)] = kept;  // what leaves the range is summed once more, by itself
     }
-    count = 0;
+    budget.spent(host_work(device, work));
+    count = work = 0;
   };
   batch.rows.assign(static_cast<size_t>(most), {all.args(nullptr), {}});
   batch.who.resize(static_cast<size_t>(most));
+  batch.packed.resize(static_cast<size_t>(most));
   for (int64_t i = batch.begin; i < batch.end; ++i) {
+    if (!needs_moments(i)) continue;
     ProblemRows<T>& rows = batch.rows[count];
     rows_.locate(i, rows.args, rows.order);
-    const int64_t n = rows.args.n;
-    if (!needs_moments(i) || n == 0 || n * columns * columns > most_work) continue;
+    const int64_t n = rows.args.n, each = n * columns * columns;
+    if (n == 0 || each > most_work) continue;
+    work += each;
+    batch.packed[count] = &packed_[i * packed_size_];
     batch.who[count++] = i;
     if (count == most) run();
   }

@@ -42,6 +42,25 @@ class Work(NamedTuple):
         return self.read + self.written
 
 
+class Situation(NamedTuple):
+    """When calls are made that are timed one by one.
+
+    Attributes
+    ----------
+    pause : float
+        Seconds of rest before each call; with 0, calls follow each other.
+    busy : int
+        Processes that compute beside it.
+    """
+
+    pause: float
+    busy: int
+
+    def __str__(self) -> str:
+        when = f"after {1000 * self.pause:g} ms" if self.pause else "in a loop"
+        return when + (f", beside {self.busy} busy" if self.busy else "")
+
+
 class Expected(NamedTuple):
     """What an output has to be, and how far it may lie from that, element by element."""
 
@@ -76,6 +95,16 @@ class Case(ABC):
     def job(self) -> str:
         """The name of the method by which a library does it: by default the suite's."""
         return self.suite
+
+    @property
+    def computation(self) -> Case:
+        """What that method gets: the case, or a part of it that says what to compute."""
+        return self
+
+    @property
+    def situation(self) -> Situation | None:
+        """When its calls are made, if they are timed one by one."""
+        return None
 
     @property
     def shares(self) -> Mapping[str, int]:

@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from gdcore.bench import machine, suites, timing
-from gdcore.bench.case import Array, Case, Expected, Work
-from gdcore.bench.check import exactly, find_fault
+from gdcore.bench import machine, suites
+from gdcore.bench.case import Case, Work
+from gdcore.bench.check import exactly
 from gdcore.bench.libraries.registry import BUILT_IN, find_peers, supports
 from gdcore.bench.pool import WorkerError, WorkerProcess, usable_cpus
 from gdcore.bench.probe import Limits
 from gdcore.bench.report import Report
 from gdcore.bench.results import Key, Row, counted
-from gdcore.bench.verdict import FEWEST, judge
+from gdcore.bench.turns import BASELINE, Effort, Race, Tasks, take_calls
+from gdcore.bench.verdict import FEWEST
 
 DTYPES = ("float32", "float64")
-BASELINE = "gdcore"
 TIMEOUT = 120.0  # seconds for one request: the slowest honest one, compiling too, takes a tenth
-_SLOW = 2.0  # seconds of a round of all, from which on there are only as many as a verdict needs
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure.
-
-    Parameters
-    ----------
-    round : float
-        Seconds of a round of one library, at least.
-    race : float
-        Seconds of all rounds of all libraries on one case, about.
-    fewest, most : int
-        Rounds, whatever `race` says.
-    probe : float
-        Seconds of each probe of the machine's limits.
-    """
-
-    round: float
-    race: float
-    fewest: int
-    most: int
-    probe: float
-
-
-FULL = Effort(round=0.004, race=1.5, fewest=9, most=51, probe=0.1)
-QUICK = Effort(round=0.001, race=0.1, fewest=FEWEST, most=11, probe=0.02)
+FULL = Effort(round=0.004, race=1.5, fewest=9, most=51, probe=0.1, calls=12)
+QUICK = Effort(round=0.001, race=0.1, fewest=FEWEST, most=11, probe=0.02, calls=3)
 
 
 def run(
@@ -71,7 +43,7 @@ def run(
 
     Parameters
     ----------
-    suite : {"all", "matmul", "mse", "gradient", "operands", "fit"}
+    suite : {"all", "matmul", "mse", "gradient", "operands", "fit", "rest"}
     against : sequence of str, optional
         Libraries; by default all that are known, those of `peers` too.
     threads : sequence of int, optional
@@ -212,160 +184,36 @@ class _Session:
         exact = exactly(whole.expected(whole.inputs("float32"))) if whole else []
         for dtype in self.dtypes:
             self.progress(f"{case.suite} {case.name}, {dtype}")
-            work, tasks = case.work(dtype), _Tasks(case, dtype)
-            for threads in self.limits:
-                key = Key(case.suite, case.name, dtype, threads)
-                self.work[key] = work
-                blank = Row(*key, "", "timed", flops=work.flops, bytes=work.bytes)
-                race = _Race(blank)
-                for worker in self.workers:
-                    if worker.threads == threads and case.job in self.jobs[worker]:
-                        race.enter(worker, tasks.of(worker, case.job in self.closed_forms[worker]))
+            tasks = Tasks(case, dtype)
+            races = [self._enter(tasks, threads) for threads in self.limits]
+            together = [races] if case.situation else [[race] for race in races]
+            for some in together:
                 try:
-                    if whole:
-                        race.check_whole(exact, whole, dtype)
-                    race.load(dtype)
-                    race.start(self.effort)
-                    race.check_last()
-                    race.unload()
+                    for race in some:
+                        if whole:
+                            race.check_whole(exact, whole, dtype)
+                        race.load(dtype)
+                    if case.situation:
+                        take_calls(some, case.situation, self.effort)
+                    else:
+                        some[0].start(self.effort)
+                    for race in some:
+                        race.check_last()
+                        race.unload()
                 finally:
-                    self.report.rows += race.rows()
+                    for race in some:
+                        self.report.rows += race.rows()
 
-
-class _Task(NamedTuple):
-    """What a worker does of a case, what has to come out, and whether that is by a closed form."""
-
-    case: Case
-    share: int
-    expected: list[Expected]
-    in_closed_form: bool
-
-
-class _Tasks:
-    """The tasks of one case and dtype, each made when it is first wanted."""
-
-    def __init__(self, case: Case, dtype: str) -> None:
-        self.case, self.dtype = case, dtype
-        self.made: dict[tuple[int, bool], _Task] = {}
-
-    def of(self, worker: WorkerProcess, in_closed_form: bool) -> _Task:
-        """Return the task of a worker."""
-        share = self.case.shares.get(worker.library, 1)
-        if (share, in_closed_form) not in self.made:
-            case = self.case if share == 1 else self.case.part(share)
-            inputs = case.inputs(self.dtype)
-            expected = case.solved(inputs) if in_closed_form else case.expected(inputs)
-            self.made[share, in_closed_form] = _Task(case, share, expected, in_closed_form)
-        return self.made[share, in_closed_form]
-
-
-class _Race:
-    """Some workers on one case: who may run, and the rounds so far."""
-
-    def __init__(self, blank: Row) -> None:
-        self.blank = blank
-        self.tasks: dict[WorkerProcess, _Task] = {}
-        self.running: list[WorkerProcess] = []
-        self.ended: dict[str, Row] = {}
-        self.repeats: dict[str, int] = {}
-        self.rounds: dict[str, list[float]] = {}
-
-    def enter(self, worker: WorkerProcess, task: _Task) -> None:
-        """Let a worker take part."""
-        self.tasks[worker] = task
-        self.running.append(worker)
-
-    def check_whole(self, exact: list[Expected], whole: Case, dtype: str) -> None:
-        """Keep those who are exact on whole numbers; what is divided by no power of two is not."""
-        for worker in list(self.running):
-            if not self.tasks[worker].in_closed_form:
-                self._check(worker, "on small whole numbers, ", exact, "load", whole, dtype)
-
-    def load(self, dtype: str) -> None:
-        """Keep those who are right on the numbers that will be timed."""
-        for worker in list(self.running):
-            task = self.tasks[worker]
-            self._check(worker, "", task.expected, "load", task.case, dtype)
-
-    def check_last(self) -> None:
-        """Keep those whose last timed call was right."""
-        for worker in list(self.running):
-            self._check(worker, "after timing, ", self.tasks[worker].expected, "last")
-
-    def _check(
-        self,
-        worker: WorkerProcess,
-        when: str,
-        expected: list[Expected],
-        method: str,
-        *arguments: Any,
-    ) -> None:
-        outputs: list[Array] | None = self._ask(worker, method, *arguments)
-        fault = find_fault(outputs, expected) if outputs is not None else None
-        if fault:
-            self._drop(worker, "wrong", when + fault)
-
-    def start(self, effort: Effort) -> None:
-        """Run rounds in turns until they have taken the time that was set."""
-        found = {}
-        for worker in list(self.running):
-            answer = self._ask(worker, "calibrate", effort.round)
-            if answer is not None:
-                found[worker.library] = answer
-                self.rounds[worker.library] = []
-        self.repeats = timing.equal_repeats(found)
-        total = sum(self.repeats[name] * seconds for name, (_, seconds) in found.items())
-        rounds = round(effort.race / total) if total else 0
-        fewest = effort.fewest if total < _SLOW else FEWEST
-        order = list(self.running)
-        for turn in range(min(max(rounds, fewest), effort.most)):
-            order = order[::-1] if turn % 2 else random.sample(self.running, len(self.running))
-            for worker in [each for each in order if each in self.running]:
-                seconds = self._ask(worker, "round", self.repeats[worker.library])
-                if seconds is not None:
-                    self.rounds[worker.library].append(seconds * self.tasks[worker].share)
-
-    def unload(self) -> None:
-        """Let every worker forget the case."""
-        for worker in list(self.running):
-            self._ask(worker, "unload")
-
-    def rows(self) -> list[Row]:
-        """Return a row for each worker, cut to the rounds that all of them completed."""
-        complete = min((len(self.rounds.get(each.library, ())) for each in self.running), default=0)
-        timed = {
-            worker.library: replace(
-                self.blank,
-                library=worker.library,
-                rounds=tuple(self.rounds[worker.library][:complete]),
-                repeats=self.repeats[worker.library],
-                share=self.tasks[worker].share,
-            )
-            for worker in self.running
-            if complete
-        }
-        if ours := timed.get(BASELINE):
-            for name, theirs in timed.items():
-                if name != BASELINE:
-                    timed[name] = replace(theirs, ratio=judge(ours.rounds, theirs.rounds))
-        found = timed | self.ended
-        return [found[each.library] for each in self.tasks if each.library in found]
-
-    def _ask(self, worker: WorkerProcess, method: str, *arguments: Any) -> Any:
-        """Return a worker's answer, or None if it is out of the race."""
-        try:
-            return worker.ask(method, *arguments)
-        except WorkerError as refusal:
-            self._drop(worker, refusal.status, str(refusal))
-            return None
-
-    def _drop(self, worker: WorkerProcess, status: str, note: str) -> None:
-        self.running.remove(worker)
-        name = worker.library
-        self.ended[name] = replace(self.blank, library=name, status=status, note=note)
-        if status == "wrong":
-            with suppress(WorkerError):
-                worker.ask("unload")
+    def _enter(self, tasks: Tasks, threads: int) -> Race:
+        """Return the race of the workers with that many threads that do a case."""
+        case, dtype = tasks.case, tasks.dtype
+        key, work = Key(case.suite, case.name, dtype, threads), case.work(dtype)
+        self.work[key] = work
+        race = Race(Row(*key, "", "timed", flops=work.flops, bytes=work.bytes))
+        for worker in self.workers:
+            if worker.threads == threads and case.job in self.jobs[worker]:
+                race.enter(worker, tasks.of(worker, case.job in self.closed_forms[worker]))
+        return race
 
 
 def _check_choices(what: str, given: Sequence[str], known: Sequence[str]) -> None:

@@ -29,6 +29,21 @@ class Key(NamedTuple):
     threads: int
 
 
+class Calls(NamedTuple):
+    """Calls that were timed one by one: how many, and their mean, median and worst in seconds."""
+
+    number: int
+    mean: float
+    median: float
+    worst: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        """Return the figures of some calls."""
+        mean, median = statistics.fmean(seconds), statistics.median(seconds)
+        return cls(len(seconds), mean, median, max(seconds))
+
+
 @dataclass(frozen=True)
 class Row:
     """One library on one case.
@@ -55,6 +70,8 @@ class Row:
         The least seconds this machine needs for that, and the limit that sets them.
     ratio : Ratio or None
         How many times as long as the baseline it takes; the verdict is the baseline's.
+    calls : Calls or None
+        Where calls are timed one by one; then each of `rounds` is a mean.
     """
 
     suite: str
@@ -72,6 +89,7 @@ class Row:
     floor: float = math.nan
     roof: str = ""
     ratio: Ratio | None = None
+    calls: Calls | None = None
 
     @property
     def key(self) -> Key:
@@ -107,7 +125,8 @@ class Row:
         """Return everything there is to know, in plain values."""
         derived = ("seconds", "gflops", "gbs", "percent")
         row = asdict(self) | {name: getattr(self, name) for name in derived}
-        return row | {"ratio": self.ratio and self.ratio._asdict()}
+        calls, ratio = self.calls and self.calls._asdict(), self.ratio and self.ratio._asdict()
+        return row | {"ratio": ratio, "calls": calls}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Self:
@@ -115,6 +134,8 @@ class Row:
         known = {each.name: row[each.name] for each in fields(cls) if each.name in row}
         for name in ("flops", "bytes", "floor"):
             known[name] = math.nan if row[name] is None else row[name]
+        if calls := row.get("calls"):
+            known["calls"] = Calls(**calls)
         if ratio := row["ratio"]:
             known["ratio"] = Ratio(**ratio | {"verdict": Verdict(ratio["verdict"])})
         return cls(**known | {"rounds": tuple(row["rounds"])})
@@ -184,7 +205,7 @@ class Results:
                 f"The load was {load:.1f} on {cpus} CPUs before the run began: other processes "
                 "were in the way, above all where threads wait for each other."
             )
-        if above := sum(row.percent > ABOVE for row in self.rows):
+        if above := sum(row.percent > ABOVE for row in self.rows if not row.calls):
             notes.append(
                 f"{above} of {len(self.rows)} rows are above {ABOVE} % of the limit. The limit is "
                 "the best that short probes reached before and after the run: they may have been "
@@ -212,6 +233,23 @@ class Results:
             )
             for pair, found in ratios.items()
         ]
+
+    def over_one_thread(self, row: Row) -> float:
+        """Return the mean of a row's calls over that of the same library on one thread, or NaN."""
+        alone = row.key._replace(threads=1)
+        ones = (one.calls for one in self.rows if (one.key, one.library) == (alone, row.library))
+        one = next(ones, None)
+        if row.threads == 1 or row.calls is None or one is None:
+            return math.nan
+        return row.calls.mean / one.mean
+
+    def thread_costs(self) -> dict[tuple[str, str, int], list[float]]:
+        """Return `over_one_thread` of all rows by suite, library and thread count."""
+        costs: dict[tuple[str, str, int], list[float]] = {}
+        for row in self.rows:
+            if not math.isnan(over := self.over_one_thread(row)):
+                costs.setdefault((row.suite, row.library, row.threads), []).append(over)
+        return costs
 
     def limits_of(self, threads: int) -> Limits | None:
         """Return the limits of this machine for a number of threads."""

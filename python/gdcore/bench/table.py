@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 
 from gdcore.bench import suites
@@ -10,7 +11,9 @@ from gdcore.bench.results import Key, Results, Row, counted
 from gdcore.notebook import html_block, html_row
 
 _UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_HEADS = ("library", "time", "GFLOP/s", "GB/s", "limit", "takes", "95 %", "")
+_SPEED = ("time", "GFLOP/s", "GB/s", "limit")
+_CALLS = ("mean", "median", "worst", "of 1 thread")
+_VERDICT = ("takes", "95 %", "")
 
 
 def render(report: Results) -> str:
@@ -27,11 +30,14 @@ def render(report: Results) -> str:
 
 def render_html(report: Results) -> str:
     """Return the table as HTML for a notebook."""
-    lines = [html_row(("case", *_HEADS), [])]
+    lines, before = [], None
     for key, rows in report.races():
+        if (heads := _heads(rows)) != before:
+            lines.append(html_row(("case", *heads), []))
+            before = heads
         shown = [row for row in rows if row.status != "unsupported"]
         for i, row in enumerate(shown):
-            library, *cells = _cells(row)
+            library, *cells = _cells(report, row)
             case = f"{heading(key)}, {key.case}" if i == 0 else ""
             lines.append(html_row([case, library], cells))
     return html_block("", lines, [*_summary(report), *report.notes])
@@ -93,13 +99,17 @@ def _table(report: Results, races: Sequence[tuple[Key, list[Row]]]) -> Iterator[
     cells: list[tuple[str, ...]] = []
     for key, rows in races:
         shown = [row for row in rows if row.status != "unsupported"]
-        cells += [(key.case if i == 0 else "", *_cells(row)) for i, row in enumerate(shown)]
-    heads = (suites.sizes(races[0][0].suite) or "case", *_HEADS)
+        cells += [(key.case if i == 0 else "", *_cells(report, row)) for i, row in enumerate(shown)]
+    heads = (suites.sizes(races[0][0].suite) or "case", *_heads(races[0][1]))
     timed = [row for row in cells if len(row) == len(heads)]
     widths = [max(map(len, column)) for column in zip(heads, *timed, strict=True)]
     widths[0] = max(len(row[0]) for row in [heads, *cells])
     widths[1] = max(len(row[1]) for row in [heads, *cells])
-    yield _title(report, races[0][0])
+    yield (
+        heading(races[0][0])
+        if any(row.calls for row in races[0][1])
+        else _title(report, races[0][0])
+    )
     for row in [heads, *cells]:
         left = f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  "
         if len(row) == len(heads):
@@ -109,7 +119,13 @@ def _table(report: Results, races: Sequence[tuple[Key, list[Row]]]) -> Iterator[
             yield left + row[2]
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _heads(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return what the cells of some rows of one suite are."""
+    one_by_one = any(row.calls for row in rows)
+    return ("library", *(_CALLS if one_by_one else _SPEED), *_VERDICT)
+
+
+def _cells(report: Results, row: Row) -> tuple[str, ...]:
     """Return the cells of a row after its case; two of them if it was not timed."""
     if row.status != "timed":
         return row.contestant, f"{row.status.upper()}: {row.note}"
@@ -120,6 +136,10 @@ def _cells(row: Row) -> tuple[str, ...]:
             f"{digits(ratio.low)}..{digits(ratio.high)}",
             ratio.verdict,
         )
+    if row.calls:
+        seconds = map(duration, row.calls[1:])
+        over = digits(report.over_one_thread(row))
+        return row.contestant, *seconds, over and f"{over} x", *times
     speed = (digits(row.gflops), digits(row.gbs))
     return row.contestant, duration(row.seconds), *speed, percent(row.percent), *times
 
@@ -138,4 +158,10 @@ def _summary(report: Results) -> Iterator[str]:
         yield (
             f"{score.suite}: {score.library} takes {digits(score.mean)} x as long as "
             f"{report.baseline} (geometric mean; {report.baseline} is {verdicts})"
+        )
+    for (suite, library, threads), costs in report.thread_costs().items():
+        mean = math.exp(statistics.fmean(map(math.log, costs)))
+        yield (
+            f"{suite}: with {counted(threads)}, {library} takes {digits(mean)} x as long as with "
+            f"one (geometric mean; at most {digits(max(costs))} x)"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
@@ -76,13 +77,19 @@ def timed_round(run: Callable[[int], Any], repeats: int, expected: float) -> flo
     """
     if expected < _WAKING:
         run(1)
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with _without_garbage_collection():
         return _elapsed(run, repeats) / repeats
-    finally:
-        if collecting:
-            gc.enable()
+
+
+def timed_calls(run: Callable[[int], Any], count: int, pause: float) -> list[float]:
+    """Return the seconds of each of some calls, and rest for `pause` seconds before each."""
+    seconds = []
+    with _without_garbage_collection():
+        for _ in range(count):
+            if pause:
+                time.sleep(pause)
+            seconds.append(_elapsed(run, 1))
+    return seconds
 
 
 def midmean(seconds: Sequence[float]) -> float:
@@ -104,6 +111,17 @@ def settle() -> None:
         used = time.process_time()
         time.sleep(0.001)
         quiet = quiet + 1 if time.process_time() - used < 0.0002 else 0
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _elapsed(run: Callable[[int], Any], repeats: int) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -53,7 +55,7 @@ class Worker:
     def load(self, case: Case, dtype: str) -> list[Array]:
         """Prepare a case and return the outputs of its first call."""
         self.unload()
-        self.make = partial(getattr(self.library, case.job), case)
+        self.make = partial(getattr(self.library, case.job), case.computation)
         self.inputs = layout.Inputs(case.inputs(dtype), self.rng, lends=True)
         self._prepare()
         assert self.run is not None
@@ -87,6 +89,15 @@ class Worker:
             seconds.append(timing.timed_round(self.run, repeats // parts, self.expected))
         return timing.midmean(seconds)
 
+    def calls(self, count: int, pause: float, cpus: list[int]) -> list[float]:
+        """Return the seconds of each of some calls on any of some CPUs, as programs make them."""
+        self.heap.shake()
+        self._prepare()
+        assert self.run is not None
+        with _free_to_move(cpus):
+            self.run(1)
+            return timing.timed_calls(self.run, count, pause)
+
     def unload(self) -> None:
         """Forget the case."""
         self.run = self.make = None
@@ -109,6 +120,26 @@ class Worker:
     def limits(self, dtypes: tuple[str, ...], seconds: float) -> probe.Limits:
         """Measure what this machine can do."""
         return probe.measure(self.threads, dtypes, seconds)
+
+
+@contextmanager
+def _free_to_move(cpus: list[int]) -> Iterator[None]:
+    """Let all threads of this process run on some CPUs for a while."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    try:
+        _hold_to(cpus)
+        yield
+    finally:
+        _hold_to(before)
+
+
+def _hold_to(cpus: Iterable[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread), cpus)
 
 
 def serve(pipe: Connection, name: str, path: Path | None, threads: int) -> None:

@@ -37,7 +37,9 @@ def _file(text: str) -> Any:
 def bench(
     suite: Annotated[
         str,
-        typer.Argument(metavar="[matmul|mse|gradient|operands|fit|all]", help="What to measure."),
+        typer.Argument(
+            metavar="[matmul|mse|gradient|operands|fit|rest|all]", help="What to measure."
+        ),
     ] = "all",
     quick: Annotated[
         bool, typer.Option("--quick", help="A few small sizes, few rounds: under a minute.")

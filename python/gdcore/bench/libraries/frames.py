@@ -31,3 +31,8 @@ class Frames:
         data = {name: np.ascontiguousarray(X[:, j], np.float64) for j, name in enumerate(names)}
         frame = self.polars.DataFrame(data | {"y": y.astype(np.float64)} | columns)
         return frame, [self.polars.col(name) for name in names]
+
+
+def stacked(lists: Any, size: int) -> Array:
+    """Return lists of `size` numbers each as rows."""
+    return np.asarray(lists.explode().to_numpy()).reshape(-1, size)

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import Any
 
 from gdcore.bench.case import Array, Case
-from gdcore.bench.libraries.base import Run, repeating
+from gdcore.bench.libraries.base import Run, Unsupported, repeating
+from gdcore.bench.suites.fit import FullBatch, MiniBatch
 from gdcore.bench.suites.gradient import Gradient
 from gdcore.bench.suites.many import Stack
 from gdcore.bench.suites.matmul import Matmul
@@ -43,8 +44,17 @@ class Jax:
 
         return self._compiled(case, self.jax.value_and_grad(loss), w, X, y)
 
+    def fit(self, case: FullBatch | MiniBatch, X: Array, y: Array) -> Run:
+        """Descend by `jax.grad` in a loop under `jax.jit`."""
+        if isinstance(case, MiniBatch):
+            raise Unsupported("JAX has no loader of mini-batches")
+        return self._compiled(case, self._descent(case.epochs), X, y, y.dtype.type(case.lr))
+
     def fit_stack(self, case: Stack, X: Array, y: Array, lr: Array) -> Run:
         """One problem's descent by `jax.grad`, under `jax.vmap` and `jax.jit`."""
+        return self._compiled(case, self.jax.vmap(self._descent(case.epochs)), X, y, lr)
+
+    def _descent(self, epochs: int) -> Any:
         jax, jnp = self.jax, self.jnp
 
         def loss(parameters: Any, features: Any, target: Any) -> Any:
@@ -57,10 +67,10 @@ class Jax:
                 slopes = jax.grad(loss)(parameters, features, target)
                 return tuple(p - rate * g for p, g in zip(parameters, slopes, strict=True))
 
-            start = jnp.zeros(case.d, X.dtype), jnp.zeros((), X.dtype)
-            return jax.lax.fori_loop(0, case.epochs, epoch, start)
+            start = jnp.zeros(features.shape[1], target.dtype), jnp.zeros((), target.dtype)
+            return jax.lax.fori_loop(0, epochs, epoch, start)
 
-        return self._compiled(case, jax.vmap(fit), X, y, lr)
+        return fit
 
     def _compiled(self, case: Case, function: Any, *inputs: Array) -> Run:
         """Return a run of a function that is compiled once for a case and dtype."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from gdcore.bench.case import Array
 from gdcore.bench.libraries.base import Run, repeating
-from gdcore.bench.libraries.frames import Frames
+from gdcore.bench.libraries.frames import Frames, stacked
 from gdcore.bench.suites.many import Groups, Rolling
 
 
@@ -25,7 +21,7 @@ class PolarsDs(Frames):
         def call() -> tuple[Array, Array]:
             fitted = self.extension.lin_reg(*features, target="y", add_bias=True)
             found = frame.group_by("label").agg(fitted.alias("fit")).sort("label")
-            w = _stacked(found["fit"], case.d + 1)
+            w = stacked(found["fit"], case.d + 1)
             return w[:, :-1], w[:, -1]
 
         return repeating(call)
@@ -39,12 +35,7 @@ class PolarsDs(Frames):
                 *features, target="y", window_size=case.window, add_bias=True
             )
             found = frame.select(fitted.alias("fit"))["fit"].struct.field("coeffs")
-            w = _stacked(found[case.window - 1 :], case.d + 1)
+            w = stacked(found[case.window - 1 :], case.d + 1)
             return w[:, :-1], w[:, -1]
 
         return repeating(call)
-
-
-def _stacked(lists: Any, size: int) -> Array:
-    """Return lists of `size` numbers each as rows."""
-    return np.asarray(lists.explode().to_numpy()).reshape(-1, size)

@@ -50,7 +50,7 @@ def roofline(report: Results) -> str:
     """Return a picture for each dtype and thread count, with every kernel in it."""
     groups: dict[tuple[str, int], list[int]] = {}
     for index, row in enumerate(report.rows):
-        if row.rounds and row.gflops > 0 and row.bytes > 0:
+        if row.rounds and not row.calls and row.gflops > 0 and row.bytes > 0:
             groups.setdefault((row.dtype, row.threads), []).append(index)
     return "".join(
         _framed(

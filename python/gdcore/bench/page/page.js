@@ -24,12 +24,11 @@ for (const group of filters) {
   choose(buttons[0]);
 }
 
-// The table sorts by any column; what was not measured stays at the end.
-const body = document.querySelector(".rows tbody");
-const heads = all(".rows th");
-heads.forEach((head, column) => head.addEventListener("click", () => {
+// A table sorts by any column; what was not measured stays at the end.
+function sort(table, head, column) {
+  const body = table.tBodies[0];
   const upwards = head.getAttribute("aria-sort") !== "ascending";
-  for (const each of heads) each.removeAttribute("aria-sort");
+  for (const each of all("th", table)) each.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", upwards ? "ascending" : "descending");
   const key = (row) => row.cells[column]?.dataset.key ?? "";
   const numeric = head.classList.contains("number");
@@ -40,10 +39,14 @@ heads.forEach((head, column) => head.addEventListener("click", () => {
     return upwards ? sign : -sign;
   };
   body.append(...all("tr", body).sort(order));
-}));
+}
+for (const table of all(".rows")) {
+  all("th", table).forEach((head, column) =>
+    head.addEventListener("click", () => sort(table, head, column)));
+}
 
 // Points of the roofline tell their row, and a row shows its point.
-for (const row of body?.rows ?? []) {
+for (const row of all(".rows tbody tr")) {
   const point = document.getElementById("p" + row.id.slice(1));
   if (!point) continue;
   const text = [...row.cells].map((cell) => cell.textContent).filter(Boolean).join("  ");

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
 from importlib.util import find_spec
 from string import Template
 
 from gdcore.bench.page.style import block, color
-from gdcore.bench.results import ABOVE, Results, Row, Score
+from gdcore.bench.results import ABOVE, Calls, Results, Row, Score
 from gdcore.bench.table import digits, duration, percent
 
 _VERDICTS = ("FAST", "SAME", "AMBG", "SLOW")
@@ -39,7 +39,8 @@ def render(report: Results) -> str:
         scores=_section("scores", report, scores=_scores(report)),
         roofline=_section("roofline", report, figures=roofline(report)),
         bars=_section("bars", report, figures=bars(report)),
-        rows=_section("rows", report, rows="\n".join(_rows(report))),
+        calls=_section("calls", report, rows="\n".join(_rows(report, one_by_one=True))),
+        rows=_section("rows", report, rows="\n".join(_rows(report, one_by_one=False))),
         environment=escape(json.dumps(about, indent=2, default=str)),
     )
 
@@ -125,9 +126,11 @@ def _filters(report: Results) -> str:
     )
 
 
-def _rows(report: Results) -> Iterator[str]:
+def _rows(report: Results, one_by_one: bool) -> Iterator[str]:
+    """Yield the rows of the suites whose calls are timed one by one, or those of the others."""
+    suites = {row.suite for row in report.rows if row.calls}
     for index, row in enumerate(report.rows):
-        if not row.suite:
+        if not row.suite or (row.suite in suites) != one_by_one:
             continue
         dot = f'<i class=dot style="--dot:var(--c{color(report, row.library)})"></i>'
         name = f"{dot}{escape(row.contestant)}"
@@ -135,35 +138,43 @@ def _rows(report: Results) -> Iterator[str]:
             f"<tr id=r{index} {block(row)}>{_cell(row.suite)}"
             f"{_cell(row.case, _natural(row.case))}{_cell(row.dtype)}"
             f'<td data-label=threads data-key="{row.threads}">{row.threads}</td>'
-            f'<td data-key="{escape(row.library)}">{name}</td>{_measured(row)}</tr>'
+            f'<td data-key="{escape(row.library)}">{name}</td>{_measured(report, row)}</tr>'
         )
 
 
-def _measured(row: Row) -> str:
+def _measured(report: Results, row: Row) -> str:
     if row.status != "timed":
         kind = escape(row.status)
         return f"<td colspan=6 class=untimed><b class={kind}>{kind}</b> {escape(row.note)}</td>"
+    figures = _calls(row.calls, report.over_one_thread(row)) if row.calls else _speed(row)
     ratio = row.ratio
-    numbers: Sequence[tuple[str, str, float]] = (
-        ("time", duration(row.seconds), row.seconds),
-        ("GFLOP/s", digits(row.gflops), row.gflops),
-        ("GB/s", digits(row.gbs), row.gbs),
-        ("of limit", percent(row.percent), row.percent),
-        (
-            "takes",
-            f"{digits(ratio.value)} &times;" if ratio else "",
-            ratio.value if ratio else math.nan,
-        ),
-    )
-    cells = [_number(*each) for each in numbers]
+    if not ratio:
+        return "".join((*figures, _number("takes", "", math.nan), "<td data-key=''></td>"))
+    interval = f"95 % confidence: {digits(ratio.low)} to {digits(ratio.high)}"
+    takes = _number("takes", f"{digits(ratio.value)} &times;", ratio.value)
+    takes = takes.replace("<td", f'<td title="{interval}"')
+    verdict = ratio.verdict
+    said = f'<td data-key="{verdict}"><b class={verdict}>{verdict}</b></td>'
+    return "".join((*figures, takes, said))
+
+
+def _speed(row: Row) -> list[str]:
+    cells = [
+        _number("time", duration(row.seconds), row.seconds),
+        _number("GFLOP/s", digits(row.gflops), row.gflops),
+        _number("GB/s", digits(row.gbs), row.gbs),
+        _number("of limit", percent(row.percent), row.percent),
+    ]
     above = "; above it: see the note at the top" if row.percent > ABOVE else ""
     cells[3] = cells[3].replace("<td", f'<td title="limit: {escape(row.roof)}{above}"')
-    if not ratio:
-        return "".join(cells) + "<td data-key=''></td>"
-    interval = f"95 % confidence: {digits(ratio.low)} to {digits(ratio.high)}"
-    cells[4] = cells[4].replace("<td", f'<td title="{interval}"')
-    verdict = ratio.verdict
-    return "".join(cells) + f'<td data-key="{verdict}"><b class={verdict}>{verdict}</b></td>'
+    return cells
+
+
+def _calls(calls: Calls, over: float) -> list[str]:
+    seconds = {"mean": calls.mean, "median": calls.median, "worst": calls.worst}
+    cells = [_number(name, duration(value), value) for name, value in seconds.items()]
+    shown = "" if math.isnan(over) else f"{digits(over)} &times;"
+    return [*cells, _number("of 1 thread", shown, over)]
 
 
 def _cell(value: object, key: str | None = None) -> str:

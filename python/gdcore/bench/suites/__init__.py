@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gdcore.bench.case import Case
-from gdcore.bench.suites import fit, gradient, many, matmul, mse, operands
+from gdcore.bench.suites import fit, gradient, many, matmul, mse, operands, rest
 
 __all__ = ["JOBS", "NAMES", "cases", "sizes"]
 
@@ -15,6 +15,7 @@ _FULL: dict[str, Sequence[Case]] = {
     "gradient": gradient.FULL,
     "operands": operands.FULL,
     "fit": (*fit.FULL, *many.FULL),
+    "rest": rest.FULL,
 }
 _QUICK: dict[str, Sequence[Case]] = {
     "matmul": matmul.QUICK,
@@ -22,6 +23,7 @@ _QUICK: dict[str, Sequence[Case]] = {
     "gradient": gradient.QUICK,
     "operands": operands.QUICK,
     "fit": (*fit.QUICK, *many.QUICK),
+    "rest": rest.QUICK,
 }
 _LARGE: dict[str, Sequence[Case]] = {"fit": many.LARGE}
 NAMES = tuple(_FULL)

@@ -57,7 +57,7 @@ class FullBatch(Case):
     def shares(self) -> Mapping[str, int]:
         """Every epoch of a loop takes as long: of many long ones, one in fifty is run."""
         long = self.epochs >= 1000 and self.n * self.epochs > _LONG
-        return dict.fromkeys(("numpy", "torch"), 50) if long else {}
+        return dict.fromkeys(("numpy", "torch", "jax"), 50) if long else {}
 
     def part(self, share: int) -> FullBatch:
         """Return fewer epochs."""

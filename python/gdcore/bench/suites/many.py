@@ -119,7 +119,11 @@ class Groups(Case):
 
     suite: ClassVar[str] = "fit"
     sizes: ClassVar[str] = "n d"
-    shares: ClassVar[Mapping[str, int]] = {"sklearn": 100, "polars-ols": 10}
+    shares: ClassVar[Mapping[str, int]] = {
+        "sklearn": 100,
+        "polars-ols": 10,
+        "polars-statistics": 100,
+    }
 
     count: int
     d: int
@@ -239,12 +243,14 @@ FULL = (
     Stack(10_000, 64, 4, 100),
     Stack(10_000, 64, 4, 100, "gram"),
     Groups(100_000, 4),
+    Groups(100_000, 1),
     Rolling(10_000, 4, 250),
 )
 QUICK = (
     Stack(500, 64, 4, 20),
     Stack(500, 64, 4, 20, "gram"),
     Groups(2000, 4),
+    Groups(2000, 1),
     Rolling(1000, 4, 250),
 )
-LARGE = (Groups(1_000_000, 4),)
+LARGE = (Groups(1_000_000, 4), Groups(1_000_000, 1))
