@@ -98,7 +98,7 @@ bool Many<T>::find_curvatures(Batch& batch, Budget& budget) {
   constexpr int64_t part = 256;  // problems between two looks at the clock
   const Problem<T>& all = rows_.all;
   const int64_t p = all.size() / all.t;
-  if (p == 0 || p > Quadratic<T>::most_packed) return true;
+  if (p == 0 || p > Quadratic<T>::most_packed || all.sample_weight.data) return true;
   const auto scale = [&](int64_t n) {
     return scale_of(all.reduction, static_cast<double>(n) * static_cast<double>(all.t)).gradient;
   };
@@ -114,7 +114,7 @@ bool Many<T>::find_curvatures(Batch& batch, Budget& budget) {
         batch.hessians.push_back({p, all.t, &packed_[i * packed_size_], &curvature[i], &error[i]});
     }
     const auto count = static_cast<int64_t>(batch.hessians.size());
-    all.device->curvature_each(count, batch.hessians.data());
+    if (count > 0) all.device->curvature_each(count, batch.hessians.data());
     for (int64_t i = batch.curved; i < last; ++i) {
       if (!batch.ended[batch.place(i)]) continue;
       const double by = starts.empty() ? scale_of_all : scale(starts[i + 1] - starts[i]);
