@@ -97,7 +97,7 @@ template <class T>
 bool Many<T>::find_curvatures(Batch& batch, Budget& budget) {
   constexpr int64_t part = 256;  // problems between two looks at the clock
   const Problem<T>& all = rows_.all;
-  const int64_t p = all.size() / all.t;
+  const int64_t p = all.size() / std::max<int64_t>(all.t, 1);
   if (p == 0 || p > Quadratic<T>::most_packed || all.sample_weight.data) return true;
   const auto scale = [&](int64_t n) {
     return scale_of(all.reduction, static_cast<double>(n) * static_cast<double>(all.t)).gradient;
