@@ -1,6 +1,6 @@
 // The largest eigenvalue of a symmetric matrix without negative ones, from its products: Lanczos
 // with full reorthogonalisation (Golub, Van Loan, 10.3). These plain loops define the bits; the CPU
-// does the same in lanes (cpu/isa/lanczos.hpp).
+// does the same in lanes (cpu/isa/lanczos_lanes.hpp).
 #pragma once
 
 #include <cmath>

@@ -7,7 +7,7 @@
 #include "accurate.hpp"
 #include "columns.hpp"
 #include "half_gradient.hpp"
-#include "lanczos.hpp"
+#include "lanczos_lanes.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
