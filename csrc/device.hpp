@@ -152,6 +152,13 @@ struct DescentArgs {
   uint8_t* may_end;   // whether the next epoch may be the last; the host decides
 };
 
+// G of packed sums, see PackedQuadratic: the Hessian of their squared error, but for its scale.
+struct CurvatureArgs {
+  int64_t p, t;  // parameters of one target, targets
+  const double* quadratic;
+  double *largest, *residual;  // written: see Lanczos
+};
+
 template <class T>
 struct Device {
   // Whether its memory is the host's.
@@ -177,6 +184,8 @@ struct Device {
               const SgdOptions&);
   // Ordinary epochs of one descent or of many. The bits of each are those of running it alone.
   void (*descend_each)(int64_t count, const DescentArgs<T>* descents);
+  // The largest eigenvalue of each of `count` Hessians.
+  void (*curvature_each)(int64_t count, const CurvatureArgs* hessians);
   // Copies the rows, in their order, to the host's memory: X (n,d), y (n,t), then offset (n,t) and
   // sample_weight (n) if they are there.
   void (*fetch)(const ProblemRows<T>& rows, T* to);

@@ -116,6 +116,8 @@ def layer_of(name: str) -> str:
         "descend.hpp": "device",
         "grouped_rows.hpp": "device",
         "host.hpp": "device",
+        "lanczos.cpp": "device",
+        "lanczos.hpp": "device",
         "contract.hpp": "numerics",
         "dims.hpp": "numerics",
         "double_double.hpp": "numerics",

@@ -166,3 +166,34 @@ def test_the_peak_is_hardly_above_the_input(layout: str, dtype: str) -> None:
     cases = [[how] for how in (*hows, {"batch_size": batch_size})]
     peaks = results(PEAK, cases, json.dumps([layout, dtype]))
     assert {how: each for how, each in peaks.items() if each[0] > 0.05 * each[1] + 4e6} == {}
+
+
+TINY = (
+    PEAK[: PEAK.index("def draw")]
+    + PEAK[PEAK.index("def kib") : PEAK.index("def measure")]
+    + """
+def fit(how, count):
+    return gd.fit(X[:count], y[:count], gd.SGD(lr=1e-3), epochs=2, history=0, tol=None, **how)
+
+def measure(how):
+    fit(how, 1000)  # warms up
+    Path("/proc/self/clear_refs").write_text("5")
+    before = kib("VmRSS")
+    kept = fit(how, len(X))
+    return 1024 * (kib("VmHWM") - before)
+
+X = np.random.default_rng(0).standard_normal((200_000, 8, 1), "f4")
+y = X[..., 0].copy()
+forked(measure, sys.argv[1:])
+"""
+)
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="needs a peak that can be set back"
+)
+def test_tiny_problems_take_little_more_than_their_results() -> None:
+    """Those are 70 bytes each; and a block of problems in the core has room of its own."""
+    cases = [[{"method": method}] for method in ("stream", "gram", "exact")]
+    peaks = results(TINY, cases)
+    assert {how: peak for how, peak in peaks.items() if peak > 90 * 200_000 + 12e6} == {}

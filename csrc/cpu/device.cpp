@@ -18,12 +18,19 @@ constexpr int64_t block = 256;  // problems: lanes stay full but for the last fe
 
 template <class T>
 const Device<T>& cpu_device() {
-  static constexpr Device<T> table{of_host,         block,
-                                   cpu::matmul<T>,  cpu::mse<T>,
-                                   cpu::linear<T>,  cpu::linear_each<T>,
-                                   cpu::moments<T>, cpu::moments_each<T>,
-                                   cpu::sgd<T>,     cpu::descend_each<T>,
-                                   copy_rows<T>,    cpu::quadratics_each<T>};
+  static constexpr Device<T> table{of_host,
+                                   block,
+                                   cpu::matmul<T>,
+                                   cpu::mse<T>,
+                                   cpu::linear<T>,
+                                   cpu::linear_each<T>,
+                                   cpu::moments<T>,
+                                   cpu::moments_each<T>,
+                                   cpu::sgd<T>,
+                                   cpu::descend_each<T>,
+                                   cpu::curvature_each<T>,
+                                   copy_rows<T>,
+                                   cpu::quadratics_each<T>};
   return table;
 }
 template const Device<float>& cpu_device<float>();

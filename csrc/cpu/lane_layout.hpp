@@ -64,4 +64,16 @@ struct DescentLanes {
   T* params;                     // (epochs, p) after each, or null
 };
 
+// Symmetric matrices G of `lanes` problems, upper triangles by rows, entry j of lane l at
+// j * lanes + l, for float64 their low parts behind them: see Lanczos, whose start (p), accuracy
+// and most_exponent these are.
+struct HessianLanes {
+  std::int64_t p;
+  const double *G, *start;
+  double accuracy;
+  std::int64_t most_exponent;
+
+  double *largest, *residual;  // of each lane
+};
+
 }  // namespace gdcore

@@ -28,6 +28,8 @@ void quadratics_each(int64_t count, const ProblemRows<T>* problems, bool fit_int
 template <class T>
 void descend_each(int64_t count, const DescentArgs<T>* descents);
 template <class T>
+void curvature_each(int64_t count, const CurvatureArgs* hessians);
+template <class T>
 double quadratic(const QuadraticArgs<T>& args, double* gradient);
 template <class T>
 void sgd(int64_t n, T* param, const T* grad, T* velocity, bool first, double lr,

@@ -4,11 +4,12 @@
 #include <vector>
 
 #include "fit/passes.hpp"
+#include "lanczos.hpp"
 
 namespace gdcore {
 
-// Lanczos with full reorthogonalisation on H = scale * [X 1]^T S [X 1]: on second moments where one
-// pass for them costs less than a pass over X a step.
+// Lanczos on H = scale * [X 1]^T S [X 1]: on second moments where one pass for them costs less than
+// a pass over X a step.
 template <class T>
 class Spectrum {
  public:
@@ -24,31 +25,23 @@ class Spectrum {
   bool advance(double seconds);
   bool advance(Budget& budget);
 
-  double largest() const {
-    return scale_ * std::ldexp(largest_, exponent_);
-  }  // a Ritz value: never above the true one, but for rounding
-  double residual() const {
-    return scale_ * std::ldexp(residual_, exponent_);
-  }  // an eigenvalue lies within this of it
+  double largest() const { return scale_ * lanczos_.largest(); }
+  double residual() const { return scale_ * lanczos_.residual(); }
 
  private:
-  void random_start();
   bool sum_moments(Budget& budget);
   void step();
 
   Problem<T> problem_{};
-  int64_t targets_ = 0, p_ = 0, most_ = 0;
+  int64_t targets_ = 0;
   bool on_quadratic_ = false, moments_due_ = false;
   MomentsPass<T> moments_;
   Quadratic<T> quadratic_;
   Pass<T> pass_;
   std::vector<T> direction_;
-  std::vector<double> start_, image_;  // (p)
-  std::vector<double> basis_;          // (steps, p), orthonormal rows
-  std::vector<double> alpha_, beta_;
-  int exponent_ = 0;  // alpha_, beta_ and what follows from them are scaled by 2^-exponent
-  double scale_ = 0, largest_ = 0, residual_ = 0;
-  bool done_ = false;
+  std::vector<double> image_;  // (p)
+  Lanczos lanczos_;
+  double scale_ = 0;
 };
 
 // Curvature of the steepest single row: scale * max (|x|^2 + 1), times its weight if the reduction

@@ -76,6 +76,7 @@ class Many {
   };
   bool prepare_batch(Batch& batch, Wanted wanted, Budget& budget);
   void sum_moments(Batch& batch, Budget& budget);
+  bool find_curvatures(Batch& batch, Budget& budget);
   void take_moments(Batch& batch);
   bool prepare_one(int64_t i, InProgress& one, bool summed, Wanted wanted, Budget& budget);
   bool needs_moments(int64_t i) const { return !from_rows[i] || judged_ || scaled_; }

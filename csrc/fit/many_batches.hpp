@@ -39,6 +39,7 @@ struct Many<T>::Batch {
   int64_t next = 0;            // those before it are done
   int64_t counted = 0;         // those before it are counted as done
   bool collected = false;      // for the device
+  int64_t curved = 0;          // those before it have had their curvature looked for
   int64_t asked = 0;           // those before it have been asked for what the host can do beside it
   InProgress one;
 
@@ -47,6 +48,7 @@ struct Many<T>::Batch {
   std::vector<uint8_t> loss_due;  // the rows tell the loss at the end
   std::vector<ProblemRows<T>> rows;
   std::vector<Moments> moments;
+  std::vector<CurvatureArgs> hessians;
   std::vector<double*> packed;
   std::vector<int64_t> who;  // problems of `rows`, or of `descents`
 
@@ -67,7 +69,7 @@ struct Many<T>::Batch {
   const Progress& at(int64_t i) const { return progress[place(i)]; }
 
   void restart(int64_t first, int64_t last) {
-    begin = next = counted = asked = first;
+    begin = next = counted = curved = asked = first;
     end = last;
     collected = false;
     one.stage = InProgress::Stage::none;

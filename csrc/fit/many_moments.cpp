@@ -15,7 +15,9 @@ bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
   if (!batch.collected && !packed_.empty())
     rows_.sums ? take_moments(batch) : sum_moments(batch, budget);
   batch.collected = true;
+  if (wanted.curvature && !wanted.steepest && !find_curvatures(batch, budget)) return false;
   const bool through = beside_device(batch, budget, [&](int64_t i, InProgress& one) {
+    if (batch.ended[batch.place(i)]) return true;
     const bool summed = batch.summed[batch.place(i)];
     if (!summed || wanted.steepest || (wanted.curvature && from_rows[i])) return false;
     Budget endless(endless_seconds);
@@ -88,6 +90,42 @@ void Many<T>::sum_moments(Batch& batch, Budget& budget) {
     if (count == most) run();
   }
   if (count > 0) run();
+}
+
+// Ends the problems whose moments sum_moments has found. False if that needs another call.
+template <class T>
+bool Many<T>::find_curvatures(Batch& batch, Budget& budget) {
+  constexpr int64_t part = 256;  // problems between two looks at the clock
+  const Problem<T>& all = rows_.all;
+  const int64_t p = all.size() / std::max<int64_t>(all.t, 1);
+  if (p == 0 || p > Quadratic<T>::most_packed || all.sample_weight.data) return true;
+  const auto scale = [&](int64_t n) {
+    return scale_of(all.reduction, static_cast<double>(n) * static_cast<double>(all.t)).gradient;
+  };
+  const std::vector<int64_t>& starts = rows_.starts;
+  const double scale_of_all = scale(all.n);
+  while (batch.curved < batch.end) {
+    const int64_t last = std::min(batch.curved + part, batch.end);
+    batch.hessians.clear();
+    for (int64_t i = batch.curved; i < last; ++i) {
+      uint8_t& ends = batch.ended[batch.place(i)];
+      ends = batch.summed[batch.place(i)] && finite[i] && !from_rows[i];
+      if (ends)
+        batch.hessians.push_back({p, all.t, &packed_[i * packed_size_], &curvature[i], &error[i]});
+    }
+    const auto count = static_cast<int64_t>(batch.hessians.size());
+    if (count > 0) all.device->curvature_each(count, batch.hessians.data());
+    for (int64_t i = batch.curved; i < last; ++i) {
+      if (!batch.ended[batch.place(i)]) continue;
+      const double by = starts.empty() ? scale_of_all : scale(starts[i + 1] - starts[i]);
+      curvature[i] *= by;
+      error[i] *= by;
+      finite[i] = std::isfinite(curvature[i]);
+    }
+    batch.curved = last;
+    if (budget.spent(4 * count * p * p * p) && last < batch.end) return false;
+  }
+  return true;
 }
 
 // True when done; otherwise it continues where it was.

@@ -6,6 +6,7 @@
 #include "descend.hpp"
 #include "device.hpp"
 #include "double_double.hpp"
+#include "lanczos.hpp"
 #include "ordinary_epoch.hpp"
 #include "reference/reference.hpp"
 
@@ -318,6 +319,12 @@ void descend_each(int64_t count, const DescentArgs<T>* descents) {
   for (int64_t i = 0; i < count; ++i) plain.run(descents[i]);
 }
 
+template <class T>
+void curvature_each(int64_t count, const CurvatureArgs* hessians) {
+  PlainCurvatures<T> plain(reference::quadratic<T>);
+  for (int64_t i = 0; i < count; ++i) plain.run(hessians[i]);
+}
+
 }  // namespace
 
 namespace reference {
@@ -386,9 +393,9 @@ template <class T>
 const Device<T>& reference_device() {
   constexpr bool of_host = true;
   constexpr int64_t block = 16;
-  static constexpr Device<T> table{of_host,   block,           matmul<T>,   mse<T>,
-                                   linear<T>, linear_each<T>,  moments<T>,  moments_each<T>,
-                                   sgd<T>,    descend_each<T>, copy_rows<T>};
+  static constexpr Device<T> table{of_host,   block,           matmul<T>,         mse<T>,
+                                   linear<T>, linear_each<T>,  moments<T>,        moments_each<T>,
+                                   sgd<T>,    descend_each<T>, curvature_each<T>, copy_rows<T>};
   return table;
 }
 template const Device<float>& reference_device<float>();

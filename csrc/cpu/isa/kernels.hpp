@@ -7,6 +7,7 @@
 #include "accurate.hpp"
 #include "columns.hpp"
 #include "half_gradient.hpp"
+#include "lanczos_lanes.hpp"
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
@@ -48,6 +49,7 @@
                                               descend_lanes<T>,                \
                                               quiet_epochs<T>,                 \
                                               moments_lanes<T>,                \
+                                              curvature_lanes<T>,              \
                                               CHAINS * W<T>,                   \
                                               probe_fma<T>,                    \
                                               __VA_ARGS__};

@@ -239,6 +239,7 @@ struct IsaTable {
   // a parameter has gone so far that a loss may have overflowed; the parameters are of no use then.
   bool (*quiet_epochs)(const DescentLanes<T>* lanes, int count, std::int64_t epochs);
   void (*moments_lanes)(const LaneMoments<T>& lanes);
+  void (*curvature_lanes)(const HessianLanes& lanes);
 
   // The machine's limits. A round of probe_fma is fma_per_round products and sums, x * factor +
   // term. Only the table of float has the probes of memory; their n is a multiple of 256 and their

@@ -177,6 +177,28 @@ inline V keep_first(int n, V yes, V no) {
 }
 #endif
 
+// Whether a lane of a comparison of doubles is true.
+inline bool any(vec<index_t> yes) {
+#if GDCORE_VECTOR_BYTES == 64
+  return _mm512_movepi64_mask((__m512i)yes) != 0;
+#elif GDCORE_VECTOR_BYTES == 32
+  return _mm256_movemask_pd((__m256d)yes) != 0;
+#else
+  return (yes[0] | yes[1]) != 0;
+#endif
+}
+
+inline vec<double> sqrt(vec<double> x) {
+#if GDCORE_VECTOR_BYTES == 64
+  return (vec<double>)_mm512_maskz_sqrt_pd(-1, (__m512d)x);
+#elif GDCORE_VECTOR_BYTES == 32
+  return (vec<double>)_mm256_sqrt_pd((__m256d)x);
+#else
+  for (int i = 0; i < W<double>; ++i) x[i] = __builtin_sqrt(x[i]);
+  return x;
+#endif
+}
+
 // a + b by the units for products. They are not those for sums on AMD's processors, and would wait
 // where sums are many.
 inline vec<double> add_by_fma(vec<double> a, vec<double> b) {
