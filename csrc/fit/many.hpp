@@ -82,6 +82,7 @@ class Many {
   bool descend_batch(Batch& batch, Budget& budget);
   bool suits_device(const Problem<T>& size, int64_t i) const;
   void collect_descents(Batch& batch, Budget& budget);
+  void describe(int64_t i, const Problem<T>& size, Batch& batch, DescentArgs<T>& args);
   bool run_on_device(Batch& batch, Budget& budget);
   void extend(int64_t i, Batch& batch);
   bool finish(int64_t i, Batch& batch, InProgress& one, Budget& budget);
