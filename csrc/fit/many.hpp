@@ -109,7 +109,8 @@ class Many {
   ManyRows<T> rows_;
   ManyOptions options_;
   ManyStates<T> states_;
-  std::vector<double> packed_;  // (count, packed_size_): see Quadratic::pack
+  // (count, packed_size_), see Quadratic::pack: written for problems that are known_.
+  std::unique_ptr<double[]> packed_;
   std::vector<double> scalings_;
   std::vector<uint8_t> known_;
   bool judged_, scaled_;
