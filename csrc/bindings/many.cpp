@@ -82,7 +82,8 @@ py::dict states_of(Many<T>& m) {
   for (const Outcome outcome : s.outcome) outcomes.push_back(static_cast<int8_t>(outcome));
   py::dict d;
   d["params"] = copy_of(s.params);
-  d["returned"] = copy_of(m.returned_params());
+  d["returned"] = d["params"];
+  if (!m.scalings().empty()) d["returned"] = copy_of(m.returned_params());
   d["velocity"] = copy_of(s.velocity);
   d["moving"] = copy_of(s.moving);
   d["epoch"] = copy_of(s.epoch);

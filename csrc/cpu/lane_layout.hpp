@@ -26,9 +26,9 @@ struct LaneRows {
 };
 
 // Second moments of `lanes` problems whose rows lie together: those of lane l at X[l] (n[l], d) and
-// y[l] (n[l]), one target. The sums are chains over the rows, entry k of lane l at k * lanes + l, low
-// parts of pairs `low` behind: the upper triangle of the products of the columns [X y], by rows,
-// then the sums of the columns; those of X's only with `ones`.
+// y[l] (n[l]), one target. The sums are chains over the rows, entry k of lane l at k * lanes + l,
+// low parts of pairs `low` behind: the upper triangle of the products of the columns [X y], by
+// rows, then the sums of the columns; those of X's only with `ones`.
 template <class T>
 struct LaneMoments {
   std::int64_t d;

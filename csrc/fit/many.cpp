@@ -22,7 +22,7 @@ Many<T>::Many(ManyRows<T> rows, const std::vector<uint8_t>& gram, bool judged, b
       judged_ || scaled_ || std::find(gram.begin(), gram.end(), uint8_t{1}) != gram.end();
   packed_size_ = Quadratic<T>::packed_size(all.size() / std::max<int64_t>(all.t, 1), all.t);
   most_rows_ = rows_.most_rows();
-  if (any) packed_.resize(count * static_cast<size_t>(packed_size_));
+  if (any) packed_.reset(new double[count * static_cast<size_t>(packed_size_)]);
 }
 
 template <class T>

@@ -86,6 +86,7 @@ class Many {
   bool descend_batch(Batch& batch, Budget& budget);
   bool suits_device(const Problem<T>& size, int64_t i) const;
   void collect_descents(Batch& batch, Budget& budget);
+  void describe(int64_t i, const Problem<T>& size, Batch& batch, DescentArgs<T>& args);
   bool run_on_device(Batch& batch, Budget& budget);
   void extend(int64_t i, Batch& batch);
   bool finish(int64_t i, Batch& batch, InProgress& one, Budget& budget);
@@ -113,7 +114,8 @@ class Many {
   ManyRows<T> rows_;
   ManyOptions options_;
   ManyStates<T> states_;
-  std::vector<double> packed_;  // (count, packed_size_): see Quadratic::pack
+  // (count, packed_size_), see Quadratic::pack: written for problems that are known_.
+  std::unique_ptr<double[]> packed_;
   std::vector<double> scalings_;
   std::vector<uint8_t> known_;
   bool judged_, scaled_;

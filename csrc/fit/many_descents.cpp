@@ -98,6 +98,13 @@ void Many<T>::collect_descents(Batch& batch, Budget& budget) {
   if (options_.epochs == 0 || options_.schedule || options_.common.batch_size > 0) return;
   batch.previous.resize(static_cast<size_t>(count * p));
   batch.started.assign(params_of(batch.begin), params_of(batch.end));
+  DescentArgs<T> same{};  // what all descents have in common
+  same.rows.args = rows_.size_of(batch.begin).args(params_of(batch.begin));
+  same.size = p;
+  same.decayed = options_.common.sgd.decay_intercept ? p : rows_.all.d * rows_.all.t;
+  same.stop_on_equal_loss = options_.common.stop_on_equal_loss;
+  same.every = options_.records > 0 ? options_.common.history : 0;
+  batch.descents.reserve(static_cast<size_t>(count));
   for (int64_t i = batch.begin; i < batch.end; ++i) {
     const Problem<T> size = rows_.size_of(i);
     if (!suits_device(size, i)) continue;
@@ -106,41 +113,44 @@ void Many<T>::collect_descents(Batch& batch, Budget& budget) {
     progress.target = states_.epoch[i] + options_.epochs;
     progress.last = states_.epoch[i] + std::min(options_.epochs, least_patience);
     choose_rates(i, batch.one.quadratic);
-    const DescentOptions options = options_of(i);
-    const double* const packed = from_rows[i] ? nullptr : &packed_[i * packed_size_];
-    LinearSums sums;
-    if (packed) sums.sample_weight = Quadratic<T>::tail(p / size.t, size.t, packed).sample_weight();
-
-    DescentArgs<T>& args = batch.descents.emplace_back();
-    args.rows.args = size.args(params_of(i));
-    if (!packed) rows_.locate(i, args.rows.args, args.rows.order);
-    args.rows.args.scaling = scaling_of(i);
-    args.quadratic = packed;
-    args.size = p;
-    args.scale = size.scale(size.n, sums);
-    args.sgd = options.sgd;
-    args.decayed = options.sgd.decay_intercept ? p : size.d * size.t;
-    args.lr = options_.lr[i];
-    const double total = size.count(size.n, sums) / static_cast<double>(size.t);
-    args.norm_bound = norm_bound(i, size.objective(total, options.sgd));
-    args.stop_on_equal_loss = options.stop_on_equal_loss;
-    args.params = params_of(i);
-    args.velocity = states_.velocity.empty() ? nullptr : states_.velocity.data() + i * p;
-    args.previous = batch.previous.data() + (i - batch.begin) * p;
-    args.first_loss = &states_.first_loss[i];
-    args.last_loss = &states_.last_loss[i];
-    args.moving = &states_.moving[i];
-    args.moved = &progress.moved;
-    args.epoch = &states_.epoch[i];
-    args.loss = &progress.loss;
-    args.may_end = &progress.may_end;
-    if (options_.records > 0) {
-      args.every = options.history;
-      args.losses = states_.losses.data() + i * options_.records;
-    }
+    batch.descents.push_back(same);
     batch.who.push_back(i);
-    if (packed == nullptr) budget.spent(host_work(*rows_.all.device, work_of_rows(i)));
+    describe(i, size, batch, batch.descents.back());
+    if (from_rows[i]) budget.spent(host_work(*rows_.all.device, work_of_rows(i)));
   }
+}
+
+// What a descent has for itself.
+template <class T>
+void Many<T>::describe(int64_t i, const Problem<T>& size, Batch& batch, DescentArgs<T>& args) {
+  const int64_t p = rows_.all.size(), at = (i - batch.begin) * p;
+  auto& progress = batch.at(i);
+  LinearSums sums;
+  if (from_rows[i]) {
+    args.rows.args = size.args(params_of(i));
+    rows_.locate(i, args.rows.args, args.rows.order);
+    args.rows.args.scaling = scaling_of(i);
+  } else {
+    args.quadratic = &packed_[i * packed_size_];
+    sums.sample_weight = Quadratic<T>::tail(p / size.t, size.t, args.quadratic).sample_weight();
+  }
+  args.rows.args.n = size.n;
+  args.params = params_of(i);
+  args.scale = size.scale(size.n, sums);
+  args.sgd = options_of(i).sgd;
+  args.lr = options_.lr[i];
+  const double total = size.count(size.n, sums) / static_cast<double>(size.t);
+  args.norm_bound = norm_bound(i, size.objective(total, args.sgd));
+  args.velocity = states_.velocity.empty() ? nullptr : states_.velocity.data() + i * p;
+  args.previous = batch.previous.data() + at;
+  args.first_loss = &states_.first_loss[i];
+  args.last_loss = &states_.last_loss[i];
+  args.moving = &states_.moving[i];
+  args.moved = &progress.moved;
+  args.epoch = &states_.epoch[i];
+  args.loss = &progress.loss;
+  args.may_end = &progress.may_end;
+  if (args.every > 0) args.losses = states_.losses.data() + i * options_.records;
 }
 
 // Until no descent of the batch is left that may go on, or the time is over.

@@ -12,8 +12,7 @@ bool Many<T>::prepare(bool curvature_too, bool steepest_too, double seconds) {
 
 template <class T>
 bool Many<T>::prepare_batch(Batch& batch, Wanted wanted, Budget& budget) {
-  if (!batch.collected && !packed_.empty())
-    rows_.sums ? take_moments(batch) : sum_moments(batch, budget);
+  if (!batch.collected && packed_) rows_.sums ? take_moments(batch) : sum_moments(batch, budget);
   batch.collected = true;
   if (wanted.curvature && !wanted.steepest && !find_curvatures(batch, budget)) return false;
   const bool through = beside_device(batch, budget, [&](int64_t i, InProgress& one) {
@@ -182,7 +181,7 @@ void Many<T>::keep_moments(int64_t i, const Moments& moments) {
 template <class T>
 void Many<T>::find_quadratic(int64_t i, Quadratic<T>& quadratic) const {
   const Problem<T>& p = rows_.all;
-  quadratic.assign(p.d, p.t, p.fit_intercept, packed_.data() + i * packed_size_);
+  quadratic.assign(p.d, p.t, p.fit_intercept, &packed_[i * packed_size_]);
 }
 
 #define GDCORE_INSTANTIATE(T)                         \

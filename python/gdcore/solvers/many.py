@@ -390,27 +390,31 @@ class _Run:
             self.state.momentum[part] = states["momentum"]
         self.loss[part] = states["loss"]
         self.losses[part] = states["losses"].reshape(self.losses[part].shape)
-        used, status = states["lr"].copy(), OUTCOMES[states["outcome"]]
-        at_start = np.isnan(used) & (status == Status.DIVERGED.code)
-        if self.given is not None:
-            used[np.isnan(used)] = self.given[part][np.isnan(used)]
-        for i in np.flatnonzero(status == Status.DIVERGED.code):
+        used, status = states["lr"], OUTCOMES[states["outcome"]]
+        unknown, diverged = np.isnan(used), status == Status.DIVERGED.code
+        at_start = unknown & diverged
+        if self.given is not None and unknown.any():
+            used[unknown] = self.given[part][unknown]
+        for i in np.flatnonzero(diverged):
             at_start[i] |= not all(
                 np.isfinite(a).all() for a in self.problems.arrays(part.start + int(i))
             )
-        status[at_start | ~finite] = Status.INVALID.code
-        status[empty] = Status.EMPTY.code
-        used[(status == Status.INVALID.code) | (status == Status.EMPTY.code)] = math.nan
         rising = (status == Status.MAX_EPOCHS.code) & ~(states["loss"] <= states["first_loss"])
+        invalid = (at_start | ~finite) & ~empty
+        if invalid.any() or empty.any():
+            status[invalid], status[empty] = Status.INVALID.code, Status.EMPTY.code
+            used[invalid | empty] = math.nan
+            rising &= ~(invalid | empty)
         for i in np.flatnonzero(rising & ~np.isnan(states["loss"])):
             if used[i] > self._limit(part.start + int(i)):
                 status[i] = Status.DIVERGED.code
         self.status[part], self.lr[part] = status, used
         invalid = status == Status.INVALID.code
-        self.state.params[part][invalid] = self.params[part][invalid] = np.nan
-        if self.r2_lost.flags.writeable:
-            self.r2_lost[part][invalid] = np.nan
-        self.loss[part][invalid] = np.nan
+        if invalid.any():
+            self.state.params[part][invalid] = self.params[part][invalid] = np.nan
+            if self.r2_lost.flags.writeable:
+                self.r2_lost[part][invalid] = np.nan
+            self.loss[part][invalid] = np.nan
 
     def _limit(self, i: int) -> float:
         """Return the stability limit of one problem, found when it is needed."""
