@@ -8,6 +8,7 @@
 #include "columns.hpp"
 #include "half_gradient.hpp"
 #include "linear.hpp"
+#include "long_products.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
 #include "mse.hpp"
@@ -16,6 +17,7 @@
 #include "probe.hpp"
 #include "sgd.hpp"
 #include "small_fits.hpp"
+#include "small_squares.hpp"
 #include "table.hpp"
 #include "to_double.hpp"
 
@@ -28,6 +30,9 @@
                                               pack<T>,                         \
                                               few_columns<T>,                  \
                                               run_columns<T>,                  \
+                                              run_squares<T>,                  \
+                                              W<T>,                            \
+                                              run_segments<T>,                 \
                                               dot_rows<T>,                     \
                                               dot_columns<T>,                  \
                                               linear_kernels<T, SquaredError>, \
