@@ -8,7 +8,7 @@ namespace gdcore::cpu {
 namespace {
 
 constexpr int64_t most_packed_rows = 3;  // of an a whose terms are not neighbours
-constexpr int64_t most_late = 4;
+constexpr int64_t most_late = 4;         // so many blocks of neighbouring lanes differ
 constexpr int64_t blocks_of_segment = L<float> / segment_block;
 static_assert(L<float> == L<double> && L<float> % segment_block == 0);
 
@@ -37,7 +37,7 @@ int64_t memory_of_thread(const Product<T>& p) {
 
 // Segments [begin, end), whole ones: partials (segment, m, n). Neighbouring lanes work on different
 // blocks of their segments: segments are a multiple of 2 KiB apart, and lines that far apart evict
-// each other. So lane s begins s mod 4 blocks late.
+// each other. So lane s begins s % most_late blocks late.
 template <class T>
 class Lanes {
  public:
