@@ -3,7 +3,7 @@
 #include <string>
 
 #include "cpu/dispatch.hpp"
-#include "cpu/parallel.hpp"
+#include "cpu/threads.hpp"
 #include "device.hpp"
 #include "fp_env.hpp"
 #include "peer.hpp"
@@ -27,7 +27,7 @@ bool multiply(const Task& task, const T* a, const T* b, T* c) {
   const gdcore::ThreadScope threads(task.threads);
   const gdcore::MatmulArgs<T> args{
       m, n, k, {a, k, 1}, {b, n, 1}, {c, n, 1}, {task.batch}, {m * k}, {k * n}, {m * n}};
-  for (int64_t repeat = 0; repeat < task.repeats; ++repeat) gdcore::device<T>().matmul(args);
+  for (int64_t repeat = 0; repeat < task.repeats; ++repeat) gdcore::host_device<T>().matmul(args);
   return true;
 }
 template bool multiply<float>(const Task&, const float*, const float*, float*);

@@ -1,6 +1,7 @@
 #include "bindings/results.hpp"
 
 #include "bindings/device_array.hpp"
+#include "bindings/result_memory.hpp"
 
 namespace gdcore {
 namespace {
@@ -58,7 +59,7 @@ Array empty(const Dims& shape, bool single, const Home& home) {
   } else if (home.where.on_device) {
     a = empty_on_device(shape, single, home.where.place, stream_owner(home.like));
   } else {
-    set_numpy(a, empty_numpy(shape, single), single);
+    set_numpy(a, empty_result(shape, single), single);
   }
   return a;
 }

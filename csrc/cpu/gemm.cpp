@@ -169,6 +169,17 @@ void multiply_small(const ProductRun<T>& run, TileShape shape, RowTiles rows) {
   }
 }
 
+// Squares without gaps, where the instruction set has a kernel of their size: how many it did.
+template <class T>
+int64_t multiply_squares(const ProductRun<T>& run) {
+  const Product<T>& p = run.problem;
+  const int64_t n = p.n, step = n * n;
+  const bool dense = p.a.rs == n && p.a.cs == 1 && p.b.rs == n && p.b.cs == 1 && p.c.rs == n &&
+                     run.a_step == step && run.b_step == step && run.c_step == step;
+  if (p.m != n || p.k != n || !dense) return 0;
+  return isa<T>().squares(n, run.count, p.a.data, p.b.data, p.c.data);
+}
+
 // How one product is cut into blocks, and which operands are packed.
 template <class T>
 struct Blocks {
@@ -266,7 +277,10 @@ void gemm(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b,
 }
 
 template <class T>
-void multiply(const ProductRun<T>& run, T* packing) {
+void multiply(const ProductRun<T>& given, T* packing) {
+  const int64_t done = multiply_squares(given);
+  if (done == given.count) return;
+  const ProductRun<T> run = given.part(done, given.count - done);
   const Product<T>& p = run.problem;
   const int64_t block = block_of(run);
   if (p.k == 0 || block == 1) {

@@ -2,6 +2,8 @@
 //
 //   n = 1                              matvec.cpp: a dot product a row
 //   c stored by columns                the transposed product, by one of the routes below
+//   few rows and columns, long k       long_products.cpp: a lane a segment
+//   many squares of 2 or 4, no gaps    gemm.cpp: vectors of whole problems (multiply_squares)
 //   several small products             gemm.cpp: the same tile of each in turn (multiply_small)
 //   k > chain_terms                    gemm.cpp: the sums of parts of k (gemm_parts)
 //   few rows, a large b stored by rows gemm.cpp: b in place, a few of its rows at a time
@@ -12,6 +14,7 @@
 #include <algorithm>
 
 #include "cpu/gemm.hpp"
+#include "cpu/long_products.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
@@ -97,6 +100,19 @@ int64_t work_of(const Batch<T>& batch) {
 
 thread_local Scratch scratch;
 
+// Many problems: whole ones to each thread. Few: the segments of each are shared.
+template <class T>
+void multiply_each_long(const Batch<T>& batch, int threads) {
+  const bool whole = batch.problems >= 2 * threads;
+  const int inside = whole ? 1 : threads;
+  const int64_t size = padded_to_page<T>(long_product_size(batch.first, inside));
+  T* const memory = scratch.reserve_as<T>(size * threads);
+  parallel_for(batch.problems, whole ? threads : 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i)
+      multiply_long(batch.run(i, i + 1).problem, inside, memory + thread * size);
+  });
+}
+
 }  // namespace
 
 template <class T>
@@ -106,6 +122,11 @@ void matmul(const MatmulArgs<T>& args) {
   const int64_t problems = batch.problems;
   const Product<T>& first = batch.first;
   if (problems == 0 || first.m == 0 || first.n == 0) return;
+
+  if (is_long(first)) {
+    multiply_each_long(batch, threads_for(first.k / L<T>, work_of(batch)));
+    return scratch.trim();
+  }
 
   // Many problems: whole ones to each thread. Few: each is cut along its longer side.
   const Team threads = threads_for(std::max({problems, first.m, first.n}), work_of(batch));

@@ -11,6 +11,7 @@ namespace gdcore::cpu {
 namespace {
 
 constexpr int64_t row_block = 64;
+constexpr int64_t copied_terms = 8192;  // of a block of rows, so that they stay in L1
 
 // The layout of an a (m,k), and the memory its products take.
 template <class T>
@@ -21,14 +22,17 @@ struct Layout {
 
   explicit Layout(const MatmulArgs<T>& args)
       : k(std::min(args.k, chain_terms<T>)),
-        row_vectors((args.a.cs == 1 || k == 1) && (k > 8 || args.a.rs == k || args.m == 1)),
+        row_vectors((args.a.cs == 1 || k == 1) && (k > 16 || args.a.rs == k || args.m == 1)),
         column_vectors(!row_vectors && (args.a.rs == 1 || args.m == 1)),
         copy_b(args.b.rs != 1 && k != 1),
         copy_c((args.c.rs != 1 && args.m != 1) || k > L<T>) {}
 
   int64_t rows_of_block(int64_t m) const {
     const bool copy_a = !row_vectors && !column_vectors;
-    return copy_c || copy_a ? std::min(m, row_block) : m;
+    const int64_t most =
+        copy_a ? std::clamp<int64_t>(copied_terms / std::clamp<int64_t>(k, 1, L<T>), 1, row_block)
+               : row_block;
+    return copy_c || copy_a ? std::min(m, most) : m;
   }
   int64_t packing() const {
     const bool copy_a = !row_vectors && !column_vectors;
@@ -37,6 +41,20 @@ struct Layout {
            (copy_a ? row_block * terms : 0);
   }
 };
+
+// Rows of `terms` terms from x on, one after the other. If they are as far apart as terms of one
+// row, they are one row.
+template <class T>
+void copy_rows(int64_t rows, int64_t terms, const T* x, Matrix<const T> a, T* out) {
+  if (a.rs == terms * a.cs) terms *= rows, rows = 1;
+  if (terms < 8) {  // a masked store costs more than a few elements
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t p = 0; p < terms; ++p) out[i * terms + p] = x[i * a.rs + p * a.cs];
+    return;
+  }
+  const auto n = static_cast<int>(terms);
+  isa<T>().pack({1, rows, n, n, x, a.rs, a.cs, 0, out});
+}
 
 // n = 1: a dot product a row, `length` <= chain_terms terms of it, segment by segment. Operands in
 // other layouts are copied, a few rows of one segment at a time.
@@ -69,8 +87,7 @@ void column(const Layout<T>& layout, int64_t m, int64_t length, Matrix<const T> 
       } else if (layout.column_vectors) {
         kernels.dot_columns(rows, terms, lanes, x, a.cs, w, out);
       } else {
-        for (int64_t i = 0; i < rows; ++i)
-          for (int64_t p = 0; p < terms; ++p) packed_a[i * terms + p] = x[i * a.rs + p * a.cs];
+        copy_rows(rows, terms, x, a, packed_a);
         kernels.dot_rows(rows, terms, k <= 16, packed_a, terms, w, out);
       }
       if (!layout.copy_c) continue;

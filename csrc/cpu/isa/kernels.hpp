@@ -9,6 +9,7 @@
 #include "half_gradient.hpp"
 #include "lanczos_lanes.hpp"
 #include "linear.hpp"
+#include "long_products.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
 #include "moments_lanes.hpp"
@@ -20,6 +21,7 @@
 #include "segments.hpp"
 #include "sgd.hpp"
 #include "small_fits.hpp"
+#include "small_squares.hpp"
 #include "table.hpp"
 #include "to_double.hpp"
 
@@ -32,6 +34,9 @@
                                               pack<T>,                         \
                                               few_columns<T>,                  \
                                               run_columns<T>,                  \
+                                              run_squares<T>,                  \
+                                              W<T>,                            \
+                                              run_segments<T>,                 \
                                               dot_rows<T>,                     \
                                               dot_columns<T>,                  \
                                               linear_kernels<T, SquaredError>, \

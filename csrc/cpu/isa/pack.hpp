@@ -94,10 +94,24 @@ inline vec<T> load_every(const T* x, Indices<I...>) {
     return shuffle<T>(load(x), load(x + N - 1), Indices<(2 * I < N ? 2 * I : 2 * I + 1)...>());
 }
 
+// n < W elements, two apart.
+template <class T, int... I>
+inline vec<T> alternate_lanes(vec<T> low, vec<T> high, Indices<I...>) {
+  return shuffle<T>(low, high, Indices<(2 * I)...>());
+}
+template <class T>
+inline vec<T> load_alternate(const T* x, int n) {
+  const int reach = 2 * n - 1;
+  const vec<T> low = load_first(x, reach < W<T> ? reach : W<T>);
+  const vec<T> high = reach > W<T> ? load_first(x + W<T>, reach - W<T>) : vec<T>{};
+  return alternate_lanes<T>(low, high, typename FirstIndices<W<T>>::type());
+}
+
 // The columns of a panel's row that fill no vector, from x and out on: `n` of `width`.
 template <class T, int S>
 inline void pack_rest(int n, int width, const T* x, index_t js, T* out) {
   if (S == 1 && W<T> > 4 && n > 0) return store_first(out, width, load_first(x, n));
+  if (S == 2 && W<T> > 4 && n > 0) return store_first(out, width, load_alternate(x, n));
   int j = 0;
   for (; j < n; ++j, x += js) out[j] = *x;
   for (; j < width; ++j) out[j] = T(0);

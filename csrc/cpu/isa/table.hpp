@@ -41,6 +41,27 @@ struct TileShape {
   int rows, cols;
 };
 
+// Lines of an operand: the rows of a, or the columns of b. Term p of line i is at
+// x[i * ls + p * ks].
+template <class T>
+struct LineTerms {
+  const T* x;
+  int64_t ls, ks;
+};
+
+// Sums of m lines of a with n of b, n <= most_lines: a lane is a segment, and its terms come a
+// block at a time. Lane s adds the products of the block's terms from first_term[s] on to each
+// sums[(i * n + j) * lanes + s]. Of b (and, unless its terms are one or two elements apart, of a)
+// a block is packed.
+template <class T>
+struct LanesOfSegments {
+  int64_t m, n;
+  const int64_t* first_term;
+  LineTerms<T> a, b;
+  T *sums, *packing;
+};
+constexpr int64_t segment_block = 64, most_lines = 4;
+
 // `count` panels for tiles, a step apart: out[p * width + j] = x[p * ks + j * js] for j < n, zero
 // for n <= j < width. Panels of out lie one after the other.
 template <class T>
@@ -200,6 +221,14 @@ struct IsaTable {
   // A product with any number of rows and at most few_columns columns.
   int few_columns;
   void (*columns)(const TileRun<T>& run);
+
+  // `count` products of n x n, n >= 2, all of them C-contiguous and one after the other. Returns
+  // how many it did, the first ones.
+  int64_t (*squares)(int64_t n, int64_t count, const T* a, const T* b, T* c);
+
+  // Products over a long k: how many segments are lanes, and a block of each of them.
+  int lanes;
+  void (*segments)(const LanesOfSegments<T>& run);
 
   // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. has_few_features: k <= 16 is
   // all of the sum, and ldx = k.
