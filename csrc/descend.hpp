@@ -2,6 +2,7 @@
 // the epochs that may end with the same functions.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -71,9 +72,19 @@ void copy_rows(const ProblemRows<T>& rows, T* to) {
   const LinearArgs<T>& args = rows.args;
   const int64_t* const order = rows.order.rows;
   const auto copy = [&](const Matrix<const T>& m, int64_t columns) {
+    constexpr int64_t ahead = 32;  // rows in an order are anywhere, and begin anywhere in a line
     for (int64_t i = 0; m.data && i < args.n; ++i) {
+      if (order && i + ahead < args.n) {
+        const T* const later = m.data + order[i + ahead] * m.rs;
+        __builtin_prefetch(later);
+        __builtin_prefetch(later + (columns - 1) * m.cs);
+      }
       const T* const row = m.data + (order ? order[i] : i) * m.rs;
-      for (int64_t j = 0; j < columns; ++j) *to++ = row[j * m.cs];
+      if (m.cs == 1)
+        std::copy_n(row, columns, to);
+      else
+        for (int64_t j = 0; j < columns; ++j) to[j] = row[j * m.cs];
+      to += columns;
     }
   };
   copy(args.X, args.d);

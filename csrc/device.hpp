@@ -180,6 +180,10 @@ struct Device {
   // Copies the rows, in their order, to the host's memory: X (n,d), y (n,t), then offset (n,t) and
   // sample_weight (n) if they are there.
   void (*fetch)(const ProblemRows<T>& rows, T* to);
+  // The moments of each of `count` problems, packed by pack_moments. Null: moments_each takes no
+  // longer.
+  void (*quadratics_each)(int64_t count, const ProblemRows<T>* problems, bool fit_intercept,
+                          double* const* packed) = nullptr;
 };
 
 template <class T>

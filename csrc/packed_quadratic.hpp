@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "quadratic.hpp"
+#include "sums.hpp"
 
 namespace gdcore {
 
@@ -55,5 +56,50 @@ class PackedQuadratic {
   std::int64_t p_ = 0, t_ = 0, ld_ = 0;
   std::vector<double> values_;  // G (p, ld), its low parts; then c, its low parts, s, its low part
 };
+
+// Writes the packed sums one after the other, in their order: G, then c and s of each target.
+// Behind them is the tail: the sum of weights, then of each target, as given, the sum and that of
+// its squares, all as pairs.
+template <class T>
+class PackedWriter {
+ public:
+  PackedWriter(std::int64_t p, std::int64_t t, double* packed)
+      : to_(packed), tail_(packed + PackedQuadratic<T>::packed_size(p, t)) {
+    low_ = (tail_ - packed) / parts;
+  }
+  void put(Pair sum) {
+    const double rounded = sum.hi + sum.lo;  // so that the parts do not overlap
+    if constexpr (parts == 2) to_[low_] = sum.lo - (rounded - sum.hi);
+    *to_++ = rounded;
+  }
+  void put_tail(Pair sum) {
+    *tail_++ = sum.hi;
+    *tail_++ = sum.lo;
+  }
+
+ private:
+  static constexpr std::int64_t parts = PackedQuadratic<T>::parts;
+  double *to_, *tail_;
+  std::int64_t low_;
+};
+
+// given: moments of the columns as they were before a scaling, or `m`.
+template <class T>
+void pack_moments(const Moments& m, const Moments& given, bool fit_intercept, double* packed) {
+  const std::int64_t p = m.d + (fit_intercept ? 1 : 0), columns = m.columns();
+  PackedWriter<T> to(p, m.t, packed);
+  const auto sum = [](const Moments& of, std::int64_t at) { return Pair{of.hi[at], of.lo[at]}; };
+  for (std::int64_t a = 0; a < p; ++a)
+    for (std::int64_t b = a; b < p; ++b) to.put(sum(m, a * columns + b));
+  for (std::int64_t u = 0; u < m.t; ++u) {
+    for (std::int64_t a = 0; a < p; ++a) to.put(sum(m, a * columns + m.d + 1 + u));
+    to.put(sum(m, (m.d + 1) * columns + u));
+  }
+  to.put_tail(sum(given, m.d * (columns + 1)));
+  for (std::int64_t u = 0; u < m.t; ++u) {
+    to.put_tail(sum(given, m.d * columns + m.d + 1 + u));
+    to.put_tail(sum(given, (m.d + 1) * columns + u));
+  }
+}
 
 }  // namespace gdcore

@@ -213,11 +213,14 @@ struct Moments {
       if (!std::isfinite(sum)) return false;
     return true;
   }
-  // Whether the squares are sums that float32 holds, or those whose rounding errors float64 does.
-  bool in_range(bool single) const {
+  // Whether a sum of squares is one that float32 holds, or whose rounding errors float64 does.
+  static bool in_range(double square, bool single) {
     const double low = single ? 0.0 : 0x1p-800, high = single ? 0x1.fffffep127 : 0x1p800;
+    return square == 0 || (square >= low && square <= high);
+  }
+  bool in_range(bool single) const {
     for (int64_t j = 0; j < columns(); ++j)
-      if (square(j) != 0 && !(square(j) >= low && square(j) <= high)) return false;
+      if (!in_range(square(j), single)) return false;
     return true;
   }
 

@@ -66,6 +66,14 @@ def _progress_without_a_clock() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _every_thread_takes_part() -> Iterator[None]:
+    """Share small tasks too, which users' threads leave to the caller: the bits are tested."""
+    gd._core.let_everyone_take_part(True)
+    yield
+    gd._core.let_everyone_take_part(False)
+
+
 @pytest.fixture(autouse=True)
 def _settings_restored() -> Iterator[None]:
     with settings_restored():

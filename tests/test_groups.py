@@ -63,9 +63,13 @@ def test_each_group_is_as_if_alone(table: Any, threads: int, dtype: Any, method:
 @each("n", [1, 2, 1000, 200_001])
 def test_rows_in_the_order_of_their_groups(rng: Any, threads: int, n: int, count: int) -> None:
     codes = rng.integers(0, count, n)
-    starts, order = gd._core.rows_by_group(codes - 7, -7, count, threads)
+    occur, rows = gd._core.rows_by_label(codes - 7, -7, count)
     want = np.argsort(codes, kind="stable")
-    assert np.array_equal(starts, np.searchsorted(codes[want], np.arange(count + 1)))
+    present = np.unique(codes)
+    assert np.array_equal(np.arange(count) if occur is None else occur, present)
+    starts, order = rows.starts, rows.order(threads)
+    assert np.array_equal(starts, np.append(np.searchsorted(codes[want], present), n))
+    assert rows.in_place == (order is None)
     if order is None:
         order = np.arange(n)
         assert (np.diff(codes) >= 0).all()
@@ -73,9 +77,11 @@ def test_rows_in_the_order_of_their_groups(rng: Any, threads: int, n: int, count
 
 
 @each("label", [-1, 3, -(2**63), 2**63 - 1])
-def test_rows_of_no_group(label: int) -> None:
+@each("rising", [False, True])
+def test_rows_of_no_group(label: int, rising: bool) -> None:
+    labels = np.array([2, label, 0])
     with pytest.raises(ValueError, match="not one of the groups"):
-        gd._core.rows_by_group(np.array([2, label, 0]), 0, 3, 1)
+        gd._core.rows_by_label(np.sort(labels) if rising else labels, 0, 3)
 
 
 @each("width", [1, 3, 4, 8, 9, 16, 52])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+import pytest
 
 import gdcore
 
@@ -15,7 +19,7 @@ Edges = dict[str, set[str]]  # the modules that each module imports
 # From the bottom up. A package stands for all its modules that have no place of their own. A module
 # imports from layers below its own; within a layer, from any module that does not lead back.
 LAYERS = (
-    ("gdcore._core", "gdcore.typing", "gdcore.errors"),
+    ("gdcore._core", "gdcore.typing", "gdcore.errors", "gdcore.frozen"),
     (
         "gdcore.advice",
         "gdcore.notebook",
@@ -172,3 +176,29 @@ def test_planted_imports_upwards_are_found() -> None:
     edges = edges_of(names | {"gdcore.kernels": "", oracle: "from gdcore.kernels import matmul"})
     assert not upwards(edges)
     assert forbidden(edges) == [f"{oracle} imports gdcore.kernels"]
+
+
+def test_import_brings_what_a_first_fit_needs_and_no_more() -> None:
+    script = """
+import sys
+import numpy as np
+import gdcore as gd
+def loaded():
+    return {name for name in sys.modules if name.startswith("gdcore")}
+before = loaded()
+fit = gd.fit(np.arange(6.0).reshape(3, 2) ** 2, np.arange(3.0), gd.SGD(lr=1e-3), epochs=3, tol=None)
+fit = gd.fit(np.arange(6.0).reshape(3, 2) ** 2, np.arange(3.0), fit_intercept=False)
+repr(fit), fit.predict(np.ones((1, 2))), gd.SGD(lr=0.1)
+later = {"gdcore.chunks.fit", "gdcore.groups", "gdcore.moments", "gdcore.results.fits"}
+print(sorted(loaded() - before), sorted(before & later))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split("\n")[0] == "[] []", run.stdout
+
+
+def test_names_that_are_imported_later_are_like_the_others() -> None:
+    assert set(gdcore.__all__) <= set(dir(gdcore))
+    values = [getattr(gdcore, name) for name in gdcore.__all__]
+    assert {v.__module__ for v in values if isinstance(v, type)} == {"gdcore"}
+    with pytest.raises(AttributeError, match="module 'gdcore' has no attribute 'Fitz'"):
+        gdcore.Fitz  # noqa: B018

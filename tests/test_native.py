@@ -191,3 +191,12 @@ def test_nm_shows_a_source_that_breaks_each_rule(tmp_path: Path) -> None:
     kinds = {s: kind for kind, s in symbols(made)}
     assert kinds["_Z5twiceIiET_S0_"] in "Wu"
     assert any("GLOBAL__sub_I" in s for s in kinds)
+
+
+# The other engine of threads, last: it replaces the program.
+
+
+def test_openmp_has_the_digest_of_the_reference(built: Path, here: dict[str, str]) -> None:
+    if not gd.config()["openmp"]:
+        pytest.skip("built without OpenMP")
+    assert digests(str(build(built, "-DGDCORE_THREADS=openmp") / "gdcore_digest")) == here

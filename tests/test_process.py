@@ -149,6 +149,7 @@ import numpy as np, gdcore as gd
 rng = np.random.default_rng(1)
 X, y = rng.standard_normal((5003, 40)), rng.standard_normal(5003)
 gd.set_num_threads(4)
+gd._core.let_everyone_take_part(True)
 
 def digest():
     fit = gd.fit(X, y, gd.SGD(momentum=0.9), epochs=5, tol=None)
@@ -186,6 +187,7 @@ import concurrent.futures as cf, multiprocessing as mp
 import numpy as np, gdcore as gd
 
 def work(seed):
+    gd._core.let_everyone_take_part(True)
     rng = np.random.default_rng(seed)
     X, y = rng.standard_normal((5003, 40)), rng.standard_normal(5003)
     return gd.fit(X, y, gd.SGD(), epochs=4, tol=None, n_threads=3).weights.tobytes()
@@ -240,6 +242,7 @@ THREADS = """
 import os, sys
 import numpy as np, gdcore as gd
 gd.set_num_threads(3)
+gd._core.let_everyone_take_part(True)  # as in every test
 before = len(os.listdir("/proc/self/task"))
 gd.fit(np.ones((20_000, 40)), np.ones(20_000), epochs=2)
 print(before, len(os.listdir("/proc/self/task")))

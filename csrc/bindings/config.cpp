@@ -1,7 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdlib>
-#include <memory>
+#include <optional>
 
 #include "bindings/register.hpp"
 #include "contract.hpp"
@@ -19,11 +19,11 @@ namespace {
 // A context manager that sets the contract's floating-point mode, for sums in Python.
 class PyFpEnv {
  public:
-  void enter() { env_ = std::make_unique<FpEnv>(); }
-  void exit(const py::args&) { env_.reset(); }
+  void enter() { env_.emplace(); }
+  void exit(py::handle, py::handle, py::handle) { env_.reset(); }
 
  private:
-  std::unique_ptr<FpEnv> env_;
+  std::optional<FpEnv> env_;
 };
 
 // The GPUs, the driver and the kernels; or the sentence that says why there are none.
@@ -71,6 +71,8 @@ void register_config(py::module_& m) {
   m.def("get_num_threads", &num_threads);
   m.def("threads_reason", [] { return thread_limit().reason; });
   m.def("set_num_threads", &set_num_threads);
+  m.def("thread_engine", &thread_engine);
+  m.def("let_everyone_take_part", &let_everyone_take_part, "choice"_a);
   m.def("cuda_info", &cuda_info);
 }
 

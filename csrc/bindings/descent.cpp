@@ -24,6 +24,21 @@ PyDescent descent_of(const PyProblem& problem, const py::dict& state, int64_t ta
           }};
 }
 
+// For the loss at the parameters alone: over the rows, or by their moments.
+PyDescent descent_of_no_epochs(const PyProblem& problem, const py::object& params,
+                               const PyMoments* moments) {
+  return {problem.single(), [&](auto zero) {
+            using T = decltype(zero);
+            const Problem<T>& p = problem.as<T>();
+            DescentState<T> state;
+            state.params = vector_of<T>(params);
+            if (static_cast<int64_t>(state.params.size()) != p.size())
+              throw py::value_error("the parameters belong to another problem.");
+            return std::make_unique<Descent<T>>(p, DescentOptions{}, state, 0,
+                                                address(quadratic_of<T>(moments, p)));
+          }};
+}
+
 void set_start(const PyDescent& descent, int64_t epoch, const py::object& params) {
   descent.visit([&](auto& d) { d.set_start(epoch, vector_of<Number<decltype(d)>>(params)); });
 }
@@ -57,6 +72,8 @@ void register_descent(py::module_& m) {
       .def(py::init(&descent_of), py::keep_alive<1, 2>(), py::arg("problem"), py::arg("state"),
            py::arg("target_epoch"), py::arg("options"), py::arg("moments") = nullptr,
            py::arg("from_rows") = false)
+      .def_static("of_no_epochs", &descent_of_no_epochs, py::keep_alive<0, 1>(), py::arg("problem"),
+                  py::arg("params"), py::arg("moments") = nullptr)
       .def("set_start", &set_start, py::arg("epoch"), py::arg("params"))
       .def(
           "set_constant_lr",

@@ -28,8 +28,8 @@ class Either {
   // The same while no other thread works on it.
   template <class F>
   auto locked(F&& f) const {
-    std::unique_lock lock(*mutex_, std::defer_lock);
-    {
+    std::unique_lock lock(*mutex_, std::try_to_lock);
+    if (!lock) {
       py::gil_scoped_release release;
       lock.lock();
     }

@@ -112,6 +112,7 @@ void register_many(py::module_& m) {
       .def("solve", &solve_many, py::arg("options"), py::arg("seconds"), py::arg("n_threads"))
       .def_property_readonly("rank",
                              reading<Many>([](const auto& many) { return copy_of(many.rank); }))
+      .def("unsolved", reading<Many>([](const auto& many) { return copy_of(many.unsolved); }))
       .def_property_readonly("done", reading<Many>([](const auto& many) { return many.done(); }))
       .def("scalings", reading<Many>([](const auto& many) { return copy_of(many.scalings()); }))
       .def("inferences", reading<Many>([](const auto& many) { return inferences_of(many); }))

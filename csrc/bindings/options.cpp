@@ -47,15 +47,14 @@ void assign(std::optional<T>& to, py::handle value) {
 }
 
 template <class S, class... M>
-void set(S& settings, const std::string& name, py::handle value, const Field<S, M>&... fields) {
-  bool found = false;
-  const auto try_field = [&](const auto& f) {
-    if (name != f.name) return;
-    found = true;
+void set(S& settings, py::handle name, py::handle value, const Field<S, M>&... fields) {
+  const auto is_field = [&](const auto& f) {
+    if (PyUnicode_CompareWithASCIIString(name.ptr(), f.name) != 0) return false;
     assign(settings.*f.member, value);
+    return true;
   };
-  (try_field(fields), ...);
-  if (!found) throw py::type_error("there is no setting '" + name + "'.");
+  if (!(is_field(fields) || ...))
+    throw py::type_error("there is no setting '" + name.cast<std::string>() + "'.");
 }
 
 // A class of keyword arguments alone.
@@ -63,8 +62,7 @@ template <class S, class... M>
 void register_settings(py::module_& m, const char* name, Field<S, M>... fields) {
   py::class_<S>(m, name).def(py::init([fields...](const py::kwargs& given) {
     S settings{};
-    for (const auto& [key, value] : given)
-      set(settings, key.template cast<std::string>(), value, fields...);
+    for (const auto& [key, value] : given) set(settings, key, value, fields...);
     return settings;
   }));
 }

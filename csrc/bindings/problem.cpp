@@ -134,7 +134,9 @@ PyProblems::PyProblems(const py::object& X, const py::object& y, const py::objec
                        const py::object& sample_weight, bool fit_intercept,
                        const py::object& reduction,
                        const std::optional<py::array_t<int64_t>>& starts,
-                       const std::optional<py::array_t<int64_t>>& order) {
+                       const std::optional<py::array_t<int64_t>>& order,
+                       std::shared_ptr<GroupedRows> groups, std::shared_ptr<GroupSums> sums,
+                       int64_t first_group) {
   const RowArrays a(X, y, offset, sample_weight);
   owners_ = a.owners();
   if (order) owners_.push_back(*order);
@@ -155,6 +157,9 @@ PyProblems::PyProblems(const py::object& X, const py::object& y, const py::objec
     rows.count = stacked ? a.X.shape[0] : starts->size() - 1;
     if (starts) rows.starts.assign(starts->data(), starts->data() + starts->size());
     if (order) rows.order = order->data();
+    rows.groups = std::move(groups);
+    rows.sums = std::move(sums);
+    rows.first_group = first_group;
     rows_ = std::move(rows);
   });
 }
@@ -172,9 +177,12 @@ void register_problem(py::module_& m) {
   py::class_<PyProblems>(m, "Problems")
       .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&,
                     bool, const py::object&, const std::optional<py::array_t<int64_t>>&,
-                    const std::optional<py::array_t<int64_t>>&>(),
+                    const std::optional<py::array_t<int64_t>>&, std::shared_ptr<GroupedRows>,
+                    std::shared_ptr<GroupSums>, int64_t>(),
            py::arg("X"), py::arg("y"), py::arg("offset"), py::arg("sample_weight"),
-           py::arg("fit_intercept"), py::arg("reduction"), py::arg("starts"), py::arg("order"));
+           py::arg("fit_intercept"), py::arg("reduction"), py::arg("starts"), py::arg("order"),
+           py::arg("groups") = py::none(), py::arg("sums") = py::none(),
+           py::arg("first_group") = 0);
 }
 
 }  // namespace gdcore

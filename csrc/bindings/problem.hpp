@@ -39,11 +39,12 @@ class PyProblems {
  public:
   // Either X (count,n,d), y (count,n,t), offset (count,n,t), sample_weight (count,n); or X
   // (rows,d), y (rows,t), offset (rows,t), sample_weight (rows) with starts (count+1) and perhaps
-  // order (rows).
+  // order (rows), or groups from `first_group` on whose rows are anywhere, and perhaps their sums.
   PyProblems(const py::object& X, const py::object& y, const py::object& offset,
              const py::object& sample_weight, bool fit_intercept, const py::object& reduction,
              const std::optional<py::array_t<int64_t>>& starts,
-             const std::optional<py::array_t<int64_t>>& order);
+             const std::optional<py::array_t<int64_t>>& order, std::shared_ptr<GroupedRows> groups,
+             std::shared_ptr<GroupSums> sums, int64_t first_group);
 
   bool single() const { return std::holds_alternative<ManyRows<float>>(rows_); }
   template <class T>

@@ -72,7 +72,7 @@ void accurate(const AccurateArgs<T>& args) {
   const int64_t columns = blocks.column_blocks(), parts = blocks.row_blocks() * columns;
   const double work = cost * static_cast<double>(problems) * static_cast<double>(args.m) *
                       static_cast<double>(args.n) * static_cast<double>(args.k);
-  const int threads = threads_for(problems * parts, static_cast<int64_t>(std::min(work, 0x1p62)));
+  const Team threads = threads_for(problems * parts, static_cast<int64_t>(std::min(work, 0x1p62)));
   const int64_t per_thread = padded_to_page<double>(blocks.memory());
   double* const memory = scratch.reserve_as<double>(per_thread * threads);
   std::fill(memory, memory + per_thread * threads, 0.0);  // whole vectors are read

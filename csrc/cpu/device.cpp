@@ -23,7 +23,7 @@ const Device<T>& cpu_device() {
                                    cpu::linear<T>,  cpu::linear_each<T>,
                                    cpu::moments<T>, cpu::moments_each<T>,
                                    cpu::sgd<T>,     cpu::descend_each<T>,
-                                   copy_rows<T>};
+                                   copy_rows<T>,    cpu::quadratics_each<T>};
   return table;
 }
 template const Device<float>& cpu_device<float>();
@@ -53,7 +53,7 @@ template double quadratic<float>(const QuadraticArgs<float>&, double*);
 template double quadratic<double>(const QuadraticArgs<double>&, double*);
 
 void run_on_threads(int64_t tasks, int64_t work, void (*body)(void*), void* context) {
-  const int threads = reference_chosen() ? 1 : threads_for(tasks, work);
+  const Team threads = reference_chosen() ? Team{1, work} : threads_for(tasks, work);
   parallel_for(threads, threads, [&](int64_t, int64_t, int) { body(context); });
 }
 

@@ -1,129 +1,153 @@
 #include "cpu/groups.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <limits>
-#include <memory>
-#include <vector>
-
-#include "cpu/parallel.hpp"
-#include "cpu/threads.hpp"
+#include <stdexcept>
 
 namespace gdcore {
 namespace {
 
-// Rows go to buckets of groups first: few enough that what is written to each stays in a cache,
-// enough that a bucket does.
-constexpr int64_t most_buckets = 1024, rows_of_bucket = 1 << 15;
-constexpr int64_t most_parts = 32;  // of the rows, for threads to take
-
-// A radix sort of two digits. U holds rows and groups.
-template <class U>
-class ByGroup {
- public:
-  ByGroup(const int64_t* labels, int64_t rows, int64_t low, int64_t groups)
-      : labels_(labels), rows_(rows), low_(low), groups_(groups) {
-    const int64_t most = std::clamp<int64_t>(rows / rows_of_bucket, 1, most_buckets);
-    while ((groups - 1) >> shift_ >= most) ++shift_;
-    buckets_ = ((groups - 1) >> shift_) + 1;
-    parts_ = std::clamp<int64_t>(rows / rows_of_bucket, 1, most_parts);
-    next_.assign(static_cast<size_t>(parts_ * buckets_), 0);
-    begin_.assign(static_cast<size_t>(buckets_ + 1), rows);
-    sorted_.reset(new Row[static_cast<size_t>(rows)]);
+// How many rows each group has, to where each begins.
+void to_starts(std::vector<int64_t>& counts) {
+  int64_t total = 0;
+  for (int64_t& entry : counts) {
+    const int64_t count = entry;
+    entry = total;
+    total += count;
   }
+}
 
-  void run(int64_t* starts, int64_t* order) {
-    each_part([&](int64_t i, int64_t* next) { ++next[code(i) >> shift_]; });
-    int64_t total = 0;
-    for (int64_t b = 0; b < buckets_; ++b) {
-      begin_[b] = total;
-      for (int64_t part = 0; part < parts_; ++part) {
-        int64_t& next = next_[part * buckets_ + b];
-        const int64_t count = next;
-        next = total;
-        total += count;
-      }
+// Labels in rising order: where each begins.
+std::vector<int64_t> starts_in_place(const int64_t* labels, int64_t rows, int64_t low,
+                                     int64_t span) {
+  std::vector<int64_t> starts(static_cast<size_t>(span) + 1);
+  int64_t i = 0;
+  for (int64_t g = 0; g <= span; starts[g++] = i)
+    while (i < rows && labels[i] - low < g) ++i;
+  return starts;
+}
+
+// Takes the groups without rows out; returns the others.
+std::vector<int64_t> drop_empty(std::vector<int64_t>& starts) {
+  std::vector<int64_t> kept;
+  const int64_t span = static_cast<int64_t>(starts.size()) - 1;
+  for (int64_t g = 0; g < span; ++g) {
+    if (starts[g] == starts[g + 1]) continue;
+    starts[kept.size()] = starts[g];
+    kept.push_back(g);
+  }
+  starts[kept.size()] = starts[span];
+  starts.resize(kept.size() + 1);
+  return kept;
+}
+
+bool has_empty(const std::vector<int64_t>& starts) {
+  return std::adjacent_find(starts.begin(), starts.end()) != starts.end();
+}
+
+// A hash table with open addressing.
+class Ids {
+ public:
+  Ids() : slots_(1024) {}
+
+  void run(const int64_t* labels, int64_t rows, LabelIds& out) {
+    constexpr int64_t block = 32;  // rows whose slots are fetched together
+    for (int64_t begin = 0; begin < rows; begin += block) {
+      const int64_t end = std::min(rows, begin + block);
+      for (int64_t i = begin; i < end; ++i) __builtin_prefetch(&slots_[place(labels[i])]);
+      for (int64_t i = begin; i < end; ++i) out.ids[i] = id_of(labels[i], out.labels);
     }
-    each_part([&](int64_t i, int64_t* next) {
-      const int64_t c = code(i);
-      sorted_[next[c >> shift_]++] = {static_cast<U>(i), static_cast<U>(c)};
-    });
-    on_threads(buckets_, [&](int64_t bucket) { finish(bucket, starts, order); });
-    starts[groups_] = rows_;
   }
 
  private:
-  struct Row {
-    U row, code;
+  struct Slot {
+    int64_t label;
+    int64_t next_id;  // id + 1; 0: the slot is free
   };
 
-  int64_t code(int64_t i) const { return labels_[i] - low_; }
-
-  // work(i) for i < count.
-  template <class Work>
-  void on_threads(int64_t count, Work&& work) const {
-    std::atomic<int64_t> free{0};
-    const int threads = threads_for(count, 4 * rows_);
-    parallel_for(threads, threads, [&](int64_t, int64_t, int) {
-      for (int64_t i; (i = free++) < count;) work(i);
-    });
+  size_t place(int64_t label) const {
+    constexpr uint64_t odd = 0x9E3779B97F4A7C15;
+    const auto bits = static_cast<uint64_t>(label);
+    const uint64_t h = (bits ^ bits >> 32) * odd;
+    return static_cast<size_t>(h ^ h >> 32) & (slots_.size() - 1);
   }
 
-  // work(i, next of its part) for all rows, each part's in turn.
-  template <class Work>
-  void each_part(Work&& work) {
-    on_threads(parts_, [&](int64_t part) {
-      int64_t* const next = next_.data() + part * buckets_;
-      const int64_t end = rows_ * (part + 1) / parts_;
-      for (int64_t i = rows_ * part / parts_; i < end; ++i) work(i, next);
-    });
-  }
-
-  void finish(int64_t bucket, int64_t* starts, int64_t* order) const {
-    const int64_t first = bucket << shift_, last = std::min(groups_, (bucket + 1) << shift_);
-    std::vector<int64_t> next(static_cast<size_t>(last - first), 0);
-    for (int64_t i = begin_[bucket]; i < begin_[bucket + 1]; ++i) ++next[sorted_[i].code - first];
-    int64_t total = begin_[bucket];
-    for (int64_t g = first; g < last; ++g) {
-      const int64_t count = next[g - first];
-      starts[g] = next[g - first] = total;
-      total += count;
+  uint32_t id_of(int64_t label, std::vector<int64_t>& labels) {
+    for (size_t at = place(label);; at = (at + 1) & (slots_.size() - 1)) {
+      Slot& slot = slots_[at];
+      if (slot.next_id && slot.label == label) return static_cast<uint32_t>(slot.next_id - 1);
+      if (slot.next_id) continue;
+      labels.push_back(label);
+      const auto id = static_cast<int64_t>(labels.size());
+      slot = {label, id};
+      if (2 * labels.size() > slots_.size()) grow(labels);
+      return static_cast<uint32_t>(id - 1);
     }
-    for (int64_t i = begin_[bucket]; i < begin_[bucket + 1]; ++i)
-      order[next[sorted_[i].code - first]++] = sorted_[i].row;
   }
 
-  const int64_t* labels_;
-  int64_t rows_, low_, groups_, buckets_ = 0, parts_ = 1;
-  int shift_ = 0;
-  std::vector<int64_t> next_, begin_;  // (parts, buckets), (buckets + 1)
-  std::unique_ptr<Row[]> sorted_;      // by bucket
+  void grow(const std::vector<int64_t>& labels) {
+    slots_.assign(4 * slots_.size(), Slot{0, 0});
+    for (size_t id = 0; id < labels.size(); ++id) {
+      size_t at = place(labels[id]);
+      while (slots_[at].next_id) at = (at + 1) & (slots_.size() - 1);
+      slots_[at] = {labels[id], static_cast<int64_t>(id) + 1};
+    }
+  }
+
+  std::vector<Slot> slots_;
 };
 
 }  // namespace
 
-Grouping rows_by_group(const int64_t* labels, int64_t rows, int64_t low, int64_t groups,
-                       int64_t* starts, int64_t* order) {
-  bool outside = false, falls = false;
-  for (int64_t i = 0; i < rows; ++i) {
-    const uint64_t code = static_cast<uint64_t>(labels[i]) - static_cast<uint64_t>(low);
-    outside |= code >= static_cast<uint64_t>(groups);
-    falls |= i > 0 && labels[i] < labels[i - 1];
+// Each label is read once, but for those that rise from the first row on: another thread may
+// change them.
+LabelledRows rows_by_label(const int64_t* labels, int64_t rows, int64_t low, int64_t span) {
+  if (span > most_groups) throw std::length_error("more than 2**32 - 2 labels");
+  const int64_t rising = std::is_sorted_until(labels, labels + rows) - labels;
+  LabelledRows found;
+  std::vector<int64_t> starts;
+  std::unique_ptr<uint32_t[]> group;
+  if (rising == rows) {
+    if (rows > 0 &&
+        (labels[0] < low || static_cast<uint64_t>(labels[rows - 1]) - static_cast<uint64_t>(low) >=
+                                static_cast<uint64_t>(span)))
+      return found;
+    starts = starts_in_place(labels, rows, low, span);
+  } else {
+    starts.assign(static_cast<size_t>(span) + 1, 0);
+    group.reset(new uint32_t[static_cast<size_t>(rows)]);
+    for (int64_t i = 0; i < rows; ++i) {
+      const uint64_t code = static_cast<uint64_t>(labels[i]) - static_cast<uint64_t>(low);
+      if (code >= static_cast<uint64_t>(span)) return found;
+      ++starts[code];
+      group[i] = static_cast<uint32_t>(code);
+    }
+    to_starts(starts);
   }
-  if (outside) return Grouping::outside;
-  if (!falls) {
-    int64_t i = 0;
-    for (int64_t g = 0; g <= groups; starts[g++] = i)
-      while (i < rows && labels[i] - low < g) ++i;
-    return Grouping::in_place;
+  if (has_empty(starts)) {
+    found.labels = drop_empty(starts);
+    if (group) {
+      std::vector<uint32_t> rank(static_cast<size_t>(span));
+      for (size_t g = 0; g < found.labels.size(); ++g)
+        rank[found.labels[g]] = static_cast<uint32_t>(g);
+      for (int64_t i = 0; i < rows; ++i) group[i] = rank[group[i]];
+    }
   }
-  const bool narrow = rows <= std::numeric_limits<uint32_t>::max() &&
-                      groups <= std::numeric_limits<uint32_t>::max();
-  if (narrow)
-    ByGroup<uint32_t>(labels, rows, low, groups).run(starts, order);
-  else
-    ByGroup<uint64_t>(labels, rows, low, groups).run(starts, order);
-  return Grouping::ordered;
+  found.rows = std::make_shared<GroupedRows>(std::move(starts), std::move(group));
+  return found;
+}
+
+LabelIds ids_of_labels(const int64_t* labels, int64_t rows) {
+  LabelIds found{std::unique_ptr<uint32_t[]>(new uint32_t[static_cast<size_t>(rows)]), {}};
+  Ids().run(labels, rows, found);
+  return found;
+}
+
+std::shared_ptr<GroupedRows> rows_by_rank(std::unique_ptr<uint32_t[]> ids, int64_t rows,
+                                          const uint32_t* rank, int64_t groups) {
+  std::vector<int64_t> starts(static_cast<size_t>(groups) + 1, 0);
+  for (int64_t i = 0; i < rows; ++i) ++starts[ids[i] = rank[ids[i]]];
+  to_starts(starts);
+  return std::make_shared<GroupedRows>(std::move(starts), std::move(ids));
 }
 
 }  // namespace gdcore

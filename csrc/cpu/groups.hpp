@@ -1,17 +1,31 @@
-// Rows sorted by group, those of a group in their order.
+// Labels to groups of rows.
 #pragma once
 
-#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "grouped_rows.hpp"
 
 namespace gdcore {
 
-using std::int64_t;
+struct LabelledRows {
+  std::shared_ptr<GroupedRows> rows;  // null: a label is outside
+  std::vector<int64_t> labels;        // less low, that occur; empty: all of them do
+};
 
-enum class Grouping { ordered, in_place, outside };
+// The rows' labels are low, low + 1, ...: `span` of them, or else some are outside.
+LabelledRows rows_by_label(const int64_t* labels, int64_t rows, int64_t low, int64_t span);
 
-// The rows' labels are low, low + 1, ...: `groups` of them, or else some are outside. Writes where
-// each group begins (groups + 1), and the rows in that order (rows) unless they lie so.
-Grouping rows_by_group(const int64_t* labels, int64_t rows, int64_t low, int64_t groups,
-                       int64_t* starts, int64_t* order);
+// An id for each label: 0, 1, 2 and so on in the order in which the labels first come.
+struct LabelIds {
+  std::unique_ptr<uint32_t[]> ids;  // (rows)
+  std::vector<int64_t> labels;      // of each id
+};
+// At most `most_groups` rows.
+LabelIds ids_of_labels(const int64_t* labels, int64_t rows);
+
+// Row i is in group rank[ids[i]]; all groups occur.
+std::shared_ptr<GroupedRows> rows_by_rank(std::unique_ptr<uint32_t[]> ids, int64_t rows,
+                                          const uint32_t* rank, int64_t groups);
 
 }  // namespace gdcore

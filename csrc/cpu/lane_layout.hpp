@@ -9,25 +9,35 @@ constexpr int lanes = 8;               // problems side by side, one in each lan
 constexpr int most_lane_params = 16;   // on quadratics
 constexpr int most_lane_features = 4;  // on rows
 
+// Epochs that look at nothing but the gradient, see quiet_epochs. Parameters whose squares stay
+// below this overflow nowhere, if the sums of their quadratic are below most_quiet_sum.
+constexpr int most_quiet_params = 9, most_params_in_turns = 5;
+constexpr double quiet_squares = 0x1p64, most_quiet_sum = 0x1p50;
+
 // Rows of `lanes` problems, entry j of row i of lane l at (i * d + j) * lanes + l. Zeros follow a
 // lane's own rows.
 template <class T>
 struct LaneRows {
   std::int64_t d;
-  const T *X, *y, *ones;      // (most, d), (most), and 1 in each row that is one
+  const T *X, *y;             // (most, d), (most)
   const T* offset;            // (most), or null
   const std::int64_t* n;      // of each lane
   std::int64_t fewest, most;  // of any lane
 };
 
-// Upper triangle of the sums over the rows of products of the columns [X 1 y], each a chain over
-// the rows: entry (a, b) of lane l is at (a * side + b) * lanes + l. side is the number of columns
-// rounded up to a multiple of 3. Low parts of pairs lie `low` behind.
+// Second moments of `lanes` problems whose rows lie together: those of lane l at X[l] (n[l], d) and
+// y[l] (n[l]), one target. The sums are chains over the rows, entry k of lane l at k * lanes + l, low
+// parts of pairs `low` behind: the upper triangle of the products of the columns [X y], by rows,
+// then the sums of the columns; those of X's only with `ones`.
 template <class T>
 struct LaneMoments {
-  LaneRows<T> rows;
-  double* out;
-  std::int64_t side, low;
+  std::int64_t d;
+  bool ones;
+  const T *X[lanes], *y[lanes];
+  std::int64_t n[lanes];
+  std::int64_t fewest, most;  // rows of any lane
+  double* sums;
+  std::int64_t low;
 };
 
 // Descents on the squared errors of `lanes` problems, entry j of lane l at j * lanes + l. They run

@@ -71,7 +71,7 @@ bool linear_in_place(const LinearArgs<T>& args, int64_t segment0, int64_t segmen
 // In waves: threads fill slots, then the slots are added in the order of the segments.
 template <class T>
 void linear_planned(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, LinearSums& sums,
-                    int threads) {
+                    Team threads) {
   const SegmentPlan<T> plan(args);
   const int64_t slot = slot_size(args), memory = padded_to_page<T>(plan.size());
   const int64_t bytes = threads == 1 ? slots_bytes_serial : slots_bytes;
@@ -101,7 +101,7 @@ template <class T>
 void linear(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, LinearSums& sums) {
   const int64_t segments = segment1 - segment0;
   const int64_t work = 2 * (std::min(args.n, segments * L<T>) * args.t) * (args.d + 1);
-  const int threads = threads_for(segments, work);
+  const Team threads = threads_for(segments, work);
   if (threads == 1 && linear_in_place(args, segment0, segment1, sums)) return;
   linear_planned(args, segment0, segment1, sums, threads);
   scratch.trim();
@@ -115,7 +115,7 @@ void linear_each(int64_t count, const LossArgs<T>* args) {
     work += 2 * rows.n * rows.t * (rows.d + 1);
   }
   // Many problems: whole ones to each thread. Few: threads inside each.
-  const int threads = count >= 2 * num_threads() ? threads_for(count, work) : 1;
+  const Team threads = count >= 2 * num_threads() ? threads_for(count, work) : Team{1, work};
   parallel_for(count, threads, [&](int64_t begin, int64_t end, int) {
     LinearSums sums;
     for (int64_t i = begin; i < end; ++i) {

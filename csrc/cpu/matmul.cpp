@@ -108,7 +108,7 @@ void matmul(const MatmulArgs<T>& args) {
   if (problems == 0 || first.m == 0 || first.n == 0) return;
 
   // Many problems: whole ones to each thread. Few: each is cut along its longer side.
-  const int threads = threads_for(std::max({problems, first.m, first.n}), work_of(batch));
+  const Team threads = threads_for(std::max({problems, first.m, first.n}), work_of(batch));
   const int64_t parts = problems >= 4 * threads || problems % threads == 0 ? 1 : threads;
   const int64_t per_thread = padded_to_page<T>(packing_size<T>(first.m, first.n, first.k));
   T* packing = scratch.reserve_as<T>(per_thread * threads);

@@ -110,7 +110,7 @@ void matvec(const MatmulArgs<T>& args) {
   const auto total = static_cast<int64_t>(std::min(work * static_cast<double>(problems), 0x1p62));
 
   // Many problems: whole ones to each thread. Few: the rows of each are cut.
-  const int threads = threads_for(std::max(problems, args.m), total);
+  const Team threads = threads_for(std::max(problems, args.m), total);
   const int64_t parts = problems >= 4 * threads ? 1 : threads;
   const Layout<T> layout(args);
   const int64_t packing_size = lines<T>(layout.packing());

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "cpu/dispatch.hpp"
+#include "cpu/moments_in_lanes.hpp"
 #include "cpu/operations.hpp"
 #include "cpu/parallel.hpp"
 #include "cpu/scratch.hpp"
@@ -30,9 +31,12 @@ struct Layout {
     extra_rows = beside ? 1 + t : 0;
     ones = beside ? lines<double>(d) : d;
     rows = beside ? ones : t == 1 ? d + 2 : d + 1;
-    // Rows too long for L1 come in larger blocks, so that the sums are loaded less often.
-    constexpr int64_t doubles_in_cache = 2304, fewest = 32, widest = 96, fewest_wide = 64;
-    block = std::clamp<int64_t>(doubles_in_cache / ld, ld > widest ? fewest_wide : fewest, L<T>);
+    // Short rows stay in a first cache. Long ones come in larger blocks, so that their many sums
+    // are loaded and stored less often.
+    constexpr int64_t doubles_in_first = 2304, doubles_in_second = 9216, short_row = 48;
+    constexpr int64_t fewest = 64;
+    block = ld > short_row ? std::max(doubles_in_second / ld, fewest) : doubles_in_first / ld;
+    block = std::min(block, L<T>);
     block = std::min(args.n, block);
   }
   // Vectors of the last sums may read past them, into the squares or behind all slots.
@@ -156,17 +160,16 @@ constexpr int64_t grain_bytes = 1 << 15;  // bytes of sums that a thread compute
 
 thread_local Scratch scratch;
 
-}  // namespace
-
 // In waves: threads fill slots, then the slots are added in the order of the segments.
 template <class T>
-void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
+void moments_by_rows(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
   const Layout<T> layout(args);
   const int64_t rows = std::min(args.n, segment1 * L<T>) - segment0 * L<T>;
-  const int threads = threads_for(segment1 - segment0,
-                                  rows * (args.d + 1) * (layout.pairs ? 8 : 1) * layout.columns);
+  const Team threads = threads_for(segment1 - segment0,
+                                   rows * (args.d + 1) * (layout.pairs ? 8 : 1) * layout.columns);
   const int64_t slot = layout.slot(), memory = padded_to_page<double>(layout.panel());
-  const int64_t fitting = slots_bytes / static_cast<int64_t>(sizeof(double)) / slot;
+  const int64_t fitting =
+      slots_bytes / static_cast<int64_t>(sizeof(double)) / slot / threads * threads;
   const int64_t slots =
       std::clamp<int64_t>(fitting, threads, std::max<int64_t>(threads, segment1 - segment0));
   double* const values =
@@ -187,13 +190,22 @@ void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Mome
     for (int64_t first = 0, n; first < count; first += n) {
       n = out.begin_segments(count - first);
       const AddSegments<T> sums(layout, values + first * slot, n, out);
-      const int adders = threads_for(sums.rows(), sums.work());
+      const Team adders = threads_for(sums.rows(), sums.work());
       parallel_for(adders, adders, [&](int64_t begin, int64_t, int) {
         for (int64_t row = begin; row < sums.rows(); row += adders) sums.row(row);
       });
     }
   }
   scratch.trim();
+}
+
+}  // namespace
+
+template <class T>
+void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Moments& out) {
+  const int64_t rest = segment0 + segments_in_lanes(args, segment0, segment1);
+  if (rest > segment0) moments_in_lanes(args, segment0, rest, out);
+  if (rest < segment1) moments_by_rows(args, rest, segment1, out);
 }
 
 template <class T>

@@ -23,6 +23,9 @@ void moments(const LinearArgs<T>& args, int64_t segment0, int64_t segment1, Mome
 template <class T>
 void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* moments);
 template <class T>
+void quadratics_each(int64_t count, const ProblemRows<T>* problems, bool fit_intercept,
+                     double* const* packed);
+template <class T>
 void descend_each(int64_t count, const DescentArgs<T>* descents);
 template <class T>
 double quadratic(const QuadraticArgs<T>& args, double* gradient);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <new>
 #include <numeric>
 #include <vector>
@@ -24,6 +25,9 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// Every thread has work of its own, and lasting.
+Team all(int threads) { return {threads, std::numeric_limits<int64_t>::max()}; }
+
 // Most units a second: in each pass every thread calls unit(thread, step), which returns the units
 // it did in some microseconds, for step 0, 1, ... until the pass is over.
 template <class Unit>
@@ -35,7 +39,7 @@ double best_rate(int threads, double seconds, Unit&& unit) {
   const double last = now() + seconds;
   do {
     const double start = now(), stop = start + pass_seconds;
-    parallel_for(threads, threads, [&](int64_t begin, int64_t end, int) {
+    parallel_for(threads, all(threads), [&](int64_t begin, int64_t end, int) {
       for (int64_t t = begin; t < end; ++t) {
         double sum = 0;
         int64_t& step = steps[static_cast<size_t>(t)];
@@ -103,7 +107,7 @@ double probe_bandwidth(Traffic traffic, int64_t bytes, int threads, double secon
   const int64_t slices = ceil_div(part, slice), times = ceil_div(slice, part);
   Pages memory(part * sides * threads * size);
   const auto part_of = [&](int64_t thread) { return memory.data() + thread * part * sides; };
-  parallel_for(threads, threads, [&](int64_t begin, int64_t end, int) {
+  parallel_for(threads, all(threads), [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) table.probe_write(part * sides, 1, part_of(t), false);
   });
 

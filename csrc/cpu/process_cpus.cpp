@@ -31,9 +31,20 @@ std::vector<std::string> loaded_openmp_runtimes() {
   return paths;
 }
 
+}  // namespace
+
+void add_cpus(cpu_set_t& set, const Places& places) {
+  for (int place = 0; places && place < places.count(); ++place) {
+    std::vector<int> cpus(static_cast<size_t>(std::max(0, places.size(place))));
+    places.cpus(place, cpus.data());
+    for (const int cpu : cpus)
+      if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(static_cast<size_t>(cpu), &set);
+  }
+}
+
 // A runtime that binds threads (OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY) narrows the mask of
 // the thread that loads it to one of its places, so the places of every loaded runtime count too.
-cpu_set_t cpus_of_process() {
+cpu_set_t current_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
   sched_getaffinity(0, sizeof set, &set);
@@ -50,19 +61,8 @@ cpu_set_t cpus_of_process() {
   return set;
 }
 
-}  // namespace
-
-void add_cpus(cpu_set_t& set, const Places& places) {
-  for (int place = 0; places && place < places.count(); ++place) {
-    std::vector<int> cpus(static_cast<size_t>(std::max(0, places.size(place))));
-    places.cpus(place, cpus.data());
-    for (const int cpu : cpus)
-      if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(static_cast<size_t>(cpu), &set);
-  }
-}
-
 const cpu_set_t& process_cpus() {
-  static const cpu_set_t cpus = cpus_of_process();
+  static const cpu_set_t cpus = current_cpus();
   return cpus;
 }
 

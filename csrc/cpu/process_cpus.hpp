@@ -16,6 +16,9 @@ struct Places {
 
 void add_cpus(cpu_set_t& set, const Places& places);
 
+// Those of the calling thread, and those that OpenMP runtimes keep it from.
+cpu_set_t current_cpus();
+
 // The CPUs at the first call: later ones of a thread may be fewer.
 const cpu_set_t& process_cpus();
 

@@ -1,15 +1,15 @@
-// Several problems at a time: small ones of one target side by side in the lanes of vectors, all
+// Several descents at a time: small ones of one target side by side in the lanes of vectors, all
 // others one after the other. Threads share them.
 #include <algorithm>
-#include <atomic>
+#include <limits>
 #include <vector>
 
 #include "cpu/dispatch.hpp"
 #include "cpu/lane_layout.hpp"
 #include "cpu/operations.hpp"
-#include "cpu/parallel.hpp"
-#include "cpu/threads.hpp"
+#include "cpu/share.hpp"
 #include "descend.hpp"
+#include "packed_quadratic.hpp"
 
 namespace gdcore::cpu {
 namespace {
@@ -21,11 +21,9 @@ class LanePanel {
   void shape(int64_t d, int64_t most_rows, bool has_offset) {
     X_.assign(static_cast<size_t>(most_rows * d * lanes), T(0));
     y_.assign(static_cast<size_t>(most_rows * lanes), T(0));
-    ones_.assign(y_.size(), T(0));
     offset_.assign(has_offset ? y_.size() : 0, T(0));
     std::fill_n(n_, lanes, 0);
-    view_ = {d,  X_.data(), y_.data(), ones_.data(), has_offset ? offset_.data() : nullptr,
-             n_, 0,         0};
+    view_ = {d, X_.data(), y_.data(), has_offset ? offset_.data() : nullptr, n_, 0, 0};
   }
 
   bool suits(const LinearArgs<T>& args) const {
@@ -49,8 +47,7 @@ class LanePanel {
     const RowOrder& order = rows.order;
     const int64_t n = args.n, before = n_[lane], d = view_.d;
     const Matrix<const T>&X = args.X, &y = args.y, &offset = args.offset;
-    T *const to_X = X_.data() + lane, *const to_y = y_.data() + lane,
-             *const to_1 = ones_.data() + lane;
+    T *const to_X = X_.data() + lane, *const to_y = y_.data() + lane;
     const auto row = [&](int64_t i) { return order.rows ? order.rows[i] : i; };
     if (args.scaling) {
       for (int64_t i = 0; i < n; ++i)
@@ -76,81 +73,15 @@ class LanePanel {
     for (int64_t i = 0; i < n && view_.offset; ++i)
       offset_[i * lanes + lane] = offset.data[row(i) * offset.rs];
     for (int64_t k = n * d; k < before * d; ++k) to_X[k * lanes] = 0;
-    for (int64_t i = n; i < before; ++i) to_y[i * lanes] = to_1[i * lanes] = 0;
-    for (int64_t i = before; i < n; ++i) to_1[i * lanes] = 1;
+    for (int64_t i = n; i < before; ++i) to_y[i * lanes] = 0;
     n_[lane] = n;
   }
 
  private:
-  std::vector<T> X_, y_, ones_, offset_;
+  std::vector<T> X_, y_, offset_;
   int64_t n_[lanes] = {};
   LaneRows<T> view_{};
 };
-
-// ---- Second moments ----
-
-template <class T>
-class MomentLanes {
- public:
-  static bool serve(const LinearArgs<T>& args) {
-    constexpr int64_t most_elements = 4096;  // of a lane: a second cache holds all
-    return args.t == 1 && args.d < most_lane_params && args.n <= L<T> && !args.offset.data &&
-           !args.sample_weight.data && !args.scaling && args.n * (args.d + 2) <= most_elements;
-  }
-
-  // Problems [0, count) of d features, count <= lanes.
-  void run(int64_t count, const ProblemRows<T>* problems, int64_t most_rows, Moments* moments) {
-    const int64_t d = problems[0].args.d;
-    const bool suit = std::all_of(problems, problems + count, [&](const ProblemRows<T>& problem) {
-      return panel_.suits(problem.args);
-    });
-    if (!suit) panel_.shape(d, most_rows, false);
-    for (int lane = 0; lane < count; ++lane) panel_.load(lane, problems[lane]);
-    view_.rows = panel_.view((1u << count) - 1);
-    view_.side = (d + 2 + 2) / 3 * 3;
-    view_.low = view_.side * view_.side * lanes;
-    sums_.resize(static_cast<size_t>(2 * view_.low));
-    view_.out = sums_.data();
-    isa<T>().moments_lanes(view_);
-    for (int lane = 0; lane < count; ++lane) unload(lane, moments[lane]);
-  }
-
- private:
-  void unload(int lane, Moments& out) const {
-    const int64_t d = view_.rows.d;
-    out.reset(d, 1);
-    const auto put = [&](int64_t to, int64_t a, int64_t b) {
-      const int64_t from = (a * view_.side + b) * lanes + lane;
-      const Pair sum = add({}, {sums_[from], sizeof(T) == 4 ? 0.0 : sums_[from + view_.low]});
-      out.hi[to] = sum.hi;
-      out.lo[to] = sum.lo;
-    };
-    for (int64_t a = 0; a <= d; ++a)
-      for (int64_t b = a; b < d + 2; ++b) put(a * out.columns() + b, a, b);
-    put((d + 1) * out.columns(), d + 1, d + 1);
-  }
-
-  LanePanel<T> panel_;
-  std::vector<double> sums_;
-  LaneMoments<T> view_{};
-};
-
-template <class T>
-void moments_of(const ProblemRows<T>& problem, Moments& moments) {
-  std::vector<T> gathered;
-  const LinearArgs<T> args = rows_in_order(problem, gathered);
-  moments.reset(args.d, args.t);
-  cpu::moments(args, 0, ceil_div(args.n, L<T>), moments);
-  moments.close();
-}
-
-template <class T>
-MomentLanes<T>& moment_lanes() {
-  thread_local MomentLanes<T> lanes;
-  return lanes;
-}
-
-// ---- Descents ----
 
 // Descents on quadratics of the same size, or on rows of as many features, a lane each.
 template <class T>
@@ -171,22 +102,8 @@ class DescentLanesOf {
   }
 
   void start() { view_.active = 0; }  // whatever an exception has left
-  // Runs q beside the descents in the lanes; if all lanes are taken, some descents end first.
-  void add(const DescentArgs<T>& q, int64_t most_rows) {
-    if (!suits(q)) {
-      drain();
-      shape(q, most_rows);
-    }
-    load(__builtin_ctz(~view_.active), q);
-    while (view_.active + 1 == 1u << lanes) run();
-  }
-  void drain() {
-    while (view_.active != 0) run();
-  }
-
- private:
-  static constexpr int64_t most_epochs = 256;  // of one run
-
+  bool empty() const { return view_.active == 0; }
+  bool full() const { return view_.active + 1 == 1u << lanes; }
   bool suits(const DescentArgs<T>& q) const {
     return shaped_ && view_.p == q.size && view_.on_rows == !q.quadratic &&
            (q.quadratic || panel_.suits(q.rows.args)) && view_.decayed == q.decayed &&
@@ -195,6 +112,23 @@ class DescentLanesOf {
            view_.stop_on_equal_loss == q.stop_on_equal_loss &&
            (!q.recorded || view_.params != nullptr);
   }
+  // Takes q beside the descents in the lanes, which are not full; none of them may be of another
+  // shape.
+  void add(const DescentArgs<T>& q, int64_t most_rows) {
+    if (!suits(q)) shape(q, most_rows);
+    load(__builtin_ctz(~view_.active), q);
+  }
+
+  // Runs all lanes of one or two of these until one may end or has done its epochs; those are free
+  // then.
+  static void run(DescentLanesOf* each, int count) {
+    if (run_quietly(each, count)) return;
+    for (int k = 0; k < count; ++k) each[k].run(most_epochs);
+  }
+
+ private:
+  static constexpr int64_t most_epochs = 256;  // of one run
+  static constexpr int64_t parts = PackedQuadratic<T>::parts;
 
   void shape(const DescentArgs<T>& q, int64_t most_rows) {
     const int64_t p = q.size;
@@ -246,6 +180,8 @@ class DescentLanesOf {
     view_.moving[lane] = *q.moving ? -1 : 0;
     view_.moved[lane] = *q.moved ? -1 : 0;
     held_[lane] = {&q, q.epochs, 0, q.losses, q.recorded};
+    const unsigned bit = 1u << lane;
+    quiet_ = may_be_quiet(q) ? quiet_ | bit : quiet_ & ~bit;
     view_.active |= 1u << lane;
   }
 
@@ -263,13 +199,69 @@ class DescentLanesOf {
     }
   }
 
-  // Runs all lanes until one may end or has done its epochs; those are free then.
-  void run() {
-    int64_t epochs = most_epochs;
+  // Whether only the parameters that q reaches are of interest, and its numbers are of a size that
+  // nothing overflows while they stay near.
+  bool may_be_quiet(const DescentArgs<T>& q) const {
+    if (!q.quadratic || q.size > most_quiet_params) return false;
+    if (q.norm_bound >= 0 || q.stop_on_equal_loss || q.every != 0) return false;
+    bool small = q.scale.divisor >= 0x1p-4 && q.scale.gradient <= 0x1p20 &&
+                 q.sgd.weight_decay <= 0x1p20 && q.quadratic[sums_of(q.size) - 1] < most_quiet_sum;
+    const double* square = q.quadratic;
+    for (int64_t a = 0; a < q.size; square += q.size - a++) small &= *square < most_quiet_sum;
+    return small;
+  }
+  static int64_t sums_of(int64_t p) { return PackedQuadratic<T>::packed_size(p, 1) / parts; }
+
+  int64_t fewest_epochs() const {  // that any lane has left
+    int64_t fewest = std::numeric_limits<int64_t>::max();
     for (int lane = 0; lane < lanes; ++lane)
-      if (holds(lane)) epochs = std::min(epochs, held_[lane].left);
+      if (holds(lane)) fewest = std::min(fewest, held_[lane].left);
+    return fewest;
+  }
+
+  // All but the first and the last of the next epochs by quiet_epochs; the two make the rest of the
+  // states. False if that is not possible, and nothing is done then.
+  static bool run_quietly(DescentLanesOf* each, int count) {
+    constexpr int64_t least_epochs = 8;
+    int64_t epochs = std::numeric_limits<int64_t>::max();
+    for (int k = 0; k < count; ++k) {
+      if ((each[k].quiet_ & each[k].view_.active) != each[k].view_.active) return false;
+      epochs = std::min(epochs, each[k].fewest_epochs());
+    }
+    if (epochs < least_epochs) return false;
+    bool near = true;
+    for (int k = 0; k < count; ++k) near &= each[k].run(1);
+    if (!near) return true;  // some lane is free
+    DescentLanes<T> views[2];
+    for (int k = 0; k < count; ++k) {
+      each[k].keep();
+      views[k] = each[k].view_;
+    }
+    near = isa<T>().quiet_epochs(views, count, epochs - 2);
+    for (int k = 0; k < count; ++k) near ? each[k].count_epochs(epochs - 2) : each[k].restore();
+    for (int k = 0; near && k < count; ++k) each[k].run(1);
+    return true;
+  }
+  void keep() { kept_ = params_; }
+  void restore() {  // epoch by epoch then
+    std::copy(kept_.begin(), kept_.end(), params_.begin());
+    quiet_ = 0;
+  }
+  void count_epochs(int64_t epochs) {
+    for (int lane = 0; lane < lanes; ++lane) {
+      if (!holds(lane)) continue;
+      held_[lane].done += epochs;
+      held_[lane].left -= epochs;
+    }
+  }
+
+  // At most `most` epochs of all lanes, until one may end or has done its own, which is free then;
+  // whether none is.
+  bool run(int64_t most) {
     if (view_.on_rows) view_.rows = panel_.view(view_.active);
     unsigned ending;
+    const unsigned before = view_.active;
+    const int64_t epochs = std::min(most, fewest_epochs());
     const int64_t done = isa<T>().descend_lanes(view_, epochs, &ending);
     for (int lane = 0; lane < lanes; ++lane) {
       if (!holds(lane)) continue;
@@ -277,6 +269,7 @@ class DescentLanesOf {
       const bool ends = ending >> lane & 1;
       if (ends || held_[lane].left == 0) unload(lane, ends, losses_[done * lanes + lane]);
     }
+    return view_.active == before;
   }
 
   bool holds(int lane) const { return view_.active >> lane & 1; }
@@ -325,15 +318,45 @@ class DescentLanesOf {
   LanePanel<T> panel_;
   DescentLanes<T> view_{};
   std::vector<double> sums_, scales_;
-  std::vector<T> params_, losses_, records_;
+  std::vector<T> params_, losses_, records_, kept_;
   std::vector<int64_t> flags_;
+  unsigned quiet_ = 0;  // a bit for each lane that may be
   Held held_[lanes] = {};
+};
+
+// Descents of one kind in the lanes of one or two eights.
+template <class T>
+class Eights {
+ public:
+  void start() {
+    for (DescentLanesOf<T>& eight : eights_) eight.start();
+  }
+  // Runs q beside those in the lanes; if all lanes are taken, some descents end first.
+  void add(const DescentArgs<T>& q, int64_t most_rows) {
+    const int count = q.quadratic && q.size <= most_params_in_turns ? 2 : 1;
+    bool suit = count == count_;
+    for (const DescentLanesOf<T>& eight : eights_) suit &= eight.empty() || eight.suits(q);
+    if (!suit) drain();
+    count_ = count;
+    eights_[eights_[0].full() ? 1 : 0].add(q, most_rows);
+    while (eights_[0].full() && (count_ == 1 || eights_[1].full()))
+      DescentLanesOf<T>::run(eights_, count_);
+  }
+  void drain() {
+    while (!eights_[1].empty() && !eights_[0].empty()) DescentLanesOf<T>::run(eights_, 2);
+    for (DescentLanesOf<T>& eight : eights_)
+      while (!eight.empty()) DescentLanesOf<T>::run(&eight, 1);
+  }
+
+ private:
+  DescentLanesOf<T> eights_[2];
+  int count_ = 1;
 };
 
 // What a thread keeps from call to call, so that small fits allocate nothing.
 template <class T>
 struct DescentMemory {
-  DescentLanesOf<T> on_quadratics, on_rows;
+  Eights<T> on_quadratics, on_rows;
   PlainDescents<T> plain{cpu_device<T>(), cpu::quadratic<T>};
 };
 template <class T>
@@ -349,44 +372,7 @@ int64_t work_of(const DescentArgs<T>& q) {
   return (q.epochs + 1) * (each + 16);
 }
 
-// work(begin, end) for parts of [0, count), whoever is free.
-template <class Work>
-void share(int64_t count, int64_t total_work, Work&& work) {
-  const int64_t tasks = ceil_div(count, lanes);
-  const int threads = threads_for(tasks, total_work);
-  if (threads == 1) return work(0, count);
-  const int64_t part = lanes * std::max<int64_t>(1, tasks / (8 * threads));
-  std::atomic<int64_t> next{0};
-  parallel_for(threads, threads, [&](int64_t, int64_t, int) {
-    for (int64_t begin; (begin = next.fetch_add(part)) < count;)
-      work(begin, std::min(count, begin + part));
-  });
-}
-
 }  // namespace
-
-template <class T>
-void moments_each(int64_t count, const ProblemRows<T>* problems, Moments* moments) {
-  int64_t work = 0, most_rows = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const LinearArgs<T>& args = problems[i].args;
-    work += args.n * (args.d + 2) * (args.d + 2 * args.t);
-    most_rows = std::max(most_rows, std::min(args.n, L<T>));
-  }
-  share(count, work, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end;) {
-      int64_t held = 0;
-      while (i + held < end && held < lanes && MomentLanes<T>::serve(problems[i + held].args) &&
-             problems[i + held].args.d == problems[i].args.d)
-        ++held;
-      if (held > 0)
-        moment_lanes<T>().run(held, problems + i, most_rows, moments + i);
-      else
-        moments_of(problems[i], moments[i]);
-      i += std::max<int64_t>(held, 1);
-    }
-  });
-}
 
 template <class T>
 void descend_each(int64_t count, const DescentArgs<T>* descents) {
@@ -413,10 +399,7 @@ void descend_each(int64_t count, const DescentArgs<T>* descents) {
   });
 }
 
-#define GDCORE_INSTANTIATE(T)                                              \
-  template void moments_each<T>(int64_t, const ProblemRows<T>*, Moments*); \
-  template void descend_each<T>(int64_t, const DescentArgs<T>*);
-GDCORE_INSTANTIATE(float)
-GDCORE_INSTANTIATE(double)
+template void descend_each<float>(int64_t, const DescentArgs<float>*);
+template void descend_each<double>(int64_t, const DescentArgs<double>*);
 
 }  // namespace gdcore::cpu

@@ -11,16 +11,15 @@
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
-#if defined(__linux__)
 #include <pthread.h>
-
+#if defined(__linux__)
 #include "cpu/process_cpus.hpp"
 #endif
 
 namespace gdcore {
 namespace {
 
-// Starting and joining a second thread costs about as much as this many fma on one.
+// To share a task with a second thread costs about as much as this many fma on one.
 constexpr int64_t work_per_thread = 1 << 16;
 
 std::atomic<int> chosen_threads{0};  // by set_num_threads; 0: it was not called
@@ -96,12 +95,8 @@ ThreadLimit limit_at_import() {
   }
 #if defined(_OPENMP)
   lower(omp_get_thread_limit(), "OMP_THREAD_LIMIT");
-#if defined(__linux__)
+#endif
   pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
-#endif
-#else
-  limit = {1, "built without OpenMP"};
-#endif
   return limit;
 }
 
@@ -132,9 +127,9 @@ ThreadScope::ThreadScope(int n) : saved_(scope_threads) {
 }
 ThreadScope::~ThreadScope() { scope_threads = saved_; }
 
-int threads_for(int64_t tasks, int64_t work) {
+Team threads_for(int64_t tasks, int64_t work) {
   const int64_t most = std::min(tasks, work / work_per_thread);
-  return most <= 1 ? 1 : static_cast<int>(std::min<int64_t>(most, num_threads()));
+  return {most <= 1 ? 1 : static_cast<int>(std::min<int64_t>(most, num_threads())), work};
 }
 
 bool is_forked_child() { return forked.load(std::memory_order_relaxed); }

@@ -34,8 +34,22 @@ class ThreadScope {
   int saved_;
 };
 
-// Threads worth starting for `work` (about one unit an fma or 4 bytes), at most `tasks`.
-int threads_for(int64_t tasks, int64_t work);
+// The threads for a task, and its work: about one unit an fma or 4 bytes.
+struct Team {
+  int threads;
+  int64_t work;
+
+  operator int() const { return threads; }
+};
+
+// Threads worth having for `work`, at most `tasks`.
+Team threads_for(int64_t tasks, int64_t work);
+
+// "pool" or "openmp": which threads run the parts of a task.
+const char* thread_engine();
+// For tests: whether every thread of a team takes part in every task, however small it is. With
+// OpenMP all do. Returns the choice before.
+bool let_everyone_take_part(bool choice);
 
 // True in a child that was forked after the first call of thread_limit().
 bool is_forked_child();

@@ -15,12 +15,8 @@ Problem<T> on_host(Problem<T> problem, const RowOrder& order, std::vector<T>& st
   const Device<T>& device = *problem.device;
   const LinearArgs<T> rows =
       fetched_rows(ProblemRows<T>{problem.args(nullptr), order}, storage, device.fetch);
-  problem.X = rows.X;
-  problem.y = rows.y;
-  problem.offset = rows.offset;
-  problem.sample_weight = rows.sample_weight;
   problem.device = &host_of(device);
-  return problem;
+  return with_rows(problem, rows);
 }
 
 // The rows of one problem after the other. Those of a device with its own memory are copied, some

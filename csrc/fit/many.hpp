@@ -36,6 +36,8 @@ class Many {
   // Solves in closed form instead; of the options of `start`, the weight decay of each counts.
   bool solve(const ExactOptions& options, double seconds);
   std::vector<int64_t> rank;
+  // Problems that need their rows, which are not sorted yet: moments stand for all others.
+  std::vector<uint8_t> unsolved;
   Inferences inferences;  // of problems solved without weight decay; empty unless asked for
 
   // Problems in progress included.
@@ -74,6 +76,7 @@ class Many {
   };
   bool prepare_batch(Batch& batch, Wanted wanted, Budget& budget);
   void sum_moments(Batch& batch, Budget& budget);
+  void take_moments(Batch& batch);
   bool prepare_one(int64_t i, InProgress& one, bool summed, Wanted wanted, Budget& budget);
   bool needs_moments(int64_t i) const { return !from_rows[i] || judged_ || scaled_; }
   void keep_moments(int64_t i, const Moments& moments);
@@ -92,6 +95,7 @@ class Many {
   double norm_bound(int64_t i, const Objective& objective) const;
   double r2_lost(int64_t i, InProgress& one) const;
 
+  void solve_lanes(const ExactOptions& options, Batch& batch);
   bool solve_one(int64_t i, ExactOptions options, Batch& batch, Budget& budget);
   bool solve_moments(int64_t i, const ExactOptions& options, Batch& batch, Budget& budget);
   void keep_solution(int64_t i, const std::vector<T>& params, int64_t rank_of_rows);

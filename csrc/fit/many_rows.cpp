@@ -22,7 +22,7 @@ template <class T>
 Problem<T> ManyRows<T>::size_of(int64_t i) const {
   Problem<T> p = all;
   p.device = &host_of(*all.device);
-  if (!starts.empty()) p.n = starts[i + 1] - starts[i];
+  p.n = rows_of(i);
   return p;
 }
 
@@ -46,10 +46,9 @@ void ManyRows<T>::locate(int64_t i, Rows& rows, RowOrder& named) const {
   }
   const int64_t begin = starts[i];
   rows.n = starts[i + 1] - begin;
-  if (order) {
-    named = {order + begin, order + starts.back()};
-    return;
-  }
+  if (order) named = {order + begin, order + starts.back()};
+  if (groups) named = groups->order_of(first_group + i);
+  if (anywhere()) return;
   shift(rows.X, all.X, begin * all.X.rs);
   shift(rows.y, all.y, begin * all.y.rs);
   shift(rows.offset, all.offset, begin * all.offset.rs);

@@ -1,25 +1,33 @@
 // Many problems as values: where their rows are, their states, and what is asked of them.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "fit/state.hpp"
+#include "grouped_rows.hpp"
 
 namespace gdcore {
 
 // The rows of each problem: arrays with a leading dimension, X_step and so on elements from problem
-// to problem; or one table, in which problem i has the rows [starts[i], starts[i+1]) of `order`.
+// to problem; or one table, in which problem i has the rows [starts[i], starts[i+1]) of `order`, or
+// those of a group.
 template <class T>
 struct ManyRows {
   int64_t count;
   Problem<T> all;  // problem 0, or all rows
   int64_t X_step, y_step, offset_step, weight_step;
-  std::vector<int64_t> starts;  // (count + 1), or none
-  const int64_t* order;         // null: rows in their order
+  std::vector<int64_t> starts;                // (count + 1), or none
+  const int64_t* order;                       // null: rows in their order, or as `groups` has them
+  std::shared_ptr<const GroupedRows> groups;  // null, or rows that are not in place
+  std::shared_ptr<const GroupSums> sums;      // null, or second moments of all groups
+  int64_t first_group;                        // of problem 0
 
   // A problem without its rows: their number, and all else. Nothing of it is on a device.
   Problem<T> size_of(int64_t i) const;
-  int64_t most_rows() const;  // of any problem
+  int64_t rows_of(int64_t i) const { return starts.empty() ? all.n : starts[i + 1] - starts[i]; }
+  int64_t most_rows() const;                         // of any problem
+  bool anywhere() const { return order || groups; }  // a problem's rows are not consecutive
   // Writes where problem i has its rows to `rows`, a Problem or LinearArgs of these arrays, and
   // which of them are its own to `order`.
   template <class Rows>

@@ -1,6 +1,7 @@
 // The part of Descent that steps after batches of rows, and the passes that are fed in pieces.
 #include <algorithm>
 
+#include "fit/batches.hpp"
 #include "fit/descent.hpp"
 #include "fp_env.hpp"
 
@@ -47,11 +48,10 @@ bool Descent<T>::run_batches(const Problem<T>& problem, uint64_t seed, int64_t& 
   const int64_t n = problem.n, batch = options_.batch_size;
   Permutation order;
   if (options_.shuffle) order = Permutation(n, seed, static_cast<uint64_t>(state_.epoch));
+  Batches<T> batches(problem, options_.shuffle ? &order : nullptr, batch);
   while (step * batch < n) {
-    LinearArgs<T> args = problem.args(state_.params.data());
-    args.first = step * batch;
-    args.n = std::min(batch, n - args.first);
-    if (options_.shuffle) args.order = &order;
+    const int64_t first = step * batch;
+    const LinearArgs<T> args = batches.at(first, std::min(batch, n - first), state_.params.data());
     if (!pass_.run(*problem.device, args, budget)) return false;
     const T loss = problem.close(args.n, pass_.sums, gradient_.data());
     batch_diverged_ = !std::isfinite(loss) || !std::isfinite(gradient_norm());

@@ -69,4 +69,15 @@ struct Problem {
   }
 };
 
+// The problem of other rows.
+template <class T>
+Problem<T> with_rows(Problem<T> problem, const LinearArgs<T>& rows) {
+  problem.n = rows.n;
+  problem.X = rows.X;
+  problem.y = rows.y;
+  problem.offset = rows.offset;
+  problem.sample_weight = rows.sample_weight;
+  return problem;
+}
+
 }  // namespace gdcore

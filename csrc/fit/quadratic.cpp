@@ -7,7 +7,6 @@
 
 namespace gdcore {
 
-// Each part of a sum in a run of its own: G, then c and s of each target.
 template <class T>
 void Quadratic<T>::pack(const Moments& given, bool fit_intercept, const double* scaling,
                         double* packed) {
@@ -16,31 +15,7 @@ void Quadratic<T>::pack(const Moments& given, bool fit_intercept, const double* 
     standardized = given;
     standardize(standardized, scaling);
   }
-  const Moments& m = scaling ? standardized : given;
-  const int64_t p = m.d + (fit_intercept ? 1 : 0), columns = m.columns();
-  const int64_t low = p * (p + 1) / 2 + m.t * (p + 1);
-  double* to = packed;
-  const auto put = [&](int64_t from) {
-    const double sum = m.hi[from] + m.lo[from];  // so that the parts do not overlap
-    if (parts == 2) to[low] = m.lo[from] - (sum - m.hi[from]);
-    *to++ = sum;
-  };
-  for (int64_t a = 0; a < p; ++a)
-    for (int64_t b = a; b < p; ++b) put(a * columns + b);
-  for (int64_t u = 0; u < m.t; ++u) {
-    for (int64_t a = 0; a < p; ++a) put(a * columns + m.d + 1 + u);
-    put((m.d + 1) * columns + u);
-  }
-  double* const tail = packed + parts * low;
-  const auto keep = [&](int64_t from, double* to) {
-    to[0] = given.hi[from];
-    to[1] = given.lo[from];
-  };
-  keep(m.d * (columns + 1), tail);
-  for (int64_t u = 0; u < m.t; ++u) {
-    keep(m.d * columns + m.d + 1 + u, tail + 2 + 4 * u);
-    keep((m.d + 1) * columns + u, tail + 4 + 4 * u);
-  }
+  pack_moments<T>(scaling ? standardized : given, given, fit_intercept, packed);
 }
 
 template <class T>
@@ -58,6 +33,20 @@ void Quadratic<T>::assign(int64_t d, int64_t t, bool fit_intercept, const double
   packed_.assign(packed, packed + (p <= most_packed ? size : 0));
   tail_.assign(packed + sums_size(p, t), packed + size);
   sums_.unpack(p, t, packed);
+}
+
+template <class T>
+bool Quadratic<T>::usable(int64_t p, int64_t t, const double* packed) {
+  const int64_t sums = sums_size(p, t) / parts, pairs = p * (p + 1) / 2;
+  double zeros = 0;  // NaN once a sum is not finite
+  for (int64_t k = 0; k < sums; ++k) zeros += packed[k] * 0.0;
+  bool in_range = zeros == 0;
+  const auto look = [&](double square) {
+    in_range = in_range && Moments::in_range(square, sizeof(T) == 4);
+  };
+  for (int64_t a = 0, at = 0; a < p; at += p - a++) look(packed[at]);
+  for (int64_t u = 0; u < t; ++u) look(packed[pairs + u * (p + 1) + p]);
+  return in_range;
 }
 
 template <class T>

@@ -19,12 +19,11 @@ class Quadratic {
   }
   void assign(const Moments& moments, bool fit_intercept, const double* scaling = nullptr);
 
-  // Packed form: see PackedQuadratic; then a Tail.
+  // Packed form: see PackedQuadratic and PackedWriter.
   static int64_t packed_size(int64_t p, int64_t t) { return sums_size(p, t) + 2 + 4 * t; }
   // With a scaling, of the standardised columns.
   static void pack(const Moments& moments, bool fit_intercept, const double* scaling,
                    double* packed);
-  // Pairs: the sum of weights; of each target, as given, the sum and that of its squares.
   class Tail {
    public:
     explicit Tail(const double* values) : values_(values) {}
@@ -46,6 +45,8 @@ class Quadratic {
     return Tail(packed + sums_size(p, t));
   }
   void assign(int64_t d, int64_t t, bool fit_intercept, const double* packed);
+  // Whether its sums are finite and its squares in the range that Moments names.
+  static bool usable(int64_t p, int64_t t, const double* packed);
   // Null if there are more parameters than most_packed.
   const double* packed() const { return packed_.empty() ? nullptr : packed_.data(); }
   static constexpr int64_t most_packed = 64;

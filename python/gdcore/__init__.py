@@ -13,8 +13,10 @@ Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`,
 ``cli``). Measurements: `gdcore.bench` (extra ``bench``).
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 import gdcore._core as _core
-from gdcore.chunks.files import ChunkReader, read_chunks
 from gdcore.config import config, get_num_threads, set_num_threads, show_config
 from gdcore.errors import (
     ChunkError,
@@ -26,7 +28,6 @@ from gdcore.errors import (
     RollingInterrupted,
 )
 from gdcore.fitting import fit
-from gdcore.groups import fit_groups
 from gdcore.kernels import (
     LinearGrad,
     linear_mse_value_and_grad,
@@ -35,18 +36,22 @@ from gdcore.kernels import (
     mse,
     mse_value_and_grad,
 )
-from gdcore.moments import Moments
 from gdcore.results.fit import Fit, History, Start
-from gdcore.results.fits import Fits
 from gdcore.results.inference import Inference
 from gdcore.results.interval import Prediction
-from gdcore.results.load import load
-from gdcore.results.rolling import RollingFit
-from gdcore.results.summary import Summary
-from gdcore.rolling import fit_rolling
 from gdcore.selftest import SelfTest, selftest
 from gdcore.sgd import SGD, SGDState
 from gdcore.status import Status
+
+if TYPE_CHECKING:
+    from gdcore.chunks.files import ChunkReader, read_chunks
+    from gdcore.groups import fit_groups
+    from gdcore.moments import Moments
+    from gdcore.results.fits import Fits
+    from gdcore.results.load import load
+    from gdcore.results.rolling import RollingFit
+    from gdcore.results.summary import Summary
+    from gdcore.rolling import fit_rolling
 
 __version__: str = _core.VERSION
 
@@ -91,7 +96,32 @@ __all__ = [
     "show_config",
 ]
 
-# Pickles and messages name a class by where users find it, not by the file that defines it.
-for _value in [globals()[name] for name in __all__]:
+_LATER = {  # what a first fit does not need, and the module that is imported when it is asked for
+    "ChunkReader": "gdcore.chunks.files",
+    "Fits": "gdcore.results.fits",
+    "Moments": "gdcore.moments",
+    "RollingFit": "gdcore.results.rolling",
+    "Summary": "gdcore.results.summary",
+    "fit_groups": "gdcore.groups",
+    "fit_rolling": "gdcore.rolling",
+    "load": "gdcore.results.load",
+    "read_chunks": "gdcore.chunks.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    found = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
+# Pickles and messages name a class by where users find it, not by the file that defines it. Those
+# that are imported later say so themselves.
+for _value in [globals()[name] for name in __all__ if name not in _LATER]:
     if isinstance(_value, type):
         _value.__module__ = __name__

@@ -64,8 +64,9 @@ def config() -> dict[str, Any]:
     -------
     dict
         ``version``; ``isa`` in use, ``isas_available`` on this machine, ``isas_built``; ``threads``
-        and ``threads_reason``, which limit set them; ``openmp``, the runtimes loaded in this
-        process (two can slow each other); ``compiler``; ``cuda``; ``numerics``, the version of
+        and ``threads_reason``, which limit set them; ``thread_engine``, "pool" (gdcore's own
+        threads) or "openmp", chosen when gdcore was built; ``openmp``, the runtimes loaded in
+        this process; ``compiler``; ``cuda``; ``numerics``, the version of
         the contract on bits; ``segment``, the terms of a segment of a long sum in each dtype
         (gdcore 0.1 called it ``chunk``).
 
@@ -93,6 +94,7 @@ def config() -> dict[str, Any]:
         "isas_built": _core.built_isas(),
         "threads": _core.get_num_threads(),
         "threads_reason": _core.threads_reason(),
+        "thread_engine": _core.thread_engine(),
         "openmp": _openmp_runtimes(),
         "compiler": _core.COMPILER,
         "cuda": _cuda(),

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any, Never, Unpack, overload
+from typing import TYPE_CHECKING, Any, Never, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.advice import reject
-from gdcore.chunks.fit import fit_chunks
-from gdcore.chunks.source import require_chunks
 from gdcore.data.device import place_of
 from gdcore.data.memmap import guard
 from gdcore.data.problem import RowProblem, make_problem
-from gdcore.data.problems import make_problems
 from gdcore.results.fit import Fit, empty_fit, warn_of_end
-from gdcore.results.fits import Fits, warn_of_ends
 from gdcore.results.state import FitState
 from gdcore.sgd import SGD
 from gdcore.solvers.descent import descend
 from gdcore.solvers.exact import inference_of_rows, solve_exact
 from gdcore.solvers.inference import with_inference
-from gdcore.solvers.many import fit_many
 from gdcore.solvers.method import settled, warn_of_ignored
 from gdcore.solvers.options import Options, check_sgd
 from gdcore.solvers.progress import reporting
 from gdcore.solvers.start import initial_state
-from gdcore.solvers.targets import fit_targets
 from gdcore.typing import (
     Covariance,
     FitOptions,
@@ -41,6 +35,9 @@ from gdcore.typing import (
     Stack,
     Stop,
 )
+
+if TYPE_CHECKING:
+    from gdcore.results.fits import Fits
 
 
 # Type checkers read the dimensions of X. Where they are not known it may be a stack, and a `Fits`
@@ -233,6 +230,9 @@ def fit(
     place = place_of(device)
     how = fit_intercept, reduction
     if y is None:
+        from gdcore.chunks.fit import fit_chunks
+        from gdcore.chunks.source import require_chunks
+
         sgd.check_for_one()
         require_chunks(X)
         for name, value in (("offset", offset), ("sample_weight", sample_weight)):
@@ -246,6 +246,10 @@ def fit(
                 X, sgd, options, fit_intercept, init, reduction, progress, checkpoint, place
             )
     elif _axes(X) == 3:
+        from gdcore.data.problems import make_problems
+        from gdcore.results.fits import warn_of_ends
+        from gdcore.solvers.many import fit_many
+
         with (
             guard(X=X, y=y, offset=offset, sample_weight=sample_weight),
             reporting(progress, epochs, init),
@@ -268,6 +272,8 @@ def fit(
             start = initial_state(init, problem.shape, options.batch_size)
             how_to = sgd, options, progress, checkpoint
             if problem.is_ragged:
+                from gdcore.solvers.targets import fit_targets
+
                 fit_one = partial(_fit_rows, how=how_to)
                 result = fit_targets(problem, options, start, checkpoint, fit_one)
             else:

@@ -15,9 +15,9 @@ from gdcore.data.columns import refuse_as_feature
 from gdcore.data.device import place_of
 from gdcore.data.frames import read_groups
 from gdcore.data.home import from_device
-from gdcore.data.labels import group_rows
+from gdcore.data.labels import label_rows
 from gdcore.data.memmap import guard
-from gdcore.data.missing_labels import group_labelled_rows
+from gdcore.data.missing_labels import label_known_rows
 from gdcore.data.problem import make_problem
 from gdcore.data.problems import make_groups
 from gdcore.results.fits import Fits, warn_of_ends
@@ -178,17 +178,17 @@ def fit_groups(
             rows = rows.named(table.features, table.target)
         shape, name = rows.shape, getattr(groups, "name", None)
         refuse_as_feature(rows.rows.X, shape.feature_names, name, groups, "groups")
-        order = None
+        of_groups: Any
         if table is not None:
-            labels, keys, starts, order = table.groups(options.threads, missing)
+            labels, keys, of_groups = table.groups(missing)
         elif offsets is not None:
             starts = _checked_offsets(offsets, shape.n)
-            labels = np.arange(len(starts) - 1)
+            labels, of_groups = np.arange(len(starts) - 1), (starts, None)
         else:
-            group = group_labelled_rows if missing == "drop" else group_rows
-            labels, starts, order = group(from_device(groups, "groups"), shape.n, options.threads)
+            label = label_known_rows if missing == "drop" else label_rows
+            labels, of_groups = label(from_device(groups, "groups"), shape.n)
         _check_labels(init, labels)
-        problems = make_groups(rows, starts, order, labels)
+        problems = make_groups(rows, labels, of_groups)
         if table is not None:
             problems = replace(problems, group_names=table.by, group_keys=keys)
         fits = fit_many(problems, sgd, options, init, progress)

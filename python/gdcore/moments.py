@@ -71,6 +71,8 @@ class Moments:
     CONVERGED [2.] 1.0
     """
 
+    __module__ = "gdcore"
+
     def __init__(self, d: int, t: int | None = None, dtype: npt.DTypeLike = np.float64) -> None:
         for name, value, least in (("d", d, 0), ("t", 1 if t is None else t, 1)):
             if not is_whole(value):

@@ -116,6 +116,7 @@ def _on_cpu(cases: list[Case]) -> SelfTest:
     isas = _core.available_isas()
     runs = [("reference", 1), *product(isas, THREADS)]
     failures: list[str] = []
+    everyone = _core.let_everyone_take_part(True)
     try:
         for name, count in runs:
             _core.set_isa(name)
@@ -124,6 +125,7 @@ def _on_cpu(cases: list[Case]) -> SelfTest:
     finally:
         _core.set_isa(isa)
         _core.set_num_threads(threads)
+        _core.let_everyone_take_part(everyone)
     return SelfTest(len(cases) * len(runs), tuple(isas), tuple(failures))
 
 

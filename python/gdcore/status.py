@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
@@ -132,20 +131,26 @@ def dropped_in_words(rows: Any, dropped: Any, *, by_target: bool) -> str:
 
 def count_by_status(statuses: Statuses) -> dict[Status, int]:
     """Return how many fits ended in each way, the most frequent first."""
-    numbers = Counter(statuses.tolist())
+    each = statuses.tolist()
+    numbers = {status: each.count(status) for status in set(each)}
     return {s: numbers[s] for s in sorted(numbers, key=lambda s: (-numbers[s], s.code))}
 
 
 def counts_in_words(statuses: Statuses) -> str:
     """Say how many fits ended in each way."""
-    return ", ".join(f"{number} {status}" for status, number in count_by_status(statuses).items())
+    return _in_words(count_by_status(statuses))
+
+
+def _in_words(counts: dict[Status, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
 def ends_in_words(statuses: Statuses, r2_lost: Any, what: str, name: Callable[[int], str]) -> str:
     """Say how many fits ended, in which ways, and what to do about each."""
     noun = what if len(statuses) == 1 else f"{what}s"
-    lines = [f"{len(statuses)} {noun}: {counts_in_words(statuses) or 'none'}."]
-    for status in count_by_status(statuses):
+    counts = count_by_status(statuses)
+    lines = [f"{len(statuses)} {noun}: {_in_words(counts) or 'none'}."]
+    for status in counts:
         if status is Status.CONVERGED:
             continue
         these = statuses == status

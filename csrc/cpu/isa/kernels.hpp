@@ -10,10 +10,13 @@
 #include "linear.hpp"
 #include "matmul.hpp"
 #include "moments.hpp"
+#include "moments_lanes.hpp"
 #include "mse.hpp"
 #include "names.hpp"
 #include "pack.hpp"
 #include "probe.hpp"
+#include "quiet_epochs.hpp"
+#include "segments.hpp"
 #include "sgd.hpp"
 #include "small_fits.hpp"
 #include "table.hpp"
@@ -36,10 +39,14 @@
                                               sgd<T>,                          \
                                               to_double<T>,                    \
                                               products<T>,                     \
+                                              W<double>,                       \
+                                              most_segment_features<T>,        \
+                                              segments<T>,                     \
                                               add_sums<T>,                     \
                                               accurate<T>,                     \
                                               quadratic<T>,                    \
                                               descend_lanes<T>,                \
+                                              quiet_epochs<T>,                 \
                                               moments_lanes<T>,                \
                                               CHAINS * W<T>,                   \
                                               probe_fma<T>,                    \

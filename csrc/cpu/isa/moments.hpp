@@ -66,10 +66,10 @@ inline void products_tile(const gdcore::ProductsArgs& x, Prefetch& prefetch, ind
     for (int r = 0; r < R + H; ++r) {
       const vec<double> left = broadcast(r < R ? a[r] : extra[r - R]);
 #pragma GCC unroll 3
-      for (int c = 0; c < C; ++c) sum[r][c] = add_product(sum[r][c], left, right[c]);
+      for (int c = 0; c < C; ++c) sum[r][c] = add_product_fast(sum[r][c], left, right[c]);
 #pragma GCC unroll 2
       for (int v = 0; r >= R && v < V; ++v)
-        corner[r - R][v] = add_product(corner[r - R][v], left, load(extra + v * W<double>));
+        corner[r - R][v] = add_product_fast(corner[r - R][v], left, load(extra + v * W<double>));
     }
   }
   each([&](const Sum& one, double* at) { write(at, x.low, one); });

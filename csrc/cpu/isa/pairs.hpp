@@ -32,6 +32,29 @@ inline Pair<D> add_product(Pair<D> x, D a, D b) {
   return {sum.hi, x.lo + (sum.lo + fma(a, b, -product))};
 }
 
+// The same for sums that `add` or `value` takes: one that overflows may have an infinite lo where
+// the other has NaN, and both make NaN of it.
+inline Plain<vec<double>> add_product_fast(Plain<vec<double>> x, vec<double> a, vec<double> b) {
+  return add_product(x, a, b);
+}
+inline Pair<vec<double>> add_product_fast(Pair<vec<double>> x, vec<double> a, vec<double> b) {
+  const vec<double> product = a * b, sum = x.hi + product;
+#if GDCORE_VECTOR_BYTES == 64  // Dekker's sum: the larger number is known without a branch
+  const vec<double> large = larger(x.hi, product), small = smaller(x.hi, product);
+  const vec<double> lost = small - (sum - large);
+#else
+  const vec<double> z = sum - x.hi;
+  const vec<double> lost = add_by_fma(product - z, x.hi - (sum - z));
+#endif
+  return {sum, add_by_fma(add_by_fma(lost, fma(a, b, -product)), x.lo)};
+}
+
+inline Plain<vec<double>> add_number(Plain<vec<double>> x, vec<double> a) { return {x.hi + a}; }
+inline Pair<vec<double>> add_number(Pair<vec<double>> x, vec<double> a) {
+  const Pair<vec<double>> sum = two_sum(x.hi, a);
+  return {sum.hi, x.lo + sum.lo};
+}
+
 // x + a b for an `a` of two parts.
 template <class D>
 inline Plain<D> add_product(Plain<D> x, Plain<D> a, D b) {

@@ -1,95 +1,15 @@
-// Several problems at a time, a problem in each lane.
+// Descents on eight problems at a time, a problem in each lane.
 #pragma once
 
-#include "cpu/lane_layout.hpp"
+#include "lanes.hpp"
 #include "loss.hpp"
 #include "ordinary_epoch.hpp"
 #include "pairs.hpp"
 #include "table.hpp"
-#include "to_double.hpp"
-#include "vector.hpp"
 
 namespace {
 
-constexpr int LANES = gdcore::lanes;
 constexpr int CHAINS_OF_ROWS = 16;  // of up to 4 features: see chains_of
-
-// A number in each lane, in as many registers as that takes; and a mask of them.
-template <class T>
-struct Vec8Of {
-  typedef T type __attribute__((vector_size(LANES * sizeof(T))));
-  typedef T loose __attribute__((vector_size(LANES * sizeof(T)), aligned(alignof(T)), may_alias));
-};
-template <class T>
-using vec8 = typename Vec8Of<T>::type;
-typedef vec8<int64_t> mask8;
-
-template <class T>
-inline vec8<T> load8(const T* p) {
-  return *reinterpret_cast<const typename Vec8Of<T>::loose*>(p);
-}
-template <class T>
-inline void store8(T* p, vec8<T> v) {
-  *reinterpret_cast<typename Vec8Of<T>::loose*>(p) = v;
-}
-
-template <class T>
-inline vec8<T> fma8(vec8<T> a, vec8<T> b, vec8<T> c) {
-  vec8<T> r = {};
-#if GDCORE_VECTOR_BYTES >= 32
-  if constexpr (sizeof(T) == 4) return (vec8<T>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#endif
-  constexpr int parts = LANES / W<T> > 0 ? LANES / W<T> : 1;
-  for (int i = 0; i < parts; ++i) {
-    vec<T> x, y, z;
-    __builtin_memcpy(&x, reinterpret_cast<char*>(&a) + i * sizeof x, sizeof x);
-    __builtin_memcpy(&y, reinterpret_cast<char*>(&b) + i * sizeof y, sizeof y);
-    __builtin_memcpy(&z, reinterpret_cast<char*>(&c) + i * sizeof z, sizeof z);
-    x = fma(x, y, z);
-    __builtin_memcpy(reinterpret_cast<char*>(&r) + i * sizeof x, &x, sizeof x);
-  }
-  return r;
-}
-
-// A mask of numbers of another size, as mask8 and back.
-template <class Bits>
-inline mask8 to_mask8(Bits yes) {
-#if GDCORE_VECTOR_BYTES == 64
-  if constexpr (sizeof(Bits) == 32) return (mask8)_mm512_maskz_cvtepi32_epi64(-1, (__m256i)yes);
-#endif
-  return __builtin_convertvector(yes, mask8);
-}
-template <class Bits>
-inline Bits from_mask8(mask8 yes) {
-#if GDCORE_VECTOR_BYTES == 64
-  if constexpr (sizeof(Bits) == 32) return (Bits)_mm512_maskz_cvtepi64_epi32(-1, (__m512i)yes);
-#endif
-  return __builtin_convertvector(yes, Bits);
-}
-
-inline unsigned mask_of(mask8 yes) {
-#if GDCORE_VECTOR_BYTES == 64
-  return _mm512_movepi64_mask((__m512i)yes);
-#else
-  unsigned mask = 0;
-  for (int l = 0; l < LANES; ++l) mask |= static_cast<unsigned>(yes[l] & 1) << l;
-  return mask;
-#endif
-}
-
-// As many lanes from `at` on as a vector of doubles holds, in double; and back.
-template <class T>
-inline vec<double> wide_part(const vec8<T>& v, int at) {
-  if constexpr (W<double> == LANES) return to_double<T>(v);
-  return load_as_double(reinterpret_cast<const T*>(&v) + at);
-}
-template <class T>
-inline void insert(vec8<T>& v, int at, vec<double> x) {
-  if constexpr (W<double> == LANES)
-    v = from_double<T>(x);
-  else
-    store_from_double(reinterpret_cast<T*>(&v) + at, x);
-}
 
 // The state of the descents, and what the epoch they are in measures there. P parameters, or any
 // number if P is 0.
@@ -257,20 +177,29 @@ inline unsigned ending_lanes(const gdcore::DescentLanes<T>& q, const LanePoint<T
   return mask_of(gdcore::may_end(rules, x.loss, x.last_loss, x.squares, x.moved)) & q.active;
 }
 
-template <class T, int P>
-inline void step_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
-  typedef typename EightNumbers<T>::Bits Bits;
-  const vec8<T> zero = {};
-  gdcore::StepRates<vec8<T>, Bits> rates;
+template <class T, class Rates>
+inline void load_rates(const gdcore::DescentLanes<T>& q, Rates& rates) {
   for (int at = 0; at < LANES; at += W<double>) {
     insert<T>(rates.decay, at, load(q.decay + at));
     insert<T>(rates.down, at, -load(q.lr + at));
     insert<T>(rates.momentum, at, load(q.momentum + at));
   }
-  rates.damped = zero + q.damped;
-  rates.first = from_mask8<Bits>(~x.moving);
+  rates.damped = vec8<T>{} + q.damped;
   rates.nesterov = q.nesterov;
-  const Bits decays = from_mask8<Bits>(load8(q.decay) != 0);
+}
+
+template <class T>
+inline typename EightNumbers<T>::Bits decaying_lanes(const gdcore::DescentLanes<T>& q) {
+  return from_mask8<typename EightNumbers<T>::Bits>(load8(q.decay) != 0);
+}
+
+template <class T, int P>
+inline void step_lanes(const gdcore::DescentLanes<T>& q, LanePoint<T, P>& x) {
+  typedef typename EightNumbers<T>::Bits Bits;
+  gdcore::StepRates<vec8<T>, Bits> rates;
+  load_rates(q, rates);
+  rates.first = from_mask8<Bits>(~x.moving);
+  const Bits decays = decaying_lanes(q);
   Bits changed = {};
   for (index_t a = 0; a < size_of<T, P>(q); ++a) {
     const vec8<T> w = x.w[a];
@@ -351,55 +280,6 @@ int64_t descend_lanes(const gdcore::DescentLanes<T>& q, int64_t epochs, unsigned
     case 6: return run_lanes<T, 6, 0>(q, epochs, ending);
     default: return run_lanes<T, 0, 0>(q, epochs, ending);
   }
-}
-
-// ---- Second moments ----
-
-constexpr int MOMENTS_TILE = 3;
-
-// Column a of [X 1 y] in row 0; there are d + 2 of them, the last as often as asked.
-template <class T>
-inline const T* lane_column(const gdcore::LaneRows<T>& rows, index_t a, index_t& step) {
-  step = a < rows.d ? rows.d * LANES : LANES;
-  return a < rows.d ? rows.X + a * LANES : a == rows.d ? rows.ones : rows.y;
-}
-
-template <class T>
-inline void moments_tile(const gdcore::LaneMoments<T>& q, index_t a, index_t b, int at) {
-  typedef typename SumOf<T, vec<double>>::type Sum;
-  constexpr int N = MOMENTS_TILE;
-  const T *left[N], *right[N];
-  index_t left_step[N], right_step[N];
-#pragma GCC unroll 3
-  for (int r = 0; r < N; ++r) {
-    left[r] = lane_column(q.rows, a + r, left_step[r]) + at;
-    right[r] = lane_column(q.rows, b + r, right_step[r]) + at;
-  }
-  Sum sum[N][N] = {};
-  for (index_t i = 0; i < q.rows.most; ++i) {
-    vec<double> y[N];
-#pragma GCC unroll 3
-    for (int c = 0; c < N; ++c) y[c] = load_as_double(right[c] + i * right_step[c]);
-#pragma GCC unroll 3
-    for (int r = 0; r < N; ++r) {
-      const vec<double> x = load_as_double(left[r] + i * left_step[r]);
-#pragma GCC unroll 3
-      for (int c = 0; c < N; ++c) sum[r][c] = add_product(sum[r][c], x, y[c]);
-    }
-  }
-#pragma GCC unroll 3
-  for (int r = 0; r < N; ++r)
-#pragma GCC unroll 3
-    for (int c = 0; c < N; ++c)
-      write(q.out + ((a + r) * q.side + b + c) * LANES + at, q.low, sum[r][c]);
-}
-
-template <class T>
-void moments_lanes(const gdcore::LaneMoments<T>& given) {
-  const gdcore::LaneMoments<T> q = given;
-  for (int at = 0; at < LANES; at += W<double>)
-    for (index_t a = 0; a < q.rows.d + 2; a += MOMENTS_TILE)
-      for (index_t b = a; b < q.rows.d + 2; b += MOMENTS_TILE) moments_tile(q, a, b, at);
 }
 
 }  // namespace

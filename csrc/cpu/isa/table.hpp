@@ -103,6 +103,21 @@ struct ProductsArgs {
   PrefetchRange prefetch;
 };
 
+// Whole segments of rows [X 1 y], one in each lane of a vector of doubles. The rows of X lie one
+// after the other, and so do the numbers of y. out (lanes) gets the sums of each segment `step`
+// apart, in the order of Moments and up to whole lines, the low parts of pairs `low` behind.
+template <class T>
+struct SegmentsArgs {
+  int64_t d;
+  const T *X, *y;
+  int64_t rows;   // to turn at a time: a divisor of a segment, and a multiple of lanes
+  double* panel;  // their numbers: (rows, d, lanes) of X, (rows, lanes) of y
+  double* sums;   // ((d + 2)^2 + lanes, lanes), zeros; low parts `low_sums` behind
+  int64_t low_sums;
+  double* out;
+  int64_t step, low;
+};
+
 // hi + lo (n), elements `stride` apart, += each of `count` sums (n) in turn, as pairs; the sums are
 // `step` apart, their low parts, if there are any, `low` behind.
 struct AddSumsArgs {
@@ -111,6 +126,22 @@ struct AddSumsArgs {
   int64_t step, low;
   double *hi, *lo;
   int64_t stride;
+};
+
+// For each row in turn, the products of z = [x 1 y], upper triangle row after row, are added to the
+// sums of its group, table[group * entry] and so on; an entry is whole lines of 8. Features are
+// contiguous, and few. Ends after a row that is the `segment`th of its group; returns the rows
+// done.
+struct GroupSumsArgs {
+  int64_t rows, d;  // 1 <= d <= 6
+  const float* X;
+  int64_t X_rs;
+  const float* y;
+  int64_t y_rs;
+  const uint32_t* group;
+  int64_t group_step;
+  double* table;
+  int64_t entry, segment;
 };
 
 // hi + lo (m,n) = a (k,m)^T b (k,n), and size = |a|^T |b|: each element one chain over k, as a
@@ -187,6 +218,8 @@ struct IsaTable {
   // Second moments, see ProductsArgs: sums rounded (float) or as pairs (double).
   void (*to_double)(const ToDoubleArgs<T>& x);
   void (*products)(const ProductsArgs& x);
+  int segment_lanes, most_segment_features;  // lanes; up to which it is faster than `products`
+  void (*segments)(const SegmentsArgs<T>& x);
   void (*add_sums)(const AddSumsArgs& x);
 
   void (*accurate)(const AccurateBlock& x);
@@ -194,6 +227,10 @@ struct IsaTable {
   double (*quadratic)(const QuadraticArgs<T>& args, double* gradient);
   std::int64_t (*descend_lanes)(const DescentLanes<T>& lanes, std::int64_t epochs,
                                 unsigned* ending);
+  // `epochs` steps of one or two eights of descents on quadratics of the same size: losses, norms,
+  // `previous` and the rest of their state stay as they are. Their velocities are moving. False if
+  // a parameter has gone so far that a loss may have overflowed; the parameters are of no use then.
+  bool (*quiet_epochs)(const DescentLanes<T>* lanes, int count, std::int64_t epochs);
   void (*moments_lanes)(const LaneMoments<T>& lanes);
 
   // The machine's limits. A round of probe_fma is fma_per_round products and sums, x * factor +
@@ -204,6 +241,8 @@ struct IsaTable {
   float (*probe_read)(int64_t n, const float* in) = nullptr;
   void (*probe_write)(int64_t n, float value, float* out, bool past_caches) = nullptr;
   void (*probe_copy)(int64_t n, const float* in, float* out, bool past_caches) = nullptr;
+
+  std::int64_t (*group_sums)(const GroupSumsArgs& x) = nullptr;  // of float alone
 };
 
 }  // namespace gdcore

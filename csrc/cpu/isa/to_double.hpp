@@ -37,6 +37,13 @@ template <class T>
 inline vec<double> load_as_double(const T* p) {
   return to_double<T>(*reinterpret_cast<const typename AsManyOf<T>::loose*>(p));
 }
+#if GDCORE_VECTOR_BYTES == 64
+// The first n of them; further lanes are 0.
+inline vec<double> load_first_as_double(const float* p, int n) {
+  accessed(p, n);
+  return to_double<float>((as_many<float>)_mm256_maskz_loadu_ps((__mmask8)((1u << n) - 1), p));
+}
+#endif
 template <class T>
 inline void store_from_double(T* p, vec<double> x) {
   *reinterpret_cast<typename AsManyOf<T>::loose*>(p) = from_double<T>(x);

@@ -84,6 +84,13 @@ inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) {
 inline vec<double> keep_first(int n, vec<double> yes, vec<double> no) {
   return (vec<double>)_mm512_mask_mov_pd((__m512d)no, (__mmask8)((1u << n) - 1), (__m512d)yes);
 }
+// Of each lane the number of larger and that of smaller magnitude.
+inline vec<double> larger(vec<double> a, vec<double> b) {
+  return (vec<double>)_mm512_maskz_range_pd(-1, (__m512d)a, (__m512d)b, 0b0111);
+}
+inline vec<double> smaller(vec<double> a, vec<double> b) {
+  return (vec<double>)_mm512_maskz_range_pd(-1, (__m512d)a, (__m512d)b, 0b0110);
+}
 // Lane i of v where bit i of the mask is set, else of u.
 inline vec<float> blend(unsigned mask, vec<float> u, vec<float> v) {
   return (vec<float>)_mm512_mask_blend_ps((__mmask16)mask, (__m512)u, (__m512)v);
@@ -169,6 +176,18 @@ inline V keep_first(int n, V yes, V no) {
   return no;
 }
 #endif
+
+// a + b by the units for products. They are not those for sums on AMD's processors, and would wait
+// where sums are many.
+inline vec<double> add_by_fma(vec<double> a, vec<double> b) {
+#if defined(__FMA__)
+  vec<double> one = broadcast(1.0);
+  asm("" : "+v"(one));  // or the compiler would make this a sum again
+  return fma(a, one, b);
+#else
+  return a + b;
+#endif
+}
 
 // Non-temporal store: avoids reading the line first. p is aligned to a vector.
 template <class T>

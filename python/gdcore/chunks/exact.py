@@ -11,8 +11,7 @@ from gdcore.data import slices
 from gdcore.data.problem import Problem
 from gdcore.results.fit import Fit
 from gdcore.sgd import SGD
-from gdcore.solvers.descent import loss_at
-from gdcore.solvers.exact import check_params, exact_options, solution, solve_normal
+from gdcore.solvers.exact import exact_options, finite_loss, solution, solve_normal
 from gdcore.solvers.inference import inferred, with_inference
 from gdcore.solvers.method import moments_suffice
 from gdcore.solvers.options import Options
@@ -50,8 +49,7 @@ class ExactSolver:
             fit = solve_normal(problem, moments, self._minimised, options)
         if fit is None:
             params, rank = exact.solve()
-            check_params(problem, params)
-            loss = loss_at(problem, params, options, moments)
+            loss = finite_loss(problem, params, options, moments)
             fit = solution(problem, params, rank, loss, options)
         elif options.covariance is not None:
             exact.solve()

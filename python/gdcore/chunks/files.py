@@ -30,6 +30,8 @@ class ChunkReader:
     target_name : str
     """
 
+    __module__ = "gdcore"
+
     def __init__(
         self,
         table: Table,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import gdcore._core as _core
 from gdcore.advice import listed
 from gdcore.data.columns import (
     as_narwhals,
@@ -21,7 +22,7 @@ from gdcore.data.columns import (
     refuse_absent,
     refuse_nulls,
 )
-from gdcore.data.labels import as_objects, factorize, group_rows, values_of
+from gdcore.data.labels import as_objects, factorize, label_rows, values_of
 from gdcore.data.missing_labels import missing_in_series
 from gdcore.typing import Floats, Ints, Names
 
@@ -41,11 +42,11 @@ class GroupedFrame:
     sample_weight: Any
     columns: Any  # those of `by`, as narwhals wraps them
 
-    def groups(self, n_threads: int, missing: str) -> tuple[Any, Any, Ints, Ints | None]:
-        """Return the labels, the columns of `by` with a row a group, group starts and row order.
+    def groups(self, missing: str) -> tuple[Any, Any, _core.GroupedRows | tuple[Ints, Ints]]:
+        """Return the labels, the columns of `by` with a row a group, and the rows by group.
 
-        Rows that are already grouped have no order: None. With ``missing="drop"``, rows without a
-        label are in no group.
+        With ``missing="drop"``, rows without a label are in no group, and the others come as starts
+        and order.
         """
         columns, width = self.columns, len(self.by)
         whats = [f"the column {name!r} of by" for name in self.by]
@@ -59,18 +60,19 @@ class GroupedFrame:
         rows = len(columns)
         native = [one.to_native() for one in series]
         if width == 1:
-            labels, starts, order = group_rows(native[0], rows, n_threads, whats[0])
+            labels, grouped = label_rows(native[0], rows, whats[0])
         else:
-            _, starts, order = group_rows(combined_codes(native, whats, rows), rows, n_threads)
-        first_rows = starts[:-1] if order is None else order[starts[:-1]]
+            _, grouped = label_rows(combined_codes(native, whats, rows), rows)
         nw = narwhals()
-        keys = nw.maybe_reset_index(columns[first_rows])
+        keys = nw.maybe_reset_index(columns[grouped.first_rows()])
         if width > 1:
             parts = [values_of(keys[:, j].to_native()) for j in range(width)]
             labels = as_objects(list(zip(*parts, strict=True)))
-        if labelled is not None:
-            order = labelled if order is None else labelled[order]
-        return labels, nw.to_native(keys), starts, order
+        if labelled is None:
+            return labels, nw.to_native(keys), grouped
+        order = grouped.order(0)
+        order = labelled if order is None else labelled[order]
+        return labels, nw.to_native(keys), (grouped.starts, order)
 
 
 def read_groups(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data.missing import WAY_OUT
-from gdcore.data.row_ids import RowIds, array_ids, column_ids, representatives, taken
+from gdcore.data.row_ids import FEW, RowIds, array_ids, column_ids, representatives, taken
 from gdcore.typing import Ints
 
 MOST_BYTES = 1 << 26  # a larger text in fixed width is sorted as Python's objects
@@ -24,19 +24,29 @@ def group_rows(
     given: Any, n: int, n_threads: int = 0, name: str = "groups"
 ) -> tuple[Any, Ints, Ints | None]:
     """Return labels, group starts, and the row order (None if rows are already grouped)."""
+    labels, rows = label_rows(given, n, name)
+    return labels, rows.starts, rows.order(n_threads)
+
+
+def label_rows(given: Any, n: int, name: str = "groups") -> tuple[Any, _core.GroupedRows]:
+    """Return the different labels, sorted if they can be, and their rows, which are not yet."""
     column, ids = _read(given, n, name)
     low, span = _span(column) if ids is None else (0, 0)
-    if not span:
-        labels, codes = _factorized(column, ids, name)
-        labels = _fixed_width(labels) if isinstance(given, Sequence) else labels
-        if not n:
-            return labels, np.zeros(1, np.int64), None
-        return labels, *_core.rows_by_group(codes, 0, len(labels), n_threads)
-    wide, least = _as_int64(column, low)
-    starts, order = _core.rows_by_group(wide, least, span, n_threads)
-    present = np.diff(starts) > 0
-    labels = np.flatnonzero(present).astype(column.dtype) + column.dtype.type(low)
-    return labels, starts if present.all() else starts[np.append(present, True)], order
+    if span:
+        wide, least = _as_int64(column, low)
+        occur, rows = _core.rows_by_label(wide, least, span)
+        codes = np.arange(span) if occur is None else occur
+        return codes.astype(column.dtype) + column.dtype.type(low), rows
+    if ids is None and _are_far_apart(column):
+        different = _core.DifferentLabels(column.astype(np.int64, copy=False))
+        labels = different.labels().astype(column.dtype, copy=False)
+        order = np.argsort(labels)
+        rank = np.empty(len(order), np.uint32)
+        rank[order] = np.arange(len(order), dtype=np.uint32)
+        return labels[order], different.rows(rank)
+    labels, codes = _factorized(column, ids, name)
+    labels = _fixed_width(labels) if isinstance(given, Sequence) else labels
+    return labels, _core.rows_by_label(codes, 0, max(1, len(labels)))[1]
 
 
 def factorize(given: Any, n: int, name: str = "groups") -> tuple[Any, Ints]:
@@ -183,14 +193,16 @@ def _span(array: npt.NDArray[Any]) -> tuple[int, int]:
     return (low, high - low + 1) if high - low <= 4 * len(array) + 1024 else (0, 0)
 
 
-def _as_int64(array: npt.NDArray[Any], low: int) -> tuple[Ints, int]:
-    """Return integers as int64, and the least of them: uint64 may have to be shifted.
+def _are_far_apart(array: npt.NDArray[Any]) -> bool:
+    """Whether labels are integers, and so many that a hash table numbers them sooner."""
+    return type(array) is np.ndarray and array.dtype.kind in "iu" and FEW <= len(array) < 2**32 - 1
 
-    They are a copy, so that no other thread changes them while rows are sorted by them.
-    """
+
+def _as_int64(array: npt.NDArray[Any], low: int) -> tuple[Ints, int]:
+    """Return integers as int64, and the least of them: uint64 may have to be shifted."""
     if array.dtype.kind == "u" and array.dtype.itemsize == 8:
         return (array - array.dtype.type(low)).astype(np.int64), 0
-    return array.astype(np.int64), low
+    return array.astype(np.int64, copy=False), low
 
 
 def _factorize_integers(array: npt.NDArray[Any], low: int, span: int) -> tuple[Any, Ints]:

@@ -65,7 +65,7 @@ def guard(**arrays: Any) -> AbstractContextManager[None]:
     mapped = {
         name: _Mapped(array)
         for name, array in arrays.items()
-        if isinstance(array, np.ndarray) and _owner(array) is not None  # Arrow maps files too
+        if isinstance(array, np.ndarray) and _is_borrowed(array)
     }
     return _guard(mapped) if mapped else nullcontext()
 
@@ -115,6 +115,11 @@ def _error_of(mapped: _Guard) -> DataLostError | None:
         "it was read, or the disk failed. Write the file again, map it again, and continue from "
         "the checkpoint if there is one."
     )
+
+
+def _is_borrowed(array: npt.NDArray[Any]) -> bool:
+    """Whether an array's memory belongs to something that is no array: Arrow maps files too."""
+    return array.base is not None and _owner(array) is not None
 
 
 def maps_a_file(array: Any) -> bool:

@@ -8,18 +8,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import gdcore._core as _core
 from gdcore.data.columns import as_narwhals, is_frame
-from gdcore.data.labels import NEVER_MISSING, group_rows, is_missing_label
+from gdcore.data.labels import NEVER_MISSING, group_rows, is_missing_label, label_rows
 from gdcore.typing import Bools, Ints
+
+
+def label_known_rows(given: Any, n: int) -> tuple[Any, _core.GroupedRows | tuple[Ints, Ints]]:
+    """Return what `label_rows` does; starts and order, if rows without a label are in no group."""
+    labels, rows = labelled(given, n)
+    if rows is None:
+        return label_rows(labels, n)
+    found, starts, order = group_rows(labels, len(rows))
+    return found, (starts, rows if order is None else rows[order])
 
 
 def group_labelled_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints | None]:
     """Return what `group_rows` does; rows without a label are in no group."""
-    labels, rows = labelled(given, n)
-    if rows is None:
-        return group_rows(labels, n, n_threads)
-    found, starts, order = group_rows(labels, len(rows), n_threads)
-    return found, starts, rows if order is None else rows[order]
+    found, rows = label_known_rows(given, n)
+    if isinstance(rows, tuple):
+        return found, *rows
+    return found, rows.starts, rows.order(n_threads)
 
 
 def labelled(given: Any, n: int) -> tuple[Any, Ints | None]:

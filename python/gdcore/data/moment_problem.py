@@ -29,6 +29,11 @@ class MomentProblem(Problem):
         return not self.statistics.filled[self.shape.d]
 
     @property
+    def rows_that_count(self) -> int:
+        """The number of rows of weight above 0."""
+        return int(self.statistics.filled[self.shape.d])
+
+    @property
     def is_featureless(self) -> bool:
         """Whether every feature is 0 in every row that counts."""
         return not self.statistics.filled[: self.shape.d].any()

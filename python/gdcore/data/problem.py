@@ -16,6 +16,7 @@ from gdcore.data.home import home_of
 from gdcore.data.missing import WAY_OUT, check_missing, known_entries, nan_for_nulls, prepare
 from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
+from gdcore.frozen import at_once
 from gdcore.typing import Bools, Floats, Ints, Names
 
 BLOCK = 4096  # rows that are looked at together
@@ -40,6 +41,11 @@ class Problem(ABC):
 
     @property
     @abstractmethod
+    def rows_that_count(self) -> int:
+        """The number of rows of weight above 0."""
+
+    @property
+    @abstractmethod
     def is_featureless(self) -> bool:
         """Whether every feature is 0 in every row that counts."""
 
@@ -60,6 +66,7 @@ class Problem(ABC):
         return replace(self, shape=self.shape.scaled(scaling), core=self.core.scaled(scaling))
 
 
+@at_once
 @dataclass(frozen=True, eq=False)
 class RowProblem(Problem):
     """A problem with its rows.
@@ -82,6 +89,12 @@ class RowProblem(Problem):
         """Whether no row counts: there are none, or every sample weight is 0."""
         weight = self.rows.sample_weight
         return self.shape.n == 0 or (weight is not None and not local(weight).any())
+
+    @property
+    def rows_that_count(self) -> int:
+        """The number of rows of weight above 0."""
+        weight = self.rows.sample_weight
+        return int(self.shape.n if weight is None else np.count_nonzero(local(weight) > 0))
 
     @property
     def is_featureless(self) -> bool:

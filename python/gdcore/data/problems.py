@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import gdcore._core as _core
-from gdcore.data.device import Place, local
+from gdcore.data.device import Place, is_local, local
 from gdcore.data.home import home_of
 from gdcore.data.missing import check_missing, nan_for_nulls, prepare
 from gdcore.data.problem import RowProblem, lay_out, put
@@ -19,7 +19,10 @@ from gdcore.data.rows import Rows
 from gdcore.data.shape import Shape
 from gdcore.typing import Bools, Floats, Ints, Names
 
-BLOCK_BYTES = 16 << 20  # of second moments, summed together
+Sorted = tuple[Ints, Ints | None]  # where each group starts, and the row order if there is one
+# Of the second moments and states of a block: in caches, and enough to keep a device busy.
+BLOCK_BYTES = 8 << 20
+DEVICE_BLOCK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +40,21 @@ class Problems:
     shape: Shape
     rows: Rows
     starts: Ints | None = None
-    order: Ints | None = None
+    given_order: Ints | None = None
+    grouped: _core.GroupedRows | None = None  # in place of an order, until somebody asks for it
     labels: Any = None  # of groups
     group_names: Names | None = None  # columns of a frame that the labels come from
     group_keys: Any = None  # those columns, one row a group
     known: Bools | None = None
+
+    @property
+    def order(self) -> Ints | None:
+        """Row numbers by problem; None if the rows lie so."""
+        return self.sorted_by(0)
+
+    def sorted_by(self, n_threads: int) -> Ints | None:
+        """Return `order`, sorted on these threads if nobody has asked for it."""
+        return self.given_order if self.grouped is None else self.grouped.order(n_threads)
 
     @property
     def count(self) -> int:
@@ -49,32 +62,69 @@ class Problems:
         return len(self.shape.n)
 
     def blocks(self) -> Iterator[slice]:
-        """Yield ranges of problems whose second moments fit into memory together."""
+        """Yield ranges of problems that the core works on together."""
         shape, p = self.shape, self.shape.d + 1
         pairs = shape.dtype == np.float64
-        bytes_each = 8 * ((1 + pairs) * (p * (p + 1) // 2 + shape.t * (p + 1)) + 1)
-        step = max(16, BLOCK_BYTES // bytes_each)
+        moments = (1 + pairs) * (p * (p + 1) // 2 + shape.t * (p + 1))
+        states = 2 * (16 + 2 * shape.size)  # the core's, and the copies that it returns
+        most = BLOCK_BYTES if is_local(self.rows.X) else DEVICE_BLOCK_BYTES
+        step = max(16, most // (8 * (moments + states)))
         for begin in range(0, self.count, step):
             yield slice(begin, min(begin + step, self.count))
 
+    def sums(self, n_threads: int) -> _core.GroupSums | None:
+        """Return the second moments of groups whose rows are anywhere, where one pass gives them.
+
+        `core` takes them, and sorts no rows but for problems that need theirs.
+        """
+        if self.grouped is None or self.grouped.in_place:
+            return None
+        return _core.group_sums(self._in_core(slice(0, self.count), None), n_threads)
+
     def core(
-        self, part: slice, gram: Bools, *, judged: bool = False, scaled: bool = False
+        self,
+        part: slice,
+        gram: Bools,
+        *,
+        judged: bool = False,
+        scaled: bool = False,
+        sums: _core.GroupSums | None = None,
     ) -> _core.Many:
         """Hand some of the problems to the core; see `_core.Many`."""
+        return _core.Many(self._in_core(part, sums), gram[part], judged, scaled)
+
+    def _in_core(self, part: slice, sums: _core.GroupSums | None) -> _core.Problems:
         starts = None if self.starts is None else self.starts[part.start : part.stop + 1]
         rows = self.rows if starts is not None else self.rows.part(part.start, part.stop)
         if self.known is not None:
             rows, starts = rows.gathered(self.known[part]), _starts(self.shape.n[part])
         how = self.shape.fit_intercept, self.shape.reduction
-        problems = _core.Problems(*rows, *how, starts, self.order)
-        return _core.Many(problems, gram[part], judged, scaled)
+        if self.grouped is None or self.grouped.in_place:
+            return _core.Problems(*rows, *how, starts, self.given_order)
+        return _core.Problems(*rows, *how, starts, None, self.grouped, sums, part.start)
+
+    def some(self, which: Ints) -> Problems:
+        """Return some of the groups, with their rows sorted."""
+        assert self.grouped is not None
+        wanted = np.zeros(self.count, np.uint8)
+        wanted[which] = 1
+        n = self.shape.n[which]
+        return replace(
+            self,
+            shape=replace(self.shape, n=n),
+            starts=_starts(n),
+            given_order=self.grouped.order_of_some(wanted),
+            grouped=None,
+            labels=self.labels[which],
+        )
 
     def arrays(self, i: int) -> tuple[Floats, Floats]:
         """Return X and y - offset of one problem."""
         where: Any = i
         if self.starts is not None:
             where = slice(self.starts[i], self.starts[i + 1])
-            where = where if self.order is None else self.order[where]
+            order = self.order
+            where = where if order is None else order[where]
         if self.known is not None:
             where = i, self.known[i]
         X, y, offset, _ = self._local_rows
@@ -102,10 +152,12 @@ class Problems:
         if self.starts is None:
             n = known.sum(axis=1)
             return replace(self, known=known, shape=_shrunk(self.shape, n))
-        kept = known if self.order is None else known[self.order]
-        order = np.flatnonzero(known) if self.order is None else self.order[kept]
+        by_group = self.order
+        kept = known if by_group is None else known[by_group]
+        order = np.flatnonzero(known) if by_group is None else by_group[kept]
         starts = np.concatenate([[0], np.cumsum(kept)])[self.starts]
-        return replace(self, starts=starts, order=order, shape=_shrunk(self.shape, np.diff(starts)))
+        shape = _shrunk(self.shape, np.diff(starts))
+        return replace(self, starts=starts, given_order=order, grouped=None, shape=shape)
 
     def weight_sums(self) -> Floats:
         """Return the sum of the weights of each problem's rows that count."""
@@ -116,7 +168,8 @@ class Problems:
         if self.starts is None:
             known = True if self.known is None else self.known
             return np.asarray(np.where(known, weight, 0).sum(axis=1))
-        weight = weight if self.order is None else weight[self.order]
+        order = self.order
+        weight = weight if order is None else weight[order]
         groups = np.repeat(np.arange(self.count), self.shape.n)
         return np.asarray(np.bincount(groups, weight, self.count), float)
 
@@ -159,15 +212,20 @@ def make_problems(
     rows, has_target_axis, known = lay_out(X, y, fixed, weight, fit_intercept, drop=drop)
     rows = put(rows, place)
     count, n, d = X.shape
-    sizes = np.full(count, n), d, rows.y.shape[2], has_target_axis
+    sizes = np.broadcast_to(n, count), d, rows.y.shape[2], has_target_axis
     how = X.dtype, bool(fit_intercept), reduction
     return _with_gaps(Problems(Shape(*sizes, *how, home=home_of(X_given, X)), rows), known)
 
 
-def make_groups(all_rows: RowProblem, starts: Ints, order: Ints | None, labels: Any) -> Problems:
+def make_groups(all_rows: RowProblem, labels: Any, groups: _core.GroupedRows | Sorted) -> Problems:
     """Return the problems of groups of rows."""
+    if isinstance(groups, tuple):
+        (starts, order), grouped = groups, None
+    else:
+        starts, order, grouped = groups.starts, None, groups
     shape = replace(all_rows.shape, n=np.diff(starts))
-    return _with_gaps(Problems(shape, all_rows.rows, starts, order, labels), all_rows.known)
+    problems = Problems(shape, all_rows.rows, starts, order, grouped, labels)
+    return _with_gaps(problems, all_rows.known)
 
 
 def _with_gaps(problems: Problems, known: Bools | None) -> Problems:

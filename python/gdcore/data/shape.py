@@ -9,9 +9,11 @@ import numpy as np
 
 import gdcore._core as _core
 from gdcore.data.home import Home
+from gdcore.frozen import at_once
 from gdcore.typing import Floats, Names
 
 
+@at_once
 @dataclass(frozen=True, eq=False)
 class Shape:
     """The sizes, types and names of a problem, or of many that share all but the number of rows.
@@ -89,7 +91,7 @@ class Shape:
     def unpack(self, params: Floats) -> tuple[Floats, Any]:
         """Return copies of weights and intercepts, those of the columns as given."""
         weights, intercept = self.split(self.returned(params))
-        return weights.copy(), intercept.copy()
+        return weights.copy(), intercept.copy() if intercept.ndim else intercept
 
     def returned(self, params: Floats) -> Floats:
         """Return parameters (..., size) as those of the columns as given."""

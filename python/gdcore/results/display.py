@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from gdcore.data.home import on_host
-from gdcore.data.labels import label_name
 from gdcore.notebook import html_block, html_row
 from gdcore.status import counts_in_words
 from gdcore.typing import Ints
@@ -100,6 +99,8 @@ def _text(values: Sequence[Any], i: int) -> str:
     if isinstance(value, float | np.floating):
         return _number(value)
     if isinstance(values, np.ndarray) and values.dtype.kind in "mM":
+        from gdcore.data.labels import label_name
+
         return label_name(values, i)
     return str(value)
 

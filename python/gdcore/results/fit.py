@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import gdcore._core as _core
 from gdcore.data.home import Home, bring_home, on_host, settle
 from gdcore.data.shape import Shape
 from gdcore.errors import warn_of_fit
+from gdcore.frozen import at_once
 from gdcore.results.display import html_of_fit, line_of_fit, numbers_in_words
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
@@ -31,6 +33,7 @@ from gdcore.typing import Floats, Interval, Ints, Names
 Record = tuple[Ints, Floats, Floats]  # epochs (k,), losses (k,), parameters (k p,)
 
 
+@at_once
 @dataclass(frozen=True, eq=False)
 class History:
     """The record of a fit, one entry every `history` epochs.
@@ -83,6 +86,7 @@ class Start(NamedTuple):
         )
 
 
+@at_once
 @dataclass(frozen=True, eq=False)
 class Fit(Inferring):
     """A fitted linear model: ``prediction = X @ weights + intercept + offset``.
@@ -485,11 +489,16 @@ def empty_fit(shape: Shape, start: FitState, method: str) -> Fit:
 def history_of(shape: Shape, record: Record | None = None) -> History:
     """Return a record as weights and intercepts; None is an empty one."""
     if record is None:
-        return History(np.empty(0, np.int64), np.empty(0, shape.dtype))
+        return _empty_history(shape.dtype)
     epoch, loss, params = record
     if params.size != epoch.size * shape.size:  # parameters were not recorded
         return History(epoch, loss)
     return History(epoch, loss, *shape.split(shape.returned(params.reshape(-1, shape.size))))
+
+
+@cache
+def _empty_history(dtype: np.dtype[Any]) -> History:
+    return History(np.empty(0, np.int64), np.empty(0, dtype))
 
 
 def warn_of_end(fit: Fit, expects_convergence: bool) -> None:

@@ -36,8 +36,9 @@ from gdcore.results.joining import (
     given_labels,
     labelled_frame,
 )
-from gdcore.results.lookup import UNKNOWN, Labels, Place, close_to, find, place_of
+from gdcore.results.lookup import Labels, Place, close_to, find, place_of
 from gdcore.results.prediction import (
+    UNKNOWN,
     by_position,
     predicted,
     prepared,
@@ -112,6 +113,8 @@ class Fits(Fit):
     pickles_history : bool
         Whether pickles hold the history, as those of `with_history` do.
     """
+
+    __module__ = "gdcore"
 
     weights: Floats
     intercept: Floats

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gdcore.data.home import on_host
 from gdcore.errors import NoCovarianceError
 from gdcore.results.student import half_width, two_sided
-from gdcore.results.summary import Summary, summarize
 from gdcore.typing import Covariance, Floats
+
+if TYPE_CHECKING:
+    from gdcore.results.summary import Summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +224,8 @@ class Inferring:
             that fitted, it has the parameters alone; without scipy (extra "stats"), neither
             p-values nor intervals. Of many problems it shows the first few, and counts.
         """
+        from gdcore.results.summary import summarize
+
         return summarize(self, level)
 
     def _inference(self, wanted: str) -> Inference:

@@ -23,7 +23,7 @@ from gdcore.data.home import from_device
 from gdcore.data.labels import as_objects, factorize, values_of
 from gdcore.data.missing_labels import labelled, refuse_missing
 from gdcore.results.interval import Prediction
-from gdcore.results.lookup import UNKNOWN
+from gdcore.results.prediction import UNKNOWN
 from gdcore.typing import Floats, Ints, Names
 
 Unknown = Literal["raise", "nan"]

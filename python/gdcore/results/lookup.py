@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gdcore.data.labels import keys_of, label_name
+from gdcore.results.prediction import UNKNOWN
 from gdcore.typing import Bools, Ints
 
-UNKNOWN = -1  # the position of a label that was not fitted
 MOST_COMPARED = 20_000  # labels whose spelling is compared with one that was not found
 Labels = npt.NDArray[Any]
 Place = dict[Any, int]  # position of each label, by its key

@@ -12,10 +12,10 @@ from gdcore.data.device import is_local, local, upload
 from gdcore.data.home import home_of, importer_of
 from gdcore.data.problem import broadcast_offset
 from gdcore.kernels import matmul
-from gdcore.results.lookup import UNKNOWN
 from gdcore.scalars import as_numpy
 from gdcore.typing import Floats, Ints, Names
 
+UNKNOWN = -1  # the position of a label that was not fitted
 _BLOCK = 8192  # rows whose weights are gathered at a time, so that they stay in a cache
 
 

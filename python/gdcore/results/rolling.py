@@ -17,8 +17,7 @@ from gdcore.results.display import ends_of, html_of_many, line_of_many
 from gdcore.results.fit import Fit, History
 from gdcore.results.inference import Inference, Inferring
 from gdcore.results.interval import DEFAULT_LEVEL, check_interval, with_interval
-from gdcore.results.lookup import UNKNOWN
-from gdcore.results.prediction import by_position, predicted, prepared, taken
+from gdcore.results.prediction import UNKNOWN, by_position, predicted, prepared, taken
 from gdcore.results.summary import Summary, summarize
 from gdcore.results.table import (
     Columns,
@@ -73,6 +72,8 @@ class RollingFit(Inferring):
     feature_names : tuple of str, or None
     target_name : str or None
     """
+
+    __module__ = "gdcore"
 
     first_row: Ints
     weights: Floats

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import Any
 
 import numpy as np
 
+from gdcore.frozen import at_once
 from gdcore.typing import Floats
 
+NOTHING: Floats = np.empty(0)
 
+
+def constant(value: Any, count: int) -> Any:
+    """Return `count` times the same number, in no memory: the array cannot be written to."""
+    return np.broadcast_to(value, count)
+
+
+@at_once
 @dataclass(frozen=True, eq=False)
 class FitState:
     """The state of gradient descent: everything that the next step depends on.
@@ -21,6 +30,11 @@ class FitState:
         Weights, then intercepts.
     velocity : ndarray, shape (p,) or (0,)
         Empty before the first step and without momentum.
+    previous : ndarray, shape (p,) or (0,)
+        Parameters before the last update.
+    scaling : ndarray of float64, shape (2 d + t,) or (0,)
+        Means of the features, 1 / their deviations, means of y, if the parameters are those of
+        standardised columns.
     epoch, step : int
         Epochs done, and mini-batches done in the one begun.
     first_loss, last_loss : float
@@ -29,19 +43,16 @@ class FitState:
         Sums over the mini-batches of the epoch begun.
     lr, momentum : float
         Last learning rate used; momentum that "auto" chose, NaN if it was given.
-    previous : ndarray, shape (p,) or (0,)
-        Parameters before the last update.
     moved, epoch_moved : bool
         Whether the last update, and any of the epoch begun, changed a bit.
     rows, batch_size : int
         Those of the fit that `step` counts in.
-    scaling : ndarray of float64, shape (2 d + t,) or (0,)
-        Means of the features, 1 / their deviations, means of y, if the parameters are those of
-        standardised columns.
     """
 
     params: Floats
-    velocity: Floats = field(default_factory=lambda: np.empty(0))
+    velocity: Floats
+    previous: Floats
+    scaling: Floats
     epoch: int = 0
     step: int = 0
     first_loss: float = nan
@@ -49,12 +60,15 @@ class FitState:
     epoch_sums: Floats | None = None
     lr: float = nan
     momentum: float = nan
-    previous: Floats = field(default_factory=lambda: np.empty(0))
     moved: bool = True
     epoch_moved: bool = False
     rows: int = 0
     batch_size: int = 0
-    scaling: Floats = field(default_factory=lambda: np.empty(0))
+
+    @classmethod
+    def before_steps(cls, params: Floats, epoch: int = 0) -> FitState:
+        """Return the state before any step of a fit."""
+        return cls(params, NOTHING, NOTHING, NOTHING, epoch)
 
     def __repr__(self) -> str:
         return f"FitState({self.params.size} parameters, epoch={self.epoch}, step={self.step})"
@@ -66,7 +80,7 @@ class FitState:
     def for_new_run(self) -> FitState:
         """Return the state for another call of fit, which forgets what the last step did."""
         chosen = nan if isnan(self.momentum) else self.lr
-        return replace(self, lr=chosen, previous=np.empty(0), moved=True)
+        return replace(self, lr=chosen, previous=NOTHING, moved=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as the core takes them."""
@@ -93,7 +107,7 @@ class FitState:
             epoch_moved=bool(arrays["epoch_moved"]),
             rows=int(arrays.get("rows", 0)),
             batch_size=int(arrays.get("batch_size", 0)),
-            scaling=arrays.get("scaling", np.empty(0)),
+            scaling=arrays.get("scaling", NOTHING),
         )
 
 
@@ -141,8 +155,8 @@ class ManyState:
             np.zeros(count, np.int64),
             unknown,
             unknown.copy(),
-            np.full(count, np.nan),
-            np.full(count, np.nan),
+            constant(np.nan, count),
+            constant(np.nan, count),
             np.empty((0, 0)),
         )
 
@@ -161,20 +175,22 @@ class ManyState:
         state, lost = self.copy(), ~np.isfinite(self.params).all(axis=1)
         fresh = ManyState.before_steps(np.zeros_like(self.params))
         for name, array in fresh.as_dict().items():
-            if array.size and name != "scaling":
-                getattr(state, name)[lost] = array[lost]
+            own = getattr(state, name)
+            if array.size and name != "scaling" and own.flags.writeable:
+                own[lost] = array[lost]
         return state
 
     def copy(self) -> ManyState:
-        """Return a state with arrays of its own."""
-        return ManyState(*(array.copy() for array in self.as_dict().values()))
+        """Return a state with arrays of its own, but for constants."""
+        arrays = self.as_dict().values()
+        return ManyState(*(a if a.strides == (0,) else a.copy() for a in arrays))
 
     def part(self, part: Any) -> ManyState:
         """Return the state of some of the problems."""
         one_each = (a if len(a) != len(self.moving) else a[part] for a in self.as_dict().values())
         return ManyState(*one_each)
 
-    def put(self, part: slice, states: dict[str, Any]) -> None:
+    def put(self, part: Any, states: dict[str, Any]) -> None:
         """Copy the states that some of the problems have now."""
         if states["velocity"].size and not self.velocity.size:
             self.velocity = np.zeros_like(self.params)
@@ -188,13 +204,14 @@ class ManyState:
         moving = self.velocity.size and self.moving[i]
         return FitState(
             params=self.params[i].copy(),
-            velocity=self.velocity[i].copy() if moving else np.empty(0),
+            velocity=self.velocity[i].copy() if moving else NOTHING,
+            previous=NOTHING,
             epoch=int(self.epoch[i]),
             first_loss=float(self.first_loss[i]),
             last_loss=float(self.last_loss[i]),
             lr=float(self.lr[i]),
             momentum=float(self.momentum[i]),
-            scaling=self.scaling[i].copy() if self.scaling.size else np.empty(0),
+            scaling=self.scaling[i].copy() if self.scaling.size else NOTHING,
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class Summary:
         Sentences below: what the standard errors assume, and why some are NaN.
     """
 
+    __module__ = "gdcore"
+
     title: str
     facts: tuple[tuple[str, str], ...]
     blocks: tuple[Block, ...]

@@ -16,6 +16,7 @@ from gdcore.data.labels import as_labels, factorize
 from gdcore.data.missing_labels import labelled, refuse_missing
 from gdcore.results import lookup
 from gdcore.results.lookup import Place
+from gdcore.results.prediction import UNKNOWN
 from gdcore.typing import Ints
 
 
@@ -144,6 +145,6 @@ def find(
         columns = [as_array(column)[rows] for column in columns]
     labels, codes = distinct(columns, len(rows))
     of_label = lookup.find(groups, places, labels)
-    at = np.full(n, lookup.UNKNOWN)
+    at = np.full(n, UNKNOWN)
     at[rows] = of_label[codes]
-    return at, labels[of_label == lookup.UNKNOWN]
+    return at, labels[of_label == UNKNOWN]

@@ -29,7 +29,6 @@ from gdcore.typing import Floats, Show
 
 SCHEDULE_BLOCK = 64  # epochs for which a schedule is called ahead
 RECORD_BYTES = 64 << 20  # the most that recorded weights may take
-LOSS_ALONE = _core.DescentOptions(history=0)  # of a descent of no epochs
 
 Pause = Callable[[History], int]
 _pause: ContextVar[Pause | None] = ContextVar("_pause", default=None)
@@ -185,8 +184,7 @@ def loss_at(
     problem: Problem, params: Floats, options: Options, moments: _core.Moments | None = None
 ) -> Any:
     """Return the loss over all rows, or their moments: that of a descent of no epochs."""
-    state = FitState(params=params).as_dict()
-    descent = _core.Descent(problem.core, state, 0, LOSS_ALONE, moments)
+    descent = _core.Descent.of_no_epochs(problem.core, params, moments)
     slices.run(lambda seconds: descent.advance(seconds, options.threads) != "running")
     return problem.shape.dtype.type(
         descent.least_known_loss if descent.loss_doubtful else descent.loss

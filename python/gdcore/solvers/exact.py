@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,7 @@ def solve_exact(problem: Problem, sgd: SGD, options: Options) -> Fit:
     exact = _core.Exact(problem.core, how)
     slices.run(exact.advance)
     params, rank = exact.solve()
-    check_params(problem, params)
-    fit = solution(problem, params, rank, loss_at(problem, params, options), options)
+    fit = solution(problem, params, rank, finite_loss(problem, params, options), options)
     return with_inference(
         fit, problem, sgd, options, lambda: _of_rows(exact.inference(), problem, options)
     )
@@ -68,8 +68,8 @@ def solve_normal(
 def solve_moments(problem: Problem, moments: _core.Moments, sgd: SGD, options: Options) -> Fit:
     """Return the minimiser, without reading rows."""
     params, rank = _core.solve_moments(problem.core, moments, exact_options(sgd, options))
-    check_params(problem, params)
-    return solution(problem, params, rank, loss_at(problem, params, options, moments), options)
+    loss = finite_loss(problem, params, options, moments)
+    return solution(problem, params, rank, loss, options)
 
 
 def _of_rows(found: _core.Inference | None, problem: Problem, options: Options) -> Inference:
@@ -87,12 +87,29 @@ def inference_of_rows(problem: Problem, options: Options) -> Inference:
 def exact_options(sgd: SGD, options: Options) -> _core.ExactOptions:
     """Return what the closed form minimises; arrays of weight decay are passed separately."""
     decay = sgd.weight_decay
+    return _exact_options(
+        0.0 if isinstance(decay, np.ndarray) else float(decay),
+        bool(sgd.decay_intercept),
+        bool(options.standardize),
+        -1.0 if options.rcond is None else float(options.rcond),
+        options.covariance,
+    )
+
+
+@lru_cache(64)
+def _exact_options(
+    weight_decay: float,
+    decay_intercept: bool,
+    standardize: bool,
+    rcond: float,
+    covariance: str | None,
+) -> _core.ExactOptions:
     return _core.ExactOptions(
-        weight_decay=0.0 if isinstance(decay, np.ndarray) else float(decay),
-        decay_intercept=sgd.decay_intercept,
-        standardize=options.standardize,
-        rcond=-1.0 if options.rcond is None else float(options.rcond),
-        covariance=options.covariance,
+        weight_decay=weight_decay,
+        decay_intercept=decay_intercept,
+        standardize=standardize,
+        rcond=rcond,
+        covariance=covariance,
     )
 
 
@@ -103,14 +120,18 @@ def reason_of(options: Options) -> str:
     return "method='exact' was asked for."
 
 
-def check_params(problem: Problem, params: Floats) -> None:
-    """Raise ValueError if the data, or the weights that fit it best, are not finite."""
-    if not np.isfinite(params).all():
+def finite_loss(
+    problem: Problem, params: Floats, options: Options, moments: _core.Moments | None = None
+) -> Any:
+    """Return the loss; ValueError if the data, or the weights that fit it best, are not finite."""
+    loss = loss_at(problem, params, options, moments)
+    if not math.isfinite(loss) and not np.isfinite(params).all():  # either alone takes longer
         problem.check_finite()
         raise ValueError(
             f"the weights that fit best leave the range of {problem.shape.dtype}; scale the "
             "columns of X and y."
         )
+    return loss
 
 
 def solution(problem: Problem, params: Floats, rank: int, loss: Any, options: Options) -> Fit:

@@ -11,9 +11,7 @@ import numpy.typing as npt
 
 import gdcore._core as _core
 from gdcore.data import slices
-from gdcore.data.device import local
-from gdcore.data.moment_problem import MomentProblem
-from gdcore.data.problem import Problem, RowProblem
+from gdcore.data.problem import Problem
 from gdcore.data.shape import Shape
 from gdcore.errors import FitInterrupted
 from gdcore.results.fit import Fit
@@ -89,7 +87,7 @@ def not_inferred(problem: Problem, options: Options, code: int) -> Inference:
     """Return the inference of a fit that has none."""
     p, t = problem.shape.columns, problem.shape.t
     nothing = np.full(t, np.nan)
-    df_resid = rows_that_count(problem) - p
+    df_resid = problem.rows_that_count - p
     covariance = np.full(t * p * p, np.nan)
     return shaped(problem.shape, options, covariance, nothing, nothing.copy(), df_resid, code)
 
@@ -131,12 +129,3 @@ def reasons_of_ends(status: npt.NDArray[np.int8], weight_decay: Any) -> Ints:
     codes[status == Status.EMPTY.code] = EMPTY
     codes[status == Status.INVALID.code] = INVALID
     return codes
-
-
-def rows_that_count(problem: Problem) -> int:
-    """Return the number of rows of weight above 0."""
-    if isinstance(problem, MomentProblem):
-        return int(problem.statistics.filled[problem.shape.d])
-    assert isinstance(problem, RowProblem)
-    weight = problem.rows.sample_weight
-    return int(problem.shape.n if weight is None else np.count_nonzero(local(weight) > 0))

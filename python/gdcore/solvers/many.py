@@ -19,7 +19,7 @@ from gdcore.errors import DataLostError, FitInterrupted, LearningRateWarning, st
 from gdcore.results.fit import History
 from gdcore.results.fits import Fits
 from gdcore.results.inference import Inference
-from gdcore.results.state import ManyState
+from gdcore.results.state import ManyState, constant
 from gdcore.sgd import SGD, rate_at
 from gdcore.solvers.exact import exact_options, reason_of
 from gdcore.solvers.inference import reasons_of_ends, shaped
@@ -81,8 +81,10 @@ def _fit_all(
     try:
         with Progress.make(progress, 0, problems.count) as bar:
             work = run.solve if options.method == "exact" else run.descend
+            run.sum_or_sort()
             for part in problems.blocks():
                 work(part, bar)
+            run.solve_rest()
             if options.covariance is not None and options.method != "exact":
                 run.infer()
         run.warn_of_rates()
@@ -113,23 +115,29 @@ class _Run:
         self.rates: Floats | None = None  # of a schedule
         self.given: Floats | None = None  # rates other than a schedule's
         if not callable(sgd.lr) and options.method != "exact":
-            self.given = np.full(count, np.nan if isinstance(sgd.lr, str) else sgd.lr)
+            auto = isinstance(sgd.lr, str)
+            self.given = np.full(count, np.nan) if auto else np.broadcast_to(sgd.lr, count)
         self.first_epoch = int(start.epoch.min()) if count else 0
-        self.limit = np.full(count, np.nan)
+        self.limit = constant(np.nan, count)  # until there is one
         self.status = np.full(count, Status.MAX_EPOCHS.code, np.int8)
         self.streamed = ~self.gram
         self.rank = np.zeros(count, np.int64) if options.method == "exact" else None
-        self.params = start.params.copy()  # as the caller gets them
-        self.momentum = np.zeros(count)
-        self.r2_lost = np.full(count, np.nan)
         self.auto = sgd.momentum == "auto"
+        self.momentum = np.zeros(count) if self.auto else constant(sgd.given_momentum, count)
+        self.r2_lost = constant(np.nan, count)  # until one is known
+        if self.auto:
+            self.state.lr, self.state.momentum = start.lr.copy(), start.momentum.copy()
         if self.auto and shape.columns > MOST_SPECTRUM:
             raise ValueError(NO_SPECTRUM)
         self.judged = options.method != "exact" and (
             self.auto or judges(shape.columns, options, sgd)
         )
         self.scaled = options.standardize and options.method != "exact"
+        self.sums: _core.GroupSums | None = None
+        self.unsolved = np.zeros(count, bool)  # their rows are needed, and not sorted yet
         self.inferences: list[Any] = []  # covariance, sigma2, r2, df_resid, flaw
+        # As the caller gets them: without a scaling, those of the states.
+        self.params = start.params.copy() if self.scaled else self.state.params
         width = 2 * shape.d + shape.t
         self.state.scaling = np.zeros((count, width) if self.scaled else (0, 0))
 
@@ -145,10 +153,18 @@ class _Run:
             return nothing
         return np.arange(*bounds, dtype=np.int64) * every
 
+    def sum_or_sort(self) -> None:
+        """Sum the second moments of all groups, or else sort their rows; both, if both are due."""
+        threads, solves = self.options.threads, self.options.method == "exact"
+        if self.gram.any() and not (solves and self.options.covariance):
+            self.sums = self.problems.sums(threads)
+        if self.sums is None or not (solves or self.gram.all()):
+            self.problems.sorted_by(threads)
+
     def solve(self, part: slice, bar: Progress) -> None:
         """Solve the problems of one block in closed form."""
         threads, how = self.options.threads, exact_options(self.sgd, self.options)
-        many = self.problems.core(part, self.gram)
+        many = self.problems.core(part, self.gram, sums=self.sums)
         slices.run(lambda seconds: many.prepare(False, False, seconds, threads))
         empty, finite, *_ = (flag.astype(bool) for flag in many.prepared()[3:])
         many.start(
@@ -165,14 +181,35 @@ class _Run:
         finally:
             states = reached or many.states()
             params = states["params"].reshape(-1, self.problems.shape.size)
-            self._keep(part, states, empty, finite & np.isfinite(params).all(axis=1))
+            known = np.isfinite(params)
+            if not known.all():  # row by row it takes twenty times as long
+                finite = finite & known.all(axis=1)
+            self._keep(part, states, empty, finite)
             size = self.problems.shape.columns
             status = self.status[part]
             status[(status == Status.CONVERGED.code) & (many.rank < size)] = Status.SINGULAR.code
             assert self.rank is not None
             self.rank[part] = many.rank
+            self.unsolved[part] = many.unsolved()
             if self.options.covariance is not None:
                 self._keep_inferences(part, many.inferences())
+
+    def solve_rest(self) -> None:
+        """Solve the groups that second moments could not, once their rows are sorted."""
+        which = np.flatnonzero(self.unsolved)
+        if not len(which):
+            return
+        problems = self.problems.some(which)
+        options, start = replace(self.options, tol=None), self.start.part(which)
+        rest = _Run(problems, self.sgd_of(which), options, start)
+        bar = Progress.make(False, 0, len(which))
+        for part in problems.blocks():
+            rest.solve(part, bar)
+        self.state.put(which, rest.state.as_dict())
+        assert self.rank is not None
+        assert rest.rank is not None
+        self.params[which], self.rank[which] = rest.params, rest.rank
+        self.loss[which], self.lr[which], self.status[which] = rest.loss, rest.lr, rest.status
 
     def _keep_inferences(self, part: slice, found: Sequence[Any]) -> None:
         count, size = self.problems.count, part.stop - part.start
@@ -202,7 +239,8 @@ class _Run:
     def descend(self, part: slice, bar: Progress) -> None:
         """Descend on the problems of one block."""
         threads = self.options.threads
-        many = self.problems.core(part, self.gram, judged=self.judged, scaled=self.scaled)
+        how = {"judged": self.judged, "scaled": self.scaled}
+        many = self.problems.core(part, self.gram, **how, sums=self.sums)
         curved = isinstance(self.sgd.lr, str) and not self.auto
         steep = curved and self.options.batch_size is not None
         slices.run(lambda seconds: many.prepare(curved, steep, seconds, threads))
@@ -218,6 +256,7 @@ class _Run:
         if curved:
             assert self.given is not None
             self.given[part] = rate
+            self.limit = _writable(self.limit)
             self.limit[part] = self.sgd_of(part).stability_limit(curvature * self._step_share(part))
             finite &= np.isfinite(rate)
         self._place(part, many.scalings())
@@ -285,7 +324,7 @@ class _Run:
             auto_momentum=self.auto,
         )
 
-    def sgd_of(self, part: slice) -> SGD:
+    def sgd_of(self, part: slice | Ints) -> SGD:
         """Return the options of some of the problems."""
         decay = self.sgd.weight_decay
         if not isinstance(decay, np.ndarray):
@@ -339,9 +378,13 @@ class _Run:
 
     def _keep(self, part: slice, states: dict[str, Any], empty: Any, finite: Any) -> None:
         self.state.put(part, states)
-        self.params[part] = states["returned"].reshape(self.params[part].shape)
-        self.momentum[part], self.r2_lost[part] = states["momentum"], states["r2_lost"]
+        if self.scaled:
+            self.params[part] = states["returned"].reshape(self.params[part].shape)
+        if not np.isnan(states["r2_lost"]).all():
+            self.r2_lost = _writable(self.r2_lost)
+            self.r2_lost[part] = states["r2_lost"]
         if self.auto:
+            self.momentum[part] = states["momentum"]
             assert self.given is not None
             self.given[part] = self.state.lr[part] = states["chosen_lr"]
             self.state.momentum[part] = states["momentum"]
@@ -365,7 +408,8 @@ class _Run:
         self.status[part], self.lr[part] = status, used
         invalid = status == Status.INVALID.code
         self.state.params[part][invalid] = self.params[part][invalid] = np.nan
-        self.r2_lost[part][invalid] = np.nan
+        if self.r2_lost.flags.writeable:
+            self.r2_lost[part][invalid] = np.nan
         self.loss[part][invalid] = np.nan
 
     def _limit(self, i: int) -> float:
@@ -378,6 +422,7 @@ class _Run:
             sgd = self.sgd_of(part)
             if self.auto:
                 sgd = replace(sgd, momentum=float(self.momentum[i]))
+            self.limit = _writable(self.limit)
             self.limit[i] = sgd.stability_limit(curvature)[0]
         return float(self.limit[i])
 
@@ -420,7 +465,7 @@ class _Run:
             fit_intercept=shape.fit_intercept,
             state=self.state,
             rows=shape.n,
-            dropped=shape.dropped + np.zeros_like(shape.n),
+            dropped=np.broadcast_to(shape.dropped, shape.n.shape),
             groups=self.problems.labels,
             group_names=self.problems.group_names,
             group_keys=self.problems.group_keys,
@@ -471,6 +516,11 @@ class _Run:
             return "so few rows gain nothing from second moments."
         rest = f"; {streamed} problems of few rows were streamed" if streamed else ""
         return f"one pass costs less than the epochs{rest}."
+
+
+def _writable(array: Floats) -> Floats:
+    """Return the array, or a copy of a constant one."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _reached(many: _core.Many) -> dict[str, Any] | None:

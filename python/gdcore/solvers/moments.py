@@ -23,7 +23,6 @@ from gdcore.solvers.inference import (
     ROUNDING,
     inferred,
     not_inferred,
-    rows_that_count,
     with_inference,
 )
 from gdcore.solvers.learning_rate import underflow
@@ -79,7 +78,7 @@ def with_inference_of_moments(
 
     def infer() -> Inference:
         how = exact_options(DEFAULT, options)
-        found = _core.infer_moments(problem.core, moments, how, rows_that_count(problem))
+        found = _core.infer_moments(problem.core, moments, how, problem.rows_that_count)
         inference = inferred(found, problem.shape, options, read)
         if inference.reason or options.covariance != "ols" or not _is_noise(inference):
             return inference

@@ -8,14 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from gdcore.frozen import at_once, changed
 from gdcore.scalars import as_numpy, as_scalar, is_finite, is_whole
 from gdcore.sgd import SGD
 
 DEFAULT = SGD()
+_ENDS = ("epochs", 2**62), ("history", 2**62), ("seed", 2**64)
+_CHOICES = (
+    ("stop", ("gradient", "loss_equal")),
+    ("method", ("auto", "stream", "gram", "exact")),
+    ("missing", ("error", "drop")),
+    ("covariance", (None, "ols", "hc0", "hc1", "hc2", "hc3")),
+)
 _WORD = (str, type(None))
-_PLAIN = {int, float, bool, str, type(None)}  # the types of almost all options
+_PLAIN = {int, float, bool, str, tuple, type(None)}  # the types of almost all options
 
 
+@at_once
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """See `gdcore.fit` for the meaning of each."""
@@ -37,8 +46,10 @@ class Options:
     ignored: tuple[str, ...] = ()  # options given that the method does not read
 
     def __post_init__(self) -> None:
+        if _PLAIN.issuperset(map(type, vars(self).values())):
+            return
         for name, given in vars(self).items():
-            if type(given) not in _PLAIN and (value := as_scalar(given)) is not given:
+            if (value := as_scalar(given)) is not given:
                 object.__setattr__(self, name, value)
         if hasattr(self.tol, "__dlpack__"):
             with suppress(TypeError, RuntimeError):  # a tensor without data
@@ -46,10 +57,7 @@ class Options:
 
     def solved_exactly(self, ignored: tuple[str, ...]) -> Options:
         """Return the options with the closed form as the default method."""
-        other = object.__new__(Options)  # `replace` would check every field again
-        changed = {"method": "exact", "exact_by_default": True, "ignored": ignored}
-        vars(other).update(vars(self) | changed)
-        return other
+        return changed(self, method="exact", exact_by_default=True, ignored=ignored)
 
     @property
     def expects_convergence(self) -> bool:
@@ -66,11 +74,12 @@ class Options:
 
         `rows` is the most that a problem has, `count` the number of many problems.
         """
-        for name, bits in (("epochs", 62), ("history", 62), ("seed", 64)):
+        for name, end in _ENDS:
             value = getattr(self, name)
-            if not is_whole(value) or not 0 <= value < 2**bits:
+            if not is_whole(value) or not 0 <= value < end:
+                power = end.bit_length() - 1
                 raise ValueError(
-                    f"{name} is {value!r}; it must be a whole number from 0 to 2**{bits} - 1."
+                    f"{name} is {value!r}; it must be a whole number from 0 to 2**{power} - 1."
                 )
         self.check_batch(rows)
         self._check_tol(count)
@@ -80,12 +89,7 @@ class Options:
             raise ValueError(
                 f"n_threads is {self.n_threads!r}; it must be a whole number from 1 to 1024."
             )
-        for name, choices in (
-            ("stop", ("gradient", "loss_equal")),
-            ("method", ("auto", "stream", "gram", "exact")),
-            ("missing", ("error", "drop")),
-            ("covariance", (None, "ols", "hc0", "hc1", "hc2", "hc3")),
-        ):
+        for name, choices in _CHOICES:
             given = getattr(self, name)
             if not isinstance(given, _WORD) or given not in choices:
                 raise ValueError(

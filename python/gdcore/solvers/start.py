@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,18 +12,19 @@ import gdcore._core as _core
 from gdcore.data.device import local
 from gdcore.data.home import on_host
 from gdcore.data.problem import check_names
-from gdcore.data.problems import Problems
 from gdcore.data.shape import Shape
 from gdcore.results.fit import Fit
-from gdcore.results.fits import Fits
 from gdcore.results.state import FitState, ManyState
 from gdcore.typing import Floats
+
+if TYPE_CHECKING:
+    from gdcore.data.problems import Problems
 
 
 def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
     """Return the state that `init` describes, its parameters checked against the shape."""
     if init is None:
-        return FitState(params=np.zeros(shape.size, shape.dtype))
+        return FitState.before_steps(np.zeros(shape.size, shape.dtype))
     epoch = 0
     if isinstance(init, Fit):
         init = on_host(init)
@@ -60,11 +61,13 @@ def initial_state(init: Any, shape: Shape, batch_size: int | None) -> FitState:
     parts = [weights.ravel()]
     if shape.fit_intercept:
         parts.append(np.broadcast_to(intercept, (shape.t,)))
-    return FitState(params=np.concatenate(parts).astype(shape.dtype), epoch=epoch)
+    return FitState.before_steps(np.concatenate(parts).astype(shape.dtype), epoch)
 
 
 def initial_states(init: Any, problems: Problems) -> ManyState:
     """Return the states that `init` describes, their parameters checked against the shapes."""
+    from gdcore.results.fits import Fits
+
     shape, count = problems.shape, problems.count
     if init is None:
         return ManyState.before_steps(np.zeros((count, shape.size), shape.dtype))

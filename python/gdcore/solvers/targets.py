@@ -72,7 +72,8 @@ def fit_one_by_one(
             "of some: leave it out, or fit the targets one by one, each with a checkpoint."
         )
     params = _as_given(shape, start.params, start.scaling)
-    states = [FitState(_of_target(shape, params, j), epoch=start.epoch) for j in range(shape.t)]
+    parts = (_of_target(shape, params, j) for j in range(shape.t))
+    states = [FitState.before_steps(part, start.epoch) for part in parts]
     one = replace(shape, t=1, has_target_axis=False, home=None)
     fits = [fit_at(one, state, state) for state in states]
     try:
