@@ -16,6 +16,20 @@ using std::uint64_t;
 
 constexpr int64_t most_rows_with_ids = (int64_t{1} << 32) - 2;
 
+template <class T>
+T read(const unsigned char* p) {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+// At most 8 bytes as a number that no other bytes of that count give, without a call of memcpy.
+inline uint64_t word(const unsigned char* p, int64_t bytes) {
+  if (bytes == 8) return read<uint64_t>(p);
+  if (bytes >= 4) return read<uint32_t>(p) | uint64_t{read<uint32_t>(p + bytes - 4)} << 32;
+  return bytes ? p[0] | uint64_t{p[bytes / 2]} << 8 | uint64_t{p[bytes - 1]} << 16 : 0;
+}
+
 // What a row holds. Rows of equal bytes and different kinds are not equal.
 struct RowBytes {
   const unsigned char* data;
@@ -23,7 +37,11 @@ struct RowBytes {
 
   bool operator==(const RowBytes& other) const {
     if (size != other.size || kind != other.kind) return false;
-    return data == other.data || !std::memcmp(data, other.data, static_cast<size_t>(size));
+    if (data == other.data) return true;
+    if (size > 16) return !std::memcmp(data, other.data, static_cast<size_t>(size));
+    const int64_t first = size > 8 ? 8 : 0, rest = size - first;
+    return word(data, first) == word(other.data, first) &&
+           word(data + first, rest) == word(other.data + first, rest);
   }
 };
 
@@ -36,19 +54,14 @@ inline uint64_t hash_of(const RowBytes& row) {
     h *= odd;
     return h ^ h >> 32;
   };
-  const auto word = [](const unsigned char* p, int64_t bytes) {
-    uint64_t w = 0;
-    std::memcpy(&w, p, static_cast<size_t>(bytes));
-    return w;
-  };
   const unsigned char* p = row.data;
   int64_t left = row.size;
   uint64_t h = seed;
   for (; left > 16; left -= 16, p += 16) {
-    const uint128_t product = uint128_t{word(p, 8) ^ h} * (word(p + 8, 8) ^ odd);
+    const uint128_t product = uint128_t{read<uint64_t>(p) ^ h} * (read<uint64_t>(p + 8) ^ odd);
     h = static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
   }
-  for (; left > 8; left -= 8, p += 8) h = mixed(h ^ word(p, 8));
+  for (; left > 8; left -= 8, p += 8) h = mixed(h ^ read<uint64_t>(p));
   return mixed(mixed(h ^ word(p, left)));
 }
 
