@@ -54,13 +54,13 @@ class Lanes {
     for (int64_t s = 0; s < lanes_; ++s) block_[s] = -(s % most_late);
     for (int64_t left = end_ - begin_; left > 0;) {
       for (int64_t s = 0; s < lanes_; ++s) first_term_[s] = term_of(s);
-      isa<T>().segments({p_.m,
-                         p_.n,
-                         first_term_,
-                         {p_.a.data, p_.a.rs, p_.a.cs},
-                         {p_.b.data, p_.b.cs, p_.b.rs},
-                         sums_,
-                         packing_});
+      isa<T>().segment_products({p_.m,
+                                 p_.n,
+                                 first_term_,
+                                 {p_.a.data, p_.a.rs, p_.a.cs},
+                                 {p_.b.data, p_.b.cs, p_.b.rs},
+                                 sums_,
+                                 packing_});
       for (int64_t s = 0; s < lanes_; ++s) {
         if (++block_[s] % blocks_of_segment == 0) left -= take(s);
       }
@@ -129,7 +129,7 @@ int64_t long_product_size(const Product<T>& given, int threads) {
 }
 
 template <class T>
-void multiply_long(const Product<T>& given, int threads, T* memory) {
+void multiply_long(const Product<T>& given, Team threads, T* memory) {
   const Product<T> p = standing(given);
   const int64_t lanes = isa<T>().lanes, size = p.m * p.n;
   // Few last segments would leave most lanes idle.
@@ -139,8 +139,10 @@ void multiply_long(const Product<T>& given, int threads, T* memory) {
   T* const sums = partials + ceil_div(p.k, L<T>) * size;
   T* const threads_memory = memory + long_product_size(given, threads) -
                             threads * memory_of_thread(p) - packing_size<T>(p.m, p.n, L<T>);
-  parallel_for(in_lanes, threads, [&](int64_t begin, int64_t end, int thread) {
-    Lanes<T>(p, begin, end, partials, threads_memory + thread * memory_of_thread(p)).run();
+  parallel_for(ceil_div(in_lanes, lanes), threads, [&](int64_t begin, int64_t end, int thread) {
+    Lanes<T>(p, begin * lanes, std::min(in_lanes, end * lanes), partials,
+             threads_memory + thread * memory_of_thread(p))
+        .run();
   });
   for (int64_t k = in_lanes * L<T>; k < p.k; k += L<T>)
     gemm<T>(p.m, p.n, std::min(L<T>, p.k - k), {p.a.data + k * p.a.cs, p.a.rs, p.a.cs},
@@ -154,7 +156,7 @@ void multiply_long(const Product<T>& given, int threads, T* memory) {
 #define GDCORE_INSTANTIATE(T)                                    \
   template bool is_long<T>(const Product<T>&);                   \
   template int64_t long_product_size<T>(const Product<T>&, int); \
-  template void multiply_long<T>(const Product<T>&, int, T*);
+  template void multiply_long<T>(const Product<T>&, Team, T*);
 GDCORE_INSTANTIATE(float)
 GDCORE_INSTANTIATE(double)
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/gemm.hpp"
+#include "cpu/threads.hpp"
 
 namespace gdcore::cpu {
 
@@ -14,6 +15,6 @@ template <class T>
 int64_t long_product_size(const Product<T>& p, int threads);
 
 template <class T>
-void multiply_long(const Product<T>& p, int threads, T* memory);
+void multiply_long(const Product<T>& p, Team threads, T* memory);
 
 }  // namespace gdcore::cpu

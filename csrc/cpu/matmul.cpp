@@ -102,15 +102,16 @@ thread_local Scratch scratch;
 
 // Many problems: whole ones to each thread. Few: the segments of each are shared.
 template <class T>
-void multiply_each_long(const Batch<T>& batch, int threads) {
+void multiply_each_long(const Batch<T>& batch, Team threads) {
   const bool whole = batch.problems >= 2 * threads;
-  const int inside = whole ? 1 : threads;
+  const Team alone{1, threads.work}, inside = whole ? alone : threads;
   const int64_t size = padded_to_page<T>(long_product_size(batch.first, inside));
   T* const memory = scratch.reserve_as<T>(size * threads);
-  parallel_for(batch.problems, whole ? threads : 1, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t i = begin; i < end; ++i)
-      multiply_long(batch.run(i, i + 1).problem, inside, memory + thread * size);
-  });
+  parallel_for(batch.problems, whole ? threads : alone,
+               [&](int64_t begin, int64_t end, int thread) {
+                 for (int64_t i = begin; i < end; ++i)
+                   multiply_long(batch.run(i, i + 1).problem, inside, memory + thread * size);
+               });
 }
 
 }  // namespace

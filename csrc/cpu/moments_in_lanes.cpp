@@ -52,7 +52,7 @@ thread_local Scratch scratch;
 // Adds the sums of `count` segments in turn.
 void add_in_turn(const AddSumsArgs& x, void (*add)(const AddSumsArgs&)) {
   constexpr int64_t few = 64, line = 8;
-  const int adders = threads_for(x.n / few + 1, x.n * x.count);
+  const Team adders = threads_for(x.n / few + 1, x.n * x.count);
   parallel_for(ceil_div(x.n, line), adders, [&](int64_t begin, int64_t end, int) {
     const int64_t at = line * begin, n = std::min(x.n, line * end) - at;
     add({n, x.count, x.sums + at, x.step, x.low, x.hi + at, x.lo + at, 1});

@@ -228,7 +228,7 @@ struct IsaTable {
 
   // Products over a long k: how many segments are lanes, and a block of each of them.
   int lanes;
-  void (*segments)(const LanesOfSegments<T>& run);
+  void (*segment_products)(const LanesOfSegments<T>& run);
 
   // out (rows) = X (rows,k) . w (k), rows of X contiguous, ldx apart. has_few_features: k <= 16 is
   // all of the sum, and ldx = k.
