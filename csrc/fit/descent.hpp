@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "descend.hpp"
+#include "fit/batches.hpp"
 #include "fit/outlook.hpp"
 #include "fit/passes.hpp"
 #include "fit/state.hpp"
@@ -138,6 +139,7 @@ class Descent {
   std::vector<T> start_;
   bool patience_known_ = false, impatient_ = false;  // impatient: the target was brought forward
   Pass<T> pass_;
+  BatchMemory<T> batch_memory_;
   bool on_device_ = false;  // ordinary epochs are the device's, see Device::descend_each
   std::vector<T> gradient_, previous_velocity_;
   Outcome ending_ = Outcome::running;  // how it ends, once the loss there is evaluated

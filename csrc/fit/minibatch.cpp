@@ -1,7 +1,6 @@
 // The part of Descent that steps after batches of rows, and the passes that are fed in pieces.
 #include <algorithm>
 
-#include "fit/batches.hpp"
 #include "fit/descent.hpp"
 #include "fp_env.hpp"
 
@@ -48,7 +47,7 @@ bool Descent<T>::run_batches(const Problem<T>& problem, uint64_t seed, int64_t& 
   const int64_t n = problem.n, batch = options_.batch_size;
   Permutation order;
   if (options_.shuffle) order = Permutation(n, seed, static_cast<uint64_t>(state_.epoch));
-  Batches<T> batches(problem, options_.shuffle ? &order : nullptr, batch);
+  Batches<T> batches(problem, options_.shuffle ? &order : nullptr, batch, batch_memory_);
   while (step * batch < n) {
     const int64_t first = step * batch;
     const LinearArgs<T> args = batches.at(first, std::min(batch, n - first), state_.params.data());
