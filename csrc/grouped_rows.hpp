@@ -50,9 +50,12 @@ class GroupSums {
   static constexpr int64_t most_features = 6;
   static bool serve(int64_t d, int64_t t) { return t == 1 && d >= 1 && d <= most_features; }
 
-  // X (n,d), y (n,1); of rows that are not in place.
+  // X (n,d), y (n,1), which must outlive the passes; of rows that are not in place.
   GroupSums(const Matrix<const float>& X, const Matrix<const float>& y, int64_t d,
-            const GroupedRows& rows);
+            std::shared_ptr<const GroupedRows> rows);
+  ~GroupSums();
+  // Adds rows; true once all are in the sums.
+  bool advance(double seconds);
   // Closed.
   void moments(int64_t group, Moments& out) const;
 
@@ -68,8 +71,9 @@ class GroupSums {
 
   int64_t d_, groups_, entry_;  // doubles of an entry: whole lines
   std::unique_ptr<void, void (*)(void*)> memory_;
-  double* table_ = nullptr;   // (groups, entry): of the last rows of each
-  std::vector<Whole> whole_;  // of segments of 512 rows before them, by group
+  double* table_ = nullptr;     // (groups, entry): of the last rows of each
+  std::vector<Whole> whole_;    // of segments of 512 rows before them, by group
+  std::unique_ptr<Pass> pass_;  // until all rows are in the sums
 };
 
 }  // namespace gdcore

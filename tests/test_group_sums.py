@@ -10,6 +10,7 @@ import pytest
 import gdcore as gd
 from conftest import THREADS
 from gdcore import Status
+from gdcore.data import slices
 from gdcore.data.labels import label_rows
 from loops import each
 
@@ -89,6 +90,22 @@ def test_a_table_larger_than_a_cache(rng: Any, threads: int, columns: bool) -> N
     y = X[:, 0] + np.float32(1)
     y[::2] += rng.normal(size=len(y[::2])).astype(np.float32)
     check(X, y, labels, method="exact", n_threads=threads)
+
+
+@each("count", [100, 400_000])
+def test_a_pass_pauses(rng: Any, monkeypatch: Any, count: int) -> None:
+    """Also where its rows are dealt: Python sees signals meanwhile, and the bits stay."""
+    labels = rng.integers(0, count, 2_900_000)
+    labels[rng.random(len(labels)) < 0.01] = 7
+    X = rng.normal(size=(len(labels), 1)).astype(np.float32)
+    y = X[:, 0] + rng.normal(size=len(labels)).astype(np.float32)
+    want = gd.fit_groups(X, y, labels, method="exact")
+    looks = []
+    monkeypatch.setattr(slices, "SECONDS", 1e-9)
+    monkeypatch.setattr(slices, "look", lambda: looks.append(1))
+    found = gd.fit_groups(X, y, labels, method="exact")
+    assert len(looks) >= 10 if count == 100 else looks
+    assert found.weights.tobytes() == want.weights.tobytes()
 
 
 def test_rows_are_sorted_where_moments_do_not_tell(rng: Any) -> None:

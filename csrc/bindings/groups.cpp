@@ -75,15 +75,19 @@ py::array rows_of_some(const GroupedRows& rows,
   return copy_of(compute([&] { return rows.order_of_some(w); }));
 }
 
-// Second moments of all groups; None where only sorted rows give them.
-std::shared_ptr<GroupSums> sums_of(const PyProblems& problems, int n_threads) {
+// Second moments of all groups, of no rows yet; None where only sorted rows give them.
+std::shared_ptr<GroupSums> sums_of(const PyProblems& problems) {
   if (!problems.single() || reference_chosen()) return nullptr;
   const ManyRows<float>& rows = problems.as<float>();
   const Problem<float>& all = rows.all;
   const bool plain = all.device->of_host && !all.offset.data && !all.sample_weight.data;
   if (!plain || !rows.groups || rows.count == 0 || !GroupSums::serve(all.d, all.t)) return nullptr;
+  return std::make_shared<GroupSums>(all.X, all.y, all.d, rows.groups);
+}
+
+bool advance_sums(GroupSums& sums, double seconds, int n_threads) {
   const ThreadScope scope(n_threads);
-  return compute([&] { return std::make_shared<GroupSums>(all.X, all.y, all.d, *rows.groups); });
+  return compute([&] { return sums.advance(seconds); });
 }
 
 }  // namespace
@@ -100,9 +104,10 @@ void register_groups(py::module_& m) {
       .def(py::init<const Labels&>(), py::arg("labels"))
       .def("labels", &DifferentLabels::labels)
       .def("rows", &DifferentLabels::rows, py::arg("rank"));
-  py::class_<GroupSums, std::shared_ptr<GroupSums>>(m, "GroupSums");
+  py::class_<GroupSums, std::shared_ptr<GroupSums>>(m, "GroupSums")
+      .def("advance", &advance_sums, py::arg("seconds"), py::arg("n_threads"));
   m.def("rows_by_label", &rows_by_label_of, py::arg("labels"), py::arg("low"), py::arg("span"));
-  m.def("group_sums", &sums_of, py::arg("problems"), py::arg("n_threads"));
+  m.def("group_sums", &sums_of, py::keep_alive<0, 1>(), py::arg("problems"));
 }
 
 }  // namespace gdcore

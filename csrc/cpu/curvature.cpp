@@ -4,8 +4,7 @@
 
 #include "cpu/dispatch.hpp"
 #include "cpu/operations.hpp"
-#include "cpu/parallel.hpp"
-#include "cpu/threads.hpp"
+#include "cpu/share.hpp"
 #include "lanczos.hpp"
 
 namespace gdcore::cpu {
@@ -57,27 +56,14 @@ CurvatureMemory<T>& curvature_memory() {
 
 template <class T>
 void curvature_each(int64_t count, const CurvatureArgs* hessians) {
-  const auto suits = [](const CurvatureArgs& args) {
-    return args.p > 0 && args.p <= most_lane_params;
-  };
   int64_t work = 0;
   for (int64_t i = 0; i < count; ++i) work += 4 * hessians[i].p * hessians[i].p * hessians[i].p;
-  const int64_t tasks = ceil_div(count, int64_t{lanes});
-  parallel_for(tasks, threads_for(tasks, work), [&](int64_t first, int64_t last, int) {
-    CurvatureMemory<T>& memory = curvature_memory<T>();
-    const int64_t end = std::min(count, last * lanes);
-    for (int64_t i = first * lanes; i < end;) {
-      int64_t held = 0;
-      while (i + held < end && held < lanes && suits(hessians[i + held]) &&
-             hessians[i + held].p == hessians[i].p)
-        ++held;
-      if (held > 0)
-        memory.in_lanes.run(held, hessians + i);
-      else
-        memory.plain.run(hessians[i]);
-      i += std::max<int64_t>(held, 1);
-    }
-  });
+  share_lanes(
+      count, work, [&](int64_t i) { return hessians[i].p <= most_lane_params ? hessians[i].p : 0; },
+      [&](int64_t begin, int64_t held) {
+        curvature_memory<T>().in_lanes.run(held, hessians + begin);
+      },
+      [&](int64_t i) { curvature_memory<T>().plain.run(hessians[i]); });
 }
 
 template void curvature_each<float>(int64_t, const CurvatureArgs*);

@@ -1,9 +1,10 @@
 // Second moments of the rows of each group in one pass over the rows in their own order, into a
 // table by group. Beyond a cache the rows are dealt to parts of the table first.
 #include <algorithm>
-#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <new>
 
 #include "cpu/dispatch.hpp"
@@ -18,10 +19,11 @@
 namespace gdcore {
 namespace {
 
-constexpr int64_t line = 8;                // doubles
-constexpr int64_t most_table = 20 << 20;   // bytes of a table that shares a last cache with rows
-constexpr int64_t part_bytes = 512 << 10;  // of the table: a second cache holds them
-constexpr int64_t least_dealt = 32 << 20;  // bytes of rows that are dealt at a time
+constexpr int64_t line = 8;                  // doubles
+constexpr int64_t most_table = 20 << 20;     // bytes of a table that shares a last cache with rows
+constexpr int64_t part_bytes = 512 << 10;    // of the table: a second cache holds them
+constexpr int64_t least_dealt = 32 << 20;    // bytes of rows that are dealt at a time
+constexpr int64_t rows_at_a_time = 1 << 18;  // of those that are not dealt
 constexpr int64_t rows_of_piece = 1 << 15, most_pieces = 32;  // of these rows, for threads to take
 
 constexpr int64_t triangle(int64_t d) { return (d + 2) * (d + 3) / 2; }
@@ -46,19 +48,34 @@ double* zeros(int64_t bytes, std::unique_ptr<void, void (*)(void*)>& memory) {
 class GroupSums::Pass {
  public:
   Pass(GroupSums& out, const Matrix<const float>& X, const Matrix<const float>& y,
-       const GroupedRows& rows)
-      : out_(out), X_(X), y_(y), group_(rows.group()), rows_(rows.rows()), d_(out.d_) {}
+       std::shared_ptr<const GroupedRows> grouped)
+      : out_(out),
+        X_(X),
+        y_(y),
+        grouped_(std::move(grouped)),
+        group_(grouped_->group()),
+        rows_(grouped_->rows()),
+        d_(out.d_),
+        deals_(X_.cs != 1 || out_.groups_ * bytes_each() > most_table) {
+    if (deals_) begin_parts();
+  }
 
-  void run() {
-    if (X_.cs == 1 && out_.groups_ * bytes_each() <= most_table) {
-      add({rows_, d_, X_.data, X_.rs, y_.data, y_.rs, group_, 1, out_.table_, out_.entry_,
-           L<float>},
+  // Some milliseconds, but longer where the table is large; true once all rows are in the sums.
+  bool run() {
+    const int64_t first = next_;
+    next_ = std::min(rows_, first + (deals_ ? lot_ : rows_at_a_time));
+    if (deals_)
+      add_parts(first, next_ - first);
+    else
+      add({next_ - first, d_, X_.data + first * X_.rs, X_.rs, y_.data + first * y_.rs, y_.rs,
+           group_ + first, 1, out_.table_, out_.entry_, L<float>},
           out_.whole_);
-    } else {
-      in_parts();
-    }
+    if (next_ < rows_) return false;
+    for (auto& of_part : whole_)
+      std::move(of_part.begin(), of_part.end(), std::back_inserter(out_.whole_));
     std::stable_sort(out_.whole_.begin(), out_.whole_.end(),
                      [](const Whole& a, const Whole& b) { return a.group < b.group; });
+    return true;
   }
 
  private:
@@ -85,28 +102,24 @@ class GroupSums::Pass {
   // Each record: its group, x and y.
   int64_t width() const { return d_ + 2; }
 
-  void in_parts() {
-    int shift = 0;
-    while ((int64_t{2} << shift) * bytes_each() <= part_bytes) ++shift;
-    const int64_t parts = ((out_.groups_ - 1) >> shift) + 1;
+  void begin_parts() {
+    while ((int64_t{2} << shift_) * bytes_each() <= part_bytes) ++shift_;
+    parts_ = ((out_.groups_ - 1) >> shift_) + 1;
     const int64_t record = width() * static_cast<int64_t>(sizeof(float));
     // Reading the table again for each lot of rows costs less than dealing them.
-    const int64_t lot =
-        std::min(rows_, std::max(least_dealt, out_.groups_ * bytes_each() * 3 / 4) / record);
-    std::unique_ptr<Record[]> records(new Record[static_cast<size_t>(lot * width())]);
-    std::vector<std::vector<Whole>> whole(static_cast<size_t>(parts));
-    for (int64_t first = 0; first < rows_; first += lot) {
-      const int64_t count = std::min(lot, rows_ - first);
-      const std::vector<int64_t> starts = deal(first, count, shift, parts, records.get());
-      on_threads(parts, count, [&](int64_t part) {
-        const Record* const r = records.get() + starts[part] * width();
-        add({starts[part + 1] - starts[part], d_, &r[1].number, width(), &r[1 + d_].number, width(),
-             &r[0].group, width(), out_.table_, out_.entry_, L<float>},
-            whole[part]);
-      });
-    }
-    for (auto& of_part : whole)
-      std::move(of_part.begin(), of_part.end(), std::back_inserter(out_.whole_));
+    lot_ = std::min(rows_, std::max(least_dealt, out_.groups_ * bytes_each() * 3 / 4) / record);
+    records_.reset(new Record[static_cast<size_t>(lot_ * width())]);
+    whole_.resize(static_cast<size_t>(parts_));
+  }
+
+  void add_parts(int64_t first, int64_t count) {
+    const std::vector<int64_t> starts = deal(first, count);
+    on_threads(parts_, count, [&](int64_t part) {
+      const Record* const r = records_.get() + starts[part] * width();
+      add({starts[part + 1] - starts[part], d_, &r[1].number, width(), &r[1 + d_].number, width(),
+           &r[0].group, width(), out_.table_, out_.entry_, L<float>},
+          whole_[part]);
+    });
   }
 
   union Record {
@@ -116,38 +129,38 @@ class GroupSums::Pass {
 
   // Rows [first, first + count) to the part of their group, in their order. Returns where each part
   // begins.
-  std::vector<int64_t> deal(int64_t first, int64_t count, int shift, int64_t parts,
-                            Record* out) const {
+  std::vector<int64_t> deal(int64_t first, int64_t count) const {
     const int64_t pieces = std::clamp<int64_t>(count / rows_of_piece, 1, most_pieces);
-    std::vector<int64_t> next(static_cast<size_t>(pieces * parts), 0);
+    std::vector<int64_t> next(static_cast<size_t>(pieces * parts_), 0);
     const auto each_piece = [&](auto&& work) {
       on_threads(pieces, count, [&](int64_t piece) {
         work(first + count * piece / pieces, first + count * (piece + 1) / pieces,
-             next.data() + piece * parts);
+             next.data() + piece * parts_);
       });
     };
     each_piece([&](int64_t begin, int64_t end, int64_t* to) {
-      for (int64_t i = begin; i < end; ++i) ++to[group_[i] >> shift];
+      for (int64_t i = begin; i < end; ++i) ++to[group_[i] >> shift_];
     });
-    std::vector<int64_t> starts(static_cast<size_t>(parts) + 1, 0);
+    std::vector<int64_t> starts(static_cast<size_t>(parts_) + 1, 0);
     int64_t total = 0;
-    for (int64_t part = 0; part < parts; ++part) {
+    for (int64_t part = 0; part < parts_; ++part) {
       for (int64_t piece = 0; piece < pieces; ++piece) {
-        const int64_t here = next[piece * parts + part];
-        next[piece * parts + part] = total;
+        int64_t& to = next[piece * parts_ + part];
+        const int64_t here = to;
+        to = total;
         total += here;
       }
       starts[part + 1] = total;
     }
     each_piece([&](int64_t begin, int64_t end, int64_t* to) {
       switch (X_.cs == 1 ? d_ : 0) {
-        case 1: return write<1>(begin, end, shift, to, out);
-        case 2: return write<2>(begin, end, shift, to, out);
-        case 3: return write<3>(begin, end, shift, to, out);
-        case 4: return write<4>(begin, end, shift, to, out);
-        case 5: return write<5>(begin, end, shift, to, out);
-        case 6: return write<6>(begin, end, shift, to, out);
-        default: return write<0>(begin, end, shift, to, out);
+        case 1: return write<1>(begin, end, to);
+        case 2: return write<2>(begin, end, to);
+        case 3: return write<3>(begin, end, to);
+        case 4: return write<4>(begin, end, to);
+        case 5: return write<5>(begin, end, to);
+        case 6: return write<6>(begin, end, to);
+        default: return write<0>(begin, end, to);
       }
     });
     return starts;
@@ -155,10 +168,10 @@ class GroupSums::Pass {
 
   // D: contiguous features, or 0.
   template <int D>
-  void write(int64_t begin, int64_t end, int shift, int64_t* to, Record* out) const {
+  void write(int64_t begin, int64_t end, int64_t* to) const {
     const int64_t d = D > 0 ? D : d_, cs = D > 0 ? 1 : X_.cs;
     for (int64_t i = begin; i < end; ++i) {
-      Record* const r = out + to[group_[i] >> shift]++ * (d + 2);
+      Record* const r = records_.get() + to[group_[i] >> shift_]++ * (d + 2);
       const float* const x = X_.data + i * X_.rs;
       r[0].group = group_[i];
       for (int64_t j = 0; j < d; ++j) r[1 + j].number = x[j * cs];
@@ -169,27 +182,46 @@ class GroupSums::Pass {
   // work(i) for i < count.
   template <class Work>
   void on_threads(int64_t count, int64_t rows, Work&& work) const {
-    std::atomic<int64_t> free{0};
-    const auto threads = threads_for(count, rows * triangle(d_));
-    parallel_for(threads, threads, [&](int64_t, int64_t, int) {
-      for (int64_t i; (i = free++) < count;) work(i);
+    const Team threads = threads_for(count, rows * triangle(d_));
+    parallel_for(count, threads, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) work(i);
     });
   }
 
   GroupSums& out_;
-  const Matrix<const float>&X_, &y_;
-  const uint32_t* group_;
-  int64_t rows_, d_;
+  const Matrix<const float> X_, y_;
+  const std::shared_ptr<const GroupedRows> grouped_;
+  const uint32_t* const group_;
+  const int64_t rows_, d_;
+  const bool deals_;  // rows to parts of the table
+  int64_t next_ = 0;  // those before it are in the sums
+  // Of rows that are dealt: log2 of the groups of a part, the parts, rows at a time.
+  int shift_ = 0;
+  int64_t parts_ = 0, lot_ = 0;
+  std::unique_ptr<Record[]> records_;
+  std::vector<std::vector<Whole>> whole_;  // of each part
 };
 
 GroupSums::GroupSums(const Matrix<const float>& X, const Matrix<const float>& y, int64_t d,
-                     const GroupedRows& rows)
+                     std::shared_ptr<const GroupedRows> rows)
     : d_(d),
-      groups_(rows.groups()),
+      groups_(rows->groups()),
       entry_((triangle(d) + line - 1) / line * line),
       memory_(nullptr, std::free) {
   table_ = zeros(groups_ * entry_ * static_cast<int64_t>(sizeof(double)), memory_);
-  Pass(*this, X, y, rows).run();
+  pass_ = std::make_unique<Pass>(*this, X, y, std::move(rows));
+}
+
+GroupSums::~GroupSums() = default;
+
+bool GroupSums::advance(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  while (pass_) {
+    if (pass_->run()) pass_.reset();
+    if (Clock::now() >= end) break;
+  }
+  return !pass_;
 }
 
 void GroupSums::moments(int64_t group, Moments& out) const {

@@ -2,7 +2,6 @@
 #include "grouped_rows.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 
 #include "cpu/parallel.hpp"
@@ -59,10 +58,8 @@ class ByGroup {
   // work(i) for i < count.
   template <class Work>
   void on_threads(int64_t count, Work&& work) const {
-    std::atomic<int64_t> free{0};
-    const auto threads = threads_for(count, 4 * rows_);
-    parallel_for(threads, threads, [&](int64_t, int64_t, int) {
-      for (int64_t i; (i = free++) < count;) work(i);
+    parallel_for(count, threads_for(count, 4 * rows_), [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) work(i);
     });
   }
 

@@ -106,7 +106,7 @@ void multiply_each_long(const Batch<T>& batch, Team threads) {
   const bool whole = batch.problems >= 2 * threads;
   const Team alone{1, threads.work}, inside = whole ? alone : threads;
   const int64_t size = padded_to_page<T>(long_product_size(batch.first, inside));
-  T* const memory = scratch.reserve_as<T>(size * threads);
+  T* const memory = scratch.reserve_as<T>(whole ? size * threads : size);
   parallel_for(batch.problems, whole ? threads : alone,
                [&](int64_t begin, int64_t end, int thread) {
                  for (int64_t i = begin; i < end; ++i)

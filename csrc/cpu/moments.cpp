@@ -191,8 +191,8 @@ void moments_by_rows(const LinearArgs<T>& args, int64_t segment0, int64_t segmen
       n = out.begin_segments(count - first);
       const AddSegments<T> sums(layout, values + first * slot, n, out);
       const Team adders = threads_for(sums.rows(), sums.work());
-      parallel_for(adders, adders, [&](int64_t begin, int64_t, int) {
-        for (int64_t row = begin; row < sums.rows(); row += adders) sums.row(row);
+      parallel_for(sums.rows(), adders, [&](int64_t begin, int64_t end, int) {
+        for (int64_t row = begin; row < end; ++row) sums.row(row);
       });
     }
   }

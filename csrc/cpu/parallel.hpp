@@ -13,7 +13,8 @@ namespace gdcore {
 using Part = void (*)(void* context, int64_t part, int thread);
 
 // Runs every part once, in the contract's floating-point mode, and rethrows what the first of
-// those that threw has thrown. The calling thread takes part. Within a part, num_threads() is 1.
+// those that threw has thrown. The calling thread takes part. Within a part that threads share with
+// others, num_threads() is 1.
 void run_parts(int64_t parts, Team team, Part part, void* context);
 
 // body(begin, end, thread) for ranges that cover [0, n): several for each thread, so that the
@@ -29,7 +30,8 @@ void parallel_for(int64_t n, Team team, Body&& body) {
       context.parts, team,
       [](void* raw, int64_t part, int thread) {
         auto& c = *static_cast<Context*>(raw);
-        (*c.body)(c.n* part / c.parts, c.n * (part + 1) / c.parts, thread);
+        const int64_t begin = c.n * part / c.parts, end = c.n * (part + 1) / c.parts;
+        (*c.body)(begin, end, thread);
       },
       &context);
 }

@@ -132,6 +132,7 @@ class DescentLanesOf {
 
   void shape(const DescentArgs<T>& q, int64_t most_rows) {
     const int64_t p = q.size;
+    shaped_ = false;  // until all memory is there
     view_ = {};
     view_.p = p;
     view_.on_rows = !q.quadratic;

@@ -168,19 +168,10 @@ void in_lanes_or_alone(int64_t count, const ProblemRows<T>* problems, const InLa
     const LinearArgs<T>& args = problems[i].args;
     work += args.n * (args.d + 2) * (args.d + 2 * args.t);
   }
-  share(count, work, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end;) {
-      int64_t held = 0;
-      while (i + held < end && held < lanes && suits_lanes(problems[i + held].args) &&
-             problems[i + held].args.d == problems[i].args.d)
-        ++held;
-      if (held > 0)
-        in_lanes(i, held);
-      else
-        alone(i);
-      i += std::max<int64_t>(held, 1);
-    }
-  });
+  const auto features = [&](int64_t i) {
+    return suits_lanes(problems[i].args) ? problems[i].args.d : 0;
+  };
+  share_lanes(count, work, features, in_lanes, alone);
 }
 
 }  // namespace

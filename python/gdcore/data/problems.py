@@ -72,14 +72,14 @@ class Problems:
         for begin in range(0, self.count, step):
             yield slice(begin, min(begin + step, self.count))
 
-    def sums(self, n_threads: int) -> _core.GroupSums | None:
-        """Return the second moments of groups whose rows are anywhere, where one pass gives them.
+    def sums(self) -> _core.GroupSums | None:
+        """Return what sums the moments of groups whose rows are anywhere; None if only rows do.
 
         `core` takes them, and sorts no rows but for problems that need theirs.
         """
         if self.grouped is None or self.grouped.in_place:
             return None
-        return _core.group_sums(self._in_core(slice(0, self.count), None), n_threads)
+        return _core.group_sums(self._in_core(slice(0, self.count), None))
 
     def core(
         self,

@@ -157,7 +157,9 @@ class _Run:
         """Sum the second moments of all groups, or else sort their rows; both, if both are due."""
         threads, solves = self.options.threads, self.options.method == "exact"
         if self.gram.any() and not (solves and self.options.covariance):
-            self.sums = self.problems.sums(threads)
+            self.sums = sums = self.problems.sums()
+            if sums is not None:
+                slices.run(lambda seconds: sums.advance(seconds, threads))
         if self.sums is None or not (solves or self.gram.all()):
             self.problems.sorted_by(threads)
 
