@@ -12,13 +12,15 @@ import pytest
 
 from gdcore.frozen import at_once, changed
 
+Numbers = list[int]
+
 
 @dataclass(frozen=True)
 class Usual:
     """What `dataclass` makes."""
 
     first: int
-    second: list[int] | None = None
+    second: Numbers | None = None
 
     def __post_init__(self) -> None:
         if self.first < 0:
@@ -43,7 +45,7 @@ def test_the_signature_is_that_of_the_dataclass() -> None:
     ours, theirs = Quick.__init__, Usual.__init__
     assert inspect.signature(ours) == inspect.signature(theirs)
     assert get_type_hints(ours) == get_type_hints(theirs)
-    named = "(first: 'int', second: 'list[int] | None' = None, *, third: 'int' = 3) -> None"
+    named = "(first: 'int', second: 'Numbers | None' = None, *, third: 'int' = 3) -> None"
     assert str(inspect.signature(Named)) == named
     for given in ((), (1, 2, 3)):
         with pytest.raises(TypeError, match=r"^Quick\.__init__\(\) "):
