@@ -159,7 +159,7 @@ class _Run:
         if self.gram.any() and not (solves and self.options.covariance):
             self.sums = self.problems.sums(threads)
         if self.sums is None or not (solves or self.gram.all()):
-            self.problems.sorted_by(threads)
+            self.problems.sort()
 
     def solve(self, part: slice, bar: Progress) -> None:
         """Solve the problems of one block in closed form."""
