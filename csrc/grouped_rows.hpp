@@ -18,7 +18,7 @@ class GroupedRows {
  public:
   // Rows [starts[g], starts[g + 1]) lie together already.
   explicit GroupedRows(std::vector<int64_t> starts) : starts_(std::move(starts)) {}
-  // group (rows): of each row, in any order, as many as `starts` counts.
+  // group (rows): of each row, in any order, as many as `starts` counts; null in place.
   GroupedRows(std::vector<int64_t> starts, std::unique_ptr<uint32_t[]> group)
       : starts_(std::move(starts)), group_(std::move(group)) {}
 

@@ -171,18 +171,21 @@ def test_as_pandas_and_least_squares_find_it(rng: Any) -> None:
 
 @each("dtype", [np.int64, np.uint64, np.int32, ">i8", "datetime64[s]"])
 @each("count", [1, 600, 40_000])
-def test_labels_far_apart(rng: Any, count: int, dtype: Any) -> None:
+@each("rising", [False, True])
+def test_labels_far_apart(rng: Any, rising: bool, count: int, dtype: Any) -> None:
     """A hash table numbers them; the labels come sorted, as NumPy's `unique` gives them."""
     keys = rng.integers(-(2**31), 2**31, count) if dtype == np.int32 else None
     keys = rng.integers(-(2**62), 2**62, count) if keys is None else keys
     keys = np.append(keys, [keys[0], -1, 0]).astype(np.int64).astype(dtype)
     given = keys[rng.integers(0, len(keys), 3 * count + 700)]
+    given = np.sort(given) if rising else given
     labels, rows = label_rows(given, len(given))
     want, codes, counts = np.unique(given, return_inverse=True, return_counts=True)
     assert labels.dtype == want.dtype
     assert np.array_equal(labels, want)
     assert np.array_equal(np.diff(rows.starts), counts)
     order = rows.order(1)
+    assert rows.in_place == (order is None) == rising
     by_label = np.argsort(codes, kind="stable")
     assert np.array_equal(by_label if order is None else order, by_label)
     assert np.array_equal(rows.first_rows(), by_label[rows.starts[:-1]])

@@ -202,3 +202,14 @@ def test_names_that_are_imported_later_are_like_the_others() -> None:
     assert {v.__module__ for v in values if isinstance(v, type)} == {"gdcore"}
     with pytest.raises(AttributeError, match="module 'gdcore' has no attribute 'Fitz'"):
         gdcore.Fitz  # noqa: B018
+
+
+def test_type_checkers_see_each_name_and_no_other() -> None:
+    """They take a module with `__getattr__` for one that has every name."""
+    body = ast.parse(Path(gdcore.__file__).read_text(encoding="utf-8")).body
+    blocks = [node for node in body if isinstance(node, ast.If)]
+    seen = {alias.name for node in blocks[0].body if isinstance(node, ast.ImportFrom)
+            for alias in node.names}  # fmt: skip
+    assert [ast.unparse(node.test) for node in blocks] == ["TYPE_CHECKING", "not TYPE_CHECKING"]
+    assert seen == set(gdcore._LATER)
+    assert "__getattr__" not in {getattr(node, "name", "") for node in body}

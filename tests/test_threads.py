@@ -102,6 +102,21 @@ def test_a_large_call_wakes_all_at_once() -> None:
 
 
 @linux
+def test_one_thread_sorts_groups_where_one_is_asked_for() -> None:
+    """Also rows whose labels or values are missing."""
+    script = """
+gd._core.let_everyone_take_part(True)
+labels = np.random.default_rng(0).integers(0, 5000, 200_000).astype(float)
+X, y = labels[:, None] % 7, labels % 5
+with_gaps = [np.where(np.arange(len(a)) == 9, np.nan, a.T).T for a in (X, labels)]
+for columns, groups in ((X, labels), (with_gaps[0], labels), (X, with_gaps[1])):
+    given = columns, y, groups, gd.SGD(weight_decay=1.0)
+    print(started(lambda: gd.fit_groups(*given, missing="drop", n_threads=1)))
+"""
+    assert told(script) == ["0"] * 3
+
+
+@linux
 def test_threads_leave_the_process_as_it_was() -> None:
     """The caller's CPUs and environment stay; the others get no signals and no CPU beside them."""
     script = """

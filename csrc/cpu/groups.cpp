@@ -147,6 +147,7 @@ std::shared_ptr<GroupedRows> rows_by_rank(std::unique_ptr<uint32_t[]> ids, int64
   std::vector<int64_t> starts(static_cast<size_t>(groups) + 1, 0);
   for (int64_t i = 0; i < rows; ++i) ++starts[ids[i] = rank[ids[i]]];
   to_starts(starts);
+  if (std::is_sorted(ids.get(), ids.get() + rows)) ids.reset();
   return std::make_shared<GroupedRows>(std::move(starts), std::move(ids));
 }
 

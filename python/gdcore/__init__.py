@@ -14,7 +14,7 @@ Kernels: `matmul`, `mse`, `mse_value_and_grad`, `linear_mse_value_and_grad`,
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gdcore._core as _core
 from gdcore.config import config, get_num_threads, set_num_threads, show_config
@@ -109,11 +109,13 @@ _LATER = {  # what a first fit does not need, and the module that is imported wh
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-    found = globals()[name] = getattr(import_module(_LATER[name]), name)
-    return found
+if not TYPE_CHECKING:  # type checkers would take every name for one that is there
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        found = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -21,10 +21,11 @@ def at_once(cls: type[T]) -> type[T]:
     if code.co_kwonlyargcount:
         names.insert(code.co_argcount - 1, "*")
     after = "; self.__post_init__()" if hasattr(cls, "__post_init__") else ""
-    made: dict[str, Any] = {"put": object.__setattr__}
     body = f'put(self, "__dict__", {{{entries}}}){after}'
-    exec(f"def __init__(self, {', '.join(names)}): {body}", made)
-    init = made["__init__"]
+    source = f"def made(put):\n def __init__(self, {', '.join(names)}): {body}\n return __init__"
+    local: dict[str, Any] = {}
+    exec(source, own.__globals__, local)  # where the names of its annotations are known
+    init = local["made"](object.__setattr__)
     init.__defaults__, init.__kwdefaults__ = own.__defaults__, own.__kwdefaults__
     init.__annotations__, init.__qualname__ = own.__annotations__, own.__qualname__
     init.__module__ = own.__module__

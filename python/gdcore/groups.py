@@ -180,15 +180,17 @@ def fit_groups(
         refuse_as_feature(rows.rows.X, shape.feature_names, name, groups, "groups")
         of_groups: Any
         if table is not None:
-            labels, keys, of_groups = table.groups(missing)
+            labels, keys, of_groups = table.groups(missing, options.threads)
         elif offsets is not None:
             starts = _checked_offsets(offsets, shape.n)
             labels, of_groups = np.arange(len(starts) - 1), (starts, None)
+        elif missing == "drop":
+            known = from_device(groups, "groups")
+            labels, of_groups = label_known_rows(known, shape.n, options.threads)
         else:
-            label = label_known_rows if missing == "drop" else label_rows
-            labels, of_groups = label(from_device(groups, "groups"), shape.n)
+            labels, of_groups = label_rows(from_device(groups, "groups"), shape.n)
         _check_labels(init, labels)
-        problems = make_groups(rows, labels, of_groups)
+        problems = make_groups(rows, labels, of_groups, options.threads)
         if table is not None:
             problems = replace(problems, group_names=table.by, group_keys=keys)
         fits = fit_many(problems, sgd, options, init, progress)

@@ -42,7 +42,9 @@ class GroupedFrame:
     sample_weight: Any
     columns: Any  # those of `by`, as narwhals wraps them
 
-    def groups(self, missing: str) -> tuple[Any, Any, _core.GroupedRows | tuple[Ints, Ints]]:
+    def groups(
+        self, missing: str, n_threads: int
+    ) -> tuple[Any, Any, _core.GroupedRows | tuple[Ints, Ints]]:
         """Return the labels, the columns of `by` with a row a group, and the rows by group.
 
         With ``missing="drop"``, rows without a label are in no group, and the others come as starts
@@ -70,7 +72,7 @@ class GroupedFrame:
             labels = as_objects(list(zip(*parts, strict=True)))
         if labelled is None:
             return labels, nw.to_native(keys), grouped
-        order = grouped.order(0)
+        order = grouped.order(n_threads)
         order = labelled if order is None else labelled[order]
         return labels, nw.to_native(keys), (grouped.starts, order)
 

@@ -14,18 +14,20 @@ from gdcore.data.labels import NEVER_MISSING, group_rows, is_missing_label, labe
 from gdcore.typing import Bools, Ints
 
 
-def label_known_rows(given: Any, n: int) -> tuple[Any, _core.GroupedRows | tuple[Ints, Ints]]:
+def label_known_rows(
+    given: Any, n: int, n_threads: int
+) -> tuple[Any, _core.GroupedRows | tuple[Ints, Ints]]:
     """Return what `label_rows` does; starts and order, if rows without a label are in no group."""
     labels, rows = labelled(given, n)
     if rows is None:
         return label_rows(labels, n)
-    found, starts, order = group_rows(labels, len(rows))
+    found, starts, order = group_rows(labels, len(rows), n_threads)
     return found, (starts, rows if order is None else rows[order])
 
 
 def group_labelled_rows(given: Any, n: int, n_threads: int = 0) -> tuple[Any, Ints, Ints | None]:
     """Return what `group_rows` does; rows without a label are in no group."""
-    found, rows = label_known_rows(given, n)
+    found, rows = label_known_rows(given, n, n_threads)
     if isinstance(rows, tuple):
         return found, *rows
     return found, rows.starts, rows.order(n_threads)

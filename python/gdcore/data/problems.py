@@ -46,15 +46,17 @@ class Problems:
     group_names: Names | None = None  # columns of a frame that the labels come from
     group_keys: Any = None  # those columns, one row a group
     known: Bools | None = None
+    n_threads: int = 0  # that sort rows
 
     @property
     def order(self) -> Ints | None:
         """Row numbers by problem; None if the rows lie so."""
-        return self.sorted_by(0)
+        return self.given_order if self.grouped is None else self.grouped.order(self.n_threads)
 
-    def sorted_by(self, n_threads: int) -> Ints | None:
-        """Return `order`, sorted on these threads if nobody has asked for it."""
-        return self.given_order if self.grouped is None else self.grouped.order(n_threads)
+    def sort(self) -> None:
+        """Sort the rows, if nobody has asked for their order."""
+        if self.grouped is not None:
+            self.grouped.order(self.n_threads)
 
     @property
     def count(self) -> int:
@@ -217,14 +219,16 @@ def make_problems(
     return _with_gaps(Problems(Shape(*sizes, *how, home=home_of(X_given, X)), rows), known)
 
 
-def make_groups(all_rows: RowProblem, labels: Any, groups: _core.GroupedRows | Sorted) -> Problems:
-    """Return the problems of groups of rows."""
+def make_groups(
+    all_rows: RowProblem, labels: Any, groups: _core.GroupedRows | Sorted, n_threads: int
+) -> Problems:
+    """Return the problems of groups of rows, which that many threads sort."""
     if isinstance(groups, tuple):
         (starts, order), grouped = groups, None
     else:
         starts, order, grouped = groups.starts, None, groups
     shape = replace(all_rows.shape, n=np.diff(starts))
-    problems = Problems(shape, all_rows.rows, starts, order, grouped, labels)
+    problems = Problems(shape, all_rows.rows, starts, order, grouped, labels, n_threads=n_threads)
     return _with_gaps(problems, all_rows.known)
 
 

@@ -161,7 +161,7 @@ class _Run:
             if sums is not None:
                 slices.run(lambda seconds: sums.advance(seconds, threads))
         if self.sums is None or not (solves or self.gram.all()):
-            self.problems.sorted_by(threads)
+            self.problems.sort()
 
     def solve(self, part: slice, bar: Progress) -> None:
         """Solve the problems of one block in closed form."""
