@@ -7,6 +7,8 @@
 namespace gdcore::cpu {
 namespace {
 
+// Measured: with more, tiles are faster. Their panels of b are slow where its rows have gaps.
+constexpr int64_t most_rows = 8;
 constexpr int64_t most_packed_rows = 3;  // of an a whose terms are not neighbours
 constexpr int64_t most_late = 4;         // so many blocks of neighbouring lanes differ
 constexpr int64_t blocks_of_segment = L<float> / segment_block;
@@ -117,8 +119,11 @@ void add_partials(int64_t k, int64_t size, const T* partials, T* out, T* spare) 
 template <class T>
 bool is_long(const Product<T>& given) {
   const Product<T> p = standing(given);
-  return p.n <= most_lines && p.k >= isa<T>().lanes * L<T> &&
-         p.m <= (p.a.cs == 1 || p.a.cs == 2 ? isa<T>().lanes : most_packed_rows);
+  const int64_t lanes = isa<T>().lanes;
+  const bool reads_a = p.a.cs == 1 || p.a.cs == 2, packs_rows_of_b = p.b.cs == 1;
+  return p.k >= lanes * L<T> &&
+         p.n <= (packs_rows_of_b ? std::min(lanes / 4, most_lines) : most_lines) &&
+         p.m <= (reads_a ? std::min(lanes, most_rows) : most_packed_rows);
 }
 
 template <class T>

@@ -39,7 +39,7 @@ struct Residuals {
 
   // v: products of rows at + h W and on. Returns weighted slopes; `lanes` of them are rows.
   template <bool Whole>
-  inline vec<T> take(vec<T> v, index_t at, int h, int lanes) {
+  [[gnu::always_inline]] inline vec<T> take(vec<T> v, index_t at, int h, int lanes) {
     vec<T> slope;
     const vec<T> weighted = slopes<Whole>(v, slope, at + h * W<T>, lanes);
     const vec<T> total = fma(weighted, loss.ratio(v, slope), losses.h[h]);
@@ -51,7 +51,8 @@ struct Residuals {
 
   // The same without sums: those of the rows from `at` on. v becomes residuals.
   template <bool Whole>
-  inline vec<T> slopes(vec<T>& v, vec<T>& slope, index_t at, int lanes) const {
+  [[gnu::always_inline]] inline vec<T> slopes(vec<T>& v, vec<T>& slope, index_t at,
+                                              int lanes) const {
     const auto get = [&](const T* p) { return Whole ? load(p + at) : load_first(p + at, lanes); };
     if (intercept) v += b;
     if (offset) v += get(offset);
