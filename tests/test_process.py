@@ -204,6 +204,35 @@ def test_a_pool_of_forked_workers() -> None:
     assert fits.python(POOLED, timeout=100).stdout == "True\n"
 
 
+ALONE = """
+import os, statistics, time
+import numpy as np, gdcore as gd
+from gdcore.data import slices
+
+rng = np.random.default_rng(3)
+X, y = rng.standard_normal((1000, 60, 8)), rng.standard_normal((1000, 60))
+gd.fit(X[:2], y[:2], epochs=1, tol=None)
+if os.fork():
+    os.wait()
+else:
+    slices.SECONDS, took, advance = 0.01, [], gd._core.Many.advance
+    def timed(*args):
+        start = time.perf_counter()
+        done = advance(*args)
+        took.append(time.perf_counter() - start)
+        return done
+    gd._core.Many.advance = timed
+    gd.fit(X, y, gd.SGD(lr=0.01), epochs=10_000, tol=None, n_threads=64)
+    print(statistics.median(took) < 16 * slices.SECONDS)
+"""
+
+
+@posix
+def test_a_thread_alone_takes_one_slice() -> None:
+    """Where no other thread comes, it does not take a slice for each of them."""
+    assert fits.python(ALONE, timeout=100).stdout == "True\n"
+
+
 def test_python_threads_at_once(dtype: Any) -> None:
     """Many fits, each over several threads: the bits of one alone."""
     sizes = [(5003, 19), (40, 3), (2000, 64), (9000, 7)]

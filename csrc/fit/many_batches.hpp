@@ -86,9 +86,10 @@ bool Many<T>::in_batches(double seconds, Work&& work) {
   const Problem<T>& p = rows_.all;
   const int64_t rows = rows_.starts.empty() ? p.n * rows_.count : p.n;
   const int64_t batches = (rows_.count + batch_size() - 1) / batch_size();
+  const Budget slice(seconds);  // of all threads: one may run for others that do not come
   auto run = [&] {
     const FpEnv env;
-    Budget budget(seconds);
+    Budget budget = slice;
     while (auto batch = pop()) {
       const bool finished = work(*batch, budget);
       push(std::move(batch), finished);

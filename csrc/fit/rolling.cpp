@@ -40,9 +40,10 @@ int64_t Rolling<T>::work() const {
 
 template <class T>
 bool Rolling<T>::advance(double seconds) {
+  const Budget slice(seconds);  // of all threads: one may run for others that do not come
   auto run = [&] {
     const FpEnv env;
-    Budget budget(seconds);
+    Budget budget = slice;
     while (Worker* const worker = pop()) {
       if (finish_runs(*worker, budget)) continue;
       const std::lock_guard lock(mutex_);
