@@ -84,6 +84,21 @@ def test_rows_of_no_group(label: int, rising: bool) -> None:
         gd._core.rows_by_label(np.sort(labels) if rising else labels, 0, 3)
 
 
+@each("threads", [0, 1.5, 2**40, "all"])
+@each("missing", ["error", "drop"])
+def test_numbers_of_threads_are_checked_before_labels_are_sorted(
+    threads: Any, missing: Any
+) -> None:
+    X, labels = np.ones((5, 1)), [1.0, np.nan if missing == "drop" else 2.0, 1.0, 2.0, 1.0]
+    how: dict[str, Any] = {"n_threads": threads, "missing": missing}
+    for fit in (
+        lambda: gd.fit_groups(X, X[:, 0], labels, **how),
+        lambda: gd.fit_rolling(X, X[:, 0], 2, groups=labels, **how),
+    ):
+        with pytest.raises(ValueError, match="it must be a whole number from 1 to 1024"):
+            fit()
+
+
 @each("width", [1, 3, 4, 8, 9, 16, 52])
 @each("count", [1, 2, 600, 40_000])
 @each("n", [0, 1, 64, 65, 90_000])

@@ -381,6 +381,12 @@ def test_saved_and_loaded(rng: Any, tmp_path: Any) -> None:
     assert again[0].weights.tobytes() == again[1].weights.tobytes()
 
 
+def test_what_is_given_as_a_whole_number_is_returned_as_a_fraction(rng: Any) -> None:
+    X, y = rng.normal(size=(5, 9, 2)), rng.normal(size=(5, 9))
+    many: Any = gd.fit(X, y, gd.SGD(lr=1, momentum=0), epochs=0, tol=None)
+    assert (many.lr.dtype, many.momentum.dtype) == (np.float64, np.float64)
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "y": ({"y": np.ones(5)}, "y has shape"),
     "y of another count": ({"y": np.ones((3, 4))}, "y must be"),

@@ -84,6 +84,8 @@ class Fits(Fit):
     `Fits`: ``fits[:5]``, ``fits[fits.rows > 9]``, ``fits[["a", "b"]]``. A whole number is always a
     position; `get_group` finds labels that are numbers. ``label in fits`` is whether it was fitted.
 
+    An array with one number for all problems may be read-only: copy it before you write to it.
+
     Attributes
     ----------
     weights : array, shape (count, d) or (count, d, t)

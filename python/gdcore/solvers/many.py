@@ -123,7 +123,7 @@ class _Run:
         self.streamed = ~self.gram
         self.rank = np.zeros(count, np.int64) if options.method == "exact" else None
         self.auto = sgd.momentum == "auto"
-        self.momentum = np.zeros(count) if self.auto else constant(sgd.given_momentum, count)
+        self.momentum = np.zeros(count) if self.auto else constant(float(sgd.given_momentum), count)
         self.r2_lost = constant(np.nan, count)  # until one is known
         if self.auto:
             self.state.lr, self.state.momentum = start.lr.copy(), start.momentum.copy()

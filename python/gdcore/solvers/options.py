@@ -67,7 +67,16 @@ class Options:
     @property
     def threads(self) -> int:
         """Threads for the core; 0 for as many as `get_num_threads` says."""
+        self._check_threads()  # labels are sorted before `check` knows the rows
         return self.n_threads or 0
+
+    def _check_threads(self) -> None:
+        if self.n_threads is not None and not (
+            is_whole(self.n_threads) and 1 <= self.n_threads <= 1024
+        ):
+            raise ValueError(
+                f"n_threads is {self.n_threads!r}; it must be a whole number from 1 to 1024."
+            )
 
     def check(self, rows: int, count: int | None = None) -> None:
         """Raise ValueError for an option that is out of range or conflicts with another.
@@ -83,12 +92,7 @@ class Options:
                 )
         self.check_batch(rows)
         self._check_tol(count)
-        if self.n_threads is not None and not (
-            is_whole(self.n_threads) and 1 <= self.n_threads <= 1024
-        ):
-            raise ValueError(
-                f"n_threads is {self.n_threads!r}; it must be a whole number from 1 to 1024."
-            )
+        self._check_threads()
         for name, choices in _CHOICES:
             given = getattr(self, name)
             if not isinstance(given, _WORD) or given not in choices:
