@@ -163,7 +163,10 @@ const T* Segment<T>::X_rows(int64_t i0, int64_t rows, int64_t& ld) const {
   ld = plan_.copy_X ? args_.d : args_.X.rs;
   const T* const first = args_.X.data + (begin_ + i0) * args_.X.rs;
   if (!plan_.copy_X) return first;
-  if (!rows_)
+  const int64_t rs = args_.X.rs;
+  if (!rows_ && args_.d == 1)
+    for (int64_t i = 0; i < rows; ++i) X_[i] = first[i * rs];
+  else if (!rows_)
     isa<T>().pack({1, rows, static_cast<int>(args_.d), static_cast<int>(args_.d), first, args_.X.rs,
                    args_.X.cs, 0, X_});
   else
