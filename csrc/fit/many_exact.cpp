@@ -8,8 +8,8 @@ bool Many<T>::solve(const ExactOptions& options, double seconds) {
   const Problem<T>& p = rows_.all;
   if (options.covariance != Covariance::none && inferences.flaw.empty())
     inferences.reset(rows_.count, p.size() / p.t, p.t);
-  const bool in_lanes = options.covariance == Covariance::none && packed_ &&
-                        NormalLanes<T>::serve(p, options);
+  const bool in_lanes =
+      options.covariance == Covariance::none && packed_ && NormalLanes<T>::serve(p, options);
   return in_batches(seconds, [&](Batch& batch, Budget& budget) {
     if (in_lanes && !batch.collected) solve_lanes(options, batch);
     batch.collected = true;
