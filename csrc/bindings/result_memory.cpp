@@ -25,6 +25,7 @@ struct Block {
 
 // The blocks that no result has, oldest first.
 struct Kept {
+  Kept() { blocks.reserve(most_kept / large); }  // an owner that ends must not throw
   std::mutex mutex;
   std::vector<Block> blocks;
   size_t bytes = 0;

@@ -86,14 +86,18 @@ bool Many<T>::in_batches(double seconds, Work&& work) {
   const Problem<T>& p = rows_.all;
   const int64_t rows = rows_.starts.empty() ? p.n * rows_.count : p.n;
   const int64_t batches = (rows_.count + batch_size() - 1) / batch_size();
-  const Budget slice(seconds);  // of all threads: one may run for others that do not come
+  const Budget slice(seconds);
+  std::atomic<bool> over{false};  // one thread may run for others that do not come
   auto run = [&] {
+    if (over) return;
     const FpEnv env;
     Budget budget = slice;
     while (auto batch = pop()) {
       const bool finished = work(*batch, budget);
       push(std::move(batch), finished);
-      if (!finished || budget.spent(min_work_per_problem)) return;
+      if (finished && !budget.spent(min_work_per_problem)) continue;
+      over = true;
+      return;
     }
   };
   if (p.device->of_host)

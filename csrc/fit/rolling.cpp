@@ -1,6 +1,7 @@
 #include "fit/rolling.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 #include "fp_env.hpp"
 #include "host.hpp"
@@ -40,14 +41,17 @@ int64_t Rolling<T>::work() const {
 
 template <class T>
 bool Rolling<T>::advance(double seconds) {
-  const Budget slice(seconds);  // of all threads: one may run for others that do not come
+  const Budget slice(seconds);
+  std::atomic<bool> over{false};  // one thread may run for others that do not come
   auto run = [&] {
+    if (over) return;
     const FpEnv env;
     Budget budget = slice;
     while (Worker* const worker = pop()) {
       if (finish_runs(*worker, budget)) continue;
       const std::lock_guard lock(mutex_);
       paused_.push_back(worker);
+      over = true;
       return;
     }
   };
