@@ -36,7 +36,7 @@ void Rolling<T>::plan_runs() {
 template <class T>
 int64_t Rolling<T>::work() const {
   const int64_t p = task_.problem.d + 1, rows = windows_.empty() ? 0 : windows_.back().end;
-  return 8 * p * p * (count() * (p + task_.problem.t) + rows);
+  return 128 * (p * p + 4) * (count() * (p + task_.problem.t) + rows);
 }
 
 template <class T>
