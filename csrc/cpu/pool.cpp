@@ -30,7 +30,8 @@ using std::chrono::nanoseconds;
 constexpr int64_t work_to_wake = int64_t{1} << 23;  // about half a millisecond
 constexpr microseconds burst_to_wake(200);
 
-constexpr microseconds spin_time(100);  // of a thread with nothing to do, before it sleeps
+constexpr microseconds spin_time(200);  // of a thread with nothing to do, before it sleeps
+constexpr microseconds least_loss(100);
 constexpr int64_t work_to_risk = int64_t{1} << 30;  // about 50 ms, beside which a loss is small
 constexpr milliseconds least_retreat(20), most_retreat(2000);
 
@@ -226,7 +227,7 @@ void run_on_engine(Parts& parts, Team team) {
   const nanoseconds took = burst.end - start;
   burst.length += took;
   // Alone the caller needs twice the rest at most, if there are two threads.
-  if (lost > spin_time && 2 * lost > took) retreat.begin(burst.end);
+  if (lost > least_loss && 2 * lost > took) retreat.begin(burst.end);
 }
 
 bool let_everyone_take_part(bool choice) { return everyone_takes_part.exchange(choice); }
