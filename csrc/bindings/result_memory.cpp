@@ -15,7 +15,7 @@ namespace gdcore {
 namespace {
 
 constexpr size_t huge_page = size_t{2} << 20;
-// Smaller results lie in NumPy's own memory. At most so many bytes of larger ones are kept.
+// NumPy allocates results smaller than `large`. At most `most_kept` bytes of freed blocks are kept.
 constexpr size_t large = size_t{8} << 20, most_kept = size_t{128} << 20;
 
 struct Block {
@@ -35,7 +35,7 @@ Kept& kept() {
   return all;
 }
 
-// Of that size, or null.
+// Returns a kept block of exactly this size, or null.
 void* take_kept(size_t bytes) {
   Kept& all = kept();
   const std::lock_guard<std::mutex> lock(all.mutex);

@@ -23,7 +23,7 @@ constexpr int64_t line = 8;                  // doubles
 constexpr int64_t most_table = 20 << 20;     // bytes of a table that shares a last cache with rows
 constexpr int64_t part_bytes = 512 << 10;    // of the table: a second cache holds them
 constexpr int64_t least_dealt = 32 << 20;    // bytes of rows that are dealt at a time
-constexpr int64_t rows_at_a_time = 1 << 18;  // of those that are not dealt
+constexpr int64_t rows_at_a_time = 1 << 18;  // between pauses, if none are dealt
 constexpr int64_t rows_of_piece = 1 << 15, most_pieces = 32;  // of these rows, for threads to take
 
 constexpr int64_t triangle(int64_t d) { return (d + 2) * (d + 3) / 2; }
@@ -195,7 +195,7 @@ class GroupSums::Pass {
   const int64_t rows_, d_;
   const bool deals_;  // rows to parts of the table
   int64_t next_ = 0;  // those before it are in the sums
-  // Of rows that are dealt: log2 of the groups of a part, the parts, rows at a time.
+  // Used if rows are dealt: log2 of the groups in a part, the number of parts, the rows of a lot.
   int shift_ = 0;
   int64_t parts_ = 0, lot_ = 0;
   std::unique_ptr<Record[]> records_;

@@ -26,7 +26,7 @@ std::vector<int64_t> starts_in_place(const int64_t* labels, int64_t rows, int64_
   return starts;
 }
 
-// Takes the groups without rows out; returns the others.
+// Removes the groups without rows from `starts`; returns the others.
 std::vector<int64_t> drop_empty(std::vector<int64_t>& starts) {
   std::vector<int64_t> kept;
   const int64_t span = static_cast<int64_t>(starts.size()) - 1;
@@ -98,8 +98,8 @@ class Ids {
 
 }  // namespace
 
-// Each label is read once, but for those that rise from the first row on: another thread may
-// change them.
+// Another thread may change the labels meanwhile, so each is read once; only the rising ones at
+// the start are read twice.
 LabelledRows rows_by_label(const int64_t* labels, int64_t rows, int64_t low, int64_t span) {
   if (span > most_groups) throw std::length_error("more than 2**32 - 2 labels");
   const int64_t rising = std::is_sorted_until(labels, labels + rows) - labels;

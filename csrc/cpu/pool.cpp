@@ -30,8 +30,8 @@ using std::chrono::nanoseconds;
 constexpr int64_t work_to_wake = int64_t{1} << 23;  // about half a millisecond
 constexpr microseconds burst_to_wake(200);
 
-constexpr microseconds spin_time(200);  // of a thread with nothing to do, before it sleeps
-constexpr microseconds least_loss(100);
+constexpr microseconds spin_time(200);   // of a thread with nothing to do, before it sleeps
+constexpr microseconds least_loss(100);  // that makes the caller retreat
 constexpr int64_t work_to_risk = int64_t{1} << 30;  // about 50 ms, beside which a loss is small
 constexpr milliseconds least_retreat(20), most_retreat(2000);
 

@@ -156,8 +156,8 @@ struct RowLanes {
     if constexpr (rows_each == 1) store(r, residuals);
     unroll<lanes>([&](auto s) {
       constexpr int row = s.value * rows_each;
-      // Where a row is one vector, its sums take so many instructions that the processor does not
-      // see the next 16 rows in time.
+      // If a row is one vector, its sums are too many instructions for the processor to look as
+      // far ahead as the next 16 rows.
       if constexpr (rows_each == 1 && parts == 1) prefetch(x + (row + 16) * d(), 0);
       vec<T> factor;
       if constexpr (rows_each == 1)

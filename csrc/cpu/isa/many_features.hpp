@@ -239,8 +239,8 @@ void add_few_rows_at_a_time(const LinearRows<T>& x, Residuals<T, Loss>& residual
   }
 }
 
-// A whole segment as it lies in memory, d <= L. Measured: fewer than 32 features are read fastest
-// side by side, rows of more than 256 bytes few at a time.
+// Adds a whole segment, reading memory in its order; d <= L. By measurement, rows of fewer than 32
+// features are read fastest side by side, and rows of more than 256 bytes a few at a time.
 template <class T, class Loss>
 void add_rows_in_order(const LinearRows<T>& x, Residuals<T, Loss>& residuals, T* grad) {
   if (x.d < 32)

@@ -16,7 +16,7 @@ struct Turn;
 template <>
 struct Turn<double> {
   static constexpr int elements = W<double>, lanes = W<double>;
-  // Of each lane the first have[lane] elements from p[lane] + from on, zeros stand for the others.
+  // load_lane(l) returns the elements of lane l, with zeros for those that it does not have.
   template <class Load>
   static inline void run(const Load& load_lane, double* out) {
     vec<double> rows[lanes];

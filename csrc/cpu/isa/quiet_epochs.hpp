@@ -40,7 +40,7 @@ inline __attribute__((always_inline)) void load_quiet(const gdcore::DescentLanes
   x.has_momentum = q.has_momentum;
 }
 
-// Of W<double> lanes from `at` on.
+// The gradient of W<double> lanes, the first of which is `at`.
 template <class T, int P>
 inline __attribute__((always_inline)) void quiet_gradient(const QuietPoint<T, P>& x, int at,
                                                           vec8<T> (&gradient)[P]) {

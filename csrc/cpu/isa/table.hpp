@@ -75,9 +75,9 @@ struct PackRun {
 
 // How the rows of a linear model are read. It decides the speed alone.
 enum class Reading {
-  ahead,     // asks for the lines 4 KiB ahead
-  in_turns,  // so too, and from several segments in turns: X is larger than the caches
-  in_order,  // as they lie in memory, and asks for nothing: the processor looks ahead
+  ahead,     // segment by segment, prefetching 4 KiB ahead
+  in_turns,  // several segments in turns, prefetching as well: X is larger than the caches
+  in_order,  // in the order of memory without prefetching: the processor does that itself
 };
 
 // Rows of a linear model with one target, all of them contiguous in memory.

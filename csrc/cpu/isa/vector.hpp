@@ -84,7 +84,7 @@ inline vec<float> keep_first(int n, vec<float> yes, vec<float> no) {
 inline vec<double> keep_first(int n, vec<double> yes, vec<double> no) {
   return (vec<double>)_mm512_mask_mov_pd((__m512d)no, (__mmask8)((1u << n) - 1), (__m512d)yes);
 }
-// Of each lane the number of larger and that of smaller magnitude.
+// In each lane the number of larger magnitude, and the number of smaller magnitude.
 inline vec<double> larger(vec<double> a, vec<double> b) {
   return (vec<double>)_mm512_maskz_range_pd(-1, (__m512d)a, (__m512d)b, 0b0111);
 }
