@@ -42,12 +42,14 @@ LAYERS = (
     ("gdcore.oracle.diagnosis",),
     ("gdcore.oracle.probing",),
     ("gdcore.oracle.derivatives",),
+    ("gdcore.oracle.trials",),
     ("gdcore.oracle",),
     ("gdcore",),  # the public names
     # Users of the public names, who may write `import gdcore as gd`.
     ("gdcore.sklearn",),
     ("gdcore.plot", "gdcore.dask"),
     ("gdcore.bench",),
+    ("gdcore.referee",),
     ("gdcore.cli",),
     ("gdcore.__main__",),
 )
