@@ -97,8 +97,8 @@ def rms_norm(
         By default 1.
     axis : int, tuple of int or None
     eps : float, optional
-        Added to the mean of the squares. By default the eps of the dtype under test, as torch has
-        it: 2**-52 for float64, 2**-23 for float32, 2**-10 for float16, 2**-7 for bfloat16.
+        Added to the mean of the squares. By default as in torch: 2**-52 for float64, and 2**-23
+        for all others, since torch computes those of 16 bits in float32.
     grad_out, dtype, accumulator
         As in `layer_norm`.
 
@@ -126,9 +126,7 @@ def _norm(
     centred: bool, x: Any, weight: Any, bias: Any, axis: Any, eps: Any, grad_out: Any,
     dtype: Any, accumulator: Any,
 ) -> Reference:  # fmt: skip
-    arithmetic, given = take(
-        dtype, accumulator, x=x, weight=weight, bias=bias, grad_out=grad_out
-    )
+    arithmetic, given = take(dtype, accumulator, x=x, weight=weight, bias=bias, grad_out=grad_out)
     rows = Rows(given["x"].shape, axis)
     for name in ("weight", "bias"):
         if given[name] is not None and given[name].shape != rows.inner:
@@ -140,7 +138,7 @@ def _norm(
     if not rows.n:
         raise ValueError("the mean over 0 elements is not defined; pass data.")
     if eps is None:
-        eps = 2 * FORMATS[arithmetic.name].unit
+        eps = 2 * FORMATS["float64" if arithmetic.name == "float64" else "float32"].unit
     if not 0 <= eps < np.inf:
         raise ValueError(f"eps is {eps!r}; it must be a number of at least 0, such as 1e-5.")
     return _Norm(centred, arithmetic, rows, given, float(eps)).value()
@@ -171,7 +169,9 @@ class _Norm:
         """Return the reference of the derivative with respect to x, the weight or the bias."""
 
         def of(x: Any, w: Any, g: Any) -> Reference:
-            reference: Reference = getattr(self.build(Scaled(x, w, self.b, g)), f"gradient_of_{what}")()
+            reference: Reference = getattr(
+                self.build(Scaled(x, w, self.b, g)), f"gradient_of_{what}"
+            )()
             return reference
 
         return settled(of, self.x, self.w, self.g)
