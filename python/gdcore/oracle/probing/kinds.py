@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from gdcore.oracle.probing.kind import Kind, Settings
+from gdcore.oracle.probing.gelu import GeluKind
+from gdcore.oracle.probing.linear import LinearKind
 from gdcore.oracle.probing.matmul import MatmulKind
 from gdcore.oracle.probing.norms import LayerNormKind, RmsNormKind
 from gdcore.oracle.probing.reductions import MeanKind, SumKind, VarKind
@@ -10,7 +12,7 @@ from gdcore.oracle.probing.squares import LinearMseKind, MseKind
 
 _ALL: tuple[type[Kind], ...] = (
     *(LinearMseKind, MseKind, MatmulKind),
-    *(SumKind, MeanKind, VarKind, LayerNormKind, RmsNormKind),
+    *(LinearKind, GeluKind, SumKind, MeanKind, VarKind, LayerNormKind, RmsNormKind),
 )
 KINDS = {kind.name: kind for kind in _ALL}
 

@@ -10,7 +10,7 @@ from gdcore.oracle.numbers.arithmetic import Arithmetic
 from gdcore.oracle.probing.kind import Kind, References
 from gdcore.oracle.probing.maker import Array, SumsMaker
 from gdcore.oracle.probing.probe import Operands, Shape
-from gdcore.oracle.references.products import linear
+from gdcore.oracle.references.affine import linear
 
 
 class LinearLayerMaker(SumsMaker):
