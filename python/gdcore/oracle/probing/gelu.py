@@ -10,6 +10,8 @@ from gdcore.oracle.probing.formula import FormulaKind
 from gdcore.oracle.probing.probe import Operands, Shape
 from gdcore.oracle.references.gelu import gelu
 
+_MANY = 1 << 14  # elements, of which one probe is enough
+
 
 class GeluKind(FormulaKind):
     """``fn(x)``, or ``fn(x, grad_out)``, which returns the gradient of x."""
@@ -17,7 +19,7 @@ class GeluKind(FormulaKind):
     name = "gelu"
     function = gelu
     options = ("approximate",)
-    groups = ("nan", "infinity", "subnormal")
+    groups = ("nan", "infinity", "subnormal")  # infinity is always named as not probed
     shape_words = "(n,)"
     plain = 8
     group_shapes = ()
@@ -28,6 +30,8 @@ class GeluKind(FormulaKind):
 
     def exact(self, rng: np.random.Generator, shape: Shape) -> Operands | None:
         """Return zeros and numbers so large that nothing is left of the tail."""
+        if np.prod(shape) > _MANY:
+            return None
         operands = {"x": rng.integers(0, 3, shape) * 128.0}
         if self.settings.grad_out:
             operands["x"] += 128.0
@@ -35,5 +39,5 @@ class GeluKind(FormulaKind):
         return operands
 
     def infinite(self, operands: Operands) -> Iterator[tuple[str, Operands]]:
-        """Yield infinity, whose result is infinity."""
-        yield "infinity", self.with_value(operands, "x", np.inf)
+        """Yield nothing: libraries differ on whether infinity times 1 - 0 is NaN."""
+        yield from ()

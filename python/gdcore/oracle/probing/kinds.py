@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gdcore.oracle.probing.kind import Kind, Settings
 from gdcore.oracle.probing.gelu import GeluKind
+from gdcore.oracle.probing.kind import Kind, Settings
 from gdcore.oracle.probing.linear import LinearKind
 from gdcore.oracle.probing.matmul import MatmulKind
 from gdcore.oracle.probing.norms import LayerNormKind, RmsNormKind
