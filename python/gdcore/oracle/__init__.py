@@ -26,6 +26,7 @@ from gdcore.oracle import compat
 from gdcore.oracle.derivatives.gradcheck import GradCheck, GradVerdict, assert_gradcheck, gradcheck
 from gdcore.oracle.diagnosis.match import OracleWarning, assert_matches
 from gdcore.oracle.probing.probing import ProbeReport, assert_grad
+from gdcore.oracle.references.attention import attention
 from gdcore.oracle.references.linear import linear_mse
 from gdcore.oracle.references.losses import mse
 from gdcore.oracle.references.products import matmul
@@ -45,6 +46,7 @@ __all__ = [
     "assert_grad",
     "assert_gradcheck",
     "assert_matches",
+    "attention",
     "compat",
     "gradcheck",
     "linear_mse",
