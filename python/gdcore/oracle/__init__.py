@@ -29,6 +29,7 @@ from gdcore.oracle.diagnosis.match import OracleWarning, assert_matches
 from gdcore.oracle.probing.probing import assert_grad
 from gdcore.oracle.probing.report import ProbeReport
 from gdcore.oracle.references.affine import linear
+from gdcore.oracle.references.attention import attention
 from gdcore.oracle.references.gelu import gelu
 from gdcore.oracle.references.linear import linear_mse
 from gdcore.oracle.references.losses import mse
@@ -52,6 +53,7 @@ __all__ = [
     "assert_grad",
     "assert_gradcheck",
     "assert_matches",
+    "attention",
     "compat",
     "gelu",
     "gradcheck",
