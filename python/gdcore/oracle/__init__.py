@@ -16,7 +16,8 @@ Derivatives check the gradient of any function, and closed forms whole runs of g
     oracle.assert_gradcheck(f, my_gradient, x)
     oracle.trajectory(X, y, gd.SGD(lr=0.1, momentum=0.9), epochs=100)
 
-References: `matmul`, `mse`, `linear_mse`, each a `Reference`; `Verdict` and `Status`. Assertions:
+References: `matmul`, `mse`, `linear_mse`, `softmax`, `log_softmax`, `logsumexp`, `cross_entropy`,
+each a `Reference`; `Verdict` and `Status`. Assertions:
 `assert_matches`, `assert_grad`. Derivatives: `gradcheck`, `assert_gradcheck`; `compat` has the
 calling conventions of torch and SciPy. Runs: `trajectory`. Arrays of any library will do; nothing
 but NumPy is imported. See docs/oracle.md.
@@ -26,10 +27,12 @@ from gdcore.oracle import compat
 from gdcore.oracle.derivatives.gradcheck import GradCheck, GradVerdict, assert_gradcheck, gradcheck
 from gdcore.oracle.diagnosis.match import OracleWarning, assert_matches
 from gdcore.oracle.probing.probing import ProbeReport, assert_grad
+from gdcore.oracle.references.cross_entropy import cross_entropy
 from gdcore.oracle.references.linear import linear_mse
 from gdcore.oracle.references.losses import mse
 from gdcore.oracle.references.products import matmul
 from gdcore.oracle.references.reference import Reference
+from gdcore.oracle.references.softmax import log_softmax, logsumexp, softmax
 from gdcore.oracle.references.verdict import Status, Verdict
 from gdcore.oracle.trajectory import Trajectory, trajectory
 
@@ -46,9 +49,13 @@ __all__ = [
     "assert_gradcheck",
     "assert_matches",
     "compat",
+    "cross_entropy",
     "gradcheck",
     "linear_mse",
+    "log_softmax",
+    "logsumexp",
     "matmul",
     "mse",
+    "softmax",
     "trajectory",
 ]

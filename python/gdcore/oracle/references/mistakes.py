@@ -124,6 +124,8 @@ class Mistakes:
         Return these, computed only when a result is wrong.
     lost : callable
         Returns alternatives that explain why NaN or infinity is lost.
+    nonfinite : callable
+        Returns alternatives that make NaN or infinity where the right result is finite.
     """
 
     of: str
@@ -133,6 +135,7 @@ class Mistakes:
     additions: Callable[[], Iterable[Addition]] = tuple
     parts: Callable[[], Parts | None] = lambda: None
     lost: Callable[[], Iterable[Alternative]] = tuple
+    nonfinite: Callable[[], Iterable[Alternative]] = tuple
 
 
 def as_float64(x: Array) -> Array:
