@@ -343,7 +343,7 @@ class SoftmaxGrad:
         bound = size * ((1 + last) * t.of_p + last * t.p.hi) + self._tiny * (2 + size)
         reference = self._reference(
             value, bound,
-            lambda: size * (t.usual_p + 2 * t.unit * t.p.hi),
+            lambda: size * (t.usual_p + t.unit * (2 + np.abs(t.lse.hi)) * t.p.hi),  # exp(x - lse)
             size, vjp_mistakes.of_logsumexp_vjp(soft.rows, soft.x, g),
         )  # fmt: skip
         back = soft.rows.back(open_)
