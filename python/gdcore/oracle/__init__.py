@@ -25,7 +25,8 @@ but NumPy is imported. See docs/oracle.md.
 from gdcore.oracle import compat
 from gdcore.oracle.derivatives.gradcheck import GradCheck, GradVerdict, assert_gradcheck, gradcheck
 from gdcore.oracle.diagnosis.match import OracleWarning, assert_matches
-from gdcore.oracle.probing.probing import ProbeReport, assert_grad
+from gdcore.oracle.probing.probing import assert_grad
+from gdcore.oracle.probing.report import ProbeReport
 from gdcore.oracle.references.attention import attention
 from gdcore.oracle.references.linear import linear_mse
 from gdcore.oracle.references.losses import mse
