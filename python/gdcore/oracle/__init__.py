@@ -18,10 +18,9 @@ Derivatives check the gradient of any function, and closed forms whole runs of g
 
 References: `matmul`, `mse`, `linear_mse`, `linear`, `sum`, `mean`, `var`, `softmax`,
 `log_softmax`, `logsumexp`, `cross_entropy`, `layer_norm`, `rms_norm`, `gelu`, `attention`, each a
-`Reference`; `Verdict` and `Status`. Assertions:
-`assert_matches`, `assert_grad`. Derivatives: `gradcheck`, `assert_gradcheck`; `compat` has the
-calling conventions of torch and SciPy. Runs: `trajectory`. Arrays of any library will do; nothing
-but NumPy is imported. See docs/oracle.md.
+`Reference`; `Verdict` and `Status`. Assertions: `assert_matches`, `assert_grad`. Derivatives:
+`gradcheck`, `assert_gradcheck`; `compat` has the calling conventions of torch and SciPy. Runs:
+`trajectory`. Arrays of any library will do; nothing but NumPy is imported. See docs/oracle.md.
 """
 
 from gdcore.oracle import compat

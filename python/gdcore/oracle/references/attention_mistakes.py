@@ -4,90 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 
 from gdcore.oracle.numbers.double_double import Floats
+from gdcore.oracle.references.attention_plain import (
+    Plain,
+    narrowings,
+    plain_of,
+    scale_name,
+    variants,
+)
 from gdcore.oracle.references.attention_problem import Array, Attention
 from gdcore.oracle.references.mistakes import (
     BLOCKS,
-    PRECISIONS,
     Alternative,
     Factor,
     Mistakes,
     Parts,
     Terms,
     Where,
-    as_float64,
     usual_blocks,
 )
 
 Gathered = Callable[[Floats], Floats]
 
 
-@dataclass(frozen=True, eq=False)
-class _Plain:
-    """Attention in float64 alone, with whatever a mistake changes."""
-
-    q: Array
-    k: Array
-    v: Array
-    part: Array
-    added: Floats | float
-    scale: float
-    axis: int = -1
-    narrow: Callable[[Array], Array] = as_float64
-
-    @cached_property
-    def scores(self) -> Floats:
-        q, k = self.q.astype(np.float64), self.k.astype(np.float64)
-        scores = q @ np.swapaxes(k, -1, -2) * self.scale + self.added
-        return np.where(self.part, scores, -np.inf)
-
-    @cached_property
-    def weights(self) -> Floats:
-        most = np.max(self.scores, axis=self.axis, keepdims=True, initial=-np.inf)
-        return np.exp(self.scores - np.where(np.isfinite(most), most, 0.0))
-
-    @cached_property
-    def p(self) -> Floats:
-        p: Floats = self.narrow(self.weights / self.weights.sum(axis=self.axis, keepdims=True))
-        return p
-
-    def result(self) -> Floats:
-        """Return the result (N,L,C)."""
-        return self.p @ self.v.astype(np.float64)
-
-    def inner(self, g: Floats, delta: float = 1.0) -> Floats:
-        """Return the derivative with respect to the scores (N,L,S)."""
-        slopes = g @ np.swapaxes(self.v.astype(np.float64), -1, -2)
-        means = (self.p * slopes).sum(axis=-1, keepdims=True)
-        inner: Floats = self.p * (slopes - delta * means)
-        return inner
-
-    def derivative(self, name: str, g: Floats, delta: float = 1.0) -> Floats:
-        """Return the derivative with respect to an operand, of every problem."""
-        if name == "v":
-            return np.swapaxes(self.p, -1, -2) @ g
-        inner = self.inner(g, delta) * self.scale
-        if name == "q":
-            return inner @ self.k.astype(np.float64)
-        return np.swapaxes(inner, -1, -2) @ self.q.astype(np.float64)
-
-    def first(self, keys: int) -> _Plain:
-        """Return the same with the first keys alone, the others hidden."""
-        return replace(self, part=self.part & (np.arange(self.k.shape[1]) < keys))
-
-
 def of_result(problem: Attention) -> Mistakes:
     """Return what is known of the result."""
-    right = _right(problem)
+    right = plain_of(problem)
     keys, width = problem.k.shape[1], problem.v.shape[2]
 
     def alternatives() -> Iterator[Alternative]:
-        for cause, plain in _variants(problem, right):
+        for cause, plain in variants(problem, right):
             yield _alternative(cause, plain.result)
         yield from _of_forward(problem, right)
 
@@ -114,18 +65,24 @@ def of_result(problem: Attention) -> Mistakes:
 
 def of_derivative(problem: Attention, name: str, g: Floats, gathered: Gathered) -> Mistakes:
     """Return what is known of the derivative with respect to q, k or v."""
-    right = _right(problem)
+    right = plain_of(problem)
 
-    def other(plain: _Plain, grad_out: Floats = g, delta: float = 1.0) -> Floats:
+    def other(plain: Plain, grad_out: Floats = g, delta: float = 1.0) -> Floats:
         return gathered(plain.derivative(name, grad_out, delta))
 
     def alternatives() -> Iterator[Alternative]:
-        for cause, plain in _variants(problem, right):
+        for cause, plain in variants(problem, right):
             yield _alternative(cause, partial(other, plain))
-        for cause, narrow in PRECISIONS.items():
-            if _is_less(problem, cause):
-                of = partial(other, right, narrow(g))
-                yield _alternative(f"grad_out is rounded through {cause}", of)
+        for through, narrow in narrowings(problem):
+            yield _alternative(f"grad_out is {through}", partial(other, right, narrow(g)))
+            short = replace(right, q=narrow(right.q), k=narrow(right.k), v=narrow(right.v))
+            for cause, plain in (
+                (f"grad_out, q, k and v are {through}", short),
+                (f"the operands of all products are {through}", replace(short, narrow=narrow)),
+            ):
+                yield _alternative(cause, partial(other, plain, narrow(g)))
+        if name != "q":
+            yield from _of_queries(g, partial(other, right))
         if name == "v":
             return
         yield _alternative(
@@ -142,14 +99,21 @@ def of_derivative(problem: Attention, name: str, g: Floats, gathered: Gathered) 
     if name == "v":
         factors = factors[:3]
     elif problem.scale.hi not in (0.0, 1.0):
-        factors = (Factor(1 / float(problem.scale.hi), f"{_scale(problem)} is missing"), *factors)
+        factors = (
+            Factor(1 / float(problem.scale.hi), f"{scale_name(problem)} is missing"),
+            *factors,
+        )
     return Mistakes(f"the gradient of {name}", factors, alternatives)
 
 
-def _right(problem: Attention) -> _Plain:
-    added = 0.0 if problem.added is None else problem.added
-    scale = float(problem.scale.hi)
-    return _Plain(problem.q, problem.k, problem.v, problem.part, added, scale)
+def _of_queries(g: Floats, derivative: Callable[[Floats], Floats]) -> Iterator[Alternative]:
+    """Yield what is left of a derivative when some queries are not summed."""
+    rows = g.shape[1]
+    for rest in (1, *usual_blocks(rows)):
+        if rest < rows:
+            what = "last query is" if rest == 1 else f"last {rest} queries are"
+            shown = np.arange(rows)[:, None] < rows - rest
+            yield _alternative(f"the {what} dropped", partial(derivative, np.where(shown, g, 0.0)))
 
 
 def _alternative(cause: str, made: Callable[[], Floats]) -> Alternative:
@@ -166,13 +130,6 @@ def _alternative(cause: str, made: Callable[[], Floats]) -> Alternative:
     return Alternative(cause, of)
 
 
-def _scale(problem: Attention) -> str:
-    """Name the scale."""
-    features = problem.q.shape[-1]
-    usual = features > 0 and math.isclose(float(problem.scale.hi), features**-0.5)
-    return f"the scale 1/sqrt({features})" if usual else f"the scale {float(problem.scale.hi):.6g}"
-
-
 def _factors(problem: Attention) -> tuple[Factor, ...]:
     scale = float(problem.scale.hi)
     factors = [
@@ -181,120 +138,11 @@ def _factors(problem: Attention) -> tuple[Factor, ...]:
         Factor(0.5, "a factor 1/2 too many"),
     ]
     if scale not in (0.0, 1.0, -1.0, 2.0, 0.5):
-        factors.append(Factor(scale, f"{_scale(problem)} is applied to the result"))
+        factors.append(Factor(scale, f"{scale_name(problem)} is applied to the result"))
     return tuple(factors)
 
 
-def _is_less(problem: Attention, precision: str) -> bool:
-    """Whether rounding through this precision is a mistake for the dtype under test."""
-    a = problem.arithmetic
-    bits = {"bfloat16": 8, "float16": 11, "TF32": 11}.get(precision, 0)
-    return 0 < bits < a.store.bits and not (precision == "TF32" and a.name == "tf32")
-
-
-def _variants(problem: Attention, right: _Plain) -> Iterator[tuple[str, _Plain]]:
-    """Yield what mistakes change before the softmax, for the result and its derivatives."""
-    yield from _of_scale(problem, right)
-    yield from _of_mask(problem, right)
-    keys, features = problem.k.shape[1], problem.q.shape[-1]
-    for rest in (1, *usual_blocks(keys)):
-        if rest < keys:
-            what = "last key is" if rest == 1 else f"last {rest} keys are"
-            yield f"the {what} dropped", right.first(keys - rest)
-    if keys > 1:
-        yield "the first key is dropped", replace(right, part=right.part & (np.arange(keys) > 0))
-    for rest in (1, *usual_blocks(features)):
-        if rest < features:
-            cut = features - rest
-            what = "last feature" if rest == 1 else f"last {rest} features"
-            short = replace(right, q=_cut(right.q, cut), k=_cut(right.k, cut))
-            yield f"the {what} of q and k are dropped from the scores", short
-    if keys == problem.q.shape[1] > 1:
-        yield "q and k are swapped", replace(right, q=right.k, k=right.q)
-    if right.k.shape == right.v.shape:
-        yield "k and v are swapped", replace(right, k=right.v, v=right.k)
-    yield "the softmax is over the queries instead of the keys", replace(right, axis=-2)
-    for precision, narrow in PRECISIONS.items():
-        if not _is_less(problem, precision):
-            continue
-        through = f"rounded through {precision}"
-        q, k, v = narrow(right.q), narrow(right.k), narrow(right.v)
-        yield f"q, k and v are {through}", replace(right, q=q, k=k, v=v)
-        yield f"q and k are {through}", replace(right, q=q, k=k)
-        yield f"q is {through}", replace(right, q=q)
-        yield f"k is {through}", replace(right, k=k)
-        yield f"v is {through}", replace(right, v=v)
-        yield f"the probabilities are {through}", replace(right, narrow=narrow)
-        yield f"v and the probabilities are {through}", replace(right, v=v, narrow=narrow)
-        yield (
-            f"the operands of both products are {through}",
-            replace(right, q=q, k=k, v=v, narrow=narrow),
-        )
-
-
-def _cut(x: Array, features: int) -> Array:
-    """Return an operand with zeros for its last features."""
-    return np.where(np.arange(x.shape[-1]) < features, x, 0)
-
-
-def _of_scale(problem: Attention, right: _Plain) -> Iterator[tuple[str, _Plain]]:
-    scale, features, name = right.scale, problem.q.shape[-1], _scale(problem)
-    others = {
-        1.0: f"{name} is missing",
-        scale**2: f"{name} is applied twice",
-        1 / features if features else 1.0: f"the scale is 1/{features} instead of {scale:.6g}",
-        float(features) ** 0.5: f"the scale is sqrt({features}) instead of {scale:.6g}",
-        math.copysign(abs(scale) ** 0.5, scale): f"the root of {name} is applied once",
-        scale * math.log(2): "powers of 2 in place of e, without the factor log2(e)",
-        scale / math.log(2): "a factor log2(e) beside powers of e",
-    }
-    if math.isclose(scale**2, 1 / max(features, 1)):
-        others[scale**2] = f"the scale is 1/{features}, or {name} is applied twice"
-    if problem.v.shape[-1] not in (0, features):
-        width = problem.v.shape[-1]
-        others.setdefault(width**-0.5, f"the scale is 1/sqrt({width}), by the features of v")
-    for other, cause in others.items():
-        if not math.isclose(other, scale):
-            yield cause, replace(right, scale=other)
-
-
-def _of_mask(problem: Attention, right: _Plain) -> Iterator[tuple[str, _Plain]]:
-    rows, keys = problem.q.shape[1], problem.k.shape[1]
-    if problem.causal:
-        yield "causal is ignored", replace(right, part=problem.seen)
-        shifts = {
-            -1: "the causal mask is off by one: it hides a query's own key",
-            1: "the causal mask is off by one: it shows the key after a query's own",
-        }
-        if keys != rows:
-            shifts[keys - rows] = "the causal mask is aligned with the last key, not the first"
-        for shift, cause in shifts.items():
-            part = problem.seen & np.tri(rows, keys, shift, dtype=bool)
-            yield cause, replace(right, part=part)
-        turned = problem.seen & ~np.tri(rows, keys, -1, dtype=bool)
-        yield (
-            "the causal mask hides the keys before a query, not those after",
-            replace(right, part=turned),
-        )
-    causal = np.tri(rows, keys, dtype=bool) if problem.causal else np.ones((1, 1), bool)
-    full = np.broadcast_to(causal, (1, rows, keys))
-    if problem.added is not None or not problem.seen.all():
-        yield "the mask is ignored", replace(right, part=full, added=0.0)
-    if problem.added is None and not problem.seen.all():
-        yield "the mask is inverted: True hides keys", replace(right, part=full & ~problem.seen)
-        ones = problem.seen.astype(np.float64)
-        yield (
-            "the booleans of the mask are added to the scores",
-            replace(right, part=full, added=ones),
-        )
-    if problem.added is not None and np.any(problem.added):
-        yield "the mask is subtracted", replace(right, added=-problem.added)
-        yield "the finite numbers of the mask are ignored", replace(right, added=0.0)
-        scaled = problem.added * right.scale
-        yield "the mask is added before the scale is applied", replace(right, added=scaled)
-
-
-def _of_forward(problem: Attention, right: _Plain) -> Iterator[Alternative]:
+def _of_forward(problem: Attention, right: Plain) -> Iterator[Alternative]:
     """Yield what mistakes make of the result in or after the softmax."""
     v = right.v.astype(np.float64)
     shown = np.where(problem.part, right.scores, 0.0)
@@ -322,12 +170,12 @@ def _of_forward(problem: Attention, right: _Plain) -> Iterator[Alternative]:
     for block in BLOCKS:
         if block < problem.k.shape[1]:
             for cause, rescaled in (
-                ("the accumulator is", (False, True)),
-                ("the sum of the exponentials is", (True, False)),
+                ("the accumulator is not", (False, True)),
+                ("the sum of the exponentials is not", (True, False)),
                 ("neither the accumulator nor the sum of the exponentials is", (False, False)),
             ):
                 yield _alternative(
-                    f"{cause} rescaled when the largest score changes (blocks of {block} keys)",
+                    f"{cause} rescaled when the largest score grows (blocks of {block} keys)",
                     partial(_online, right, block, *rescaled),
                 )
 
@@ -338,7 +186,7 @@ def _softmax(scores: Floats) -> Floats:
     return softmax
 
 
-def _online(right: _Plain, block: int, accumulator: bool, total: bool) -> Floats:
+def _online(right: Plain, block: int, accumulator: bool, total: bool) -> Floats:
     """Return what blocks of keys make of the result, and whether each sum is rescaled."""
     scores, v = right.scores, right.v.astype(np.float64)
     scores = np.broadcast_to(scores, (v.shape[0], *scores.shape[1:]))
@@ -355,7 +203,7 @@ def _online(right: _Plain, block: int, accumulator: bool, total: bool) -> Floats
     return result / sums
 
 
-def _parts(problem: Attention, right: _Plain) -> Parts | None:
+def _parts(problem: Attention, right: Plain) -> Parts | None:
     """Return the problems of a stack, of q and of k with v; None if there is one alone."""
     shapes = problem.shapes
     if math.prod(problem.batch) < 2 or shapes["k"][:-2] != shapes["v"][:-2]:

@@ -194,8 +194,8 @@ def attention_of(
     part = seen & np.tri(rows, keys, dtype=bool) if causal else seen
     odd: dict[str, Array] = {}
     plain = np.zeros((1, 1, 1)) if added is None else added
-    seen = plain[np.isnan(plain) | (plain == np.inf)]
-    if seen.size or not all(np.isfinite(x).all() for x in flat.values()):
+    wild = np.isnan(plain) | (plain == np.inf)
+    if wild.any() or not all(np.isfinite(x).all() for x in flat.values()):
         odd = {**flat, "added": plain}
     return Attention(
         arithmetic,
