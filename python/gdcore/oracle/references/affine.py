@@ -26,7 +26,7 @@ from gdcore.oracle.references.reduction_mistakes import Named, listed
 from gdcore.oracle.references.reductions import total
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import check_grad_out, settled
+from gdcore.oracle.references.axes import check_grad_out, settled
 
 Array = NDArray[Any]
 

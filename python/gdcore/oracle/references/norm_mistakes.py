@@ -25,7 +25,7 @@ from gdcore.oracle.references.reduction_mistakes import (
     other_axes,
     padded_sizes,
 )
-from gdcore.oracle.references.rows import Rows
+from gdcore.oracle.references.axes import Rows
 
 _LARGE = 1 << 22  # numbers, beyond which no other axes are tried
 _EPS = (1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 2.0**-23, 2.0**-52)

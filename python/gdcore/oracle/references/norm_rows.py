@@ -18,7 +18,7 @@ from gdcore.oracle.references.centred import Centred
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import Roundings, Rows
+from gdcore.oracle.references.axes import Roundings, Rows
 
 Array = NDArray[Any]
 Bound = Callable[[Roundings], Floats]

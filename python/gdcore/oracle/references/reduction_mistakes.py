@@ -21,7 +21,7 @@ from gdcore.oracle.references.mistakes import (
     Terms,
     usual_blocks,
 )
-from gdcore.oracle.references.rows import Rows
+from gdcore.oracle.references.axes import Rows
 
 _LARGE = 1 << 22  # numbers, beyond which no other axes are tried
 Named = Iterator[tuple[str, Callable[[], Array]]]
