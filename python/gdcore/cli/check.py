@@ -94,6 +94,7 @@ def check(
     The exit code is 1 if the function is proven wrong, 2 for a mistake in the command.
     """
     from gdcore.oracle import assert_grad
+    from gdcore.oracle.references.reference import SUSPICION
 
     before = list(sys.path)
     sys.path.insert(0, "")  # as `python -m` does
@@ -111,7 +112,7 @@ def check(
             shapes=None if shapes is None else [_shape(word) for word in shapes.split(",")],
             seed=seed,
             quiet=True,
-            **({} if factor is None else {"factor": factor}),
+            factor=SUSPICION if factor is None else factor,
         )
     except AssertionError as error:
         print(error)

@@ -26,7 +26,8 @@ but NumPy is imported. See docs/oracle.md.
 from gdcore.oracle import compat
 from gdcore.oracle.derivatives.gradcheck import GradCheck, GradVerdict, assert_gradcheck, gradcheck
 from gdcore.oracle.diagnosis.match import OracleWarning, assert_matches
-from gdcore.oracle.probing.probing import ProbeReport, assert_grad
+from gdcore.oracle.probing.probing import assert_grad
+from gdcore.oracle.probing.report import ProbeReport
 from gdcore.oracle.references.affine import linear
 from gdcore.oracle.references.gelu import gelu
 from gdcore.oracle.references.linear import linear_mse
