@@ -15,6 +15,7 @@ import pytest
 
 from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.runner import POISON, Outcome
+from gdcore.referee import confined
 from gdcore.referee.family import can_look
 from gdcore.referee.process import Sandbox, size_of
 
@@ -156,11 +157,12 @@ def test_mistakes_are_no_end(bench: Bench) -> None:
 
 
 HANGS = (
+    "\n    while True:\n        try: os.fork()\n        except OSError: pass",
     "while True: pass",
     "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(60)",
     "\n    for i in range(5):\n        if not os.fork(): os.setsid(); time.sleep(60)\n    while True: pass",
     "os.kill(os.getpid(), 19); time.sleep(60)",
-    "line.sendall(b'\\x00\\x00\\x00')\n    time.sleep(60)",
+    "\n    for byte in b'\\x00\\x01\\x00\\x00' + b'[' * 999: time.sleep(0.1); line.sendall(bytes([byte]))",
 )
 ENDINGS = {
     "os._exit(5)": "exit status 5",
@@ -169,7 +171,6 @@ ENDINGS = {
     "return np.ones(10**11)": "MemoryError",
     "return np.empty(10**7)": "larger than the memory shared",
     "\n    while True: os.fork()": "",
-    "\n    while True:\n        try: os.fork()\n        except OSError: pass": "more than 32 processes",
     "\n    while True:\n        if os.fork(): os._exit(0)": "closed the line",
     "[os.write(1, bytes(10**6)) + os.write(2, bytes(10**6)) for i in range(500)]; return x": "",
     "open(os.environ['TMPDIR'] + '/f', 'wb').write(bytes(3 * 10**7))": "OSError",
@@ -208,3 +209,75 @@ def test_each_ends_in_a_sentence(bench: Bench) -> None:
     for text, outcome in bench.outcomes(timeouts, **limits).items():
         said = (outcome.error, *(result.fault for result in outcome.results))
         assert any(expected[kernels[text]] in each for each in said), (kernels[text], outcome)
+
+
+THIEF = """
+import gc, glob
+def kernel(x):
+    found = []
+    paths = glob.glob("/dev/shm/*") + glob.glob(FOLDER + "/**", recursive=True)
+    for pid in PIDS:
+        paths += [f"/proc/{pid}/mem", f"/proc/{pid}/environ", *glob.glob(f"/proc/{pid}/fd/*")]
+    for path in paths:
+        try:
+            if not path.endswith("/mem"): texts = [open(path, "rb").read(1 << 20)] if os.path.isfile(path) else []
+            else: texts = list(pieces(path))
+        except OSError: continue
+        found += [path] * any(MARK in text for text in texts)
+    for thing in gc.get_objects():
+        if type(thing) in (bytes, bytearray, memoryview) and MARK in bytes(thing): found.append("gc")
+    found += [name for name, value in os.environ.items() if MARK.decode() in value]
+    frame = sys._getframe()
+    while frame:
+        found += [k for k, v in frame.f_locals.items() if type(v) is bytes and MARK in v]
+        frame = frame.f_back
+    kernel.found = found
+    return x
+def pieces(path):
+    with open(path.replace("/mem", "/maps")) as maps, open(path, "rb", 0) as memory:
+        for line in maps:
+            first, last = (int(n, 16) for n in line.split()[0].split("-"))
+            if "r" in line.split()[1] and last - first < 1 << 28 and "[v" not in line:
+                memory.seek(first)
+                try: yield memory.read(last - first)
+                except OSError: pass
+kernel.notes = lambda: kernel.found
+"""
+
+
+@needs_proc
+def test_golden_values_are_not_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the parent's memory and environment, nor in another sandbox, a file or the mapping."""
+    secret = os.urandom(24).hex()
+    monkeypatch.setenv("GDCORE_SECRET", secret)
+    masked = bytes(byte ^ 0x55 for byte in secret.encode())
+    prelude = f"FOLDER = {str(bench.folder)!r}\nMARK = bytes(b ^ 0x55 for b in {masked!r})\n"
+    held = Operand(secret.encode() * 2, "uint8", (96,), (1,))
+    reference = bench.folder / "reference.py"
+    for bare in (False, True):
+        if bare:
+            without_namespaces(monkeypatch, bench.folder)
+            reference.unlink()
+        else:
+            reference.write_text(f"SECRET = {secret!r}")
+        with bench.sandbox("def kernel(x): return x.copy()", role="golden") as golden:
+            assert golden.run([[held]]).results[0].operands[0].raw == held.raw
+            family = golden._process._family
+            pids = f"PIDS = {[os.getpid(), family.keeper, family.worker]}\n"
+            with bench.sandbox(
+                prelude + pids + THIEF, hidden=[reference], memory="100MB"
+            ) as sandbox:
+                outcome = sandbox.run([[X]])
+                assert bare == any("process numbers" in limit for limit in sandbox.limits)
+        assert not outcome.error
+        assert not outcome.notes, sandbox.limits
+
+
+def without_namespaces(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have the keeper find that the system allows no namespaces."""
+    here = folder / "without"
+    here.mkdir()
+    for name in ("keeper.py", "worker.py"):
+        text = (confined._HERE / name).read_text()
+        (here / name).write_text(text.replace('_libc("unshare",', '_libc("unshare", -1 |'))
+    monkeypatch.setattr(confined, "_HERE", here)

@@ -160,7 +160,9 @@ class Confined:
         self._ended = True
         said = ""
         if self._family:
-            with suppress(Broken):  # it is alive
+            with suppress(Broken):  # it has not ended
+                if self._family.is_stopped:
+                    raise Broken
                 status = self._line("status", _END)["status"]
                 said = f"the process ended by itself, {how(status)}"
             self._family.kill()

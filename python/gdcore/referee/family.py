@@ -31,6 +31,11 @@ class Family:
         self.worker = worker
         self._stopped: list[int] = []
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called, and `resume` not yet."""
+        return bool(self._stopped)
+
     def members(self) -> list[int]:
         """Return all descendants, the worker first; without /proc only the worker."""
         if not can_look():
