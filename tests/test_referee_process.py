@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gdcore.oracle.trials import libraries
 from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.runner import POISON, Outcome
 from gdcore.referee import confined
@@ -70,30 +71,18 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 def left_over() -> list[str]:
-    """Return processes that run a kernel's Python or its keeper, and temporary folders."""
-    found = [str(path) for path in Path(tempfile.gettempdir()).glob("gdcore-*")]
+    """Return processes that were given one of our folders, and such folders."""
+    here = tempfile.gettempdir()
+    found = [str(path) for path in Path(here).glob("gdcore-*")]
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            command = (entry / "cmdline").read_bytes()
+            environment = (entry / "environ").read_bytes()
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        ours = b"referee/keeper.py" in command or b"referee/worker.py" in command
-        if ours and state not in "ZX" and descends(int(entry.name)):
-            found.append(f"{entry.name} {command!r}")
+        if here.encode() in environment and state not in "ZX":
+            found.append(entry.name)
     return found
-
-
-def descends(pid: int) -> bool:
-    """Return whether a process comes from this one, or has lost whom it came from."""
-    while pid > 1:
-        if pid == os.getpid():
-            return True
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            return False
-    return False
 
 
 def values(outcome: Outcome, call: int = 0) -> list[list[float]]:
@@ -281,3 +270,151 @@ def without_namespaces(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         text = (confined._HERE / name).read_text()
         (here / name).write_text(text.replace('_libc("unshare",', '_libc("unshare", -1 |'))
     monkeypatch.setattr(confined, "_HERE", here)
+
+
+@needs_proc
+def test_without_namespaces_nothing_is_left_either(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then processes are found as descendants, also in sessions of their own."""
+    without_namespaces(monkeypatch, bench.folder)
+    bodies = (HANGS[0], HANGS[2], HANGS[3])
+    kernels = {f"{TOOLS}\ndef kernel(x):\n    {body}": 1.5 for body in bodies}
+    kernels["def kernel(x):\n    while True:\n        if os.fork(): os._exit(0)"] = 20.0
+    said = [outcome.error for outcome in bench.outcomes(kernels, processes=32).values()]
+    assert said[0] in ("it started more than 32 processes", "it gave no answer within 1.5 s")
+    assert said[1] == "it gave no answer within 1.5 s"
+    assert said[2] in ("it stopped itself", "it gave no answer within 1.5 s")
+    assert "ended without an answer" in said[3]
+
+
+@needs_proc
+def test_work_after_the_answer_is_seen(bench: Bench) -> None:
+    """Threads and processes that go on are reported, and a result is what it was at the answer."""
+    thread = """
+    import threading
+    def kernel(x):
+        result = np.zeros_like(x)
+        threading.Thread(target=finish, args=(x.copy(), result), daemon=True).start()
+        return result
+    def finish(x, result):
+        end = time.perf_counter() + 0.05
+        while time.perf_counter() < end: pass
+        result[...] = x
+        while True: pass
+    """
+    daemon = """
+    def kernel(x):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0: time.sleep(60)
+            os._exit(0)
+        return x.copy()
+    """
+    pool = """
+    from concurrent.futures import ThreadPoolExecutor
+    executor = ThreadPoolExecutor(3)
+    def kernel(x):
+        return np.stack(list(executor.map(lambda row: row * 2, x)))
+    """
+    with bench.sandbox(thread) as sandbox:
+        outcome = sandbox.run([[X]])
+    assert values(outcome) == np.zeros((3, 4)).tolist()
+    assert any("went on computing after its answer" in note for note in outcome.notes)
+    with bench.sandbox(daemon) as sandbox:
+        outcome = sandbox.run([[X]])
+    assert values(outcome) == X.values().tolist()
+    assert "1 process(es) that it had started were alive after its answer" in outcome.notes
+    with bench.sandbox(pool) as sandbox:
+        outcomes = [sandbox.run([[X]]) for _ in range(5)]
+    assert all(values(outcome) == (2 * X.values()).tolist() for outcome in outcomes)
+    assert not any(outcome.notes for outcome in outcomes)
+
+
+def test_torch(bench: Bench) -> None:
+    """Tensors in any layout, parameters and gradients; lazy results are faults; calls are listed."""
+    pytest.importorskip("torch")
+    kernel = """
+    import torch
+    class Lazy(torch.Tensor): pass
+    mode = 0
+    def kernel(x):
+        global mode
+        mode += 1
+        if mode == 1: return torch.softmax(x, -1)
+        if mode == 2: return torch.nn.Parameter(x * 2), (x.bfloat16().T,)
+        if mode == 3: return (x + 1).as_subclass(Lazy)
+        if mode == 4: return torch.empty(3, 4, device="meta")
+        if mode == 5: return (x + 1).to_sparse()
+        if mode == 6: return torch.empty(3, 4)
+        if mode == 7: return x.T
+        if mode == 8: return x.expand(2, 3, 4).clone().numpy()
+    """
+    with bench.sandbox(kernel, arrays="torch") as sandbox:
+        outcomes = [sandbox.run([[Y]], trace=i == 0) for i in range(8)]
+        assert "no card was used" in sandbox.limits
+    y = Y.values()
+    exact = np.exp(y - y.max(-1, keepdims=True))
+    np.testing.assert_allclose(values(outcomes[0]), exact / exact.sum(-1, keepdims=True), 1e-6)
+    assert outcomes[0].library_calls == ("aten::_softmax",)
+    first, second = outcomes[1].results[0].operands
+    assert (first.values() == 2 * y).all()
+    assert second.dtype == "bfloat16"
+    assert second.shape == (4, 3)
+    faults = [outcome.results[0].fault for outcome in outcomes[2:5]]
+    assert [word in fault for word, fault in zip(("Lazy", "meta", "sparse"), faults, strict=True)]
+    assert all(faults)
+    for outcome in outcomes[5:7]:
+        assert set(outcome.results[0].operands[0].raw) == {POISON}
+    assert outcomes[7].results[0].operands[0].shape == (2, 3, 4)
+
+
+def test_results_on_a_card_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a device that only looks like a card: all is moved there and back, and waited for."""
+    torch = pytest.importorskip("torch")
+    waited: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append("wait"))
+    monkeypatch.setattr(libraries, "_CACHE", 1 << 12)
+    card = libraries.library("torch", "cpu:0")
+    memory = bytearray(1 << 12)
+    memory[:48] = X.raw
+    described = [[X.description() | {"offset": 0, "span": X.span}]]
+    ((x,),) = card.views(memory, described)
+    assert waited == ["wait"]
+    assert x.data_ptr() != torch.frombuffer(memory, dtype=torch.float32).data_ptr()
+    (same,) = card.views(memory, described)[0]
+    assert same.data_ptr() == x.data_ptr()
+    card.poison([64, 128])
+    assert len(waited) == 3
+    result, about = card.described(x * 2)
+    card.copy(result, about, memory, 1024)
+    assert len(waited) == 4
+    assert np.frombuffer(memory, np.float32, 12, 1024).tolist() == (2 * X.values()).ravel().tolist()
+    x.zero_()
+    card.give_back(memory)
+    assert set(memory[:48]) == {0}
+    memory[:48] = bytes([POISON]) * 48
+    card.take_again(memory)
+    assert (x == x[0, 0]).all()
+    assert x[0, 0] != 0
+
+
+def test_sandboxes_that_cannot_be(bench: Bench) -> None:
+    """Sizes that are none are refused; a file that does not load says why, each time."""
+    for size in ("", "4 apples", "-1GB", "0", "1.2.3MB"):
+        with pytest.raises(ValueError, match="is not a size"):
+            size_of(size)
+    with bench.sandbox("raise OSError('none')") as sandbox:
+        assert sandbox.ready() == "OSError: none"
+        outcome = sandbox.run([[X]])
+        assert outcome.fatal
+        assert outcome.error == "OSError: none"
+    with bench.sandbox("time.sleep(60)", timeout=1.0) as sandbox:
+        assert "no answer within 1 s" in sandbox.ready()
+    with bench.sandbox("def kernel(x): return x + 1", memory="60MB") as sandbox:
+        large = Operand.of(np.zeros(10**6), "float64")
+        outcome = sandbox.run([[large] * 2])
+        assert "give the process more memory" in outcome.error
+        assert not outcome.fatal
+        sandbox.close()
+        assert sandbox.run([[X]]).fatal
