@@ -151,7 +151,9 @@ class Confined:
         if len(family.members()) > self._processes:
             raise Broken(f"it started more than {self._processes} processes")
         if self._memory and family.memory() > self._memory:
-            raise Broken(f"it and what it started took more than {self._memory >> 20} MiB of memory")
+            raise Broken(
+                f"it and what it started took more than {self._memory >> 20} MiB of memory"
+            )
 
     def end(self) -> str:
         """Kill all its processes and remove its files; return how it had ended by itself."""
@@ -211,19 +213,23 @@ def environment(folder: str, threads: int) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     pools = {f"{name}_NUM_THREADS": str(threads) for name in names}
-    return kept | pools | {
-        "HOME": folder,
-        "TMPDIR": folder,
-        "USER": "kernel",
-        "LANG": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes
-        "TRITON_CACHE_DIR": f"{folder}/triton",
-        # threads of a pool that wait in a loop would look as if they went on computing
-        "KMP_BLOCKTIME": "5",
-        "OPENBLAS_THREAD_TIMEOUT": "20",
-    }
+    return (
+        kept
+        | pools
+        | {
+            "HOME": folder,
+            "TMPDIR": folder,
+            "USER": "kernel",
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes
+            "TRITON_CACHE_DIR": f"{folder}/triton",
+            # threads of a pool that wait in a loop would look as if they went on computing
+            "KMP_BLOCKTIME": "5",
+            "OPENBLAS_THREAD_TIMEOUT": "20",
+        }
+    )
 
 
 def _tasks_of_user() -> int:
@@ -235,5 +241,3 @@ def _tasks_of_user() -> int:
             if entry.stat().st_uid == user:
                 count += len(os.listdir(entry / "task"))
     return count
-
-

@@ -104,7 +104,9 @@ def is_stopped(pid: int) -> bool:
     if not can_look():
         return True
     try:
-        return all(_state(f"{pid}/task/{task}") in "TtZXx" for task in os.listdir(_PROC / f"{pid}/task"))
+        return all(
+            _state(f"{pid}/task/{task}") in "TtZXx" for task in os.listdir(_PROC / f"{pid}/task")
+        )
     except OSError:
         return True
 

@@ -116,9 +116,7 @@ class Sandbox:
         )
         theirs.close()
         self._exchange = Exchange(self._line, self._shared, self._process, timeout, on_card)
-        self._finalizer = weakref.finalize(
-            self, _close, self._exchange, self._line, self._shared
-        )
+        self._finalizer = weakref.finalize(self, _close, self._exchange, self._line, self._shared)
         self._request = {
             "id": 0,
             "memory": self._shared.descriptor,
@@ -135,6 +133,16 @@ class Sandbox:
             "threads": threads,
         }
         wire.send(self._line, self._request)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for loading, and for each `run`; may be set between two of them."""
+        return self._exchange.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._exchange.timeout = seconds
+        self._timeout = seconds + (0.0 if self._is_ready else _clock() - self._begun)
 
     @property
     def perturb(self) -> bool:
