@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import gdcore as gd
-from gdcore.bench import layout, machine, probe, timing
+from gdcore.bench import layout, machine, probe, stale, timing
 from gdcore.bench.case import Expected, Work
 from gdcore.bench.check import (
     as_arrays,
@@ -128,7 +128,8 @@ def compare(
         `gdcore.bench.bounds.matmul` does. By default, what every usual order of operations stays
         within: a reference that is a function is called some 25 times more, with inputs that
         are changed a little, to see how many of them each element depends on, and how strongly. An
-        infinity or a NaN has to be there exactly, and widens nothing.
+        infinity or a NaN has to be there exactly, and widens nothing. After the last round, a
+        function is called with other floats at the same addresses: a result that was kept is wrong.
     check : callable, optional
         Gets the result of a call; a result is wrong if it returns False or raises AssertionError.
         Instead of `reference`, or beside it.
@@ -215,6 +216,8 @@ def compare(
             if rows[each].status == "timed":
                 race.enter(each, function)
         race.start(seconds)
+        if callable(reference):
+            report.remarks += race.find_stale(contestants, args, reference)
         report.partial = False
     except KeyboardInterrupt:
         pass
@@ -360,6 +363,21 @@ class _Race:
         for left in reversed(range(min(max(rounds_due, _FEWEST), _MOST) - 1)):
             order = order[::-1] if left % 2 else self.inputs.rng.permutation(order).tolist()
             self._take_round(order, last=not left)
+
+    def find_stale(
+        self, contestants: Mapping[str, Function], args: tuple[Any, ...], reference: Function
+    ) -> list[str]:
+        """Withdraw who keeps results; return remarks about who does not look at its inputs."""
+        remarks = []
+        if self.inputs.stays:
+            return []
+        for name in list(self.runners):
+            note = stale.find_stale(contestants[name], args, reference)
+            if note == stale.DEAF:
+                remarks.append(note.format(name))
+            elif note:
+                self._withdraw(_withdrawn(self.rows[name], "wrong", f"after timing, {note}"))
+        return remarks
 
     def _take_round(self, order: Sequence[str], last: bool = False) -> None:
         running = [name for name in order if name in self.runners]

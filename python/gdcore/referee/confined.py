@@ -28,7 +28,7 @@ _LOOKS = 5  # in a row that find a process stopped, before it counts as having s
 _BUSY = 0.01  # seconds of processor time in the 20 ms for which threads are watched
 _WATCHED = 4  # answers that are all watched; of later ones a quarter, chosen at random
 _START = 10.0  # seconds for a script without packages to start
-_END = 1.0  # seconds for a process that ends to say how
+_END = 0.2  # seconds for a process that is ending to have ended
 
 
 class Confined:
@@ -162,14 +162,13 @@ class Confined:
         self._ended = True
         said = ""
         if self._family:
-            if not is_alive(self._family.worker):
-                with suppress(Broken):
-                    status = self._line("status", _END)["status"]
-                    said = f"the process ended by itself, {how(status)}"
+            with suppress(Broken):  # it is alive
+                status = self._line("status", _END)["status"]
+                said = f"the process ended by itself, {how(status)}"
             self._family.kill()
         os.close(self._life)
         try:
-            self._keeper.wait(_END)
+            self._keeper.wait(_START)
         except subprocess.TimeoutExpired:
             self._keeper.kill()
             self._keeper.wait()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from gdcore.oracle.probing.kind import Kind, Settings
 from gdcore.oracle.probing.matmul import MatmulKind
+from gdcore.oracle.probing.norms import LayerNormKind, RmsNormKind
+from gdcore.oracle.probing.reductions import MeanKind, SumKind, VarKind
 from gdcore.oracle.probing.squares import LinearMseKind, MseKind
 
-_ALL: tuple[type[Kind], ...] = (LinearMseKind, MseKind, MatmulKind)
+_ALL: tuple[type[Kind], ...] = (
+    *(LinearMseKind, MseKind, MatmulKind),
+    *(SumKind, MeanKind, VarKind, LayerNormKind, RmsNormKind),
+)
 KINDS = {kind.name: kind for kind in _ALL}
 
 

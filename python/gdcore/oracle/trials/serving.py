@@ -92,6 +92,7 @@ class Server:
     def _copy(self, offset: int) -> list[dict[str, Any]]:
         """Copy all results to the shared memory, one after the other."""
         described: list[dict[str, Any]] = []
+        most = offset + self.part
         for result in self.held:
             try:
                 parts = [self.library.described(part) for part in parts_of(result)]
@@ -100,7 +101,7 @@ class Server:
                 continue
             for part, about in parts:
                 end = after(offset, about["bytes"])
-                if end > len(self.memory):
+                if end > most:
                     raise MemoryError("the results are larger than the memory shared for them")
                 self.library.copy(part, about, self.memory, offset)
                 offset = end
