@@ -26,33 +26,24 @@ class Server:
 
     Parameters
     ----------
-    function : callable
     line : socket
         From which requests come.
     descriptor, size : int
         The shared file.
-    arrays : {"torch", "numpy", "jax"}
-        What the function is given.
-    device : {"cpu", "cuda"}
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        line: socket.socket,
-        descriptor: int,
-        size: int,
-        arrays: str = "torch",
-        device: str = "cpu",
-    ) -> None:
-        self.function = function
+    def __init__(self, line: socket.socket, descriptor: int, size: int) -> None:
         self.line = line
         self.memory = mmap.mmap(descriptor, size)
         self.part = size // 3
-        self.library: Library = library(arrays, device)
         self.calls: list[list[Any]] = []
         self.held: list[Any] = []
         self.trace: list[str] | None = None
+
+    def use(self, function: Callable[..., Any], arrays: str, device: str) -> None:
+        """Take a function, the arrays to give it ("torch", "numpy" or "jax"), and their place."""
+        self.function = function
+        self.library: Library = library(arrays, device)
 
     def serve(self) -> None:
         """Answer requests until the other side is gone."""
