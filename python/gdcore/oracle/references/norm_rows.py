@@ -57,7 +57,13 @@ class NormRows:
     """The normalised rows, and the references made of them."""
 
     def __init__(
-        self, centred: bool, arithmetic: Arithmetic, rows: Rows, given: Array, eps: float, of: Scaled
+        self,
+        centred: bool,
+        arithmetic: Arithmetic,
+        rows: Rows,
+        given: Array,
+        eps: float,
+        of: Scaled,
     ) -> None:
         self.centred, self.arithmetic, self.rows, self.eps, self.of = (
             centred, arithmetic, rows, eps, of,
@@ -174,7 +180,9 @@ class NormRows:
             off_mean = off_mean + 2 * passed * most
         terms = gw + mean + off_mean + (y + off.normed) * most
         lost = g(8 + 3 * FUNCTION) * (terms + off.size * most) + g(0, 8) * terms
-        lost = lost + off_mean + off.normed * most + y * off_along + 2 * g.converted(gw) + 4 * g.tiny
+        lost = (
+            lost + off_mean + off.normed * most + y * off_along + 2 * g.converted(gw) + 4 * g.tiny
+        )
         wide: Floats = self.r.size * ((1 + off.root) * lost + off.root * inner)
         return wide + (2 + terms) * g.tiny
 
@@ -261,4 +269,6 @@ class NormRows:
 
     def _plain(self) -> norm_mistakes.Plain:
         of = self.of
-        return norm_mistakes.Plain(self.rows, self.given, of.x, of.w, of.b, of.g, self.eps, self.centred)
+        return norm_mistakes.Plain(
+            self.rows, self.given, of.x, of.w, of.b, of.g, self.eps, self.centred
+        )

@@ -126,9 +126,7 @@ def _norm(
     centred: bool, x: Any, weight: Any, bias: Any, axis: Any, eps: Any, grad_out: Any,
     dtype: Any, accumulator: Any,
 ) -> Reference:  # fmt: skip
-    arithmetic, given = take(
-        dtype, accumulator, x=x, weight=weight, bias=bias, grad_out=grad_out
-    )
+    arithmetic, given = take(dtype, accumulator, x=x, weight=weight, bias=bias, grad_out=grad_out)
     rows = Rows(given["x"].shape, axis)
     for name in ("weight", "bias"):
         if given[name] is not None and given[name].shape != rows.inner:
@@ -171,7 +169,9 @@ class _Norm:
         """Return the reference of the derivative with respect to x, the weight or the bias."""
 
         def of(x: Any, w: Any, g: Any) -> Reference:
-            reference: Reference = getattr(self.build(Scaled(x, w, self.b, g)), f"gradient_of_{what}")()
+            reference: Reference = getattr(
+                self.build(Scaled(x, w, self.b, g)), f"gradient_of_{what}"
+            )()
             return reference
 
         return settled(of, self.x, self.w, self.g)
