@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.numbers.arithmetic import Arithmetic
+from gdcore.oracle.numbers.arithmetic import FORMATS, Arithmetic
 from gdcore.oracle.numbers.operands import take
 from gdcore.oracle.references.axes import Rows, check_grad_out, settled
 from gdcore.oracle.references.norm_rows import NormRows, Scaled
