@@ -26,6 +26,7 @@ ORDER = ((0, 1), (2, 0))  # sets of data in the two calls of each run
 SEED_STEP = 7919
 
 OTHER_CALL = "result of another call"
+OVERWRITTEN = "overwritten by a later call"
 CHANGES_INPUTS = "changes its inputs"
 UNWRITTEN = "output not written"
 NOT_REPEATABLE = "not repeatable"
@@ -155,6 +156,8 @@ class _Observer:
         self.trial, self.sets, self.yards = trial, sets, yards
         self.reference, self.seen = reference, seen
         self.firsts: list[tuple[Returned, Assessment]] = []  # of the first set, in each run
+        self.asked: set[int] = set()  # sets of the calls so far
+        self.overwrites = False
 
     def note(self, kind: str, ruling: Ruling, sentence: str, found: Assessment | None) -> None:
         self.seen.findings.append(self.finding(kind, ruling, sentence, found))
@@ -196,14 +199,17 @@ class _Observer:
         for argument in sorted({a for _, a in outcome.changed} - self.trial.in_place):
             told = f"Argument {argument} had other bytes after the call; the reference keeps it."
             self.note(CHANGES_INPUTS, Ruling.WRONG, told, None)
-        for k, result in zip(which, outcome.results, strict=True):
+        for i, (k, result) in enumerate(zip(which, outcome.results, strict=True)):
             found = self.yards[k].check(result)
             self.seen.calls += 1
-            self.judged(k, result, found)
+            self.judged(k, result, found, which[i + 1 :])
+            self.asked.add(k)
             if k == 0:
                 self.firsts.append((result, found))
 
-    def judged(self, k: int, result: Returned, found: Assessment) -> None:
+    def judged(
+        self, k: int, result: Returned, found: Assessment, later: Sequence[int]
+    ) -> None:
         """Note one result unless it is right."""
         if found.wrong_kind:
             self.note(WRONG_KIND, Ruling.WRONG, found.sentence, None)
@@ -216,7 +222,11 @@ class _Observer:
         if found.ruling is not Ruling.WRONG:
             return
         other = self.right_for(k, result)
-        if other is not None:
+        if other in later and (self.overwrites or other not in self.asked):
+            self.overwrites = True  # a cache cannot know what it has not been asked yet
+            told = "It holds the result of a later call, which wrote over it."
+            self.note(OVERWRITTEN, Ruling.WRONG, f"{told} {found.sentence}", found)
+        elif other is not None:
             told = f"A call with other data returned what is right for data set {other}, not {k}."
             self.note(OTHER_CALL, Ruling.WRONG, f"{told} {found.sentence}", found)
         elif found.unwritten:
