@@ -20,11 +20,10 @@ def up(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def coarser(x: Tensor) -> Tensor:
-    """Round to about half the digits of the dtype."""
+def coarser(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round to about half the digits of the kernel's dtype."""
     half = {torch.float64: torch.float32, torch.float32: torch.bfloat16}
-    narrow = half.get(x.dtype, torch.float8_e5m2)
-    return x.to(narrow).to(x.dtype)
+    return x.to(half.get(dtype, torch.float8_e5m2)).to(x.dtype)
 
 
 # ---- matmul: 4 -------------------------------------------------------------------------
@@ -36,7 +35,7 @@ def matmul_tail_dropped(a: Tensor, b: Tensor) -> Tensor:
 
 
 def matmul_one_operand_rounded(a: Tensor, b: Tensor) -> Tensor:
-    return (up(coarser(a)) @ up(b)).to(a.dtype)
+    return (coarser(up(a), a.dtype) @ up(b)).to(a.dtype)
 
 
 def matmul_block_added_twice(a: Tensor, b: Tensor) -> Tensor:
@@ -65,7 +64,7 @@ def linear_bias_twice(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 
 def linear_bias_rounded(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    return (up(x) @ up(w).T + up(coarser(b))).to(x.dtype)
+    return (up(x) @ up(w).T + coarser(up(b), x.dtype)).to(x.dtype)
 
 
 def linear_bias_of_the_next_column(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -207,7 +206,9 @@ def layer_norm_no_bias(x: Tensor, g: Tensor, b: Tensor) -> Tensor:
 
 def layer_norm_statistics_rounded(x: Tensor, g: Tensor, b: Tensor) -> Tensor:
     y = up(x)
-    return _normed(x, g, b, coarser(torch.rsqrt(y.var(-1, keepdim=True, correction=0) + 1e-5)))
+    return _normed(
+        x, g, b, coarser(torch.rsqrt(y.var(-1, keepdim=True, correction=0) + 1e-5), x.dtype)
+    )
 
 
 # ---- RMS norm: 6 -----------------------------------------------------------------------
@@ -246,7 +247,7 @@ def rms_norm_tail_dropped(x: Tensor, g: Tensor) -> Tensor:
 
 def rms_norm_scale_rounded(x: Tensor, g: Tensor) -> Tensor:
     y = up(x)
-    return _scaled(x, g, coarser(torch.rsqrt((y * y).mean(-1, keepdim=True) + 1e-6)))
+    return _scaled(x, g, coarser(torch.rsqrt((y * y).mean(-1, keepdim=True) + 1e-6), x.dtype))
 
 
 # ---- attention: 8 ----------------------------------------------------------------------
@@ -291,7 +292,7 @@ def attention_last_key_dropped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) ->
 
 
 def attention_weights_rounded(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    p = coarser(torch.softmax(_scores(q, k) + up(mask), -1))
+    p = coarser(torch.softmax(_scores(q, k) + up(mask), -1), q.dtype)
     return (p @ up(v)).to(q.dtype)
 
 
@@ -316,7 +317,7 @@ def sum_wrong_axis(x: Tensor) -> Tensor:
 def sum_half_accumulator(x: Tensor) -> Tensor:
     total = torch.zeros(len(x), dtype=up(x).dtype)
     for k in range(x.shape[1]):
-        total = coarser(total + up(x)[:, k])
+        total = coarser(total + up(x)[:, k], x.dtype)
     return total.to(x.dtype)
 
 
@@ -344,7 +345,7 @@ def mean_of_unequal_blocks(x: Tensor) -> Tensor:
 def mean_reciprocal_rounded(x: Tensor) -> Tensor:
     """Multiply by a rounded 1/n."""
     n = torch.tensor(1 / x.shape[1], dtype=up(x).dtype)
-    return (up(x).sum(1) * coarser(n)).to(x.dtype)
+    return (up(x).sum(1) * coarser(n, x.dtype)).to(x.dtype)
 
 
 # ---- GELU: 6 ---------------------------------------------------------------------------
@@ -381,9 +382,9 @@ def gelu_identity_above(x: Tensor) -> Tensor:
 
 
 def gelu_without_root(x: Tensor) -> Tensor:
-    """Scale by 0.7071 instead of the root of a half."""
+    """Scale by 0.7 instead of the root of a half."""
     y = up(x)
-    return (0.5 * y * (1 + torch.erf(y * 0.7071))).to(x.dtype)
+    return (0.5 * y * (1 + torch.erf(y * 0.7))).to(x.dtype)
 
 
 OPERATIONS = (

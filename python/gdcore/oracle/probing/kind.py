@@ -72,6 +72,11 @@ class Kind:
         """Raise ValueError for a reduction that the kind does not have."""
         check_reduction(reduction)
 
+    @property
+    def may_alias(self) -> bool:
+        """Whether the result may be a view of an argument."""
+        return False
+
     def maker(self, seed: int) -> Maker:
         """Return what draws the probes."""
         raise NotImplementedError

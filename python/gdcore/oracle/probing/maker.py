@@ -19,7 +19,7 @@ from gdcore.oracle.numbers.arithmetic import Arithmetic, rounded
 from gdcore.oracle.probing.probe import LAYOUTS, Operands, Probe, Shape
 
 Array = NDArray[Any]
-_LARGE = {"float64": 2**24 + 1, "float32": 2049, "tf32": 257}  # one bit too many for the next
+LARGE = {"float64": 2**24 + 1, "float32": 2049, "tf32": 257}  # one bit too many for the next
 
 
 class Maker:
@@ -165,7 +165,7 @@ class SumsMaker(Maker):
             }
             for array in drawn.values():
                 array *= self.rng.random(array.shape) < kept
-            self.place_large(drawn, 0 if attempt > 12 else _LARGE.get(self.arithmetic.name, 0))
+            self.place_large(drawn, 0 if attempt > 12 else LARGE.get(self.arithmetic.name, 0))
             self.adjust(drawn, True)
             largest = max((float(np.max(s, initial=0.0)) for s in self.sums(drawn)), default=0.0)
             if largest < 2.0**self.bits:

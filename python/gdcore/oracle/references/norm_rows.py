@@ -14,11 +14,11 @@ from gdcore.oracle.numbers.arithmetic import FUNCTION, Arithmetic
 from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, add, exact, negative, times
 from gdcore.oracle.numbers.elementary import divide, reciprocal_sqrt, sum_along
 from gdcore.oracle.references import norm_mistakes
+from gdcore.oracle.references.axes import Roundings, Rows
 from gdcore.oracle.references.centred import Centred
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import Roundings, Rows
 
 Array = NDArray[Any]
 Bound = Callable[[Roundings], Floats]
@@ -65,9 +65,8 @@ class NormRows:
         eps: float,
         of: Scaled,
     ) -> None:
-        self.centred, self.arithmetic, self.rows, self.eps, self.of = (
-            centred, arithmetic, rows, eps, of,
-        )  # fmt: skip
+        self.centred, self.arithmetic, self.rows = centred, arithmetic, rows
+        self.eps, self.of = eps, of
         self.given = given
         self.stats = Centred(of.x)
         squares = None if centred else sum_along(times(exact(of.x), exact(of.x)), -1)
@@ -184,7 +183,8 @@ class NormRows:
             lost + off_mean + off.normed * most + y * off_along + 2 * g.converted(gw) + 4 * g.tiny
         )
         wide: Floats = self.r.size * ((1 + off.root) * lost + off.root * inner)
-        return wide + (2 + terms) * g.tiny
+        whole: Floats = wide + (2 + terms) * g.tiny
+        return whole
 
     def gradient_of_weight(self) -> Reference:
         """Return the reference of the sum of g y over rows, y the normalised rows."""
@@ -199,10 +199,12 @@ class NormRows:
             if g.typical:
                 lost = np.sqrt((lost**2).sum(0))
                 rest = np.sqrt(((size * (y + off.size)) ** 2).sum(0))
-                return lost + many * rest + g.stored(np.abs(value.hi))
+                usual: Floats = lost + many * rest + g.stored(np.abs(value.hi))
+                return usual
             whole = (1 + many) * (size * off.normed).sum(0) + many * (size * y).sum(0)
             whole = whole + g(count + 3) * (size * off.size).sum(0) + (count + 2) * g.tiny
-            return whole + (1 + many) * g.converted((size * (y + off.normed)).sum(0))
+            off_all: Floats = whole + (1 + many) * g.converted((size * (y + off.normed)).sum(0))
+            return off_all
 
         at_most = (size * (y + self.off(self.g).size)).sum(0)
         mistakes = norm_mistakes.of_weight_gradient(self._plain())

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.arithmetic import FORMATS, Arithmetic
 from gdcore.oracle.numbers.operands import take
+from gdcore.oracle.references.axes import Rows, check_grad_out, settled
 from gdcore.oracle.references.norm_rows import NormRows, Scaled
 from gdcore.oracle.references.reference import Reference
-from gdcore.oracle.references.rows import Rows, check_grad_out, settled
 
 Array = NDArray[Any]
 
@@ -97,8 +97,8 @@ def rms_norm(
         By default 1.
     axis : int, tuple of int or None
     eps : float, optional
-        Added to the mean of the squares. By default the eps of the dtype under test, as torch has
-        it: 2**-52 for float64, 2**-23 for float32, 2**-10 for float16, 2**-7 for bfloat16.
+        Added to the mean of the squares. By default as in torch: 2**-52 for float64, and 2**-23
+        for all others, since torch computes those of 16 bits in float32.
     grad_out, dtype, accumulator
         As in `layer_norm`.
 
@@ -138,7 +138,7 @@ def _norm(
     if not rows.n:
         raise ValueError("the mean over 0 elements is not defined; pass data.")
     if eps is None:
-        eps = 2 * FORMATS[arithmetic.name].unit
+        eps = 2 * FORMATS["float64" if arithmetic.name == "float64" else "float32"].unit
     if not 0 <= eps < np.inf:
         raise ValueError(f"eps is {eps!r}; it must be a number of at least 0, such as 1e-5.")
     return _Norm(centred, arithmetic, rows, given, float(eps)).value()

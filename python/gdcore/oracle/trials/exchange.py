@@ -91,7 +91,7 @@ class Exchange:
         try:
             wire.send(self.line, {"id": self._asked, "do": do} | about)
         except OSError:
-            raise Broken("the process ended before it was asked") from None
+            raise Broken("it closed the line before it was asked") from None
         return self.reply(deadline)
 
     def reply(self, deadline: float) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Exchange:
         except TimeoutError:
             raise Broken(f"it gave no answer within {self.timeout:g} s") from None
         except (EOFError, OSError):
-            raise Broken("the process ended without an answer") from None
+            raise Broken("it closed the line without an answer") from None
         if answer.get("id") != self._asked:
             raise Broken("it wrote an answer that nobody had asked for")
         return answer

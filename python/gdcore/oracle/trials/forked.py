@@ -113,7 +113,7 @@ class _Fork:
         with suppress(ChildProcessError):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                return how(status)
+                return f"the process ended by itself, {how(status)}"
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         return ""
@@ -137,6 +137,8 @@ def _serve(function: Callable[..., Any], line: socket.socket, shared: Shared, ar
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)  # those of its pool are not forked
-        Server(function, line, shared.descriptor, shared.size, arrays).serve()
+        server = Server(line, shared.descriptor, shared.size)
+        server.use(function, arrays, "cpu")
+        server.serve()
     finally:
         os._exit(1)

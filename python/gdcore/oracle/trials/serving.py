@@ -26,33 +26,24 @@ class Server:
 
     Parameters
     ----------
-    function : callable
     line : socket
         From which requests come.
     descriptor, size : int
         The shared file.
-    arrays : {"torch", "numpy", "jax"}
-        What the function is given.
-    device : {"cpu", "cuda"}
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        line: socket.socket,
-        descriptor: int,
-        size: int,
-        arrays: str = "torch",
-        device: str = "cpu",
-    ) -> None:
-        self.function = function
+    def __init__(self, line: socket.socket, descriptor: int, size: int) -> None:
         self.line = line
         self.memory = mmap.mmap(descriptor, size)
         self.part = size // 3
-        self.library: Library = library(arrays, device)
         self.calls: list[list[Any]] = []
         self.held: list[Any] = []
         self.trace: list[str] | None = None
+
+    def use(self, function: Callable[..., Any], arrays: str, device: str) -> None:
+        """Take a function, the arrays to give it ("torch", "numpy" or "jax"), and their place."""
+        self.function = function
+        self.library: Library = library(arrays, device)
 
     def serve(self) -> None:
         """Answer requests until the other side is gone."""
@@ -101,6 +92,7 @@ class Server:
     def _copy(self, offset: int) -> list[dict[str, Any]]:
         """Copy all results to the shared memory, one after the other."""
         described: list[dict[str, Any]] = []
+        most = offset + self.part
         for result in self.held:
             try:
                 parts = [self.library.described(part) for part in parts_of(result)]
@@ -109,7 +101,7 @@ class Server:
                 continue
             for part, about in parts:
                 end = after(offset, about["bytes"])
-                if end > len(self.memory):
+                if end > most:
                     raise MemoryError("the results are larger than the memory shared for them")
                 self.library.copy(part, about, self.memory, offset)
                 offset = end
