@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gdcore.oracle.numbers.arithmetic import Arithmetic
 from gdcore.oracle.numbers.double_double import add, exact, product
 from gdcore.oracle.numbers.operands import root_of_squares, take
+from gdcore.oracle.references.axes import check_grad_out, settled
 from gdcore.oracle.references.mistakes import (
     PRECISIONS,
     Factor,
@@ -26,7 +27,6 @@ from gdcore.oracle.references.reduction_mistakes import Named, listed
 from gdcore.oracle.references.reductions import total
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import check_grad_out, settled
 
 Array = NDArray[Any]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gdcore.oracle.numbers.double_double import Floats, add, exact, negative, times
 from gdcore.oracle.numbers.elementary import divide, sum_along
-from gdcore.oracle.references.rows import Roundings, root_mean_square
+from gdcore.oracle.references.axes import Roundings, root_mean_square
 
 
 class Centred:

@@ -17,10 +17,10 @@ from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, add, exact
 from gdcore.oracle.numbers.elementary import divide, erfc, exp, sqrt, tanh, where
 from gdcore.oracle.numbers.operands import take
 from gdcore.oracle.references import gelu_mistakes as mistakes
+from gdcore.oracle.references.axes import Roundings, check_grad_out, settled
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import Roundings, check_grad_out, settled
 
 Array = NDArray[Any]
 _ROUNDINGS = 64  # of float64, on the way to a bound

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.numbers.double_double import Floats
+from gdcore.oracle.references.axes import Rows
 from gdcore.oracle.references.mistakes import (
     PRECISIONS,
     Array,
@@ -25,7 +26,6 @@ from gdcore.oracle.references.reduction_mistakes import (
     other_axes,
     padded_sizes,
 )
-from gdcore.oracle.references.rows import Rows
 
 _LARGE = 1 << 22  # numbers, beyond which no other axes are tried
 _EPS = (1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 2.0**-23, 2.0**-52)

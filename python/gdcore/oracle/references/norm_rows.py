@@ -14,11 +14,11 @@ from gdcore.oracle.numbers.arithmetic import FUNCTION, Arithmetic
 from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, add, exact, negative, times
 from gdcore.oracle.numbers.elementary import divide, reciprocal_sqrt, sum_along
 from gdcore.oracle.references import norm_mistakes
+from gdcore.oracle.references.axes import Roundings, Rows
 from gdcore.oracle.references.centred import Centred
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import Roundings, Rows
 
 Array = NDArray[Any]
 Bound = Callable[[Roundings], Floats]

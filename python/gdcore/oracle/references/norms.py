@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.arithmetic import FORMATS, Arithmetic
 from gdcore.oracle.numbers.operands import take
+from gdcore.oracle.references.axes import Rows, check_grad_out, settled
 from gdcore.oracle.references.norm_rows import NormRows, Scaled
 from gdcore.oracle.references.reference import Reference
-from gdcore.oracle.references.rows import Rows, check_grad_out, settled
 
 Array = NDArray[Any]
 

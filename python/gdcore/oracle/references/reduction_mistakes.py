@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.numbers.double_double import Floats
+from gdcore.oracle.references.axes import Rows
 from gdcore.oracle.references.mistakes import (
     BLOCKS,
     PRECISIONS,
@@ -21,7 +22,6 @@ from gdcore.oracle.references.mistakes import (
     Terms,
     usual_blocks,
 )
-from gdcore.oracle.references.rows import Rows
 
 _LARGE = 1 << 22  # numbers, beyond which no other axes are tried
 Named = Iterator[tuple[str, Callable[[], Array]]]
