@@ -13,8 +13,8 @@ import numpy as np
 from gdcore.oracle.numbers.arithmetic import Format
 from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.references.attention_problem import Array, Attention
+from gdcore.oracle.references.exponentials import EXP_LOG
 
-EXP_LOG = 2.0  # half ulps that a library's exponentials and logarithms may be off by
 SCALING = 6  # roundings of the scale, of its root, of log2(e), and where they are applied
 _FAR = 60.0  # scores so far below 0 that weights without a shift vanish count as wrong
 
