@@ -1,4 +1,4 @@
-"""A confined process with what it starts, as its parent sees it: started, stopped, watched, killed."""
+"""A confined process with all that it starts: starting, stopping, watching and killing it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -144,7 +144,9 @@ class Confined:
         if len(family.members()) > self._processes:
             raise Broken(f"it started more than {self._processes} processes")
         if self._memory and family.memory() > self._memory:
-            raise Broken(f"it and what it started took more than {self._memory >> 20} MiB of memory")
+            raise Broken(
+                f"it and what it started took more than {self._memory >> 20} MiB of memory"
+            )
 
     def end(self) -> str:
         """Kill all its processes and remove its files; return how it had ended by itself."""
@@ -191,7 +193,7 @@ class Confined:
 
     @classmethod
     def _close_memory(cls, change: int) -> bool:
-        """Close this process's memory to others of the same user, as long as some process needs it."""
+        """Close this process's memory to others of its user, as long as some process needs it."""
         if sys.platform != "linux":
             return False
         cls._open += change
@@ -201,23 +203,27 @@ class Confined:
 
 
 def environment(folder: str, threads: int) -> dict[str, str]:
-    """Return the environment of a confined process: nothing of this one's but where programs are."""
+    """Return the environment of a confined process: of this one's, only where programs are."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     pools = {f"{name}_NUM_THREADS": str(threads) for name in names}
-    return kept | pools | {
-        "HOME": folder,
-        "TMPDIR": folder,
-        "USER": "kernel",
-        "LANG": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes
-        "TRITON_CACHE_DIR": f"{folder}/triton",
-        # threads of a pool that wait in a loop would look as if they went on computing
-        "KMP_BLOCKTIME": "5",
-        "OPENBLAS_THREAD_TIMEOUT": "20",
-    }
+    return (
+        kept
+        | pools
+        | {
+            "HOME": folder,
+            "TMPDIR": folder,
+            "USER": "kernel",
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes
+            "TRITON_CACHE_DIR": f"{folder}/triton",
+            # threads of a pool that wait in a loop would look as if they went on computing
+            "KMP_BLOCKTIME": "5",
+            "OPENBLAS_THREAD_TIMEOUT": "20",
+        }
+    )
 
 
 def _tasks_of_user() -> int:
@@ -229,5 +235,3 @@ def _tasks_of_user() -> int:
             if entry.stat().st_uid == user:
                 count += len(os.listdir(entry / "task"))
     return count
-
-

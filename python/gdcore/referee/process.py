@@ -116,9 +116,7 @@ class Sandbox:
         )
         theirs.close()
         self._exchange = Exchange(self._line, self._shared, self._process, timeout, on_card)
-        self._finalizer = weakref.finalize(
-            self, _close, self._exchange, self._line, self._shared
-        )
+        self._finalizer = weakref.finalize(self, _close, self._exchange, self._line, self._shared)
         self._request = {
             "id": 0,
             "memory": self._shared.descriptor,
