@@ -197,7 +197,7 @@ class Judgement:
         """Put a finding that repeats before all others."""
         self.findings = [
             replace(finding, ruling=Ruling.CHEATING),
-            *(each for each in self.findings if each != finding),
+            *(each for each in self.findings if not _is_same(each, finding)),
         ]
         self.ruling = Ruling.CHEATING
         self.why = f"{finding.sentence} A fresh process did so again."
@@ -255,6 +255,15 @@ class Judgement:
             seconds=time.monotonic() - self.begin,
             environment=machine.environment() | {"seed": self.ours.seed},
         )
+
+
+def _is_same(one: Finding, other: Finding) -> bool:
+    return (one.kind, one.family, one.size, one.seed) == (
+        other.kind,
+        other.family,
+        other.size,
+        other.seed,
+    )
 
 
 def _name_of(entry: Entry) -> str:
