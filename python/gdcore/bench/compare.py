@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import gdcore as gd
-from gdcore.bench import layout, machine, probe, stale, timing
+from gdcore.bench import layout, machine, probe, timing
 from gdcore.bench.case import Expected, Work
 from gdcore.bench.check import (
     as_arrays,
@@ -30,6 +30,7 @@ from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.reference import dtype_of, evaluate
 from gdcore.bench.report import Report
 from gdcore.bench.results import Row
+from gdcore.bench.stale import find_stale
 from gdcore.bench.verdict import MARGIN, Ratio, Verdict, check_margin, judge
 
 _ROUND = 0.002  # seconds
@@ -129,7 +130,8 @@ def compare(
         within: a reference that is a function is called some 25 times more, with inputs that
         are changed a little, to see how many of them each element depends on, and how strongly. An
         infinity or a NaN has to be there exactly, and widens nothing. After the last round, a
-        function is called with other floats at the same addresses: a result that was kept is wrong.
+        function is called with other floats at the same addresses: a result that was kept is wrong,
+        and so is one that does not depend on the inputs at all.
     check : callable, optional
         Gets the result of a call; a result is wrong if it returns False or raises AssertionError.
         Instead of `reference`, or beside it.
@@ -217,7 +219,7 @@ def compare(
                 race.enter(each, function)
         race.start(seconds)
         if callable(reference):
-            report.remarks += race.find_stale(contestants, args, reference)
+            race.find_stale(contestants, args, reference)
         report.partial = False
     except KeyboardInterrupt:
         pass
@@ -366,18 +368,11 @@ class _Race:
 
     def find_stale(
         self, contestants: Mapping[str, Function], args: tuple[Any, ...], reference: Function
-    ) -> list[str]:
-        """Withdraw who keeps results; return remarks about who does not look at its inputs."""
-        remarks = []
-        if self.inputs.stays:
-            return []
-        for name in list(self.runners):
-            note = stale.find_stale(contestants[name], args, reference)
-            if note == stale.DEAF:
-                remarks.append(note.format(name))
-            elif note:
+    ) -> None:
+        """Withdraw each contestant that returns what it kept of an earlier call."""
+        for name in [] if self.inputs.stays else list(self.runners):
+            if note := find_stale(contestants[name], args, reference):
                 self._withdraw(_withdrawn(self.rows[name], "wrong", f"after timing, {note}"))
-        return remarks
 
     def _take_round(self, order: Sequence[str], last: bool = False) -> None:
         running = [name for name in order if name in self.runners]

@@ -14,17 +14,14 @@ from gdcore.bench.check import as_arrays, find_fault, wait
 from gdcore.bench.reference import evaluate
 
 KEPT = "it returns what it kept of a call with other numbers at the same addresses"
-DEAF = (
-    "{} returns the same whatever its inputs are: it takes its data from elsewhere, or keeps a "
-    "result. Its time is that of what it does then."
-)
+DEAF = "it returns the same whatever its inputs are; what it computes with has to be an input"
 _FACTOR = 0.75  # exact but for overflow; keeps signs, order, zeros and definite matrices
 
 Function = Callable[..., Any]
 
 
 def find_stale(function: Function, arguments: tuple[Any, ...], reference: Function) -> str:
-    """Return `KEPT`, `DEAF` or nothing.
+    """Return in words that a function keeps results; nothing if it does not.
 
     The function is called with copies of its inputs, and again when all floats in the same memory
     are three quarters of what they were. Only the very bits of the first result are stale, and only

@@ -12,21 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from gdcore.oracle.trials.forked import how
 from gdcore.oracle.trials.wire import Broken
-from gdcore.referee.family import Family, can_look, is_alive, is_stopped
+from gdcore.referee.family import SPIN, Family, can_look, is_alive, is_stopped
 
 _HERE = Path(__file__).resolve().parent
 _PR_SET_DUMPABLE = 4
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "CC", "CXX", "TZ", "CUDA_HOME", "CUDA_VISIBLE_DEVICES")
 _LOOKS = 5  # in a row that find a process stopped, before it counts as having stopped itself
-_BUSY = 0.01  # seconds of processor time in the 20 ms for which threads are watched
-_WATCHED = 4  # answers that are all watched; of later ones a quarter, chosen at random
 _START = 10.0  # seconds for a script without packages to start
 _END = 0.2  # seconds for a process that is ending to have ended
 
@@ -69,9 +67,8 @@ class Confined:
         self._closes_memory = self._close_memory(1)
         self._lines: list[dict[str, Any]] = []
         self._partial = b""
-        self._answers = self._looks_stopped = 0
+        self._looks_stopped = 0
         self._ended = False
-        self._random = random.Random()
         self._status, status = os.pipe()
         life, self._life = os.pipe()
         config = {
@@ -83,7 +80,7 @@ class Confined:
             "file_size": file_size,
             "processes": processes,
             "others": _tasks_of_user() if os.geteuid() else 0,
-            "number": self._random.getrandbits(30),
+            "number": random.SystemRandom().getrandbits(30),
             "readable": list(readable),
             "hidden": list(hidden),
             "command": [sys.executable, "-I", str(_HERE / "worker.py"), str(descriptors[0])],
@@ -125,14 +122,8 @@ class Confined:
         if not family:
             return ()
         notes = []
-        self._answers += 1
-        if self._answers <= _WATCHED or self._random.random() < 0.25:
-            seconds = family.busy_threads()
-            if seconds > _BUSY:
-                notes.append(
-                    "it went on computing after its answer: "
-                    f"{1e3 * seconds:.0f} ms of processor time in the next 20 ms"
-                )
+        if family.work_left() > SPIN:
+            notes.append("threads or processes of it went on computing after its answer")
         family.stop()
         others = sum(map(is_alive, family.members()[1:]))
         if others:
@@ -144,7 +135,9 @@ class Confined:
         family = self._family
         if not family or not can_look():
             return
-        stopped = is_stopped(family.worker) and is_alive(family.worker)
+        if not is_alive(family.worker):
+            raise Broken("it ended without an answer")
+        stopped = is_stopped(family.worker)
         self._looks_stopped = self._looks_stopped + 1 if stopped else 0
         if self._looks_stopped >= _LOOKS:
             raise Broken("it stopped itself")
@@ -162,7 +155,9 @@ class Confined:
         self._ended = True
         said = ""
         if self._family:
-            with suppress(Broken):  # it is alive
+            with suppress(Broken):  # it has not ended
+                if self._family.is_stopped:
+                    raise Broken
                 status = self._line("status", _END)["status"]
                 said = f"the process ended by itself, {how(status)}"
             self._family.kill()

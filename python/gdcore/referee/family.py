@@ -11,8 +11,7 @@ from pathlib import Path
 _PROC = Path("/proc")
 _PATIENCE = 1.0  # seconds for processes to stop or end
 _TICK = 0.0005
-_SPIN = 0.01  # seconds for which the threads of a pool may wait in a loop for more to do
-_WATCH = 0.02
+SPIN = 0.02  # seconds of processor time that threads of a pool may wait in a loop
 
 
 class Family:
@@ -30,6 +29,11 @@ class Family:
         self.keeper = keeper
         self.worker = worker
         self._stopped: list[int] = []
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called, and `resume` not yet."""
+        return bool(self._stopped)
 
     def members(self) -> list[int]:
         """Return all descendants, the worker first; without /proc only the worker."""
@@ -76,18 +80,22 @@ class Family:
             time.sleep(_TICK)
         return False
 
-    def busy_threads(self) -> float:
-        """Return the seconds of processor time that threads used in a moment nobody asked for.
+    def work_left(self) -> float:
+        """Return the seconds of processor time that members use until all of them wait.
 
-        0 at once where there is only one thread that does nothing.
+        It gives up when they used more than threads of a pool do that wait in a loop for a while.
         """
         pids = self.members()
-        if len(pids) == 1 and _threads(self.worker) < 2:
+        if len(pids) == 1 and len(_threads(self.worker)) < 2:
             return 0.0
-        time.sleep(_SPIN)
+        end = time.perf_counter() + _PATIENCE
         before = sum(map(_cpu_seconds, pids))
-        time.sleep(_WATCH)
-        return max(sum(map(_cpu_seconds, pids)) - before, 0.0)
+        used = 0.0
+        while any(map(_is_running, pids)) and used <= SPIN and time.perf_counter() < end:
+            time.sleep(_TICK)
+            pids = self.members()
+            used = sum(map(_cpu_seconds, pids)) - before
+        return max(used, 0.0)
 
     def memory(self) -> int:
         """Return the bytes that all members hold, shared ones counted several times."""
@@ -103,12 +111,7 @@ def is_stopped(pid: int) -> bool:
     """Return whether no thread of a process can run, also because it has ended."""
     if not can_look():
         return True
-    try:
-        return all(
-            _state(f"{pid}/task/{task}") in "TtZXx" for task in os.listdir(_PROC / f"{pid}/task")
-        )
-    except OSError:
-        return True
+    return all(_state(thread) in "TtZXx" for thread in _threads(pid))
 
 
 def is_alive(pid: int) -> bool:
@@ -130,29 +133,27 @@ def _state(path: str) -> str:
 
 def _children(parent: int) -> list[int]:
     found: list[int] = []
-    try:
-        for task in os.listdir(_PROC / f"{parent}/task"):
-            with suppress(FileNotFoundError, ProcessLookupError):
-                text = (_PROC / f"{parent}/task/{task}/children").read_text()
-                found += map(int, text.split())
-    except OSError:
-        return found
+    for thread in _threads(parent):
+        with suppress(OSError):
+            found += map(int, (_PROC / thread / "children").read_text().split())
     return found
 
 
-def _threads(pid: int) -> int:
+def _threads(pid: int) -> list[str]:
     with suppress(OSError):
-        return len(os.listdir(_PROC / f"{pid}/task"))
-    return 0
+        return [f"{pid}/task/{task}" for task in os.listdir(_PROC / f"{pid}/task")]
+    return []
+
+
+def _is_running(pid: int) -> bool:
+    return any(_state(thread) in "RD" for thread in _threads(pid))
 
 
 def _cpu_seconds(pid: int) -> float:
     total = 0.0
-    with suppress(OSError):
-        for task in os.listdir(_PROC / f"{pid}/task"):
-            with suppress(OSError, ValueError, IndexError):
-                nanoseconds = (_PROC / f"{pid}/task/{task}/schedstat").read_text().split()[0]
-                total += int(nanoseconds) * 1e-9
+    for thread in _threads(pid):
+        with suppress(OSError, ValueError, IndexError):
+            total += int((_PROC / thread / "schedstat").read_text().split()[0]) * 1e-9
     return total
 
 

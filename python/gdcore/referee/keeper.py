@@ -132,6 +132,8 @@ def _become(config: dict[str, Any], apart: int, said: list[str]) -> None:
             os.setgroups([])
     if apart & _NEWNS:
         _close_files(config, apart, said)
+    else:
+        said += [f"it may read {path}" for path in config["hidden"]]
     os.chdir(config["folder"])
     _limit(config, said)
     if _IS_LINUX:
@@ -165,28 +167,30 @@ def _close_files(config: dict[str, Any], apart: int, said: list[str]) -> None:
     if os.path.isdir("/dev/shm") and _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID, room):
         said.append("it sees shared memory with a name")
     if not os.geteuid():
-        _uncover(config["readable"], _user(config), config["folder"])
+        for path in config["readable"]:
+            with suppress(OSError):  # what stays covered is found later
+                _uncover(path, _user(config), config["folder"])
     if apart & _NEWPID and _mount("proc", "/proc", "proc", 0):
         said.append("it sees the names of other processes")
 
 
-def _uncover(paths: list[str], user: int, folder: str) -> None:
-    """Let another user reach files below directories that are closed to others.
+def _uncover(path: str, user: int, folder: str) -> None:
+    """Let another user reach a file below directories that are closed to others.
 
     An empty directory takes the place of the closed one, with what is needed of it and no more.
     """
-    for path in paths:
-        for _ in range(_DEPTH):
-            if _readable_to(user, path):
-                break
-            closed, name = _obstacle(os.path.realpath(path), user)
-            if closed == path:
-                _copy_over(path, folder)
-                break
-            whole = os.path.join(closed, name) == os.path.realpath(path)
-            names = os.listdir(closed) if whole else [name]  # a file beside its modules
-            if len(names) > _ENTRIES or _replaced(closed, names):
-                break
+    for _ in range(_DEPTH):
+        if _readable_to(user, path):
+            return
+        real = os.path.realpath(path)
+        closed, name = _obstacle(real, user)
+        if closed == real:
+            _copy_over(real, folder)
+            return
+        is_parent = os.path.join(closed, name) == real
+        names = os.listdir(closed) if is_parent else [name]  # a file beside its modules
+        if len(names) > _ENTRIES or _replaced(closed, names):
+            return
 
 
 def _obstacle(path: str, user: int) -> tuple[str, str]:

@@ -123,7 +123,7 @@ class Sandbox:
             "size": self._shared.size,
             "bytes": 0 if on_card else room,
             "secret": role != "candidate",
-            "search": [each for each in sys.path if each],
+            "search": [os.path.abspath(each) for each in sys.path],
             "loader": loader,
             "path": path,
             "role": role,
@@ -170,6 +170,7 @@ class Sandbox:
             answer = self._exchange.reply(self._begun + self._timeout)
             if "error" in answer:
                 self.error_kind = str(answer.get("kind", ""))
+                self._process.hold()
                 raise Broken(str(answer["error"])[:1000])
         except Broken as error:
             self._exchange.finish(str(error))
@@ -209,7 +210,7 @@ def _close(exchange: Exchange, line: socket.socket, shared: Shared) -> None:
 def _needed(path: str, options: dict[str, Any], loader: str, arrays: str) -> list[str]:
     """Return files that the process cannot do without."""
     files = [sys.executable, path, __file__, os.__file__]
-    files += [each for each in sys.path if os.path.exists(each)]
+    files += [os.path.abspath(each) for each in sys.path if os.path.exists(each)]
     where = loader.rpartition(":")[0]
     files += [where] if where.endswith(".py") else []
     files += [each for each in options.values() if isinstance(each, str) and os.path.isfile(each)]

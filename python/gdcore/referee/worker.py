@@ -47,6 +47,7 @@ def main(descriptor: int) -> None:
     wire.send(line, answer)
     if "error" not in answer:
         server.serve()
+    line.recv(1)  # until the parent ends this process
 
 
 def _import(config: dict[str, Any]) -> None:

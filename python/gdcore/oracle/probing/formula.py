@@ -24,6 +24,8 @@ class FormulaKind(Kind):
     function: ClassVar[Callable[..., Reference]]
     main: ClassVar[tuple[str, ...]] = ("x",)  # operands that families of data change
     differentiable: ClassVar[tuple[str, ...]] = ("x",)  # in the order of the gradients
+    by_keyword: ClassVar[tuple[str, ...]] = ()
+    nan_in: ClassVar[tuple[str, ...]] = ("x", "weight", "bias", "grad_out")
     has_grad_out = True
     groups = ("stacks", "nan", "infinity", "subnormal")
     axes = range(1, 9)
@@ -35,10 +37,11 @@ class FormulaKind(Kind):
     hard_shapes: ClassVar[tuple[Shape, ...]] = ((5, 7), (4, 33))
     group_shapes: ClassVar[tuple[Shape, ...]] = ((2, 3, 5), (3, 2, 4, 9))
     plain: ClassVar[int] = 2  # sizes of a shape that is not a stack
+    largest: ClassVar[float] = 0.0  # what counts as large, if not as the dtype has it
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.large = large_in(self.arithmetic.store)
+        self.large = self.largest or large_in(self.arithmetic.store)
 
     def operand_shapes(self, shape: Shape) -> dict[str, Shape]:
         """Return the shape of each operand, the last axis of the main ones being the formula's."""
@@ -92,8 +95,6 @@ class FormulaKind(Kind):
     def positional(self, names: Sequence[str]) -> int:
         """Pass by position all operands but those that a user asked for."""
         return sum(name not in self.by_keyword for name in names)
-
-    by_keyword: ClassVar[tuple[str, ...]] = ()
 
     def left_out(self, loss: bool) -> list[str]:
         """Return what no probe of the kind holds, in words."""
@@ -192,7 +193,7 @@ class FormulaMaker(Maker):
     def _with_nan(self, shape: Shape) -> Iterator[Probe]:
         drawn = self._operands("random", shape)
         for name, array in drawn.items():
-            if array.dtype.kind == "f" and array.ndim:
+            if name in self.kind.nan_in and array.ndim:
                 yield self.make(
                     f"NaN in {name}", shape, self.kind.with_value(drawn, name, np.nan), "nan"
                 )

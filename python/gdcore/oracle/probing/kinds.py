@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from gdcore.oracle.probing.attention import AttentionKind
+from gdcore.oracle.probing.gelu import GeluKind
 from gdcore.oracle.probing.kind import Kind, Settings
+from gdcore.oracle.probing.linear import LinearKind
 from gdcore.oracle.probing.matmul import MatmulKind
 from gdcore.oracle.probing.norms import LayerNormKind, RmsNormKind
 from gdcore.oracle.probing.reductions import MeanKind, SumKind, VarKind
+from gdcore.oracle.probing.softmax import (
+    CrossEntropyKind,
+    LogSoftmaxKind,
+    LogsumexpKind,
+    SoftmaxKind,
+)
 from gdcore.oracle.probing.squares import LinearMseKind, MseKind
 
 _ALL: tuple[type[Kind], ...] = (
-    *(LinearMseKind, MseKind, MatmulKind),
-    *(SumKind, MeanKind, VarKind, LayerNormKind, RmsNormKind),
+    *(LinearMseKind, MseKind, MatmulKind, LinearKind),
+    *(SumKind, MeanKind, VarKind),
+    *(SoftmaxKind, LogSoftmaxKind, LogsumexpKind, CrossEntropyKind),
+    *(LayerNormKind, RmsNormKind, GeluKind, AttentionKind),
 )
 KINDS = {kind.name: kind for kind in _ALL}
 

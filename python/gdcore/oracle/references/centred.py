@@ -10,9 +10,9 @@ from math import log, log2, sqrt
 
 import numpy as np
 
-from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, add, exact, negative, times
+from gdcore.oracle.numbers.double_double import Floats, add, exact, negative, times
 from gdcore.oracle.numbers.elementary import divide, sum_along
-from gdcore.oracle.references.rows import Roundings, root_mean_square
+from gdcore.oracle.references.axes import Roundings, root_mean_square
 
 
 class Centred:

@@ -133,6 +133,8 @@ class Mistakes:
         Returns alternatives that explain why NaN or infinity is lost.
     losses : callable
         Returns what loses digits, looked for where nothing else explains the result.
+    nonfinite : callable
+        Returns alternatives that make NaN or infinity where the right result is finite.
     """
 
     of: str
@@ -143,6 +145,7 @@ class Mistakes:
     parts: Callable[[], Parts | None] = lambda: None
     lost: Callable[[], Iterable[Alternative]] = tuple
     losses: Callable[[], Iterable[Loss]] = tuple
+    nonfinite: Callable[[], Iterable[Alternative]] = tuple
 
 
 def as_float64(x: Array) -> Array:

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.numbers.double_double import Floats
-from gdcore.oracle.references.mistakes import PRECISIONS, Array, Factor, Loss, Mistakes, usual_blocks
+from gdcore.oracle.references.axes import Rows
+from gdcore.oracle.references.mistakes import (
+    PRECISIONS,
+    Array,
+    Factor,
+    Loss,
+    Mistakes,
+    usual_blocks,
+)
 from gdcore.oracle.references.reduction_mistakes import (
     ONE_PASS,
     Named,
@@ -18,7 +26,6 @@ from gdcore.oracle.references.reduction_mistakes import (
     other_axes,
     padded_sizes,
 )
-from gdcore.oracle.references.rows import Rows
 
 _LARGE = 1 << 22  # numbers, beyond which no other axes are tried
 _EPS = (1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 2.0**-23, 2.0**-52)
@@ -46,10 +53,12 @@ class Plain:
 
     @property
     def weight(self) -> Any:
+        """What normalised rows are multiplied by."""
         return 1.0 if self.w is None else self.w
 
     @property
     def mean(self) -> Floats:
+        """Mean of each row (R, 1)."""
         mean: Floats = self.x.mean(-1, keepdims=True)
         return mean
 
@@ -155,7 +164,10 @@ def _over_rows(p: Plain) -> tuple[Factor, ...]:
 def _dropped_rows(p: Plain, of: Callable[[slice], Array]) -> Named:
     count = p.rows.count
     for rest in {1, *usual_blocks(count)} if count > 1 else ():
-        yield f"the last {rest} of the {count} rows are dropped", partial(of, slice(0, count - rest))
+        yield (
+            f"the last {rest} of the {count} rows are dropped",
+            partial(of, slice(0, count - rest)),
+        )
 
 
 def _other_roots(p: Plain, of: Callable[[Floats], Array]) -> Named:
@@ -198,12 +210,14 @@ def _values(p: Plain) -> Named:
     else:
         centred = p.deviations(True)
         yield _LAYER, lambda: p.affine(centred * p.root(p.square(True)))
-        yield "the root is of the variance, not of the mean of x**2", lambda: p.affine(
-            d * p.root(p.square(True))
+        yield (
+            "the root is of the variance, not of the mean of x**2",
+            lambda: p.affine(d * p.root(p.square(True))),
         )
         yield "the mean is subtracted", lambda: p.affine(centred * p.root())
-        yield "the mean of the magnitudes, not the root of the squares", lambda: p.affine(
-            d / (np.abs(d).mean(-1, keepdims=True) + p.eps)
+        yield (
+            "the mean of the magnitudes, not the root of the squares",
+            lambda: p.affine(d / (np.abs(d).mean(-1, keepdims=True) + p.eps)),
         )
     yield "the division by the root is missing", lambda: p.affine(d)
     yield from _other_roots(p, p.affine)
@@ -319,21 +333,25 @@ def _gradients(p: Plain) -> Named:
     )
     yield "mean and root are taken to be constants", lambda: p.gradient(0.0, 0.0)
     yield "the projections are sums, not divided by n", lambda: p.gradient(p.rows.n, p.rows.n)
-    yield "the projection on the normalised x is a sum, not divided by n", lambda: p.gradient(
-        along=p.rows.n
+    yield (
+        "the projection on the normalised x is a sum, not divided by n",
+        lambda: p.gradient(along=p.rows.n),
     )
     yield "the projection on the normalised x is added", lambda: p.gradient(along=-1.0)
-    yield "the reciprocal root is missing", lambda: p.rows.back(
-        p.rows.take(p.gradient()) / p.root()
+    yield (
+        "the reciprocal root is missing",
+        lambda: p.rows.back(p.rows.take(p.gradient()) / p.root()),
     )
-    yield "the reciprocal root is multiplied in twice", lambda: p.rows.back(
-        p.rows.take(p.gradient()) * p.root()
+    yield (
+        "the reciprocal root is multiplied in twice",
+        lambda: p.rows.back(p.rows.take(p.gradient()) * p.root()),
     )
     if p.w is not None:
         yield "the weight is missing", lambda: p.gradient(w=1.0)
         yield "1 is added to the weight", lambda: p.gradient(w=1 + p.weight)
-        yield "the weight is multiplied in after the projections", lambda: p.rows.back(
-            p.rows.take(p.gradient(w=1.0)) * p.weight
+        yield (
+            "the weight is multiplied in after the projections",
+            lambda: p.rows.back(p.rows.take(p.gradient(w=1.0)) * p.weight),
         )
     for eps in (*_EPS, 0.0):
         if not np.isclose(eps, p.eps, rtol=1e-3):

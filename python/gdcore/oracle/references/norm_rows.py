@@ -14,11 +14,11 @@ from gdcore.oracle.numbers.arithmetic import FUNCTION, Arithmetic
 from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, add, exact, negative, times
 from gdcore.oracle.numbers.elementary import divide, reciprocal_sqrt, sum_along
 from gdcore.oracle.references import norm_mistakes
+from gdcore.oracle.references.axes import Roundings, Rows
 from gdcore.oracle.references.centred import Centred
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import Roundings, Rows
 
 Array = NDArray[Any]
 Bound = Callable[[Roundings], Floats]
@@ -57,11 +57,16 @@ class NormRows:
     """The normalised rows, and the references made of them."""
 
     def __init__(
-        self, centred: bool, arithmetic: Arithmetic, rows: Rows, given: Array, eps: float, of: Scaled
+        self,
+        centred: bool,
+        arithmetic: Arithmetic,
+        rows: Rows,
+        given: Array,
+        eps: float,
+        of: Scaled,
     ) -> None:
-        self.centred, self.arithmetic, self.rows, self.eps, self.of = (
-            centred, arithmetic, rows, eps, of,
-        )  # fmt: skip
+        self.centred, self.arithmetic, self.rows = centred, arithmetic, rows
+        self.eps, self.of = eps, of
         self.given = given
         self.stats = Centred(of.x)
         squares = None if centred else sum_along(times(exact(of.x), exact(of.x)), -1)
@@ -174,9 +179,12 @@ class NormRows:
             off_mean = off_mean + 2 * passed * most
         terms = gw + mean + off_mean + (y + off.normed) * most
         lost = g(8 + 3 * FUNCTION) * (terms + off.size * most) + g(0, 8) * terms
-        lost = lost + off_mean + off.normed * most + y * off_along + 2 * g.converted(gw) + 4 * g.tiny
+        lost = (
+            lost + off_mean + off.normed * most + y * off_along + 2 * g.converted(gw) + 4 * g.tiny
+        )
         wide: Floats = self.r.size * ((1 + off.root) * lost + off.root * inner)
-        return wide + (2 + terms) * g.tiny
+        whole: Floats = wide + (2 + terms) * g.tiny
+        return whole
 
     def gradient_of_weight(self) -> Reference:
         """Return the reference of the sum of g y over rows, y the normalised rows."""
@@ -191,10 +199,12 @@ class NormRows:
             if g.typical:
                 lost = np.sqrt((lost**2).sum(0))
                 rest = np.sqrt(((size * (y + off.size)) ** 2).sum(0))
-                return lost + many * rest + g.stored(np.abs(value.hi))
+                usual: Floats = lost + many * rest + g.stored(np.abs(value.hi))
+                return usual
             whole = (1 + many) * (size * off.normed).sum(0) + many * (size * y).sum(0)
             whole = whole + g(count + 3) * (size * off.size).sum(0) + (count + 2) * g.tiny
-            return whole + (1 + many) * g.converted((size * (y + off.normed)).sum(0))
+            off_all: Floats = whole + (1 + many) * g.converted((size * (y + off.normed)).sum(0))
+            return off_all
 
         at_most = (size * (y + self.off(self.g).size)).sum(0)
         mistakes = norm_mistakes.of_weight_gradient(self._plain())
@@ -261,4 +271,6 @@ class NormRows:
 
     def _plain(self) -> norm_mistakes.Plain:
         of = self.of
-        return norm_mistakes.Plain(self.rows, self.given, of.x, of.w, of.b, of.g, self.eps, self.centred)
+        return norm_mistakes.Plain(
+            self.rows, self.given, of.x, of.w, of.b, of.g, self.eps, self.centred
+        )

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.numbers.arithmetic import Arithmetic
+from gdcore.oracle.numbers.arithmetic import FORMATS, Arithmetic
 from gdcore.oracle.numbers.operands import take
+from gdcore.oracle.references.axes import Rows, check_grad_out, settled
 from gdcore.oracle.references.norm_rows import NormRows, Scaled
 from gdcore.oracle.references.reference import Reference
-from gdcore.oracle.references.rows import Rows, check_grad_out, settled
 
 Array = NDArray[Any]
 
@@ -97,9 +97,8 @@ def rms_norm(
         By default 1.
     axis : int, tuple of int or None
     eps : float, optional
-        Added to the mean of the squares. By default the eps of the accumulator, as torch has it:
-        2**-52 for float64, 2**-23 for float32, and for float16 and bfloat16 with sums in float32;
-        2**-10 and 2**-7 without an accumulator.
+        Added to the mean of the squares. By default as in torch: 2**-52 for float64, and 2**-23
+        for all others, since torch computes those of 16 bits in float32.
     grad_out, dtype, accumulator
         As in `layer_norm`.
 
@@ -127,9 +126,7 @@ def _norm(
     centred: bool, x: Any, weight: Any, bias: Any, axis: Any, eps: Any, grad_out: Any,
     dtype: Any, accumulator: Any,
 ) -> Reference:  # fmt: skip
-    arithmetic, given = take(
-        dtype, accumulator, x=x, weight=weight, bias=bias, grad_out=grad_out
-    )
+    arithmetic, given = take(dtype, accumulator, x=x, weight=weight, bias=bias, grad_out=grad_out)
     rows = Rows(given["x"].shape, axis)
     for name in ("weight", "bias"):
         if given[name] is not None and given[name].shape != rows.inner:
@@ -141,7 +138,7 @@ def _norm(
     if not rows.n:
         raise ValueError("the mean over 0 elements is not defined; pass data.")
     if eps is None:
-        eps = 2 * arithmetic.sums.unit
+        eps = 2 * FORMATS["float64" if arithmetic.name == "float64" else "float32"].unit
     if not 0 <= eps < np.inf:
         raise ValueError(f"eps is {eps!r}; it must be a number of at least 0, such as 1e-5.")
     return _Norm(centred, arithmetic, rows, given, float(eps)).value()
@@ -172,7 +169,9 @@ class _Norm:
         """Return the reference of the derivative with respect to x, the weight or the bias."""
 
         def of(x: Any, w: Any, g: Any) -> Reference:
-            reference: Reference = getattr(self.build(Scaled(x, w, self.b, g)), f"gradient_of_{what}")()
+            reference: Reference = getattr(
+                self.build(Scaled(x, w, self.b, g)), f"gradient_of_{what}"
+            )()
             return reference
 
         return settled(of, self.x, self.w, self.g)

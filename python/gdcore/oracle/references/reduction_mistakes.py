@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gdcore.oracle.numbers.double_double import Floats
+from gdcore.oracle.references.axes import Rows
 from gdcore.oracle.references.mistakes import (
     BLOCKS,
     PRECISIONS,
@@ -21,7 +22,6 @@ from gdcore.oracle.references.mistakes import (
     Terms,
     usual_blocks,
 )
-from gdcore.oracle.references.rows import Rows
 
 _LARGE = 1 << 22  # numbers, beyond which no other axes are tried
 Named = Iterator[tuple[str, Callable[[], Array]]]
@@ -73,7 +73,9 @@ def of_mean(rows: Rows, given: Array, x: Floats, shape: tuple[int, ...]) -> Mist
         ]
     factors += [Factor(n / size, _padded(size)) for size in padded_sizes(n)]
     alternatives = listed(partial(_reductions, np.mean, rows, given, x, shape))
-    return Mistakes(f"the mean with n = {n}", tuple(factors), alternatives, partial(_terms, x, 1 / n))
+    return Mistakes(
+        f"the mean with n = {n}", tuple(factors), alternatives, partial(_terms, x, 1 / n)
+    )
 
 
 def of_variance(
@@ -134,8 +136,11 @@ def of_variance_gradient(rows: Rows, x: Floats, g: Floats, correction: float) ->
 
     def named() -> Named:
         yield "the mean is not subtracted", lambda: of(x, g, 0.0)
-        yield "the derivative of the root", lambda: of(
-            x, g / (2 * np.sqrt(((x - x.mean(-1, keepdims=True)) ** 2).sum(-1) / divisor))
+        yield (
+            "the derivative of the root",
+            lambda: of(
+                x, g / (2 * np.sqrt(((x - x.mean(-1, keepdims=True)) ** 2).sum(-1) / divisor))
+            ),
         )
         for precision, narrow in PRECISIONS.items():
             yield f"x is rounded through {precision}", lambda f=narrow: of(f(x), g)  # type: ignore[misc]

@@ -14,11 +14,11 @@ from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, exact, tim
 from gdcore.oracle.numbers.elementary import divide, sum_along
 from gdcore.oracle.numbers.operands import take
 from gdcore.oracle.references import reduction_mistakes as mistakes
+from gdcore.oracle.references.axes import Roundings, Rows, check_grad_out, settled
 from gdcore.oracle.references.centred import Centred
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import Roundings, Rows, check_grad_out, settled
 
 Array = NDArray[Any]
 _ROUNDINGS = 64  # of float64, on the way to a bound, beside those of sums

@@ -13,6 +13,8 @@ from typing import Any
 LARGEST = 1 << 20  # bytes of an answer
 _HEAD = struct.Struct("!I")
 _LOOK = 0.1  # seconds between two looks at a process that has not answered
+_LATE = 1.0  # seconds for an answer to be read that had come in time
+_STOPPED = 2.0  # seconds that no wait of `_LOOK` takes
 _clock = time.perf_counter  # bound early: nobody who is asked here can reach it
 
 
@@ -71,10 +73,14 @@ def answer(wire: socket.socket, deadline: float, look: Callable[[], None]) -> di
 def _received(wire: socket.socket, length: int, deadline: float, look: Callable[[], None]) -> bytes:
     received = bytearray()
     while len(received) < length:
-        left = deadline - _clock()
-        if left <= 0:
+        now = _clock()
+        arrived = select.select([wire], [], [], min(max(deadline - now, 0.0), _LOOK))[0]
+        passed = _clock() - now
+        if passed > _STOPPED:
+            deadline += passed  # this process was stopped itself, and the other one with it
+        if now >= deadline + (_LATE if arrived else 0.0):
             raise TimeoutError
-        if not select.select([wire], [], [], min(left, _LOOK))[0]:
+        if not arrived:
             look()
             continue
         try:

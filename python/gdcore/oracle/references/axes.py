@@ -60,24 +60,26 @@ class Roundings:
         """Return the growth of this many roundings, `stores` of them only where sums are wider."""
         a = self.arithmetic
         if self.typical:
-            return a.sum_unit * sums**0.5 + a.store.unit * a.final * stores**0.5
+            return float(a.sum_unit * sums**0.5 + a.store.unit * a.final * stores**0.5)
         return a.growth(sums, stores * a.final)
 
     def function(self, sums: float = 0, stores: float = 0) -> float:
         """Return the growth of a rsqrt, erf, tanh or exp, and of what is rounded beside it."""
         return self(FUNCTION + sums, 1 + stores)
 
-    def stored(self, size: Any) -> Any:
+    def stored(self, size: Any) -> Floats:
         """Return what is lost where numbers of this size are stored on the way."""
         a = self.arithmetic
-        return a.final * a.store.unit * size
+        lost: Floats = np.asarray(a.final * a.store.unit * size)
+        return lost
 
-    def converted(self, size: Any) -> Any:
+    def converted(self, size: Any) -> Floats:
         """Return what is lost where operands of this size are rounded to the dtype first."""
         a = self.arithmetic
         if not a.converted:
-            return 0.0
-        return np.where(np.equal(size, 0), 0.0, a.converted * a.store.unit * size)
+            return np.zeros(())
+        lost: Floats = np.where(np.equal(size, 0), 0.0, a.converted * a.store.unit * size)
+        return lost
 
     def sum(self, x: Floats, total: Floats, more: float = 0) -> Floats:
         """Return how far sums of rows (R, n) are off, after this many roundings more."""
