@@ -104,7 +104,10 @@ def moments(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
         mean = SUMS[how](x) / n
         d = x - mean[..., None]
         return mean, SUMS[how](d * d) * (1 / n)
-    mean, squares = torch.zeros(x.shape[:-1], dtype=x.dtype), torch.zeros(x.shape[:-1], dtype=x.dtype)
+    mean, squares = (
+        torch.zeros(x.shape[:-1], dtype=x.dtype),
+        torch.zeros(x.shape[:-1], dtype=x.dtype),
+    )
     if how == "welford":
         for k, column in enumerate(x.unbind(-1)):
             d = column - mean
@@ -117,7 +120,9 @@ def moments(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
         of_part = part.mean(-1)
         d, total = of_part - mean, done + count
         rest = ((part - of_part[..., None]) ** 2).sum(-1)
-        mean = mean + d * (count / total) if how == "chan" else (done * mean + count * of_part) / total
+        mean = (
+            mean + d * (count / total) if how == "chan" else (done * mean + count * of_part) / total
+        )
         squares, done = squares + rest + d * d * (done * count / total), total
     return mean, squares / n
 
@@ -142,11 +147,11 @@ def of_sums(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Ten
         scale = n / (n - correction)
         found = {how: (moments(y, how)[1] * scale).to(x.dtype) for how in MOMENTS}
         found["torch"] = x.var(-1, correction=correction)
-        found["numpy"] = torch.from_numpy(np.asarray(y.numpy().var(-1, ddof=correction))).to(x.dtype)
+        found["numpy"] = torch.from_numpy(np.asarray(y.numpy().var(-1, ddof=correction))).to(
+            x.dtype
+        )
         d = y - y.mean(-1, keepdim=True)
-        found["corrected"] = (
-            ((d * d).sum(-1) - d.sum(-1) ** 2 / n) / (n - correction)
-        ).to(x.dtype)
+        found["corrected"] = (((d * d).sum(-1) - d.sum(-1) ** 2 / n) / (n - correction)).to(x.dtype)
         if x.dtype.itemsize == 2:
             d = x - x.mean(-1, keepdim=True)
             found["stored"] = (d * d).sum(-1) / (n - correction)
@@ -383,7 +388,10 @@ def run(repeats: int = 1, shapes: Any = SHAPES, seed: int = 0) -> dict[str, list
                                     print(kind, how, family, shape, dtype, verdict)
                                 row[3] += verdict.worst_status > 0
                                 if share > row[2]:
-                                    row[2], worst[kind] = share, f"{how}, {family}, {shape}, {dtype}"
+                                    row[2], worst[kind] = (
+                                        share,
+                                        f"{how}, {family}, {shape}, {dtype}",
+                                    )
     for kind, row in table.items():
         print(f"{kind:32} {row[0]:6} {row[1]:7} {row[2]:8.3f} {row[3]:6}  {worst.get(kind)}")
     return table

@@ -22,11 +22,11 @@ from gdcore.referee.process import Sandbox, size_of
 
 X = Operand.of(np.arange(12.0).reshape(3, 4), "float32")
 Y = Operand.of(np.arange(12.0).reshape(3, 4) ** 2, "float32", order=(1, 0))
-LOADER = '''
+LOADER = """
 import runpy
 def load(path, role, options):
     return runpy.run_path(path)[options.get("name", "kernel")]
-'''
+"""
 needs_proc = pytest.mark.skipif(not can_look(), reason="processes are found through /proc")
 
 
