@@ -24,8 +24,8 @@ from gdcore.oracle.trials.golden import ROUNDING, SMALLEST, NoGoldenError, resul
 from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.plan import wide
 from gdcore.oracle.trials.runner import Outcome, Returned, Runner
-from gdcore.oracle.trials.scale import FLOOR, NARROW_FLOOR
-from gdcore.oracle.trials.units import Yardstick, precision
+from gdcore.oracle.trials.scale import FLOOR, NARROW_FLOOR, precision
+from gdcore.oracle.trials.units import Yardstick
 from gdcore.referee.problem import Problem, fault_of
 from gdcore.referee.verdict import Speed
 
