@@ -104,9 +104,10 @@ def array_in(memory: Array, operand: Operand, library: str) -> Any:
     steps = tuple(step * stored.itemsize for step in operand.strides)
     array = np.lib.stride_tricks.as_strided(stored, operand.shape, steps)
     if library == "jax":
-        import jax.numpy as jnp
+        import jax
 
-        return jnp.array(array, copy=True)
+        with jax.enable_x64(operand.dtype == "float64" or bool(jax.config.jax_enable_x64)):
+            return jax.numpy.array(array, copy=True)
     return array
 
 
@@ -185,7 +186,20 @@ def copying(function: Callable[..., Any]) -> Callable[..., Any]:
         return np.array(value) if library_of(value) == "numpy" else value
 
     def call(*arguments: Any) -> Any:
-        return [copied(value) for value in parts(function(*arguments))]
+        with np.errstate(all="ignore"):
+            return [copied(value) for value in parts(function(*arguments))]
+
+    return call
+
+
+def in_double(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of JAX that keeps float64, which JAX else makes float32."""
+
+    def call(*arguments: Any) -> Any:
+        import jax
+
+        with jax.enable_x64(True):
+            return function(*arguments)
 
     return call
 

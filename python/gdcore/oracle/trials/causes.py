@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gdcore.oracle.trials.golden import NoGoldenError, results_of
 from gdcore.oracle.trials.operand import Operand, encoded
 from gdcore.oracle.trials.runner import Runner
-from gdcore.oracle.trials.units import Scale
+from gdcore.oracle.trials.scale import Scale
 
 Array = NDArray[Any]
 
@@ -40,8 +40,8 @@ def cause_of(
     bad = units > scale.right
     return (
         _not_finite(values, scale, bad)
-        or _rounded(values, scale, inputs, golden, output)
         or _constant(values, scale)
+        or _rounded(values, scale, inputs, golden, output)
         or _multiple(values, scale)
         or _shifted(values, scale)
         or _place(bad)
@@ -72,7 +72,7 @@ def _multiple(values: Array, scale: Scale) -> str:
     with np.errstate(all="ignore"):
         ratios = values[use] / scale.golden[use]
     factor = float(np.median(ratios))
-    if not np.isfinite(factor) or factor == 0 or abs(factor - 1) < 1e-3:
+    if not np.isfinite(factor) or factor == 0 or abs(factor - 1) < 1e-6:
         return ""
     wrong = scale.units_of(values / factor)
     if (wrong <= 4 * scale.right).all():

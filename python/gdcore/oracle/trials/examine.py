@@ -15,10 +15,12 @@ from gdcore.oracle.trials.rounds import OTHER_CALL, Seen, Trial
 from gdcore.oracle.trials.runner import Runner
 from gdcore.oracle.trials.sizes import Size
 from gdcore.oracle.trials.template import Argument, arguments_of
+from gdcore.oracle.trials.units import Yardstick
 
 SEED_OF_FAMILY = 1000
 LEAST_DRAWS = 3
 FINDINGS_KEPT = 40
+REMEMBERED = 1 << 20  # golden numbers of a trial; caches of larger results are rare
 RAISED_IN_A_ROW = 6
 GRAVITY = (
     Ruling.CHEATING,
@@ -153,6 +155,7 @@ class _Progress:
         self.worst_share = -1.0
         self.calls = 0
         self.varies = False
+        self.earlier: list[Yardstick] = []
 
     def run(self, deadline: float) -> None:
         """Run the trials until there is no more time."""
@@ -178,7 +181,7 @@ class _Progress:
         draws = self.draws if size.name != "given" or not size.lengths else LEAST_DRAWS
         trial = Trial(family, size, self.plan.arguments, seed, draws, self.in_place)
         try:
-            seen = trial.run(self.candidate, self.reference)
+            seen = trial.run(self.candidate, self.reference, self.earlier)
         except NoGoldenError as error:
             self.not_tried.append(f"{label}: {error}")
             return None
@@ -186,6 +189,8 @@ class _Progress:
             self.not_tried.append(f"{label}: golden is NaN or out of range everywhere")
         else:
             self.tried.append((family, size))
+        if sum(s.golden.size for y in seen.yards for s in y.scales) < REMEMBERED:
+            self.earlier += seen.yards[:2]
         self.findings += seen.findings
         self.calls += seen.calls
         self.varies = self.varies or seen.varies

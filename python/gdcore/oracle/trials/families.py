@@ -241,7 +241,10 @@ def _whole_numbers(
         drawn = rng.integers(0, high + 1, shape)
         seen = rng.random(shape) < special.size / values.size
         return np.where(seen, rng.choice(special, shape), drawn)
-    return rng.integers(min(low, high), high + 1, shape)
+    drawn = rng.integers(min(low, high), high + 1, shape)
+    if drawn.size > 1:  # both ends, wherever they come to lie
+        drawn.flat[rng.choice(drawn.size, 2, replace=False)] = min(low, high), high
+    return drawn
 
 
 def laid(values: Array, argument: Argument, layout: str = "") -> Operand:

@@ -11,9 +11,18 @@ from gdcore.oracle.trials.families import FAMILIES, GIVEN, make
 from gdcore.oracle.trials.golden import NoGoldenError, results_of
 from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.runner import Runner
-from gdcore.oracle.trials.sizes import NAMES, Size, attainable, elements, smaller, wanted
+from gdcore.oracle.trials.scale import precision
+from gdcore.oracle.trials.sizes import (
+    LONG,
+    NAMES,
+    Size,
+    as_indices,
+    attainable,
+    elements,
+    smaller,
+    wanted,
+)
 from gdcore.oracle.trials.template import Argument, Domain, Role
-from gdcore.oracle.trials.units import precision
 
 LONG_FAMILIES = ("normal", "large", "offset", "cancelling", "spread", "small")
 FULL_SIZE_LIMIT = 1 << 25  # elements of all arguments; larger ones would take minutes
@@ -89,6 +98,8 @@ def wide(operands: Sequence[Operand]) -> tuple[Operand, ...]:
 def with_domains(reference: Reference, arguments: list[Argument]) -> list[Argument]:
     """Return the arguments with the widest domain in which golden is not NaN.
 
+    Whole numbers that look like indices may be any index.
+
     Raises
     ------
     NoGoldenError
@@ -98,6 +109,12 @@ def with_domains(reference: Reference, arguments: list[Argument]) -> list[Argume
     before = _nans(reference, [literal])[0]
     found = list(arguments)
     for i, argument in enumerate(arguments):
+        if argument.role is Role.INTEGER:
+            wider = as_indices(argument, arguments)
+            changed = [*found[:i], wider, *found[i + 1 :]]
+            drawn = make("normal", changed, seed=i)[i]
+            if not reference.refusal((*literal[:i], drawn, *literal[i + 1 :])):
+                found[i] = wider
         if argument.role not in (Role.DATA, Role.PARAMETER):
             continue
         ladder = [Domain.ANY, Domain.NOT_NEGATIVE, Domain.SEEN]
@@ -155,6 +172,8 @@ def plan_of(
         if name == "given":
             continue
         size, reason = attainable(name, wanted(name, arguments), takes)
+        if name == "long" and size is not None and LONG not in size.lengths.values():
+            size, reason = None, "the reference takes no other length there"
         if size is None:
             plan.not_tried.append(f"size {name}: {reason}")
             continue

@@ -13,12 +13,23 @@ from gdcore.oracle.trials.findings import Finding, Ruling
 from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.plan import Reference
 from gdcore.oracle.trials.runner import Outcome, Returned, Runner
+from gdcore.oracle.trials.scale import precision
 from gdcore.oracle.trials.sizes import Size
-from gdcore.oracle.trials.template import Argument
-from gdcore.oracle.trials.units import Assessment, Yardstick, precision
+from gdcore.oracle.trials.template import Argument, Role
+from gdcore.oracle.trials.units import Assessment, Yardstick
 
-# Families whose sets differ so much that a result is right for one of them only.
-TELLING = (GIVEN, "normal", "small", "large", "ties", "offset", "spread", "transposed views")
+# Families of continuous numbers, so that a result is right for one set of them only.
+TELLING = (
+    GIVEN,
+    "normal",
+    "small",
+    "large",
+    "offset",
+    "spread",
+    "transposed views",
+    "sliced views",
+)
+CHANCE = 1e-5  # of a result that is right for other data by accident
 REFUSALS = ("ValueError", "TypeError", "AssertionError", "NotImplementedError")
 MASKS = "-inf masks"  # a sum of these is no mask, and compensated sums of them are NaN
 VIEWS = ("transposed views", "sliced views")
@@ -57,6 +68,8 @@ class Seen:
         Whether the kernel's process is gone.
     raised : bool
     notes : list of str
+    yards : list of Yardstick
+        Of the sets of data, if they tell results apart.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -68,6 +81,7 @@ class Seen:
     fatal: bool = False
     raised: bool = False
     notes: list[str] = field(default_factory=list)
+    yards: list[Yardstick] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -104,8 +118,23 @@ class Trial:
             third = make(self.family, self.arguments, self.size, seed=self.seed + 2 * SEED_STEP)
         return [first, other, third]
 
-    def run(self, candidate: Runner, reference: Reference) -> Seen:
+    @property
+    def telling(self) -> bool:
+        """Whether a result is right for one set of data only."""
+        if self.family == GIVEN:
+            return all(
+                2 * np.unique(a.operand.values()).size > a.operand.size
+                for a in self.arguments
+                if a.role is Role.DATA
+            )
+        return self.family in TELLING
+
+    def run(
+        self, candidate: Runner, reference: Reference, earlier: Sequence[Yardstick] = ()
+    ) -> Seen:
         """Return what the kernel did.
+
+        `earlier` are the yardsticks of data that it got before.
 
         Raises
         ------
@@ -122,7 +151,9 @@ class Trial:
             infinite=self.family != MASKS,
         )
         seen = Seen(varies=_differ(yards[0], yards[1]))
-        observer = _Observer(self, sets, yards, reference, seen)
+        if self.telling:
+            seen.yards = yards
+        observer = _Observer(self, sets, yards, reference, seen, earlier)
         seen.judged = any((s.judged | s.infinite).any() for y in yards for s in y.scales)
         for which in ORDER:
             outcome = candidate.run([sets[k] for k in which])
@@ -152,9 +183,10 @@ class _Observer:
         yards: list[Yardstick],
         reference: Reference,
         seen: Seen,
+        earlier: Sequence[Yardstick],
     ) -> None:
         self.trial, self.sets, self.yards = trial, sets, yards
-        self.reference, self.seen = reference, seen
+        self.reference, self.seen, self.earlier = reference, seen, earlier
         self.firsts: list[tuple[Returned, Assessment]] = []  # of the first set, in each run
         self.asked: set[int] = set()  # sets of the calls so far
         self.overwrites = False
@@ -207,9 +239,7 @@ class _Observer:
             if k == 0:
                 self.firsts.append((result, found))
 
-    def judged(
-        self, k: int, result: Returned, found: Assessment, later: Sequence[int]
-    ) -> None:
+    def judged(self, k: int, result: Returned, found: Assessment, later: Sequence[int]) -> None:
         """Note one result unless it is right."""
         if found.wrong_kind:
             self.note(WRONG_KIND, Ruling.WRONG, found.sentence, None)
@@ -227,23 +257,30 @@ class _Observer:
             told = "It holds the result of a later call, which wrote over it."
             self.note(OVERWRITTEN, Ruling.WRONG, f"{told} {found.sentence}", found)
         elif other is not None:
-            told = f"A call with other data returned what is right for data set {other}, not {k}."
+            told = "It is right for the data of another call, as if they had not changed."
             self.note(OTHER_CALL, Ruling.WRONG, f"{told} {found.sentence}", found)
         elif found.unwritten:
             told = "Its memory still holds what lay there before, or it is a view of an input."
             self.note(UNWRITTEN, Ruling.WRONG, f"{told} {found.sentence}", found)
         else:
             cause = self.cause(k, result, found)
-            told = f"{found.sentence} It is {cause}." if cause else found.sentence
+            told = f"{found.sentence} Seen: {cause}." if cause else found.sentence
             self.note("wrong", Ruling.WRONG, told, found)
 
     def right_for(self, k: int, result: Returned) -> int | None:
-        """Return another set of data for which a wrong result is right."""
-        if self.trial.family not in TELLING:
+        """Return other data for which a wrong result is right, and not by chance.
+
+        Data of earlier trials are numbered after those of this one.
+        """
+        if not self.trial.telling:
             return None
-        for other in range(len(self.yards)):
-            if other != k and self.yards[other].check(result).ruling is Ruling.RIGHT:
-                return other
+        mine = self.yards[k].scales
+        for number, yard in enumerate((*self.yards, *self.earlier)):
+            if number == k or yard.check(result).ruling is not Ruling.RIGHT:
+                continue
+            pairs = zip(mine, yard.scales, strict=True)
+            if min(scale.chance(theirs) for scale, theirs in pairs) < CHANCE:
+                return number
         return None
 
     def cause(self, k: int, result: Returned, found: Assessment) -> str:

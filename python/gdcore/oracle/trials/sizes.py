@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gdcore.oracle.trials.template import Argument, Role
+from gdcore.oracle.trials.template import Argument
 
 NAMES = ("given", "odd", "one", "long")
 SMALL = 8  # lengths up to this may be a kernel's width or a count of channels
@@ -149,15 +149,24 @@ def attainable(
     return None, reason
 
 
-def label_limit(argument: Argument, size: Size, arguments: Sequence[Argument]) -> int:
-    """Return the largest integer of an argument at a size.
+def as_indices(argument: Argument, arguments: Sequence[Argument]) -> Argument:
+    """Return whole numbers with the range of all indices if they use half of it or more."""
+    length = indexed_length(argument, arguments)
+    if length is None or 2 * argument.high < length - 1:
+        return argument
+    return replace(argument, low=min(argument.low, 0.0), high=float(length - 1))
 
-    It is below the smallest length that all integers seen are below: a number of classes, or of
-    rows that are pointed to.
-    """
-    high = int(argument.high)
-    floats = [a for a in arguments if a.role not in (Role.INTEGER, Role.ORDERED, Role.FLAG)]
-    above = [n for a in floats for n in a.shape if n > high]
-    if not above:
-        return high
-    return max(0, min(high, size.lengths.get(min(above), min(above)) - 1))
+
+def indexed_length(argument: Argument, arguments: Sequence[Argument]) -> int | None:
+    """Return the smallest length that all whole numbers are below: of classes, or of rows."""
+    floats = [a for a in arguments if a.operand.is_float]
+    above = [n for a in floats for n in a.shape if n > argument.high]
+    return min(above, default=None)
+
+
+def label_limit(argument: Argument, size: Size, arguments: Sequence[Argument]) -> int:
+    """Return the largest whole number of an argument at a size."""
+    length = indexed_length(argument, arguments)
+    if length is None:
+        return int(argument.high)
+    return max(0, min(int(argument.high), size.lengths.get(length, length) - 1))

@@ -9,31 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdcore.oracle.trials.bias import WRONG as BIAS_WRONG
+from gdcore.oracle.trials.bias import bias
 from gdcore.oracle.trials.findings import Ruling
-from gdcore.oracle.trials.golden import (
-    ROUNDING,
-    SMALLEST,
-    Golden,
-    NoGoldenError,
-    golden_results,
-    is_exact,
-    results_of,
-)
+from gdcore.oracle.trials.golden import NoGoldenError, golden_results, is_exact, results_of
 from gdcore.oracle.trials.operand import SIZES, Operand
 from gdcore.oracle.trials.runner import POISON, Returned, Runner
+from gdcore.oracle.trials.scale import FLOOR, NARROW, Scale, errors_of, scale_of
 
 Array = NDArray[Any]
 Call = tuple[Operand, ...]
-
-LARGEST = {
-    "float64": float(np.finfo(np.float64).max),
-    "float32": float(np.finfo(np.float32).max),
-    "float16": 65504.0,
-    "bfloat16": float(np.finfo(np.float32).max),
-}
-FLOOR, SLACK, SUSPICIOUS = 8.0, 4.0, 16.0
-NARROW_FLOOR, NARROW_SLACK, NARROW_SUSPICIOUS = 2.0, 2.0, 2.0
-OCTAVES = 2  # of the golden result: eager's errors there are its neighbours' errors
 
 
 @dataclass(frozen=True)
@@ -74,40 +59,6 @@ class Assessment:
     def share(self) -> float:
         """How much of the limit the worst element takes."""
         return self.units / self.limit
-
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """One golden result with the unit and the limits of each element.
-
-    Attributes
-    ----------
-    golden, unit : ndarray
-    right, wrong : ndarray
-        Units up to which an element is right, and beyond which it is wrong.
-    judged : ndarray of bool
-        Elements whose finite value is judged.
-    infinite : ndarray of bool
-        Elements that must be infinite.
-    dtypes : tuple of str
-        That the result may have; empty: any.
-    """
-
-    golden: Array
-    unit: Array
-    right: Array
-    wrong: Array
-    judged: Array
-    infinite: Array
-    dtypes: tuple[str, ...] = ()
-
-    def units_of(self, values: Array) -> Array:
-        """Return how far values are off: inf where they are not finite, 0 where not judged."""
-        with np.errstate(all="ignore"):
-            error = np.abs(values.astype(np.float64) - self.golden) / self.unit
-            error = np.where(np.isnan(error), np.inf, error)
-            error = np.where(self.judged, error, 0.0)
-            return np.where(self.infinite & (values != self.golden), np.inf, error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +114,7 @@ class Yardstick:
             for k, result in enumerate(goldens[i]):
                 theirs = usual[i][k] if k < len(usual[i]) else None
                 errors = single[i][k] if single and k < len(single[i]) else None
-                scale = _scale(result, operands, theirs, errors, eager is not None)
+                scale = scale_of(result, operands, theirs, errors, eager is not None)
                 if not infinite:
                     scale = replace(scale, infinite=np.zeros_like(scale.infinite))
                 scales.append(scale)
@@ -183,14 +134,10 @@ class Yardstick:
             _compared(scale, operand, k)
             for k, (scale, operand) in enumerate(zip(self.scales, returned.operands, strict=True))
         ]
+        if len(found) > 1:
+            found = [replace(a, sentence=f"Of result {a.output}: {a.sentence}") for a in found]
         order = (Ruling.WRONG, Ruling.SUSPICIOUS, Ruling.RIGHT, Ruling.NOT_DECIDED)
         return min(found, key=lambda a: (order.index(a.ruling), -a.share))
-
-
-def precision(operands: Sequence[Operand], result: str | None = None) -> str:
-    """Return the dtype that counts: the coarsest of the inputs', else the result's."""
-    dtypes = [x.dtype for x in operands if x.is_float]
-    return max(dtypes, key=lambda d: ROUNDING[d], default=result or "float32")
 
 
 def _in_single(
@@ -213,90 +160,9 @@ def _in_single(
         return []
     errors = []
     for call, results, truth in zip(narrow, theirs, truths, strict=True):
-        scales = [_scale(g, call, None, None, False) for g in truth]
-        errors.append([_usual(scale, r) for scale, r in zip(scales, results, strict=False)])
+        scales = [scale_of(g, call, None, None, False) for g in truth]
+        errors.append([errors_of(scale, r) for scale, r in zip(scales, results, strict=False)])
     return errors
-
-
-def _usual(scale: Scale, result: Operand) -> Array:
-    """Return the errors of an implementation in units, 0 where it is not finite."""
-    if result.shape != scale.golden.shape:
-        return np.zeros(scale.golden.shape)
-    units = scale.units_of(result.values())
-    return np.where(np.isfinite(units), units, 0.0)
-
-
-def _scale(
-    result: Golden,
-    operands: Sequence[Operand],
-    theirs: Operand | None,
-    own: Array | None,
-    named: bool,
-) -> Scale:
-    values = result.values
-    shape = values.shape
-    if values.dtype.kind != "f":
-        judged = result.steady
-        if theirs is not None and theirs.shape == shape:
-            judged = judged & (theirs.values() == values)
-        exact, none = np.ones(shape), np.zeros(shape, bool)
-        return Scale(values, exact, exact * 0.5, exact * 0.5, judged, none)
-    dtype = precision(operands, theirs.dtype if theirs is not None else None)
-    with np.errstate(all="ignore"):
-        judged = np.isfinite(values) & (np.abs(values) < LARGEST[dtype] * 0.5)
-        infinite = np.isinf(values)
-        size = np.where(judged, np.abs(values), 0.0)
-    unit = np.maximum(np.maximum(result.spread, ROUNDING[dtype] * size), SMALLEST[dtype])
-    scale = Scale(values, unit, unit, unit, judged, infinite)
-    usual = np.zeros(shape)
-    dtypes: tuple[str, ...] = ()
-    if theirs is not None and theirs.shape == shape:
-        got = theirs.values()
-        with np.errstate(all="ignore"):
-            judged = judged & np.isfinite(got)
-            infinite = infinite & (got == values)
-        scale = Scale(values, unit, unit, unit, judged, infinite)
-        usual = _local(_usual(scale, theirs), size)
-        dtypes = (theirs.dtype,) if named else (theirs.dtype, precision(operands, theirs.dtype))
-    if own is not None and own.shape == shape:
-        usual = np.maximum(usual, _local(own, size))
-    right, wrong = _limits(usual, dtype, _longest(operands, values.size))
-    if own is not None:  # golden's own errors come on top
-        right = right + _local(own, size)
-    return Scale(values, unit, right, np.maximum(right, wrong), judged, infinite, dtypes)
-
-
-def _longest(operands: Sequence[Operand], outputs: int) -> float:
-    """Return about how many numbers a result is made of."""
-    lengths = [n for x in operands for n in x.shape]
-    inputs = sum(x.size for x in operands if x.is_float)
-    return max(*lengths, inputs / max(1, outputs), 1.0) if lengths else 1.0
-
-
-def _limits(usual: Array, dtype: str, longest: float) -> tuple[Array, Array]:
-    if dtype in ("float16", "bfloat16"):
-        right = np.maximum(NARROW_FLOOR, NARROW_SLACK * usual)
-        return right, right * NARROW_SUSPICIOUS
-    right = np.maximum(FLOOR, SLACK * usual)
-    return right, right * max(SUSPICIOUS, 2 * longest**0.5)
-
-
-def _local(errors: Array, size: Array) -> Array:
-    """Return the largest error among elements of about the same size.
-
-    A formula that cancels for small results, such as 1 + erf(x), has large errors there and
-    nowhere else, so that one number for all elements would hide mistakes.
-    """
-    if not errors.size:
-        return errors
-    with np.errstate(divide="ignore"):
-        octave = np.where(size > 0, np.log2(np.where(size > 0, size, 1.0)), -2000.0)
-    bins = np.floor(octave / OCTAVES).astype(np.int64).reshape(-1)
-    bins -= bins.min()
-    most = np.zeros(int(bins.max()) + 3)
-    np.maximum.at(most, bins + 1, errors.reshape(-1))
-    near = np.maximum(np.maximum(most[:-2], most[1:-1]), most[2:])
-    return near[bins].reshape(errors.shape)
 
 
 def _compared(scale: Scale, operand: Operand, output: int) -> Assessment:
@@ -325,6 +191,10 @@ def _compared(scale: Scale, operand: Operand, output: int) -> Assessment:
         ruling = Ruling.SUSPICIOUS
     elif not (scale.judged | scale.infinite).any():
         ruling = Ruling.NOT_DECIDED
+    if ruling in (Ruling.RIGHT, Ruling.SUSPICIOUS) and scale.plain is not None:
+        found = _biased(scale, operand, values, output)
+        if found is not None and (found.ruling is Ruling.WRONG or ruling is Ruling.RIGHT):
+            return found
     value, golden = float(values[element]), float(scale.golden[element])
     worst, limit = float(units[element]), float(scale.right[element])
     return Assessment(
@@ -338,6 +208,21 @@ def _compared(scale: Scale, operand: Operand, output: int) -> Assessment:
         sentence_of(element, value, golden, worst, limit),
         ruling is Ruling.WRONG and unwritten(operand),
     )
+
+
+def _biased(scale: Scale, operand: Operand, values: Array, output: int) -> Assessment | None:
+    """Return what errors that point the same way amount to, None if nothing."""
+    if scale.plain is None or operand.dtype not in NARROW:
+        return None
+    mean = bias(values, scale.golden, scale.unit, scale.plain, operand.dtype)
+    if mean <= scale.bias:
+        return None
+    told = (
+        f"The errors of a row are {mean:.2g} units in the mean, all the same way; up to "
+        f"{scale.bias:.2g} are usual."
+    )
+    ruling = Ruling.WRONG if mean > BIAS_WRONG * scale.bias else Ruling.SUSPICIOUS
+    return Assessment(ruling, mean, scale.bias, output, sentence=told)
 
 
 def sentence_of(
