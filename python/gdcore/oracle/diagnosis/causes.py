@@ -85,6 +85,7 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
             or other_parts(case, wrong)
             or _factors(case)
             or [*_alternatives(case), *_left_out(case), *_added(case)]
+            or _losses(case, wrong)
             or _rounding(case)
             or _any_place(case, wrong)
             or _any_factor(case)
@@ -202,6 +203,18 @@ def _rounding(case: Case) -> list[Cause]:
             if near.all() and np.array_equal(PRECISIONS[precision](case.actual), case.actual):
                 found.append(f"the sums are kept in {precision}")
                 break
+    return [Cause(cause, _likely(cause)) for cause in found]
+
+
+def _losses(case: Case, wrong: Any) -> list[Cause]:
+    """Find a way to compute the result that may be this far off everywhere."""
+    error, bad = np.abs(case.actual - case.value), wrong.reshape(-1)
+    found = [
+        loss.cause
+        for loss in case.mistakes.losses()
+        if np.all(error <= loss.bound.reshape(-1) + case.slack)
+        and np.all(loss.bound.reshape(-1)[bad] > SLACK * case.slack[bad])
+    ]
     return [Cause(cause, _likely(cause)) for cause in found]
 
 

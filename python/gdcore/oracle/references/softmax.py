@@ -24,10 +24,10 @@ from gdcore.oracle.numbers.operands import take
 from gdcore.oracle.references import softmax_mistakes as mistakes
 from gdcore.oracle.references import softmax_vjp_mistakes as vjp_mistakes
 from gdcore.oracle.references.exponentials import Exponentials
+from gdcore.oracle.references.lines import Rows
 from gdcore.oracle.references.mistakes import Mistakes
 from gdcore.oracle.references.reference import Reference, all_finite
 from gdcore.oracle.references.reference import make_reference as make
-from gdcore.oracle.references.rows import Rows
 
 Array = NDArray[Any]
 
@@ -343,7 +343,7 @@ class SoftmaxGrad:
         bound = size * ((1 + last) * t.of_p + last * t.p.hi) + self._tiny * (2 + size)
         reference = self._reference(
             value, bound,
-            lambda: size * (t.usual_p + 2 * t.unit * t.p.hi),
+            lambda: size * (t.usual_p + t.unit * (2 + np.abs(t.lse.hi)) * t.p.hi),  # exp(x - lse)
             size, vjp_mistakes.of_logsumexp_vjp(soft.rows, soft.x, g),
         )  # fmt: skip
         back = soft.rows.back(open_)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.arithmetic import Format
 from gdcore.oracle.numbers.operands import finite
+from gdcore.oracle.references.lines import Rows
 from gdcore.oracle.references.mistakes import (
     BLOCKS,
     PRECISIONS,
@@ -19,7 +20,6 @@ from gdcore.oracle.references.mistakes import (
     Mistakes,
     usual_blocks,
 )
-from gdcore.oracle.references.rows import Rows
 
 Array = NDArray[Any]
 Formula = Callable[[Array], Array]  # of rows (R,n); returns rows, or one number each (R,1)

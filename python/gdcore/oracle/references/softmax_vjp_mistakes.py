@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdcore.oracle.references.lines import Rows
 from gdcore.oracle.references.mistakes import Factor, Mistakes
-from gdcore.oracle.references.rows import Rows
 from gdcore.oracle.references.softmax_mistakes import (
     COMMON,
     LOG_2,

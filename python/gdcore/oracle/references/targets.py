@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.numbers.intake import dtype_name, to_numpy
-from gdcore.oracle.references.rows import Rows
+from gdcore.oracle.references.lines import Rows
 
 Array = NDArray[Any]
 SHAPES = (
