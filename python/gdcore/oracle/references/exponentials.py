@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.numbers.arithmetic import Arithmetic, Format
+from gdcore.oracle.numbers.arithmetic import FUNCTION, Arithmetic, Format
 from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, add, exact, negative
 from gdcore.oracle.numbers.elementary import divide, exp, log, sum_along, where
 
-EXP_LOG = 8.0  # half ulps that a library's exp, exp2, log, log1p and log2 may be off by,
+EXP_LOG = FUNCTION  # half ulps that exp, exp2, log, log1p and log2 may be off by,
 EXP_LOG_16 = 2.0  # and in 16 bits, where they are results of float32, rounded
 _SPARE = 2.0**-10  # share of a rounding that flushed exponentials may add without a shift
 _NAN = DoubleDouble(np.asarray(np.nan), np.zeros(()), np.zeros(()))
