@@ -29,8 +29,8 @@ class Bounds:
         self.sigma = float(problem.scale.size)
         self.count = problem.count
         with np.errstate(all="ignore"):
-            self.least = _least(a.sums) * np.exp(np.clip(-problem.largest, 0.0, _FAR))
-            self.least = self.least + self.final * _least(a.store)
+            self.least = least_of(a.sums) * np.exp(np.clip(-problem.largest, 0.0, _FAR))
+            self.least = self.least + self.final * least_of(a.store)
 
     def growth(self, sums: Any, stores: float = 0.0, operands: float = 0.0) -> Any:
         """Return how far roundings in a row can move a number of 1; see `Arithmetic.growth`."""
@@ -44,10 +44,10 @@ class Bounds:
         features = p.q.shape[-1]
         growth = self.growth(features + SCALING, 3 * self.final + 2 * self.converted, 2)
         most = max(1.0, self.sigma)
-        lost = features * _least(a.sums) + 3 * _least(a.store)
+        lost = features * least_of(a.sums) + 3 * least_of(a.store)
         lengths = np.abs(p.q).sum(-1, dtype=np.float64)[:, :, None]
         lengths = lengths + np.abs(p.k).sum(-1, dtype=np.float64)[:, None, :]
-        off = growth * self.sigma * p.products.size + most * (lost + _least(a.store) * lengths)
+        off = growth * self.sigma * p.products.size + most * (lost + least_of(a.store) * lengths)
         if p.added is not None:
             given = self.growth(2, max(self.mask_rounded, self.converted))
             masked = off + given * np.abs(p.added)
@@ -144,8 +144,8 @@ class Bounds:
         within = self._within(v, p.result.hi)
         off = np.fmin(changed, within)
         sums = size.sum(axis=1, keepdims=True)
-        lost = 2 * self.least * (sums + self.count * o) + 4 * self.count * _least(a.sums)
-        off = off + lost + 2 * _least(a.store)
+        lost = 2 * self.least * (sums + self.count * o) + 4 * self.count * least_of(a.sums)
+        off = off + lost + 2 * least_of(a.store)
         off = off + self.growth(2, 2 * self.final) * (o + off)
         return np.where(self.undecided, np.inf, np.where(p.alive, off, np.inf))
 
@@ -206,8 +206,8 @@ class Bounds:
         p, a = self.problem, self.problem.arithmetic
         size = np.abs(grad_out) @ np.abs(np.swapaxes(p.v, -1, -2).astype(np.float64))
         width = p.v.shape[-1]
-        growth = self.growth(width + 2, self.final + 2 * self.converted, 2)
-        off: Floats = growth * size + width * _least(a.sums) + _least(a.store)
+        growth = self.growth(width + 2, 2 * self.final + 2 * self.converted, 2)
+        off: Floats = growth * size + width * least_of(a.sums) + least_of(a.store)
         return off
 
     def of_means(self, grad_out: Floats, slopes: Floats, off: Floats) -> Floats:
@@ -219,23 +219,35 @@ class Bounds:
         growth = self.growth(self.count + 2, 2 * self.final)
         by_keys = (keys + growth * most).sum(axis=-1, keepdims=True)
         g, width = np.abs(grad_out), p.v.shape[-1]
-        growth = self.growth(width + 2, 2 * self.final + self.converted)
+        growth = self.growth(width + 4, 4 * self.final + self.converted)
         reach = np.abs(p.result.hi) + self.result
         by_result = (g * (self.result + growth * reach)).sum(axis=-1, keepdims=True)
-        lost = (self.count + width + 2) * (_least(a.sums) + self.final * _least(a.store))
+        lost = (self.count + width + 2) * (least_of(a.sums) + self.final * least_of(a.store))
         means: Floats = np.where(g.any(axis=-1, keepdims=True), np.maximum(by_keys, by_result), 0.0)
         means += lost
         return means
 
+    def through_largest(self, slopes: Floats, off: Floats) -> Floats:
+        """Return what the derivative of the largest score adds to the bound `off` (N,L,S).
+
+        Of x - max(x) the derivative of max(x) is the sum of all, 0 but for rounding.
+        """
+        p = self.problem
+        top = p.part & (p.below.hi + self.scores + self.shift >= 0)
+        growth = self.growth(self.count + 1, self.final)
+        total = (off + growth * (np.abs(slopes) + off)).sum(axis=-1, keepdims=True)
+        through: Floats = np.where(top, total, 0.0)
+        return through
+
     def lost(self, terms: int, size: Floats) -> Floats:
         """Return what underflows of a sum of products take, `size` being its other factors'."""
         a = self.problem.arithmetic
-        each = _least(a.sums) + self.final * _least(a.store)
-        lost: Floats = each * (terms + 2 + size * max(1.0, self.sigma)) + 2 * _least(a.store)
+        each = least_of(a.sums) + self.final * least_of(a.store)
+        lost: Floats = each * (terms + 2 + size * max(1.0, self.sigma)) + 2 * least_of(a.store)
         return lost
 
 
-def _least(store: Format) -> float:
+def least_of(store: Format) -> float:
     """Return what may be lost of a number near 0: all below the normal ones, float16 apart.
 
     Processors and instructions that flush subnormal numbers keep those of float16.

@@ -122,9 +122,9 @@ class Exponentials:
     @cached_property
     def of_total(self) -> Floats:
         """Bound of |log| of the computed sum over the exact one (R,1)."""
-        u, n = self.unit, self.count
-        once = self.function + _path(u)
-        added = max(n - 1, 0) * _path(self.sum_unit) + 2 * self.final * _path(u)
+        u, v, n = self.unit, self.sum_unit, self.count
+        once = _path(EXP_LOG * v) + _path(v)
+        added = max(n - 1, 0) * _path(v) + 2 * self.final * _path(u)
         path = self.exponent + self.function + self.rescalings * once + added
         share = np.where(self.vanish, 0.0, self.spread(path)).sum(axis=1, keepdims=True)
         steps = self.rescalings.max(axis=1, keepdims=True, initial=0.0)
