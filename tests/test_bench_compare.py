@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import count
 
 import numpy as np
@@ -254,6 +255,84 @@ def test_what_is_computed_elsewhere_is_refused(result):
 
 
 @pytest.mark.real_clock
+def test_a_lazy_result_is_read_in_the_timed_span(monkeypatch):
+    def lazily(a, b):
+        class Lazy:
+            def __array__(self, dtype=None, copy=None):
+                events.append("read")
+                return a @ b
+
+        return Lazy()
+
+    events: list[str] = []
+
+    def timed_round(run, repeats, expected):
+        events.append("begin")
+        run(1)
+        events.append("end")
+        return 1.0
+
+    monkeypatch.setattr(timing, "timed_round", timed_round)
+    assert against(lazily).status == "timed"
+    rounds = "".join({"begin": "(", "read": "x", "end": ")"}[each] for each in events)
+    assert 2 * rounds.count("(x)") == rounds.count("(") > 6
+
+
+def kept_by(key):
+    """Return a function that keeps its results."""
+    results: dict[object, np.ndarray] = {}
+
+    def kept(a, b):
+        place = key(a, b)
+        if place not in results:
+            results[place] = a @ b
+        return results[place].copy()
+
+    return kept
+
+
+def test_results_kept_by_address_are_wrong():
+    row = against(kept_by(lambda a, b: (a.ctypes.data, b.ctypes.data)))
+    assert row.status == "wrong"
+    assert row.note == (
+        "after timing, it returns what it kept of a call with other numbers at the same addresses"
+    )
+    assert row.rounds == ()
+    whole = kept_by(lambda a, b: (a.tobytes(), b.tobytes()))
+    assert against(whole).status == "timed"  # it has to look at all of its inputs
+
+
+@pytest.mark.parametrize("function", [kept_by(lambda a, b: a.shape), lambda a, b: A @ B])
+def test_who_does_not_look_at_its_inputs_is_wrong(function):
+    row = against(function)
+    assert row.status == "wrong"
+    assert row.note.startswith("after timing, it returns the same whatever its inputs are")
+
+
+def test_whole_numbers_and_scale_free_results_are_not_stale():
+    n = np.arange(6)
+    for function, args in ((np.sort, (n,)), (np.argsort, (A,)), (lambda a: a / a.max(), (abs(A),))):
+        report = compare({"it": function}, args, reference=function, seconds=0.01)
+        assert report.rows[0].status == "timed"
+
+
+@pytest.mark.real_clock
+def test_a_clock_that_a_contestant_changes_is_not_read(monkeypatch):
+    clock, hidden = time.perf_counter, [0.0]
+
+    def hides_its_time(a, b):
+        begin = clock()
+        time.sleep(0.0005)
+        result = a @ b
+        hidden[0] += clock() - begin
+        return result
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() - hidden[0])
+    contestants = {"right": np.matmul, "it": hides_its_time}
+    report = compare(contestants, (A, B), reference=np.matmul, seconds=0.05)
+    assert min(report.rows[1].rounds) >= 0.0005
+
+
 def test_a_good_contestant():
     row = against(lambda a, b: np.einsum("ij,jk->ik", a, b), flops=480, bytes=496)
     assert row.status == "timed"

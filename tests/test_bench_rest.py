@@ -205,7 +205,7 @@ def test_a_worker_is_free_to_move_while_calls_are_timed(monkeypatch):
 
 def test_a_call_is_timed_after_a_rest(monkeypatch):
     happened = []
-    monkeypatch.setattr(time, "sleep", lambda seconds: happened.append(seconds))
+    monkeypatch.setattr(timing, "sleep", lambda seconds: happened.append(seconds))
     calls = timing.timed_calls(lambda repeats: happened.append("call"), 2, 0.02)
     assert happened == [0.02, "call"] * 2
     assert len(calls) == 2

@@ -16,7 +16,8 @@ import gdcore as gd
 from fits import refused
 from gdcore import oracle
 from gdcore.oracle.numbers.arithmetic import arithmetic_of
-from gdcore.oracle.probing.probes import LinearMaker, MatmulMaker, MseMaker
+from gdcore.oracle.probing.matmul import MatmulMaker
+from gdcore.oracle.probing.squares import LinearMaker, MseMaker
 
 TESTED = ("float32", "float64", "float16", "bfloat16", "tf32")
 

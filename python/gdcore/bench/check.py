@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
 from typing import Any
@@ -50,16 +51,31 @@ def _is_array(given: Any) -> bool:
 
 
 def wait(result: Any) -> Any:
-    """Return a result once all of it is there: JAX, for one, returns before it has computed."""
+    """Return a result once all of it is there: JAX, for one, returns before it has computed.
+
+    An array of a kind that is not known may compute when somebody looks: it is read.
+    """
     for each in _leaves(result):
         if hasattr(each, "block_until_ready"):
             each.block_until_ready()
+        elif _may_be_lazy(each):
+            np.asarray(each.detach() if hasattr(each, "detach") else each)
     return result
 
 
 def is_awaited(result: Any) -> bool:
     """Return whether a call may return before its result is there."""
-    return any(hasattr(each, "block_until_ready") for each in _leaves(result))
+    return any(hasattr(each, "block_until_ready") or _may_be_lazy(each) for each in _leaves(result))
+
+
+def _may_be_lazy(value: Any) -> bool:
+    """Return whether a value becomes an array by code that nobody knows."""
+    if isinstance(value, np.generic) or not hasattr(value, "__array__"):
+        return False
+    plain = [np.ndarray, np.memmap]
+    if torch := sys.modules.get("torch"):
+        plain += [torch.Tensor, torch.nn.Parameter]
+    return type(value) not in plain and find_device(value) is None
 
 
 def find_device(result: Any) -> str | None:

@@ -30,6 +30,7 @@ from gdcore.bench.libraries.base import Run, repeating
 from gdcore.bench.reference import dtype_of, evaluate
 from gdcore.bench.report import Report
 from gdcore.bench.results import Row
+from gdcore.bench.stale import find_stale
 from gdcore.bench.verdict import MARGIN, Ratio, Verdict, check_margin, judge
 
 _ROUND = 0.002  # seconds
@@ -128,7 +129,9 @@ def compare(
         `gdcore.bench.bounds.matmul` does. By default, what every usual order of operations stays
         within: a reference that is a function is called some 25 times more, with inputs that
         are changed a little, to see how many of them each element depends on, and how strongly. An
-        infinity or a NaN has to be there exactly, and widens nothing.
+        infinity or a NaN has to be there exactly, and widens nothing. After the last round, a
+        function is called with other floats at the same addresses: a result that was kept is wrong,
+        and so is one that does not depend on the inputs at all.
     check : callable, optional
         Gets the result of a call; a result is wrong if it returns False or raises AssertionError.
         Instead of `reference`, or beside it.
@@ -215,6 +218,8 @@ def compare(
             if rows[each].status == "timed":
                 race.enter(each, function)
         race.start(seconds)
+        if callable(reference):
+            race.find_stale(contestants, args, reference)
         report.partial = False
     except KeyboardInterrupt:
         pass
@@ -360,6 +365,14 @@ class _Race:
         for left in reversed(range(min(max(rounds_due, _FEWEST), _MOST) - 1)):
             order = order[::-1] if left % 2 else self.inputs.rng.permutation(order).tolist()
             self._take_round(order, last=not left)
+
+    def find_stale(
+        self, contestants: Mapping[str, Function], args: tuple[Any, ...], reference: Function
+    ) -> None:
+        """Withdraw each contestant that returns what it kept of an earlier call."""
+        for name in [] if self.inputs.stays else list(self.runners):
+            if note := find_stale(contestants[name], args, reference):
+                self._withdraw(_withdrawn(self.rows[name], "wrong", f"after timing, {note}"))
 
     def _take_round(self, order: Sequence[str], last: bool = False) -> None:
         running = [name for name in order if name in self.runners]

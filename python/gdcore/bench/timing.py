@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
+from time import perf_counter, process_time, sleep  # whoever is timed may change the module
 from typing import Any
 
 _WAKING = 0.02  # seconds; a longer call does not notice that threads and caches had to warm up
@@ -87,7 +87,7 @@ def timed_calls(run: Callable[[int], Any], count: int, pause: float) -> list[flo
     with _without_garbage_collection():
         for _ in range(count):
             if pause:
-                time.sleep(pause)
+                sleep(pause)
             seconds.append(_elapsed(run, 1))
     return seconds
 
@@ -106,11 +106,11 @@ def midmean(seconds: Sequence[float]) -> float:
 
 def settle() -> None:
     """Wait until the threads of this process sleep: idle OpenMP pools spin for a while."""
-    begin, quiet = time.perf_counter(), 0
-    while quiet < _QUIET and time.perf_counter() - begin < _PATIENCE:
-        used = time.process_time()
-        time.sleep(0.001)
-        quiet = quiet + 1 if time.process_time() - used < 0.0002 else 0
+    begin, quiet = perf_counter(), 0
+    while quiet < _QUIET and perf_counter() - begin < _PATIENCE:
+        used = process_time()
+        sleep(0.001)
+        quiet = quiet + 1 if process_time() - used < 0.0002 else 0
 
 
 @contextmanager
@@ -125,6 +125,6 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _elapsed(run: Callable[[int], Any], repeats: int) -> float:
-    begin = time.perf_counter()
+    begin = perf_counter()
     run(repeats)
-    return time.perf_counter() - begin
+    return perf_counter() - begin

@@ -1,4 +1,4 @@
-"""The command line: ``gdcore fit``, ``predict``, ``check``, ``bench``, ``config`` and ``selftest``.
+"""The command line: ``gdcore fit``, ``predict``, ``check``, ``referee``, ``bench`` and others.
 
 A command reads its files, calls plain functions, and prints. To add one, write it beside the
 others in `gdcore.cli.app`. It needs typer and rich (``gdcore[cli]``).
@@ -7,9 +7,10 @@ others in `gdcore.cli.app`. It needs typer and rich (``gdcore[cli]``).
 exit code   meaning
 ==========  =======================================================================
 0           fine
-1           the selftest failed, or the function that was checked is wrong
+1           the selftest failed, or the function that was checked is wrong, or cheats
 2           bad usage or data; one sentence on standard error says what
-3           the fit diverged; its last finite weights were printed and saved all the same
+3           the fit diverged; its last finite weights were printed and saved all the same;
+            the referee finds a kernel suspicious, or cannot decide
 130         interrupted by Ctrl-C; what was reached was printed and saved all the same
 ==========  =======================================================================
 """

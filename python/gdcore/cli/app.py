@@ -16,6 +16,7 @@ from gdcore.cli.check import check
 from gdcore.cli.large import is_large, learn_large
 from gdcore.cli.pictures import draw, film
 from gdcore.cli.reading import read_table
+from gdcore.cli.referee import referee
 from gdcore.cli.report import (
     collect_notes,
     described,
@@ -92,7 +93,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(top)
-    for command in (fit, predict, check, bench, config, selftest):
+    for command in (fit, predict, check, referee, bench, config, selftest):
         app.command()(command)
     return app
 

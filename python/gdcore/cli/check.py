@@ -23,6 +23,18 @@ class Kind(StrEnum):
     LINEAR_MSE = "linear_mse"
     MSE = "mse"
     MATMUL = "matmul"
+    LINEAR = "linear"
+    SUM = "sum"
+    MEAN = "mean"
+    VAR = "var"
+    SOFTMAX = "softmax"
+    LOG_SOFTMAX = "log_softmax"
+    LOGSUMEXP = "logsumexp"
+    CROSS_ENTROPY = "cross_entropy"
+    LAYER_NORM = "layer_norm"
+    RMS_NORM = "rms_norm"
+    GELU = "gelu"
+    ATTENTION = "attention"
 
 
 @one_sentence()
@@ -39,7 +51,8 @@ def check(
         Kind,
         typer.Option(
             help="fn(X, y, weights) or fn(pred, target), which return the gradient or (loss, "
-            "gradient); fn(a, b), which returns the product."
+            "gradient); fn(a, b), fn(x), fn(x, weight, bias), fn(logits, target), fn(q, k, v), "
+            "which return the value."
         ),
     ] = Kind.LINEAR_MSE,
     dtype: Annotated[
@@ -50,15 +63,34 @@ def check(
         typer.Option(help="Where sums are kept.", metavar="DTYPE", show_default="the dtype"),
     ] = None,
     reduction: Annotated[
-        str, typer.Option(help="mean, sum, half_mean or half_sum.", metavar="NAME")
+        str,
+        typer.Option(
+            help="mean, sum, half_mean or half_sum; mean, sum or none of cross_entropy.",
+            metavar="NAME",
+        ),
     ] = "mean",
     operands: Annotated[
-        str,
-        typer.Option(help="Also pass intercept, offset, sample_weight.", metavar="A,B,..."),
-    ] = "",
+        str | None,
+        typer.Option(
+            help="Pass these: intercept, offset, sample_weight; weight, bias; mask.",
+            metavar="A,B,...",
+            show_default="weight, bias where there are any",
+        ),
+    ] = None,
     grad_out: Annotated[
-        bool, typer.Option("--grad-out", help="matmul: fn(a, b, grad_out) returns both gradients.")
+        bool,
+        typer.Option(
+            "--grad-out", help="fn also takes grad_out, and returns the gradients of its operands."
+        ),
     ] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the function computes, such as eps=1e-6, axis=0, causal=true, "
+            "approximate=tanh, label_smoothing=0.1.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     skip: Annotated[
         str,
         typer.Option(
@@ -74,7 +106,7 @@ def check(
     shapes: Annotated[
         str | None,
         typer.Option(
-            help="Sizes of the data: n x d or n x d x targets; m x k x n for matmul.",
+            help="Sizes of the data: n x d or n x d x targets; m x k x n for matmul; rows x n.",
             metavar="33x7,...",
             show_default="many, odd ones among them",
         ),
@@ -94,6 +126,7 @@ def check(
     The exit code is 1 if the function is proven wrong, 2 for a mistake in the command.
     """
     from gdcore.oracle import assert_grad
+    from gdcore.oracle.references.reference import SUSPICION
 
     before = list(sys.path)
     sys.path.insert(0, "")  # as `python -m` does
@@ -104,14 +137,15 @@ def check(
             dtype=dtype,
             accumulator=accumulator,
             reduction=reduction,
-            operands=_words(operands),
+            operands=None if operands is None else _words(operands),
             grad_out=grad_out,
+            options=dict(_option(word) for word in option or ()),
             skip=_words(skip),
             to=None if to is None else _converting(_find(to), to),
             shapes=None if shapes is None else [_shape(word) for word in shapes.split(",")],
             seed=seed,
             quiet=True,
-            **({} if factor is None else {"factor": factor}),
+            factor=SUSPICION if factor is None else factor,
         )
     except AssertionError as error:
         print(error)
@@ -124,6 +158,21 @@ def check(
 def _words(text: str) -> list[str]:
     """Return the words in "a, b"."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _option(word: str) -> tuple[str, Any]:
+    """Return the name and the value in "eps=1e-6": a number, a truth value or a word."""
+    name, equals, text = word.partition("=")
+    if not equals:
+        raise ValueError(f"--option has {word!r}; write NAME=VALUE, as eps=1e-6.")
+    if text.lower() in ("true", "false"):
+        return name, text.lower() == "true"
+    for read in (int, float):
+        try:
+            return name, read(text)
+        except ValueError:
+            continue
+    return name, text
 
 
 def _shape(word: str) -> tuple[int, ...]:

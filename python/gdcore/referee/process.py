@@ -135,6 +135,16 @@ class Sandbox:
         wire.send(self._line, self._request)
 
     @property
+    def timeout(self) -> float:
+        """Seconds for loading, and for each `run`; may be set between two of them."""
+        return self._exchange.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._exchange.timeout = seconds
+        self._timeout = seconds + (0.0 if self._is_ready else _clock() - self._begun)
+
+    @property
     def perturb(self) -> bool:
         """Whether fresh memory holds poison."""
         return self._exchange.perturb

@@ -2,59 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-
-class Ruling(StrEnum):
-    """The verdict in a word."""
-
-    RIGHT = "right"
-    """Within the rounding that is to be expected, on everything that was tried."""
-    SUSPICIOUS = "suspicious"
-    """Further off than rounding usually takes a result; a look at the worst element decides."""
-    WRONG = "wrong"
-    """Not what the reference computes."""
-    CHEATING = "cheating"
-    """It behaves in a way that only misleads a test or a clock, and did so again."""
-    NOT_DECIDED = "not decided"
-    """Nothing can be said: the sentence in `why` says what is missing."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault, and how to see it again.
-
-    Attributes
-    ----------
-    kind : str
-        Such as "result of another call", "changes its inputs", "wrong", "suspicious".
-    ruling : Ruling
-        What it amounts to.
-    sentence : str
-        What was seen.
-    family, size, dtype : str
-        The data: such as "cancelling", "37x101", "float32".
-    seed : int
-        Of the data.
-    element : tuple of int
-        Index of the worst element, if one is to blame.
-    value, golden, units : float
-        What came out there, what should have, and how many units they are apart.
-    """
-
-    kind: str
-    ruling: Ruling
-    sentence: str
-    family: str = ""
-    size: str = ""
-    dtype: str = ""
-    seed: int = 0
-    element: tuple[int, ...] = ()
-    value: float = float("nan")
-    golden: float = float("nan")
-    units: float = float("nan")
+from gdcore.oracle.trials.findings import Finding, Ruling
+from gdcore.referee.page import page
+from gdcore.referee.screen import screen
 
 
 @dataclass(frozen=True)
@@ -89,7 +47,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the referee found; `print` shows it on one screen.
+    """What the referee found; `print` shows it on one screen, `to_html` on a page.
 
     Attributes
     ----------
@@ -105,7 +63,8 @@ class Verdict:
     speed : tuple of Speed
         Empty unless the kernel is right or suspicious.
     tried, not_tried : tuple of str
-        Families and sizes of data; those that could not be, with the reason.
+        Families and sizes of data, such as "ties, 37x101"; those that could not be, with the
+        reason.
     library_calls : tuple of str
         Operations of torch that did the work, with how often.
     limits : tuple of str
@@ -131,11 +90,59 @@ class Verdict:
     seconds: float = 0.0
     environment: dict[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return screen(self.as_dict())
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {self.candidate} is {self.ruling}>"
+
     @property
     def ok(self) -> bool:
         """Whether the kernel is right or suspicious."""
         return self.ruling in (Ruling.RIGHT, Ruling.SUSPICIOUS)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, as JSON has it."""
+        """Return everything in plain dicts, lists, strings and numbers."""
         return asdict(self)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return everything as JSON, and write it to a file if there is a path.
+
+        NaN and infinity are null.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> print(Verdict(Ruling.RIGHT, "softmax").to_json()[2:20])
+          "ruling": "right
+        """
+        text = json.dumps(_finite(self.as_dict()), indent=2, allow_nan=False, default=str)
+        if path is not None:
+            Path(path).write_text(f"{text}\n", encoding="utf-8")
+        return text
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return everything as one page of HTML, and write it to a file if there is a path.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        text = page(self.as_dict(), self.to_json())
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with None for each number that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -35,13 +35,19 @@ class Case:
         )
         return allowed
 
+    def equals(self, other: Floats, result: Floats) -> bool:
+        """Whether a result is another one but for rounding, with its NaN and infinities."""
+        same = (result == other) | (np.isnan(result) & np.isnan(other))
+        near = np.abs(result - other) <= self.allowed(ALL, other)
+        return bool(np.all(same | (near & np.isfinite(other))))
+
     def is_like(self, of: Callable[[Where], Array], factor: float = 1.0) -> bool:
         """Whether the result is another one but for rounding, and that is not the right one."""
         for where in (self.sample, ALL) if len(self.sample) < len(self.actual) else (ALL,):
             other = of(where)
             allowed = self.allowed(where, other, factor)
             off = np.abs(self.actual[where] - other)
-            if not np.all(off <= allowed):
+            if not np.all((off <= allowed) & np.isfinite(other)):
                 return False
         if np.any(np.abs(other - self.value) > allowed):
             return True

@@ -64,11 +64,17 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
         wrong = verdict.status >= Status.WRONG
         case = Case(actual, reference, verdict, wrong)
         if not np.isfinite(reference.value).all():
-            return _lost(case, wrong) or _spread(case, wrong) or _any_place(case, wrong)
+            return (
+                _beside_infinities(case)
+                or _lost(case, wrong)
+                or _spread(case, wrong)
+                or _any_place(case, wrong)
+            )
         if not np.isfinite(actual).all():
             odd = ~np.isfinite(actual)
             return (
-                _overflow(actual, odd, reference)
+                _beside_infinities(case)
+                or _overflow(actual, odd, reference)
                 or idle_parts(case, wrong)
                 or _unwritten(actual, reference, odd)
                 or _nan(actual)
@@ -80,6 +86,7 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
             or _factors(case)
             or [*_alternatives(case), *_left_out(case), *_added(case)]
             or _rounding(case)
+            or _losses(case, wrong)
             or _any_place(case, wrong)
             or _any_factor(case)
         )
@@ -102,7 +109,21 @@ def _factors(case: Case) -> list[Cause]:
 
 
 def _alternatives(case: Case) -> list[Cause]:
-    found = [each.cause for each in case.mistakes.alternatives() if case.is_like(each.of)]
+    known = (*case.mistakes.alternatives(), *case.mistakes.nonfinite())
+    found = [each.cause for each in known if case.is_like(each.of)]
+    return [Cause(cause, _likely(cause)) for cause in dict.fromkeys(found)]
+
+
+def _beside_infinities(case: Case) -> list[Cause]:
+    """Find the mistake that explains NaN and infinities in the same places, and the rest."""
+    found = []
+    for each in case.mistakes.nonfinite():
+        if _is_same(case, each.of(ALL)):
+            found.append(each.cause)
+    for each in case.mistakes.alternatives():
+        other = each.of(ALL)
+        if case.equals(other, case.actual) and not case.equals(other, case.value):
+            found.append(each.cause)
     return [Cause(cause, _likely(cause)) for cause in dict.fromkeys(found)]
 
 
@@ -182,6 +203,18 @@ def _rounding(case: Case) -> list[Cause]:
             if near.all() and np.array_equal(PRECISIONS[precision](case.actual), case.actual):
                 found.append(f"the sums are kept in {precision}")
                 break
+    return [Cause(cause, _likely(cause)) for cause in found]
+
+
+def _losses(case: Case, wrong: Any) -> list[Cause]:
+    """Find a way to compute the result that may be this far off everywhere."""
+    error, bad = np.abs(case.actual - case.value), wrong.reshape(-1)
+    found = [
+        loss.cause
+        for loss in case.mistakes.losses()
+        if np.all(error <= loss.bound.reshape(-1) + case.slack)
+        and np.all(loss.bound.reshape(-1)[bad] > SLACK * case.slack[bad])
+    ]
     return [Cause(cause, _likely(cause)) for cause in found]
 
 

@@ -51,6 +51,11 @@ FORMATS = {
     "bfloat16": Format(8, -133, 128),
     "tf32": Format(24, -149, 128),  # what is stored; operands of products have 11 bits
 }
+FUNCTION = 8.0
+"""What rsqrt, sqrt, exp, erf, erfc, tanh and log are assumed to be off by, in u: 4 ulps.
+
+The largest error that CUDA's mathematical functions document for these in float32 (erfcf).
+"""
 _TF32_OPERAND = 2.0**-10  # cut off, as some processors do, not rounded
 _TF32_SUM = 2.0**-23  # likewise
 

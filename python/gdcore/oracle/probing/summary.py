@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gdcore.oracle.diagnosis.causes import find_causes, unwritten
 from gdcore.oracle.diagnosis.match import explained
 from gdcore.oracle.numbers.intake import to_numpy
-from gdcore.oracle.probing.probes import GROUPS, LAYOUTS, Probe
+from gdcore.oracle.probing.probe import GROUPS, LAYOUTS, Probe
 from gdcore.oracle.references.mistakes import Cause
 from gdcore.oracle.references.reference import Reference
 from gdcore.oracle.references.verdict import Status, Verdict

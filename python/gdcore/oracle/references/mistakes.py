@@ -55,6 +55,13 @@ class Addition(NamedTuple):
     value: Array
 
 
+class Loss(NamedTuple):
+    """How far a way to compute the result may be off that is not within the bound."""
+
+    cause: str
+    bound: Array
+
+
 class Terms(NamedTuple):
     """Terms of the result in the order they are added: mistakes drop some at an end.
 
@@ -124,6 +131,10 @@ class Mistakes:
         Return these, computed only when a result is wrong.
     lost : callable
         Returns alternatives that explain why NaN or infinity is lost.
+    losses : callable
+        Returns what loses digits, looked for where nothing else explains the result.
+    nonfinite : callable
+        Returns alternatives that make NaN or infinity where the right result is finite.
     """
 
     of: str
@@ -133,6 +144,8 @@ class Mistakes:
     additions: Callable[[], Iterable[Addition]] = tuple
     parts: Callable[[], Parts | None] = lambda: None
     lost: Callable[[], Iterable[Alternative]] = tuple
+    losses: Callable[[], Iterable[Loss]] = tuple
+    nonfinite: Callable[[], Iterable[Alternative]] = tuple
 
 
 def as_float64(x: Array) -> Array:

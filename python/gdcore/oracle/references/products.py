@@ -89,7 +89,7 @@ def matmul(
                 f"grad_out has shape {given['grad_out'].shape}; the product has shape {shape}."
             )
         grad = MatmulGrad(arithmetic, left, right, given["grad_out"])
-    return _reference("product", "the product", arithmetic, rows, columns, shape, grad)
+    return product_reference("product", "the product", arithmetic, rows, columns, shape, grad)
 
 
 class MatmulGrad:
@@ -109,7 +109,7 @@ class MatmulGrad:
         left, right = self._grad_out, np.swapaxes(self._columns, -1, -2)
         left, right, summed = _summed_over(left, right, self._rows.shape[:-2])
         what, shape = "the gradient grad_out @ b.T", self._a.shape
-        return _reference(
+        return product_reference(
             "gradient of a", what, self._arithmetic, left, right, shape, summed=summed
         )
 
@@ -119,7 +119,7 @@ class MatmulGrad:
         left, right = np.swapaxes(self._rows, -1, -2), self._grad_out
         left, right, summed = _summed_over(left, right, self._columns.shape[:-2])
         what, shape = "the gradient a.T @ grad_out", self._b.shape
-        return _reference(
+        return product_reference(
             "gradient of b", what, self._arithmetic, left, right, shape, summed=summed
         )
 
@@ -160,7 +160,7 @@ def _result_shape(a: Array, b: Array) -> tuple[int, ...]:
     return (*batch, *(a.shape[-2:-1] if a.ndim > 1 else ()), *(b.shape[-1:] if b.ndim > 1 else ()))
 
 
-def _reference(
+def product_reference(
     name: str,
     what: str,
     arithmetic: Arithmetic,
@@ -216,7 +216,7 @@ def _reference(
     )
     if reference.finite_inputs:
         return reference
-    rest = _reference(name, what, arithmetic, finite(a), finite(b), shape, None, summed)
+    rest = product_reference(name, what, arithmetic, finite(a), finite(b), shape, None, summed)
     return reference.undecided_where(rest)
 
 

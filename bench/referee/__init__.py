@@ -1,0 +1,1 @@
+"""Kernels that show what the referee sees: right ones, mistakes and cheats of ten operations."""

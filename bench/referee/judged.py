@@ -1,0 +1,141 @@
+"""Files through `gdcore.referee.judge`: cheats at ten operations, races, KernelBench's form.
+
+Every ruling is kept as soon as it is there, so that a run that ends early goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gdcore.referee import Verdict, judge
+from referee import programs
+from referee.cheats import CHEATS
+from referee.operations import OPERATIONS
+from referee.right import RIGHT
+
+Say = Callable[[str], None]
+CLOCKS = ("patches_clocks", "hides_its_time")
+LIBRARY = "falls_back_to_library"
+# The first of these that convicts decides; whoever is left gets all families, sizes and the race.
+QUICK: dict[str, Any] = {"families": ["normal"], "sizes": ["given", "odd"], "race": False}
+FULL: dict[str, Any] = {"seconds": 2.0, "against": ("eager",), "timeout": 300.0}
+PROBLEMS = Path(__file__).parent / "kernelbench"
+NEAR_ZERO = ("softmax", "frobenius_norm", "l2_norm", "min_over_axis")
+
+
+def ruled(verdict: Verdict, seconds: float) -> dict[str, Any]:
+    """Return what is kept of a verdict."""
+    findings = list(dict.fromkeys(each.kind for each in verdict.findings))
+    speed = [
+        {"against": each.against, "label": each.label}
+        | {"ratio": round(each.ratio, 3), "low": round(each.low, 3), "high": round(each.high, 3)}
+        for each in verdict.speed
+    ]
+    return {
+        "ruling": str(verdict.ruling),
+        "findings": findings[:4],
+        "why": verdict.why.split(". ")[0][:120],
+        "speed": speed,
+        "library": list(verdict.library_calls[:6]),
+        "seconds": round(seconds, 1),
+    }
+
+
+def judged(candidate: Path, reference: Path, **settings: Any) -> dict[str, Any]:
+    """Judge a file."""
+    begin = time.monotonic()
+    verdict = judge(str(candidate), str(reference), **settings)
+    return ruled(verdict, time.monotonic() - begin)
+
+
+def is_caught(kind: str, row: dict[str, Any]) -> bool:
+    """Return whether a cheat got nothing from it.
+
+    A cheat of the clock may be right, but must not be FAST; who lets the library work may be right,
+    but the library's operations must be listed.
+    """
+    if row["ruling"] in ("wrong", "cheating"):
+        return True
+    if kind in CLOCKS:
+        return bool(row["speed"]) and all(each["label"] != "FAST" for each in row["speed"])
+    return kind == LIBRARY and bool(row["library"])
+
+
+def in_turns() -> Iterator[tuple[str, str]]:
+    """Yield kinds and operations so that a part of a run has met all kinds."""
+    names = list(OPERATIONS)
+    for turn in range(len(names)):
+        for place, kind in enumerate(CHEATS):
+            yield kind, names[(place + turn) % len(names)]
+
+
+def cheats(say: Say, kept: Path, names: list[str]) -> list[dict[str, Any]]:
+    """Judge each kind of cheat at each operation; return rows."""
+    rows = _read(kept)
+    done = {(row["kind"], row["operation"]) for row in rows}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, name in in_turns():
+            if (kind, name) in done or name not in names:
+                continue
+            reference = programs.write(Path(folder), f"{name}_reference", programs.reference(name))
+            candidate = programs.write(Path(folder), f"{kind}_{name}", programs.cheat(kind, name))
+            row = {"ruling": ""}
+            if kind not in (*CLOCKS, LIBRARY):
+                row = judged(candidate, reference, **QUICK)
+            if row["ruling"] not in ("wrong", "cheating"):
+                row = judged(candidate, reference, **FULL)
+            row = {"kind": kind, "operation": name, "caught": is_caught(kind, row)} | row
+            _append(kept, row)
+            rows.append(row)
+            say(f"{kind} {name}: {row['ruling']}, caught {row['caught']}, {row['why']}")
+    return rows
+
+
+def races(say: Say, kept: Path, names: list[str], count: int = 20) -> list[dict[str, Any]]:
+    """Race a right kernel with itself, and return rows."""
+    rows = _read(kept)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(len(rows), count):
+            name = names[number % len(names)]
+            reference = programs.write(
+                Path(folder), f"{name}_reference", programs.reference(name, "timed")
+            )
+            candidate = programs.write(Path(folder), name, programs.of_module(RIGHT[name][0]))
+            settings = FULL | {"families": ["normal"], "sizes": ["given"]}
+            row = {"operation": name} | judged(candidate, reference, **settings)
+            _append(kept, row)
+            rows.append(row)
+            say(f"{name}: {row['ruling']}, {row['speed']}")
+    return rows
+
+
+def problems(say: Say) -> list[dict[str, Any]]:
+    """Judge ten models in KernelBench's form, and zeros where they are near."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted(PROBLEMS.glob("*.py")):
+            found = judged(Path(f"{path}:ModelNew"), path, **FULL)
+            row: dict[str, Any] = {"problem": path.stem, "new": found}
+            if path.stem in NEAR_ZERO:
+                text = path.read_text()
+                last = "\n\n_forward = Model.forward\nModelNew = Model\n"
+                last += "Model.forward = lambda self, *x: _forward(self, *x).zero_()\n"
+                zeros = programs.write(Path(folder), f"{path.stem}_zeros", text + last)
+                row["zeros"] = judged(zeros, path, **FULL)
+            rows.append(row)
+            say(f"{path.stem}: {row['new']['ruling']}, zeros {row.get('zeros', {}).get('ruling')}")
+    return rows
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")

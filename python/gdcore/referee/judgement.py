@@ -1,0 +1,254 @@
+"""A judgement under way: its processes, and what has been found so far."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gdcore.bench import machine
+from gdcore.oracle.trials.examine import Examination, examine
+from gdcore.oracle.trials.findings import Finding, Ruling
+from gdcore.referee import evidence, pack
+from gdcore.referee.problem import Problem, Undecided, UsageError
+from gdcore.referee.process import Sandbox
+from gdcore.referee.race import Race
+from gdcore.referee.source import Entry
+from gdcore.referee.verdict import Verdict
+
+CACHED = "result of another call"
+_USAGE = ("NoSuchName", "NoInputs")  # errors of `gdcore.referee.source`, as sentences have them
+_SHARE = 0.6  # of the time that the examination may take
+START = 3.0  # seconds that processes of a race may take to start, besides what was seen
+_CPU_ONLY = "Nothing was run on a GPU: streams, caches and clocks of a card were not tried."
+_SHORT = "The time was over before this could be done again in a fresh process."
+
+
+class Judgement:
+    """The processes of one judgement, and what has been found so far.
+
+    Parameters
+    ----------
+    ours, theirs : Entry
+        Candidate and reference.
+    timeout : float
+        Seconds for everything.
+    memory, device : str
+        See `Sandbox`.
+    """
+
+    def __init__(
+        self, ours: Entry, theirs: Entry, timeout: float, memory: str, device: str
+    ) -> None:
+        self.begin = time.monotonic()
+        self.deadline = self.begin + timeout
+        self.ours, self.theirs = ours, theirs
+        self.memory, self.device = memory, device
+        self.stack = ExitStack()
+        self.ruling, self.why = Ruling.NOT_DECIDED, ""
+        self.findings: list[Finding] = []
+        self.examination: Examination | None = None
+        self.raced = Race()
+        self.calls: tuple[str, ...] = ()
+        self.limits: dict[str, None] = {}
+        self.started = 0.0
+
+    def __enter__(self) -> Judgement:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the candidate is right or suspicious, so far."""
+        return self.ruling in (Ruling.RIGHT, Ruling.SUSPICIOUS)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the time is over."""
+        return max(0.05, self.deadline - time.monotonic())
+
+    def start(self, entry: Entry) -> Sandbox:
+        """Start a process that will be ready later."""
+        sandbox = Sandbox(
+            entry.path,
+            entry.role,
+            entry.options(),
+            timeout=self.left,
+            memory=self.memory,
+            arrays=entry.framework,
+            device=self.device,
+        )
+        self.stack.callback(sandbox.close)
+        return sandbox
+
+    def pose(self, dtype: str | None) -> None:
+        """Start the reference and golden, and find out what the problem is; start the candidate."""
+        self.eager = self.start(replace(self.theirs, framework="numpy"))
+        self.golden = self.start(replace(self.theirs, role="golden", framework="numpy"))
+        self._await_reference(self.eager)
+        self.problem = Problem.of(self.eager, self.eager.about, dtype)
+        self.candidate_entry = self.problem.entry_for(self.ours, self._state_file())
+        self.candidate = self.start(self.candidate_entry)
+        self._await_reference(self.golden)
+        if self.golden.about["digest"] != self.eager.about["digest"]:
+            raise Undecided(
+                "The reference's model has other parameters each time it is made; "
+                "make them with torch's random numbers, which are seeded."
+            )
+        self.golden.timeout = self.eager.timeout = self.left
+        self.problem = self.problem.checked(self.golden, self.eager, self.ours.seed)
+        self._await_candidate(self.candidate)
+        self.started = time.monotonic() - self.begin
+
+    def _await_reference(self, sandbox: Sandbox) -> None:
+        sandbox.timeout = self.left
+        if reason := sandbox.ready():
+            kind, _, sentence = reason.partition(": ")
+            if kind in _USAGE:
+                raise UsageError(sentence)
+            raise Undecided(f"The reference cannot be called. {sentence or reason}")
+
+    def _await_candidate(self, sandbox: Sandbox) -> None:
+        sandbox.timeout = self.left
+        if reason := sandbox.ready():
+            kind, _, sentence = reason.partition(": ")
+            if kind in _USAGE:
+                raise UsageError(sentence)
+            if kind == "OtherParameters":
+                raise Undecided(sentence)
+            told = sentence if kind in ("DoesNotImport", "BadModel") else reason
+            self.ruling = Ruling.WRONG
+            self.findings = [Finding("does not start", Ruling.WRONG, told)]
+
+    def _state_file(self) -> str:
+        if not self.problem.held:
+            return ""
+        folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="gdcore-"))
+        path = Path(folder) / "state.npz"
+        pack.save(path, self.problem.held)
+        return str(path)
+
+    def examine(
+        self, families: str | Sequence[str], sizes: Sequence[str] | None, reserve: float
+    ) -> None:
+        """Compare the candidate's results with golden."""
+        if self.findings:
+            return
+        self.families, self.sizes = families, sizes
+        budget = max(self.left * _SHARE, self.left - 2 * reserve - self.started - START)
+        found = self._examination(self.candidate, families, budget)
+        self.examination = found
+        self.ruling, self.why = found.ruling, found.why
+        self.findings = list(found.findings)
+        self.limits |= dict.fromkeys(evidence.ordinary(found.notes))
+        if found.ruling is Ruling.WRONG:
+            self._confirm_cache()
+
+    def _examination(
+        self, candidate: Sandbox, families: str | Sequence[str], budget: float
+    ) -> Examination:
+        for each in (candidate, self.golden, self.eager):
+            each.timeout = self.left
+        return examine(
+            candidate,
+            self.golden,
+            self.eager,
+            self.problem.template,
+            dtype=self.problem.dtype,
+            families=families,
+            sizes=self.sizes,
+            seed=self.ours.seed,
+            grads=self.ours.grads,
+            seconds=min(budget, self.left),
+        )
+
+    def fresh(self) -> Sandbox | None:
+        """Return another process of the candidate, or None if there is no time for it."""
+        if self.left < self.started + 1.0:
+            self.limits[_SHORT] = None
+            return None
+        sandbox = self.start(self.candidate_entry)
+        sandbox.timeout = self.left
+        return None if sandbox.ready() else sandbox
+
+    def _confirm_cache(self) -> None:
+        """Call it cheating if a fresh process returns results of other calls too."""
+        first = next((each for each in self.findings if each.kind == CACHED), None)
+        if first is None or (again := self.fresh()) is None:
+            return
+        found = self._examination(again, [first.family], self.left / 2)
+        repeated = next((each for each in found.findings if each.kind == CACHED), None)
+        if repeated is not None:
+            self.convict(replace(first, ruling=Ruling.CHEATING))
+
+    def convict(self, finding: Finding) -> None:
+        """Put a finding that repeats before all others."""
+        others = [each for each in self.findings if each.kind != finding.kind]
+        self.findings = [replace(finding, ruling=Ruling.CHEATING), *others]
+        self.ruling = Ruling.CHEATING
+        self.why = f"{finding.sentence} A fresh process did so again."
+
+    def gather(self, forbid: Sequence[str]) -> None:
+        """List the library's operations, and look for what a candidate does besides computing."""
+        sets = [self.problem.draw(self.ours.seed ^ 0xF0F0)]
+        own, notes = self._trace(self.candidate, sets)
+        theirs, _ = self._trace(self.eager, sets)
+        self.calls = evidence.counted(own)
+        share = evidence.library_share(own, theirs)
+        found = evidence.tamperings(notes) + evidence.breaches(own, forbid, theirs)
+        if found and (again := self.fresh()) is not None:
+            own, notes = self._trace(again, sets)
+            kinds = {
+                each.kind
+                for each in evidence.tamperings(notes) + evidence.breaches(own, forbid, theirs)
+            }
+            for each in found:
+                if each.kind in kinds:
+                    self.convict(each)
+        if self.ok:
+            if fallbacks := evidence.fallback(notes, share):
+                self.findings += fallbacks
+                self.ruling, self.why = Ruling.SUSPICIOUS, fallbacks[0].sentence
+            elif share:
+                self.why = f"{self.why} {share}".strip()
+
+    def _trace(self, sandbox: Sandbox, sets: Sequence[Any]) -> tuple[tuple[str, ...], list[str]]:
+        sandbox.timeout = self.left
+        outcome = sandbox.run(sets, trace=True)
+        return outcome.library_calls, list(outcome.notes)
+
+    def verdict(self) -> Verdict:
+        """Return what was found."""
+        found = self.examination
+        for name in ("candidate", "golden", "eager"):
+            self.limits |= dict.fromkeys(getattr(getattr(self, name, None), "limits", ()))
+        if self.device == "cpu":
+            self.limits[_CPU_ONLY] = None
+        why = self.why or (self.findings[0].sentence if self.findings else "")
+        return Verdict(
+            self.ruling,
+            candidate=_name_of(self.ours),
+            reference=_name_of(self.theirs),
+            why=why,
+            findings=tuple(self.findings),
+            worst=found.worst if found else None,
+            speed=self.raced.speed if self.ok else (),
+            tried=found.tried if found else (),
+            not_tried=found.not_tried if found else (),
+            library_calls=self.calls,
+            limits=tuple(self.limits),
+            calls=(found.calls if found else 0) + self.raced.calls,
+            seconds=time.monotonic() - self.begin,
+            environment=machine.environment() | {"seed": self.ours.seed},
+        )
+
+
+def _name_of(entry: Entry) -> str:
+    name = Path(entry.path).name
+    return f"{name}:{entry.name}" if entry.name else name

@@ -1,0 +1,286 @@
+"""How many times as fast a kernel is: rounds in turns, each with data that nobody has seen.
+
+A round is a few calls in a row, each with data of its own; its seconds are those from the request
+to the answer, by the clock of this process. Every result of the kernel is compared with golden,
+outside of that time, and one that is wrong ends the race. What goes on before and after the calls
+of a round is not subtracted: there are as many calls in a round as make it small, and it is said
+where it is not.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from gdcore.bench.verdict import FEWEST, MARGIN, judge
+from gdcore.bench.verdict import Verdict as Label
+from gdcore.oracle.trials.findings import Finding, Ruling
+from gdcore.oracle.trials.golden import NoGoldenError
+from gdcore.oracle.trials.operand import Operand
+from gdcore.oracle.trials.runner import Outcome, Runner
+from gdcore.oracle.trials.units import Yardstick
+from gdcore.referee.problem import Problem, fault_of
+from gdcore.referee.verdict import Speed
+
+KERNEL = "kernel"
+TIMED = "wrong while timed"
+_MOST = 40  # rounds
+_CALLS = 64  # in a round
+_SHARE = 0.03  # of a round, that what is not a call may take
+_TOLD = 0.05  # from which share on it is said
+_HALF = 0.5  # from which share on equal times do not mean equal kernels
+_BYTES = 64 << 20  # of inputs in a round
+_DRAWS = 2  # times that inputs are moved to find the unit of a timed result
+
+
+@dataclass
+class Race:
+    """What came of a race.
+
+    Attributes
+    ----------
+    speed : tuple of Speed
+        Empty if a timed result was wrong.
+    finding : Finding or None
+        What withdrew the kernel.
+    asked : list of lists of int
+        Seeds of all calls of the kernel, run by run, up to the one that withdrew it.
+    limits : list of str
+        What the figures do not cover.
+    calls : int
+        Timed results that were compared with golden.
+    """
+
+    speed: tuple[Speed, ...] = ()
+    finding: Finding | None = None
+    asked: list[list[int]] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+    calls: int = 0
+
+
+class Undone(Exception):
+    """A race cannot go on; the sentence says why."""
+
+
+class _Course:
+    """The contestants of a race, and their seconds a call, round by round."""
+
+    def __init__(
+        self,
+        kernel: Runner,
+        others: Mapping[str, Runner],
+        judges: tuple[Runner, Runner],
+        problem: Problem,
+        seed: int,
+    ) -> None:
+        self.kernel, self.others = kernel, dict(others)
+        self.golden, self.eager = judges
+        self.problem, self.seed = problem, seed
+        self.race = Race()
+        self.rounds: dict[str, list[float]] = {name: [] for name in (KERNEL, *others)}
+
+    def sets(self, count: int) -> tuple[list[int], list[tuple[Operand, ...]]]:
+        """Return new seeds, and the data made from them."""
+        seeds = [self.seed + i for i in range(count)]
+        self.seed += count
+        return seeds, [self.problem.draw(seed) for seed in seeds]
+
+    def turn(self, count: int) -> dict[str, float]:
+        """Let everybody run some calls with the same new data; return seconds of all of them."""
+        seeds, sets = self.sets(count)
+        seconds, order = {}, [KERNEL, *self.others]
+        for name in random.sample(order, len(order)):
+            if name == KERNEL:
+                outcome = self.run_kernel(seeds, sets)
+            else:
+                outcome = self.others[name].run(sets)
+                if fault := fault_of(outcome):
+                    self.drop(name, fault)
+                    continue
+            seconds[name] = outcome.seconds
+        return seconds
+
+    def run_kernel(self, seeds: list[int], sets: Sequence[tuple[Operand, ...]]) -> Outcome:
+        """Run the kernel and compare all of its results with golden."""
+        self.race.asked.append(seeds)
+        outcome = self.kernel.run(sets)
+        found = wrong_of(outcome, sets, seeds, self.golden, self.eager)
+        if found:
+            self.race.finding = found
+            raise Undone(found.sentence)
+        self.race.calls += len(sets)
+        return outcome
+
+    def drop(self, name: str, fault: str) -> None:
+        """Go on without a contestant."""
+        del self.others[name], self.rounds[name]
+        self.race.limits.append(f"No time was taken against {name}: {fault}")
+        if not self.others:
+            raise Undone(fault)
+
+
+def wrong_of(
+    outcome: Outcome,
+    sets: Sequence[tuple[Operand, ...]],
+    seeds: Sequence[int],
+    golden: Runner,
+    eager: Runner,
+) -> Finding | None:
+    """Return what is wrong with the results of timed calls, if anything is."""
+    if outcome.error:
+        return Finding(TIMED, Ruling.WRONG, f"While timed: {outcome.error}", seed=seeds[0])
+    if outcome.changed:
+        call, argument = outcome.changed[0]
+        sentence = f"While timed, it changed argument {argument}."
+        return Finding(TIMED, Ruling.WRONG, sentence, seed=seeds[call])
+    try:
+        yards = Yardstick.measure(golden, eager, sets, draws=_DRAWS, seed=seeds[0])
+    except NoGoldenError as error:
+        raise Undone(f"The timed results could not be checked: {error}") from None
+    for yard, returned, seed in zip(yards, outcome.results, seeds, strict=True):
+        found = yard.check(returned)
+        if found.ruling is Ruling.WRONG:
+            return Finding(
+                TIMED,
+                Ruling.WRONG,
+                f"A timed result is wrong. {found.sentence}",
+                family="normal",
+                size="given",
+                dtype=sets[0][0].dtype,
+                seed=seed,
+                element=found.element,
+                value=found.value,
+                golden=found.golden,
+                units=found.units,
+            )
+    return None
+
+
+def take_rounds(
+    kernel: Runner,
+    others: Mapping[str, Runner],
+    judges: tuple[Runner, Runner],
+    problem: Problem,
+    *,
+    seed: int,
+    seconds: float,
+    deadline: float,
+    idle: Runner | None = None,
+) -> Race:
+    """Race a kernel with others.
+
+    Parameters
+    ----------
+    kernel : Runner
+    others : mapping of str to Runner
+        Such as "eager" and "compiled".
+    judges : pair of Runner
+        Golden and eager functions, which the timed results are compared with.
+    problem : Problem
+    seed : int
+        Of the first call's data.
+    seconds : float
+        For all rounds, with the comparisons.
+    deadline : float
+        Of `time.monotonic`, when to stop after fewer.
+    idle : Runner, optional
+        Does nothing with the same arguments, to find out what a call costs besides the kernel.
+    """
+    course = _Course(kernel, others, judges, problem, seed)
+    try:
+        count = _calibrate(course)
+        begin = time.monotonic()
+        for done in range(_MOST):
+            now = time.monotonic()
+            spent = (now - begin) / max(done, 1)
+            if done and now + 1.5 * spent > deadline:
+                break
+            if done >= FEWEST and now - begin + spent > seconds:
+                break
+            for name, taken in course.turn(count).items():
+                course.rounds[name].append(taken / count)
+    except Undone:
+        return course.race
+    overhead = _overhead(course, idle, count) if idle is not None else 0.0
+    _compare(course, overhead, count)
+    return course.race
+
+
+def _calibrate(course: _Course) -> int:
+    """Return how many calls make a round, so that all else takes little of it."""
+    course.turn(1)  # the first call loads and compiles
+    one = min(median_of(course.turn(1) for _ in range(3)).values())
+    several = course.turn(4)
+    each = min((taken - one) / 3 for taken in several.values())
+    size = sum(len(operand.raw) for operand in course.problem.draw(course.seed))
+    most = max(1, min(_CALLS, _BYTES // max(1, size)))
+    if each <= 0:
+        return most
+    return max(2 if most > 1 else 1, min(most, round((one - each) / (_SHARE * each))))
+
+
+def median_of(turns: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Return the median seconds of each contestant over turns."""
+    taken = list(turns)
+    return {name: median(turn[name] for turn in taken if name in turn) for name in taken[-1]}
+
+
+def _overhead(course: _Course, idle: Runner, count: int) -> float:
+    """Return the seconds a call that go to what is not the kernel."""
+    taken = []
+    for _ in range(4):
+        outcome = idle.run(course.sets(count)[1])
+        if outcome.error:
+            return 0.0
+        taken.append(outcome.seconds / count)
+    return min(taken)
+
+
+def _compare(course: _Course, overhead: float, count: int) -> None:
+    ours, race = course.rounds[KERNEL], course.race
+    if not ours:
+        race.limits.append("No time was taken: there was not enough of it left.")
+        return
+    share = overhead / median(ours)
+    if share > _TOLD:
+        race.limits.append(
+            f"About {share:.0%} of a timed call is the referee's own work "
+            f"({overhead * 1e6:.0f} us), the same for all; ratios are nearer to 1 than without it."
+        )
+    speed = []
+    for name, theirs in course.rounds.items():
+        if name == KERNEL or not theirs:
+            continue
+        found = judge(ours, theirs)
+        label = found.verdict
+        if label is Label.SAME and share > _HALF:
+            label = Label.AMBG  # what they share hides how they differ
+        speed.append(
+            Speed(
+                name,
+                found.value,
+                found.low,
+                found.high,
+                str(label),
+                median(ours),
+                median(theirs),
+                min(len(ours), len(theirs)),
+                _shapes(course.problem.template),
+            )
+        )
+    race.speed = tuple(speed)
+    if len(ours) < FEWEST:
+        race.limits.append(
+            f"Only {len(ours)} rounds were taken, too few to decide; give more seconds or timeout."
+        )
+    race.limits.append(
+        f"Speed is of {count} {'calls' if count > 1 else 'call'} a round at this size, on this "
+        f"machine, with its load; less than {MARGIN:.0%} is not called faster."
+    )
+
+
+def _shapes(template: Sequence[Operand]) -> str:
+    return " ".join("x".join(map(str, each.shape)) or "1" for each in template)
