@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import textwrap
 import time
@@ -15,7 +17,7 @@ import pytest
 from gdcore.oracle.trials import libraries
 from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.runner import POISON, Outcome
-from gdcore.referee import confined
+from gdcore.referee import confined, family
 from gdcore.referee.family import can_look
 from gdcore.referee.process import Sandbox, size_of
 
@@ -53,7 +55,7 @@ class Bench:
             boxes = [self.sandbox(text, **options) for text in group]
             for text, sandbox in zip(group, boxes, strict=True):
                 assert sandbox.ready() == ""
-                sandbox._exchange.timeout = kernels[text]
+                sandbox.timeout = kernels[text]
                 begin = time.perf_counter()
                 found[text] = sandbox.run([[X]])
                 sandbox.close()
@@ -253,8 +255,9 @@ def test_golden_values_are_not_found(bench: Bench, monkeypatch: pytest.MonkeyPat
             reference.write_text(f"SECRET = {secret!r}")
         with bench.sandbox("def kernel(x): return x.copy()", role="golden") as golden:
             assert golden.run([[held]]).results[0].operands[0].raw == held.raw
-            family = golden._process._family
-            pids = f"PIDS = {[os.getpid(), family.keeper, family.worker]}\n"
+            held_by = golden._process._family
+            assert held_by
+            pids = f"PIDS = {[os.getpid(), held_by.keeper, held_by.worker]}\n"
             with bench.sandbox(
                 prelude + pids + THIEF, hidden=[reference], memory="100MB"
             ) as sandbox:
@@ -291,7 +294,7 @@ def test_without_namespaces_nothing_is_left_either(
 
 
 @needs_proc
-def test_work_after_the_answer_is_seen(bench: Bench) -> None:
+def test_work_after_the_answer_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads and processes that go on are reported, and a result is what it was at the answer."""
     thread = """
     import threading
@@ -323,7 +326,8 @@ def test_work_after_the_answer_is_seen(bench: Bench) -> None:
         outcome = sandbox.run([[X]])
     assert values(outcome) == np.zeros((3, 4)).tolist()
     assert any("went on computing after its answer" in note for note in outcome.notes)
-    with bench.sandbox(daemon) as sandbox:
+    with bench.sandbox(daemon) as sandbox, monkeypatch.context() as patches:
+        patches.setattr(family, "_LISTS_CHILDREN", Path("/nowhere"))
         outcome = sandbox.run([[X]])
     assert values(outcome) == X.values().tolist()
     assert "1 process(es) that it had started were alive after its answer" in outcome.notes
@@ -420,3 +424,27 @@ def test_sandboxes_that_cannot_be(bench: Bench) -> None:
         assert not outcome.fatal
         sandbox.close()
         assert sandbox.run([[X]]).fatal
+
+
+@needs_proc
+def test_nothing_is_left_of_a_parent_that_is_killed(bench: Bench) -> None:
+    """The keeper ends the process, and removes its folder."""
+    kernel = bench.folder / "kernel.py"
+    kernel.write_text("def kernel(x): return x")
+    script = f"""
+import tempfile, time
+tempfile.tempdir = {tempfile.gettempdir()!r}
+from gdcore.referee.process import Sandbox
+sandbox = Sandbox({str(kernel)!r}, loader={str(bench.folder / "loader.py:load")!r}, arrays="numpy")
+print(repr(sandbox.ready()), flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == b"''\n"
+        assert left_over()
+        parent.kill()
+    end = time.perf_counter() + SLACK
+    while left_over() and time.perf_counter() < end:
+        time.sleep(0.01)
+    assert not left_over()

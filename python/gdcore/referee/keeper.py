@@ -39,10 +39,10 @@ _DEPTH, _ENTRIES = 8, 1000  # closed directories on a path, and entries of one
 
 _APART = {
     _NEWPID: "it shares process numbers with other programs, and may signal those of its user",
-    _NEWNS: "it sees all files that its user may read, and may write those that its user may",
     _NEWNET: "it may use the network",
     _NEWIPC: "it may use System V memory of its user",
 }
+_WITH_FILES = "it sees all files that its user may read, and may write those that its user may"
 
 
 class _MountAttributes(ctypes.Structure):
@@ -73,6 +73,7 @@ def main(config: dict[str, Any]) -> NoReturn:
     _say(config, {"worker": pid, "own_pids": bool(apart & _NEWPID)})
     _wait(config, pid, wake)
     _kill_children(pid)
+    shutil.rmtree(config["folder"], ignore_errors=True)  # the parent may not be there to do so
     os._exit(0)
 
 
@@ -124,7 +125,7 @@ def _kill_children(pid: int) -> None:
 
 def _separate(said: list[str]) -> int:
     """Give what is started from now on namespaces of its own; return which."""
-    flags = _NEWPID | _NEWNS | _NEWNET | _NEWIPC
+    flags = _NEWPID | _NEWNET | _NEWIPC
     if os.geteuid():
         user, group = os.geteuid(), os.getegid()
         if _libc("unshare", _NEWUSER | flags):
@@ -153,9 +154,10 @@ def _become(config: dict[str, Any], apart: int, said: list[str]) -> None:
     if not os.geteuid():
         with suppress(OSError):
             os.setgroups([])
-    if apart & _NEWNS:
+    if _IS_LINUX and not _libc("unshare", _NEWNS):
         _close_files(config, apart, said)
     else:
+        said.append(_WITH_FILES)
         said += [f"it may read {path}" for path in config["hidden"]]
     os.chdir(config["folder"])
     _limit(config, said)
