@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import textwrap
 import time
@@ -27,6 +26,7 @@ import runpy
 def load(path, role, options):
     return runpy.run_path(path)[options.get("name", "kernel")]
 """
+SLACK = 8.0  # seconds; 2 on a machine that does nothing else
 needs_proc = pytest.mark.skipif(not can_look(), reason="processes are found through /proc")
 
 
@@ -57,7 +57,7 @@ class Bench:
                 begin = time.perf_counter()
                 found[text] = sandbox.run([[X]])
                 sandbox.close()
-                assert time.perf_counter() - begin < kernels[text] + 2, found[text]
+                assert time.perf_counter() - begin < kernels[text] + SLACK, found[text]
         assert not left_over()
         return found
 
@@ -149,9 +149,9 @@ HANGS = (
     "\n    while True:\n        try: os.fork()\n        except OSError: pass",
     "while True: pass",
     "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(60)",
-    "\n    for i in range(5):\n        if not os.fork(): os.setsid(); time.sleep(60)\n    while True: pass",
+    "\n    if any(os.fork() == 0 for i in '12'): os.setsid(); time.sleep(9)\n    while True: pass",
     "os.kill(os.getpid(), 19); time.sleep(60)",
-    "\n    for byte in b'\\x00\\x01\\x00\\x00' + b'[' * 999: time.sleep(0.1); line.sendall(bytes([byte]))",
+    "\n    for byte in b'\\x00\\x01\\x00[[[[[[[[[': time.sleep(0.1); line.sendall(bytes([byte]))",
 )
 ENDINGS = {
     "os._exit(5)": "exit status 5",
@@ -168,7 +168,7 @@ ENDINGS = {
     "line.sendall(b'\\x00\\x00\\x00\\x04[[1]')": "no answer into the protocol",
     "answer(results=[]); return x": "does not describe a result",
     "answer(results=[{'parts': [{'dtype': 'float32', 'shape': [-1]}]}])": "no array can be",
-    "answer(results=[{'parts': [{'dtype': 'float32', 'shape': [1 << 40]}]}])": "larger than the memory",
+    "answer(results=[{'parts': [{'dtype': 'bool', 'shape': [1 << 40]}]}])": "larger than the",
     "answer(results=[{'parts': [{'dtype': ['x'], 'shape': []}]}])": "no array can be",
     "answer(results=[{'parts': [{'dtype': 'float32', 'shape': [3, 4]}]}]); return x + 1": "answer",
     "os.ftruncate(memory(), 4096); answer(results=[{'parts': []}]); return x + 1": "",
@@ -185,7 +185,8 @@ def identity():
         if isinstance(frame.f_locals.get("request"), dict): return frame.f_locals["request"]["id"]
         frame = frame.f_back
 def memory():
-    return next(int(f) for f in os.listdir("/proc/self/fd") if "operands" in os.readlink(f"/proc/self/fd/{f}"))
+    folder = "/proc/self/fd"
+    return next(int(f) for f in os.listdir(folder) if "operands" in os.readlink(f"{folder}/{f}"))
 """
 
 
@@ -209,12 +210,13 @@ def kernel(x):
         paths += [f"/proc/{pid}/mem", f"/proc/{pid}/environ", *glob.glob(f"/proc/{pid}/fd/*")]
     for path in paths:
         try:
-            if not path.endswith("/mem"): texts = [open(path, "rb").read(1 << 20)] if os.path.isfile(path) else []
-            else: texts = list(pieces(path))
+            if path.endswith("/mem"): texts = list(pieces(path))
+            elif os.path.isfile(path): texts = [open(path, "rb").read(1 << 20)]
+            else: continue
         except OSError: continue
         found += [path] * any(MARK in text for text in texts)
     for thing in gc.get_objects():
-        if type(thing) in (bytes, bytearray, memoryview) and MARK in bytes(thing): found.append("gc")
+        if isinstance(thing, (bytearray, memoryview)) and MARK in bytes(thing): found.append("gc")
     found += [name for name, value in os.environ.items() if MARK.decode() in value]
     frame = sys._getframe()
     while frame:
@@ -332,7 +334,7 @@ def test_work_after_the_answer_is_seen(bench: Bench) -> None:
 
 
 def test_torch(bench: Bench) -> None:
-    """Tensors in any layout, parameters and gradients; lazy results are faults; calls are listed."""
+    """Tensors in any layout and parameters; lazy results are faults; calls are listed."""
     pytest.importorskip("torch")
     kernel = """
     import torch
@@ -362,8 +364,8 @@ def test_torch(bench: Bench) -> None:
     assert second.dtype == "bfloat16"
     assert second.shape == (4, 3)
     faults = [outcome.results[0].fault for outcome in outcomes[2:5]]
-    assert [word in fault for word, fault in zip(("Lazy", "meta", "sparse"), faults, strict=True)]
-    assert all(faults)
+    for word, fault in zip(("Lazy", "meta", "sparse"), faults, strict=True):
+        assert word in fault
     for outcome in outcomes[5:7]:
         assert set(outcome.results[0].operands[0].raw) == {POISON}
     assert outcomes[7].results[0].operands[0].shape == (2, 3, 4)

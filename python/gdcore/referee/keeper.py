@@ -15,7 +15,8 @@ import shutil
 import signal
 import stat
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -33,6 +34,7 @@ _SYS_MOUNT_SETATTR, _AT_RECURSIVE, _AT_FDCWD = 442, 0x8000, -100
 _USERS = (61184, 65519)  # numbers that systemd, too, gives to services without a user of their own
 _CPU_SECONDS = 3600
 _FILES = 512
+_PERSISTENCE = 10.0  # seconds
 _DEPTH, _ENTRIES = 8, 1000  # closed directories on a path, and entries of one
 
 _APART = {
@@ -69,8 +71,8 @@ def main(config: dict[str, Any]) -> NoReturn:
     for each in config["pass"]:
         os.close(each)
     _say(config, {"worker": pid, "own_pids": bool(apart & _NEWPID)})
-    status = _wait(pid, config["life"], wake)
-    _say(config, {"status": status})
+    _wait(config, pid, wake)
+    _kill_children(pid)
     os._exit(0)
 
 
@@ -79,24 +81,45 @@ def _say(config: dict[str, Any], message: dict[str, Any]) -> None:
         os.write(config["status"], json.dumps(message).encode() + b"\n")
 
 
-def _wait(pid: int, life: int, wake: int) -> int:
-    """Return how the process ended; kill it when the other end of `life` is closed."""
+def _wait(config: dict[str, Any], pid: int, wake: int) -> None:
+    """Say how the process ended, and wait until the parent has closed its end of `life`."""
     while True:
-        with suppress(ChildProcessError):
-            while True:
-                ended, status = os.waitpid(-1, os.WNOHANG)
-                if ended == pid:
-                    return status
-                if not ended:
-                    break
-        ready = select.select([life, wake], [], [])[0]
-        if wake in ready:
-            os.read(wake, 512)
-        if life in ready:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-            return status
+        for ended, status in _ended():
+            if ended == pid:
+                _say(config, {"status": status})
+        ready = select.select([config["life"], wake], [], [])[0]
+        if config["life"] in ready:
+            return
+        os.read(wake, 512)
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    """Yield the children that have ended, with how."""
+    with suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            yield pid, status
+
+
+def _kill_children(pid: int) -> None:
+    """Kill all children, then those that these leave to this process, until there are none."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    end = time.monotonic() + _PERSISTENCE
+    while time.monotonic() < end:
+        list(_ended())
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                children = file.read().split()
+        except OSError:
+            return
+        if not children:
+            return
+        for child in map(int, children):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
 
 
 def _separate(said: list[str]) -> int:
