@@ -15,11 +15,10 @@ from gdcore.oracle.trials.findings import Ruling
 from gdcore.oracle.trials.in_process import InProcess
 from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.runner import Outcome
-from referee.checks import Kernel
 from referee.libraries import COMPILED, compiled_kernel, jax_kernel
 from referee.mistakes import MISTAKES
 from referee.operations import OPERATIONS, inputs
-from referee.right import RIGHT
+from referee.right import RIGHT, Kernel
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 DTYPES_OF_MISTAKES = ("float32", "float64", "bfloat16")

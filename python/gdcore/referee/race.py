@@ -307,8 +307,8 @@ def _compare(course: _Course, overhead: float, count: int) -> None:
         )
     race.limits.append(
         f"Speed is of {count} {'calls' if count > 1 else 'call'} a round at this size, on this "
-        f"machine, with its load; less than {MARGIN:.0%} is not called faster. Threads that a kernel "
-        "starts of its own are timed with it; the reference has one."
+        f"machine, with its load; less than {MARGIN:.0%} is not called faster. "
+        "Threads that a kernel starts of its own are timed with it; the reference has one."
     )
 
 
