@@ -36,6 +36,7 @@ def right(found: dict[str, Any]) -> list[str]:
             if row["dtype"] == dtype:
                 own.update({name: row.get(name, 0) for name in columns})
         total.update(own)
+        total["kernels"] = max(own["kernels"], total["kernels"] - own["kernels"])
         rows.append([dtype, *(f"{own[name]:,}" for name in columns)])
     rows.append(["all", *(f"{total[name]:,}" for name in columns)])
     return lines_of("dtype | " + " | ".join(columns), rows)
