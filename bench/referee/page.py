@@ -36,16 +36,15 @@ def right(found: dict[str, Any]) -> list[str]:
             if row["dtype"] == dtype:
                 own.update({name: row.get(name, 0) for name in columns})
         total.update(own)
+        total["kernels"] = max(own["kernels"], total["kernels"] - own["kernels"])
         rows.append([dtype, *(f"{own[name]:,}" for name in columns)])
     rows.append(["all", *(f"{total[name]:,}" for name in columns)])
     return lines_of("dtype | " + " | ".join(columns), rows)
 
 
-def objections(found: dict[str, Any]) -> list[str]:
-    """Return which right kernels were called wrong or suspicious, and how often."""
-    counts = Counter(
-        (each["kernel"], each["dtype"], each["ruling"]) for each in found["objections"]
-    )
+def objections(found: Rows) -> list[str]:
+    """Return which kernels were called wrong or suspicious, and how often."""
+    counts = Counter((each["kernel"], each["dtype"], each["ruling"]) for each in found)
     rows = [
         [f"`{kernel}`", dtype, ruling, n] for (kernel, dtype, ruling), n in counts.most_common()
     ]
@@ -151,7 +150,11 @@ def tables(found: dict[str, Any]) -> dict[str, list[str]]:
     """Return the lines of each table whose figures are there."""
     made = {}
     if "right" in found:
-        made |= {"right": right(found["right"]), "objections": objections(found["right"])}
+        made |= {
+            "right": right(found["right"]),
+            "objections": objections(found["right"]["objections"]),
+        }
+        made["less accurate"] = objections(found["right"]["less accurate"])
     if "table" in found:
         made |= {
             "table": table(found["table"], found.get("cheats", [])),

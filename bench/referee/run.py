@@ -99,7 +99,7 @@ def main() -> None:
         found["machine"] = {
             key: value
             for key, value in machine.environment().items()
-            if key in ("cpu", "cpus", "cores", "system", "python")
+            if key in ("cpu", "cpus_usable", "memory_bytes", "system", "python")
         }
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     page.write(found)

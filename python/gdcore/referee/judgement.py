@@ -35,6 +35,8 @@ class Judgement:
     ----------
     ours, theirs : Entry
         Candidate and reference.
+    seed : int
+        Of all data; no process is given it.
     timeout : float
         Seconds for everything.
     memory, device : str
@@ -42,9 +44,10 @@ class Judgement:
     """
 
     def __init__(
-        self, ours: Entry, theirs: Entry, timeout: float, memory: str, device: str
+        self, ours: Entry, theirs: Entry, seed: int, timeout: float, memory: str, device: str
     ) -> None:
         self.begin = time.monotonic()
+        self.seed = seed
         self.deadline = self.begin + timeout
         self.ours, self.theirs = ours, theirs
         self.memory, self.device = memory, device
@@ -104,7 +107,7 @@ class Judgement:
                 "make them with torch's random numbers, which are seeded."
             )
         self.golden.timeout = self.eager.timeout = self.left
-        self.problem = self.problem.checked(self.golden, self.eager, self.ours.seed)
+        self.problem = self.problem.checked(self.golden, self.eager, self.seed)
         self._await_candidate(self.candidate)
         self.started = time.monotonic() - self.begin
 
@@ -165,7 +168,7 @@ class Judgement:
             dtype=self.problem.dtype,
             families=families,
             sizes=self.sizes,
-            seed=self.ours.seed,
+            seed=self.seed,
             grads=self.ours.grads,
             seconds=min(budget, self.left),
         )
@@ -204,7 +207,7 @@ class Judgement:
 
     def gather(self, forbid: Sequence[str]) -> None:
         """List the library's operations, and look for what a candidate does besides computing."""
-        sets = [self.problem.draw(self.ours.seed ^ 0xF0F0)]
+        sets = [self.problem.draw(self.seed ^ 0xF0F0)]
         own, notes = self._trace(self.candidate, sets)
         theirs, _ = self._trace(self.eager, sets)
         self.calls = evidence.counted(own)
@@ -253,7 +256,7 @@ class Judgement:
             limits=tuple(self.limits),
             calls=(found.calls if found else 0) + self.raced.calls,
             seconds=time.monotonic() - self.begin,
-            environment=machine.environment() | {"seed": self.ours.seed},
+            environment=machine.environment() | {"seed": self.seed},
         )
 
 
