@@ -115,7 +115,9 @@ class Sandbox:
             threads=threads,
         )
         theirs.close()
-        self._exchange = Exchange(self._line, self._shared, self._process, timeout, on_card)
+        self._exchange = Exchange(
+            self._line, self._shared, self._process, timeout, on_card, arrays == "jax"
+        )
         self._finalizer = weakref.finalize(self, _close, self._exchange, self._line, self._shared)
         self._request = {
             "id": 0,

@@ -49,6 +49,10 @@ class Exchange:
         Seconds for each `run`.
     card : bool
         Whether arguments lie on a card, so that they must be copied back to be compared.
+    copies : bool
+        Whether arguments are copied from the shared memory before the calls, as they are for a card
+        and for JAX. If not, they come into it when the process is stopped and the clock about to
+        run.
     """
 
     def __init__(
@@ -58,12 +62,14 @@ class Exchange:
         control: Control,
         timeout: float,
         card: bool = False,
+        copies: bool = False,
     ) -> None:
         self.line = line
         self.shared = shared
         self.control = control
         self.timeout = timeout
         self.card = card
+        self.copies = card or copies
         self.perturb = True
         self.over = ""  # why nothing can be asked any more
         self._asked = 0
@@ -112,9 +118,8 @@ class Exchange:
         if end > self.shared.part:
             needed = f"{end} bytes, and {self.shared.part} are shared"
             return Outcome(error=f"the arguments take {needed}; give the process more memory")
-        for arguments, slot in zip(calls, described, strict=True):
-            for operand, about in zip(arguments, slot, strict=True):
-                self.shared.write(about["offset"], operand.raw)
+        if self.copies:
+            self._write(calls, described)
         sizes = [*self._sizes, *(len(operand.raw) for call in calls for operand in call)]
         for part in (1, 2):
             self.shared.fill(part * self.shared.part, self._extent, POISON)
@@ -124,9 +129,13 @@ class Exchange:
         if "error" in answer:
             self.control.hold()
             return Outcome(error=f"no arguments could be made: {_text(answer['error'])}")
+        if not self.copies:  # so that nothing can be computed before the clock runs
+            self.control.hold()
+            self._write(calls, described)
         if not wire.is_silent(self.line):
             raise Broken("it wrote an answer that nobody had asked for")
         begin = _clock()
+        self.control.resume()
         answer = self.ask(deadline, "go")
         seconds = _clock() - begin
         notes = list(self.control.hold())
@@ -149,6 +158,11 @@ class Exchange:
             library_calls=_texts(answer.get("trace", [])),
             notes=(*notes, *said),
         )
+
+    def _write(self, calls: Sequence[Sequence[Operand]], described: list[Any]) -> None:
+        for arguments, slot in zip(calls, described, strict=True):
+            for operand, about in zip(arguments, slot, strict=True):
+                self.shared.write(about["offset"], operand.raw)
 
     def _settled(
         self, calls: Sequence[Sequence[Operand]], described: list[Any], deadline: float
