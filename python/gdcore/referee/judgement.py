@@ -88,6 +88,7 @@ class Judgement:
             device=self.device,
         )
         self.stack.callback(sandbox.close)
+        sandbox.end_within(self.left)
         return sandbox
 
     def pose(self, dtype: str | None) -> None:
@@ -106,13 +107,11 @@ class Judgement:
                 "The reference's model has other parameters each time it is made; "
                 "make them with torch's random numbers, which are seeded."
             )
-        self.golden.timeout = self.eager.timeout = self.left
         self.problem = self.problem.checked(self.golden, self.eager, self.seed)
         self._await_candidate(self.candidate)
         self.started = time.monotonic() - self.begin
 
     def _await_reference(self, sandbox: Sandbox) -> None:
-        sandbox.timeout = self.left
         if reason := sandbox.ready():
             kind, _, sentence = reason.partition(": ")
             if kind in _USAGE:
@@ -120,7 +119,6 @@ class Judgement:
             raise Undecided(f"The reference cannot be called. {sentence or reason}")
 
     def _await_candidate(self, sandbox: Sandbox) -> None:
-        sandbox.timeout = self.left
         if reason := sandbox.ready():
             kind, _, sentence = reason.partition(": ")
             if kind in _USAGE:
@@ -158,8 +156,6 @@ class Judgement:
     def _examination(
         self, candidate: Sandbox, families: str | Sequence[str], budget: float
     ) -> Examination:
-        for each in (candidate, self.golden, self.eager):
-            each.timeout = self.left
         return examine(
             candidate,
             self.golden,
@@ -179,7 +175,6 @@ class Judgement:
             self.limits[_SHORT] = None
             return None
         sandbox = self.start(self.candidate_entry)
-        sandbox.timeout = self.left
         return None if sandbox.ready() else sandbox
 
     def _confirm_cache(self) -> None:
@@ -230,7 +225,6 @@ class Judgement:
                 self.why = f"{self.why} {share}".strip()
 
     def _trace(self, sandbox: Sandbox, sets: Sequence[Any]) -> tuple[tuple[str, ...], list[str]]:
-        sandbox.timeout = self.left
         outcome = sandbox.run(sets, trace=True)
         return outcome.library_calls, list(outcome.notes)
 

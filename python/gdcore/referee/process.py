@@ -136,15 +136,9 @@ class Sandbox:
         }
         wire.send(self._line, self._request)
 
-    @property
-    def timeout(self) -> float:
-        """Seconds for loading, and for each `run`; may be set between two of them."""
-        return self._exchange.timeout
-
-    @timeout.setter
-    def timeout(self, seconds: float) -> None:
-        self._exchange.timeout = seconds
-        self._timeout = seconds + (0.0 if self._is_ready else _clock() - self._begun)
+    def end_within(self, seconds: float) -> None:
+        """Have neither loading nor any `run` last longer than until so many seconds from now."""
+        self._exchange.until = _clock() + seconds
 
     @property
     def perturb(self) -> bool:
@@ -169,7 +163,7 @@ class Sandbox:
             return self._exchange.over
         try:
             self._process.started()
-            answer = self._exchange.reply(self._begun + self._timeout)
+            answer = self._exchange.reply(min(self._begun + self._timeout, self._exchange.until))
             if "error" in answer:
                 self.error_kind = str(answer.get("kind", ""))
                 self._process.hold()
