@@ -16,7 +16,7 @@ from gdcore.oracle.trials.findings import Finding, Ruling
 from gdcore.oracle.trials.rounds import OTHER_CALL
 from gdcore.referee import evidence, pack
 from gdcore.referee.problem import Problem, Undecided, UsageError
-from gdcore.referee.process import Sandbox
+from gdcore.referee.process import NO_CARD, Sandbox
 from gdcore.referee.race import Race
 from gdcore.referee.source import Entry
 from gdcore.referee.verdict import Verdict
@@ -109,6 +109,8 @@ class Judgement:
             )
         self.problem = self.problem.checked(self.golden, self.eager, self.seed)
         self._await_candidate(self.candidate)
+        confined = [each for each in self.candidate.limits if each != NO_CARD]
+        self.limits |= dict.fromkeys(f"In its process: {each}." for each in confined)
         self.started = time.monotonic() - self.begin
 
     def _await_reference(self, sandbox: Sandbox) -> None:
@@ -231,8 +233,6 @@ class Judgement:
     def verdict(self) -> Verdict:
         """Return what was found."""
         found = self.examination
-        for name in ("candidate", "golden", "eager"):
-            self.limits |= dict.fromkeys(getattr(getattr(self, name, None), "limits", ()))
         if self.device == "cpu":
             self.limits[_CPU_ONLY] = None
         why = self.why or (self.findings[0].sentence if self.findings else "")

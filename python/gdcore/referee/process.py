@@ -21,6 +21,7 @@ from gdcore.oracle.trials.shared import Shared
 from gdcore.oracle.trials.wire import Broken
 from gdcore.referee.confined import Confined
 
+NO_CARD = "no card was used"
 _clock = time.perf_counter
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{unit}I": 1 << (10 * power) for power, unit in enumerate("KMGT", 1)}
@@ -154,7 +155,7 @@ class Sandbox:
         """What could not be kept from the process, or was not tried; complete once it is ready."""
         limits = self._process.limits
         if self._device == "cpu":
-            return (*limits, "no card was used")
+            return (*limits, NO_CARD)
         return (*limits, "its memory is not limited, since a card's is mapped into it")
 
     def ready(self) -> str:
