@@ -16,7 +16,7 @@ from gdcore.oracle.trials.findings import Finding, Ruling
 from gdcore.oracle.trials.rounds import OTHER_CALL
 from gdcore.referee import evidence, pack
 from gdcore.referee.problem import Problem, Undecided, UsageError
-from gdcore.referee.process import Sandbox
+from gdcore.referee.process import NO_CARD, Sandbox
 from gdcore.referee.race import Race
 from gdcore.referee.source import Entry
 from gdcore.referee.verdict import Verdict
@@ -88,6 +88,7 @@ class Judgement:
             device=self.device,
         )
         self.stack.callback(sandbox.close)
+        sandbox.end_within(self.left)
         return sandbox
 
     def pose(self, dtype: str | None) -> None:
@@ -106,13 +107,13 @@ class Judgement:
                 "The reference's model has other parameters each time it is made; "
                 "make them with torch's random numbers, which are seeded."
             )
-        self.golden.timeout = self.eager.timeout = self.left
         self.problem = self.problem.checked(self.golden, self.eager, self.seed)
         self._await_candidate(self.candidate)
+        confined = [each for each in self.candidate.limits if each != NO_CARD]
+        self.limits |= dict.fromkeys(f"In its process: {each}." for each in confined)
         self.started = time.monotonic() - self.begin
 
     def _await_reference(self, sandbox: Sandbox) -> None:
-        sandbox.timeout = self.left
         if reason := sandbox.ready():
             kind, _, sentence = reason.partition(": ")
             if kind in _USAGE:
@@ -120,7 +121,6 @@ class Judgement:
             raise Undecided(f"The reference cannot be called. {sentence or reason}")
 
     def _await_candidate(self, sandbox: Sandbox) -> None:
-        sandbox.timeout = self.left
         if reason := sandbox.ready():
             kind, _, sentence = reason.partition(": ")
             if kind in _USAGE:
@@ -158,8 +158,6 @@ class Judgement:
     def _examination(
         self, candidate: Sandbox, families: str | Sequence[str], budget: float
     ) -> Examination:
-        for each in (candidate, self.golden, self.eager):
-            each.timeout = self.left
         return examine(
             candidate,
             self.golden,
@@ -179,7 +177,6 @@ class Judgement:
             self.limits[_SHORT] = None
             return None
         sandbox = self.start(self.candidate_entry)
-        sandbox.timeout = self.left
         return None if sandbox.ready() else sandbox
 
     def _confirm_cache(self) -> None:
@@ -230,15 +227,12 @@ class Judgement:
                 self.why = f"{self.why} {share}".strip()
 
     def _trace(self, sandbox: Sandbox, sets: Sequence[Any]) -> tuple[tuple[str, ...], list[str]]:
-        sandbox.timeout = self.left
         outcome = sandbox.run(sets, trace=True)
         return outcome.library_calls, list(outcome.notes)
 
     def verdict(self) -> Verdict:
         """Return what was found."""
         found = self.examination
-        for name in ("candidate", "golden", "eager"):
-            self.limits |= dict.fromkeys(getattr(getattr(self, name, None), "limits", ()))
         if self.device == "cpu":
             self.limits[_CPU_ONLY] = None
         why = self.why or (self.findings[0].sentence if self.findings else "")
