@@ -115,7 +115,9 @@ class Sandbox:
             threads=threads,
         )
         theirs.close()
-        self._exchange = Exchange(self._line, self._shared, self._process, timeout, on_card)
+        self._exchange = Exchange(
+            self._line, self._shared, self._process, timeout, on_card, arrays == "jax"
+        )
         self._finalizer = weakref.finalize(self, _close, self._exchange, self._line, self._shared)
         self._request = {
             "id": 0,
@@ -157,6 +159,8 @@ class Sandbox:
     def limits(self) -> tuple[str, ...]:
         """What could not be kept from the process, or was not tried; complete once it is ready."""
         limits = self._process.limits
+        if self._request["arrays"] != "torch":
+            limits += ("operations of NumPy and JAX are not listed",)
         if self._device == "cpu":
             return (*limits, "no card was used")
         return (*limits, "its memory is not limited, since a card's is mapped into it")

@@ -41,7 +41,7 @@ def time_it(judgement: Judgement, against: Sequence[str], seconds: float) -> Non
         others,
         (judgement.golden, judgement.eager),
         judgement.problem,
-        seed=judgement.ours.seed + 1_000_003,
+        seed=judgement.seed + 1_000_003,
         seconds=seconds,
         deadline=judgement.deadline - 1.0,
         idle=None if unusable else idle,

@@ -141,7 +141,8 @@ class AttentionGrad:
         off = of_p * np.abs(self._rest.hi) + most * (of_slopes + of_means)
         at_most = most * (slopes + of_slopes + means + of_means)
         off = off + b.growth(3, 3 * b.final) * at_most + b.lost(0, slopes + means)
-        return self._closed(np.where(p.part, off, 0.0))
+        off = np.where(p.part, off, 0.0)
+        return self._closed(off + b.through_largest(self._inner.hi, off))
 
     def _scaled(self, name: str, turned: bool, other: Array) -> Reference:
         b = self._bounds

@@ -8,6 +8,7 @@ import numpy as np
 
 from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.numbers.operands import root_of_squares
+from gdcore.oracle.references.attention_bounds import least_of
 from gdcore.oracle.references.attention_problem import Array, Attention
 
 
@@ -20,7 +21,7 @@ class Usual:
         self.operand_u = a.operand_unit
         self.store_u = a.store.unit if a.final else self.u
         self.converted = a.converted * a.store.unit
-        self.tiny = a.store.tiny
+        self.tiny = least_of(a.store)
 
     def summed(self, left: Array, right: Array, terms: float, total: Floats) -> Floats:
         """Return the usual error of the sums `total` of so many products, left @ right."""
