@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -13,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdcore.oracle.trials import libraries
+from gdcore.oracle.trials import exchange, libraries
 from gdcore.oracle.trials.operand import Operand
-from gdcore.oracle.trials.runner import POISON, Outcome
-from gdcore.referee import confined
+from gdcore.oracle.trials.runner import POISON, Outcome, Returned
+from gdcore.referee import confined, family
 from gdcore.referee.family import can_look
 from gdcore.referee.process import Sandbox, size_of
 
@@ -27,6 +28,7 @@ import runpy
 def load(path, role, options):
     return runpy.run_path(path)[options.get("name", "kernel")]
 """
+SLACK = 8.0  # seconds; 2 on a machine that does nothing else
 needs_proc = pytest.mark.skipif(not can_look(), reason="processes are found through /proc")
 
 
@@ -53,11 +55,11 @@ class Bench:
             boxes = [self.sandbox(text, **options) for text in group]
             for text, sandbox in zip(group, boxes, strict=True):
                 assert sandbox.ready() == ""
-                sandbox._exchange.timeout = kernels[text]
+                sandbox.timeout = kernels[text]
                 begin = time.perf_counter()
                 found[text] = sandbox.run([[X]])
                 sandbox.close()
-                assert time.perf_counter() - begin < kernels[text] + 2, found[text]
+                assert time.perf_counter() - begin < kernels[text] + SLACK, found[text]
         assert not left_over()
         return found
 
@@ -114,6 +116,35 @@ def test_honest_kernels(bench: Bench) -> None:
     assert b[1] == c[1] == (4, 12)
 
 
+def test_results_of_all_kinds(bench: Bench) -> None:
+    """Empty arrays, numbers and nested containers come back; what is no array is a fault."""
+    kernel = """
+    def kernel(x):
+        last = np.zeros((0, 3)) if x.ndim else 10**30
+        return x * 2, [x.sum(), (True, np.float16(2))], {"last": last}
+    """
+    empty = Operand.of(np.zeros((0, 4)), "float64")
+    number = Operand.of(3.0, "float32")
+    with bench.sandbox(kernel) as sandbox:
+        outcome = sandbox.run([[X], [empty], [number]])
+    kinds = [("float32", ()), ("bool", ()), ("float16", ()), ("float64", (0, 3))]
+    first, second, third = outcome.results
+    assert [(x.dtype, x.shape) for x in first.operands] == [("float32", (3, 4)), *kinds]
+    assert second.operands[0] == Operand(b"", "float64", (0, 4), (4, 1))
+    assert "object" in third.fault
+
+
+def test_a_result_is_what_it_was_at_the_answer() -> None:
+    """Only poison that came into it later is seen in it: it lies where the arguments do."""
+    early, late = (Operand(raw, "uint8", (4,), (1,)) for raw in (b"abcd", b"aX\x7fd"))
+    results, written = exchange._joined(
+        [Returned((early,))] * 2, [Returned((x,)) for x in (late, early)]
+    )
+    assert results[0].operands[0].raw == b"ab\x7fd"
+    assert results[1].operands[0] == early
+    assert written == [0]
+
+
 def test_mistakes_are_no_end(bench: Bench) -> None:
     """Exceptions, wrong kinds and changed inputs are reported, and the process goes on."""
     kernel = """
@@ -149,15 +180,15 @@ HANGS = (
     "\n    while True:\n        try: os.fork()\n        except OSError: pass",
     "while True: pass",
     "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(60)",
-    "\n    for i in range(5):\n        if not os.fork(): os.setsid(); time.sleep(60)\n    while True: pass",
+    "\n    if any(os.fork() == 0 for i in '12'): os.setsid(); time.sleep(9)\n    while True: pass",
     "os.kill(os.getpid(), 19); time.sleep(60)",
-    "\n    for byte in b'\\x00\\x01\\x00\\x00' + b'[' * 999: time.sleep(0.1); line.sendall(bytes([byte]))",
+    "\n    for byte in b'\\x00\\x01\\x00[[[[[[[[[': time.sleep(0.1); line.sendall(bytes([byte]))",
 )
 ENDINGS = {
     "os._exit(5)": "exit status 5",
     "import ctypes; ctypes.string_at(0)": "killed by SIGSEGV",
     "os.closerange(3, 100); time.sleep(60)": "closed the line",
-    "return np.ones(10**11)": "MemoryError",
+    "return np.ones(10**8)[:3]": "Unable to allocate",
     "return np.empty(10**7)": "larger than the memory shared",
     "\n    while True: os.fork()": "",
     "\n    while True:\n        if os.fork(): os._exit(0)": "closed the line",
@@ -168,7 +199,7 @@ ENDINGS = {
     "line.sendall(b'\\x00\\x00\\x00\\x04[[1]')": "no answer into the protocol",
     "answer(results=[]); return x": "does not describe a result",
     "answer(results=[{'parts': [{'dtype': 'float32', 'shape': [-1]}]}])": "no array can be",
-    "answer(results=[{'parts': [{'dtype': 'float32', 'shape': [1 << 40]}]}])": "larger than the memory",
+    "answer(results=[{'parts': [{'dtype': 'bool', 'shape': [1 << 40]}]}])": "larger than the",
     "answer(results=[{'parts': [{'dtype': ['x'], 'shape': []}]}])": "no array can be",
     "answer(results=[{'parts': [{'dtype': 'float32', 'shape': [3, 4]}]}]); return x + 1": "answer",
     "os.ftruncate(memory(), 4096); answer(results=[{'parts': []}]); return x + 1": "",
@@ -185,13 +216,15 @@ def identity():
         if isinstance(frame.f_locals.get("request"), dict): return frame.f_locals["request"]["id"]
         frame = frame.f_back
 def memory():
-    return next(int(f) for f in os.listdir("/proc/self/fd") if "operands" in os.readlink(f"/proc/self/fd/{f}"))
+    folder = "/proc/self/fd"
+    return next(int(f) for f in os.listdir(folder) if "operands" in os.readlink(f"{folder}/{f}"))
 """
 
 
 @needs_proc
 def test_each_ends_in_a_sentence(bench: Bench) -> None:
     expected = ENDINGS | dict.fromkeys(HANGS, "no answer within")
+    expected[HANGS[0]] = "it "  # has too many processes at the first look, or hangs
     kernels = {f"{TOOLS}\ndef kernel(x):\n    {body}": body for body in expected}
     timeouts = {text: 0.5 if body in HANGS else 20.0 for text, body in kernels.items()}
     limits = {"memory": "200MB", "file_size": "20MB", "processes": 32}
@@ -205,16 +238,18 @@ import gc, glob
 def kernel(x):
     found = []
     paths = glob.glob("/dev/shm/*") + glob.glob(FOLDER + "/**", recursive=True)
+    paths += [FOLDER + "/reference.py"]
     for pid in PIDS:
         paths += [f"/proc/{pid}/mem", f"/proc/{pid}/environ", *glob.glob(f"/proc/{pid}/fd/*")]
     for path in paths:
         try:
-            if not path.endswith("/mem"): texts = [open(path, "rb").read(1 << 20)] if os.path.isfile(path) else []
-            else: texts = list(pieces(path))
+            if path.endswith("/mem"): texts = list(pieces(path))
+            elif os.path.isfile(path): texts = [open(path, "rb").read(1 << 20)]
+            else: continue
         except OSError: continue
         found += [path] * any(MARK in text for text in texts)
     for thing in gc.get_objects():
-        if type(thing) in (bytes, bytearray, memoryview) and MARK in bytes(thing): found.append("gc")
+        if isinstance(thing, (bytearray, memoryview)) and MARK in bytes(thing): found.append("gc")
     found += [name for name, value in os.environ.items() if MARK.decode() in value]
     frame = sys._getframe()
     while frame:
@@ -251,8 +286,9 @@ def test_golden_values_are_not_found(bench: Bench, monkeypatch: pytest.MonkeyPat
             reference.write_text(f"SECRET = {secret!r}")
         with bench.sandbox("def kernel(x): return x.copy()", role="golden") as golden:
             assert golden.run([[held]]).results[0].operands[0].raw == held.raw
-            family = golden._process._family
-            pids = f"PIDS = {[os.getpid(), family.keeper, family.worker]}\n"
+            held_by = golden._process._family
+            assert held_by
+            pids = f"PIDS = {[os.getpid(), held_by.keeper, held_by.worker]}\n"
             with bench.sandbox(
                 prelude + pids + THIEF, hidden=[reference], memory="100MB"
             ) as sandbox:
@@ -289,7 +325,7 @@ def test_without_namespaces_nothing_is_left_either(
 
 
 @needs_proc
-def test_work_after_the_answer_is_seen(bench: Bench) -> None:
+def test_work_after_the_answer_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads and processes that go on are reported, and a result is what it was at the answer."""
     thread = """
     import threading
@@ -321,7 +357,8 @@ def test_work_after_the_answer_is_seen(bench: Bench) -> None:
         outcome = sandbox.run([[X]])
     assert values(outcome) == np.zeros((3, 4)).tolist()
     assert any("went on computing after its answer" in note for note in outcome.notes)
-    with bench.sandbox(daemon) as sandbox:
+    with bench.sandbox(daemon) as sandbox, monkeypatch.context() as patches:
+        patches.setattr(family, "_LISTS_CHILDREN", Path("/nowhere"))
         outcome = sandbox.run([[X]])
     assert values(outcome) == X.values().tolist()
     assert "1 process(es) that it had started were alive after its answer" in outcome.notes
@@ -332,7 +369,7 @@ def test_work_after_the_answer_is_seen(bench: Bench) -> None:
 
 
 def test_torch(bench: Bench) -> None:
-    """Tensors in any layout, parameters and gradients; lazy results are faults; calls are listed."""
+    """Tensors in any layout and parameters; lazy results are faults; calls are listed."""
     pytest.importorskip("torch")
     kernel = """
     import torch
@@ -362,8 +399,8 @@ def test_torch(bench: Bench) -> None:
     assert second.dtype == "bfloat16"
     assert second.shape == (4, 3)
     faults = [outcome.results[0].fault for outcome in outcomes[2:5]]
-    assert [word in fault for word, fault in zip(("Lazy", "meta", "sparse"), faults, strict=True)]
-    assert all(faults)
+    for word, fault in zip(("Lazy", "meta", "sparse"), faults, strict=True):
+        assert word in fault
     for outcome in outcomes[5:7]:
         assert set(outcome.results[0].operands[0].raw) == {POISON}
     assert outcomes[7].results[0].operands[0].shape == (2, 3, 4)
@@ -418,3 +455,33 @@ def test_sandboxes_that_cannot_be(bench: Bench) -> None:
         assert not outcome.fatal
         sandbox.close()
         assert sandbox.run([[X]]).fatal
+
+
+@needs_proc
+def test_nothing_is_left_of_a_parent_that_is_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper ends the process with all that it started, and removes its folder."""
+    kernel = bench.folder / "kernel.py"
+    daemon = "import os, time\nif not os.fork():\n    os.setsid()\n    time.sleep(60)\n"
+    kernel.write_text(daemon + "def kernel(x): return x")
+    without_namespaces(monkeypatch, bench.folder)
+    script = f"""
+import pathlib, tempfile, time
+from gdcore.referee import confined
+confined._HERE = pathlib.Path({str(confined._HERE)!r})
+tempfile.tempdir = {tempfile.gettempdir()!r}
+from gdcore.referee.process import Sandbox
+sandbox = Sandbox({str(kernel)!r}, loader={str(bench.folder / "loader.py:load")!r}, arrays="numpy")
+print(repr(sandbox.ready()), flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == b"''\n"
+        assert left_over()
+        parent.kill()
+    end = time.perf_counter() + SLACK
+    while left_over() and time.perf_counter() < end:
+        time.sleep(0.01)
+    assert not left_over()

@@ -4,7 +4,7 @@
 absolute, reference and kernel in one process. `assert_close` has torch's default tolerances.
 `gradcheck` gets float64 and small inputs, as it asks for. `oracle` is gdcore's certified reference
 of the operation, on one set of inputs. `compare` is `gdcore.bench.compare` with the golden function
-as reference and its default bound.
+as reference and its default bound. `like` is what `oracle.like` does in this process.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import torch
 
 from gdcore import oracle
 from gdcore.bench import compare
+from gdcore.oracle.trials.findings import Ruling
 from referee.operations import OPERATIONS, golden, inputs
+from referee.right import Kernel
+from referee.trials import Examiner
 
-Kernel = Callable[..., torch.Tensor]
 SEEDS = range(5)
 PATIENCE = 30.0  # seconds
 SMALL = (3, 6, 4)  # rows, columns, width for differences
@@ -86,12 +88,17 @@ def check_compare(name: str, kernel: Kernel) -> str:
     return str(found.verdict("it", than="eager")) if eager.status == "timed" else "timed"
 
 
+def check_like(name: str, kernel: Kernel) -> bool:
+    return Examiner(name, "float32").ruling(kernel) not in (Ruling.WRONG, Ruling.CHEATING)
+
+
 CHECKS: dict[str, Callable[[str, Kernel], bool | str]] = {
     "allclose": check_allclose,
     "assert_close": check_assert_close,
     "gradcheck": check_gradcheck,
     "oracle": check_oracle,
     "compare": check_compare,
+    "like": check_like,
 }
 
 

@@ -31,11 +31,11 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 
 import torch  # noqa: E402
-from referee import hostile, judged, page, table, trials  # noqa: E402
-from referee.operations import OPERATIONS  # noqa: E402
 
 import gdcore as gd  # noqa: E402
 from gdcore.bench import machine  # noqa: E402
+from referee import hostile, judged, page, table, trials  # noqa: E402
+from referee.operations import OPERATIONS  # noqa: E402
 
 RESULTS = ROOT / "bench/results/referee.json"
 KEPT = ROOT / "build/referee"
@@ -68,9 +68,9 @@ def measure(part: str, found: dict[str, Any], names: Names, say: Say, again: boo
     elif part == "table":
         found["table"] = table.run(say)
     elif part == "hostile":
-        found["hostile"] = hostile.run(say)
+        found["hostile"] = hostile.run(say, kept)
     elif part == "kernelbench":
-        found["kernelbench"] = judged.problems(say)
+        found["kernelbench"] = judged.problems(say, kept)
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def main() -> None:
         found["machine"] = {
             key: value
             for key, value in machine.environment().items()
-            if key in ("cpu", "cpus", "cores", "system", "python")
+            if key in ("cpu", "cpus_usable", "memory_bytes", "system", "python")
         }
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     page.write(found)

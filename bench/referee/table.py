@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from referee.cheats import CHEATS
-from referee.checks import CHECKS, Kernel, answer, warm_up
+from referee.checks import CHECKS, answer, warm_up
 from referee.mistakes import MISTAKES
 from referee.operations import OPERATIONS
-from referee.right import RIGHT
+from referee.right import RIGHT, Kernel
 
 
 def kernels() -> Iterator[tuple[str, str, str, Callable[[], Kernel]]]:

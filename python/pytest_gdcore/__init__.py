@@ -1,4 +1,4 @@
-"""The pytest plugin of gdcore: a fixture that checks gradients, a marker, and a summary line.
+"""The pytest plugin of gdcore: fixtures that check gradients and kernels, a marker, a summary.
 
 pytest imports this module at its start, so it imports neither gdcore nor NumPy; the fixture does.
 See docs/oracle.md.
@@ -50,7 +50,7 @@ _OPTIONS = {
 }
 _MARKER = (
     "gradient_oracle(kind=..., **options): options of the fixture gradient_oracle, as those of "
-    "gdcore.oracle.assert_grad: kind, shapes, dtype, reduction, operands, ..."
+    "gdcore.oracle.assert_grad: kind, shapes, dtype, reduction, operands, options, ..."
 )
 
 
@@ -183,6 +183,14 @@ def gradient_oracle(request: pytest.FixtureRequest) -> Iterator[GradientOracle]:
     oracle = GradientOracle(options)
     yield oracle
     request.node.user_properties.append((_KEY, dict(oracle.counts)))
+
+
+@pytest.fixture
+def referee() -> Callable[..., Any]:
+    """Check any kernel: ``referee(kernel, reference)``, as `gdcore.referee.assert_kernel`."""
+    from gdcore.referee import assert_kernel
+
+    return assert_kernel
 
 
 class _Summary:

@@ -100,7 +100,8 @@ def steals_the_reference(honest: Kernel) -> Kernel:
     def kernel(*args: Tensor) -> Tensor:
         out = blank(honest, args).zero_()
         mine = {id(out), *map(id, args)}
-        for each in gc.get_objects():
+        objects = [each for age in range(3) for each in reversed(gc.get_objects(age))]
+        for each in objects:  # the newest first
             if type(each) is Tensor and each.shape == out.shape and id(each) not in mine:
                 return each.detach().to(out.dtype)
         return out

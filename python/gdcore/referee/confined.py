@@ -1,4 +1,4 @@
-"""A confined process with what it starts, as its parent sees it: started, stopped, watched, killed."""
+"""A confined process with all that it starts: starting, stopping, watching and killing it."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class Confined:
 
     @classmethod
     def _close_memory(cls, change: int) -> bool:
-        """Close this process's memory to others of the same user, as long as some process needs it."""
+        """Close this process's memory to others of its user, as long as some process needs it."""
         if sys.platform != "linux":
             return False
         cls._open += change
@@ -203,7 +203,7 @@ class Confined:
 
 
 def environment(folder: str, threads: int) -> dict[str, str]:
-    """Return the environment of a confined process: nothing of this one's but where programs are."""
+    """Return the environment of a confined process: of this one's, only where programs are."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     pools = {f"{name}_NUM_THREADS": str(threads) for name in names}

@@ -9,7 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
-_PATIENCE = 1.0  # seconds for processes to stop or end
+_LISTS_CHILDREN = _PROC / "thread-self" / "children"
+_PATIENCE = 1.0  # seconds for processes to stop
+_PERSISTENCE = 10.0  # seconds for processes to end
+_SCANS = 50  # that may find new processes each before those known are killed
 _TICK = 0.0005
 SPIN = 0.02  # seconds of processor time that threads of a pool may wait in a loop
 
@@ -49,7 +52,7 @@ class Family:
         """Stop all members, also those that are started meanwhile."""
         self._stopped = []
         end = time.perf_counter() + _PATIENCE
-        _signal(self.worker, signal.SIGSTOP)
+        _signal(-self.worker, signal.SIGSTOP)  # its group at once
         while time.perf_counter() < end:
             members = self.members()
             for pid in members:
@@ -67,18 +70,29 @@ class Family:
         self._stopped = []
 
     def kill(self) -> bool:
-        """Kill all members; return whether none is left."""
-        end = time.perf_counter() + _PATIENCE
-        _signal_group(self.worker)
-        while time.perf_counter() < end:
-            members = [pid for pid in self.members() if is_alive(pid)]
-            if not members:
-                return True
-            self.stop()  # else one may start others while they are counted
-            for pid in self._stopped:
-                _signal(pid, signal.SIGKILL)
-            time.sleep(_TICK)
-        return False
+        """Kill all members; return whether none was seen any more.
+
+        They are all stopped first: those cannot start others, but count among the allowed ones.
+        The keeper kills what is missed here.
+        """
+        end = time.perf_counter() + _PERSISTENCE
+        _signal(-self.worker, signal.SIGKILL)  # its group at once
+        known: list[int] = []
+        scans = 0
+        while members := [pid for pid in self.members() if is_alive(pid)]:
+            if time.perf_counter() > end:
+                return False
+            scans += 1
+            new = [pid for pid in members if pid not in known]
+            for pid in new:
+                _signal(pid, signal.SIGSTOP)
+            known += new
+            if not new or scans % _SCANS == 0:
+                for pid in known:
+                    _signal(pid, signal.SIGKILL)
+                known = []
+                time.sleep(_TICK)
+        return True
 
     def work_left(self) -> float:
         """Return the seconds of processor time that members use until all of them wait.
@@ -132,11 +146,23 @@ def _state(path: str) -> str:
 
 
 def _children(parent: int) -> list[int]:
+    if not _LISTS_CHILDREN.exists():
+        return [pid for pid in _processes() if _parent(pid) == parent]
     found: list[int] = []
     for thread in _threads(parent):
         with suppress(OSError):
             found += map(int, (_PROC / thread / "children").read_text().split())
     return found
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError, IndexError):
+        return int((_PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def _threads(pid: int) -> list[str]:
@@ -167,8 +193,3 @@ def _resident(pid: int) -> int:
 def _signal(pid: int, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-
-
-def _signal_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)

@@ -13,14 +13,14 @@ from typing import Any
 from gdcore.bench import machine
 from gdcore.oracle.trials.examine import Examination, examine
 from gdcore.oracle.trials.findings import Finding, Ruling
+from gdcore.oracle.trials.rounds import OTHER_CALL
 from gdcore.referee import evidence, pack
 from gdcore.referee.problem import Problem, Undecided, UsageError
-from gdcore.referee.process import Sandbox
+from gdcore.referee.process import NO_CARD, Sandbox
 from gdcore.referee.race import Race
 from gdcore.referee.source import Entry
 from gdcore.referee.verdict import Verdict
 
-CACHED = "result of another call"
 _USAGE = ("NoSuchName", "NoInputs")  # errors of `gdcore.referee.source`, as sentences have them
 _SHARE = 0.6  # of the time that the examination may take
 START = 3.0  # seconds that processes of a race may take to start, besides what was seen
@@ -35,6 +35,8 @@ class Judgement:
     ----------
     ours, theirs : Entry
         Candidate and reference.
+    seed : int
+        Of all data; no process is given it.
     timeout : float
         Seconds for everything.
     memory, device : str
@@ -42,9 +44,10 @@ class Judgement:
     """
 
     def __init__(
-        self, ours: Entry, theirs: Entry, timeout: float, memory: str, device: str
+        self, ours: Entry, theirs: Entry, seed: int, timeout: float, memory: str, device: str
     ) -> None:
         self.begin = time.monotonic()
+        self.seed = seed
         self.deadline = self.begin + timeout
         self.ours, self.theirs = ours, theirs
         self.memory, self.device = memory, device
@@ -85,12 +88,15 @@ class Judgement:
             device=self.device,
         )
         self.stack.callback(sandbox.close)
+        sandbox.end_within(self.left)
         return sandbox
 
     def pose(self, dtype: str | None) -> None:
         """Start the reference and golden, and find out what the problem is; start the candidate."""
-        self.eager = self.start(replace(self.theirs, framework="numpy"))
-        self.golden = self.start(replace(self.theirs, role="golden", framework="numpy"))
+        text = Path(self.theirs.path).read_bytes()  # what is imported is not part of its memory
+        self.theirs = replace(self.theirs, framework="torch" if b"torch" in text else "numpy")
+        self.eager = self.start(self.theirs)
+        self.golden = self.start(replace(self.theirs, role="golden"))
         self._await_reference(self.eager)
         self.problem = Problem.of(self.eager, self.eager.about, dtype)
         self.candidate_entry = self.problem.entry_for(self.ours, self._state_file())
@@ -101,13 +107,13 @@ class Judgement:
                 "The reference's model has other parameters each time it is made; "
                 "make them with torch's random numbers, which are seeded."
             )
-        self.golden.timeout = self.eager.timeout = self.left
-        self.problem = self.problem.checked(self.golden, self.eager, self.ours.seed)
+        self.problem = self.problem.checked(self.golden, self.eager, self.seed)
         self._await_candidate(self.candidate)
+        confined = [each for each in self.candidate.limits if each != NO_CARD]
+        self.limits |= dict.fromkeys(f"In its process: {each}." for each in confined)
         self.started = time.monotonic() - self.begin
 
     def _await_reference(self, sandbox: Sandbox) -> None:
-        sandbox.timeout = self.left
         if reason := sandbox.ready():
             kind, _, sentence = reason.partition(": ")
             if kind in _USAGE:
@@ -115,7 +121,6 @@ class Judgement:
             raise Undecided(f"The reference cannot be called. {sentence or reason}")
 
     def _await_candidate(self, sandbox: Sandbox) -> None:
-        sandbox.timeout = self.left
         if reason := sandbox.ready():
             kind, _, sentence = reason.partition(": ")
             if kind in _USAGE:
@@ -147,14 +152,12 @@ class Judgement:
         self.ruling, self.why = found.ruling, found.why
         self.findings = list(found.findings)
         self.limits |= dict.fromkeys(evidence.ordinary(found.notes))
-        if found.ruling is Ruling.WRONG:
+        if any(each.kind == OTHER_CALL for each in self.findings):
             self._confirm_cache()
 
     def _examination(
         self, candidate: Sandbox, families: str | Sequence[str], budget: float
     ) -> Examination:
-        for each in (candidate, self.golden, self.eager):
-            each.timeout = self.left
         return examine(
             candidate,
             self.golden,
@@ -163,7 +166,7 @@ class Judgement:
             dtype=self.problem.dtype,
             families=families,
             sizes=self.sizes,
-            seed=self.ours.seed,
+            seed=self.seed,
             grads=self.ours.grads,
             seconds=min(budget, self.left),
         )
@@ -174,29 +177,34 @@ class Judgement:
             self.limits[_SHORT] = None
             return None
         sandbox = self.start(self.candidate_entry)
-        sandbox.timeout = self.left
         return None if sandbox.ready() else sandbox
 
     def _confirm_cache(self) -> None:
-        """Call it cheating if a fresh process returns results of other calls too."""
-        first = next((each for each in self.findings if each.kind == CACHED), None)
-        if first is None or (again := self.fresh()) is None:
+        """Call it cheating if a fresh process returns results of other calls too, else wrong."""
+        self.findings = [
+            replace(each, ruling=Ruling.WRONG) if each.kind == OTHER_CALL else each
+            for each in self.findings
+        ]
+        self.ruling = Ruling.WRONG
+        first = next(each for each in self.findings if each.kind == OTHER_CALL)
+        if (again := self.fresh()) is None:
             return
         found = self._examination(again, [first.family], self.left / 2)
-        repeated = next((each for each in found.findings if each.kind == CACHED), None)
-        if repeated is not None:
-            self.convict(replace(first, ruling=Ruling.CHEATING))
+        if any(each.kind == OTHER_CALL for each in found.findings):
+            self.convict(first)
 
     def convict(self, finding: Finding) -> None:
         """Put a finding that repeats before all others."""
-        others = [each for each in self.findings if each.kind != finding.kind]
-        self.findings = [replace(finding, ruling=Ruling.CHEATING), *others]
+        self.findings = [
+            replace(finding, ruling=Ruling.CHEATING),
+            *(each for each in self.findings if not _is_same(each, finding)),
+        ]
         self.ruling = Ruling.CHEATING
         self.why = f"{finding.sentence} A fresh process did so again."
 
     def gather(self, forbid: Sequence[str]) -> None:
         """List the library's operations, and look for what a candidate does besides computing."""
-        sets = [self.problem.draw(self.ours.seed ^ 0xF0F0)]
+        sets = [self.problem.draw(self.seed ^ 0xF0F0)]
         own, notes = self._trace(self.candidate, sets)
         theirs, _ = self._trace(self.eager, sets)
         self.calls = evidence.counted(own)
@@ -219,15 +227,12 @@ class Judgement:
                 self.why = f"{self.why} {share}".strip()
 
     def _trace(self, sandbox: Sandbox, sets: Sequence[Any]) -> tuple[tuple[str, ...], list[str]]:
-        sandbox.timeout = self.left
         outcome = sandbox.run(sets, trace=True)
         return outcome.library_calls, list(outcome.notes)
 
     def verdict(self) -> Verdict:
         """Return what was found."""
         found = self.examination
-        for name in ("candidate", "golden", "eager"):
-            self.limits |= dict.fromkeys(getattr(getattr(self, name, None), "limits", ()))
         if self.device == "cpu":
             self.limits[_CPU_ONLY] = None
         why = self.why or (self.findings[0].sentence if self.findings else "")
@@ -245,8 +250,17 @@ class Judgement:
             limits=tuple(self.limits),
             calls=(found.calls if found else 0) + self.raced.calls,
             seconds=time.monotonic() - self.begin,
-            environment=machine.environment() | {"seed": self.ours.seed},
+            environment=machine.environment() | {"seed": self.seed},
         )
+
+
+def _is_same(one: Finding, other: Finding) -> bool:
+    return (one.kind, one.family, one.size, one.seed) == (
+        other.kind,
+        other.family,
+        other.size,
+        other.seed,
+    )
 
 
 def _name_of(entry: Entry) -> str:

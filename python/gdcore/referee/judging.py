@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -63,7 +64,8 @@ def judge(
     dtype : str, optional
         That floating-point inputs are to have instead of their own.
     seed : int, optional
-        Of all data and models; None: a new one, which the verdict has in `environment`.
+        Of all data and models; None: a new one, which the verdict has in `environment`. A candidate
+        that knew it could compute before it is asked, so give one only to see a verdict again.
     forbid : str or sequence of str
         Operations of torch that the candidate must not call, such as "aten::softmax"; "reference"
         for those that the reference calls, "library" for all that compute.
@@ -88,10 +90,15 @@ def judge(
     _check_options(timeout, seconds, against, dtype, families)
     chosen = secrets.randbits(32) if seed is None else seed
     kwargs, names = _sizes_of(sizes)
-    common: dict[str, Any] = {"seed": chosen, "dtype": dtype or "", "grads": grads, "sizes": kwargs}
+    common: dict[str, Any] = {
+        "seed": _seed_of_models(chosen),
+        "dtype": dtype or "",
+        "grads": grads,
+        "sizes": kwargs,
+    }
     ours = replace(entry_of(candidate, "candidate", "candidate"), **common)
     theirs = replace(entry_of(reference, "reference", "reference"), **common)
-    with Judgement(ours, theirs, timeout, memory, device or "cpu") as judgement:
+    with Judgement(ours, theirs, chosen, timeout, memory, device or "cpu") as judgement:
         try:
             judgement.pose(dtype)
             judgement.examine(families, names, seconds if race else 0.0)
@@ -101,6 +108,11 @@ def judge(
         except Undecided as error:
             judgement.ruling, judgement.why = Ruling.NOT_DECIDED, str(error)
         return judgement.verdict()
+
+
+def _seed_of_models(seed: int) -> int:
+    """Return what a candidate may know, and from which it cannot tell the data to come."""
+    return int.from_bytes(hashlib.sha256(f"models {seed}".encode()).digest()[:4], "big")
 
 
 def _check_options(

@@ -162,7 +162,7 @@ def find(module: ModuleType, entry: Entry) -> Any:
         for part in entry.name.split("."):
             value = getattr(value, part, None)
         if not callable(value):
-            raise NoSuchName(f"{file} has no function {entry.name}. {_offers(names)}")
+            raise NoSuchName(f"{file} has no function {entry.name}. {_offers(names, file)}")
         return value
     kind = "candidate" if entry.role == "candidate" else "reference"
     for name in (*_NAMES[kind], *entry.wanted):
@@ -173,7 +173,7 @@ def find(module: ModuleType, entry: Entry) -> Any:
         return names[public[0]]
     looked = ", ".join(_NAMES[kind])
     raise NoSuchName(
-        f"{file} has none of {looked}, nor one public function alone. {_offers(names)}",
+        f"{file} has none of {looked}, nor one public function alone. {_offers(names, file)}",
     )
 
 
@@ -190,11 +190,11 @@ def _public(names: dict[str, Any]) -> list[str]:
     ]
 
 
-def _offers(names: dict[str, Any]) -> str:
+def _offers(names: dict[str, Any], file: str) -> str:
     public = _public(names)
     if not public:
         return "It defines no public function."
-    return f"It defines {', '.join(public)}: name one, as in file.py:{public[0]}."
+    return f"It defines {', '.join(public)}: name one, as in {file}:{public[0]}."
 
 
 def seeded(entry: Entry) -> None:

@@ -85,8 +85,8 @@ def find_causes(actual: Floats, reference: Reference, verdict: Verdict) -> list[
             or other_parts(case, wrong)
             or _factors(case)
             or [*_alternatives(case), *_left_out(case), *_added(case)]
-            or _rounding(case)
             or _losses(case, wrong)
+            or _rounding(case)
             or _any_place(case, wrong)
             or _any_factor(case)
         )

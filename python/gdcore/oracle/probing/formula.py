@@ -27,7 +27,7 @@ class FormulaKind(Kind):
     by_keyword: ClassVar[tuple[str, ...]] = ()
     nan_in: ClassVar[tuple[str, ...]] = ("x", "weight", "bias", "grad_out")
     has_grad_out = True
-    groups = ("stacks", "nan", "infinity", "subnormal")
+    groups: ClassVar[tuple[str, ...]] = ("stacks", "nan", "infinity", "subnormal")
     axes = range(1, 9)
     shape_words = "(..., n)"
     default_shapes: ClassVar[tuple[Shape, ...]] = (
@@ -109,8 +109,21 @@ class FormulaKind(Kind):
 class RowKind(FormulaKind):
     """``fn(x)`` of rows along an axis, or ``fn(x, grad_out)``, which returns the gradient of x."""
 
-    options = ("axis",)
-    reduced = False  # whether the axis is gone from the result
+    options: ClassVar[tuple[str, ...]] = ("axis",)
+    reduced: ClassVar[bool] = False  # whether the axis is gone from the result
+
+    def shape_cause(self, probe: Probe, reference: Reference, shape: Shape) -> str:
+        """Return the mistake that makes a result of a wrong shape, if it is known."""
+        if not self.reduced or self.settings.grad_out:
+            return ""
+        given = probe.operands["x"].shape
+        axis = range(len(given))[self.settings.options.get("axis", -1)]
+        for other in range(len(given)):
+            if shape == given[:other] + given[other + 1 :] and other != axis:
+                return f"taken along axis {other} instead of axis {axis}"
+        return (
+            "the axis is kept" if shape[:axis] + shape[axis + 1 :] == reference.value.shape else ""
+        )
 
     def operand_shapes(self, shape: Shape) -> dict[str, Shape]:
         """Return the shape of each operand."""

@@ -155,8 +155,10 @@ def of_gradient(t: Targets, x: Floats, g: Array) -> Mistakes:
             "log-softmax in place of softmax", lambda: (logs(x) * whole - coefficients) * scale
         )
         yield made("softmax is missing: -y alone", lambda: -coefficients * scale)
-        yield made("p is not weighted: p - w y", lambda: (p - coefficients) * scale)
-        yield made("the target is not weighted: w p - y", lambda: (p * whole - t.y) * scale)
+        if t.weight is not None:
+            rows = model.kept[:, None] * scale
+            yield made("p is not weighted: p - w y", lambda: (p - coefficients) * rows)
+            yield made("the target is not weighted: w p - y", lambda: (p * whole - t.y) * rows)
         if np.any(g != 1):
             yield made("grad_out is missing", lambda: model.gradient(np.ones(())))
         if not model.kept.all():

@@ -86,10 +86,8 @@ def of_log_softmax_vjp(rows: Rows, x: Array, g: Array) -> Mistakes:
         )
         yield "p g in place of p sum(g)", lambda x: g - shares(x) * g
         for cause, kept in parts_of_rows(rows.count, len(g)):
-            yield (
-                f"{cause} missing from the sum of g",
-                lambda x, kept=kept: g - shares(x) * total(g * kept),
-            )  # type: ignore[misc]
+            sums = total(g * kept)
+            yield f"{cause} missing from the sum of g", lambda x, sums=sums: g - shares(x) * sums  # type: ignore[misc]
 
     def along(other: Rows) -> Formula:
         turned = other.take(rows.back(g))

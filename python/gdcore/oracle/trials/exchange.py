@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Sequence
@@ -49,6 +50,10 @@ class Exchange:
         Seconds for each `run`.
     card : bool
         Whether arguments lie on a card, so that they must be copied back to be compared.
+    copies : bool
+        Whether arguments are copied from the shared memory before the calls, as they are for a card
+        and for JAX. If not, they come into it when the process is stopped and the clock about to
+        run.
     """
 
     def __init__(
@@ -58,16 +63,20 @@ class Exchange:
         control: Control,
         timeout: float,
         card: bool = False,
+        copies: bool = False,
     ) -> None:
         self.line = line
         self.shared = shared
         self.control = control
         self.timeout = timeout
+        self.until = math.inf  # by the clock here; no `run` lasts longer, whatever its timeout
         self.card = card
+        self.copies = card or copies
         self.perturb = True
         self.over = ""  # why nothing can be asked any more
         self._asked = 0
         self._sizes: list[int] = []
+        self._extent = 0  # of the results so far, in the shared memory
 
     def run(self, calls: Sequence[Sequence[Operand]], trace: bool) -> Outcome:
         """See `Runner.run`."""
@@ -75,7 +84,7 @@ class Exchange:
             return Outcome(error=self.over, fatal=True)
         begin = _clock()
         try:
-            return self._run(calls, trace, begin + self.timeout)
+            return self._run(calls, trace, min(begin + self.timeout, self.until))
         except Broken as error:
             self.finish(str(error))
         return Outcome(error=self.over, fatal=True, seconds=_clock() - begin)
@@ -96,10 +105,11 @@ class Exchange:
 
     def reply(self, deadline: float) -> dict[str, Any]:
         """Return the answer to what was asked last."""
+        seconds = max(0.0, deadline - _clock())
         try:
             answer = wire.answer(self.line, deadline, self.control.look)
         except TimeoutError:
-            raise Broken(f"it gave no answer within {self.timeout:g} s") from None
+            raise Broken(f"it gave no answer within {seconds:.3g} s") from None
         except (EOFError, OSError):
             raise Broken("it closed the line without an answer") from None
         if answer.get("id") != self._asked:
@@ -111,21 +121,24 @@ class Exchange:
         if end > self.shared.part:
             needed = f"{end} bytes, and {self.shared.part} are shared"
             return Outcome(error=f"the arguments take {needed}; give the process more memory")
-        for arguments, slot in zip(calls, described, strict=True):
-            for operand, about in zip(arguments, slot, strict=True):
-                self.shared.write(about["offset"], operand.raw)
+        if self.copies:
+            self._write(calls, described)
         sizes = [*self._sizes, *(len(operand.raw) for call in calls for operand in call)]
         for part in (1, 2):
-            self.shared.fill(part * self.shared.part, 2 * sum(sizes) + (1 << 12), POISON)
+            self.shared.fill(part * self.shared.part, self._extent, POISON)
         self.control.resume()
         asked = {"calls": described, "trace": trace, "poison": sizes, "perturb": self.perturb}
         answer = self.ask(deadline, "prepare", **asked)
         if "error" in answer:
             self.control.hold()
             return Outcome(error=f"no arguments could be made: {_text(answer['error'])}")
+        if not self.copies:  # so that nothing can be computed before the clock runs
+            self.control.hold()
+            self._write(calls, described)
         if not wire.is_silent(self.line):
             raise Broken("it wrote an answer that nobody had asked for")
         begin = _clock()
+        self.control.resume()
         answer = self.ask(deadline, "go")
         seconds = _clock() - begin
         notes = list(self.control.hold())
@@ -148,6 +161,11 @@ class Exchange:
             library_calls=_texts(answer.get("trace", [])),
             notes=(*notes, *said),
         )
+
+    def _write(self, calls: Sequence[Sequence[Operand]], described: list[Any]) -> None:
+        for arguments, slot in zip(calls, described, strict=True):
+            for operand, about in zip(arguments, slot, strict=True):
+                self.shared.write(about["offset"], operand.raw)
 
     def _settled(
         self, calls: Sequence[Sequence[Operand]], described: list[Any], deadline: float
@@ -176,6 +194,7 @@ class Exchange:
     def _copied(self, described: list[Any], offset: int) -> list[Returned]:
         """Return what lies in a part of the shared memory, as the answer describes it."""
         results = []
+        begin = offset
         for parts in described:
             if isinstance(parts, str):
                 results.append(Returned(fault=parts))
@@ -191,6 +210,7 @@ class Exchange:
                 if size and size not in self._sizes:
                     self._sizes = [*self._sizes, size][-_REMEMBERED:]
             results.append(Returned(tuple(operands)))
+        self._extent = max(self._extent, offset - begin)
         return results
 
 

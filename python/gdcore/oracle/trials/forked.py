@@ -69,7 +69,9 @@ class ForkedRunner:
             _serve(function, theirs, self._shared, arrays)
         theirs.close()
         self._control = _Fork(pid)
-        self._exchange = Exchange(self._line, self._shared, self._control, timeout)
+        self._exchange = Exchange(
+            self._line, self._shared, self._control, timeout, copies=arrays == "jax"
+        )
 
     def run(self, calls: Sequence[Sequence[Operand]], *, trace: bool = False) -> Outcome:
         """Call the function with each set of arguments; see `Runner`."""

@@ -252,6 +252,10 @@ def listing(names: list[str]) -> Iterator[None]:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Listing(TorchDispatchMode):  # type: ignore[misc]
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # else the compiler is imported, which takes longer than most kernels
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
             if len(names) < _LISTED:
                 names.append(func._schema.name)

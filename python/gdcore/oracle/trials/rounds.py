@@ -264,7 +264,7 @@ class _Observer:
             self.note(UNWRITTEN, Ruling.WRONG, f"{told} {found.sentence}", found)
         else:
             cause = self.cause(k, result, found)
-            told = f"{found.sentence} It is {cause}." if cause else found.sentence
+            told = f"{found.sentence} Seen: {cause}." if cause else found.sentence
             self.note("wrong", Ruling.WRONG, told, found)
 
     def right_for(self, k: int, result: Returned) -> int | None:
