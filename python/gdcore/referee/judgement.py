@@ -25,6 +25,8 @@ _USAGE = ("NoSuchName", "NoInputs")  # errors of `gdcore.referee.source`, as sen
 _SHARE = 0.6  # of the time that the examination may take
 START = 3.0  # seconds that processes of a race may take to start, besides what was seen
 _CPU_ONLY = "Nothing was run on a GPU: streams, caches and clocks of a card were not tried."
+_STARTS = 2  # times what the reference takes to start, until what does not is called hanging
+_MORE = "It hangs, or is too slow for this timeout: give more."
 _SHORT = "The time was over before this could be done again in a fresh process."
 
 
@@ -98,6 +100,7 @@ class Judgement:
         self.eager = self.start(self.theirs)
         self.golden = self.start(replace(self.theirs, role="golden"))
         self._await_reference(self.eager)
+        self.started = time.monotonic() - self.begin
         self.problem = Problem.of(self.eager, self.eager.about, dtype)
         self.candidate_entry = self.problem.entry_for(self.ours, self._state_file())
         self.candidate = self.start(self.candidate_entry)
@@ -108,6 +111,8 @@ class Judgement:
                 "make them with torch's random numbers, which are seeded."
             )
         self.problem = self.problem.checked(self.golden, self.eager, self.seed)
+        calls = [self.problem.draw(self.seed)] * 2
+        self.usual = min(self.eager.run(calls).seconds for _ in range(3))
         self._await_candidate(self.candidate)
         confined = [each for each in self.candidate.limits if each != NO_CARD]
         self.limits |= dict.fromkeys(f"In its process: {each}." for each in confined)
@@ -127,6 +132,8 @@ class Judgement:
                 raise UsageError(sentence)
             if kind == "OtherParameters":
                 raise Undecided(sentence)
+            if evidence.is_unfinished(reason, _STARTS * self.started):
+                raise Undecided(f"The candidate did not start: {reason}. {_MORE}")
             told = sentence if kind in ("DoesNotImport", "BadModel") else reason
             self.ruling = Ruling.WRONG
             self.findings = [Finding("does not start", Ruling.WRONG, told)]
@@ -152,6 +159,10 @@ class Judgement:
         self.ruling, self.why = found.ruling, found.why
         self.findings = list(found.findings)
         self.limits |= dict.fromkeys(evidence.ordinary(found.notes))
+        grave = [each for each in self.findings if each.ruling is Ruling.WRONG]
+        enough = evidence.PATIENCE * self.usual
+        if grave and all(evidence.is_unfinished(each.sentence, enough) for each in grave):
+            raise Undecided(f"It {grave[0].sentence.removeprefix('it ')}. {_MORE}")
         if any(each.kind == OTHER_CALL for each in self.findings):
             self._confirm_cache()
 
