@@ -68,9 +68,9 @@ def measure(part: str, found: dict[str, Any], names: Names, say: Say, again: boo
     elif part == "table":
         found["table"] = table.run(say)
     elif part == "hostile":
-        found["hostile"] = hostile.run(say)
+        found["hostile"] = hostile.run(say, kept)
     elif part == "kernelbench":
-        found["kernelbench"] = judged.problems(say)
+        found["kernelbench"] = judged.problems(say, kept)
 
 
 def main() -> None:
