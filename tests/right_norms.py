@@ -4,7 +4,7 @@ Orders of summation, one by one, in pairs, in blocks, compensated; two passes, W
 updates; a reciprocal root or a division; weights first or last; in one step or two; torch, JAX and
 NumPy; results of 16 bits with sums in float32, kept or stored on the way.
 
-    python bench/norm_variants.py
+    python tests/right_norms.py [repeats]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gdcore.oracle import Reference
 
 Array = NDArray[Any]
 Tensor = Any
+Kind = tuple[str, Reference, dict[str, Tensor]]
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 SHAPES = ((1, 1), (3, 2), (4, 7), (5, 33), (2, 64), (3, 257), (2, 1000))
 FAMILIES = (
@@ -130,7 +131,7 @@ def moments(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
 MOMENTS = (*SUMS, "welford", "chan", "chan, weighted means")
 
 
-def of_sums(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Tensor]]]:
+def of_sums(x: Tensor, rng: Any) -> Iterator[Kind]:
     n, dtype, keep = x.shape[-1], name(x), sums_of(x)
     y = wide(x)
     sums = {how: of(y).to(x.dtype) for how, of in SUMS.items()}
@@ -140,7 +141,8 @@ def of_sums(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Ten
     means = {how: (of(y) / n).to(x.dtype) for how, of in SUMS.items()}
     means |= {f"{how} of shares": of(y / n).to(x.dtype) for how, of in SUMS.items()}
     means |= {f"{how}, 1/n": (of(y) * (1 / n)).to(x.dtype) for how, of in SUMS.items()}
-    means |= {f"{how}, stored": of(y).to(x.dtype) / n for how, of in SUMS.items()}
+    if x.dtype != torch.float16:  # whose sums may overflow
+        means |= {f"{how}, stored": of(y).to(x.dtype) / n for how, of in SUMS.items()}
     means |= {f"moments {how}": moments(y, how)[0].to(x.dtype) for how in MOMENTS}
     yield "mean", oracle.mean(x, dtype=dtype, accumulator=keep), means
     for correction in (0, 1)[: 1 + (n > 1)]:
@@ -152,7 +154,7 @@ def of_sums(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Ten
         )
         d = y - y.mean(-1, keepdim=True)
         found["corrected"] = (((d * d).sum(-1) - d.sum(-1) ** 2 / n) / (n - correction)).to(x.dtype)
-        if x.dtype.itemsize == 2:
+        if x.dtype == torch.bfloat16:  # float16 may overflow
             d = x - x.mean(-1, keepdim=True)
             found["stored"] = (d * d).sum(-1) / (n - correction)
         yield (
@@ -208,7 +210,7 @@ def layer_norms(x: Tensor, w: Tensor, b: Tensor, eps: float) -> dict[str, Callab
         found[f"library, {root}"] = two_steps("library", root)
     for how in MOMENTS:
         found[how] = two_steps(how, "rsqrt")
-    if x.dtype.itemsize == 2:
+    if x.dtype == torch.bfloat16:
 
         def stored(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
             d = x - x.mean(-1, keepdim=True)
@@ -245,7 +247,7 @@ def rms_norms(x: Tensor, w: Tensor, eps: float) -> dict[str, Callable[..., Tenso
     return found
 
 
-def of_norms(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Tensor]]]:
+def of_norms(x: Tensor, rng: Any, jax: bool = False) -> Iterator[Kind]:
     n, dtype, keep = x.shape[-1], name(x), sums_of(x)
     w, b, g = (
         torch.from_numpy(rng.standard_normal(shape)).to(x.dtype) for shape in ((n,), (n,), x.shape)
@@ -253,9 +255,11 @@ def of_norms(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Te
     eps = float(rng.choice(EPS))
     ref = oracle.layer_norm(x, w, b, eps=eps, grad_out=g, dtype=dtype, accumulator=keep)
     ways = layer_norms(x, w, b, eps)
-    yield "layer norm", ref, {how: f(x, w, b) for how, f in ways.items()} | jax_norm(x, w, b, eps)
+    found = {how: f(x, w, b) for how, f in ways.items()}
     back = {how: backward(f, [x, w, b], g) for how, f in ways.items()}
-    back |= jax_back(x, w, b, g, eps)
+    if jax and x.dtype.itemsize > 2:
+        found["jax"], back["jax"] = with_jax(_layer(eps), (x, w, b), g)
+    yield "layer norm", ref, found
     in_half = x.dtype.itemsize == 2  # torch adds rows one by one in the dtype of 16 bits
     for i, part in enumerate(("x", "weight", "bias")):
         found = {how: grads[i] for how, grads in back.items() if not (in_half and i)}
@@ -269,26 +273,20 @@ def of_norms(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Te
         yield f"RMS norm, gradient of {part}", getattr(ref.grad, part), found
 
 
-def jax_norm(x: Tensor, w: Tensor, b: Tensor, eps: float) -> dict[str, Tensor]:
-    if x.dtype.itemsize == 2:
-        return {}
-    return {"jax": torch.from_numpy(np.array(_jax_layer(eps)(*(t.numpy() for t in (x, w, b)))))}
-
-
-def jax_back(x: Tensor, w: Tensor, b: Tensor, g: Tensor, eps: float) -> dict[str, Any]:
-    if x.dtype.itemsize == 2:
-        return {}
+def with_jax(of: Any, given: tuple[Tensor, ...], g: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return a function's result and gradients by JAX."""
     import jax
-
-    _, pull = jax.vjp(_jax_layer(eps), *(t.numpy() for t in (x, w, b)))
-    return {"jax": tuple(torch.from_numpy(np.array(part)) for part in pull(g.numpy()))}
-
-
-def _jax_layer(eps: float) -> Callable[..., Any]:
-    import jax
-    import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
+    result, pull = jax.vjp(jax.jit(of), *(x.numpy() for x in given))
+    result, slopes = jax.block_until_ready((result, pull(g.numpy())))
+    read = [torch.from_numpy(np.array(part)) for part in (result, *slopes)]
+    return read[0], tuple(read[1:])
+
+
+def _layer(eps: float) -> Callable[..., Any]:
+    import jax
+    import jax.numpy as jnp
 
     def of(x: Any, w: Any, b: Any) -> Any:
         mean, v = jnp.mean(x, -1, keepdims=True), jnp.var(x, -1, keepdims=True)
@@ -297,7 +295,7 @@ def _jax_layer(eps: float) -> Callable[..., Any]:
     return of
 
 
-def of_gelu(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Tensor]]]:
+def of_gelu(x: Tensor, rng: Any, jax: bool = False) -> Iterator[Kind]:
     g = torch.from_numpy(rng.standard_normal(x.shape)).to(x.dtype)
     root, k = 2**-0.5, (2 / np.pi) ** 0.5
     ways: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
@@ -318,10 +316,12 @@ def of_gelu(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Ten
         ref = oracle.gelu(
             x, approximate=kind, grad_out=g, dtype=name(x), accumulator=sums_of(x)
         )  # fmt: skip
-        jax_way, jax_slope = jax_gelu(x, g, kind)
-        yield f"GELU, {kind}", ref, {how: f(x) for how, f in of.items()} | jax_way
+        found = {how: f(x) for how, f in of.items()}
         back = {how: backward(f, [x], g)[0] for how, f in of.items()}
-        yield f"GELU, {kind}, gradient", ref.grad.x, back | jax_slope
+        if jax and x.dtype.itemsize > 2:
+            found["jax"], (back["jax"],) = with_jax(_gelu(kind), (x,), g)
+        yield f"GELU, {kind}", ref, found
+        yield f"GELU, {kind}, gradient", ref.grad.x, back
 
 
 def _tanh_of(x: Tensor, k: float) -> Tensor:
@@ -332,18 +332,13 @@ def _sigmoid_of(x: Tensor, k: float) -> Tensor:
     return x * torch.sigmoid(2 * k * x * (1 + 0.044715 * x * x))
 
 
-def jax_gelu(x: Tensor, g: Tensor, kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    if x.dtype.itemsize == 2:
-        return {}, {}
+def _gelu(kind: str) -> Callable[..., Any]:
     import jax
 
-    jax.config.update("jax_enable_x64", True)
-    y, pull = jax.vjp(lambda t: jax.nn.gelu(t, approximate=kind == "tanh"), x.numpy())
-    slope = torch.from_numpy(np.array(pull(g.numpy())[0]))
-    return {"jax": torch.from_numpy(np.array(y))}, {"jax": slope}
+    return lambda x: jax.nn.gelu(x, approximate=kind == "tanh")
 
 
-def of_linear(x: Tensor, rng: Any) -> Iterator[tuple[str, Reference, dict[str, Tensor]]]:
+def of_linear(x: Tensor, rng: Any) -> Iterator[Kind]:
     m, k = int(rng.integers(1, 9)), x.shape[-1]
     w, b, g = (
         torch.from_numpy(rng.standard_normal(shape)).to(x.dtype)

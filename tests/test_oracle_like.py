@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gdcore.oracle import Likeness, like
 from gdcore.oracle.trials.examine import Examination, examine
 from gdcore.oracle.trials.findings import Ruling
 from gdcore.oracle.trials.in_process import InProcess
-from gdcore.oracle.trials.like import Likeness, like
 from gdcore.oracle.trials.operand import Operand
 
 SHAPE = (24, 40)
@@ -94,20 +94,21 @@ RIGHT = [
 
 def test_right_variants_are_right() -> None:
     for dtype, (kernel, golden, shapes) in itertools.product(("float32", "float64"), RIGHT):
-        found = tried(kernel, golden, *shapes, dtype=dtype, draws=4)
+        found = tried(kernel, golden, *shapes, dtype=dtype, draws=4, sizes=["given", "odd"])
         graver = [f for f in found.findings if f.ruling is not Ruling.SUSPICIOUS]
         assert not graver, (dtype, kernel, found.why)
         assert len(found.findings) <= 2, (dtype, kernel, found.findings)
-        assert found.calls >= 4 * len(found.tried) > 150
+        assert found.calls >= 4 * len(found.tried) > 100
 
 
 def test_sixteen_bits_with_sums_in_float32_are_right() -> None:
     def kernel(x: Any) -> Any:
         return softmax(x.astype(np.float32)).astype(x.dtype)
 
-    found = tried(kernel, softmax, SHAPE, dtype="float16", draws=4)
+    found = tried(kernel, softmax, SHAPE, dtype="float16", draws=4, sizes=["given", "one"])
     assert found.ruling is Ruling.RIGHT, found.why
-    narrow = tried(lambda x: softmax(x).round(3), softmax, SHAPE, dtype="float16", families=FEW)
+    options: dict[str, Any] = dict(dtype="float16", families=["normal"], draws=4)
+    narrow = tried(lambda x: softmax(x).round(3), softmax, SHAPE, **options)
     assert narrow.ruling is Ruling.WRONG
 
 
@@ -160,7 +161,7 @@ MISTAKES = [
 
 def test_mistakes_are_wrong_and_say_what_they_look_like() -> None:
     for kernel, golden, shapes, cause in MISTAKES:
-        found = tried(kernel, golden, *shapes, draws=4)
+        found = tried(kernel, golden, *shapes, draws=3, sizes=["given", "odd"])
         text = found.why + " ".join(f.sentence for f in found.findings)
         assert found.ruling is Ruling.WRONG, (kernel, found.why)
         assert cause in text, (kernel, text)
@@ -203,7 +204,9 @@ def test_results_of_other_calls_are_cheating_when_they_come_again() -> None:
         out[...] = softmax(x)
         return out
 
-    assert tried(reused, softmax, SHAPE, families=FEW).ruling is Ruling.CHEATING
+    found = tried(reused, softmax, SHAPE, families=FEW)
+    assert found.ruling is Ruling.WRONG
+    assert "overwritten by a later call" in kinds(found)
 
 
 def test_faults_beside_the_numbers_are_found() -> None:
@@ -387,7 +390,9 @@ def test_gradients_of_torch_functions() -> None:
             return Square.factor * x * g
 
     inputs = [torch.randn(8, 12)]
-    options: dict[str, Any] = dict(inputs=inputs, grads=True, families=FEW)
+    options: dict[str, Any] = dict(
+        inputs=inputs, grads=True, families=["normal", "transposed views"]
+    )
     found = like(Square.apply, lambda x: x * x, **options)
     assert found.ruling is Ruling.RIGHT, str(found)
     Square.factor = 2.001
@@ -404,12 +409,15 @@ def test_bfloat16_of_torch() -> None:
         lambda x: torch.softmax(x.float(), -1).to(x.dtype),
         lambda x: torch.softmax(x, -1),
         inputs=[x],
+        families=FEW,
+        sizes=["given"],
     )
     assert found.ruling is Ruling.RIGHT, str(found)
     wrong = like(
         lambda x: (torch.softmax(x.float(), -1) * 1.02).to(x.dtype),
         lambda x: torch.softmax(x, -1),
         inputs=[x],
+        families=["normal"],
         sizes=["given"],
     )
     assert wrong.ruling is Ruling.WRONG

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import textwrap
 import time
@@ -12,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdcore.oracle.trials import libraries
+from gdcore.oracle.trials import exchange, libraries
 from gdcore.oracle.trials.operand import Operand
-from gdcore.oracle.trials.runner import POISON, Outcome
-from gdcore.referee import confined
+from gdcore.oracle.trials.runner import POISON, Outcome, Returned
+from gdcore.referee import confined, family
 from gdcore.referee.family import can_look
 from gdcore.referee.process import Sandbox, size_of
 
@@ -53,7 +55,7 @@ class Bench:
             boxes = [self.sandbox(text, **options) for text in group]
             for text, sandbox in zip(group, boxes, strict=True):
                 assert sandbox.ready() == ""
-                sandbox._exchange.timeout = kernels[text]
+                sandbox.timeout = kernels[text]
                 begin = time.perf_counter()
                 found[text] = sandbox.run([[X]])
                 sandbox.close()
@@ -114,6 +116,35 @@ def test_honest_kernels(bench: Bench) -> None:
     assert b[1] == c[1] == (4, 12)
 
 
+def test_results_of_all_kinds(bench: Bench) -> None:
+    """Empty arrays, numbers and nested containers come back; what is no array is a fault."""
+    kernel = """
+    def kernel(x):
+        last = np.zeros((0, 3)) if x.ndim else 10**30
+        return x * 2, [x.sum(), (True, np.float16(2))], {"last": last}
+    """
+    empty = Operand.of(np.zeros((0, 4)), "float64")
+    number = Operand.of(3.0, "float32")
+    with bench.sandbox(kernel) as sandbox:
+        outcome = sandbox.run([[X], [empty], [number]])
+    kinds = [("float32", ()), ("bool", ()), ("float16", ()), ("float64", (0, 3))]
+    first, second, third = outcome.results
+    assert [(x.dtype, x.shape) for x in first.operands] == [("float32", (3, 4)), *kinds]
+    assert second.operands[0] == Operand(b"", "float64", (0, 4), (4, 1))
+    assert "object" in third.fault
+
+
+def test_a_result_is_what_it_was_at_the_answer() -> None:
+    """Only poison that came into it later is seen in it: it lies where the arguments do."""
+    early, late = (Operand(raw, "uint8", (4,), (1,)) for raw in (b"abcd", b"aX\x7fd"))
+    results, written = exchange._joined(
+        [Returned((early,))] * 2, [Returned((x,)) for x in (late, early)]
+    )
+    assert results[0].operands[0].raw == b"ab\x7fd"
+    assert results[1].operands[0] == early
+    assert written == [0]
+
+
 def test_mistakes_are_no_end(bench: Bench) -> None:
     """Exceptions, wrong kinds and changed inputs are reported, and the process goes on."""
     kernel = """
@@ -157,7 +188,7 @@ ENDINGS = {
     "os._exit(5)": "exit status 5",
     "import ctypes; ctypes.string_at(0)": "killed by SIGSEGV",
     "os.closerange(3, 100); time.sleep(60)": "closed the line",
-    "return np.ones(10**11)": "MemoryError",
+    "return np.ones(10**8)[:3]": "Unable to allocate",
     "return np.empty(10**7)": "larger than the memory shared",
     "\n    while True: os.fork()": "",
     "\n    while True:\n        if os.fork(): os._exit(0)": "closed the line",
@@ -193,6 +224,7 @@ def memory():
 @needs_proc
 def test_each_ends_in_a_sentence(bench: Bench) -> None:
     expected = ENDINGS | dict.fromkeys(HANGS, "no answer within")
+    expected[HANGS[0]] = "it "  # has too many processes at the first look, or hangs
     kernels = {f"{TOOLS}\ndef kernel(x):\n    {body}": body for body in expected}
     timeouts = {text: 0.5 if body in HANGS else 20.0 for text, body in kernels.items()}
     limits = {"memory": "200MB", "file_size": "20MB", "processes": 32}
@@ -206,6 +238,7 @@ import gc, glob
 def kernel(x):
     found = []
     paths = glob.glob("/dev/shm/*") + glob.glob(FOLDER + "/**", recursive=True)
+    paths += [FOLDER + "/reference.py"]
     for pid in PIDS:
         paths += [f"/proc/{pid}/mem", f"/proc/{pid}/environ", *glob.glob(f"/proc/{pid}/fd/*")]
     for path in paths:
@@ -253,8 +286,9 @@ def test_golden_values_are_not_found(bench: Bench, monkeypatch: pytest.MonkeyPat
             reference.write_text(f"SECRET = {secret!r}")
         with bench.sandbox("def kernel(x): return x.copy()", role="golden") as golden:
             assert golden.run([[held]]).results[0].operands[0].raw == held.raw
-            family = golden._process._family
-            pids = f"PIDS = {[os.getpid(), family.keeper, family.worker]}\n"
+            held_by = golden._process._family
+            assert held_by
+            pids = f"PIDS = {[os.getpid(), held_by.keeper, held_by.worker]}\n"
             with bench.sandbox(
                 prelude + pids + THIEF, hidden=[reference], memory="100MB"
             ) as sandbox:
@@ -291,7 +325,7 @@ def test_without_namespaces_nothing_is_left_either(
 
 
 @needs_proc
-def test_work_after_the_answer_is_seen(bench: Bench) -> None:
+def test_work_after_the_answer_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads and processes that go on are reported, and a result is what it was at the answer."""
     thread = """
     import threading
@@ -323,7 +357,8 @@ def test_work_after_the_answer_is_seen(bench: Bench) -> None:
         outcome = sandbox.run([[X]])
     assert values(outcome) == np.zeros((3, 4)).tolist()
     assert any("went on computing after its answer" in note for note in outcome.notes)
-    with bench.sandbox(daemon) as sandbox:
+    with bench.sandbox(daemon) as sandbox, monkeypatch.context() as patches:
+        patches.setattr(family, "_LISTS_CHILDREN", Path("/nowhere"))
         outcome = sandbox.run([[X]])
     assert values(outcome) == X.values().tolist()
     assert "1 process(es) that it had started were alive after its answer" in outcome.notes
@@ -420,3 +455,33 @@ def test_sandboxes_that_cannot_be(bench: Bench) -> None:
         assert not outcome.fatal
         sandbox.close()
         assert sandbox.run([[X]]).fatal
+
+
+@needs_proc
+def test_nothing_is_left_of_a_parent_that_is_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper ends the process with all that it started, and removes its folder."""
+    kernel = bench.folder / "kernel.py"
+    daemon = "import os, time\nif not os.fork():\n    os.setsid()\n    time.sleep(60)\n"
+    kernel.write_text(daemon + "def kernel(x): return x")
+    without_namespaces(monkeypatch, bench.folder)
+    script = f"""
+import pathlib, tempfile, time
+from gdcore.referee import confined
+confined._HERE = pathlib.Path({str(confined._HERE)!r})
+tempfile.tempdir = {tempfile.gettempdir()!r}
+from gdcore.referee.process import Sandbox
+sandbox = Sandbox({str(kernel)!r}, loader={str(bench.folder / "loader.py:load")!r}, arrays="numpy")
+print(repr(sandbox.ready()), flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == b"''\n"
+        assert left_over()
+        parent.kill()
+    end = time.perf_counter() + SLACK
+    while left_over() and time.perf_counter() < end:
+        time.sleep(0.01)
+    assert not left_over()

@@ -16,7 +16,7 @@ from typing import Any
 
 from gdcore.referee import judge
 from referee import programs
-from referee.judged import ruled
+from referee.judged import append, read, ruled
 
 Say = Callable[[str], None]
 TIMEOUT = 30.0  # seconds
@@ -179,13 +179,16 @@ def _state(pid: int) -> str:
         return ""
 
 
-def run(say: Say) -> list[dict[str, Any]]:
+def run(say: Say, kept: Path) -> list[dict[str, Any]]:
     """Judge each; return what came of it, how long it took, and how many processes were left."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    rows = []
+    rows = read(kept)
+    done = {row["kernel"] for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         reference = programs.write(Path(folder), "softmax", programs.reference("softmax"))
         for name, text in KERNELS.items():
+            if name in done:
+                continue
             candidate = programs.write(Path(folder), name.replace(" ", "_"), HEAD + text)
             before, begin = children(), time.monotonic()
             verdict = judge(str(candidate), str(reference), timeout=TIMEOUT, race=False)
@@ -198,6 +201,7 @@ def run(say: Say) -> list[dict[str, Any]]:
             row["found"] = any(
                 words in verdict.why for words in ("found the golden", "read the memory")
             )
+            append(kept, row)
             rows.append(row)
             say(f"{name}: {row['ruling']} in {seconds:.1f} s, left {len(left)}; {row['why']}")
     return rows

@@ -25,6 +25,12 @@ LIBRARY = "falls_back_to_library"
 QUICK: dict[str, Any] = {"families": ["normal"], "sizes": ["given", "odd"], "race": False}
 FULL: dict[str, Any] = {"seconds": 2.0, "against": ("eager",), "timeout": 300.0}
 PROBLEMS = Path(__file__).parent / "kernelbench"
+ZEROS = """
+
+class ModelNew(Model):
+    def forward(self, *args):
+        return torch.zeros_like(super().forward(*args))
+"""
 NEAR_ZERO = ("softmax", "frobenius_norm", "l2_norm", "min_over_axis")
 
 
@@ -76,7 +82,7 @@ def in_turns() -> Iterator[tuple[str, str]]:
 
 def cheats(say: Say, kept: Path, names: list[str]) -> list[dict[str, Any]]:
     """Judge each kind of cheat at each operation; return rows."""
-    rows = _read(kept)
+    rows = read(kept)
     done = {(row["kind"], row["operation"]) for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         for kind, name in in_turns():
@@ -90,7 +96,7 @@ def cheats(say: Say, kept: Path, names: list[str]) -> list[dict[str, Any]]:
             if row["ruling"] not in ("wrong", "cheating"):
                 row = judged(candidate, reference, **FULL)
             row = {"kind": kind, "operation": name, "caught": is_caught(kind, row)} | row
-            _append(kept, row)
+            append(kept, row)
             rows.append(row)
             say(f"{kind} {name}: {row['ruling']}, caught {row['caught']}, {row['why']}")
     return rows
@@ -98,7 +104,7 @@ def cheats(say: Say, kept: Path, names: list[str]) -> list[dict[str, Any]]:
 
 def races(say: Say, kept: Path, names: list[str], count: int = 20) -> list[dict[str, Any]]:
     """Race a right kernel with itself, and return rows."""
-    rows = _read(kept)
+    rows = read(kept)
     with tempfile.TemporaryDirectory() as folder:
         for number in range(len(rows), count):
             name = names[number % len(names)]
@@ -108,34 +114,37 @@ def races(say: Say, kept: Path, names: list[str], count: int = 20) -> list[dict[
             candidate = programs.write(Path(folder), name, programs.of_module(RIGHT[name][0]))
             settings = FULL | {"families": ["normal"], "sizes": ["given"]}
             row = {"operation": name} | judged(candidate, reference, **settings)
-            _append(kept, row)
+            append(kept, row)
             rows.append(row)
             say(f"{name}: {row['ruling']}, {row['speed']}")
     return rows
 
 
-def problems(say: Say) -> list[dict[str, Any]]:
+def problems(say: Say, kept: Path) -> list[dict[str, Any]]:
     """Judge ten models in KernelBench's form, and zeros where they are near."""
-    rows = []
+    rows = read(kept)
+    done = {row["problem"] for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted(PROBLEMS.glob("*.py")):
-            found = judged(Path(f"{path}:ModelNew"), path, **FULL)
-            row: dict[str, Any] = {"problem": path.stem, "new": found}
+            if path.stem in done:
+                continue
+            row: dict[str, Any] = {"problem": path.stem}
+            row["new"] = judged(Path(f"{path}:ModelNew"), path, seconds=2.0, against=("eager",))
             if path.stem in NEAR_ZERO:
-                text = path.read_text()
-                last = "\n\n_forward = Model.forward\nModelNew = Model\n"
-                last += "Model.forward = lambda self, *x: _forward(self, *x).zero_()\n"
-                zeros = programs.write(Path(folder), f"{path.stem}_zeros", text + last)
-                row["zeros"] = judged(zeros, path, **FULL)
+                zeros = programs.write(Path(folder), f"{path.stem}_zeros", path.read_text() + ZEROS)
+                row["zeros"] = judged(zeros, path, race=False)
+            append(kept, row)
             rows.append(row)
             say(f"{path.stem}: {row['new']['ruling']}, zeros {row.get('zeros', {}).get('ruling')}")
     return rows
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return rows that an earlier run kept."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Keep a row."""
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")

@@ -1,4 +1,4 @@
-"""Right kernels of JAX, which flushes subnormal numbers to zero, and of torch.compile."""
+"""Right kernels of JAX, which flushes subnormal numbers to zero, of NumPy and torch.compile."""
 
 from __future__ import annotations
 
@@ -70,6 +70,33 @@ def compiled_kernel(function: Kernel) -> Kernel:
     return kernel
 
 
+def linear_numpy(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return torch.from_numpy(np.dot(up(x).numpy(), up(w).numpy().T) + up(b).numpy()).to(x.dtype)
+
+
+def cross_entropy_numpy(x: Tensor, t: Tensor) -> Tensor:
+    y, rows = up(x).numpy(), np.arange(len(x))
+    d = y - y.max(1, keepdims=True)
+    losses = np.log(np.exp(d).sum(1)) - d[rows, t.numpy()]
+    return torch.from_numpy(np.asarray(losses.mean())).to(x.dtype)
+
+
+def rms_norm_numpy(x: Tensor, g: Tensor) -> Tensor:
+    y = up(x).numpy()
+    squares = np.einsum("ij,ij->i", y, y)[:, None] / y.dtype.type(y.shape[1])
+    return torch.from_numpy(y / np.sqrt(squares + y.dtype.type(1e-6)) * up(g).numpy()).to(x.dtype)
+
+
+def mean_numpy(x: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(up(x).numpy().mean(1))).to(x.dtype)
+
+
+NUMPY: dict[str, Kernel] = {
+    "linear": linear_numpy,
+    "cross_entropy": cross_entropy_numpy,
+    "rms_norm": rms_norm_numpy,
+    "mean": mean_numpy,
+}
 COMPILED: dict[str, Kernel] = {
     "softmax": softmax_shifted,
     "layer_norm": layer_norm_two_pass,

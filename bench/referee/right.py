@@ -392,3 +392,4 @@ RIGHT: dict[str, list[Kernel]] = {
     "mean": [mean_torch, mean_sequential, mean_blocked, mean_kahan, mean_weighted],
     "gelu": [gelu_torch, gelu_erf, gelu_erfc, gelu_ndtr],
 }  # fmt: skip
+LESS_ACCURATE: dict[str, list[Kernel]] = {"softmax": [softmax_logsumexp]}

@@ -68,9 +68,9 @@ def measure(part: str, found: dict[str, Any], names: Names, say: Say, again: boo
     elif part == "table":
         found["table"] = table.run(say)
     elif part == "hostile":
-        found["hostile"] = hostile.run(say)
+        found["hostile"] = hostile.run(say, kept)
     elif part == "kernelbench":
-        found["kernelbench"] = judged.problems(say)
+        found["kernelbench"] = judged.problems(say, kept)
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def main() -> None:
         found["machine"] = {
             key: value
             for key, value in machine.environment().items()
-            if key in ("cpu", "cpus", "cores", "system", "python")
+            if key in ("cpu", "cpus_usable", "memory_bytes", "system", "python")
         }
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     page.write(found)

@@ -15,10 +15,10 @@ from gdcore.oracle.trials.findings import Ruling
 from gdcore.oracle.trials.in_process import InProcess
 from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.runner import Outcome
-from referee.libraries import COMPILED, compiled_kernel, jax_kernel
+from referee.libraries import COMPILED, NUMPY, compiled_kernel, jax_kernel
 from referee.mistakes import MISTAKES
 from referee.operations import OPERATIONS, inputs
-from referee.right import RIGHT, Kernel
+from referee.right import LESS_ACCURATE, RIGHT, Kernel
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 DTYPES_OF_MISTAKES = ("float32", "float64", "bfloat16")
@@ -59,7 +59,7 @@ class Examiner:
         operation = OPERATIONS[name]
         self.golden = Remembering(copying(operation.golden))
         self.eager = Remembering(operation.eager)
-        self.template, self.dtype = template(name), dtype
+        self.name, self.dtype, self.template = name, dtype, template(name)
 
     def __call__(self, kernel: Kernel, seed: int = 0, families: Any = "all") -> Examination:
         """Try a kernel on all sizes."""
@@ -82,6 +82,8 @@ class Examiner:
 def variants(name: str, compiled: bool) -> list[Kernel]:
     """Return the right kernels of an operation, JAX's too, and perhaps torch.compile's."""
     found = [*RIGHT[name], jax_kernel(name)]
+    if name in NUMPY:
+        found.append(NUMPY[name])
     if compiled and name in COMPILED:
         found.append(compiled_kernel(COMPILED[name]))
     return found
@@ -92,31 +94,40 @@ def places(found: Examination, ruling: str) -> list[str]:
     return sorted({f"{f.family}, {f.size}" for f in found.findings if str(f.ruling) == ruling})
 
 
-def right(say: Say, names: Sequence[str], seeds: int = 1) -> dict[str, Any]:
-    """Return what is said of right kernels: rows by operation and dtype, and all objections."""
-    rows, objections = [], []
+def right(say: Say, names: Sequence[str]) -> dict[str, Any]:
+    """Return what is said of right kernels: rows by operation and dtype, and all objections.
+
+    Those that are known to be less accurate have rows and objections of their own.
+    """
+    found: dict[str, Any] = {"rows": [], "objections": [], "less accurate": []}
     for name in names:
         for dtype in DTYPES:
-            counts: Counter[str] = Counter()
             examiner = Examiner(name, dtype)
             kernels = variants(name, compiled=dtype == "float32")
+            counts: Counter[str] = Counter()
             for kernel in kernels:
-                for seed in range(seeds):
-                    found = examiner(kernel, seed)
-                    counts["trials"] += len(found.tried)
-                    counts["results"] += found.calls
-                    for ruling in ("cheating", "wrong", "suspicious"):
-                        where = places(found, ruling)
-                        counts[ruling] += len(where)
-                        objections += [
-                            {"kernel": kernel.__name__, "dtype": dtype, "seed": seed}
-                            | {"ruling": ruling, "data": data}
-                            for data in where
-                        ]
-                    counts["not decided"] += found.ruling == "not decided"
-            rows.append({"operation": name, "dtype": dtype, "kernels": len(kernels), **counts})
+                found["objections"] += _objections(examiner, kernel, counts)
+            found["rows"].append(
+                {"operation": name, "dtype": dtype, "kernels": len(kernels), **counts}
+            )
+            for kernel in LESS_ACCURATE.get(name, []):
+                found["less accurate"] += _objections(examiner, kernel, Counter())
             say(f"{name} {dtype}: {dict(counts)}")
-    return {"rows": rows, "objections": objections}
+    return found
+
+
+def _objections(examiner: Examiner, kernel: Kernel, counts: Counter[str]) -> list[dict[str, Any]]:
+    """Return what is objected to in a kernel, and count trials and rulings."""
+    found, objections = examiner(kernel), []
+    counts["trials"] += len(found.tried)
+    counts["results"] += found.calls
+    counts["not decided"] += found.ruling is Ruling.NOT_DECIDED
+    for ruling in ("cheating", "wrong", "suspicious"):
+        where = places(found, ruling)
+        counts[ruling] += len(where)
+        of = {"operation": examiner.name, "kernel": kernel.__name__, "dtype": examiner.dtype}
+        objections += [of | {"ruling": ruling, "data": data} for data in where]
+    return objections
 
 
 def mistakes(say: Say, names: Sequence[str]) -> list[dict[str, Any]]:

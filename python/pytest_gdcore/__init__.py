@@ -50,7 +50,7 @@ _OPTIONS = {
 }
 _MARKER = (
     "gradient_oracle(kind=..., **options): options of the fixture gradient_oracle, as those of "
-    "gdcore.oracle.assert_grad: kind, shapes, dtype, reduction, operands, ..."
+    "gdcore.oracle.assert_grad: kind, shapes, dtype, reduction, operands, options, ..."
 )
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-SHAPE = (8, 16, 32, 32)
+SHAPE = (4, 8, 32, 32)
 
 
 class Model(nn.Module):

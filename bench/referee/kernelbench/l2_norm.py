@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-ROWS, COLUMNS = 4, 65536
+ROWS, COLUMNS = 2, 32768
 
 
 class Model(nn.Module):

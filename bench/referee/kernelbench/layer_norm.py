@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-ROWS, COLUMNS = 64, 1024
+ROWS, COLUMNS = 32, 512
 
 
 class Model(nn.Module):

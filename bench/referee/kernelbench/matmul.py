@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-N = 192
+N = 128
 
 
 class Model(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-BATCH, ROWS, COLUMNS = 8, 4096, 32
+BATCH, ROWS, COLUMNS = 2, 2048, 16
 
 
 class Model(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-ROWS, COLUMNS = 64, 2048
+ROWS, COLUMNS = 32, 1024
 
 
 class Model(nn.Module):

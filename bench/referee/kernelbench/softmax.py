@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-ROWS, COLUMNS = 16, 16384
+ROWS, COLUMNS = 8, 8192
 
 
 class Model(nn.Module):

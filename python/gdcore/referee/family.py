@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
+_LISTS_CHILDREN = _PROC / "thread-self" / "children"
 _PATIENCE = 1.0  # seconds for processes to stop
 _PERSISTENCE = 10.0  # seconds for processes to end
 _SCANS = 50  # that may find new processes each before those known are killed
@@ -145,11 +146,23 @@ def _state(path: str) -> str:
 
 
 def _children(parent: int) -> list[int]:
+    if not _LISTS_CHILDREN.exists():
+        return [pid for pid in _processes() if _parent(pid) == parent]
     found: list[int] = []
     for thread in _threads(parent):
         with suppress(OSError):
             found += map(int, (_PROC / thread / "children").read_text().split())
     return found
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError, IndexError):
+        return int((_PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def _threads(pid: int) -> list[str]:

@@ -29,20 +29,22 @@ _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
     0x40000000,
 )
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 4096, 16384, 1 << 18
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _SYS_MOUNT_SETATTR, _AT_RECURSIVE, _AT_FDCWD = 442, 0x8000, -100
 _USERS = (61184, 65519)  # numbers that systemd, too, gives to services without a user of their own
 _CPU_SECONDS = 3600
 _FILES = 512
+_POOLS = 4  # threads for each processor, which count as processes: libraries start them unasked
 _PERSISTENCE = 10.0  # seconds
 _DEPTH, _ENTRIES = 8, 1000  # closed directories on a path, and entries of one
 
 _APART = {
     _NEWPID: "it shares process numbers with other programs, and may signal those of its user",
-    _NEWNS: "it sees all files that its user may read, and may write those that its user may",
     _NEWNET: "it may use the network",
     _NEWIPC: "it may use System V memory of its user",
 }
+_WITH_FILES = "it sees all files that its user may read, and may write those that its user may"
 
 
 class _MountAttributes(ctypes.Structure):
@@ -57,6 +59,7 @@ def main(config: dict[str, Any]) -> NoReturn:
         said.append("memory, files and other processes are not kept from it on this system")
     if _IS_LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        _prctl(_PR_SET_DUMPABLE, 0)  # what it starts may be of the same user
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
@@ -73,6 +76,7 @@ def main(config: dict[str, Any]) -> NoReturn:
     _say(config, {"worker": pid, "own_pids": bool(apart & _NEWPID)})
     _wait(config, pid, wake)
     _kill_children(pid)
+    shutil.rmtree(config["folder"], ignore_errors=True)  # the parent may not be there to do so
     os._exit(0)
 
 
@@ -124,7 +128,7 @@ def _kill_children(pid: int) -> None:
 
 def _separate(said: list[str]) -> int:
     """Give what is started from now on namespaces of its own; return which."""
-    flags = _NEWPID | _NEWNS | _NEWNET | _NEWIPC
+    flags = _NEWPID | _NEWNET | _NEWIPC
     if os.geteuid():
         user, group = os.geteuid(), os.getegid()
         if _libc("unshare", _NEWUSER | flags):
@@ -153,9 +157,10 @@ def _become(config: dict[str, Any], apart: int, said: list[str]) -> None:
     if not os.geteuid():
         with suppress(OSError):
             os.setgroups([])
-    if apart & _NEWNS:
+    if _IS_LINUX and not _libc("unshare", _NEWNS):
         _close_files(config, apart, said)
     else:
+        said.append(_WITH_FILES)
         said += [f"it may read {path}" for path in config["hidden"]]
     os.chdir(config["folder"])
     _limit(config, said)
@@ -233,7 +238,7 @@ def _is_open(directory: str) -> bool:
 def _replaced(closed: str, names: list[str]) -> int:
     """Mount an empty directory over a closed one, and mount some of its entries in it."""
     entries = [(name, os.open(f"{closed}/{name}", os.O_PATH | os.O_NOFOLLOW)) for name in names]
-    failed = _mount("tmpfs", closed, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=711")
+    failed = _mount("tmpfs", closed, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755")
     for name, entry in entries:
         here, there = f"/proc/self/fd/{entry}", f"{closed}/{name}"
         if not failed and stat.S_ISLNK(os.fstat(entry).st_mode):
@@ -260,7 +265,9 @@ def _limit(config: dict[str, Any], said: list[str]) -> None:
         resource.RLIMIT_FSIZE: config["file_size"],
         resource.RLIMIT_CPU: _CPU_SECONDS,
         resource.RLIMIT_NOFILE: _FILES,
-        resource.RLIMIT_NPROC: config["processes"] + config["others"],
+        resource.RLIMIT_NPROC: config["processes"]
+        + config["others"]
+        + _POOLS * (os.cpu_count() or 1),
     }
     for kind, most in limits.items():
         before = resource.getrlimit(kind)[1]

@@ -154,6 +154,8 @@ class Sandbox:
     def limits(self) -> tuple[str, ...]:
         """What could not be kept from the process, or was not tried; complete once it is ready."""
         limits = self._process.limits
+        if self._request["arrays"] != "torch":
+            limits += ("operations of NumPy and JAX are not listed",)
         if self._device == "cpu":
             return (*limits, NO_CARD)
         return (*limits, "its memory is not limited, since a card's is mapped into it")

@@ -21,7 +21,7 @@ def screen(verdict: Mapping[str, Any]) -> str:
     sections = (
         ("Evidence", _findings(verdict["findings"])),
         ("Worst element", _worst(verdict["worst"])),
-        ("Tried", _tried(verdict["tried"], verdict["calls"], verdict["seconds"])),
+        ("Tried", _tried(verdict)),
         ("Not tried", ("; ".join(verdict["not_tried"]),)),
         ("Speed", map(speed_in_words, verdict["speed"])),
         ("Library calls", (", ".join(shortened(verdict["library_calls"])),)),
@@ -110,11 +110,14 @@ def _worst(worst: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"{text} [{place(worst)}]"
 
 
-def _tried(tried: Sequence[str], calls: int, seconds: float) -> Iterator[str]:
-    families, sizes = families_and_sizes(tried)
+def _tried(verdict: Mapping[str, Any]) -> Iterator[str]:
+    families, sizes = families_and_sizes(verdict["tried"])
     if families:
         of = f" of {', '.join(sizes)}" if sizes else ""
-        yield f"{', '.join(families)}{of}; {calls} results in {_duration(seconds)}"
+        seed = verdict["environment"].get("seed")
+        again = "" if seed is None else f"; the same data with seed {seed}"
+        took = _duration(verdict["seconds"])
+        yield f"{', '.join(families)}{of}; {verdict['calls']} results in {took}{again}"
 
 
 def _section(label: str, texts: Sequence[str]) -> Iterator[str]:

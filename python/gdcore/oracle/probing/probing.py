@@ -45,32 +45,48 @@ def assert_grad(
 ) -> ProbeReport:
     """Raise AssertionError, with the likely cause, if a function is proven wrong.
 
-    First come whole numbers whose every partial sum is exact, so that only one result is right;
-    then random, badly scaled, ill-conditioned, cancelling, zero, huge
-    and tiny numbers, arrays that are not contiguous, NaN, infinity and odd sizes, judged by
-    certified bounds; then stacks of matrices, whose batch dimensions broadcast, or several
-    targets. The last line of the table names what is not probed.
+    First come numbers whose every partial sum is exact, so that only one result is right; then
+    random, badly scaled, ill-conditioned, cancelling, zero, huge and tiny numbers, masks, arrays
+    that are not contiguous, NaN, infinity and odd sizes, judged by certified bounds; then stacks of
+    matrices, whose batch dimensions broadcast, or several targets. The last line of the table
+    names what is not probed.
 
     Parameters
     ----------
     fn : callable
-        ``fn(X, y, weights)`` or ``fn(pred, target)``, returning the gradient with respect to the
-        weights, or to pred, or ``(loss, gradient)``; ``fn(a, b)``, returning the product.
-    kind : {"linear_mse", "mse", "matmul"}
+        ``fn(X, y, weights)`` of "linear_mse" or ``fn(pred, target)`` of "mse", returning the
+        gradient with respect to the weights, or to pred, or ``(loss, gradient)``. The others
+        return the value: ``fn(a, b)`` of "matmul", ``fn(x, weight, bias)`` of "linear" and
+        "layer_norm", ``fn(x, weight)`` of "rms_norm", ``fn(logits, target)`` of "cross_entropy",
+        ``fn(q, k, v)`` of "attention", and ``fn(x)``.
+    kind : {"linear_mse", "mse", "matmul", "linear", "sum", "mean", "var", "softmax", \
+            "log_softmax", "logsumexp", "cross_entropy", "layer_norm", "rms_norm", "gelu", \
+            "attention"}
     shapes : sequence of tuple, optional
         ``(n, d)`` or ``(n, d, t)`` for "linear_mse", any for "mse"; for "matmul" ``(m, k, n)``,
-        ``(*batch, m, k, n)``, or ``(batch of a, batch of b, m, k, n)`` with two tuples.
+        ``(*batch, m, k, n)``, or ``(batch of a, batch of b, m, k, n)`` with two tuples; for
+        "linear" ``(*batch, m, k, n)``, for "attention" ``(*batch, m, n, d)`` of m queries and n
+        keys, for "cross_entropy" ``(rows, classes)``; for the others ``(*batch, n)``.
     dtype : {"float32", "float64", "float16", "bfloat16", "tf32"}
         The dtype under test. Arguments are NumPy arrays of it; for "bfloat16" float32 arrays
         whose numbers bfloat16 holds, which `to` can convert.
     accumulator : {"float32", "float64"}, optional
         Where sums are kept, if in more precision than the dtype's.
     reduction : {"mean", "sum", "half_mean", "half_sum"}
-        Of the loss.
-    operands : sequence of {"intercept", "offset", "sample_weight"}
-        For "linear_mse", also passed, by keyword. With an intercept the gradient is a pair.
+        Of the loss; for "cross_entropy" "mean", "sum" or "none".
+    operands : sequence of str, optional
+        For "linear_mse", "intercept", "offset" and "sample_weight" are also passed, by keyword;
+        with an intercept the gradient is a pair. For "cross_entropy" "weight", and for "attention"
+        "mask" (-inf and 0), are passed by keyword. For "linear", "layer_norm" and "rms_norm" those
+        of "weight" and "bias" that fn takes, if not all.
     grad_out : bool
-        For "matmul": call ``fn(a, b, grad_out)``, which returns the gradients of a and b.
+        Call fn with one operand more, by position, ``fn(a, b, grad_out)``, ``fn(x, grad_out)``; it
+        returns the vector-Jacobian products of its floating operands, a tuple if there are
+        several. Not for "linear_mse" and "mse".
+    options : mapping, optional
+        What fn computes, by the names that the reference of the kind has, such as ``{"eps":
+        1e-6}``, ``{"axis": 0}``, ``{"causal": True}``, ``{"approximate": "tanh"}``; for
+        "cross_entropy" also ``{"probabilities": True}``, where targets are not labels.
     skip : str or sequence of {"stacks", "targets", "nan", "infinity", "subnormal"}
         What fn is not made for: probes that hold it are left out.
     to : callable, optional
@@ -93,7 +109,7 @@ def assert_grad(
         If a result is proven wrong, of another shape or dtype or not finite; if fn raises,
         changes its arguments, or returns something else when it is called again.
     ValueError
-        If kind, dtype, reduction, operands, skip or shapes are unknown or do not fit.
+        If kind, dtype, reduction, operands, options, skip or shapes are unknown or do not fit.
 
     Examples
     --------

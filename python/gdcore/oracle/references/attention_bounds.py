@@ -13,8 +13,8 @@ import numpy as np
 from gdcore.oracle.numbers.arithmetic import Format
 from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.references.attention_problem import Array, Attention
+from gdcore.oracle.references.exponentials import EXP_LOG
 
-EXP_LOG = 2.0  # half ulps that a library's exponentials and logarithms may be off by
 SCALING = 6  # roundings of the scale, of its root, of log2(e), and where they are applied
 _FAR = 60.0  # scores so far below 0 that weights without a shift vanish count as wrong
 
@@ -77,15 +77,33 @@ class Bounds:
         return shift
 
     @cached_property
-    def path(self) -> Floats:
-        """Bound of |log| of a weight over the exact one, but for a factor of all (N,L,S)."""
+    def above(self) -> Floats:
+        """How many keys may have a larger score than each one (N,L,S)."""
+        p = self.problem
+        most = np.where(p.part, p.scores.hi + self.scores, -np.inf)
+        least = np.where(p.part, p.scores.hi - self.scores, np.inf)
+        order = np.argsort(np.concatenate([most, least], axis=-1), axis=-1, kind="stable")
+        keys = most.shape[-1]
+        seen = np.empty(order.shape)
+        np.put_along_axis(seen, order, np.cumsum(order < keys, axis=-1, dtype=np.float64), -1)
+        above: Floats = np.where(p.part, keys - seen[..., keys:], 0.0)
+        return above
+
+    @cached_property
+    def steps(self) -> Floats:
+        """Bound of |log| of a weight over that of the computed score (N,L,S)."""
         p = self.problem
         gap = np.maximum(-p.below.hi, 0.0) + self.scores + self.shift
         steps = self.growth(4, self.final) * (gap + np.log(np.maximum(self.count, 1)))
         steps = steps + self.growth(2) * (np.abs(p.largest) + self.shift)
         once = -np.log1p(-EXP_LOG * self.u)
-        path = self.scores + steps + self.count * once + self.final * np.log1p(self.store_u)
-        return np.where(p.part, path, 0.0)
+        steps = steps + (1 + self.above) * once + self.final * np.log1p(self.store_u)
+        return np.where(p.part, steps, 0.0)
+
+    @cached_property
+    def path(self) -> Floats:
+        """Bound of |log| of a weight over the exact one, but for a factor of all (N,L,S)."""
+        return self.scores + self.steps
 
     @cached_property
     def vanished(self) -> Array:
@@ -109,24 +127,40 @@ class Bounds:
         return total
 
     @cached_property
-    def below_sum(self) -> Floats:
-        """h, of the roundings of the sum of the weights (N,L,1)."""
-        p = self.problem
-        growth = self.growth(2 * self.count + 4, self.final)
-        steps = np.abs(p.largest) + self.shift + np.log(np.maximum(self.count, 1))
-        steps = self.growth(4, self.final) * steps - np.log1p(-EXP_LOG * self.u)
-        h: Floats = growth + (1 + growth) * np.expm1(np.minimum(steps, 700.0))
-        return h
+    def of_sum(self) -> Floats:
+        """H, of the roundings of the sum of the weights (N,L,1)."""
+        each = self.growth(self.count + self.above + 4, self.final)
+        total: Floats = ((self.problem.p + self.moved) * each).sum(axis=-1, keepdims=True)
+        return total
 
     @cached_property
     def divisor(self) -> Floats:
         """What the sum of the weights is at least, as a share of the exact one (N,L,1)."""
-        return 1 - self.moved_in_all - self.below_sum * (1 + self.moved_in_all)
+        return 1 - self.moved_in_all - self.of_sum
 
     @cached_property
-    def own(self) -> Any:
-        """g, of the roundings of a weight and of what it is multiplied with and added to."""
-        return self.growth(2 * self.count + 6, 2 * self.final + self.converted, 2)
+    def by_logarithm(self) -> Floats:
+        """What the way through the logarithm of the sum adds, relatively (N,L,1).
+
+        The logarithm rounds; and the weights of the sum differ by 2 `steps` from those that it
+        divides.
+        """
+        p = self.problem
+        size = np.abs(p.largest) + self.shift + 2 * np.log(np.maximum(self.count, 1))
+        size = self.growth(8, 2 * self.final) * size - np.log1p(-EXP_LOG * self.u)
+        possible = p.part & (p.p + self.moved > 0)
+        twice = np.where(possible, 2 * self.steps, 0.0)
+        mean = ((p.p + self.moved) * np.expm1(twice)).sum(axis=-1, keepdims=True)
+        mean = np.where(self.moved_in_all < 1, mean / (1 - self.moved_in_all), np.inf)
+        most = twice.max(axis=-1, keepdims=True, initial=0.0)
+        by_logarithm: Floats = np.expm1(np.minimum(size + np.fmin(mean, most), 700.0))
+        return by_logarithm
+
+    @cached_property
+    def own(self) -> Floats:
+        """g, of the roundings of a weight and of what it is multiplied with (N,L,S)."""
+        own: Floats = self.growth(self.count + self.above + 6, 2 * self.final + self.converted, 2)
+        return own
 
     @cached_property
     def result(self) -> Floats:
@@ -136,13 +170,11 @@ class Bounds:
         size = np.abs(v)
         spread = self._spread(v, p.result.hi)
         carried = self.moved @ size + o * self.moved_in_all
-        weighted = (p.p + self.moved) @ size
-        h = self.below_sum
-        changed = np.fmin(carried, spread) + self.own * weighted
-        changed = (changed + h * o * (1 + self.moved_in_all)) / self.divisor
-        changed = np.where(self.divisor > 0, changed, np.inf)
-        within = self._within(v, p.result.hi)
-        off = np.fmin(changed, within)
+        weighted = ((p.p + self.moved) * self.own) @ size
+        changed = np.fmin(carried, spread) + weighted + o * self.of_sum
+        changed = np.where(self.divisor > 0, changed / self.divisor, np.inf)
+        off = np.fmin(changed, self._within(v, p.result.hi))
+        off = off + self.by_logarithm * (o + off)
         sums = size.sum(axis=1, keepdims=True)
         lost = 2 * self.least * (sums + self.count * o) + 4 * self.count * least_of(a.sums)
         off = off + lost + 2 * least_of(a.store)
@@ -166,8 +198,9 @@ class Bounds:
         most, least = v.max(axis=1, initial=-np.inf), v.min(axis=1, initial=np.inf)
         size = np.abs(v).max(axis=1, initial=0.0)[:, None]
         reach = np.maximum(most[:, None] - o, o - least[:, None])
-        share = (self.own + self.below_sum) / (1 - self.below_sum)
-        within: Floats = np.where(self.below_sum < 1, reach + share * size, np.inf)
+        once = self.growth(2 * self.count + 6, 2 * self.final + self.converted, 2)
+        share = 2 * once / (1 - once)
+        within: Floats = np.where(once < 1, reach + share * size, np.inf)
         return within
 
     @cached_property
@@ -194,12 +227,14 @@ class Bounds:
     def probabilities(self) -> Floats:
         """Bound B of the error of a probability (N,L,S)."""
         p = self.problem
-        own = self.growth(2 * self.count + 8, 2 * self.final)
-        h, all_moved, own_moved = self.below_sum, self.moved_in_all, self.moved
-        off = own_moved * (1 + own) + p.p * (own + all_moved + h * (1 + all_moved))
+        own = self.growth(self.count + self.above + 8, 2 * self.final)
+        off = self.moved * (1 + own) + p.p * (own + self.moved_in_all + self.of_sum)
         off = np.where(self.divisor > 0, off / self.divisor, np.inf)
-        most = np.maximum(p.p, (1 + own) * (1 + h) / np.maximum(1 - h, 0.0) - p.p)
-        return np.where(p.part, np.fmin(off, most) + 2 * self.least, 0.0)
+        once = self.growth(2 * self.count + 8, 2 * self.final)
+        whole = np.where(once < 1, (1 + once) / (1 - once), np.inf)
+        off = np.fmin(off, np.maximum(p.p, whole - p.p))
+        off = off + self.by_logarithm * (p.p + off)
+        return np.where(p.part, off + 2 * self.least, 0.0)
 
     def of_slopes(self, grad_out: Floats) -> Floats:
         """Return the bound of the error of g v, for each query and key (N,L,S)."""

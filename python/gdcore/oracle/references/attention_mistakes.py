@@ -28,7 +28,9 @@ from gdcore.oracle.references.mistakes import (
     Where,
     usual_blocks,
 )
+from gdcore.oracle.references.softmax_mistakes import narrow_range
 
+NO_MAXIMUM = "the largest score is not subtracted: exponentials overflow or vanish"
 Gathered = Callable[[Floats], Floats]
 
 
@@ -60,6 +62,7 @@ def of_result(problem: Attention) -> Mistakes:
         alternatives,
         terms,
         parts=partial(_parts, problem, right),
+        nonfinite=partial(_nonfinite, problem, right),
     )
 
 
@@ -178,6 +181,19 @@ def _of_forward(problem: Attention, right: Plain) -> Iterator[Alternative]:
                     f"{cause} rescaled when the largest score grows (blocks of {block} keys)",
                     partial(_online, right, block, *rescaled),
                 )
+
+
+def _nonfinite(problem: Attention, right: Plain) -> Iterator[Alternative]:
+    """Yield what exponentials without a shift make of the result."""
+    store = problem.arithmetic.sums
+
+    def unshifted() -> Floats:
+        weights = narrow_range(np.exp(right.scores), store)
+        total = narrow_range(weights.sum(axis=-1, keepdims=True), store)
+        result: Floats = (weights / total) @ right.v.astype(np.float64)
+        return result
+
+    yield _alternative(NO_MAXIMUM, unshifted)
 
 
 def _softmax(scores: Floats) -> Floats:

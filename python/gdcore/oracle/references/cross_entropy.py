@@ -174,6 +174,10 @@ class _CrossEntropy:
         off = np.where(weights > 0, weights * settled, 0.0).sum(axis=1)
         sizes = np.where(soft.vanish, 0.0, np.abs(soft.x)) + np.abs(soft.lse.hi)
         size = np.where(weights > 0, weights * (sizes + settled), 0.0).sum(axis=1)
+        at_once = size
+        if t.smoothing and not t.dense:  # all logarithms are summed, and stored, before the share
+            weight = 1.0 if t.weight is None else np.abs(t.weight)
+            at_once = np.where(t.counted, weight * (sizes + settled), 0.0).sum(axis=1)
         underflow = t.counted.sum(axis=1) * a.store.tiny
         usual = np.where(weights > 0, weights * soft.usual_z, 0.0).sum(axis=1)
         usual_size = np.where(weights > 0, weights * np.abs(soft.z.hi), 0.0).sum(axis=1)
@@ -184,7 +188,8 @@ class _CrossEntropy:
             return self._reference(
                 "cross-entropy", rows.map(lambda part: part.reshape(shape)), bound.reshape(shape),
                 lambda: (usual + 3 * soft.unit * usual_size).reshape(shape) + a.store.tiny,
-                mistakes.of_loss(t, self.x, a.store), size=size.reshape(shape), grad=True,
+                mistakes.of_loss(t, self.x, a.store), size=at_once.reshape(shape),
+                stored=bool(t.smoothing), grad=True,
             )  # fmt: skip
         value = divide(sum_along(rows, 0), self.divisor)
         d = np.abs(self.divisor.hi)
@@ -199,7 +204,8 @@ class _CrossEntropy:
 
         return self._reference(
             "cross-entropy", value, np.asarray(bound + a.store.tiny * (1 + size.sum())), typical,
-            mistakes.of_loss(t, self.x, a.store), size=np.asarray(size.sum()), grad=True,
+            mistakes.of_loss(t, self.x, a.store), size=np.asarray(at_once.sum()),
+            stored=bool(t.smoothing), grad=True,
         )  # fmt: skip
 
     def gradient(self) -> Reference:
@@ -243,11 +249,11 @@ class _CrossEntropy:
 
     def _reference(
         self, name: str, value: DoubleDouble, bound: Floats, typical: Callable[[], Any],
-        known: Mistakes, *, size: Any, grad: bool = False,
+        known: Mistakes, *, size: Any, stored: bool = False, grad: bool = False,
     ) -> Reference:  # fmt: skip
         made = make(
             name, value, bound, 2 * self.x.size + 64, self.arithmetic, known,
-            size=size, stored=False,
+            size=size, stored=stored,
             finite_inputs=all_finite(self.logits, value.hi, self.grad_out, self.targets.weight),
             typical=typical, grad=CrossEntropyGrad(self) if grad else None,
         )  # fmt: skip

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.numbers.arithmetic import Arithmetic
+from gdcore.oracle.numbers.arithmetic import FUNCTION, Arithmetic, Format
 from gdcore.oracle.numbers.double_double import DoubleDouble, Floats, add, exact, negative
 from gdcore.oracle.numbers.elementary import divide, exp, log, sum_along, where
 
-EXP_LOG = 2.0  # half ulps that a library's exp, exp2, log, log1p and log2 may be off by
+EXP_LOG = FUNCTION  # half ulps that exp, exp2, log, log1p and log2 may be off by,
+EXP_LOG_16 = 2.0  # and in 16 bits, where they are results of float32, rounded
 _SPARE = 2.0**-10  # share of a rounding that flushed exponentials may add without a shift
 _NAN = DoubleDouble(np.asarray(np.nan), np.zeros(()), np.zeros(()))
 
@@ -28,6 +29,7 @@ class Exponentials:
     def __init__(self, arithmetic: Arithmetic, x: Floats) -> None:
         self.arithmetic, self.unit = arithmetic, arithmetic.store.unit
         self.sum_unit = arithmetic.sums.unit  # TF32 concerns products alone
+        self.off = _off(arithmetic.store)  # c
         self.final = arithmetic.final
         self.count = x.shape[1]
         with np.errstate(all="ignore"):
@@ -96,7 +98,7 @@ class Exponentials:
     @cached_property
     def function(self) -> float:
         """Largest |log(1 + e)| for an exponential or logarithm that is off by e."""
-        return _path(EXP_LOG * self.unit)
+        return _path(self.off * self.unit)
 
     @cached_property
     def flush(self) -> Floats:
@@ -116,14 +118,14 @@ class Exponentials:
         """
         store = self.arithmetic.store
         if store.most == 16:
-            return EXP_LOG * store.tiny
+            return self.off * store.tiny
         return store.tiny * 2.0 ** (store.bits - 1)
 
     @cached_property
     def of_total(self) -> Floats:
         """Bound of |log| of the computed sum over the exact one (R,1)."""
         u, v, n = self.unit, self.sum_unit, self.count
-        once = _path(EXP_LOG * v) + _path(v)
+        once = _path(_off(self.arithmetic.sums) * v) + _path(v)
         added = max(n - 1, 0) * _path(v) + 2 * self.final * _path(u)
         path = self.exponent + self.function + self.rescalings * once + added
         share = np.where(self.vanish, 0.0, self.spread(path)).sum(axis=1, keepdims=True)
@@ -148,20 +150,21 @@ class Exponentials:
     def of_log_total(self) -> Floats:
         """Bound of the error of log(sum), but for its own last rounding (R,1)."""
         log_total = self.log_total.hi
-        own = EXP_LOG * self.unit * (log_total + self.of_total)
+        own = self.off * self.unit * (log_total + self.of_total)
         return self.of_total + own + self.roundings(2) * log_total
 
     @cached_property
     def of_lse(self) -> Floats:
         """Bound of the error of the logarithm of the sum (R,1)."""
         given = self.of_log_total + self.roundings(2) * np.abs(self.shift)
-        own = self.roundings(4, 1) * np.abs(self.lse.hi)
+        own = self.roundings(self.off + 2, 1) * np.abs(self.lse.hi)
         return (1 + self.roundings(3)) * given + own + self.least
 
     @cached_property
     def of_z(self) -> Floats:
         """Bound of the error of the logarithm of softmax (R,n)."""
-        given = self.exponent + self.of_log_total + self.roundings(4, 1) * np.abs(self.lse.hi)
+        of_lse = self.roundings(self.off + 2, 1) * np.abs(self.lse.hi)
+        given = self.exponent + self.of_log_total + of_lse
         own = self.roundings(4, 2) * np.where(self.vanish, 0.0, np.abs(self.z.hi))
         return (1 + self.roundings(4)) * given + own + self.least
 
@@ -213,6 +216,11 @@ class Exponentials:
         """Return what operands that are rounded first add to a usual error."""
         converted = self.arithmetic.converted
         return converted * self.unit * size if converted else 0.0
+
+
+def _off(store: Format) -> float:
+    """Return how many half ulps a library's exponentials and logarithms may be off by."""
+    return EXP_LOG_16 if store.bits <= 11 else EXP_LOG
 
 
 def _path(unit: float) -> float:

@@ -19,6 +19,7 @@ from gdcore.oracle.trials.units import Yardstick
 
 SEED_OF_FAMILY = 1000
 LEAST_DRAWS = 3
+FEW_FAMILIES = 3  # what a fault has in common with others of its kind
 FINDINGS_KEPT = 40
 REMEMBERED = 1 << 20  # golden numbers of a trial; caches of larger results are rare
 RAISED_IN_A_ROW = 6
@@ -268,17 +269,14 @@ class _Progress:
     def common(self, faults: Sequence[Finding]) -> str:
         """Return what is common to all data with a fault, and to no other."""
         bad = {(f.family, f.size) for f in faults}
-        all_of = [(f, s.label(self.plan.arguments)) for f, s in self.tried]
+        all_of = {(f, s.label(self.plan.arguments)) for f, s in self.tried} | bad
         families, sizes = {f for f, _ in bad}, {s for _, s in bad}
-        for names, place in ((families, 0), (sizes, 1)):
-            others = {pair[place] for pair in all_of} - names
-            if (
-                others
-                and len(names) <= len(others)
-                and all(pair in bad for pair in all_of if pair[place] in names)
-            ):
-                return f" only with {', '.join(sorted(names))}"
-        return f" on {len(bad)} of {len(set(all_of) | bad)} kinds of data"
+        told = f" on {len(bad)} of {len(all_of)} kinds of data"
+        if len(families) <= FEW_FAMILIES < len({f for f, _ in all_of}):
+            told += f", only with {', '.join(sorted(families))}"
+        if len(sizes) < len({s for _, s in all_of}):
+            told += f", only at size {', '.join(sorted(sizes))}"
+        return told
 
 
 def _gravest(findings: Sequence[Finding]) -> list[Finding]:

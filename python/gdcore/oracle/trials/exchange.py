@@ -76,6 +76,7 @@ class Exchange:
         self.over = ""  # why nothing can be asked any more
         self._asked = 0
         self._sizes: list[int] = []
+        self._extent = 0  # of the results so far, in the shared memory
 
     def run(self, calls: Sequence[Sequence[Operand]], trace: bool) -> Outcome:
         """See `Runner.run`."""
@@ -124,7 +125,7 @@ class Exchange:
             self._write(calls, described)
         sizes = [*self._sizes, *(len(operand.raw) for call in calls for operand in call)]
         for part in (1, 2):
-            self.shared.fill(part * self.shared.part, 2 * sum(sizes) + (1 << 12), POISON)
+            self.shared.fill(part * self.shared.part, self._extent, POISON)
         self.control.resume()
         asked = {"calls": described, "trace": trace, "poison": sizes, "perturb": self.perturb}
         answer = self.ask(deadline, "prepare", **asked)
@@ -193,6 +194,7 @@ class Exchange:
     def _copied(self, described: list[Any], offset: int) -> list[Returned]:
         """Return what lies in a part of the shared memory, as the answer describes it."""
         results = []
+        begin = offset
         for parts in described:
             if isinstance(parts, str):
                 results.append(Returned(fault=parts))
@@ -208,6 +210,7 @@ class Exchange:
                 if size and size not in self._sizes:
                     self._sizes = [*self._sizes, size][-_REMEMBERED:]
             results.append(Returned(tuple(operands)))
+        self._extent = max(self._extent, offset - begin)
         return results
 
 

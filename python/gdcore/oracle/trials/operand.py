@@ -53,7 +53,7 @@ class Operand:
         """
         array = np.asarray(values)
         axes = tuple(range(array.ndim)) if order is None else order
-        laid = np.ascontiguousarray(encoded(array, dtype).transpose(axes))
+        laid = np.array(encoded(array, dtype).transpose(axes), order="C")  # also without axes
         strides = [0] * array.ndim
         for axis, stride in zip(axes, laid.strides, strict=True):
             strides[axis] = stride // laid.itemsize

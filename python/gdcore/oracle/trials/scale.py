@@ -145,9 +145,10 @@ def scale_of(
         dtypes = (theirs.dtype,) if named else (theirs.dtype, precision(operands, theirs.dtype))
     if own is not None and own.shape == shape:
         usual = np.maximum(usual, _local(own, size))
-    right, wrong = _limits(usual, dtype, _longest(operands, values.size))
+    longest = _longest(operands, values.size)
+    right, wrong = _limits(usual, dtype, longest)
     if own is not None:  # golden's own errors come on top
-        right = right + _local(own, size)
+        right = np.maximum(right, 2 * longest**0.5) + _local(own, size)
     wrong = np.maximum(right, wrong)
     if dtype not in NARROW:
         return Scale(values, unit, right, wrong, judged, infinite, dtypes)
