@@ -23,7 +23,13 @@ INPUTS = """
 def get_inputs():
     return [np.random.standard_normal((24, 40)).astype(np.float32)]
 """
-QUICK = {"families": ("normal", "large"), "sizes": ("given", "odd"), "race": False, "seed": 7}
+QUICK = {
+    "families": ("normal", "large"),
+    "sizes": ("given", "odd"),
+    "race": False,
+    "seed": 7,
+    "timeout": 900.0,  # on a machine that others use too
+}
 
 
 @pytest.fixture
