@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,8 +57,6 @@ def _scale(value: Any) -> bool:
     array = None if isinstance(value, float) else layout.as_array(value)
     if array is None or array.dtype.kind not in "fc":
         return False
-    if isinstance(value, np.ndarray):
-        np.multiply(value, _FACTOR, out=value)
-    else:  # a tensor, in place; what has no such method is a new object, and tells nothing
-        operator.methodcaller("mul_", _FACTOR)(value.detach())
+    # not by a tensor's own method, which would tell a cache by its count of versions
+    np.multiply(array, _FACTOR, out=array)
     return True
