@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def entry_of(source: Source, role: str, what: str) -> Entry:
     path = Path(text)
     if not path.is_file():
         raise UsageError(f"The {what}, {text}, is not a file; give a Python file, or file.py:name.")
+    if not path.name.endswith(tuple(all_suffixes())):
+        raise UsageError(f"The {what}, {text}, is not a Python file; its name is to end in .py.")
     return Entry(path=str(path.resolve()), name=name, role=role)
 
 
@@ -157,7 +160,11 @@ class Problem:
         try:
             arguments = with_domains(Reference(golden, eager, False), list(self.arguments))
         except NoGoldenError as error:
-            raise Undecided(f"The reference does not take its own inputs. {error}") from None
+            said = str(error).removeprefix("call 0: ").rstrip(".")
+            raise Undecided(
+                f"The reference does not take its own inputs: {said}. "
+                "get_inputs() is to return a list of the reference's arguments."
+            ) from None
         found = replace(self, arguments=tuple(arguments))
         found._check(golden, seed)
         return found
