@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from gdcore.oracle.trials.arrays import library_of, operand_of
-from gdcore.oracle.trials.in_process import said
+from gdcore.oracle.trials.runner import said
 from gdcore.referee import pack
 from gdcore.referee.models import made_of
 from gdcore.referee.source import INPUTS, Entry, NoInputs, find, seeded

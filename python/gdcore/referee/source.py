@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.trials.in_process import said
+from gdcore.oracle.trials.runner import said
 
 INPUTS = ("get_inputs", "inputs", "generate_input")
 _HELPERS = (*INPUTS, "get_init_inputs", "golden", "check_implementation")
