@@ -176,6 +176,21 @@ def test_bounds_are_not_idle() -> None:
     assert not oracle.attention(q, k, v, dtype="tf32").check(1.05 * ref.value).ok
 
 
+def test_sums_that_stagnate_come_near_the_bound() -> None:
+    """1024 + 0.49 + 0.49 + … stays 1024 in float16: a fifth of the sum is lost, as u E allows."""
+    long = np.full((1, 512), 0.7, np.float16)
+    long[0, 0] = 32
+    pair = np.concatenate([long, 0 * long])
+    total = np.add.accumulate(long * long, axis=-1, dtype=np.float16)[0, -1]
+    assert total == 1024
+    v = np.array([[1], [0]], np.float16)
+    ref = oracle.attention(long, pair, v, scale=2.0**-10, dtype="float16")
+    assert 0.1 < share(ref, [[1 / (1 + math.exp(-1))]]) <= 1
+    q, k = np.zeros((1, 1), np.float16), v
+    ref = oracle.attention(q, k, pair, grad_out=long, scale=1.0, dtype="float16")
+    assert 0.05 < share(ref.grad.q, [[total / 4]]) <= 1
+
+
 def test_masks_mean_what_they_mean_to_torch() -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(6)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gdcore.oracle import Likeness, like
 from gdcore.oracle.trials.examine import Examination, examine
 from gdcore.oracle.trials.findings import Ruling
 from gdcore.oracle.trials.in_process import InProcess
-from gdcore.oracle.trials.like import Likeness, like
 from gdcore.oracle.trials.operand import Operand
 
 SHAPE = (24, 40)

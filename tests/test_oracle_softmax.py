@@ -210,7 +210,7 @@ def test_infinite_and_missing_numbers() -> None:
         verdict = oracle.softmax(x).check(wrong)
         assert verdict.worst_status is Status.NONFINITE
     leaked = right.copy()
-    leaked[3, 2] = 1e-30  # of a masked element nothing may be left
+    leaked[3, 2] = 1e-320  # of a masked element nothing may be left
     assert oracle.softmax(x).check(leaked).worst_status is Status.WRONG
     for target in (0, 2, [0.5, 0.5, 0.0]):
         z = torch.tensor([0.0, 1.0, -inf], dtype=torch.float64)
@@ -235,6 +235,35 @@ def test_subtraction_is_usual_and_logsumexp_suspect() -> None:
     other = ref.check(torch.exp(x - torch.logsumexp(x, -1, keepdim=True)))
     assert other.worst_status is Status.SUSPECT
     assert oracle.log_softmax(x).check(torch.log_softmax(x, -1)).worst_status is Status.OK
+
+
+def test_long_sums_in_the_dtype_are_right(rng: Any) -> None:
+    """One addition after the other in bfloat16: far off, as every such sum."""
+    x = draw(rng, "normal", 1000, 3, "bfloat16")
+    loss = -torch.log_softmax(x, -1)[:, 0]
+    total = torch.zeros((), dtype=x.dtype)
+    for one in loss:
+        total = total + one
+    ref = oracle.cross_entropy(x, np.zeros(1000), reduction="sum")
+    assert abs(float(total) - float(ref.value)) > 0.2 * float(ref.value)
+    assert worst(ref, total) <= 1
+    assert (
+        not oracle.cross_entropy(x, np.zeros(1000), reduction="sum", accumulator="float32")
+        .check(total)
+        .ok
+    )
+
+
+def test_flushed_exponentials_are_right() -> None:
+    x = np.array([0.0, -95.0, -88.0], np.float32)
+    right = np.exp(x.astype(np.float64))
+    ref = oracle.softmax(x, grad_out=[0.0, 1.0, 1.0], dtype="float32")
+    flushed = np.where(right < 2.0**-126, 0.0, right)
+    assert flushed[1] == 0.0 < ref.value[1]
+    assert ref.check(flushed).ok
+    assert ref.grad.x.check([-flushed[2], 0.0, flushed[2]]).ok
+    half = oracle.softmax([0.0, -12.0], dtype="float16")  # not in float16
+    assert not half.check([1.0, 0.0]).ok
 
 
 def test_bounds_are_not_idle(rng: Any) -> None:

@@ -173,7 +173,8 @@ def test_mistakes_are_no_end(bench: Bench) -> None:
     assert outcomes[5].changed == ((0, 0),)
     assert "complex64" in outcomes[6].results[0].fault
     assert outcomes[7].results[0].operands[0].dtype == "float16"
-    assert set(outcomes[8].results[0].operands[0].raw) == {POISON}
+    if sys.platform == "linux":  # what an allocator returns elsewhere is not known
+        assert set(outcomes[8].results[0].operands[0].raw) == {POISON}
 
 
 HANGS = (
@@ -188,10 +189,10 @@ ENDINGS = {
     "os._exit(5)": "exit status 5",
     "import ctypes; ctypes.string_at(0)": "killed by SIGSEGV",
     "os.closerange(3, 100); time.sleep(60)": "closed the line",
-    "return np.ones(10**8)": "MemoryError",
+    "return np.ones(10**8)[:3]": "Unable to allocate",
     "return np.empty(10**7)": "larger than the memory shared",
     "\n    while True: os.fork()": "",
-    "\n    while True:\n        if os.fork(): os._exit(0)": "closed the line",
+    "\n    while True:\n        if os.fork(): os._exit(0)": "without an answer",
     "[os.write(1, bytes(10**6)) + os.write(2, bytes(10**6)) for i in range(500)]; return x": "",
     "open(os.environ['TMPDIR'] + '/f', 'wb').write(bytes(3 * 10**7))": "OSError",
     "line.sendall(b'\\x00\\x00\\x00\\x05hello')": "no answer into the protocol",
@@ -225,6 +226,7 @@ def memory():
 def test_each_ends_in_a_sentence(bench: Bench) -> None:
     expected = ENDINGS | dict.fromkeys(HANGS, "no answer within")
     expected[HANGS[0]] = "it "  # has too many processes at the first look, or hangs
+    expected[HANGS[4]] = "it "  # the first process of a namespace cannot stop itself
     kernels = {f"{TOOLS}\ndef kernel(x):\n    {body}": body for body in expected}
     timeouts = {text: 0.5 if body in HANGS else 20.0 for text, body in kernels.items()}
     limits = {"memory": "200MB", "file_size": "20MB", "processes": 32}
@@ -238,6 +240,7 @@ import gc, glob
 def kernel(x):
     found = []
     paths = glob.glob("/dev/shm/*") + glob.glob(FOLDER + "/**", recursive=True)
+    paths += [FOLDER + "/reference.py"]
     for pid in PIDS:
         paths += [f"/proc/{pid}/mem", f"/proc/{pid}/environ", *glob.glob(f"/proc/{pid}/fd/*")]
     for path in paths:
@@ -292,9 +295,12 @@ def test_golden_values_are_not_found(bench: Bench, monkeypatch: pytest.MonkeyPat
                 prelude + pids + THIEF, hidden=[reference], memory="100MB"
             ) as sandbox:
                 outcome = sandbox.run([[X]])
-                assert bare == any("process numbers" in limit for limit in sandbox.limits)
+                is_open = any("it may read" in limit for limit in sandbox.limits)
         assert not outcome.error
-        assert not outcome.notes, sandbox.limits
+        if not bare and is_open:  # the system allows no namespaces, and says so
+            assert outcome.notes == (str(reference),) * len(outcome.notes)
+        else:
+            assert not outcome.notes, sandbox.limits
 
 
 def without_namespaces(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -313,7 +319,7 @@ def test_without_namespaces_nothing_is_left_either(
 ) -> None:
     """Then processes are found as descendants, also in sessions of their own."""
     without_namespaces(monkeypatch, bench.folder)
-    bodies = (HANGS[0], HANGS[2], HANGS[3])
+    bodies = (HANGS[0], HANGS[3], HANGS[4])
     kernels = {f"{TOOLS}\ndef kernel(x):\n    {body}": 1.5 for body in bodies}
     kernels["def kernel(x):\n    while True:\n        if os.fork(): os._exit(0)"] = 20.0
     said = [outcome.error for outcome in bench.outcomes(kernels, processes=32).values()]
@@ -400,7 +406,7 @@ def test_torch(bench: Bench) -> None:
     faults = [outcome.results[0].fault for outcome in outcomes[2:5]]
     for word, fault in zip(("Lazy", "meta", "sparse"), faults, strict=True):
         assert word in fault
-    for outcome in outcomes[5:7]:
+    for outcome in outcomes[5:7] if sys.platform == "linux" else outcomes[6:7]:
         assert set(outcome.results[0].operands[0].raw) == {POISON}
     assert outcomes[7].results[0].operands[0].shape == (2, 3, 4)
 
@@ -457,12 +463,18 @@ def test_sandboxes_that_cannot_be(bench: Bench) -> None:
 
 
 @needs_proc
-def test_nothing_is_left_of_a_parent_that_is_killed(bench: Bench) -> None:
-    """The keeper ends the process, and removes its folder."""
+def test_nothing_is_left_of_a_parent_that_is_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper ends the process with all that it started, and removes its folder."""
     kernel = bench.folder / "kernel.py"
-    kernel.write_text("def kernel(x): return x")
+    daemon = "import os, time\nif not os.fork():\n    os.setsid()\n    time.sleep(60)\n"
+    kernel.write_text(daemon + "def kernel(x): return x")
+    without_namespaces(monkeypatch, bench.folder)
     script = f"""
-import tempfile, time
+import pathlib, tempfile, time
+from gdcore.referee import confined
+confined._HERE = pathlib.Path({str(confined._HERE)!r})
 tempfile.tempdir = {tempfile.gettempdir()!r}
 from gdcore.referee.process import Sandbox
 sandbox = Sandbox({str(kernel)!r}, loader={str(bench.folder / "loader.py:load")!r}, arrays="numpy")

@@ -16,11 +16,16 @@ Derivatives check the gradient of any function, and closed forms whole runs of g
     oracle.assert_gradcheck(f, my_gradient, x)
     oracle.trajectory(X, y, gd.SGD(lr=0.1, momentum=0.9), epochs=100)
 
+For any other function there is a comparison with a golden one, which is not certified::
+
+    oracle.like(my_kernel, golden, inputs=[(64, 128)])
+
 References: `matmul`, `mse`, `linear_mse`, `linear`, `sum`, `mean`, `var`, `softmax`,
 `log_softmax`, `logsumexp`, `cross_entropy`, `layer_norm`, `rms_norm`, `gelu`, `attention`, each a
 `Reference`; `Verdict` and `Status`. Assertions: `assert_matches`, `assert_grad`. Derivatives:
 `gradcheck`, `assert_gradcheck`; `compat` has the calling conventions of torch and SciPy. Runs:
-`trajectory`. Arrays of any library will do; nothing but NumPy is imported. See docs/oracle.md.
+`trajectory`. Any function: `like`, which returns a `Likeness`. Arrays of any library will do;
+nothing but NumPy is imported. See docs/oracle.md.
 """
 
 from gdcore.oracle import compat
@@ -42,10 +47,12 @@ from gdcore.oracle.references.reference import Reference
 from gdcore.oracle.references.softmax import log_softmax, logsumexp, softmax
 from gdcore.oracle.references.verdict import Status, Verdict
 from gdcore.oracle.trajectory import Trajectory, trajectory
+from gdcore.oracle.trials.like import Likeness, like
 
 __all__ = [
     "GradCheck",
     "GradVerdict",
+    "Likeness",
     "OracleWarning",
     "ProbeReport",
     "Reference",
@@ -61,6 +68,7 @@ __all__ = [
     "gelu",
     "gradcheck",
     "layer_norm",
+    "like",
     "linear",
     "linear_mse",
     "log_softmax",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
@@ -70,6 +71,22 @@ _MOVES = frozenset(
         "zeros_like",
     }
 )
+
+
+_NO_ANSWER = re.compile(r"no answer within ([0-9.e+-]+) s")
+PATIENCE = 200  # times what the reference takes, until what gives no answer is called hanging
+
+
+def is_unfinished(error: str, enough: float) -> bool:
+    """Return whether a process that gave no answer had less than enough seconds for it.
+
+    Examples
+    --------
+    >>> is_unfinished("it gave no answer within 2.5 s", 3.0)
+    True
+    """
+    found = _NO_ANSWER.search(error)
+    return found is not None and float(found[1]) < enough
 
 
 def plain_name(operation: str) -> str:

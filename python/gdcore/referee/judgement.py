@@ -16,7 +16,7 @@ from gdcore.oracle.trials.findings import Finding, Ruling
 from gdcore.oracle.trials.rounds import OTHER_CALL
 from gdcore.referee import evidence, pack
 from gdcore.referee.problem import Problem, Undecided, UsageError
-from gdcore.referee.process import Sandbox
+from gdcore.referee.process import NO_CARD, Sandbox
 from gdcore.referee.race import Race
 from gdcore.referee.source import Entry
 from gdcore.referee.verdict import Verdict
@@ -25,6 +25,8 @@ _USAGE = ("NoSuchName", "NoInputs")  # errors of `gdcore.referee.source`, as sen
 _SHARE = 0.6  # of the time that the examination may take
 START = 3.0  # seconds that processes of a race may take to start, besides what was seen
 _CPU_ONLY = "Nothing was run on a GPU: streams, caches and clocks of a card were not tried."
+_STARTS = 2  # times what the reference takes to start, until what does not is called hanging
+_MORE = "It hangs, or is too slow for this timeout: give more."
 _SHORT = "The time was over before this could be done again in a fresh process."
 
 
@@ -88,6 +90,7 @@ class Judgement:
             device=self.device,
         )
         self.stack.callback(sandbox.close)
+        sandbox.end_within(self.left)
         return sandbox
 
     def pose(self, dtype: str | None) -> None:
@@ -97,6 +100,7 @@ class Judgement:
         self.eager = self.start(self.theirs)
         self.golden = self.start(replace(self.theirs, role="golden"))
         self._await_reference(self.eager)
+        self.started = time.monotonic() - self.begin
         self.problem = Problem.of(self.eager, self.eager.about, dtype)
         self.candidate_entry = self.problem.entry_for(self.ours, self._state_file())
         self.candidate = self.start(self.candidate_entry)
@@ -106,13 +110,15 @@ class Judgement:
                 "The reference's model has other parameters each time it is made; "
                 "make them with torch's random numbers, which are seeded."
             )
-        self.golden.timeout = self.eager.timeout = self.left
         self.problem = self.problem.checked(self.golden, self.eager, self.seed)
+        calls = [self.problem.draw(self.seed)] * 2
+        self.usual = min(self.eager.run(calls).seconds for _ in range(3))
         self._await_candidate(self.candidate)
+        confined = [each for each in self.candidate.limits if each != NO_CARD]
+        self.limits |= dict.fromkeys(f"In its process: {each}." for each in confined)
         self.started = time.monotonic() - self.begin
 
     def _await_reference(self, sandbox: Sandbox) -> None:
-        sandbox.timeout = self.left
         if reason := sandbox.ready():
             kind, _, sentence = reason.partition(": ")
             if kind in _USAGE:
@@ -120,13 +126,14 @@ class Judgement:
             raise Undecided(f"The reference cannot be called. {sentence or reason}")
 
     def _await_candidate(self, sandbox: Sandbox) -> None:
-        sandbox.timeout = self.left
         if reason := sandbox.ready():
             kind, _, sentence = reason.partition(": ")
             if kind in _USAGE:
                 raise UsageError(sentence)
             if kind == "OtherParameters":
                 raise Undecided(sentence)
+            if evidence.is_unfinished(reason, _STARTS * self.started):
+                raise Undecided(f"The candidate did not start: {reason}. {_MORE}")
             told = sentence if kind in ("DoesNotImport", "BadModel") else reason
             self.ruling = Ruling.WRONG
             self.findings = [Finding("does not start", Ruling.WRONG, told)]
@@ -152,14 +159,16 @@ class Judgement:
         self.ruling, self.why = found.ruling, found.why
         self.findings = list(found.findings)
         self.limits |= dict.fromkeys(evidence.ordinary(found.notes))
+        grave = [each for each in self.findings if each.ruling is Ruling.WRONG]
+        enough = evidence.PATIENCE * self.usual
+        if grave and all(evidence.is_unfinished(each.sentence, enough) for each in grave):
+            raise Undecided(f"It {grave[0].sentence.removeprefix('it ')}. {_MORE}")
         if any(each.kind == OTHER_CALL for each in self.findings):
             self._confirm_cache()
 
     def _examination(
         self, candidate: Sandbox, families: str | Sequence[str], budget: float
     ) -> Examination:
-        for each in (candidate, self.golden, self.eager):
-            each.timeout = self.left
         return examine(
             candidate,
             self.golden,
@@ -179,7 +188,6 @@ class Judgement:
             self.limits[_SHORT] = None
             return None
         sandbox = self.start(self.candidate_entry)
-        sandbox.timeout = self.left
         return None if sandbox.ready() else sandbox
 
     def _confirm_cache(self) -> None:
@@ -230,15 +238,12 @@ class Judgement:
                 self.why = f"{self.why} {share}".strip()
 
     def _trace(self, sandbox: Sandbox, sets: Sequence[Any]) -> tuple[tuple[str, ...], list[str]]:
-        sandbox.timeout = self.left
         outcome = sandbox.run(sets, trace=True)
         return outcome.library_calls, list(outcome.notes)
 
     def verdict(self) -> Verdict:
         """Return what was found."""
         found = self.examination
-        for name in ("candidate", "golden", "eager"):
-            self.limits |= dict.fromkeys(getattr(getattr(self, name, None), "limits", ()))
         if self.device == "cpu":
             self.limits[_CPU_ONLY] = None
         why = self.why or (self.findings[0].sentence if self.findings else "")

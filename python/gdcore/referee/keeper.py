@@ -238,7 +238,7 @@ def _is_open(directory: str) -> bool:
 def _replaced(closed: str, names: list[str]) -> int:
     """Mount an empty directory over a closed one, and mount some of its entries in it."""
     entries = [(name, os.open(f"{closed}/{name}", os.O_PATH | os.O_NOFOLLOW)) for name in names]
-    failed = _mount("tmpfs", closed, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=711")
+    failed = _mount("tmpfs", closed, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755")
     for name, entry in entries:
         here, there = f"/proc/self/fd/{entry}", f"{closed}/{name}"
         if not failed and stat.S_ISLNK(os.fstat(entry).st_mode):

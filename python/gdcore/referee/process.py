@@ -21,6 +21,7 @@ from gdcore.oracle.trials.shared import Shared
 from gdcore.oracle.trials.wire import Broken
 from gdcore.referee.confined import Confined
 
+NO_CARD = "no card was used"
 _clock = time.perf_counter
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{unit}I": 1 << (10 * power) for power, unit in enumerate("KMGT", 1)}
@@ -136,15 +137,9 @@ class Sandbox:
         }
         wire.send(self._line, self._request)
 
-    @property
-    def timeout(self) -> float:
-        """Seconds for loading, and for each `run`; may be set between two of them."""
-        return self._exchange.timeout
-
-    @timeout.setter
-    def timeout(self, seconds: float) -> None:
-        self._exchange.timeout = seconds
-        self._timeout = seconds + (0.0 if self._is_ready else _clock() - self._begun)
+    def end_within(self, seconds: float) -> None:
+        """Have neither loading nor any `run` last longer than until so many seconds from now."""
+        self._exchange.until = _clock() + seconds
 
     @property
     def perturb(self) -> bool:
@@ -162,7 +157,7 @@ class Sandbox:
         if self._request["arrays"] != "torch":
             limits += ("operations of NumPy and JAX are not listed",)
         if self._device == "cpu":
-            return (*limits, "no card was used")
+            return (*limits, NO_CARD)
         return (*limits, "its memory is not limited, since a card's is mapped into it")
 
     def ready(self) -> str:
@@ -171,7 +166,7 @@ class Sandbox:
             return self._exchange.over
         try:
             self._process.started()
-            answer = self._exchange.reply(self._begun + self._timeout)
+            answer = self._exchange.reply(min(self._begun + self._timeout, self._exchange.until))
             if "error" in answer:
                 self.error_kind = str(answer.get("kind", ""))
                 self._process.hold()

@@ -26,6 +26,7 @@ from gdcore.oracle.trials.plan import wide
 from gdcore.oracle.trials.runner import Outcome, Returned, Runner
 from gdcore.oracle.trials.scale import FLOOR, NARROW, precision
 from gdcore.oracle.trials.units import Yardstick
+from gdcore.referee.evidence import PATIENCE, is_unfinished
 from gdcore.referee.problem import Problem, fault_of
 from gdcore.referee.verdict import Speed
 
@@ -108,6 +109,10 @@ class _Course:
             elif fault := fault_of(outcome):
                 self.drop(name, fault)
                 del seconds[name]
+        usual = max(seconds[name] for name in self.others)
+        if is_unfinished(own.error, PATIENCE * usual):
+            self.race.limits.append(f"The race was not finished: {own.error}.")
+            raise Undone(own.error)
         found = wrong_of(own, sets, seeds, self.golden, self.eager)
         if found:
             self.race.finding = found

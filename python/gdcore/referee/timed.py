@@ -25,15 +25,13 @@ def time_it(judgement: Judgement, against: Sequence[str], seconds: float) -> Non
     others = {name: judgement.start(replace(entry, role=roles[name])) for name in wanted}
     idle = judgement.start(replace(entry, role="idle"))
     for name in list(others):
-        if reason := _made_ready(judgement, others[name]):
+        if reason := _made_ready(others[name]):
             del others[name]
             judgement.limits[f"No time was taken against {name}: {reason}"] = None
-    if reason := _made_ready(judgement, kernel):
+    if reason := _made_ready(kernel):
         judgement.limits[f"It was not timed: another process of it did not start. {reason}"] = None
         return
-    unusable = _made_ready(judgement, idle)
-    for each in (judgement.golden, judgement.eager):
-        each.timeout = judgement.left
+    unusable = _made_ready(idle)
     if not others:
         return
     judgement.raced = take_rounds(
@@ -67,8 +65,7 @@ def _can_race(judgement: Judgement, name: str) -> bool:
     return True
 
 
-def _made_ready(judgement: Judgement, sandbox: Sandbox) -> str:
-    sandbox.timeout = judgement.left
+def _made_ready(sandbox: Sandbox) -> str:
     sandbox.perturb = False  # it costs a pass over memory
     return sandbox.ready()
 
@@ -101,7 +98,6 @@ def _withdraw(judgement: Judgement, finding: Finding) -> None:
 def _goes_wrong(judgement: Judgement, sandbox: Sandbox, asked: Sequence[Sequence[int]]) -> bool:
     """Whether calls with data of these seeds, run by run, are wrong in the last run."""
     for seeds in asked:
-        sandbox.timeout = judgement.left
         sets = [judgement.problem.draw(each) for each in seeds]
         outcome = sandbox.run(sets)
         if outcome.error:

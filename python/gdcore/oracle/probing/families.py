@@ -61,8 +61,8 @@ def _badly_scaled(rng: np.random.Generator, shape: Shape, large: float) -> Array
 
 def _one_hot(rng: np.random.Generator, shape: Shape, large: float) -> Array:
     """Return zeros, and one large number in each row."""
-    x = np.zeros(shape)
-    rows = x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+    x: Array = np.zeros(shape)
+    rows: Array = x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
     rows[np.arange(len(rows)), rng.integers(0, rows.shape[1], len(rows))] = large / 10
     return x
 

@@ -27,7 +27,7 @@ class FormulaKind(Kind):
     by_keyword: ClassVar[tuple[str, ...]] = ()
     nan_in: ClassVar[tuple[str, ...]] = ("x", "weight", "bias", "grad_out")
     has_grad_out = True
-    groups = ("stacks", "nan", "infinity", "subnormal")
+    groups: ClassVar[tuple[str, ...]] = ("stacks", "nan", "infinity", "subnormal")
     axes = range(1, 9)
     shape_words = "(..., n)"
     default_shapes: ClassVar[tuple[Shape, ...]] = (
@@ -109,7 +109,7 @@ class FormulaKind(Kind):
 class RowKind(FormulaKind):
     """``fn(x)`` of rows along an axis, or ``fn(x, grad_out)``, which returns the gradient of x."""
 
-    options = ("axis",)
+    options: ClassVar[tuple[str, ...]] = ("axis",)
     reduced: ClassVar[bool] = False  # whether the axis is gone from the result
 
     def shape_cause(self, probe: Probe, reference: Reference, shape: Shape) -> str:

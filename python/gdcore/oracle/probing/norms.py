@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from gdcore.oracle.probing.formula import FormulaKind
 from gdcore.oracle.probing.probe import Shape
 from gdcore.oracle.references.norms import layer_norm, rms_norm
+from gdcore.oracle.references.reference import Reference
 
 
 class LayerNormKind(FormulaKind):
     """``fn(x, weight, bias)``, or ``fn(x, weight, bias, grad_out)``: all three gradients."""
 
     name = "layer_norm"
-    function = layer_norm
-    differentiable = ("x", "weight", "bias")
-    extra = usual = ("weight", "bias")
+    function: ClassVar[Callable[..., Reference]] = layer_norm
+    differentiable: ClassVar[tuple[str, ...]] = ("x", "weight", "bias")
+    extra: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    usual: ClassVar[tuple[str, ...]] = ("weight", "bias")
     options = ("eps",)
 
     def operand_shapes(self, shape: Shape) -> dict[str, Shape]:
@@ -30,4 +35,5 @@ class RmsNormKind(LayerNormKind):
     name = "rms_norm"
     function = rms_norm
     differentiable = ("x", "weight")
-    extra = usual = ("weight",)
+    extra = ("weight",)
+    usual = ("weight",)

@@ -123,12 +123,12 @@ class CrossEntropyKind(FormulaKind):
         """Make targets labels, some of them ignored, or probabilities."""
         rows, classes = operands["logits"].shape
         if "weight" in operands:
-            operands["weight"] = rng.integers(1, 9, classes) / 4.0
+            operands["weight"] = rng.integers(1, 9, (classes,)) / 4.0
         if self.settings.options.get("probabilities"):
             shares = rng.integers(1, 9, (rows, classes)) * 1.0
             operands["target"] = shares / shares.sum(-1, keepdims=True)
             return
-        target = rng.integers(0, classes, rows)
+        target = rng.integers(0, classes, (rows,))
         ignored = self.settings.options.get("ignore_index", -100)
         if rows > 2:
             target[1::4] = ignored

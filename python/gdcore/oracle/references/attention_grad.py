@@ -202,8 +202,10 @@ class AttentionGrad:
 
         def typical() -> Floats:
             own = self._usual.summed(left.hi, right, self._terms(name), value.hi / scale)
-            errors = usual**2 @ right**2 + own**2
-            usually: Floats = scale * np.sqrt(gathered(errors)) + self._usual.tiny
+            errors = np.hypot(self._usual.wandering(usual, right), own)
+            size = np.max(errors, initial=0.0) or 1.0
+            usually: Floats = scale * size * np.sqrt(gathered((errors / size) ** 2))
+            usually = np.maximum(usually, scale * gathered(errors) / count) + self._usual.tiny
             return usually
 
         total = value.map(lambda part: part.reshape(shape))

@@ -23,12 +23,24 @@ class Usual:
         self.converted = a.converted * a.store.unit
         self.tiny = least_of(a.store)
 
+    @staticmethod
+    def wandering(errors: Floats, factors: Array) -> Floats:
+        """Return the root of the sums of the squares of errors (N,a,b) times factors (N,b,c).
+
+        Where squares vanish it is the mean of the magnitudes, which is at most that.
+        """
+        factors = np.abs(factors)
+        mean = errors @ factors / max(errors.shape[-1], 1) ** 0.5
+        wandering: Floats = np.maximum(np.sqrt(errors**2 @ factors**2), mean)
+        return wandering
+
     def summed(self, left: Array, right: Array, terms: float, total: Floats) -> Floats:
         """Return the usual error of the sums `total` of so many products, left @ right."""
-        squares = root_of_squares(left, right) ** 2
-        drift = terms / 3 * total**2
-        own = self.operand_u**2 + 2 * self.converted**2
-        error = np.sqrt(self.u**2 * (terms * squares + drift) + own * squares)
+        size = root_of_squares(left, right)
+        own = (self.operand_u**2 + 2 * self.converted**2) ** 0.5
+        error = np.hypot(
+            self.u * np.hypot(terms**0.5 * size, (terms / 3) ** 0.5 * total), own * size
+        )
         usual: Floats = np.hypot(error, self.store_u * total)
         return usual
 
@@ -76,6 +88,8 @@ class Usual:
         of_means = of_means + (self.u**2 * p.count + 2 * self.store_u**2) * (p.p * slopes) ** 2
         total = of_means.sum(axis=-1, keepdims=True)
         total = total + np.sum((grad_out * self.result) ** 2, axis=-1, keepdims=True)
-        own = (self.probabilities * rest) ** 2 + (2 * self.store_u * p.p * rest) ** 2
-        inner: Floats = np.sqrt(own + p.p**2 * (of_slopes**2 + total)) + self.tiny
+        own = np.hypot(self.probabilities * rest, 2 * self.store_u * p.p * rest)
+        inner: Floats = np.hypot(own, p.p * np.sqrt(of_slopes**2 + total)) + self.tiny
+        through = np.sqrt(np.sum(inner**2, axis=-1, keepdims=True) + total)
+        inner = inner + np.where(p.part & (p.below.hi >= 0), through, 0.0)
         return inner

@@ -12,12 +12,13 @@ from gdcore.oracle.trials.operand import encoded
 Array = NDArray[Any]
 
 LEAST = 64  # numbers; the mean of so many roundings is within 0.04 units, one sigma
+MANY = 1024  # numbers; their mean is within 0.01 units, so that half as much counts
 LIMIT = 0.2  # units, five sigma
 WRONG = 2.0  # times the limit
 
 
 def bias(values: Array, golden: Array, unit: Array, plain: Array, dtype: str) -> float:
-    """Return the largest mean error, in units, of a row and of the whole.
+    """Return the largest mean error, in units, of a row, or twice that of the whole.
 
     A result rounded once is off by half a unit at most, up or down with the same chance, so that
     the mean over n results is about 0.29 / sqrt(n). A scale that is off, or a mean that was rounded
@@ -43,6 +44,6 @@ def bias(values: Array, golden: Array, unit: Array, plain: Array, dtype: str) ->
     for errors, numbers, some in zip(error, kept, use, strict=True):
         if np.unique(numbers[some]).size >= LEAST:
             largest = max(largest, abs(float(errors[some].mean())))
-    if np.unique(kept[use]).size >= LEAST:
-        largest = max(largest, abs(float(error[use].mean())))
+    if use.sum() >= MANY and np.unique(kept[use]).size >= LEAST:
+        largest = max(largest, 2 * abs(float(error[use].mean())))
     return largest if np.isfinite(largest) else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ class Exchange:
         self.shared = shared
         self.control = control
         self.timeout = timeout
+        self.until = math.inf  # by the clock here; no `run` lasts longer, whatever its timeout
         self.card = card
         self.copies = card or copies
         self.perturb = True
@@ -82,7 +84,7 @@ class Exchange:
             return Outcome(error=self.over, fatal=True)
         begin = _clock()
         try:
-            return self._run(calls, trace, begin + self.timeout)
+            return self._run(calls, trace, min(begin + self.timeout, self.until))
         except Broken as error:
             self.finish(str(error))
         return Outcome(error=self.over, fatal=True, seconds=_clock() - begin)
@@ -103,10 +105,11 @@ class Exchange:
 
     def reply(self, deadline: float) -> dict[str, Any]:
         """Return the answer to what was asked last."""
+        seconds = max(0.0, deadline - _clock())
         try:
             answer = wire.answer(self.line, deadline, self.control.look)
         except TimeoutError:
-            raise Broken(f"it gave no answer within {self.timeout:g} s") from None
+            raise Broken(f"it gave no answer within {seconds:.3g} s") from None
         except (EOFError, OSError):
             raise Broken("it closed the line without an answer") from None
         if answer.get("id") != self._asked:

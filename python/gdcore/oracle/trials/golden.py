@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Golden:
     steady: Array
 
 
-def results_of(runner: Runner, calls: Sequence[Call]) -> list[list[Operand]]:
+def results_of(runner: Runner, calls: Iterable[Call]) -> list[list[Operand]]:
     """Return the results of each call, in as few runs as memory allows.
 
     Raises
@@ -54,7 +55,17 @@ def results_of(runner: Runner, calls: Sequence[Call]) -> list[list[Operand]]:
     NoGoldenError
         If a call fails.
     """
-    results = []
+    return list(each_result(runner, calls))
+
+
+def each_result(runner: Runner, calls: Iterable[Call]) -> Iterator[list[Operand]]:
+    """Yield the results of each call; calls are made, and results kept, no longer than needed.
+
+    Raises
+    ------
+    NoGoldenError
+        If a call fails.
+    """
     for some in _portions(calls):
         outcome = runner.run(some)
         if outcome.error:
@@ -62,15 +73,21 @@ def results_of(runner: Runner, calls: Sequence[Call]) -> list[list[Operand]]:
         for returned in outcome.results:
             if returned.fault:
                 raise NoGoldenError(returned.fault)
-            results.append(list(returned.operands))
-    return results
+            yield list(returned.operands)
 
 
-def _portions(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
-    sizes = [sum(len(x.raw) for x in call) for call in calls]
-    at_once = max(1, BYTES_AT_ONCE // max(1, max(sizes, default=1)))
-    for start in range(0, len(calls), at_once):
-        yield calls[start : start + at_once]
+def _portions(calls: Iterable[Call]) -> Iterator[Sequence[Call]]:
+    some: list[Call] = []
+    size = 0
+    for call in calls:
+        more = sum(len(x.raw) for x in call)
+        if some and size + more > BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+        some.append(call)
+        size += more
+    if some:
+        yield some
 
 
 def golden_results(
@@ -83,26 +100,25 @@ def golden_results(
     NoGoldenError
         If the function does not take one of them.
     """
-    calls: list[Call] = []
+    results = each_result(golden, _calls(sets, draws, rng))
+    return [_gathered(list(islice(results, draws + 2)), is_exact(operands)) for operands in sets]
+
+
+def _calls(sets: Sequence[Call], draws: int, rng: np.random.Generator) -> Iterator[Call]:
+    """Yield for each set the call itself, those with moved inputs, and one for golden's own."""
     for operands in sets:
         exact = is_exact(operands)
-        calls.append(tuple(_wide(x) for x in operands))
-        calls += [tuple(_moved(x, rng, exact) for x in operands) for _ in range(draws)]
-        calls.append(tuple(_wide(x) if exact else _nudged(x, rng) for x in operands))
-    results = results_of(golden, calls)
-    each = draws + 2
-    found = []
-    for i, operands in enumerate(sets):
-        values, *moved = results[i * each : (i + 1) * each]
-        if any(len(other) != len(values) for other in moved):
-            raise NoGoldenError("Its number of results depends on the data.")
-        found.append(
-            [
-                _golden(values[k], [other[k] for other in moved], is_exact(operands))
-                for k in range(len(values))
-            ]
-        )
-    return found
+        yield tuple(_wide(x) for x in operands)
+        for _ in range(draws):
+            yield tuple(_moved(x, rng, exact) for x in operands)
+        yield tuple(_wide(x) if exact else _nudged(x, rng) for x in operands)
+
+
+def _gathered(results: Sequence[Sequence[Operand]], exact: bool) -> list[Golden]:
+    values, *moved = results
+    if any(len(other) != len(values) for other in moved):
+        raise NoGoldenError("Its number of results depends on the data.")
+    return [_golden(value, [other[k] for other in moved], exact) for k, value in enumerate(values)]
 
 
 def _wide(operand: Operand) -> Operand:

@@ -10,6 +10,7 @@ from gdcore.oracle.trials.template import Argument
 NAMES = ("given", "odd", "one", "long")
 SMALL = 8  # lengths up to this may be a kernel's width or a count of channels
 USUAL_ELEMENTS = 1 << 15  # of all arguments, where the families are tried
+MOST_ELEMENTS = 1 << 17  # of all arguments, at a size that is not the user's own
 LONG = 3001
 
 Lengths = Mapping[int, int]
@@ -103,7 +104,10 @@ def wanted(name: str, arguments: Sequence[Argument]) -> dict[int, int]:
         largest = max(arguments, key=lambda a: a.operand.size)
         last = largest.shape[-1] if largest.shape else 1
         small = {n: min(n, 3 if n == largest.shape[0] else 8) for n in lengths}
-        return small | {last: LONG}
+        long = LONG
+        while long > last and elements(Size("", small | {last: long}), arguments) > MOST_ELEMENTS:
+            long = long * 3 // 4 | 1  # square matrices, of which each length is this one
+        return small | {last: long} if long > last else {}
     return {}
 
 
