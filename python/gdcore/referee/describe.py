@@ -50,7 +50,10 @@ def describe(module: ModuleType, entry: Entry) -> Description:
     arguments, packed = _inputs(module, entry)
     template, arrays = _split(arguments, "its inputs")
     if not arrays:
-        raise NoInputs("Its inputs hold no array or tensor: there is nothing to vary.")
+        raise NoInputs(
+            "The inputs hold no array or tensor, so there is nothing to vary; "
+            "return some, as in [np.random.standard_normal((64, 128))]."
+        )
     about: dict[str, Any] = {
         "name": getattr(found, "__name__", type(found).__name__),
         "golden": callable(vars(module).get("golden")),

@@ -10,7 +10,7 @@ from typing import Any
 _WIDTH = 100
 _LABEL = 16
 _SHOWN = 6  # library calls, and what was not tried
-_KINDS = 4  # of findings
+_KINDS = 3  # of findings
 _LINES = 4  # of a sentence
 
 
