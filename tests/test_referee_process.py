@@ -49,7 +49,7 @@ def test_results_of_all_kinds(bench: Bench) -> None:
     kernel = """
     def kernel(x):
         last = np.zeros((0, 3)) if x.ndim else 10**30
-        return x * 2, [x.sum(), (True, np.float16(2))], {"last": last}
+        return x * 2, [x.sum(), (True, np.float16(2))], {"last": last}, (x + 1).astype(">f4")
     """
     empty = Operand.of(np.zeros((0, 4)), "float64")
     number = Operand.of(3.0, "float32")
@@ -57,7 +57,9 @@ def test_results_of_all_kinds(bench: Bench) -> None:
         outcome = sandbox.run([[X], [empty], [number]])
     kinds = [("float32", ()), ("bool", ()), ("float16", ()), ("float64", (0, 3))]
     first, second, third = outcome.results
-    assert [(x.dtype, x.shape) for x in first.operands] == [("float32", (3, 4)), *kinds]
+    whole = ("float32", (3, 4))
+    assert [(x.dtype, x.shape) for x in first.operands] == [whole, *kinds, whole]
+    assert (first.operands[-1].values() == X.values() + 1).all()
     assert second.operands[0] == Operand(b"", "float64", (0, 4), (4, 1))
     assert "object" in third.fault
 
@@ -183,7 +185,7 @@ def test_sandboxes_that_cannot_be(bench: Bench) -> None:
         assert outcome.fatal
         assert outcome.error == "OSError: none"
     with bench.sandbox("time.sleep(60)", timeout=1.0) as sandbox:
-        assert "no answer within 1 s" in sandbox.ready()
+        assert "no answer within" in sandbox.ready()
     with bench.sandbox("def kernel(x): return x + 1", memory="60MB") as sandbox:
         large = Operand.of(np.zeros(10**6), "float64")
         outcome = sandbox.run([[large] * 2])
