@@ -55,7 +55,7 @@ class Bench:
             boxes = [self.sandbox(text, **options) for text in group]
             for text, sandbox in zip(group, boxes, strict=True):
                 assert sandbox.ready() == ""
-                sandbox.timeout = kernels[text]
+                sandbox.end_within(kernels[text])
                 begin = time.perf_counter()
                 found[text] = sandbox.run([[X]])
                 sandbox.close()
@@ -323,9 +323,10 @@ def test_without_namespaces_nothing_is_left_either(
     kernels = {f"{TOOLS}\ndef kernel(x):\n    {body}": 1.5 for body in bodies}
     kernels["def kernel(x):\n    while True:\n        if os.fork(): os._exit(0)"] = 20.0
     said = [outcome.error for outcome in bench.outcomes(kernels, processes=32).values()]
-    assert said[0] in ("it started more than 32 processes", "it gave no answer within 1.5 s")
-    assert said[1] == "it gave no answer within 1.5 s"
-    assert said[2] in ("it stopped itself", "it gave no answer within 1.5 s")
+    late = "it gave no answer within"
+    assert said[0].startswith(("it started more than 32 processes", late))
+    assert said[1].startswith(late)
+    assert said[2].startswith(("it stopped itself", late))
     assert "ended without an answer" in said[3]
 
 
@@ -366,7 +367,7 @@ def test_work_after_the_answer_is_seen(bench: Bench, monkeypatch: pytest.MonkeyP
         patches.setattr(family, "_LISTS_CHILDREN", Path("/nowhere"))
         outcome = sandbox.run([[X]])
     assert values(outcome) == X.values().tolist()
-    assert "1 process(es) that it had started were alive after its answer" in outcome.notes
+    assert "processes that it had started were alive after its answer" in outcome.notes
     with bench.sandbox(pool) as sandbox:
         outcomes = [sandbox.run([[X]]) for _ in range(5)]
     assert all(values(outcome) == (2 * X.values()).tolist() for outcome in outcomes)
@@ -452,7 +453,7 @@ def test_sandboxes_that_cannot_be(bench: Bench) -> None:
         assert outcome.fatal
         assert outcome.error == "OSError: none"
     with bench.sandbox("time.sleep(60)", timeout=1.0) as sandbox:
-        assert "no answer within 1 s" in sandbox.ready()
+        assert "no answer within" in sandbox.ready()
     with bench.sandbox("def kernel(x): return x + 1", memory="60MB") as sandbox:
         large = Operand.of(np.zeros(10**6), "float64")
         outcome = sandbox.run([[large] * 2])

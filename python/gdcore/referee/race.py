@@ -26,7 +26,7 @@ from gdcore.oracle.trials.plan import wide
 from gdcore.oracle.trials.runner import Outcome, Returned, Runner
 from gdcore.oracle.trials.scale import FLOOR, NARROW, precision
 from gdcore.oracle.trials.units import Yardstick
-from gdcore.referee.evidence import PATIENCE, is_unfinished
+from gdcore.referee.evidence import enough, is_unfinished
 from gdcore.referee.problem import Problem, fault_of
 from gdcore.referee.verdict import Speed
 
@@ -59,6 +59,8 @@ class Race:
         What the figures do not cover.
     calls : int
         Timed results that were compared with golden.
+    notes : dict of str to None
+        Of the kernel's process.
     """
 
     speed: tuple[Speed, ...] = ()
@@ -66,6 +68,18 @@ class Race:
     asked: list[list[int]] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     calls: int = 0
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def followed_by(self, other: Race) -> Race:
+        """Return what came of two races of the same process."""
+        return Race(
+            self.speed + other.speed,
+            other.finding,
+            self.asked + other.asked,
+            self.limits + other.limits,
+            self.calls + other.calls,
+            self.notes | other.notes,
+        )
 
 
 class Undone(Exception):
@@ -110,7 +124,7 @@ class _Course:
                 self.drop(name, fault)
                 del seconds[name]
         usual = max(seconds[name] for name in self.others)
-        if is_unfinished(own.error, PATIENCE * usual):
+        if is_unfinished(own.error, enough(usual)):
             self.race.limits.append(f"The race was not finished: {own.error}.")
             raise Undone(own.error)
         found = wrong_of(own, sets, seeds, self.golden, self.eager)
@@ -118,6 +132,7 @@ class _Course:
             self.race.finding = found
             raise Undone(found.sentence)
         self.race.calls += len(sets)
+        self.race.notes |= dict.fromkeys(own.notes)
         return seconds
 
     def drop(self, name: str, fault: str) -> None:
@@ -137,7 +152,7 @@ def wrong_of(
 ) -> Finding | None:
     """Return what is wrong with the results of timed calls, if anything is."""
     if outcome.error:
-        return Finding(TIMED, Ruling.WRONG, f"While timed: {outcome.error}", seed=seeds[0])
+        return Finding(TIMED, Ruling.WRONG, f"While timed: {outcome.error.rstrip('.')}.", seed=seeds[0])
     if outcome.changed:
         call, argument = outcome.changed[0]
         sentence = f"While timed, it changed argument {argument}."

@@ -6,63 +6,72 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gdcore.oracle.trials.findings import Finding, Ruling
+from gdcore.referee.evidence import GOES_ON, outliving
 from gdcore.referee.judgement import START, Judgement
 from gdcore.referee.process import Sandbox
 from gdcore.referee.race import TIMED, take_rounds, wrong_of
 
-AGAINST = ("eager", "compiled")
+_ROLES = {"eager": "contestant", "compiled": "compiled"}
+AGAINST = tuple(_ROLES)
 _COMPILE = 20.0  # seconds that must be left for torch.compile to be tried
 
 
 def time_it(judgement: Judgement, against: Sequence[str], seconds: float) -> None:
-    """Time the candidate beside the reference, all in new processes."""
-    wanted = [name for name in against if _can_race(judgement, name)]
-    if not wanted:
+    """Time the candidate beside the reference, all in new processes.
+
+    The reference as it is comes first: compiling it may take all the time that is left.
+    """
+    wanted = [name for name in AGAINST if name in against and _is_possible(judgement, name)]
+    if not wanted or not _has_time(judgement, wanted[0]):
         return
-    roles = {"eager": "contestant", "compiled": "compiled"}
-    entry = replace(judgement.theirs, grads=False, framework=judgement.problem.about["framework"])
+    theirs = replace(judgement.theirs, grads=False, framework=judgement.problem.about["framework"])
     kernel = judgement.start(replace(judgement.candidate_entry, grads=False))
-    others = {name: judgement.start(replace(entry, role=roles[name])) for name in wanted}
-    idle = judgement.start(replace(entry, role="idle"))
-    for name in list(others):
-        if reason := _made_ready(others[name]):
-            del others[name]
-            judgement.limits[f"No time was taken against {name}: {reason}"] = None
+    first = judgement.start(replace(theirs, role=_ROLES[wanted[0]]))
+    idle = judgement.start(replace(theirs, role="idle"))
     if reason := _made_ready(kernel):
         judgement.limits[f"It was not timed: another process of it did not start. {reason}"] = None
         return
     unusable = _made_ready(idle)
-    if not others:
-        return
-    judgement.raced = take_rounds(
-        kernel,
-        others,
-        (judgement.golden, judgement.eager),
-        judgement.problem,
-        seed=judgement.seed + 1_000_003,
-        seconds=seconds,
-        deadline=judgement.deadline - 1.0,
-        idle=None if unusable else idle,
-    )
-    judgement.limits |= dict.fromkeys(judgement.raced.limits)
-    if judgement.raced.finding is not None:
-        _withdraw(judgement, judgement.raced.finding)
-
-
-def _can_race(judgement: Judgement, name: str) -> bool:
-    if judgement.left < judgement.started + START:
-        judgement.limits[f"No time was taken against {name}: too little of timeout was left."] = (
-            None
+    for number, name in enumerate(wanted):
+        if number and not _has_time(judgement, name):
+            return
+        other = first if not number else judgement.start(replace(theirs, role=_ROLES[name]))
+        if reason := _made_ready(other):
+            judgement.limits[f"No time was taken against {name}: {reason}"] = None
+            continue
+        race = take_rounds(
+            kernel,
+            {name: other},
+            (judgement.golden, judgement.eager),
+            judgement.problem,
+            seed=judgement.seed + 1_000_003 * (number + 1),
+            seconds=seconds / len(wanted),
+            deadline=judgement.deadline - 1.0,
+            idle=None if unusable else idle,
         )
-        return False
-    if name != "compiled":
-        return True
-    if judgement.problem.about["framework"] != "torch":
-        return False
-    if judgement.left < _COMPILE:
-        judgement.limits["No time was taken against compiled: compiling may take longer."] = None
-        return False
-    return True
+        other.close()
+        judgement.raced = judgement.raced.followed_by(race)
+        judgement.limits |= dict.fromkeys(race.limits)
+        if race.finding is not None:
+            _withdraw(judgement, race.finding)
+            return
+    if not any(each.kind == GOES_ON for each in judgement.findings):
+        judgement.suspect(outliving(judgement.raced.notes))
+
+
+def _is_possible(judgement: Judgement, name: str) -> bool:
+    return name != "compiled" or judgement.problem.about["framework"] == "torch"
+
+
+def _has_time(judgement: Judgement, name: str) -> bool:
+    lack = ""
+    if judgement.left < judgement.started + START:
+        lack = "too little of timeout was left."
+    elif name == "compiled" and judgement.left < _COMPILE:
+        lack = "compiling may take longer."
+    if lack:
+        judgement.limits[f"No time was taken against {name}: {lack}"] = None
+    return not lack
 
 
 def _made_ready(sandbox: Sandbox) -> str:
