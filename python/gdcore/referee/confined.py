@@ -222,6 +222,9 @@ def environment(folder: str, threads: int) -> dict[str, str]:
             "PYTHONDONTWRITEBYTECODE": "1",
             "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
             "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes
+            # what the compiler tries first takes longer than what it compiles once
+            "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
+            "TORCHINDUCTOR_VEC_ISA_OK": "1",  # the processor's own list of what it has is believed
             "TRITON_CACHE_DIR": f"{folder}/triton",
             # threads of a pool that wait in a loop would look as if they went on computing
             "KMP_BLOCKTIME": "5",

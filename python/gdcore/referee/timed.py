@@ -22,26 +22,24 @@ def time_it(judgement: Judgement, against: Sequence[str], seconds: float) -> Non
     The reference as it is comes first: compiling it may take all the time that is left.
     """
     wanted = [name for name in AGAINST if name in against and _is_possible(judgement, name)]
-    if not wanted or not _has_time(judgement, wanted[0]):
+    if not wanted:
         return
     theirs = replace(judgement.theirs, grads=False, framework=judgement.problem.about["framework"])
     kernel = judgement.start(replace(judgement.candidate_entry, grads=False))
-    first = judgement.start(replace(theirs, role=_ROLES[wanted[0]]))
+    others = {name: judgement.start(replace(theirs, role=_ROLES[name])) for name in wanted}
     idle = judgement.start(replace(theirs, role="idle"))
     if reason := _made_ready(kernel):
         judgement.limits[f"It was not timed: another process of it did not start. {reason}"] = None
         return
     unusable = _made_ready(idle)
-    for number, name in enumerate(wanted):
-        if number and not _has_time(judgement, name):
-            return
-        other = first if not number else judgement.start(replace(theirs, role=_ROLES[name]))
-        if reason := _made_ready(other):
+    for name in wanted:
+        if reason := _made_ready(others[name]):
             judgement.limits[f"No time was taken against {name}: {reason}"] = None
-            continue
+            del others[name]
+    for number, name in enumerate(others):
         race = take_rounds(
             kernel,
-            {name: other},
+            {name: others[name]},
             (judgement.golden, judgement.eager),
             judgement.problem,
             seed=judgement.seed + 1_000_003 * (number + 1),
@@ -49,21 +47,18 @@ def time_it(judgement: Judgement, against: Sequence[str], seconds: float) -> Non
             deadline=judgement.deadline - 1.0,
             idle=None if unusable else idle,
         )
-        other.close()
         judgement.raced = judgement.raced.followed_by(race)
-        judgement.limits |= dict.fromkeys(race.limits)
         if race.finding is not None:
             _withdraw(judgement, race.finding)
             return
+    judgement.limits |= dict.fromkeys(judgement.raced.told())
     if not any(each.kind == GOES_ON for each in judgement.findings):
         judgement.suspect(outliving(judgement.raced.notes))
 
 
 def _is_possible(judgement: Judgement, name: str) -> bool:
-    return name != "compiled" or judgement.problem.about["framework"] == "torch"
-
-
-def _has_time(judgement: Judgement, name: str) -> bool:
+    if name == "compiled" and judgement.problem.about["framework"] != "torch":
+        return False
     lack = ""
     if judgement.left < judgement.started + START:
         lack = "too little of timeout was left."
