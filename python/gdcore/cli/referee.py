@@ -71,7 +71,10 @@ def referee(
         str,
         _check("Operations that the kernel may not leave to torch.", metavar="aten::softmax,..."),
     ] = "",
-    seed: Annotated[int, _check("The same seed, the same data.", min=0)] = 0,
+    seed: Annotated[
+        int | None,
+        _check("Of all data.", min=0, show_default="a new one; the verdict names it"),
+    ] = None,
     timeout: Annotated[float, _check("Seconds for everything.", min=1, metavar="SECONDS")] = 60,
     memory: Annotated[str, _check("That the kernel may use.", metavar="SIZE")] = "4GB",
     seconds: Annotated[float, _race("To race for.", metavar="SECONDS")] = 5,

@@ -24,6 +24,8 @@ from gdcore.referee.family import SPIN, Family, can_look, is_alive, is_stopped
 _HERE = Path(__file__).resolve().parent
 _PR_SET_DUMPABLE = 4
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "CC", "CXX", "TZ", "CUDA_HOME", "CUDA_VISIBLE_DEVICES")
+WORKS_ON = "threads or processes of it went on computing after its answer"
+OUTLIVED = "processes that it had started were alive after its answer"
 _LOOKS = 5  # in a row that find a process stopped, before it counts as having stopped itself
 _START = 10.0  # seconds for a script without packages to start
 _END = 0.2  # seconds for a process that is ending to have ended
@@ -116,19 +118,21 @@ class Confined:
         if self._family:
             self._family.resume()
 
-    def hold(self) -> tuple[str, ...]:
-        """Stop it and all that it started; return what still ran, in sentences."""
+    def halt(self) -> None:
+        """Have it and all that it started stop, without waiting until it has."""
+        if self._family:
+            self._family.halt()
+
+    def hold(self, watch: bool = False) -> tuple[str, ...]:
+        """Stop it and all that it started; with `watch`, return what still ran, in sentences."""
         family = self._family
         if not family:
             return ()
-        notes = []
-        if family.work_left() > SPIN:
-            notes.append("threads or processes of it went on computing after its answer")
-        family.stop()
-        others = sum(map(is_alive, family.members()[1:]))
-        if others:
-            notes.append(f"{others} process(es) that it had started were alive after its answer")
-        return tuple(notes)
+        worked = watch and family.work_left() > SPIN
+        if not family.stop():
+            raise Broken("it could not be stopped")
+        others = sum(map(is_alive, family.members()[1:])) if watch else 0
+        return (WORKS_ON,) * worked + (OUTLIVED,) * (others > 0)
 
     def look(self) -> None:
         """Raise `Broken` if it stopped itself, or has too many processes or too much memory."""
@@ -218,6 +222,9 @@ def environment(folder: str, threads: int) -> dict[str, str]:
             "PYTHONDONTWRITEBYTECODE": "1",
             "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
             "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no pool of processes
+            # what the compiler tries first takes longer than what it compiles once
+            "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
+            "TORCHINDUCTOR_VEC_ISA_OK": "1",  # the processor's own list of what it has is believed
             "TRITON_CACHE_DIR": f"{folder}/triton",
             # threads of a pool that wait in a loop would look as if they went on computing
             "KMP_BLOCKTIME": "5",

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 
 from gdcore.oracle.trials.findings import Finding, Ruling
+from gdcore.referee.confined import OUTLIVED, WORKS_ON
 from gdcore.referee.watch import HIDDEN, REPLACED
 
 TAMPERS = "replaces what measures it"
 FORBIDDEN = "calls what is forbidden"
 FALLS_BACK = "falls back to the library"
+GOES_ON = "goes on after its answer"
 
 # Operations that move, shape or make numbers, and compute none.
 _MOVES = frozenset(
@@ -74,7 +76,19 @@ _MOVES = frozenset(
 
 
 _NO_ANSWER = re.compile(r"no answer within ([0-9.e+-]+) s")
-PATIENCE = 200  # times what the reference takes, until what gives no answer is called hanging
+_PATIENCE = 200  # times what the reference takes, until what gives no answer is called hanging
+_LEAST = 1.0  # seconds that a machine with other work may keep a process waiting
+
+
+def enough(usual: float) -> float:
+    """Return the seconds after which a call hangs that takes the reference so many.
+
+    Examples
+    --------
+    >>> enough(0.001), enough(0.5)
+    (1.0, 100.0)
+    """
+    return max(_LEAST, _PATIENCE * usual)
 
 
 def is_unfinished(error: str, enough: float) -> bool:
@@ -170,6 +184,14 @@ def tamperings(notes: Iterable[str]) -> list[Finding]:
     return [Finding(TAMPERS, Ruling.CHEATING, sentence)]
 
 
+def outliving(notes: Iterable[str]) -> list[Finding]:
+    """Return a finding for what went on after an answer: its time cannot be the kernel's."""
+    found = [
+        f"{note[0].upper()}{note[1:]}." for note in notes if note.startswith((WORKS_ON, OUTLIVED))
+    ]
+    return [Finding(GOES_ON, Ruling.SUSPICIOUS, found[0])] if found else []
+
+
 def fallback(notes: Iterable[str], share: str) -> list[Finding]:
     """Return a finding if a candidate hid an exception and the library did the work.
 
@@ -193,4 +215,4 @@ def breaches(calls: Sequence[str], forbid: Sequence[str], theirs: Sequence[str])
 
 def ordinary(notes: Iterable[str]) -> list[str]:
     """Return the notes that no finding is made of."""
-    return [note for note in notes if not note.startswith((REPLACED, HIDDEN))]
+    return [note for note in notes if not note.startswith((REPLACED, HIDDEN, WORKS_ON, OUTLIVED))]

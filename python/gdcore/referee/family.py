@@ -10,8 +10,8 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _LISTS_CHILDREN = _PROC / "thread-self" / "children"
-_PATIENCE = 1.0  # seconds for processes to stop
-_PERSISTENCE = 10.0  # seconds for processes to end
+_PATIENCE = 1.0  # seconds for processes to wait
+_PERSISTENCE = 10.0  # seconds for processes to stop or to end
 _SCANS = 50  # that may find new processes each before those known are killed
 _TICK = 0.0005
 SPIN = 0.02  # seconds of processor time that threads of a pool may wait in a loop
@@ -48,20 +48,27 @@ class Family:
             found += dict.fromkeys(new)
         return found
 
-    def stop(self) -> None:
-        """Stop all members, also those that are started meanwhile."""
-        self._stopped = []
-        end = time.perf_counter() + _PATIENCE
-        _signal(-self.worker, signal.SIGSTOP)  # its group at once
-        while time.perf_counter() < end:
-            members = self.members()
-            for pid in members:
-                if pid not in self._stopped:
-                    _signal(pid, signal.SIGSTOP)
-                    self._stopped.append(pid)
-            if all(is_stopped(pid) for pid in members):
-                return
+    def halt(self) -> list[int]:
+        """Send all members the signal to stop; return them."""
+        if not self._stopped:
+            _signal(-self.worker, signal.SIGSTOP)  # its group at once
+        members = self.members()
+        for pid in members:
+            if pid not in self._stopped:
+                _signal(pid, signal.SIGSTOP)
+                self._stopped.append(pid)
+        return members
+
+    def stop(self) -> bool:
+        """Stop all members, also those that are started or woken meanwhile; return whether."""
+        end = time.perf_counter() + _PERSISTENCE
+        while running := [pid for pid in self.halt() if not is_stopped(pid)]:
+            if time.perf_counter() > end:
+                return False
             time.sleep(_TICK)
+            for pid in running:
+                _signal(pid, signal.SIGSTOP)  # another one may have woken it
+        return True
 
     def resume(self) -> None:
         """Let those members go on that `stop` has stopped."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +160,26 @@ class Judgement:
         self.ruling, self.why = found.ruling, found.why
         self.findings = list(found.findings)
         self.limits |= dict.fromkeys(evidence.ordinary(found.notes))
-        grave = [each for each in self.findings if each.ruling is Ruling.WRONG]
-        enough = evidence.PATIENCE * self.usual
-        if grave and all(evidence.is_unfinished(each.sentence, enough) for each in grave):
-            raise Undecided(f"It {grave[0].sentence.removeprefix('it ')}. {_MORE}")
+        self._check_patience()
+        self.suspect(evidence.outliving(found.notes))
         if any(each.kind == OTHER_CALL for each in self.findings):
             self._confirm_cache()
+
+    def _check_patience(self) -> None:
+        """Raise `Undecided` if it gave no answer, and the machine may be what is slow."""
+        grave = [each for each in self.findings if each.ruling is Ruling.WRONG]
+        if not grave or not all(evidence.is_unfinished(each.sentence, inf) for each in grave):
+            return
+        now = self.eager.run([self.problem.draw(self.seed)] * 2)
+        usual = inf if now.error else max(now.seconds, self.usual)
+        if all(evidence.is_unfinished(each.sentence, evidence.enough(usual)) for each in grave):
+            raise Undecided(f"It {grave[0].sentence.removeprefix('it ')}. {_MORE}")
+
+    def suspect(self, found: Sequence[Finding]) -> None:
+        """Add findings that make what was right suspicious."""
+        self.findings += found
+        if found and self.ruling is Ruling.RIGHT:
+            self.ruling, self.why = Ruling.SUSPICIOUS, found[0].sentence
 
     def _examination(
         self, candidate: Sandbox, families: str | Sequence[str], budget: float
@@ -231,10 +246,9 @@ class Judgement:
                 if each.kind in kinds:
                     self.convict(each)
         if self.ok:
-            if fallbacks := evidence.fallback(notes, share):
-                self.findings += fallbacks
-                self.ruling, self.why = Ruling.SUSPICIOUS, fallbacks[0].sentence
-            elif share:
+            fallbacks = evidence.fallback(notes, share)
+            self.suspect(fallbacks)
+            if share and not fallbacks:
                 self.why = f"{self.why} {share}".strip()
 
     def _trace(self, sandbox: Sandbox, sets: Sequence[Any]) -> tuple[tuple[str, ...], list[str]]:

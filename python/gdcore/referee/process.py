@@ -171,12 +171,12 @@ class Sandbox:
                 self.error_kind = str(answer.get("kind", ""))
                 self._process.hold()
                 raise Broken(str(answer["error"])[:1000])
+            self._process.hold()
         except Broken as error:
             self._exchange.finish(str(error))
             return self._exchange.over
         about = answer.get("about")
         self.about = about if isinstance(about, dict) else {}
-        self._process.hold()
         self._is_ready = True
         return ""
 

@@ -26,7 +26,7 @@ from gdcore.oracle.trials.plan import wide
 from gdcore.oracle.trials.runner import Outcome, Returned, Runner
 from gdcore.oracle.trials.scale import FLOOR, NARROW, precision
 from gdcore.oracle.trials.units import Yardstick
-from gdcore.referee.evidence import PATIENCE, is_unfinished
+from gdcore.referee.evidence import enough, is_unfinished
 from gdcore.referee.problem import Problem, fault_of
 from gdcore.referee.verdict import Speed
 
@@ -59,6 +59,12 @@ class Race:
         What the figures do not cover.
     calls : int
         Timed results that were compared with golden.
+    notes : dict of str to None
+        Of the kernel's process.
+    share : float
+        Of a timed call, what is not the kernel's.
+    count : int
+        Calls in a round.
     """
 
     speed: tuple[Speed, ...] = ()
@@ -66,6 +72,39 @@ class Race:
     asked: list[list[int]] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     calls: int = 0
+    notes: dict[str, None] = field(default_factory=dict)
+    share: float = 0.0
+    count: int = 0
+
+    def told(self) -> list[str]:
+        """Return what the figures do not cover, in sentences."""
+        told = list(dict.fromkeys(self.limits))
+        if self.share > _TOLD:
+            told.append(
+                f"About {self.share:.0%} of a timed call is the referee's own work, the same for "
+                "all; ratios are nearer to 1 than without it."
+            )
+        if self.speed:
+            told.append(
+                f"Speed is of {self.count} {'calls' if self.count > 1 else 'call'} a round at this "
+                f"size, on this machine, with its load; less than {MARGIN:.0%} is not called "
+                "faster. Threads that a kernel starts of its own are timed with it; the reference "
+                "has one."
+            )
+        return told
+
+    def followed_by(self, other: Race) -> Race:
+        """Return what came of two races of the same process."""
+        return Race(
+            self.speed + other.speed,
+            other.finding,
+            self.asked + other.asked,
+            self.limits + other.limits,
+            self.calls + other.calls,
+            self.notes | other.notes,
+            max(self.share, other.share),
+            max(self.count, other.count),
+        )
 
 
 class Undone(Exception):
@@ -110,7 +149,7 @@ class _Course:
                 self.drop(name, fault)
                 del seconds[name]
         usual = max(seconds[name] for name in self.others)
-        if is_unfinished(own.error, PATIENCE * usual):
+        if is_unfinished(own.error, enough(usual)):
             self.race.limits.append(f"The race was not finished: {own.error}.")
             raise Undone(own.error)
         found = wrong_of(own, sets, seeds, self.golden, self.eager)
@@ -118,6 +157,7 @@ class _Course:
             self.race.finding = found
             raise Undone(found.sentence)
         self.race.calls += len(sets)
+        self.race.notes |= dict.fromkeys(own.notes)
         return seconds
 
     def drop(self, name: str, fault: str) -> None:
@@ -137,7 +177,9 @@ def wrong_of(
 ) -> Finding | None:
     """Return what is wrong with the results of timed calls, if anything is."""
     if outcome.error:
-        return Finding(TIMED, Ruling.WRONG, f"While timed: {outcome.error}", seed=seeds[0])
+        return Finding(
+            TIMED, Ruling.WRONG, f"While timed: {outcome.error.rstrip('.')}.", seed=seeds[0]
+        )
     if outcome.changed:
         call, argument = outcome.changed[0]
         sentence = f"While timed, it changed argument {argument}."
@@ -279,11 +321,7 @@ def _compare(course: _Course, overhead: float, count: int) -> None:
         race.limits.append("No time was taken: there was not enough of it left.")
         return
     share = overhead / median(ours)
-    if share > _TOLD:
-        race.limits.append(
-            f"About {share:.0%} of a timed call is the referee's own work "
-            f"({overhead * 1e6:.0f} us), the same for all; ratios are nearer to 1 than without it."
-        )
+    race.share, race.count = share, count
     speed = []
     for name, theirs in course.rounds.items():
         if name == KERNEL or not theirs:
@@ -310,11 +348,6 @@ def _compare(course: _Course, overhead: float, count: int) -> None:
         race.limits.append(
             f"Only {len(ours)} rounds were taken, too few to decide; give more seconds or timeout."
         )
-    race.limits.append(
-        f"Speed is of {count} {'calls' if count > 1 else 'call'} a round at this size, on this "
-        f"machine, with its load; less than {MARGIN:.0%} is not called faster. "
-        "Threads that a kernel starts of its own are timed with it; the reference has one."
-    )
 
 
 def _shapes(template: Sequence[Operand]) -> str:

@@ -6,63 +6,67 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gdcore.oracle.trials.findings import Finding, Ruling
+from gdcore.referee.evidence import GOES_ON, outliving
 from gdcore.referee.judgement import START, Judgement
 from gdcore.referee.process import Sandbox
 from gdcore.referee.race import TIMED, take_rounds, wrong_of
 
-AGAINST = ("eager", "compiled")
+_ROLES = {"eager": "contestant", "compiled": "compiled"}
+AGAINST = tuple(_ROLES)
 _COMPILE = 20.0  # seconds that must be left for torch.compile to be tried
 
 
 def time_it(judgement: Judgement, against: Sequence[str], seconds: float) -> None:
-    """Time the candidate beside the reference, all in new processes."""
-    wanted = [name for name in against if _can_race(judgement, name)]
+    """Time the candidate beside the reference, all in new processes.
+
+    The reference as it is comes first: compiling it may take all the time that is left.
+    """
+    wanted = [name for name in AGAINST if name in against and _is_possible(judgement, name)]
     if not wanted:
         return
-    roles = {"eager": "contestant", "compiled": "compiled"}
-    entry = replace(judgement.theirs, grads=False, framework=judgement.problem.about["framework"])
+    theirs = replace(judgement.theirs, grads=False, framework=judgement.problem.about["framework"])
     kernel = judgement.start(replace(judgement.candidate_entry, grads=False))
-    others = {name: judgement.start(replace(entry, role=roles[name])) for name in wanted}
-    idle = judgement.start(replace(entry, role="idle"))
-    for name in list(others):
-        if reason := _made_ready(others[name]):
-            del others[name]
-            judgement.limits[f"No time was taken against {name}: {reason}"] = None
+    others = {name: judgement.start(replace(theirs, role=_ROLES[name])) for name in wanted}
+    idle = judgement.start(replace(theirs, role="idle"))
     if reason := _made_ready(kernel):
         judgement.limits[f"It was not timed: another process of it did not start. {reason}"] = None
         return
     unusable = _made_ready(idle)
-    if not others:
-        return
-    judgement.raced = take_rounds(
-        kernel,
-        others,
-        (judgement.golden, judgement.eager),
-        judgement.problem,
-        seed=judgement.seed + 1_000_003,
-        seconds=seconds,
-        deadline=judgement.deadline - 1.0,
-        idle=None if unusable else idle,
-    )
-    judgement.limits |= dict.fromkeys(judgement.raced.limits)
-    if judgement.raced.finding is not None:
-        _withdraw(judgement, judgement.raced.finding)
-
-
-def _can_race(judgement: Judgement, name: str) -> bool:
-    if judgement.left < judgement.started + START:
-        judgement.limits[f"No time was taken against {name}: too little of timeout was left."] = (
-            None
+    for name in wanted:
+        if reason := _made_ready(others[name]):
+            judgement.limits[f"No time was taken against {name}: {reason}"] = None
+            del others[name]
+    for number, name in enumerate(others):
+        race = take_rounds(
+            kernel,
+            {name: others[name]},
+            (judgement.golden, judgement.eager),
+            judgement.problem,
+            seed=judgement.seed + 1_000_003 * (number + 1),
+            seconds=seconds / len(wanted),
+            deadline=judgement.deadline - 1.0,
+            idle=None if unusable else idle,
         )
+        judgement.raced = judgement.raced.followed_by(race)
+        if race.finding is not None:
+            _withdraw(judgement, race.finding)
+            return
+    judgement.limits |= dict.fromkeys(judgement.raced.told())
+    if not any(each.kind == GOES_ON for each in judgement.findings):
+        judgement.suspect(outliving(judgement.raced.notes))
+
+
+def _is_possible(judgement: Judgement, name: str) -> bool:
+    if name == "compiled" and judgement.problem.about["framework"] != "torch":
         return False
-    if name != "compiled":
-        return True
-    if judgement.problem.about["framework"] != "torch":
-        return False
-    if judgement.left < _COMPILE:
-        judgement.limits["No time was taken against compiled: compiling may take longer."] = None
-        return False
-    return True
+    lack = ""
+    if judgement.left < judgement.started + START:
+        lack = "too little of timeout was left."
+    elif name == "compiled" and judgement.left < _COMPILE:
+        lack = "compiling may take longer."
+    if lack:
+        judgement.limits[f"No time was taken against {name}: {lack}"] = None
+    return not lack
 
 
 def _made_ready(sandbox: Sandbox) -> str:

@@ -28,8 +28,14 @@ class Control(Protocol):
     def resume(self) -> None:
         """Let it run, if it was stopped."""
 
-    def hold(self) -> tuple[str, ...]:
-        """Stop it and all that it started; return what was seen that should not be."""
+    def halt(self) -> None:
+        """Stop it and all that it started, as fast as that goes."""
+
+    def hold(self, watch: bool = False) -> tuple[str, ...]:
+        """Wait until all of it has stopped; return what was seen that should not be.
+
+        With `watch`, look first whether it goes on working.
+        """
 
     def look(self) -> None:
         """Raise `Broken` if it has gone beyond a limit."""
@@ -140,26 +146,25 @@ class Exchange:
         begin = _clock()
         self.control.resume()
         answer = self.ask(deadline, "go")
-        seconds = _clock() - begin
-        notes = list(self.control.hold())
+        self.control.halt()
+        seconds = _clock() - begin  # what is done after an early answer counts too
+        self.control.hold()
         if "error" in answer:
             where = f"call {answer['call']}: " if type(answer.get("call")) is int else ""
-            self._settled(calls, described, deadline)
-            return Outcome(
-                error=where + _text(answer["error"]), seconds=seconds, notes=tuple(notes)
-            )
+            notes = self._settled(calls, described, deadline)[1]
+            return Outcome(error=where + _text(answer["error"]), seconds=seconds, notes=notes)
         faults_and_parts = _results(answer, len(calls), self.shared.part)
         first = self._copied(faults_and_parts, self.shared.part)
         changed, said = self._settled(calls, described, deadline)
         second = self._copied(faults_and_parts, 2 * self.shared.part)
         results, late = _joined(first, second)
-        notes += [f"the result of call {i} was written to after the answer" for i in late]
+        written = [f"the result of call {i} was written to after the answer" for i in late]
         return Outcome(
             results=results,
             changed=changed,
             seconds=seconds,
             library_calls=_texts(answer.get("trace", [])),
-            notes=(*notes, *said),
+            notes=(*written, *said),
         )
 
     def _write(self, calls: Sequence[Sequence[Operand]], described: list[Any]) -> None:
@@ -173,7 +178,8 @@ class Exchange:
         """Compare the arguments, poison them, and have the results copied again."""
         if self.card:
             self._resumed(deadline, "return")
-        changed = []
+            self.control.hold()
+        changed: list[tuple[int, int]] = []
         for i, (arguments, slot) in enumerate(zip(calls, described, strict=True)):
             for j, (operand, about) in enumerate(zip(arguments, slot, strict=True)):
                 size = len(operand.raw)
@@ -181,15 +187,14 @@ class Exchange:
                     changed.append((i, j))
                 self.shared.fill(about["offset"], size, POISON)
         answer = self._resumed(deadline, "settle")
-        return tuple(changed), _texts(answer.get("notes", []))[:_NOTES]
+        seen = self.control.hold(watch=True)
+        return tuple(changed), (*seen, *_texts(answer.get("notes", []))[:_NOTES])
 
     def _resumed(self, deadline: float, do: str) -> dict[str, Any]:
         if not wire.is_silent(self.line):
             raise Broken("it answered twice")
         self.control.resume()
-        answer = self.ask(deadline, do)
-        self.control.hold()
-        return answer
+        return self.ask(deadline, do)
 
     def _copied(self, described: list[Any], offset: int) -> list[Returned]:
         """Return what lies in a part of the shared memory, as the answer describes it."""

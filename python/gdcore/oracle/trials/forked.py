@@ -99,7 +99,10 @@ class _Fork:
     def resume(self) -> None:
         """Do nothing: it was not stopped."""
 
-    def hold(self) -> tuple[str, ...]:
+    def halt(self) -> None:
+        """Let it wait for the next request."""
+
+    def hold(self, watch: bool = False) -> tuple[str, ...]:
         """Let it wait for the next request."""
         return ()
 
