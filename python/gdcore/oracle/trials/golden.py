@@ -119,8 +119,8 @@ def _calls(sets: Sequence[Call], draws: int, rng: np.random.Generator) -> Iterat
     for operands in sets:
         exact = is_exact(operands)
         yield tuple(_wide(x) for x in operands)
-        for _ in range(draws):
-            yield tuple(_moved(x, rng, exact) for x in operands)
+        for draw in range(draws):
+            yield tuple(_moved(x, rng, exact, _moves_zeros(draw)) for x in operands)
         yield tuple(_wide(x) if exact else _nudged(x, rng) for x in operands)
         if _has_subnormals(operands):
             yield tuple(_flushed(x) for x in operands)
@@ -170,10 +170,15 @@ def _flushed(operand: Operand) -> Operand:
     return Operand.of(np.where(_subnormal(operand), 0.0, operand.values()), "float64")
 
 
-def _moved(operand: Operand, rng: np.random.Generator, exact: bool) -> Operand:
+def _moves_zeros(draw: int) -> bool:
+    """Whether zeros move too, so that which of them is the largest is left open."""
+    return draw % 2 == 0
+
+
+def _moved(operand: Operand, rng: np.random.Generator, exact: bool, zeros: bool) -> Operand:
     """Return an operand all of whose floats have moved by one rounding, up or down.
 
-    A zero stays, and no number changes its sign: rounding does neither.
+    No number changes its sign, which rounding does not do; zeros stay or move to either side.
     """
     if not operand.is_float:
         return _wide(operand)
@@ -182,7 +187,9 @@ def _moved(operand: Operand, rng: np.random.Generator, exact: bool) -> Operand:
     step = ROUNDING[operand.dtype] * (MAGNIFIED if exact else 1.0)
     flush = SMALLEST[operand.dtype] if operand.dtype in SHIFTED else 0.0
     moved = values * (1 + step * sign) + flush * sign
-    crosses = np.sign(values) * moved <= 0
+    crosses = np.sign(values) * moved < 0
+    if not zeros:
+        crosses |= values == 0
     return Operand.of(np.where(crosses, np.copysign(0.0, values), moved), "float64")
 
 
@@ -209,7 +216,7 @@ def _golden(
         for other in (*moved, *flushed):
             steady &= other.values() == values
         return Golden(values, np.zeros(values.shape), steady)
-    for other in (*moved, *flushed):
+    for other in (*(x for i, x in enumerate(moved) if not _moves_zeros(i)), *flushed):
         steady &= np.isfinite(other.values()) | ~np.isfinite(values)
     spread = _largest_change(values, moved)
     # what is left of golden's own roundings
