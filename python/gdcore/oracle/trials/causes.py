@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.trials.golden import NoGoldenError, results_of
+from gdcore.oracle.trials.golden import ROUNDING, NoGoldenError, results_of
 from gdcore.oracle.trials.operand import Operand, encoded
 from gdcore.oracle.trials.runner import Runner
 from gdcore.oracle.trials.scale import Scale
@@ -129,9 +129,18 @@ def _rounded(
             which = f"argument {some[0]}" if len(some) == 1 else "all arguments"
             return f"what {which} rounded to {name} would give"
     for name in ("bfloat16", "float16"):
-        if (rounded(values, name) == values).all() and values.size >= ENOUGH:
+        if (rounded(values, name) == values).all() and _near(values, scale, ROUNDING[name]):
             return f"rounded to {name}"
     return ""
+
+
+def _near(values: Array, scale: Scale, rounding: float) -> bool:
+    """Whether values are golden's but for one rounding, and that is more than they may be off."""
+    golden = np.where(scale.judged, scale.golden, 0.0)
+    step = rounding * np.abs(golden)
+    close = np.abs(values - golden) <= 1.01 * step
+    shows = scale.judged & (step > scale.right * scale.unit)
+    return bool(close[scale.judged].all() and shows.sum() >= ENOUGH)
 
 
 def rounded(values: Array, name: str) -> Array:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from gdcore.oracle.trials.findings import Finding, Ruling
 from gdcore.oracle.trials.golden import NoGoldenError
@@ -22,6 +23,7 @@ LEAST_DRAWS = 3
 FEW_FAMILIES = 3  # what a fault has in common with others of its kind
 FINDINGS_KEPT = 40
 REMEMBERED = 1 << 20  # golden numbers of a trial; caches of larger results are rare
+REMEMBERED_IN_ALL = 1 << 22  # which take 35 bytes each
 RAISED_IN_A_ROW = 6
 GRAVITY = (
     Ruling.CHEATING,
@@ -187,11 +189,15 @@ class _Progress:
             self.not_tried.append(f"{label}: {error}")
             return None
         if not seen.judged:
-            self.not_tried.append(f"{label}: golden is NaN or out of range everywhere")
+            self.not_tried.append(
+                f"{label}: no element can be judged, as golden is NaN or out of range, or nearly so"
+            )
         else:
             self.tried.append((family, size))
-        if sum(s.golden.size for y in seen.yards for s in y.scales) < REMEMBERED:
+        if _numbers(seen.yards) < REMEMBERED:
             self.earlier += seen.yards[:2]
+        while _numbers(self.earlier) > REMEMBERED_IN_ALL:
+            del self.earlier[0]
         self.findings += seen.findings
         self.calls += seen.calls
         self.varies = self.varies or seen.varies
@@ -266,7 +272,7 @@ class _Progress:
         kind = kinds.most_common(1)[0][0]
         first = next(f for f in _gravest(faults) if f.kind == kind)
         where = self.common(faults)
-        return f"{kind.capitalize()}{where}. {first.sentence}"
+        return f"{kind.capitalize()}{where}. {first.sentence}{_usual_reason(faults)}"
 
     def common(self, faults: Sequence[Finding]) -> str:
         """Return what is common to all data with a fault, and to no other."""
@@ -279,6 +285,25 @@ class _Progress:
         if len(sizes) < len({s for _, s in all_of}):
             told += f", only at size {', '.join(sorted(sizes))}"
         return told
+
+
+def _usual_reason(faults: Sequence[Finding]) -> str:
+    """Return what numbers that are not finite usually come from, if the data point to it."""
+    if not all(isfinite(f.golden) and not isfinite(f.value) for f in faults):
+        return ""
+    families = {f.family for f in faults}
+    if families <= {"large", "offset", "spread"}:
+        return (
+            " That is usually an overflow on the way, such as an exponential without the maximum "
+            "subtracted."
+        )
+    if families <= {"zeros", "subnormals", "constant rows", "repeated rows"}:
+        return " That is usually a division by zero, or a root or logarithm of it, on the way."
+    return ""
+
+
+def _numbers(yards: Sequence[Yardstick]) -> int:
+    return sum(scale.golden.size for yard in yards for scale in yard.scales)
 
 
 def _gravest(findings: Sequence[Finding]) -> list[Finding]:

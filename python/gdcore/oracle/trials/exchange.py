@@ -270,15 +270,17 @@ def _joined(
     """
     results, late = [], []
     for number, (early, then) in enumerate(zip(first, second, strict=True)):
-        operands = []
+        operands, poisoned = [], False
         for a, b in zip(early.operands, then.operands, strict=True):
             if a.raw != b.raw:
                 before, afterwards = (np.frombuffer(x.raw, np.uint8) for x in (a, b))
                 raw = np.where(afterwards == POISON, afterwards, before).tobytes()
                 late += [number] * (raw != b.raw)
+                poisoned = poisoned or raw != a.raw
                 a = Operand(raw, a.dtype, a.shape, a.strides)
             operands.append(a)
-        results.append(Returned(tuple(operands), early.fault))
+        kept = early.operands if poisoned else ()
+        results.append(Returned(tuple(operands), early.fault, kept))
     return tuple(results), sorted(set(late))
 
 

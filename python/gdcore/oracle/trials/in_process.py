@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.trials.arrays import ready, returned
+from gdcore.oracle.trials.arrays import address, parts, ready, returned
 from gdcore.oracle.trials.libraries import array_in
 from gdcore.oracle.trials.operand import SIZES, Operand
 from gdcore.oracle.trials.runner import POISON, Outcome, said
@@ -56,13 +57,17 @@ class InProcess:
         except Exception as error:
             return Outcome(error=said(error), seconds=time.perf_counter() - start)
         seconds = time.perf_counter() - start
+        before = [self._view_of(result, slots) for result in held]
         changed = []
         for i, (call, memory) in enumerate(zip(calls, slots, strict=True)):
             for j, (operand, m) in enumerate(zip(call, memory, strict=True)):
                 if m.tobytes() != operand.raw:
                     changed.append((i, j))
                 m.fill(POISON)
-        results = tuple(returned(result) for result in held)
+        results = tuple(
+            replace(returned(result), before=early)
+            for result, early in zip(held, before, strict=True)
+        )
         for result in results:
             self._result_sizes.update(x.size * SIZES[x.dtype] for x in result.operands)
         return Outcome(results=results, changed=tuple(changed), seconds=seconds)
@@ -81,6 +86,14 @@ class InProcess:
             self._slots[key] = memory[start : start + size]
         self._slots[key][:] = np.frombuffer(operand.raw, np.uint8)
         return self._slots[key]
+
+    def _view_of(self, result: Any, slots: list[list[NDArray[np.uint8]]]) -> tuple[Operand, ...]:
+        """Return a result as it is now if it lies where arguments do, else nothing."""
+        places = [(m.ctypes.data, m.ctypes.data + m.size) for memory in slots for m in memory]
+        starts = [address(value) for value in parts(result)]
+        if any(begin <= start < end for start in starts for begin, end in places):
+            return returned(result).operands
+        return ()
 
     def _poison_free_memory(self, calls: Sequence[Sequence[Operand]]) -> None:
         """Fill blocks that the next allocations are likely to be given, and free them."""

@@ -90,7 +90,7 @@ def like(
     golden: Function,
     eager: Function | None = None,
     inputs: Sequence[Any] | Callable[[], Sequence[Any]] | None = None,
-    dtype: str | None = None,
+    dtype: Any = None,
     grads: bool = False,
     families: str | Sequence[str] = "all",
     sizes: str | Sequence[str] | None = None,
@@ -120,8 +120,9 @@ def like(
         in whose shapes, dtypes, strides and ranges data are made; shapes, which stand for
         arrays of NumPy of float32; and anything else, such as a number, which is passed on as
         it is.
-    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
-        Of all floating-point arguments; by default their own.
+    dtype : {"float32", "float64", "float16", "bfloat16"} or dtype, optional
+        Of all floating-point arguments, as a name or a dtype of NumPy, torch or JAX; by default
+        their own.
     grads : bool, default False
         Whether to compare gradients too, by torch's autograd with random gradients of the
         results.
@@ -158,8 +159,7 @@ def like(
     >>> print(verdict.ruling, verdict.findings[0].family)
     wrong large
     """
-    if dtype is not None and dtype not in FLOATS:
-        raise ValueError(f"dtype is one of {', '.join(FLOATS)}, not {dtype!r}.")
+    dtype = _dtype(dtype)
     arguments = _arguments(inputs)
     arrays = [x for x in arguments if library_of(x)]
     if not arrays:
@@ -215,6 +215,19 @@ def _examination(
         stack.callback(candidate.close)
         assert runners[0] is not None
         return examine(candidate, runners[0], runners[1], template, seconds=timeout, **options)
+
+
+def _dtype(dtype: Any) -> str | None:
+    """Return the name of a dtype."""
+    if dtype is None:
+        return None
+    name = dtype if isinstance(dtype, str) else str(getattr(dtype, "dtype", dtype))
+    if isinstance(dtype, type):
+        name = {"float": "float64"}.get(dtype.__name__, dtype.__name__)
+    name = name.rpartition(".")[2]  # torch.float32
+    if name not in FLOATS:
+        raise ValueError(f"dtype is one of {', '.join(FLOATS)}, not {dtype!r}.")
+    return name
 
 
 def _arguments(inputs: Sequence[Any] | Callable[[], Sequence[Any]] | None) -> list[Any]:

@@ -21,10 +21,14 @@ class Returned:
         A tuple or dict of results has several. Empty if there is a fault.
     fault : str
         A sentence if it was not plain arrays or tensors, such as a subclass that computes later.
+    before : tuple of Operand
+        What it was before the arguments were overwritten, if `POISON` came into it then: it is a
+        view of them. Else empty.
     """
 
     operands: tuple[Operand, ...] = ()
     fault: str = ""
+    before: tuple[Operand, ...] = ()
 
 
 @dataclass(frozen=True)

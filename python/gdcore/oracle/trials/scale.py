@@ -128,7 +128,7 @@ def scale_of(
         return Scale(values, exact, exact * 0.5, exact * 0.5, judged, none)
     dtype = precision(operands, theirs.dtype if theirs is not None else None)
     with np.errstate(all="ignore"):
-        judged = np.isfinite(values) & (np.abs(values) < LARGEST[dtype] * 0.5)
+        judged = np.isfinite(values) & (np.abs(values) < LARGEST[dtype] * 0.5) & result.steady
         infinite = np.isinf(values)
         size = np.where(judged, np.abs(values), 0.0)
     unit = np.maximum(np.maximum(result.spread, ROUNDING[dtype] * size), SMALLEST[dtype])
