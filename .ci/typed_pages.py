@@ -3,7 +3,8 @@
 Usage: python .ci/typed_pages.py FOLDER
 
 A page's blocks follow one another at their own line numbers, so that what mypy says of line 40 is
-about line 40 of the page. Blocks that do not parse by themselves are sketches and left out.
+about line 40 of the page. A block that begins with a comment such as ``# kernel.py`` is a module of
+its own. Blocks that do not parse by themselves are sketches and left out.
 """
 
 import argparse
@@ -17,12 +18,15 @@ from readme_block import fenced_blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+FILE = re.compile(r"# (\w+)\.py$", re.MULTILINE)
 
 
-def code_of(page: Path) -> str:
-    """Return the page with everything but its Python code blanked."""
+def modules_of(page: Path) -> dict[str, str]:
+    """Return the page's modules by name, each with everything but its Python code blanked."""
     text = page.read_text(encoding="utf-8")
-    lines = [""] * (text.count("\n") + 1)
+    blank = [""] * (text.count("\n") + 1)
+    page_name = re.sub(r"\W", "_", page.stem.lower())
+    modules: dict[str, list[str]] = {}
     for block in fenced_blocks(text):
         if block.language not in ("python", "pycon", "py"):
             continue
@@ -36,8 +40,11 @@ def code_of(page: Path) -> str:
             ast.parse("\n".join(source))
         except SyntaxError:
             continue
+        file = FILE.match(block.text)
+        name = f"{page_name}_{file[1]}" if file else page_name
+        lines = modules.setdefault(f"{name}_page", blank.copy())
         lines[block.line - 1 : block.line - 1 + len(source)] = source
-    return "\n".join(lines)
+    return {name: "\n".join(lines) for name, lines in modules.items()}
 
 
 def main() -> int:
@@ -47,10 +54,9 @@ def main() -> int:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for page in PAGES:
-        code = code_of(page)
-        if code.strip():
-            name = re.sub(r"\W", "_", page.stem.lower())
-            (folder / f"{name}_page.py").write_text(code + "\n", encoding="utf-8")
+        for name, code in modules_of(page).items():
+            if code.strip():
+                (folder / f"{name}.py").write_text(code + "\n", encoding="utf-8")
     return 0
 
 

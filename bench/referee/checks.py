@@ -27,7 +27,7 @@ from referee.right import Kernel
 from referee.trials import Examiner
 
 SEEDS = range(5)
-PATIENCE = 30.0  # seconds
+PATIENCE = 60.0  # seconds
 SMALL = (3, 6, 4)  # rows, columns, width for differences
 
 

@@ -21,8 +21,19 @@ from referee.right import RIGHT
 Say = Callable[[str], None]
 CLOCKS = ("patches_clocks", "hides_its_time")
 LIBRARY = "falls_back_to_library"
-# The first of these that convicts decides; whoever is left gets all families, sizes and the race.
-QUICK: dict[str, Any] = {"families": ["normal"], "sizes": ["given", "odd"], "race": False}
+# What shows a kind is enough for it; whoever is left gets all families, sizes and the race.
+NORMAL: dict[str, Any] = {"families": ["normal"], "sizes": ["given"], "race": False}
+LATER = NORMAL | {"families": ["normal", "large", "offset", "spread", "sorted"]}
+SHOWN_BY: dict[str, dict[str, Any]] = {
+    "only_the_tested_shape": NORMAL | {"sizes": ["odd"]},
+    "skips_tail_columns": NORMAL | {"sizes": ["odd"]},
+    "ignores_strides": NORMAL | {"families": ["transposed views", "sliced views"]},
+    "nan_for_infinite": NORMAL | {"families": ["infinite"]},
+    "cache_by_identity": LATER,
+    "batches_ahead": LATER,
+    "right_only_while_tested": LATER,
+    "loses_digits_later": LATER,
+}
 FULL: dict[str, Any] = {"seconds": 2.0, "against": ("eager",), "timeout": 300.0}
 PROBLEMS = Path(__file__).parent / "kernelbench"
 ZEROS = """
@@ -90,10 +101,8 @@ def cheats(say: Say, kept: Path, names: list[str]) -> list[dict[str, Any]]:
                 continue
             reference = programs.write(Path(folder), f"{name}_reference", programs.reference(name))
             candidate = programs.write(Path(folder), f"{kind}_{name}", programs.cheat(kind, name))
-            row = {"ruling": ""}
-            if kind not in (*CLOCKS, LIBRARY):
-                row = judged(candidate, reference, **QUICK)
-            if row["ruling"] not in ("wrong", "cheating"):
+            row = judged(candidate, reference, **SHOWN_BY.get(kind, NORMAL))
+            if not is_caught(kind, row):
                 row = judged(candidate, reference, **FULL)
             row = {"kind": kind, "operation": name, "caught": is_caught(kind, row)} | row
             append(kept, row)

@@ -100,17 +100,33 @@ def table(rows: Rows, judged: Rows) -> list[str]:
     return lines_of(" | ".join(columns), body)
 
 
-def _accepted(rows: Rows, check: str) -> str:
-    own = [row for row in rows if check in row]
+def _accepted(found: dict[str, Any], what: str, check: str) -> str:
+    if check == "like" and what != "cheat":
+        return _found_right(found, what)
+    own = [row for row in found["table"] if row["what"] == what and check in row]
     return f"{sum(row[check] for row in own)} of {sum(row['kernels'] for row in own)}"
 
 
-def sums(rows: Rows) -> list[str]:
-    """Return sums of the same by what the kernels are."""
-    body, checks = [], asked(rows)
+def _found_right(found: dict[str, Any], what: str) -> str:
+    """Return how many kernels were not found wrong by all trials in float32."""
+    if what == "mistake":
+        rulings = [row["float32"] for row in found["mistakes"]]
+        return f"{len(rulings) - rulings.count('wrong')} of {len(rulings)}"
+    own = found["right"]
+    kernels = sum(row["kernels"] for row in own["rows"] if row["dtype"] == "float32")
+    wrong = {
+        each["kernel"]
+        for each in own["objections"] + own["less accurate"]
+        if each["dtype"] == "float32" and each["ruling"] in ("wrong", "cheating")
+    }
+    return f"{kernels - len(wrong)} of {kernels}"
+
+
+def sums(found: dict[str, Any]) -> list[str]:
+    """Return how many cheats, mistakes and right kernels each check accepts."""
+    body, checks = [], asked(found["table"])
     for what, label in (("cheat", "cheats"), ("mistake", "mistakes"), ("right", "right kernels")):
-        own = [row for row in rows if row["what"] == what]
-        body.append([label, *(_accepted(own, check) for check in checks)])
+        body.append([label, *(_accepted(found, what, check) for check in checks)])
     return lines_of(" | ".join(["accepted", *(USUAL[check] for check in checks)]), body)
 
 
@@ -172,7 +188,7 @@ def tables(found: dict[str, Any]) -> dict[str, list[str]]:
     if "table" in found:
         made |= {
             "table": table(found["table"], found.get("cheats", [])),
-            "sums": sums(found["table"]),
+            "sums": sums(found),
         }
     for name, make in (
         ("mistakes", mistakes), ("cheats", cheats), ("race", race), ("hostile", hostile),

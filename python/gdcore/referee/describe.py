@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from gdcore.oracle.trials.arrays import library_of, operand_of
-from gdcore.oracle.trials.in_process import said
+from gdcore.oracle.trials.runner import said
 from gdcore.referee import pack
 from gdcore.referee.models import made_of
 from gdcore.referee.source import INPUTS, Entry, NoInputs, find, seeded
@@ -50,7 +50,10 @@ def describe(module: ModuleType, entry: Entry) -> Description:
     arguments, packed = _inputs(module, entry)
     template, arrays = _split(arguments, "its inputs")
     if not arrays:
-        raise NoInputs("Its inputs hold no array or tensor: there is nothing to vary.")
+        raise NoInputs(
+            "The inputs hold no array or tensor, so there is nothing to vary; "
+            "return some, as in [np.random.standard_normal((64, 128))]."
+        )
     about: dict[str, Any] = {
         "name": getattr(found, "__name__", type(found).__name__),
         "golden": callable(vars(module).get("golden")),

@@ -264,14 +264,14 @@ class Judgement:
     def verdict(self) -> Verdict:
         """Return what was found."""
         found = self.examination
-        if self.device == "cpu":
+        if self.device == "cpu" and found:
             self.limits[_CPU_ONLY] = None
         why = self.why or (self.findings[0].sentence if self.findings else "")
         return Verdict(
             self.ruling,
             candidate=_name_of(self.ours),
             reference=_name_of(self.theirs),
-            why=why,
+            why=_sentence(why),
             findings=tuple(self.findings),
             worst=found.worst if found else None,
             speed=self.raced.speed if self.ok else (),
@@ -292,6 +292,13 @@ def _is_same(one: Finding, other: Finding) -> bool:
         other.size,
         other.seed,
     )
+
+
+def _sentence(text: str) -> str:
+    """Return it with a capital and a full stop."""
+    text = text.strip()
+    stop = "" if not text or text.endswith((".", "!", "?")) else "."
+    return f"{text[:1].upper()}{text[1:]}{stop}"
 
 
 def _name_of(entry: Entry) -> str:

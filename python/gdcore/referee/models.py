@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.trials.arrays import array_in
-from gdcore.oracle.trials.in_process import said
+from gdcore.oracle.trials.libraries import array_in
+from gdcore.oracle.trials.runner import said
 from gdcore.referee import pack
 from gdcore.referee.source import BadModel, Entry, OtherParameters, seeded
 

@@ -6,8 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gdcore.oracle.trials.families import make
 from gdcore.oracle.trials.golden import NoGoldenError
@@ -54,6 +57,8 @@ def entry_of(source: Source, role: str, what: str) -> Entry:
     path = Path(text)
     if not path.is_file():
         raise UsageError(f"The {what}, {text}, is not a file; give a Python file, or file.py:name.")
+    if not path.name.endswith(tuple(all_suffixes())):
+        raise UsageError(f"The {what}, {text}, is not a Python file; its name is to end in .py.")
     return Entry(path=str(path.resolve()), name=name, role=role)
 
 
@@ -115,14 +120,16 @@ class Problem:
             raise Undecided(f"The reference's inputs could not be read. {outcome.error}")
         returned = outcome.results[0]
         if returned.fault:
-            raise UsageError(f"The reference's inputs cannot be used. {returned.fault}")
+            raise UsageError(f"One of the reference's inputs cannot be used: {returned.fault}")
         count = about["inputs"]
         template = returned.operands[:count]
         if not any(each.is_float for each in template):
             raise UsageError(
-                "None of the reference's inputs is of floating-point numbers, "
-                "whose rounding is what a result is measured by."
+                "None of the reference's inputs is of floating-point numbers, whose rounding is "
+                "what a result is measured by; give one at least, and compare integers with ==."
             )
+        if not all(each.size for each in template):
+            raise UsageError("One of the reference's inputs has no elements; give it some.")
         arguments = tuple(arguments_of(template, dtype))
         return cls(about, template, arguments, returned.operands[count:], dtype)
 
@@ -157,7 +164,13 @@ class Problem:
         try:
             arguments = with_domains(Reference(golden, eager, False), list(self.arguments))
         except NoGoldenError as error:
-            raise Undecided(f"The reference does not take its own inputs. {error}") from None
+            said = str(error).removeprefix("call 0: ").rstrip(".")
+            if said.startswith("returned "):
+                raise Undecided(f"The reference {said}; it is to return those.") from None
+            raise Undecided(
+                f"The reference does not take its own inputs: {said}. "
+                "get_inputs() is to return a list of the reference's arguments."
+            ) from None
         found = replace(self, arguments=tuple(arguments))
         found._check(golden, seed)
         return found
@@ -181,6 +194,11 @@ class Problem:
             raise Undecided(
                 "The reference is not repeatable: the same inputs gave other results. "
                 "Take out what is random, such as dropout."
+            )
+        if all(np.isnan(each.values()).all() for each in first if each.is_float):
+            raise Undecided(
+                "The reference returns nothing but NaN for normal random numbers; "
+                "correct it, or have get_inputs() make numbers that it takes."
             )
         if [each.raw for each in first] == [each.raw for each in other]:
             raise Undecided(

@@ -9,20 +9,22 @@ from typing import Any
 
 _WIDTH = 100
 _LABEL = 16
-_SHOWN = 6  # kinds of findings, and library calls
+_SHOWN = 6  # library calls, and what was not tried
+_KINDS = 3  # of findings
+_LINES = 4  # of a sentence
 
 
 def screen(verdict: Mapping[str, Any]) -> str:
-    """Return a verdict, as `Verdict.as_dict` has it, in some twenty lines."""
-    head = f"{verdict['ruling'].upper()}: {verdict['candidate']}"
+    """Return a verdict, as `Verdict.as_dict` has it, in some twenty lines; never above thirty."""
+    head = f"{verdict['ruling'].upper()}: {verdict['candidate'] or 'a kernel'}"
     if verdict["reference"]:
         head += f" beside {verdict['reference']}"
     lines = [head, *_wrapped(verdict["why"], "  ")]
     sections = (
-        ("Evidence", _findings(verdict["findings"])),
+        ("Evidence", _findings(verdict["findings"], verdict["why"])),
         ("Worst element", _worst(verdict["worst"])),
         ("Tried", _tried(verdict)),
-        ("Not tried", ("; ".join(verdict["not_tried"]),)),
+        ("Not tried", ("; ".join(shortened(verdict["not_tried"])),)),
         ("Speed", map(speed_in_words, verdict["speed"])),
         ("Library calls", (", ".join(shortened(verdict["library_calls"])),)),
         ("Not covered", verdict["limits"]),
@@ -93,16 +95,18 @@ def families_and_sizes(tried: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(family for family, _, _ in pairs)), list(sizes)
 
 
-def _findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _findings(findings: Sequence[Mapping[str, Any]], why: str) -> Iterator[str]:
     groups = grouped(findings)
-    for group in groups[:_SHOWN]:
+    for group in groups[:_KINDS]:
         first = group[0]
         where = place(first)
         where = f" [{where}, seed {first['seed']}]" if where else ""
         again = f" ({len(group)} times)" if len(group) > 1 else ""
-        yield f"{first['kind']}{again}: {first['sentence']}{where}"
-    if len(groups) > _SHOWN:
-        yield f"{len(groups) - _SHOWN} more kinds; as_dict() has all of them"
+        said = "" if first["sentence"] in why else f": {first['sentence']}"
+        if said or where:
+            yield f"{first['kind']}{again}{said}{where}"
+    if len(groups) > _KINDS:
+        yield f"{len(groups) - _KINDS} more kinds, which JSON and the page have"
 
 
 def _worst(worst: Mapping[str, Any] | None) -> Iterator[str]:
@@ -134,6 +138,8 @@ def _wrapped(text: str, start: str) -> list[str]:
         subsequent_indent=" " * len(start),
         break_long_words=False,
         break_on_hyphens=False,
+        max_lines=_LINES,
+        placeholder=" ...",
     )
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from gdcore.oracle.trials.in_process import said
+from gdcore.oracle.trials.runner import said
 
 INPUTS = ("get_inputs", "inputs", "generate_input")
 _HELPERS = (*INPUTS, "get_init_inputs", "golden", "check_implementation")
@@ -150,7 +150,7 @@ def imported(entry: Entry) -> ModuleType:
     except LoadError:
         raise
     except BaseException as error:  # SystemExit too: nothing can be called afterwards
-        raise DoesNotImport(f"{Path(entry.path).name} does not import: {said(error)}") from None
+        raise DoesNotImport(f"Importing {Path(entry.path).name} raises {said(error)}.") from None
 
 
 def find(module: ModuleType, entry: Entry) -> Any:
@@ -171,7 +171,7 @@ def find(module: ModuleType, entry: Entry) -> Any:
     public = _public(names)
     if len(public) == 1:
         return names[public[0]]
-    looked = ", ".join(_NAMES[kind])
+    looked = ", ".join(dict.fromkeys((*_NAMES[kind], *entry.wanted)))
     raise NoSuchName(
         f"{file} has none of {looked}, nor one public function alone. {_offers(names, file)}",
     )
@@ -193,7 +193,7 @@ def _public(names: dict[str, Any]) -> list[str]:
 def _offers(names: dict[str, Any], file: str) -> str:
     public = _public(names)
     if not public:
-        return "It defines no public function."
+        return "It defines no public function: the kernel is to be one."
     return f"It defines {', '.join(public)}: name one, as in {file}:{public[0]}."
 
 

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ class Speed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the referee found; `print` shows it on one screen, `to_html` on a page.
+    """What the referee found; `print` shows it on one screen, `to_html` and notebooks on a page.
+
+    It is true if the kernel is right.
 
     Attributes
     ----------
@@ -90,11 +93,20 @@ class Verdict:
     seconds: float = 0.0
     environment: dict[str, Any] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        """Whether the kernel is right."""
+        return self.ruling is Ruling.RIGHT
+
     def __str__(self) -> str:
         return screen(self.as_dict())
 
     def __repr__(self) -> str:
         return f"<Verdict: {self.candidate} is {self.ruling}>"
+
+    def _repr_html_(self) -> str:
+        """Return the page for a notebook, in a frame that keeps its style from the others."""
+        text = escape(self.to_html())
+        return f'<iframe srcdoc="{text}" width="100%" height="600" frameborder="0"></iframe>'
 
     @property
     def ok(self) -> bool:

@@ -30,7 +30,8 @@ def main(descriptor: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # no process may read its memory
     sys.path.extend(each for each in config["search"] if each not in sys.path)
     from gdcore.oracle.trials import wire
-    from gdcore.oracle.trials.serving import Server, sentence
+    from gdcore.oracle.trials.runner import said
+    from gdcore.oracle.trials.serving import Server
 
     answer: dict[str, Any] = {"id": config["id"]}
     try:
@@ -42,7 +43,7 @@ def main(descriptor: int) -> None:
         answer["about"] = getattr(function, "about", {})
         json.dumps(answer)
     except BaseException as error:
-        answer = {"id": config["id"], "error": sentence(error)}
+        answer = {"id": config["id"], "error": said(error)}
         answer["kind"] = str(getattr(error, "kind", ""))
     wire.send(line, answer)
     if "error" not in answer:

@@ -1,4 +1,4 @@
-"""Operands as arrays of NumPy, torch or JAX, and the results of a function as operands."""
+"""Arrays of NumPy, torch and JAX that were given or returned, as operands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.trials.operand import FLOATS, OTHERS, SIZES, Operand
+from gdcore.oracle.trials.operand import SIZES, Operand
 from gdcore.oracle.trials.runner import Returned
 
 Array = NDArray[Any]
@@ -43,12 +43,16 @@ def operand_of(value: Any) -> Operand:
     if library_of(value) == "torch":
         return _of_tensor(value.detach())
     array = np.asarray(value)
-    name = array.dtype.name
-    if name == "bfloat16":
-        array = array.view(np.uint16)
-    if name not in (*FLOATS, *OTHERS):
-        raise TypeError(f"An array of dtype {name} cannot be tried; use one of {FLOATS + OTHERS}.")
-    return _of_array(array, name)
+    name = dtype_of(array)
+    return _of_array(array.view(np.uint16) if name == "bfloat16" else array, name)
+
+
+def dtype_of(array: Any) -> str:
+    """Return the name of the dtype of an array or tensor; TypeError if operands have none such."""
+    name = str(getattr(array.dtype, "name", array.dtype)).removeprefix("torch.")
+    if name not in SIZES:
+        raise TypeError(f"An array of dtype {name} cannot be tried; use one of {', '.join(SIZES)}.")
+    return name
 
 
 def _of_array(array: Array, name: str) -> Operand:
@@ -66,9 +70,7 @@ def _of_array(array: Array, name: str) -> Operand:
 
 def _of_tensor(tensor: Any) -> Operand:
     torch = sys.modules["torch"]
-    name = str(tensor.dtype).removeprefix("torch.")
-    if name not in (*FLOATS, *OTHERS):
-        raise TypeError(f"A tensor of dtype {name} cannot be tried; use one of {FLOATS + OTHERS}.")
+    name = dtype_of(tensor)
     shape, strides = tuple(tensor.shape), tuple(tensor.stride())
     if not tensor.numel():
         return Operand(b"", name, shape, strides)
@@ -76,49 +78,6 @@ def _of_tensor(tensor: Any) -> Operand:
     span = 1 + sum((n - 1) * step for n, step in zip(shape, tensor.stride(), strict=True))
     flat = tensor.as_strided((span,), (1,)).contiguous()
     return Operand(flat.view(torch.uint8).numpy().tobytes(), name, shape, tuple(tensor.stride()))
-
-
-def array_in(memory: Array, operand: Operand, library: str) -> Any:
-    """Return an array of a library whose numbers lie in memory, already filled.
-
-    Parameters
-    ----------
-    memory : ndarray of uint8
-        The operand's storage.
-    operand : Operand
-        Dtype, shape and strides.
-    library : str
-        One of `LIBRARIES`. JAX has arrays of its own, so there it is a copy.
-    """
-    if library == "torch":
-        return _tensor_in(memory, operand)
-    name = operand.dtype
-    if name == "bfloat16":
-        if library != "jax":
-            raise TypeError("NumPy has no bfloat16; give tensors of torch or arrays of JAX.")
-        import ml_dtypes
-
-        stored = memory.view(ml_dtypes.bfloat16)
-    else:
-        stored = memory.view(name)
-    steps = tuple(step * stored.itemsize for step in operand.strides)
-    array = np.lib.stride_tricks.as_strided(stored, operand.shape, steps)
-    if library == "jax":
-        import jax
-
-        with jax.enable_x64(operand.dtype == "float64" or bool(jax.config.jax_enable_x64)):
-            return jax.numpy.array(array, copy=True)
-    return array
-
-
-def _tensor_in(memory: Array, operand: Operand) -> Any:
-    import torch
-
-    dtype = getattr(torch, operand.dtype)
-    if not operand.span:
-        return torch.empty(operand.shape, dtype=dtype)
-    flat = torch.frombuffer(memory, dtype=dtype, count=operand.span)
-    return flat.as_strided(operand.shape, operand.strides)
 
 
 def parts(result: Any) -> Iterator[Any]:
@@ -139,31 +98,42 @@ def parts(result: Any) -> Iterator[Any]:
         yield result
 
 
+def plain(value: Any) -> Any:
+    """Return a part of a result as an array of NumPy or a dense tensor, without gradients.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else, such as a subclass that may compute its numbers when they are read.
+    """
+    kind = type(value)
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jaxlib._jax")
+    if torch is not None and kind in (torch.Tensor, torch.nn.Parameter):
+        return _dense(value)
+    if kind is np.ndarray:
+        return value
+    if (jax is not None and kind is jax.ArrayImpl) or isinstance(value, (np.generic, float, int)):
+        return np.asarray(value)  # waits for JAX
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    raise TypeError(f"It returned {name}, not a plain array or tensor.")
+
+
+def _dense(tensor: Any) -> Any:
+    layout, device = str(tensor.layout).removeprefix("torch."), tensor.device.type
+    if layout != "strided" or device not in ("cpu", "cuda"):
+        raise TypeError(f"It returned a tensor of layout {layout} on {device}, not a dense one.")
+    dense = tensor.detach()
+    if dense.numel() and not dense.data_ptr():
+        raise TypeError("It returned a tensor without storage.")
+    return dense
+
+
 def returned(result: Any) -> Returned:
     """Return the result of a call as operands, or what is wrong with it."""
-    operands = []
-    for value in parts(result):
-        fault = _fault(value)
-        if fault:
-            return Returned(fault=fault)
-        try:
-            operands.append(operand_of(value))
-        except TypeError as error:
-            return Returned(fault=str(error))
-    return Returned(tuple(operands))
-
-
-def _fault(value: Any) -> str:
-    kind = type(value)
-    torch = sys.modules.get("torch")
-    plain = kind is np.ndarray or isinstance(value, (np.generic, float, int))
-    if torch is not None and kind in (torch.Tensor, torch.nn.Parameter):
-        if value.layout is not torch.strided:
-            return f"It returned a tensor of layout {value.layout}, not a dense one."
-        plain = True
-    if plain or library_of(value) == "jax":
-        return ""
-    return f"It returned {kind.__module__}.{kind.__qualname__}, not a plain array or tensor."
+    try:
+        return Returned(tuple(operand_of(plain(value)) for value in parts(result)))
+    except TypeError as error:
+        return Returned(fault=str(error))
 
 
 def ready(result: Any) -> None:
@@ -202,8 +172,3 @@ def in_double(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
 
     return call
-
-
-def nbytes(operands: tuple[Operand, ...]) -> list[int]:
-    """Return the bytes that the numbers of operands take when they are contiguous."""
-    return [operand.size * SIZES[operand.dtype] for operand in operands]

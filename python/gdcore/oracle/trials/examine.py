@@ -255,9 +255,11 @@ class _Progress:
         if ruling is Ruling.RIGHT:
             families = len({f for f, _ in self.tried})
             sizes = len({s.label(self.plan.arguments) for _, s in self.tried})
+            of = f"{families} families" if families > 1 else "one family"
+            at = f"{sizes} sizes" if sizes > 1 else "one size"
             return (
                 f"All {self.calls} results are within rounding errors of the reference, in "
-                f"{families} families of data at {sizes} sizes."
+                f"{of} of data at {at}."
             )
         faults = [f for f in self.findings if f.ruling is ruling]
         kinds = Counter(f.kind for f in faults)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdcore.oracle.trials.arrays import array_in, nbytes, ready, returned
-from gdcore.oracle.trials.operand import Operand
-from gdcore.oracle.trials.runner import POISON, Outcome
+from gdcore.oracle.trials.arrays import ready, returned
+from gdcore.oracle.trials.libraries import array_in
+from gdcore.oracle.trials.operand import SIZES, Operand
+from gdcore.oracle.trials.runner import POISON, Outcome, said
 
 ALIGNMENT = 64
 FRESH_BLOCKS = 3  # of each size: a call may allocate its result after a workspace of that size
@@ -63,7 +64,7 @@ class InProcess:
                 m.fill(POISON)
         results = tuple(returned(result) for result in held)
         for result in results:
-            self._result_sizes.update(nbytes(result.operands))
+            self._result_sizes.update(x.size * SIZES[x.dtype] for x in result.operands)
         return Outcome(results=results, changed=tuple(changed), seconds=seconds)
 
     def close(self) -> None:
@@ -97,9 +98,3 @@ class InProcess:
 
             return torch.full((size,), POISON, dtype=torch.uint8)
         return np.full(size, POISON, np.uint8)
-
-
-def said(error: BaseException) -> str:
-    """Return an exception as a sentence of one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

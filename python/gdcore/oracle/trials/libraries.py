@@ -1,8 +1,7 @@
-"""Arguments and results of a kernel as the arrays of the library that it is written for."""
+"""Arguments of a kernel as arrays of its library, all in one memory, and results copied to it."""
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gdcore.oracle.trials.operand import SIZES
+from gdcore.oracle.trials.operand import Operand
 from gdcore.oracle.trials.runner import POISON
 
 Descriptions = Sequence[Sequence[dict[str, Any]]]  # with offset and span
@@ -21,16 +20,13 @@ _CACHE = 1 << 28  # bytes, more than any card's second cache
 
 
 class Library(Protocol):
-    """Makes arguments and reads results."""
+    """Makes arguments and copies results."""
 
     def views(self, memory: Any, calls: Descriptions) -> list[list[Any]]:
         """Return the arguments that lie in some memory, at the same addresses each time."""
 
-    def described(self, result: Any) -> tuple[Any, dict[str, Any]]:
-        """Return a plain array of the numbers, and its dtype, shape and bytes; or TypeError."""
-
-    def copy(self, array: Any, about: dict[str, Any], memory: Any, offset: int) -> None:
-        """Copy the numbers of such an array to some memory, one after the other."""
+    def copy(self, array: Any, memory: Any, offset: int) -> None:
+        """Copy the numbers of a plain array or tensor to some memory, one after the other."""
 
     def poison(self, sizes: Sequence[int]) -> None:
         """Fill and free blocks of some sizes, so that memory not written to shows."""
@@ -70,22 +66,13 @@ class _NumPy:
         steps = [stride * dtype.itemsize for stride in about["strides"]]
         return np.lib.stride_tricks.as_strided(flat, about["shape"], steps)
 
-    def described(self, result: Any) -> tuple[Any, dict[str, Any]]:
-        if type(result) is not np.ndarray:
-            if not isinstance(result, (np.generic, float, int, bool)):
-                return described_elsewhere(result)
-            result = np.asarray(result)
-        name = str(result.dtype)
-        if name not in SIZES:
-            raise TypeError(f"returned an array of {name}, which is not known here")
-        return result, description(name, result.shape)
-
-    def copy(self, array: Any, about: dict[str, Any], memory: Any, offset: int) -> None:
-        if isinstance(array, np.ndarray):
-            whole = np.frombuffer(memory, array.dtype, array.size, offset)
-            whole.reshape(array.shape)[...] = array
-        else:  # a kernel for NumPy may return a tensor
-            _Torch().copy(array, about, memory, offset)
+    def copy(self, array: Any, memory: Any, offset: int) -> None:
+        if isinstance(array, np.ndarray):  # a kernel for torch may return one
+            there = np.frombuffer(memory, array.dtype.newbyteorder("="), array.size, offset)
+            there.reshape(array.shape)[...] = array
+        elif array.numel():
+            flat = _flat(memory, array.dtype, array.numel(), offset)
+            flat.view(array.shape).copy_(array)
 
     def poison(self, sizes: Sequence[int]) -> None:
         blocks = [np.empty(size, np.uint8) for size in _repeated(sizes)]
@@ -103,15 +90,17 @@ class _NumPy:
 
 
 class _Jax(_NumPy):
-    """Arrays of JAX made of NumPy's before the call."""
+    """Arrays of JAX, which are copies: it has no others."""
 
-    def views(self, memory: Any, calls: Descriptions) -> list[list[Any]]:
-        import jax.numpy
+    def _view(self, memory: Any, about: dict[str, Any]) -> Any:
+        import jax
 
-        return [[jax.numpy.asarray(x) for x in slot] for slot in super().views(memory, calls)]
+        wide = about["dtype"] == "float64" or bool(jax.config.jax_enable_x64)
+        with jax.enable_x64(wide):
+            return jax.numpy.array(super()._view(memory, about), copy=True)
 
 
-class _Torch:
+class _Torch(_NumPy):
     """Tensors on the CPU."""
 
     def __init__(self) -> None:
@@ -119,56 +108,18 @@ class _Torch:
 
         self.torch: Any = torch
 
-    def views(self, memory: Any, calls: Descriptions) -> list[list[Any]]:
-        return [[self._view(memory, about) for about in arguments] for arguments in calls]
-
     def _view(self, memory: Any, about: dict[str, Any]) -> Any:
         dtype = getattr(self.torch, about["dtype"])
         if not about["span"]:
             return self.torch.empty(about["shape"], dtype=dtype)
-        return self._flat(memory, dtype, about["span"], about["offset"]).as_strided(
-            about["shape"], about["strides"]
-        )
-
-    def _flat(self, memory: Any, dtype: Any, count: int, offset: int) -> Any:
-        return self.torch.frombuffer(memory, dtype=dtype, count=count, offset=offset)
-
-    def described(self, result: Any) -> tuple[Any, dict[str, Any]]:
-        torch = self.torch
-        if type(result) not in (torch.Tensor, torch.nn.Parameter):
-            return _NumPy().described(result)
-        name = str(result.dtype).removeprefix("torch.")
-        if name not in SIZES:
-            raise TypeError(f"returned a tensor of {name}, which is not known here")
-        if result.layout is not torch.strided or result.device.type not in ("cpu", "cuda"):
-            place = f"{str(result.layout).removeprefix('torch.')} on {result.device.type}"
-            raise TypeError(f"returned a tensor without plain numbers in memory ({place})")
-        plain = result.detach()
-        if plain.numel() and not plain.data_ptr():
-            raise TypeError("returned a tensor without storage")
-        return plain, description(name, tuple(result.shape))
-
-    def copy(self, array: Any, about: dict[str, Any], memory: Any, offset: int) -> None:
-        if isinstance(array, np.ndarray):
-            _NumPy().copy(array, about, memory, offset)
-        elif array.numel():
-            flat = self._flat(memory, array.dtype, array.numel(), offset)
-            flat.view(array.shape).copy_(array)
+        flat = _flat(memory, dtype, about["span"], about["offset"])
+        return flat.as_strided(about["shape"], about["strides"])
 
     def poison(self, sizes: Sequence[int]) -> None:
-        _NumPy().poison(sizes)
+        super().poison(sizes)
         blocks = [self.torch.empty(size, dtype=self.torch.uint8) for size in _repeated(sizes)]
         for block in blocks:
             block.fill_(POISON)
-
-    def wait(self) -> None:
-        pass
-
-    def give_back(self, memory: Any) -> None:
-        pass
-
-    def take_again(self, memory: Any) -> None:
-        pass
 
 
 class _Card(_Torch):
@@ -182,15 +133,15 @@ class _Card(_Torch):
 
     def views(self, memory: Any, calls: Descriptions) -> list[list[Any]]:
         self.used = []
-        made = [[self._moved(memory, about) for about in arguments] for arguments in calls]
+        made = super().views(memory, calls)
         self.wait()
         return made
 
-    def _moved(self, memory: Any, about: dict[str, Any]) -> Any:
+    def _view(self, memory: Any, about: dict[str, Any]) -> Any:
         dtype = getattr(self.torch, about["dtype"])
         if not about["span"]:
             return self.torch.empty(about["shape"], dtype=dtype, device=self.device)
-        here = self._flat(memory, dtype, about["span"], about["offset"])
+        here = _flat(memory, dtype, about["span"], about["offset"])
         key = (about["offset"], about["dtype"], about["span"])
         if key not in self.places:
             self.places[key] = self.torch.empty(about["span"], dtype=dtype, device=self.device)
@@ -212,8 +163,8 @@ class _Card(_Torch):
     def wait(self) -> None:
         self.torch.cuda.synchronize()  # all streams of the device
 
-    def copy(self, array: Any, about: dict[str, Any], memory: Any, offset: int) -> None:
-        super().copy(array, about, memory, offset)
+    def copy(self, array: Any, memory: Any, offset: int) -> None:
+        super().copy(array, memory, offset)
         self.wait()
 
     def give_back(self, memory: Any) -> None:
@@ -227,20 +178,19 @@ class _Card(_Torch):
         self.wait()
 
 
-def description(dtype: str, shape: Sequence[int]) -> dict[str, Any]:
-    """Return what the other process is told of a result."""
-    size = math.prod(shape) * SIZES[dtype]
-    return {"dtype": dtype, "shape": list(shape), "bytes": size}
+def array_in(memory: Any, operand: Operand, arrays: str) -> Any:
+    """Return an array whose numbers lie in some memory, already filled; in JAX it is a copy.
 
-
-def described_elsewhere(result: Any) -> tuple[Any, dict[str, Any]]:
-    """Describe an array of a library that the kernel imported by itself."""
-    torch, jax = sys.modules.get("torch"), sys.modules.get("jaxlib._jax")
-    if torch is not None and type(result) in (torch.Tensor, torch.nn.Parameter):
-        return _Torch().described(result)
-    if jax is not None and type(result) is jax.ArrayImpl:
-        return _NumPy().described(np.asarray(result))  # waits for it
-    raise TypeError(f"returned {type(result).__name__}, not a plain array or tensor")
+    Parameters
+    ----------
+    memory : ndarray of uint8
+        The operand's storage.
+    operand : Operand
+        Dtype, shape and strides.
+    arrays : {"numpy", "torch", "jax"}
+    """
+    about = operand.description() | {"offset": 0, "span": operand.span}
+    return library(arrays, "cpu").views(memory, [[about]])[0][0]
 
 
 @contextmanager
@@ -272,6 +222,10 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
 
     made: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return made
+
+
+def _flat(memory: Any, dtype: Any, count: int, offset: int) -> Any:
+    return sys.modules["torch"].frombuffer(memory, dtype=dtype, count=count, offset=offset)
 
 
 def _repeated(sizes: Sequence[int]) -> list[int]:

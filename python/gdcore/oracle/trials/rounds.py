@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ TELLING = (
     "sliced views",
 )
 CHANCE = 1e-5  # of a result that is right for other data by accident
+_CALL = re.compile(r"^call \d+: ")  # what another process says before an exception
 REFUSALS = ("ValueError", "TypeError", "AssertionError", "NotImplementedError")
 MASKS = "-inf masks"  # a sum of these is no mask, and compensated sums of them are NaN
 VIEWS = ("transposed views", "sliced views")
@@ -217,14 +219,15 @@ class _Observer:
         """Note a call that raised, or a process that died."""
         self.seen.fatal = outcome.fatal
         self.seen.raised = True
-        name = outcome.error.split(":")[0].strip()
+        error = _CALL.sub("", outcome.error)
+        name = error.split(":")[0].strip()
         special = bool(self.trial.size.lengths) or self.trial.family in VIEWS
         if outcome.fatal:
-            self.note(DIES, Ruling.WRONG, outcome.error, None)
+            self.note(DIES, Ruling.WRONG, error, None)
         elif special and name in REFUSALS:
-            self.note(REFUSES, Ruling.SUSPICIOUS, outcome.error, None)
+            self.note(REFUSES, Ruling.SUSPICIOUS, error, None)
         else:
-            self.note(RAISES, Ruling.WRONG, f"The reference takes it: {outcome.error}", None)
+            self.note(RAISES, Ruling.WRONG, f"The reference takes it: {error}", None)
 
     def results(self, which: Sequence[int], outcome: Outcome) -> None:
         """Note what is wrong with the results of one run."""

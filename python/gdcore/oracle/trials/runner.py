@@ -74,3 +74,9 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """End whatever process or memory it holds; calling it again does nothing."""
+
+
+def said(error: BaseException) -> str:
+    """Return an exception in a line, as `Outcome.error` has it."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

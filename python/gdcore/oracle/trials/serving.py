@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import socket
 import sys
@@ -11,13 +12,13 @@ from contextlib import nullcontext, suppress
 from typing import Any
 
 from gdcore.oracle.trials import wire
+from gdcore.oracle.trials.arrays import dtype_of, parts, plain
 from gdcore.oracle.trials.libraries import Library, library, listing
-from gdcore.oracle.trials.runner import POISON
+from gdcore.oracle.trials.operand import SIZES
+from gdcore.oracle.trials.runner import POISON, said
 from gdcore.oracle.trials.shared import after
 
-_PERTURB = (
-    -6
-)  # M_PERTURB of glibc's mallopt: freed memory is filled with it, new with its complement
+_PERTURB = -6  # glibc's M_PERTURB: freed memory is filled with it, new with its complement
 _LARGEST_BLOCK = 1 << 25  # glibc maps each larger block again, so that it is zero
 
 
@@ -62,7 +63,7 @@ class Server:
             try:
                 answer |= steps[request["do"]](request)
             except BaseException as error:  # a kernel may raise SystemExit
-                answer["error"] = sentence(error)
+                answer["error"] = said(error)
             wire.send(self.line, answer)
 
     def _prepare(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Server:
                 try:
                     self.held.append(self.function(*arguments))
                 except BaseException as error:
-                    return {"error": sentence(error), "call": number}
+                    return {"error": said(error), "call": number}
         self.library.wait()
         answer: dict[str, Any] = {"results": self._copy(self.part)}
         if self.trace is not None:
@@ -95,17 +96,18 @@ class Server:
         most = offset + self.part
         for result in self.held:
             try:
-                parts = [self.library.described(part) for part in parts_of(result)]
+                arrays = [plain(part) for part in parts(result)]
+                abouts = [_description(array) for array in arrays]
             except TypeError as error:
                 described.append({"fault": str(error)})
                 continue
-            for part, about in parts:
+            for array, about in zip(arrays, abouts, strict=True):
                 end = after(offset, about["bytes"])
                 if end > most:
                     raise MemoryError("the results are larger than the memory shared for them")
-                self.library.copy(part, about, self.memory, offset)
+                self.library.copy(array, self.memory, offset)
                 offset = end
-            described.append({"parts": [about for _, about in parts]})
+            described.append({"parts": abouts})
         return described
 
     def _return(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -122,19 +124,11 @@ class Server:
         return {"notes": noted() if callable(noted) else []}
 
 
-def parts_of(result: Any) -> list[Any]:
-    """Return the arrays of a result: itself, or those of tuples, lists and dicts."""
-    if isinstance(result, (tuple, list)):
-        return [part for each in result for part in parts_of(each)]
-    if isinstance(result, dict):
-        return [part for each in result.values() for part in parts_of(each)]
-    return [result]
-
-
-def sentence(error: BaseException) -> str:
-    """Return an exception in a line."""
-    text = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _description(array: Any) -> dict[str, Any]:
+    """Return what the other process is told of a result."""
+    dtype = dtype_of(array)
+    size = math.prod(array.shape) * SIZES[dtype]
+    return {"dtype": dtype, "shape": list(array.shape), "bytes": size}
 
 
 def _perturb(on: bool) -> None:
