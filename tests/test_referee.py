@@ -388,3 +388,59 @@ def test_nothing_can_be_computed_before_the_clock_runs(write, reference):
     """
     verdict = judged(write("kernel", SOFTMAX + textwrap.dedent(text)), reference)
     assert verdict.ruling in (Ruling.WRONG, Ruling.CHEATING), verdict.why
+
+
+def test_what_goes_on_after_an_answer_is_no_part_of_it(write, reference):
+    """Results that come after the answer are not there, and what lives on is suspicious."""
+    late = """
+    import threading, time
+    import numpy as np
+    from gdcore.oracle.trials.serving import Server
+    copy = Server._copy
+    def later(server, offset):
+        if offset == server.part:
+            work = threading.Thread(target=lambda: (time.sleep(0.001), copy(server, offset)))
+            work.start()
+            return [
+                {"parts": [{"dtype": "float32", "shape": list(x.shape), "bytes": x.nbytes}]}
+                for x, in server.calls
+            ]
+        return copy(server, offset)
+    Server._copy = later
+    def kernel(x):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+    """
+    found = judged(write("late", late), reference, sizes="given")
+    assert found.ruling is Ruling.WRONG, found
+    daemon = """
+    import os, time
+    import numpy as np
+    started = []
+    def kernel(x):
+        if not started:
+            started.append(os.fork())
+            if not started[0]:
+                time.sleep(1000)
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+    """
+    found = judged(write("daemon", daemon), reference, sizes="given")
+    assert found.ruling is Ruling.SUSPICIOUS, found
+    assert "goes on after its answer" in kinds(found)
+
+
+def test_the_users_own_size_is_tried_with_more_than_usual_numbers(write):
+    """A short cut for large arrays shows with large numbers only."""
+    inputs = INPUTS.replace("24, 40", "200, 200")
+    kernel = """
+    import numpy as np
+    def kernel(x):
+        largest = x.max(-1, keepdims=True) if x.size < 40_000 else 0
+        e = np.exp(x - largest)
+        return e / e.sum(-1, keepdims=True)
+    """
+    wide = write("wide", SOFTMAX + inputs)
+    found = judged(write("short_cut", kernel), wide, sizes="given")
+    assert found.ruling is Ruling.WRONG, found
+    assert all(each.size == "given (200x200)" for each in found.findings)

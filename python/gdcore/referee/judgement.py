@@ -28,6 +28,9 @@ START = 3.0  # seconds that processes of a race may take to start, besides what 
 _CPU_ONLY = "Nothing was run on a GPU: streams, caches and clocks of a card were not tried."
 _STARTS = 2  # times what the reference takes to start, until what does not is called hanging
 _MORE = "It hangs, or is too slow for this timeout: give more."
+_UNLISTED = (
+    "Operations are listed in its own process: what its threads and compiled code call is not seen."
+)
 _SHORT = "The time was over before this could be done again in a fresh process."
 
 
@@ -154,6 +157,7 @@ class Judgement:
         if self.findings:
             return
         self.families, self.sizes = families, sizes
+        self.candidate.end_within(self.left - min(1.0, self.left / 5))  # time to ask the reference
         budget = max(self.left * _SHARE, self.left - 2 * reserve - self.started - START)
         found = self._examination(self.candidate, families, budget)
         self.examination = found
@@ -231,6 +235,8 @@ class Judgement:
     def gather(self, forbid: Sequence[str]) -> None:
         """List the library's operations, and look for what a candidate does besides computing."""
         sets = [self.problem.draw(self.seed ^ 0xF0F0)]
+        if forbid:
+            self.limits[_UNLISTED] = None
         own, notes = self._trace(self.candidate, sets)
         theirs, _ = self._trace(self.eager, sets)
         self.calls = evidence.counted(own)

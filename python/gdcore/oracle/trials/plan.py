@@ -26,6 +26,7 @@ from gdcore.oracle.trials.sizes import (
 from gdcore.oracle.trials.template import Argument, Domain, Role
 
 LONG_FAMILIES = ("normal", "large", "offset", "cancelling", "spread", "small")
+FULL_FAMILIES = (GIVEN, "normal", "large", "spread", "-inf masks")  # at the user's size if large
 FULL_SIZE_LIMIT = 1 << 22  # elements of all arguments: of more, golden results take gigabytes
 
 
@@ -168,7 +169,7 @@ def plan_of(
     if usual.lengths and "given" in names and elements(given, arguments) > FULL_SIZE_LIMIT:
         plan.not_tried.append(f"{given.label(arguments)}: too large to check each element")
     elif usual.lengths and "given" in names:
-        plan.trials += [(f, given) for f in (GIVEN, "normal") if f in chosen]
+        plan.trials += [(f, given) for f in FULL_FAMILIES if f in chosen]
     if "given" in names:
         plan.trials += [(f, usual) for f in chosen]
     for name in names:
