@@ -151,7 +151,7 @@ def cheats(say: Say, kept: Path, names: list[str]) -> list[dict[str, Any]]:
 def races(say: Say, kept: Path, names: list[str], count: int = 20) -> list[dict[str, Any]]:
     """Race a right kernel with itself, and return rows."""
     rows = read(kept)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, resuming():
         for number in range(len(rows), count):
             name = names[number % len(names)]
             reference = programs.write(
