@@ -9,10 +9,14 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from gdcore.referee import Verdict, judge
+from gdcore.referee import Verdict, judge, judging
+from gdcore.referee.judgement import Judgement
+from gdcore.referee.process import Sandbox
+from gdcore.referee.source import Entry
 from referee import programs
 from referee.cheats import CHEATS
 from referee.operations import OPERATIONS
@@ -43,6 +47,39 @@ class ModelNew(Model):
         return torch.zeros_like(super().forward(*args))
 """
 NEAR_ZERO = ("softmax", "frobenius_norm", "l2_norm", "min_over_axis")
+
+
+class Resumed(Judgement):
+    """A judgement that asks the processes of the reference that an earlier one has started.
+
+    They import torch, which takes longer than what they are asked. Candidates and contestants of a
+    race are new processes here, too.
+    """
+
+    kept: ClassVar[dict[tuple[str, str], Sandbox]] = {}
+
+    def start(self, entry: Entry) -> Sandbox:
+        if entry.role not in ("reference", "golden"):
+            return super().start(entry)
+        key = (entry.path, entry.role)
+        if key not in self.kept or self.kept[key].ready():
+            self.kept[key] = super().start(entry)
+            self.stack = ExitStack()  # which would close it
+        self.kept[key].end_within(self.left)
+        return self.kept[key]
+
+
+@contextmanager
+def resuming() -> Iterator[None]:
+    """Let judgements of one reference have the same processes of it."""
+    judging.Judgement = Resumed  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        judging.Judgement = Judgement  # type: ignore[misc]
+        for sandbox in Resumed.kept.values():
+            sandbox.close()
+        Resumed.kept.clear()
 
 
 def ruled(verdict: Verdict, seconds: float) -> dict[str, Any]:
@@ -95,7 +132,7 @@ def cheats(say: Say, kept: Path, names: list[str]) -> list[dict[str, Any]]:
     """Judge each kind of cheat at each operation; return rows."""
     rows = read(kept)
     done = {(row["kind"], row["operation"]) for row in rows}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, resuming():
         for kind, name in in_turns():
             if (kind, name) in done or name not in names:
                 continue
@@ -114,7 +151,7 @@ def cheats(say: Say, kept: Path, names: list[str]) -> list[dict[str, Any]]:
 def races(say: Say, kept: Path, names: list[str], count: int = 20) -> list[dict[str, Any]]:
     """Race a right kernel with itself, and return rows."""
     rows = read(kept)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, resuming():
         for number in range(len(rows), count):
             name = names[number % len(names)]
             reference = programs.write(
@@ -138,10 +175,10 @@ def problems(say: Say, kept: Path) -> list[dict[str, Any]]:
             if path.stem in done:
                 continue
             row: dict[str, Any] = {"problem": path.stem}
-            row["new"] = judged(Path(f"{path}:ModelNew"), path, seconds=2.0, against=("eager",))
+            row["new"] = judged(Path(f"{path}:ModelNew"), path, **FULL)
             if path.stem in NEAR_ZERO:
                 zeros = programs.write(Path(folder), f"{path.stem}_zeros", path.read_text() + ZEROS)
-                row["zeros"] = judged(zeros, path, race=False)
+                row["zeros"] = judged(zeros, path, **NORMAL)
             append(kept, row)
             rows.append(row)
             say(f"{path.stem}: {row['new']['ruling']}, zeros {row.get('zeros', {}).get('ruling')}")

@@ -17,7 +17,8 @@ class ModelNew(nn.Module):
     """The same, as somebody might write it for speed."""
 
     def forward(self, x):
-        return torch.minimum(x[:, ::2].amin(1), x[:, 1::2].amin(1))
+        n = x.shape[1]
+        return torch.minimum(x[:, : (n + 1) // 2].amin(1), x[:, n // 2 :].amin(1))
 
 
 def get_inputs():
