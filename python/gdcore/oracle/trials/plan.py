@@ -27,7 +27,7 @@ from gdcore.oracle.trials.template import Argument, Domain, Role
 
 LONG_FAMILIES = ("normal", "large", "offset", "cancelling", "spread", "small")
 FULL_FAMILIES = (GIVEN, "normal", "large", "spread", "-inf masks")  # at the user's size if large
-FULL_SIZE_LIMIT = 1 << 22  # elements of all arguments: of more, golden results take gigabytes
+FULL_SIZE_LIMIT = 1 << 21  # elements of all arguments: checking more takes gigabytes
 
 
 @dataclass
