@@ -344,3 +344,36 @@ def test_a_typical_call_is_light(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ref.check(ref.value).ok
     assert "typical" not in vars(ref)
     assert gd.matmul(np.ones((3, 3)), np.ones((3, 3))).shape == (3, 3)
+
+
+def test_flushed_results_of_kinds_are_not_wrong() -> None:
+    """The bfloat16 instructions of processors flush subnormal numbers, operands' and results'."""
+    x = np.array([[2.0**-127, 1.0]])
+    for reference in (
+        oracle.gelu(x, dtype="bfloat16"),
+        oracle.sum(x[:, :1], axis=-1, dtype="bfloat16"),
+        oracle.linear(x[:, :1], [[1.0]], dtype="bfloat16"),
+        oracle.linear(x[:, :1], [[1.0]], grad_out=[[1.0]], dtype="bfloat16").grad.weight,
+    ):
+        flushed = np.where(np.abs(reference.value) < 2.0**-126, 0.0, reference.value)
+        assert np.any(flushed != reference.value), reference
+        assert reference.check(flushed).ok, reference
+
+
+def test_short_numbers_are_no_evidence_of_short_sums() -> None:
+    """3.0 has the bits of any dtype; a sum kept in bfloat16 has those of bfloat16 in each row."""
+    quarter = np.full((1, 4), 10.3 / 4, np.float32)
+    one = message(np.float32([3.0]), oracle.sum(quarter, axis=-1, dtype="float32"))
+    assert "kept in" not in one
+
+
+def test_the_right_nan_is_no_ulps_off() -> None:
+    reference = oracle.softmax(np.float32([[np.nan, 1.0]]))
+    assert str(reference.check([[np.nan] * 2])) == "softmax: OK, at most 0 ulps off"
+
+
+def test_no_verdict_where_all_is_smoothed_and_a_class_cannot_be() -> None:
+    """Libraries that compute (1 - s) z have 0 times infinity there."""
+    for result in (np.nan, np.inf):
+        reference = oracle.cross_entropy([[-np.inf, 0.0]], [0], label_smoothing=1.0)
+        assert reference.check(result).ok, result

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from gdcore.oracle.numbers.arithmetic import rounded
 from gdcore.oracle.numbers.double_double import Floats
 from gdcore.oracle.references.mistakes import ALL, SLACK, Array, Where
-from gdcore.oracle.references.reference import Reference
+from gdcore.oracle.references.reference import SUSPICION, Reference
 from gdcore.oracle.references.verdict import Verdict
 
 _MANY = 3  # elements that a mistake within those bounds must all explain
 _NEARER = 16.0  # times nearer than the right result
+NEAR = 4.0  # the same, of elements beyond those bounds
 _SAMPLE = 64  # elements
 
 
@@ -31,9 +34,37 @@ class Case:
     def allowed(self, where: Where, other: Floats, factor: float = 1.0) -> Floats:
         """Return how far a result may be from what a mistake makes of it."""
         allowed: Floats = SLACK * (
-            max(1.0, abs(factor)) * self.slack[where] + self.unit * np.abs(other)
+            max(1.0, abs(factor)) * self.slack[where] + self.share * np.abs(other)
         )
         return allowed
+
+    @cached_property
+    def share(self) -> float:
+        """What share of itself a result may be off by: half of the elements' bounds are below."""
+        some = (self.value != 0) & np.isfinite(self.value) & (self.slack > 0)
+        if not some.any():
+            return self.unit
+        return max(self.unit, float(np.median(self.slack[some] / np.abs(self.value[some]))))
+
+    def is_nearer(self, off: Floats, error: Floats) -> bool:
+        """Whether what a mistake makes is clearly nearer than the right result, all in all."""
+        return bool(NEAR * np.max(off, initial=0.0) <= np.max(error, initial=0.0))
+
+    def has_sums_of(self, narrow: Callable[[Array], Array], bits: int) -> bool:
+        """Whether the result has the bits of a precision, and the errors that its sums come to.
+
+        Most elements must need more than half of the bits, where the right ones need more than
+        all: 3.0 or 1.5 is no evidence of a precision, nor are sums of small integers.
+        """
+        if not np.array_equal(narrow(self.actual), self.actual):
+            return False
+        told = (rounded(self.actual, bits // 2) != self.actual) & (narrow(self.value) != self.value)
+        if 2 * np.count_nonzero(told) <= len(self.actual):
+            return False
+        growth = 2.0 ** (self.reference.arithmetic.store.bits - bits)
+        usual = SUSPICION * growth * self.reference.typical.reshape(-1)
+        most = np.minimum(growth * self.slack, usual + self.slack)
+        return bool(np.all(np.abs(self.actual - self.value) <= most))
 
     def equals(self, other: Floats, result: Floats) -> bool:
         """Whether a result is another one but for rounding, with its NaN and infinities."""
@@ -49,9 +80,9 @@ class Case:
             off = np.abs(self.actual[where] - other)
             if not np.all((off <= allowed) & np.isfinite(other)):
                 return False
-        if np.any(np.abs(other - self.value) > allowed):
-            return True
         error = np.abs(self.actual - self.value)
+        if np.any(np.abs(other - self.value) > allowed):
+            return self.is_nearer(off, error)
         return len(error) >= _MANY and bool(np.max(off) <= np.max(error) / _NEARER)
 
 

@@ -196,11 +196,9 @@ def _rounding(case: Case) -> list[Cause]:
             narrow(case.value), case.value
         ):
             found.append(f"the result is rounded through {precision}")
-    if not found and case.reference.arithmetic.store.bits > 11 and np.any(case.actual):
-        for precision, bits in (("float16", 11), ("bfloat16", 8)):
-            growth = 2.0 ** (case.reference.arithmetic.store.bits - bits)
-            near = np.abs(case.actual - case.value) <= growth * case.slack
-            if near.all() and np.array_equal(PRECISIONS[precision](case.actual), case.actual):
+    if not found:
+        for precision, bits in (("bfloat16", 8), ("float16", 11)):
+            if case.has_sums_of(PRECISIONS[precision], bits):
                 found.append(f"the sums are kept in {precision}")
                 break
     return [Cause(cause, _likely(cause)) for cause in found]

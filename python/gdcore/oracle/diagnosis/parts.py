@@ -32,7 +32,8 @@ def other_parts(case: Case, wrong: Any) -> list[Cause]:
     parts = case.mistakes.parts()
     if parts is None:
         return []
-    actual, bad = parts.split(case.actual), bad_parts(parts, wrong)
+    actual, value = parts.split(case.actual), parts.split(case.value)
+    bad = bad_parts(parts, wrong)
     count, right = len(bad), [np.broadcast_to(x, parts.shape).reshape(-1) for x in parts.numbers]
     spread = np.linspace(0, count - 1, _SAMPLE).astype(int)
     seen = np.unique(np.concatenate([np.flatnonzero(bad)[:_SAMPLE], spread]))
@@ -40,8 +41,10 @@ def other_parts(case: Case, wrong: Any) -> list[Cause]:
 
     def is_made_of(part: int, i: int, j: int) -> bool:
         other = parts.of(i, j)
-        allowed = slack + SLACK * case.unit * np.abs(other)
-        return bool(np.all(np.abs(actual[part] - other) <= allowed))
+        off = np.abs(actual[part] - other)
+        if not np.all(off <= slack + SLACK * case.unit * np.abs(other)):
+            return False
+        return not bad[part] or case.is_nearer(off, np.abs(actual[part] - value[part]))
 
     for name, first, second, finding in _regroupings(parts, right):
         if all(is_made_of(p, int(first[p]), int(second[p])) for p in seen):

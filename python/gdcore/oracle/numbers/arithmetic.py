@@ -39,6 +39,14 @@ class Format(NamedTuple):
         return 2.0**self.least
 
     @property
+    def vanishing(self) -> float:
+        """What may be lost of a number near 0: all below the normal ones, float16 apart.
+
+        Processors and instructions that flush subnormal numbers keep those of float16.
+        """
+        return self.tiny if self.most == 16 else self.tiny * 2.0 ** (self.bits - 1)
+
+    @property
     def largest(self) -> float:
         """The largest finite number."""
         return (2.0 - 2.0 ** (1 - self.bits)) * 2.0 ** (self.most - 1)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdcore.oracle.numbers.arithmetic import Arithmetic
-from gdcore.oracle.numbers.double_double import add, exact, product
-from gdcore.oracle.numbers.operands import root_of_squares, take
+from gdcore.oracle.numbers.double_double import Floats, add, exact, product
+from gdcore.oracle.numbers.operands import finite, root_of_squares, take
 from gdcore.oracle.references.axes import check_grad_out, settled
 from gdcore.oracle.references.mistakes import (
     PRECISIONS,
@@ -104,8 +104,7 @@ def _reference(
     k, final = x.shape[-1], arithmetic.final
     growth = arithmetic.growth(k + 1, 2 * final + 2 * arithmetic.converted, operands=2)
     size = size + np.abs(bias)
-    lost = k * arithmetic.sums.tiny + 2 * final * arithmetic.store.tiny
-    bound = np.where(size == 0, 0.0, growth * size) + lost
+    bound = np.where(size == 0, 0.0, growth * size) + _vanishing(arithmetic, x, w)
 
     def typical() -> Any:
         spread = (k + 1) * (root_of_squares(x, w.T) ** 2 + bias**2)
@@ -141,17 +140,25 @@ class LinearLayerGrad:
     @cached_property
     def x(self) -> Reference:
         """With respect to x: ``grad_out @ weight``."""
-        what = "the gradient grad_out @ weight"
-        return product_reference(
-            "gradient of x", what, self._arithmetic, self._g, self._w, self._shape
-        )
+        return self._product("x", "grad_out @ weight", self._g, self._w, self._shape)
 
     @cached_property
     def weight(self) -> Reference:
         """With respect to the weight: ``grad_out.T @ x``, over all rows of x."""
-        what = "the gradient grad_out.T @ x"
-        return product_reference(
-            "gradient of the weight", what, self._arithmetic, self._g.T, self._x, self._w.shape
+        return self._product("the weight", "grad_out.T @ x", self._g.T, self._x, self._w.shape)
+
+    def _product(
+        self, of: str, formula: str, a: Array, b: Array, shape: tuple[int, ...]
+    ) -> Reference:
+        arithmetic = self._arithmetic
+        reference = product_reference(
+            f"gradient of {of}", f"the gradient {formula}", arithmetic, a, b, shape
+        )
+        lost = _vanishing(arithmetic, a, b.T).reshape(shape)
+        return replace(
+            reference,
+            bound=reference.bound + lost,
+            slack=reference.slack + lost,
         )
 
     @cached_property
@@ -163,6 +170,15 @@ class LinearLayerGrad:
         sums = "float64" if self._arithmetic.sums.bits == 53 else "float32"
         reference = total(self._g, 0, dtype=name, accumulator=sums if wide else None)
         return replace(reference, name="gradient of the bias")
+
+
+def _vanishing(arithmetic: Arithmetic, x: Array, w: Array) -> Floats:
+    """Return what is lost of the elements of x @ w.T where subnormal numbers are flushed."""
+    sums, store = arithmetic.sums.vanishing, arithmetic.store.vanishing
+    rows, columns = (np.abs(finite(part)).sum(-1, dtype=np.float64) for part in (x, w))
+    lengths = rows[:, None] + columns
+    lost: Floats = (x.shape[-1] + 2) * sums + 2 * arithmetic.final * store + store * lengths
+    return lost
 
 
 def _mistakes(x: Array, w: Array, b: Array | None) -> Mistakes:

@@ -37,7 +37,7 @@ def attention(
     (Dao and others 2022, "FlashAttention"; Milakov and Gimelshein 2018, "Online normalizer
     calculation for softmax"); for powers of 2 in place of e; for ``exp(scores - logsumexp)``; for
     a division before the product with v or after it; for scores and probabilities stored in the
-    dtype. It takes exponentials and logarithms to be off by at most 2 half ulps;
+    dtype. It takes exponentials and logarithms to be off by at most 8 half ulps;
     docs/numerics.md derives it.
 
     Parameters

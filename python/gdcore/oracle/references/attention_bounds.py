@@ -283,8 +283,5 @@ class Bounds:
 
 
 def least_of(store: Format) -> float:
-    """Return what may be lost of a number near 0: all below the normal ones, float16 apart.
-
-    Processors and instructions that flush subnormal numbers keep those of float16.
-    """
-    return EXP_LOG * store.tiny if store.most == 16 else store.tiny * 2.0 ** (store.bits - 1)
+    """Return what may be lost of a number near 0, an exponential in float16 included."""
+    return EXP_LOG * store.vanishing if store.most == 16 else store.vanishing

@@ -49,12 +49,14 @@ class Rows:
 class Roundings:
     """How far roundings take a result: at most, or typically.
 
-    Typically k roundings come to the root of k of them; at most, to all of them.
+    Typically k roundings come to the root of k of them; at most, to all of them. `tiny` is what
+    may be lost near 0: typically subnormal numbers are kept, at most they are flushed.
     """
 
     def __init__(self, arithmetic: Arithmetic, typical: bool = False) -> None:
         self.arithmetic, self.typical = arithmetic, typical
-        self.tiny = arithmetic.sums.tiny + arithmetic.store.tiny
+        sums, store = arithmetic.sums, arithmetic.store
+        self.tiny = sums.tiny + store.tiny if typical else sums.vanishing + store.vanishing
 
     def __call__(self, sums: float, stores: float = 0) -> float:
         """Return the growth of this many roundings, `stores` of them only where sums are wider."""
@@ -85,7 +87,8 @@ class Roundings:
         """Return how far sums of rows (R, n) are off, after this many roundings more."""
         n = x.shape[-1]
         if not self.typical:
-            lost: Floats = self(n + more) * np.abs(x).sum(-1)
+            size = np.abs(x).sum(-1)
+            lost: Floats = self(n + more) * size + np.where(size == 0, 0.0, n * self.tiny)
             return lost
         spread = root_mean_square(x) * n
         walk: Floats = np.hypot(spread, np.sqrt((n + more) / 3) * total)

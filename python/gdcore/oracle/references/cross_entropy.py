@@ -98,7 +98,8 @@ def cross_entropy(
             f"cross_entropy: grad_out has shape {g.shape}; the loss has shape {shape}."
         )
     with np.errstate(all="ignore"):
-        return _CrossEntropy(arithmetic, targets, given["logits"], g).loss()
+        loss = _CrossEntropy(arithmetic, targets, given["logits"], g)
+        return loss.without_verdict(loss.loss())
 
 
 class _CrossEntropy:
@@ -207,6 +208,23 @@ class _CrossEntropy:
             mistakes.of_loss(t, self.x, a.store), size=np.asarray(at_once.sum()),
             stored=bool(t.smoothing), grad=True,
         )  # fmt: skip
+
+    def without_verdict(self, loss: Reference) -> Reference:
+        """Return the loss, without a verdict where all is smoothed and a class cannot be.
+
+        (1 - smoothing) z is then 0 times infinity in libraries that compute it, and left out in
+        others.
+        """
+        t = self.targets
+        if t.smoothing != 1:
+            return loss
+        vague = (self.soft.vanish & (t.y != 0) & t.kept[:, None]).any(axis=1)
+        open_ = vague.reshape(t.rows.others) if self.reduction == "none" else vague.any()
+        return replace(
+            loss,
+            bound=np.where(open_, np.inf, loss.bound),
+            slack=np.where(open_, np.inf, loss.slack),
+        )
 
     def gradient(self) -> Reference:
         """Return the reference of the derivative with respect to the logits."""

@@ -183,6 +183,8 @@ def _options(t: Targets, model: _Model) -> Iterator[tuple[str, Callable[[], _Mod
         yield cause, change(others=True)
         yield "1 - s is missing: the label smoothing is added to the target", change(added=True)
         yield "1 - s in place of the label smoothing s", change(smoothing=1 - t.smoothing)
+    for usual in () if t.smoothing else (0.1, 0.05, 0.2):
+        yield f"the labels are smoothed by {usual}, and should not be", change(smoothing=usual)
     if t.weight is not None:
         ones = np.ones(classes)
         mean = "kept" if model.mean == "weights" else model.mean

@@ -112,14 +112,9 @@ class Exponentials:
 
     @property
     def least(self) -> float:
-        """What may be lost of a number near 0: all below the normal ones, float16 apart.
-
-        Processors and instructions that flush subnormal numbers keep those of float16.
-        """
+        """What may be lost of a number near 0, an exponential in float16 included."""
         store = self.arithmetic.store
-        if store.most == 16:
-            return self.off * store.tiny
-        return store.tiny * 2.0 ** (store.bits - 1)
+        return self.off * store.vanishing if store.most == 16 else store.vanishing
 
     @cached_property
     def of_total(self) -> Floats:

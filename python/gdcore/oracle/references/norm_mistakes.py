@@ -285,6 +285,12 @@ def _other_axes(p: Plain) -> Named:
         yield f"normalised over {name} instead", of
 
 
+def _about(p: Plain, mean: Floats) -> Array:
+    """Return what another mean makes of deviations and of their squares."""
+    d = p.x - mean
+    return p.affine(d * p.root((d * d).mean(-1, keepdims=True)))
+
+
 def _tails(p: Plain) -> Named:
     """Yield what statistics of a part of each row, or of padded rows, make of the result."""
     n, x, mean = p.rows.n, p.x, p.mean
@@ -301,6 +307,21 @@ def _tails(p: Plain) -> Named:
             f"the last {rest} of the n = {n} elements are dropped from the statistics",
             lambda k=rest: of(x[:, : n - k]),  # type: ignore[misc]
         )
+        part = x[:, : n - rest]
+        left = f"the last {rest} of the n = {n} elements are missing from"
+        squares = ((part - mean) if p.centred else part) ** 2
+        yield (
+            f"{left} the sum of the squares, which is divided by n",
+            lambda s=squares: scaled(mean, s.sum(-1, keepdims=True) / n),  # type: ignore[misc]
+        )
+        if p.centred:
+            yield f"{left} the mean", partial(_about, p, part.mean(-1, keepdims=True))
+            yield (
+                f"{left} the sum of the mean, which is divided by n",
+                partial(_about, p, part.sum(-1, keepdims=True) / n),
+            )
+    if p.centred and p.rows.count > 1:
+        yield "the mean is that of the columns, not of the rows", partial(_about, p, x.mean(0))
     if not p.centred:
         return
     for size in padded_sizes(n):

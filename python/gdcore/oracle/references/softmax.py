@@ -40,7 +40,7 @@ def softmax(
     The bound holds where the largest element is subtracted first, in one pass or two, in blocks of
     any order whose sums are rescaled, for powers of 2 in place of e, for ``exp(x - logsumexp)``,
     and without any subtraction where nothing overflows or vanishes. It takes exponentials and
-    logarithms to be off by at most 2 half ulps; docs/numerics.md derives it. Results of
+    logarithms to be off by at most 8 half ulps; docs/numerics.md derives it. Results of
     ``exp(x - logsumexp)`` for large x are within it, and SUSPECT where their errors are far above
     those of the subtraction (Blanchard, Higham and Higham 2021, "Accurately computing the
     log-sum-exp and softmax functions", IMA J. Numer. Anal. 41).

@@ -127,6 +127,7 @@ def judge(
                 same = (actual == value) | (np.isnan(actual) & np.isnan(value))
                 status[odd] = np.where(same, Status.OK, Status.NONFINITE)[odd]
         status[np.isinf(bound)] = Status.OK
+        error[(status == Status.OK) & ~np.isfinite(error)] = 0.0  # NaN and infinity that are right
         measure = error
         if np.any(bound):
             measure = error / bound
