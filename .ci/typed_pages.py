@@ -18,6 +18,7 @@ from readme_block import fenced_blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+SETTING = "# mypy: allow-subclassing-any"  # torch has no types here, and pages have its modules
 FILE = re.compile(r"# (\w+)\.py$", re.MULTILINE)
 
 
@@ -56,7 +57,9 @@ def main() -> int:
     for page in PAGES:
         for name, code in modules_of(page).items():
             if code.strip():
-                (folder / f"{name}.py").write_text(code + "\n", encoding="utf-8")
+                first, rest = code.split("\n", 1)
+                assert not first, f"{name} begins with code"
+                (folder / f"{name}.py").write_text(f"{SETTING}\n{rest}\n", encoding="utf-8")
     return 0
 
 
