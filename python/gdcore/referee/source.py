@@ -5,7 +5,7 @@ a reference file has    ``Model``, ``get_inputs()`` and ``get_init_inputs()``; o
                         function (``reference``, ``ref_kernel``, or the only public
                         one) and ``get_inputs()``, ``inputs()`` or
                         ``generate_input(..., seed)``; and perhaps ``golden``, the
-                        same in float64
+                        same in float64, which will do alone
 a candidate file has    ``ModelNew`` or ``Model``; or ``kernel``, ``custom_kernel``,
                         ``solution``, a function of the reference's name, or only one
                         public function
@@ -171,6 +171,8 @@ def find(module: ModuleType, entry: Entry) -> Any:
     public = _public(names)
     if len(public) == 1:
         return names[public[0]]
+    if kind == "reference" and callable(names.get("golden")):
+        return names["golden"]
     looked = ", ".join(dict.fromkeys((*_NAMES[kind], *entry.wanted)))
     raise NoSuchName(
         f"{file} has none of {looked}, nor one public function alone. {_offers(names, file)}",
