@@ -23,7 +23,7 @@ MODULES = {  # and what stands on another page, or is a value
     "gdcore.oracle.compat": set[str](),
     "gdcore.oracle.strategies": set[str](),
     "gdcore.plot": set[str](),
-    "gdcore.referee": set[str](),
+    "gdcore.referee": {"Likeness", "like"},
     "gdcore.sklearn": set[str](),
     "gdcore.torch": set[str](),
 }

@@ -47,7 +47,7 @@ def judge(
     ----------
     candidate, reference : str, path or callable
         "file.py", "file.py:name", or a function or class at the top of a module. See
-        `gdcore.referee.source` for what is looked for in a file.
+        ``gdcore.referee.source`` for what is looked for in a file.
     timeout : float
         Seconds for everything. Two more may pass until all processes are gone.
     memory : str
@@ -57,7 +57,7 @@ def judge(
     against : sequence of str
         "eager" and "compiled": the reference as it is, and by torch.compile.
     families : "all" or sequence of str
-        Of data; see `gdcore.oracle.trials.families`.
+        Of data; see ``gdcore.oracle.trials.families``.
     sizes : sequence of str or of dict, optional
         Names such as "given" and "odd"; None: all. A dict has what the reference's
         ``generate_input`` takes.

@@ -27,7 +27,7 @@ class Speed:
     ratio, low, high : float
         Its time over the kernel's, and the 95 % confidence interval.
     label : str
-        FAST, SLOW, SAME or AMBG, as `gdcore.bench` has them.
+        FAST, SLOW, SAME or AMBG, as ``gdcore.bench`` has them.
     seconds, theirs : float
         Seconds a call of the kernel and of the other, the middle of the rounds.
     rounds : int

@@ -102,13 +102,13 @@ def like(
     Each element of a result has a unit of its own: how far the golden result moves there when
     every input moves by one rounding. The function's errors are compared with a few units, or
     with the errors of an eager implementation in these units. No tolerance is guessed, and
-    nothing is certified: see `gdcore.oracle` for operations whose bounds are proven.
+    nothing is certified: see ``gdcore.oracle`` for operations whose bounds are proven.
 
     Parameters
     ----------
     kernel : callable
         The function to try. It is called in this process, so it must be one you trust not to
-        look around; `gdcore.referee` runs others.
+        look around; ``gdcore.referee`` runs others.
     golden : callable
         The right function. It is called with float64 in a process of its own, forked from this
         one; with arrays of JAX in this one.
