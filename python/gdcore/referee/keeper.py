@@ -194,7 +194,8 @@ def _close_files(config: dict[str, Any], apart: int, said: list[str]) -> None:
         said.append("its temporary files are on the disk")
     if os.path.isdir("/dev/shm") and _mount("tmpfs", "/dev/shm", "tmpfs", _MS_NOSUID, room):
         said.append("it sees shared memory with a name")
-    if not os.geteuid():
+    reachable = not os.geteuid() and not _obstacle(config["folder"], _user(config))[1]
+    if reachable:  # else the folder would be covered with what is below a closed directory
         for path in config["readable"]:
             with suppress(OSError):  # what stays covered is found later
                 _uncover(path, _user(config), config["folder"])
