@@ -1,6 +1,6 @@
 """Files through `gdcore.referee.judge`: cheats at ten operations, races, KernelBench's form.
 
-Every ruling is kept as soon as it is there, so that a run that ends early goes on where it was.
+Rulings are saved one by one, so that an interrupted run can resume.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@
     python bench/referee/run.py page                        the tables, of what was judged so far
 
 Each writes its part of bench/results/referee.json and the tables of the page. With --only, what was
-measured of other operations stays. Judged files are kept in build/referee/ one by one, so that a
-run that ends early goes on there; --again begins anew. Needs torch and JAX.
+measured of other operations stays. Rulings are saved one by one in build/referee/, so that an
+interrupted run can resume; --again starts over. Needs torch and JAX.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from referee.right import LESS_ACCURATE, RIGHT, Kernel
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 DTYPES_OF_MISTAKES = ("float32", "float64", "bfloat16")
-PATIENCE = 600.0  # seconds a kernel and dtype: nothing is left out because other work goes on
+PATIENCE = 600.0  # seconds a kernel and dtype: enough to try everything on a busy machine
 Say = Callable[[str], None]
 
 

@@ -1,7 +1,7 @@
 """Kinds of cheats, each for any operation: a function gets an honest kernel and returns another.
 
-They are what has been published of kernels that passed a test or misled a clock, written anew, and
-some of our own; the sources are in docs/referee.md.
+Most are our own versions of published kernels that passed a test or misled a clock; docs/referee.md
+has the sources. Some are new.
 """
 
 from __future__ import annotations

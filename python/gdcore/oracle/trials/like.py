@@ -12,7 +12,7 @@ import numpy as np
 
 from gdcore.oracle.trials.arrays import copying, in_double, library_of, operand_of
 from gdcore.oracle.trials.examine import Examination, examine
-from gdcore.oracle.trials.findings import Finding, Ruling
+from gdcore.oracle.trials.findings import Ruling
 from gdcore.oracle.trials.forked import ForkedRunner
 from gdcore.oracle.trials.in_process import InProcess
 from gdcore.oracle.trials.operand import FLOATS, Operand
@@ -24,7 +24,7 @@ RUN_LIMIT = 60.0  # seconds for a run of golden, however few there are for all
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Likeness(Examination):
     """What `like` found; true if the function is right. Printing it shows the findings.
 
     Attributes
@@ -46,16 +46,6 @@ class Likeness:
         How many results were checked.
     seconds : float
     """
-
-    ruling: Ruling
-    why: str
-    findings: tuple[Finding, ...] = ()
-    worst: Finding | None = None
-    tried: tuple[str, ...] = ()
-    not_tried: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    calls: int = 0
-    seconds: float = 0.0
 
     def __bool__(self) -> bool:
         """Whether it is right."""
